@@ -1,0 +1,74 @@
+"""Errors that explain themselves.
+
+    ExplainedError          what, where, got, expected, what to do next
+    └── DataError           a data set is not what it should be
+
+`search.errors` grows the same tree further and gives each branch its exit code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ExplainedError(Exception):
+    """An error whose text tells a person what is wrong, where, and what to do next.
+
+    `render` gives the form that every command prints:
+
+        error: the label is outside the dictionary
+          --> data/1001.hdf5: /1001000000/token
+        got: 12
+        expected: a class number from 0 to 9
+        hint: ...
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        got: str | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.got = got
+        self.expected = expected
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self) -> str:
+        """The error as lines of text, without a final newline."""
+        lines = [f"error: {self.what}"]
+        if self.where is not None:
+            lines.append(f"  --> {self.where}")
+        for label in ("got", "expected", "hint"):
+            text = getattr(self, label)
+            if text is not None:
+                lines.append(f"{label}: {text}")
+        return "\n".join(lines)
+
+
+class DataError(ExplainedError):
+    """A data set, a file or a clip is not what it should be."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: Path | str | None = None,
+        path: str | None = None,
+        got: str | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        """`file` is the file or folder, `path` the place inside it (an HDF5 path)."""
+        where = None if file is None else str(file) if path is None else f"{file}: {path}"
+        super().__init__(what, where=where, got=got, expected=expected, hint=hint)
+        self.file = None if file is None else Path(file)
+        self.path = path

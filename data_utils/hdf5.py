@@ -1,0 +1,326 @@
+"""The per-signer HDF5 layout: the only file that opens HDF5.
+
+    FOLDER/<signer>.hdf5              one file a signer; `<signer>_swap.hdf5` holds mirrored copies of the same signer's clips
+        /<clip>/feature  float [3, T, 543]   x, y, z of 543 landmarks; NaN = the part was not detected in that frame
+        /<clip>/token    int   [1]           class number of the word
+    FOLDER/sign_to_prediction_index_map.json   {"word": class number, ...}, numbers 0 .. K-1
+
+Everything is checked while it is read. `problems` goes on after a fault and lists them all.
+"""
+
+# C coordinates (3), T frames, J landmarks (543)
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data_utils.errors import DataError
+from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
+
+DICTIONARY_NAME = "sign_to_prediction_index_map.json"
+_MIRRORED_ENDING = "_swap"
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
+
+
+@dataclass(frozen=True)
+class SignerFile:
+    """One HDF5 file and whose clips it holds."""
+
+    path: Path
+    signer: str
+    """The file's stem without `_swap`: the whole name, compared as a whole."""
+
+    mirrored: bool
+    """True for `<signer>_swap.hdf5`."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of one sign."""
+
+    name: str
+    feature_CTJ: np.ndarray
+    """float32 `[3, T, 543]`, NaN = not detected."""
+
+    label: int
+
+
+def signer_files(folder: Path) -> list[SignerFile]:
+    """The signers' files, sorted by name.
+
+    Raises:
+        DataError: the folder is missing, or holds no `*.hdf5`.
+    """
+    if not folder.is_dir():
+        what = "the data set is a file, not a folder" if folder.exists() else "there is no such data folder"
+        raise DataError(what, file=folder, hint="name a folder that holds one HDF5 file a signer")
+    paths = sorted(p for p in folder.iterdir() if p.suffix == ".hdf5" and not p.name.startswith("."))
+    if not paths:
+        raise DataError(
+            "the data folder holds no signer's file",
+            file=folder,
+            expected="files named <signer>.hdf5",
+            hint="`python -m data_utils synth DIR` makes a data set to try things with",
+        )
+    files = []
+    for path in paths:
+        mirrored = path.stem.endswith(_MIRRORED_ENDING)
+        files.append(SignerFile(path, path.stem.removesuffix(_MIRRORED_ENDING), mirrored))
+    return files
+
+
+def read_words(folder: Path) -> tuple[str, ...]:
+    """The words in the order of their class numbers.
+
+    Raises:
+        DataError: there is no dictionary, or more than one, or it does not number its words 0 .. K-1.
+    """
+    if not folder.is_dir():
+        signer_files(folder)  # says what is wrong with it
+    found = sorted(p for p in folder.iterdir() if p.suffix == ".json" and not p.name.startswith("."))
+    if not found:
+        raise DataError(
+            "the data folder has no dictionary of words",
+            file=folder,
+            expected=f'{DICTIONARY_NAME}, such as {{"hello": 0, "thanks": 1}}',
+        )
+    if len(found) > 1:
+        raise DataError(
+            "the data folder has more than one dictionary of words",
+            file=folder,
+            got=", ".join(p.name for p in found),
+            expected="one .json file",
+            hint="move the others elsewhere",
+        )
+    return _parse_words(found[0])
+
+
+def _parse_words(path: Path) -> tuple[str, ...]:
+    def no_word_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        words = [word for word, _ in pairs]
+        twice = sorted({word for word in words if words.count(word) > 1})
+        if twice:
+            raise DataError("the dictionary lists a word twice", file=path, got=", ".join(twice))
+        return dict(pairs)
+
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_word_twice)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError("the dictionary cannot be read as JSON in UTF-8", file=path, got=str(error)) from error
+    if not isinstance(numbers, dict) or not numbers or not all(type(n) is int for n in numbers.values()):
+        raise DataError(
+            "the dictionary does not map words to class numbers", file=path, expected='{"word": 0, "another": 1, ...}'
+        )
+    if sorted(numbers.values()) != list(range(len(numbers))):
+        raise DataError(
+            "the class numbers of the dictionary are not 0, 1, 2, ... each once",
+            file=path,
+            got=str(sorted(numbers.values()))[:120],
+            expected=f"0 to {len(numbers) - 1}",
+        )
+    return tuple(sorted(numbers, key=lambda word: numbers[word]))
+
+
+def read_clips(file: SignerFile, num_words: int) -> Iterator[Clip]:
+    """A signer's clips, in the order of their names.
+
+    Raises:
+        DataError: at the first fault of the file or of a clip.
+    """
+    for result in _clips_and_faults(file.path, num_words):
+        if isinstance(result, DataError):
+            raise result
+        yield result
+
+
+def read_labels(file: SignerFile, num_words: int) -> dict[str, int]:
+    """Class number of each clip by name. The landmarks are not read.
+
+    Raises:
+        DataError: at the first fault.
+    """
+    with _open(file.path) as h5:
+        return {name: _checked_label(h5, file.path, name, num_words) for name in _clip_names(h5, file.path)}
+
+
+def write_signer(path: Path, clips: Iterable[Clip]) -> None:
+    """Writes one signer's file, whole or not at all (written aside, then renamed).
+
+    Equal clips give equal bytes with the same HDF5 library.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(aside, "w") as h5:
+            for clip in clips:
+                group = h5.create_group(clip.name)
+                feature = np.asarray(clip.feature_CTJ, dtype=np.float32)
+                chunk = (1, *feature.shape[1:])
+                group.create_dataset(
+                    "feature", data=feature, chunks=chunk, compression="gzip", compression_opts=1, shuffle=True
+                )
+                group.create_dataset("token", data=np.array([clip.label], dtype=np.int64))
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_words(folder: Path, words: Iterable[str]) -> None:
+    """Writes the dictionary: words numbered in the order given."""
+    numbers = {word: number for number, word in enumerate(words)}
+    aside = folder / f".{DICTIONARY_NAME}.{os.getpid()}.part"
+    aside.write_text(json.dumps(numbers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    aside.replace(folder / DICTIONARY_NAME)
+
+
+def problems(folder: Path) -> list[DataError]:
+    """Every fault of a data set; an empty list for a sound one."""
+    faults: list[DataError] = []
+    words: tuple[str, ...] | None = None
+    files: list[SignerFile] = []
+    try:
+        words = read_words(folder)
+    except DataError as fault:
+        faults.append(fault)
+    try:
+        files = signer_files(folder)
+    except DataError as fault:
+        if fault.render() not in {known.render() for known in faults}:
+            faults.append(fault)
+    for file in files:
+        # Without a dictionary, labels cannot be too large; everything else can still be checked.
+        num_words = len(words) if words is not None else np.iinfo(np.int64).max
+        faults.extend(r for r in _clips_and_faults(file.path, int(num_words)) if isinstance(r, DataError))
+    return faults
+
+
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    """`did you mean ...?` for a misspelt name, or None."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean `{close[0]}`?" if close else None
+
+
+def _clips_and_faults(path: Path, num_words: int) -> Iterator[Clip | DataError]:
+    try:
+        with _open(path) as h5:
+            for name in _clip_names(h5, path):
+                try:
+                    label = _checked_label(h5, path, name, num_words)
+                    yield Clip(name, _checked_feature(h5, path, name), label)
+                except DataError as fault:
+                    yield fault
+    except DataError as fault:
+        yield fault
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    try:
+        h5 = h5py.File(path, "r")
+    except _UNREADABLE as error:
+        if "truncated" in str(error):
+            raise DataError("the file is cut short", file=path, got=str(error), hint="copy or download it again") from error
+        if not os.access(path, os.R_OK):
+            raise DataError("the file cannot be opened", file=path, got=str(error)) from error
+        raise DataError("the file is not HDF5, or is damaged", file=path, got=str(error)) from error
+    with h5:
+        yield h5
+
+
+def _clip_names(h5: h5py.File, path: Path) -> list[str]:
+    try:
+        names = sorted(h5)
+    except _UNREADABLE as error:
+        raise DataError("the list of clips cannot be read: the file is damaged", file=path, got=str(error)) from error
+    if not names:
+        raise DataError("the file holds no clip", file=path, expected="one group a clip, with `feature` and `token`")
+    return names
+
+
+def _dataset(h5: h5py.File, path: Path, clip: str, name: str) -> h5py.Dataset:
+    try:
+        group = h5[clip]
+        if not isinstance(group, h5py.Group):
+            raise DataError("a clip is not a group", file=path, path=f"/{clip}", expected="a group with `feature` and `token`")
+        dataset = group.get(name)
+    except _UNREADABLE as error:
+        raise DataError("the clip cannot be read: the file is damaged", file=path, path=f"/{clip}", got=str(error)) from error
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(
+            f"the clip has no dataset `{name}`",
+            file=path,
+            path=f"/{clip}",
+            got=", ".join(sorted(group)) or "nothing",
+            expected="`feature` and `token`",
+        )
+    return dataset
+
+
+def _read(dataset: h5py.Dataset, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(dataset[()])
+    except _UNREADABLE as error:
+        raise DataError(
+            "the dataset cannot be read: the file is damaged", file=path, path=dataset.name, got=str(error)
+        ) from error
+
+
+def _checked_label(h5: h5py.File, path: Path, clip: str, num_words: int) -> int:
+    dataset = _dataset(h5, path, clip, "token")
+    where = f"/{clip}/token"
+    if dataset.dtype.kind not in "iu" or dataset.size != 1:
+        raise DataError(
+            "the label is not one whole number",
+            file=path,
+            path=where,
+            got=f"{dataset.dtype} {list(dataset.shape or ())}",
+            expected="int64 [1]",
+        )
+    label = int(_read(dataset, path).reshape(-1)[0])
+    if not 0 <= label < num_words:
+        raise DataError(
+            "the label is outside the dictionary",
+            file=path,
+            path=where,
+            got=str(label),
+            expected=f"a class number from 0 to {num_words - 1}",
+        )
+    return label
+
+
+def _checked_feature(h5: h5py.File, path: Path, clip: str) -> np.ndarray:
+    dataset = _dataset(h5, path, clip, "feature")
+    where = f"/{clip}/feature"
+    shape = list(dataset.shape or ())
+    if dataset.dtype.kind != "f":
+        raise DataError("the landmarks are not floats", file=path, path=where, got=str(dataset.dtype), expected="float32")
+    if len(shape) != 3 or shape[0] != NUM_COORDINATES or shape[2] != NUM_LANDMARKS:
+        raise DataError(
+            "the landmarks have the wrong shape",
+            file=path,
+            path=where,
+            got=str(shape),
+            expected=f"[{NUM_COORDINATES}, frames, {NUM_LANDMARKS}]",
+        )
+    if shape[1] == 0:
+        raise DataError("the clip has no frame", file=path, path=where, got=str(shape), expected="one frame or more")
+    feature_CTJ = _read(dataset, path).astype(np.float32, copy=False)
+    if np.isinf(feature_CTJ).any():
+        raise DataError("the landmarks hold an infinite number", file=path, path=where, expected="numbers, or NaN")
+    shown = feature_CTJ[:2][:, :, POINTS]
+    if not ((shown != 0) & ~np.isnan(shown)).any():
+        raise DataError(
+            "nothing was detected in the clip: all its frames are empty",
+            file=path,
+            path=where,
+            hint="remove the clip from the file",
+        )
+    return feature_CTJ

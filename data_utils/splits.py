@@ -1,0 +1,171 @@
+"""Training, validation and test parts by signer. No signer is in two parts.
+
+Signers are compared by their whole names. The test part is sealed: nothing but `search test` may read its clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from data_utils.errors import DataError
+from data_utils.hdf5 import suggest
+
+Wish = Sequence[str] | Literal["rest", "none", "auto"]
+"""Signers by name, or `rest` (those in no other part), `none`, or `auto`."""
+
+_AUTO_SHARE = 5  # `auto` takes a fifth of the signers
+_AUTO_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which signers are in which part, each sorted by name."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    note: str = ""
+    """What a person should know about how it came to be; empty if nothing."""
+
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The three parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def split_signers(
+    words_of: Mapping[str, frozenset[int]],
+    *,
+    train: Wish = "rest",
+    validation: Wish = "auto",
+    test: Wish = "auto",
+    seed: int = 0,
+) -> Split:
+    """Decides who trains, who validates and who is sealed.
+
+    `auto` takes about a fifth of the signers (at least one) for validation and again for the test part. Of 200 seeded
+    draws in which every word stays in training, it keeps the first whose held-out parts hold the most words. With fewer
+    than three signers there is no test part, and `note` says so.
+
+    `words_of`: the class numbers that each signer has clips of.
+
+    Raises:
+        DataError: an unknown signer, a signer in two parts, an empty training or validation part, a word that training lacks.
+    """
+    wishes: dict[str, Wish] = {"train": train, "validation": validation, "test": test}
+    named = _named_signers(wishes, words_of)
+    note = ""
+    if test == "auto" and len(words_of) < 3:
+        named["test"] = ()
+        note = f"{_signers(len(words_of))} in all: no test part"
+    auto = [part for part in ("validation", "test") if wishes[part] == "auto" and part not in named]
+    if train == "auto":
+        raise DataError("training signers cannot be `auto`", expected="a list of signers, or `rest`")
+    if auto:
+        named |= _draw(words_of, auto, named, train_named=named.get("train"), seed=seed)
+    rest = [part for part in wishes if wishes[part] == "rest"]
+    if len(rest) > 1:
+        raise DataError("only one part can be `rest`", got=", ".join(rest))
+    if rest:
+        taken = {signer for part, signers in named.items() for signer in signers}
+        named[rest[0]] = tuple(signer for signer in words_of if signer not in taken)
+    split = Split(**{part: tuple(sorted(named[part])) for part in wishes}, note=note)
+    _check(split, words_of)
+    return split
+
+
+def _named_signers(wishes: Mapping[str, Wish], words_of: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
+    named: dict[str, tuple[str, ...]] = {}
+    owner: dict[str, str] = {}
+    for part, wish in wishes.items():
+        if wish == "none":
+            named[part] = ()
+        if isinstance(wish, str):
+            continue
+        for signer in wish:
+            if signer not in words_of:
+                raise DataError(
+                    f"there is no signer `{signer}` for the {part} part",
+                    expected=f"one of {', '.join(sorted(words_of))}",
+                    hint=suggest(signer, words_of) or "a signer is named by its file's name without .hdf5",
+                )
+            if signer in owner:
+                where = "twice in" if owner[signer] == part else f"in the {owner[signer]} part and in"
+                raise DataError(
+                    f"signer `{signer}` is {where} the {part} part",
+                    hint="a signer seen in training makes the validation too good: keep each in one part",
+                )
+            owner[signer] = part
+        named[part] = tuple(wish)
+    return named
+
+
+def _draw(
+    words_of: Mapping[str, frozenset[int]],
+    auto: Sequence[str],
+    named: Mapping[str, tuple[str, ...]],
+    *,
+    train_named: tuple[str, ...] | None,
+    seed: int,
+) -> dict[str, tuple[str, ...]]:
+    taken = {signer for signers in named.values() for signer in signers}
+    free = sorted(signer for signer in words_of if signer not in taken)
+    size = max(1, round(len(words_of) / _AUTO_SHARE))
+    keep = 0 if train_named else 1  # someone must be left to train on
+    if len(free) < len(auto) + keep:
+        raise DataError(
+            f"too few signers for {' and '.join(auto)} by `auto`",
+            got=f"{len(free)} without a part, of {len(words_of)}",
+            expected=f"{len(auto) + keep} or more",
+            hint="name the signers of each part, or set `data.test` to `none`",
+        )
+    size = min(size, (len(free) - keep) // len(auto))
+    everything = frozenset().union(*words_of.values())
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(words_of)]))
+    best: dict[str, tuple[str, ...]] | None = None
+    best_score = (-1, -1)
+    for _ in range(_AUTO_DRAWS):
+        order = [free[i] for i in rng.permutation(len(free))]
+        parts = {part: tuple(order[i * size : (i + 1) * size]) for i, part in enumerate(auto)}
+        training = train_named or tuple(order[len(auto) * size :])
+        if _words(training, words_of) != everything:
+            continue
+        held = [len(_words(parts[part], words_of)) for part in auto]
+        score = (min(held), sum(held))
+        if score > best_score:
+            best, best_score = parts, score
+    if best is None:
+        raise DataError(
+            f"no draw of {' and '.join(auto)} signers leaves every word in training",
+            hint="name the signers of each part under `data` in the study file",
+        )
+    return best
+
+
+def _check(split: Split, words_of: Mapping[str, frozenset[int]]) -> None:
+    for part, signers in (("training", split.train), ("validation", split.validation)):
+        if not signers:
+            raise DataError(
+                f"the {part} part has no signer",
+                got=f"{_signers(len(words_of))} in all",
+                hint="a search needs one signer or more to train on and another to validate on",
+            )
+    lacking = _words(split.validation + split.test, words_of) - _words(split.train, words_of)
+    if lacking:
+        raise DataError(
+            "a word is held out but never trained on",
+            got=f"class {', '.join(str(word) for word in sorted(lacking))}",
+            hint="move a signer who signs it into training",
+        )
+
+
+def _words(signers: Sequence[str], words_of: Mapping[str, frozenset[int]]) -> frozenset[int]:
+    return frozenset().union(*(words_of[signer] for signer in signers))
+
+
+def _signers(count: int) -> str:
+    return "1 signer" if count == 1 else f"{count} signers"

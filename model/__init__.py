@@ -1,0 +1,26 @@
+"""One Transformer for isolated sign-language recognition and one loop that trains it.
+
+`logits`, `TransformerEnISLR` and the rest load PyTorch only when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "ModelConfig": "model.config",
+    "TrainConfig": "model.config",
+    "TransformerEnISLR": "model.transformer",
+    "logits": "model.transformer",
+    "load_reference": "model.reference",
+    "Training": "model.training",
+    "fit": "model.training",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605 (a list of str; the names load on first use)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module `model` has no attribute `{name}`")
+    return getattr(import_module(_HOME[name]), name)

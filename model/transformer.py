@@ -1,0 +1,143 @@
+"""`TransformerEnISLR`: the article's Transformer encoder that turns a clip of landmarks into word logits."""
+
+# M rows of a batch, F features of a frame (260), D width, B clips, K words
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from data_utils.batches import Batch, ordered_batches
+from data_utils.landmarks import NUM_FEATURES
+from data_utils.prepared import ClipSet, clip_set
+from model.config import ModelConfig
+from model.layers import ACTIVATIONS, EncoderLayer, Layout, dropout, key_biases, mean_over_clips, pool_time, sinusoids
+
+
+class TransformerEnISLR(nn.Module):
+    """Embedding, positions, encoder layers, mean over the frames, head.
+
+    Dropout acts when `forward` is given a random generator, and only then; `train()` and `eval()` change nothing.
+    """
+
+    position_table: Tensor
+
+    def __init__(self, config: ModelConfig, num_words: int, rng: torch.Generator) -> None:
+        """A fresh model with the starting weights that `config.init` asks for, drawn from `rng` (a CPU generator)."""
+        super().__init__()
+        self.config = config
+        self.num_words = num_words
+        self.activation = ACTIVATIONS[config.activation]
+        self.embed = nn.Linear(NUM_FEATURES, config.width)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        has_tail = config.norm_first and config.tail_norm
+        self.norm_tail = nn.LayerNorm(config.width, bias=config.bias) if has_tail else nn.Identity()
+        self.head = nn.Linear(config.width, num_words)
+        self.register_buffer("position_table", sinusoids(512, config.width), persistent=False)
+        self._start(rng)
+
+    def forward(
+        self,
+        frames_MF: Float[Tensor, "M F"],
+        layout: Layout,
+        rng: torch.Generator | None = None,
+        weights: list[list[Tensor]] | None = None,
+    ) -> Float[Tensor, "B K"]:
+        """Logits of the clips in the batch's order. With `weights`, appends each layer's attention weights by block."""
+        x_MD = self.activation(self.embed(frames_MF))
+        if self.config.pooling != "none":
+            x_MD, layout = pool_time(x_MD, layout, self.config.pooling)
+        x_MD = dropout(x_MD + self._positions(layout), self.config.dropout, rng)
+        for layer in self.layers:
+            of_layer: list[Tensor] | None = None if weights is None else []
+            x_MD = layer(x_MD, layout, rng, of_layer)
+            if weights is not None and of_layer is not None:
+                weights.append(of_layer)
+        logits: Tensor = self.head(mean_over_clips(self.norm_tail(x_MD), layout))
+        return logits
+
+    @property
+    def frames_multiple(self) -> int:
+        """Blocks must have a multiple of this many frames: 2 when time is pooled, else 1."""
+        return 1 if self.config.pooling == "none" else 2
+
+    def _positions(self, layout: Layout) -> Float[Tensor, "M D"]:
+        longest = max(block.frames for block in layout.blocks)
+        if longest > len(self.position_table):
+            self.position_table = sinusoids(2 * longest, self.config.width).to(self.position_table.device)
+        return self.position_table[layout.position_M]
+
+    @torch.no_grad()
+    def _start(self, rng: torch.Generator) -> None:
+        """Draws the starting weights.
+
+        Linear layers as PyTorch draws them: uniform within 1/sqrt(fan-in). `sound` draws attention's projections by Xavier
+        (query, key and value with gain 1/sqrt 2, as the article's authors do since v0.2.2) with zero biases. `reference`
+        copies the first layer into the others and draws the head's weight from a normal of sd 1/sqrt(words).
+        """
+        for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            bound = 1 / math.sqrt(linear.in_features)
+            linear.weight.uniform_(-bound, bound, generator=rng)
+            if linear.bias is not None:
+                linear.bias.uniform_(-bound, bound, generator=rng)
+        if self.config.init == "reference":
+            for layer in self.layers[1:]:
+                layer.load_state_dict(self.layers[0].state_dict())
+            self.head.weight.normal_(0.0, 1 / math.sqrt(self.num_words), generator=rng)
+            return
+        xavier = math.sqrt(6 / (2 * self.config.width))
+        for layer in self.layers:
+            assert isinstance(layer, EncoderLayer)
+            layer.attention.qkv.weight.uniform_(-xavier / math.sqrt(2), xavier / math.sqrt(2), generator=rng)
+            layer.attention.out.weight.uniform_(-xavier, xavier, generator=rng)
+            for linear in (layer.attention.qkv, layer.attention.out):
+                if linear.bias is not None:
+                    linear.bias.zero_()
+        self.head.bias.zero_()
+
+
+class DeviceClips:
+    """A clip set's frames on a device, from which batches are taken by row number."""
+
+    def __init__(self, clips: ClipSet, device: torch.device) -> None:
+        self.clips = clips
+        self.frames_NF = torch.from_numpy(clips.frames_NF).to(device)
+        self.labels_C = torch.from_numpy(clips.labels_C).to(device)
+
+    def take(self, batch: Batch) -> tuple[Float[Tensor, "M F"], Layout]:
+        """The rows of a batch and their layout, on the device."""
+        device = self.frames_NF.device
+        real_M = torch.from_numpy(self.clips.real_N[batch.source_M])
+        bias = tuple(None if b is None else b.to(device) for b in key_biases(batch.blocks, real_M))
+        layout = Layout(batch.blocks, torch.from_numpy(batch.position_M).to(device), real_M.to(device), bias)
+        return self.frames_NF[torch.from_numpy(batch.source_M).to(device)], layout
+
+
+@torch.inference_mode()
+def logits_of(model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
+    """Logits of every clip of a set, in the set's order, on the CPU."""
+    result = torch.empty(len(clips.clips), model.num_words)
+    for batch in ordered_batches(clips.clips, frames_multiple=model.frames_multiple):
+        result[torch.from_numpy(batch.clips_B)] = model(*clips.take(batch)).float().cpu()
+    return result
+
+
+def logits(model: TransformerEnISLR, clips: Sequence[np.ndarray], *, mask: str = "lengths") -> Float[np.ndarray, "N K"]:
+    """Logits for clips of any lengths. A clip's logits do not depend on the other clips.
+
+    Shapes: a list of preprocessed clips, float32 `[T, 260]` each -> `[N, K]`.
+    `mask` as in `PreprocessConfig.mask`: which frames count.
+
+    Raises:
+        ValueError: a clip has another shape.
+    """
+    if not clips:
+        return np.zeros((0, model.num_words), np.float32)
+    device = model.head.weight.device
+    result: np.ndarray = logits_of(model, DeviceClips(clip_set(clips, mask=mask), device)).numpy()
+    return result

@@ -1,0 +1,3 @@
+"""Hyperparameter search for isolated sign-language recognition."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,372 @@
+"""The commands: parse, call, print, exit code. No logic, and nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from data_utils.errors import ExplainedError
+from search.errors import DefinitionError, ExitCode, exit_code_of
+
+if TYPE_CHECKING:
+    import optuna
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Searches hyperparameters for isolated sign-language recognition, and keeps you from fooling yourself.",
+)
+
+Study = Annotated[str, typer.Argument(metavar="[STUDY]", help="Name of a study, or path of its YAML file.")]
+NamedStudy = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or path of its YAML file.")]
+Storage = Annotated[
+    str, typer.Option("--storage", envvar="SEARCH_STORAGE", metavar="URL", help="Study database, sqlite:///PATH.")
+]
+Runs = Annotated[
+    Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", help="Folder of everything that is written.")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", envvar="SEARCH_DATA", metavar="DIR", help="Data set: one HDF5 file a signer.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where trials train.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study; repeatable.")]
+
+_STUDY = "label_smoothing"
+_STORAGE = "sqlite:///runs/studies.db"
+_RUNS = Path("runs")
+
+
+@app.command()
+def run(
+    study: Study = _STUDY,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Target of finished trials. [default: the study's, else 50]")
+    ] = None,
+    more: Annotated[int | None, typer.Option(min=1, help="This many finished trials more than there are.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after 90m, 2h, 45s; all is kept.")] = None,
+    data: Data = None,
+    storage: Storage = _STORAGE,
+    runs: Runs = _RUNS,
+    sets: Sets = [],  # noqa: B006 (typer copies it)
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Study name other than the file's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
+    device: Device = "auto",
+    max_failures: Annotated[int, typer.Option(min=0, help="Give up when more trials of this run fail.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved study and start nothing.")] = False,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Live view on a terminal.")] = True,
+    as_json: AsJson = False,
+) -> int:
+    """Search until the target is reached. The same command starts and resumes."""
+    from search.console import columns, say, screen, talk
+    from search.definition import load_definition, study_name
+
+    sets = [*sets, *([] if trials is None else [f"trials={trials}"])]
+    definition = load_definition(study, sets, name=None if name is None else study_name(name), seed=seed)
+    if dry_run:
+        from search.describe import described
+
+        for line in columns(described(definition)):
+            say(line)
+        return ExitCode.DONE
+    from search.run import RunOptions, resume_command
+    from search.run import run as run_search
+    from search.stopping import StopSignals
+
+    options = RunOptions(data=data, storage=storage, runs=runs, more=more, device=device, max_failures=max_failures)
+    listener = screen(as_json=as_json, progress=progress)
+    try:
+        with StopSignals(None if timeout is None else seconds_of(timeout)) as stop:
+            result = run_search(definition, options, listener, stop)
+    finally:
+        getattr(listener, "close", lambda: None)()
+    if result.stopped_by:
+        talk(f"stopped ({result.stopped_by}); all finished trials are kept. Go on with:")
+        talk(f"  {resume_command(sys.argv[1:], result.target)}")
+        return stop.exit_code
+    return ExitCode.DONE if result.best else ExitCode.NO
+
+
+@app.command()
+def status(
+    study: Study = _STUDY,
+    storage: Storage = _STORAGE,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How far a study is, its best, what runs now, what failed."""
+    from search.console import LiveText, say, say_json
+    from search.results.status import status_json, status_lines
+
+    opened = _open(study, storage)
+    if as_json:
+        say_json(status_json(opened, storage))
+    elif watch:
+        with LiveText() as live:
+            while True:
+                live.show(status_lines(opened, storage))
+                time.sleep(2)
+    else:
+        for line in status_lines(opened, storage):
+            say(line)
+
+
+@app.command("list")
+def list_studies(storage: Storage = _STORAGE, as_json: AsJson = False) -> None:
+    """The studies in the database, and those that can be run."""
+    from search.console import columns, say, say_json
+    from search.results.status import all_studies
+
+    rows = all_studies(storage)
+    if as_json:
+        for row in rows:
+            say_json(row)
+        return
+    cells = [[row["study"], row["progress"], row["about"]] for row in rows]
+    for line in columns([["study", "finished", "about"], *cells]):
+        say(line)
+
+
+@app.command()
+def trials(
+    study: NamedStudy,
+    storage: Storage = _STORAGE,
+    format: Annotated[str, typer.Option(metavar="csv|jsonl", help="How to write the table.")] = "csv",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
+) -> None:
+    """Every trial as a table."""
+    from search.results.table import csv_text, jsonl_text, trial_rows
+
+    writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {"csv": csv_text, "jsonl": jsonl_text}
+    if format not in writers:
+        raise DefinitionError("unknown format", got=format, expected="csv or jsonl")
+    _write_out(writers[format](trial_rows(_open(study, storage))), output)
+
+
+@app.command()
+def show(
+    study: NamedStudy,
+    trial: Annotated[int, typer.Argument(min=0, help="Its number.")],
+    storage: Storage = _STORAGE,
+    runs: Runs = _RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """One trial: parameters, curve, files, error."""
+    from search.console import say, say_json
+    from search.results.status import show_json, show_lines
+
+    opened = _open(study, storage)
+    found = _trial(opened, trial)
+    if as_json:
+        say_json(show_json(opened, found, runs))
+        return
+    for line in show_lines(opened, found, runs):
+        say(line)
+
+
+@app.command()
+def export(
+    study: Study = _STUDY,
+    storage: Storage = _STORAGE,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="This trial instead of the best.")] = None,
+) -> None:
+    """The best configuration as YAML, complete enough to train again anywhere."""
+    from search.console import talk
+    from search.results.export import export_text
+    from search.study import require_best, trial_result
+
+    opened = _open(study, storage)
+    chosen = require_best(opened) if trial is None else _trial(opened, trial)
+    _write_out(export_text(opened, chosen), output)
+    if output is not None:
+        result = trial_result(chosen)
+        talk(f"wrote trial {chosen.number} to {output}: val_loss {result['val_loss']:.4f}, top1 {result['val_top1']:.4f}")
+        talk(f"next: python -m search retrain {output}")
+
+
+@app.command()
+def retrain(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An exported configuration.")],
+    data: Data = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the model, its curve and metrics here.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the recorded one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train. [default: the recorded device]")
+    ] = None,
+) -> int:
+    """Train an exported configuration and compare with the recorded number."""
+    from search.console import epoch_line, retrained_lines, say, talk
+    from search.results.export import read_export
+    from search.results.retrain import retrain as train_again
+    from search.run import checked_device
+    from search.stopping import StopSignals
+
+    exported, configs = read_export(file)
+    with StopSignals() as stop:
+
+        def on_epoch(record: Any) -> bool:
+            talk(epoch_line(record, configs.train.epochs))
+            return not stop.reason
+
+        used = checked_device(device or str(exported.made_with.get("device", "auto")))
+        result = train_again(exported, configs, data=data, seed=seed, device=used, on_epoch=on_epoch, output=output, stop=stop)
+    if result is None:
+        return stop.exit_code
+    for line in retrained_lines(result):
+        say(line)
+    return ExitCode.DONE if result.came_back or not result.should_come_back else ExitCode.NO
+
+
+@app.command()
+def dashboard(
+    study: Study = _STUDY,
+    storage: Storage = _STORAGE,
+    host: Annotated[str, typer.Option(help="Address to listen on. There is no password: keep it local.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port; the next free one if it is taken.")] = 8080,
+    print_command: Annotated[bool, typer.Option("--print-command", help="Only say how to start it by hand.")] = False,
+) -> int:
+    """Start optuna-dashboard on the study database."""
+    from search.console import say, talk
+    from search.definition import study_name
+    from search.results.dashboard import free_port, plain_command, serve
+    from search.storage import load_study, open_storage
+
+    opened = open_storage(storage, create=False)
+    load_study(opened, study_name(study))
+    if print_command:
+        say(plain_command(storage, host, port))
+        return ExitCode.DONE
+    chosen = free_port(host, port)
+    try:
+        serve(opened, host, chosen, lambda: talk(f"optuna-dashboard on http://{host}:{chosen}/dashboard  (Ctrl-C ends it)"))
+    except KeyboardInterrupt:
+        talk("")
+    return ExitCode.INTERRUPTED
+
+
+@app.command()
+def doctor(
+    data: Data = None,
+    storage: Storage = _STORAGE,
+    runs: Runs = _RUNS,
+    as_json: AsJson = False,
+) -> int:
+    """Check machine, packages, storage, study files and data."""
+    from search.console import say, say_json
+    from search.doctor import checks
+
+    wrong = 0
+    for check in checks(storage=storage, runs=runs, data=data):
+        wrong += check.verdict == "wrong"
+        if as_json:
+            say_json({"check": check.name, "verdict": check.verdict, "text": check.text})
+        else:
+            say(f"{check.verdict:5}  {check.name:24}  {check.text.replace(chr(10), chr(10) + ' ' * 33)}")
+    if not as_json:
+        say(f"{wrong} wrong" if wrong else "all is well")
+    return ExitCode.NO if wrong else ExitCode.DONE
+
+
+def seconds_of(text: str) -> float:
+    """`90m`, `1h30m`, `45s` or plain seconds.
+
+    Raises:
+        DefinitionError: it is none of them.
+    """
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not found or not any(found.groups()):
+        raise DefinitionError("this is not a time", got=text, expected="90m, 1h30m, 45s")
+    hours, minutes, seconds = (float(group or 0) for group in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _open(study: str, storage: str) -> optuna.Study:
+    from search.definition import study_name
+    from search.storage import load_study, open_storage
+
+    return load_study(open_storage(storage, create=False), study_name(study))
+
+
+def _trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    if number >= len(trials):
+        raise DefinitionError(
+            f"the study `{study.study_name}` has no trial {number}",
+            expected=f"0 to {len(trials) - 1}" if trials else "a study with trials",
+            hint=f"`python -m search trials {study.study_name}` lists them",
+        )
+    return trials[number]
+
+
+def _write_out(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from search.records import write_whole
+
+    try:
+        write_whole(output, text)
+    except OSError as error:
+        raise DefinitionError("the output file cannot be written", where=str(output), got=error.strerror) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and ends the process with its exit code."""
+    sys.exit(answer(arguments))
+
+
+def answer(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; every error in its form on stderr, never a traceback. The exit code."""
+    try:
+        result = app(args=None if arguments is None else list(arguments), prog_name="python -m search", standalone_mode=False)
+        sys.stdout.flush()
+        return int(result or 0)
+    except ExplainedError as error:
+        print(error.render(), file=sys.stderr)
+        return exit_code_of(error)
+    except typer.exceptions.TyperException as error:  # every usage error of the command line
+        message = error.format_message()
+        wrong = DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=_usage_hint(error))
+        print(wrong.render(), file=sys.stderr)
+        return ExitCode.WRONG_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left; nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's last flush finds a place
+        return ExitCode.DONE
+    except Exception:
+        path = _write_crash(traceback.format_exc())
+        print(f"error: a fault of this program, sorry\n  --> {path}\nhint: report it with that file", file=sys.stderr)
+        return ExitCode.BUG
+
+
+def _usage_hint(error: BaseException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "python -m search"
+    return f"`{command} --help` lists what there is"
+
+
+def _write_crash(text: str) -> Path:
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    for folder in (Path(os.environ.get("SEARCH_RUNS", "runs")), Path(tempfile.gettempdir())):
+        path = folder / f"crash-{stamp}-{os.getpid()}.log"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{' '.join(sys.argv)}\n{text}", encoding="utf-8")
+        except OSError:
+            continue
+        return path
+    return Path("(the log could not be written)")

@@ -1,0 +1,304 @@
+"""What people see: one listener for terminals, one for pipes and logs, one for programs. The only place with rich and print."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from data_utils.errors import ExplainedError
+from model.record import EpochRecord
+from search.events import (
+    EpochFinished,
+    Event,
+    Listener,
+    Notice,
+    RunFinished,
+    RunStarted,
+    TrialFinished,
+    TrialStarted,
+    TrialSummary,
+)
+
+if TYPE_CHECKING:
+    from search.results.retrain import Retrained
+
+SCHEMA = 1
+_QUIET_S = 60  # plain output says at most one thing a minute between finished trials
+
+
+def say(text: str = "") -> None:
+    """The thing asked for: stdout."""
+    print(text, flush=True)
+
+
+def talk(text: str) -> None:
+    """Everything else: stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    say(json.dumps({"schema": SCHEMA, **value}, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def show_error(error: ExplainedError) -> None:
+    """An error in its form on stderr."""
+    talk(error.render())
+
+
+def number(value: Any) -> str:
+    """A parameter as people read it: 4 digits, small ones as 8.1e-04, counts with commas."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.1e}" if 0 < abs(value) < 0.01 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """7s, 2m08s, 3h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def width(text: str) -> int:
+    """Columns that a text takes in a terminal; East Asian wide characters take two."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = (), gap: str = "  ") -> list[str]:
+    """Rows of text as aligned lines; the columns in `right` stand to the right."""
+    widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]))]
+    flush_right = set(right)
+
+    def cell(i: int, text: str) -> str:
+        space = " " * (widths[i] - width(text))
+        return space + text if i in flush_right else text + space
+
+    return [gap.join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows]
+
+
+def screen(*, as_json: bool, progress: bool) -> Listener:
+    """The listener that suits where the output goes."""
+    if as_json:
+        return json_lines
+    wants_live = progress and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    return LiveScreen() if wants_live else PlainScreen()
+
+
+def json_lines(event: Event) -> None:
+    """Each event as one JSON object on stdout."""
+    name = "".join("_" + c.lower() if c.isupper() else c for c in type(event).__name__).lstrip("_")
+    say_json({"event": name, **dataclasses.asdict(event)})
+
+
+class PlainScreen:
+    """One line a finished trial, and in between at most one a minute."""
+
+    def __init__(self) -> None:
+        self._spoke = time.monotonic()
+        self._table = TrialTable(())
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._table = TrialTable(list(event.space))
+                for line in [*header(event), self._table.head()]:
+                    self._line(line)
+            case Notice():
+                self._line(event.text)
+            case TrialStarted(again=True):
+                self._line(f"trial {event.trial} was cut short by a stop; it starts over, with the same parameters and seed")
+            case EpochFinished() if time.monotonic() - self._spoke > _QUIET_S:
+                record = event.record
+                self._line(
+                    f"trial {event.trial}: epoch {record.epoch}, val_loss {record.val_loss:.4f}, top1 {record.val_top1:.4f}"
+                )
+            case TrialFinished():
+                self._line(self._table.row(event))
+            case RunFinished():
+                for line in footer(event):
+                    say(line)
+
+    def _line(self, text: str) -> None:
+        talk(text)
+        self._spoke = time.monotonic()
+
+
+class LiveScreen:
+    """Finished trials scroll by; below them a bar for the trial in training and one for the whole."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._table = TrialTable(())
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._all = self._progress.add_task("trials", total=None, note="", visible=False)
+        self._current = self._progress.add_task("trial", total=None, note="", visible=False)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._table = TrialTable(list(event.space))
+                for line in [*header(event), self._table.head()]:
+                    self._print(line)
+                self._progress.update(self._all, total=event.target, completed=event.finished, visible=True)
+                self._progress.start()
+            case Notice():
+                self._print(event.text)
+            case TrialStarted():
+                label = f"trial {event.trial}"
+                self._progress.reset(self._current, total=event.epochs, description=label, note="", visible=True)
+            case EpochFinished(record=record):
+                note = f"val_loss {record.val_loss:.4f}  top1 {record.val_top1:.4f}"
+                self._progress.update(self._current, completed=record.epoch, note=note)
+            case TrialFinished():
+                self._print(self._table.row(event), style="bold green" if event.is_best else None)
+                self._progress.update(self._all, completed=event.finished)
+            case RunFinished():
+                self.close()
+                for line in footer(event):
+                    say(line)
+
+    def close(self) -> None:
+        """Gives the terminal back."""
+        self._progress.stop()
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False)
+
+
+class TrialTable:
+    """Finished trials as lines of fixed columns, 80 wide for a few short names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = list(names)
+
+    def head(self) -> str:
+        """The column names."""
+        return self._join("", "trial", "state", "val_loss", "top1", "epochs", "time", self._names)
+
+    def row(self, event: TrialFinished) -> str:
+        """One trial; a star marks a new best, a failure tells its reason."""
+        value = "-" if event.value is None else f"{event.value:.4f}"
+        top1 = "-" if event.val_top1 is None else f"{event.val_top1:.4f}"
+        params = [number(event.params.get(name, "-")) for name in self._names]
+        star = "*" if event.is_best else ""
+        line = self._join(star, str(event.trial), event.state, value, top1, str(event.epochs), duration(event.seconds), params)
+        return f"{line}  {event.reason}" if event.reason else line
+
+    def _join(
+        self, star: str, trial: str, state: str, value: str, top1: str, epochs: str, spent: str, params: Sequence[str]
+    ) -> str:
+        cells = [f"{star:1}{trial:>5}", f"{state:8}", f"{value:>8}", f"{top1:>6}", f"{epochs:>6}", f"{spent:>6}"]
+        cells += [f"{text:>{max(len(name), 7)}}" for name, text in zip(self._names, params, strict=True)]
+        return " ".join(cells)
+
+
+class LiveText:
+    """Lines that replace the lines before them; on a pipe, lines that follow each other."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=Console(highlight=False), auto_refresh=False)
+
+    def __enter__(self) -> LiveText:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Shows these lines now."""
+        self._live.update(Text("\n".join(lines)), refresh=True)
+
+
+def header(event: RunStarted) -> list[str]:
+    """What is about to happen."""
+    train, validation, test = (len(event.parts[part]) for part in ("train", "validation", "test"))
+    sealed = f"{test} sealed for the test" if test else "none for a test"
+    return [
+        f"study    {event.study}" + (f": {event.about}" if event.about else ""),
+        f"data     {event.data}: {event.words:,} words",
+        f"signers  {train} train ({event.clips['train']:,} clips), {validation} validate "
+        f"({event.clips['validation']:,} clips), {sealed}",
+        f"device   {event.device}, storage {event.storage}",
+        f"target   {event.target:,} finished trials, {event.finished:,} so far",
+    ]
+
+
+def footer(event: RunFinished) -> list[str]:
+    """How it ended, and what to do next."""
+    counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
+    lines = ["", f"{event.finished:,} of {event.target:,} trials finished ({counts}), {duration(event.seconds)} this time"]
+    lines += summary_lines("best", event.best) if event.best else ["best     none: no trial has trained to its end"]
+    lines += baseline_lines(event.best, event.baseline)
+    if event.stopped_by:
+        return lines
+    if event.best and event.baseline and event.best.trial != event.baseline.trial:
+        lines.append("The best of many trials is partly luck: train it again with other seeds before you believe the gain.")
+    if event.best:
+        lines.append(f"next     python -m search export {event.study} --output best.yaml")
+        lines.append(f"         python -m search dashboard {event.study}")
+    return lines
+
+
+def baseline_lines(best: TrialSummary | None, baseline: TrialSummary | None) -> list[str]:
+    """The baseline beside the best."""
+    if baseline is None:
+        return ["baseline not finished yet"]
+    if best is not None and best.trial == baseline.trial:
+        return ["         this is the baseline: nothing has beaten it"]
+    return summary_lines("baseline", baseline)
+
+
+def summary_lines(label: str, trial: TrialSummary) -> list[str]:
+    """A trial in two lines."""
+    params = ", ".join(f"{name} {number(value)}" for name, value in trial.params.items())
+    return [
+        f"{label:8} trial {trial.trial}: val_loss {trial.value:.4f}, top1 {trial.val_top1:.4f} at epoch {trial.epoch}",
+        f"         {params}",
+    ]
+
+
+def epoch_line(record: EpochRecord, epochs: int) -> str:
+    """One epoch of a training that is watched alone."""
+    return (
+        f"epoch {record.epoch:>3}/{epochs}  train_loss {record.train_loss:.4f}  val_loss {record.val_loss:.4f}  "
+        f"top1 {record.val_top1:.4f}  {record.seconds:.1f}s"
+    )
+
+
+def retrained_lines(result: Retrained) -> list[str]:
+    """Whether the recorded number came back, and if not, why that may be."""
+    lines = [
+        f"recorded val_loss {result.recorded!r}",
+        f"now      val_loss {result.value!r}, top1 {result.best.val_top1:.4f} at epoch {result.best.epoch}",
+    ]
+    if result.came_back:
+        return [*lines, "the recorded val_loss came back, bit for bit"]
+    gap = result.value - result.recorded
+    if result.should_come_back:
+        return [*lines, f"it did NOT come back: {gap:+.3e}, although nothing that was recorded has changed"]
+    return [*lines, f"it differs by {gap:+.3e}; not as in the record:", *(f"  {line}" for line in result.differences)]

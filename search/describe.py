@@ -1,0 +1,59 @@
+"""The resolved study as rows: every key, its value, and where that came from (`run --dry-run`)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from search.definition import StudyDefinition
+from search.settings import settings
+
+
+def described(definition: StudyDefinition) -> list[tuple[str, str, str]]:
+    """Rows of key, value, origin."""
+    return [*_head(definition), *_signers(definition), *_settings(definition)]
+
+
+def _head(definition: StudyDefinition) -> list[tuple[str, str, str]]:
+    rows = [
+        ("study", definition.name, definition.source),
+        ("about", definition.about, _origin(definition, "about")),
+        ("objective", f"{definition.objective.direction} {definition.objective.metric}", _origin(definition, "objective")),
+        ("trials", str(definition.trials), _origin(definition, "trials")),
+        ("seed", str(definition.seed), "--seed" if definition.seed else "default"),
+    ]
+    for section, chosen in (("sampler", definition.sampler), ("pruner", definition.pruner)):
+        rows.append((section, type(chosen).__name__.lower(), _origin(definition, f"{section}.name")))
+        for name, value in dataclasses.asdict(chosen).items():
+            rows.append((f"{section}.{name}", str(value), _origin(definition, f"{section}.{name}")))
+    return rows
+
+
+def _signers(definition: StudyDefinition) -> list[tuple[str, str, str]]:
+    wishes = dataclasses.asdict(definition.signers)
+    return [
+        (f"data.{part}", wish if isinstance(wish, str) else ", ".join(wish), _origin(definition, f"data.{part}"))
+        for part, wish in wishes.items()
+    ]
+
+
+def _settings(definition: StudyDefinition) -> list[tuple[str, str, str]]:
+    searched = {dim.setting.key: dim for dim in definition.space}
+    rows = []
+    for key, setting in settings().items():
+        if key in searched:
+            dim = searched[key]
+            rows.append((key, f"searched: {dim.domain.text()}", _origin(definition, f"space.{dim.name}")))
+            baseline = _origin(definition, f"baseline.{key}", f"baseline.{setting.field}")
+            rows.append((f"{key} of the baseline", str(definition.baseline[dim.name]), baseline))
+        else:
+            value = definition.fixed.get(key, setting.default)
+            rows.append((key, str(value), _origin(definition, f"fixed.{key}", f"fixed.{setting.field}")))
+    return rows
+
+
+def _origin(definition: StudyDefinition, *keys: str) -> str:
+    """Where a key or anything below it was given last."""
+    given = [
+        source for path, source in definition.origins.items() if any(path == key or path.startswith(f"{key}.") for key in keys)
+    ]
+    return given[-1] if given else "default"

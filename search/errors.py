@@ -1,0 +1,60 @@
+"""Every error that a person may meet, and the exit code it ends in.
+
+    ExplainedError                    (data_utils.errors: what, where, got, expected, hint)
+    ├── DataError               2     a data set is not what it should be; nothing was started
+    └── SearchError
+        ├── DefinitionError     2     a study file, a setting or a flag is wrong; nothing was started
+        ├── NegativeAnswer      1     it ran, and the answer is no
+        └── ResourceError       3     disk, database or GPU; trying again may help
+
+Anything else is a fault of this program: exit code 4.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from data_utils.errors import DataError, ExplainedError
+
+
+class ExitCode(enum.IntEnum):
+    """What the process answers."""
+
+    DONE = 0
+    NO = 1
+    WRONG_INPUT = 2
+    RESOURCE = 3
+    BUG = 4
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class SearchError(ExplainedError):
+    """An error of the search tool with an exit code of its own."""
+
+    exit_code = ExitCode.BUG
+
+
+class DefinitionError(SearchError):
+    """A study file, a setting or a flag is wrong. Nothing was started."""
+
+    exit_code = ExitCode.WRONG_INPUT
+
+
+class NegativeAnswer(SearchError):
+    """It ran, and the answer is no: no trial finished, too many failed, a number did not come back."""
+
+    exit_code = ExitCode.NO
+
+
+class ResourceError(SearchError):
+    """Disk, database, GPU or another run stands in the way. Trying again may help."""
+
+    exit_code = ExitCode.RESOURCE
+
+
+def exit_code_of(error: ExplainedError) -> ExitCode:
+    """The exit code that an error ends in."""
+    if isinstance(error, SearchError):
+        return error.exit_code
+    return ExitCode.WRONG_INPUT if isinstance(error, DataError) else ExitCode.BUG

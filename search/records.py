@@ -1,0 +1,53 @@
+"""A trial's files: the settings that were used and the curve, readable with `cat`. Written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.record import EpochRecord
+
+COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
+
+
+def trial_folder(runs: Path, study: str, trial: int) -> Path:
+    """`RUNS/STUDY/trials/0007`."""
+    return runs / study / "trials" / f"{trial:04d}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file by writing aside, syncing and renaming; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def curve_text(history: Sequence[EpochRecord]) -> str:
+    """The epochs as CSV with a header; numbers in full precision."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([repr(value) for value in dataclasses.astuple(record)] for record in history)
+    return stream.getvalue()
+
+
+def read_curve(path: Path) -> list[EpochRecord]:
+    """The epochs of a `curve.csv`; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            EpochRecord(epoch=int(row["epoch"]), **{name: float(row[name]) for name in COLUMNS if name != "epoch"})
+            for row in csv.DictReader(stream)
+        ]

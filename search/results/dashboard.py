@@ -1,0 +1,64 @@
+"""optuna-dashboard on the study database, on loopback."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import wsgiref.simple_server
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import optuna_dashboard
+
+from search.errors import ResourceError
+
+_PORTS_TRIED = 100
+
+
+class _QuietHandler(wsgiref.simple_server.WSGIRequestHandler):
+    """Does not write a line a request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or the next free one after it.
+
+    Raises:
+        ResourceError: none of a hundred is free, or the host is not an address of this machine.
+    """
+    for candidate in range(port, min(port + _PORTS_TRIED, 65536)):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except PermissionError:
+                continue
+            except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno not in (
+                    98,
+                    48,
+                ):  # 98, 48: the port is taken (Linux, macOS)
+                    raise ResourceError(
+                        "the dashboard cannot listen there", where=f"{host}:{candidate}", got=error.strerror
+                    ) from error
+                continue
+            return candidate
+    raise ResourceError(
+        "no port is free for the dashboard", got=f"{host}:{port} and the next {_PORTS_TRIED}", hint="name another with --port"
+    )
+
+
+def serve(storage: optuna.storages.BaseStorage, host: str, port: int, on_ready: Callable[[], None]) -> None:
+    """Serves until it is interrupted. `on_ready` is called once the port answers."""
+    app = optuna_dashboard.wsgi(storage)
+    with wsgiref.simple_server.make_server(host, port, app, handler_class=_QuietHandler) as server:
+        on_ready()
+        server.serve_forever()
+
+
+def plain_command(storage_url: str, host: str, port: int) -> str:
+    """The same with optuna-dashboard's own command."""
+    return shlex.join(["optuna-dashboard", storage_url, "--host", host, "--port", str(port)])

@@ -1,0 +1,150 @@
+"""How far a study is, in lines and as values; one trial in full; all studies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.console import baseline_lines, columns, duration, number, summary_lines
+from search.definition import known_studies
+from search.events import TrialSummary
+from search.records import read_curve
+from search.storage import database_path, open_storage
+from search.study import (
+    STATE_NAMES,
+    baseline_summary,
+    best_trial,
+    count_states,
+    curve_of,
+    files_of,
+    is_locked,
+    num_finished,
+    study_data,
+    summary,
+    trial_result,
+    trial_settings,
+)
+
+
+def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
+    """The state of a study as plain values."""
+    trials = study.get_trials(deepcopy=False)
+    best, baseline = summary(best_trial(trials)), baseline_summary(trials)
+    return {
+        "study": study.study_name,
+        "about": study.user_attrs.get("about", ""),
+        "finished": num_finished(trials),
+        "target": study.user_attrs.get("target"),
+        "working": is_locked(storage, study.study_name),
+        "trials": count_states(trials),
+        "best": _summary_json(best),
+        "baseline": _summary_json(baseline),
+        "running": [
+            {"trial": t.number, "epoch": max(t.intermediate_values, default=0), "params": t.params} for t in _running(trials)
+        ],
+        "failed": [{"trial": t.number, "reason": t.user_attrs.get("reason", "")} for t in _failed(trials)],
+    }
+
+
+def status_lines(study: optuna.Study, storage: str) -> list[str]:
+    """The state of a study for people."""
+    trials = study.get_trials(deepcopy=False)
+    working = is_locked(storage, study.study_name)
+    counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items() if count and state != "waiting")
+    about = study.user_attrs.get("about", "")
+    lines = [
+        f"study    {study.study_name}" + (f": {about}" if about else ""),
+        f"trials   {num_finished(trials):,} of {study.user_attrs.get('target', 0):,} finished ({counts or 'none yet'})",
+        f"now      {'a run is working on it' if working else 'no run is working on it'}",
+    ]
+    best, baseline = summary(best_trial(trials)), baseline_summary(trials)
+    lines += summary_lines("best", best) if best else ["best     none: no trial has trained to its end yet"]
+    lines += baseline_lines(best, baseline)
+    for trial in _running(trials):
+        curve = curve_of(trial)
+        so_far = f"epoch {max(curve)}, val_loss {curve[max(curve)]:.4f}" if curve else "no epoch yet"
+        lines.append(f"{'running' if working else 'cut off':8} trial {trial.number}: {so_far}")
+        if not working:
+            lines.append("         the next run starts it over, with the same parameters and seed")
+    lines += [f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in _failed(trials)]
+    return lines
+
+
+def all_studies(storage: str) -> list[dict[str, Any]]:
+    """Studies in the database and definitions that can be run; each name once."""
+    rows: dict[str, dict[str, Any]] = {}
+    if database_path(storage).exists():
+        opened = open_storage(storage, create=False)
+        for name in sorted(optuna.get_all_study_names(opened)):
+            study = optuna.load_study(study_name=name, storage=opened)
+            trials = study.get_trials(deepcopy=False)
+            finished, target = num_finished(trials), study.user_attrs.get("target")
+            rows[name] = {
+                "study": name,
+                "finished": finished,
+                "target": target,
+                "progress": f"{finished:,} of {target:,}" if target else f"{finished:,}",
+                "about": study.user_attrs.get("about", ""),
+            }
+    for name, about in known_studies().items():
+        rows.setdefault(name, {"study": name, "finished": 0, "target": None, "progress": "not started", "about": about})
+    return list(rows.values())
+
+
+def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, Any]:
+    """One trial as plain values."""
+    files = files_of(runs, study.study_name, trial.number)
+    curve = read_curve(next((path for path in files if path.name == "curve.csv"), Path()))
+    return {
+        "study": study.study_name,
+        "trial": trial.number,
+        "state": STATE_NAMES[trial.state],
+        "params": trial.params,
+        "result": trial_result(trial) or None,
+        "seed": trial.user_attrs.get("seed"),
+        "settings": trial_settings(trial),
+        "curve": [dataclasses.asdict(record) for record in curve]
+        or [{"epoch": epoch, "val_loss": value} for epoch, value in curve_of(trial).items()],
+        "files": [str(path) for path in files],
+        "reason": trial.user_attrs.get("reason", ""),
+    }
+
+
+def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]:
+    """One trial for people."""
+    shown = show_json(study, trial, runs)
+    baseline = " (the baseline)" if trial.number == 0 else ""
+    lines = [f"trial    {trial.number} of {study.study_name}{baseline}: {shown['state']}"]
+    if shown["reason"]:
+        lines.append(f"reason   {shown['reason']}")
+    lines += [f"         {name} {number(value)}" for name, value in trial.params.items()]
+    if result := shown["result"]:
+        data = study_data(study)
+        lines.append(f"best     val_loss {result['val_loss']:.4f}, top1 {result['val_top1']:.4f} at epoch {result['epoch']}")
+        lines.append(
+            f"         top5 {result['val_top5']:.4f}, ece {result['val_ece']:.4f}; chance is {1 / len(data.words):.4f}"
+        )
+        lines.append(f"cost     {result['epochs']} epochs in {duration(result['seconds'])}, seed {shown['seed']}")
+    lines += [f"file     {path}" for path in shown["files"]]
+    if shown["curve"]:
+        names = [name for name in ("epoch", "train_loss", "val_loss", "val_top1", "val_ece") if name in shown["curve"][0]]
+        rows = [[f"{row[n]:.4f}" if n != "epoch" else str(row[n]) for n in names] for row in shown["curve"]]
+        lines += ["", *columns([names, *rows], right=range(len(names)))]
+    return lines
+
+
+def _summary_json(trial: TrialSummary | None) -> dict[str, Any] | None:
+    return None if trial is None else dataclasses.asdict(trial)
+
+
+def _running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state == TrialState.RUNNING]
+
+
+def _failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state == TrialState.FAIL]

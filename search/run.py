@@ -1,0 +1,150 @@
+"""`search run`: from what was typed to a coordinator at work."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_utils.errors import DataError
+from data_utils.prepared import DataSet, fingerprint, open_data
+from data_utils.splits import Split, split_signers
+from data_utils.synthetic import synthesize
+from search.coordinator import Coordinator
+from search.definition import StudyDefinition
+from search.engines.inline import InlineEngine
+from search.errors import DefinitionError
+from search.events import Listener, Notice, RunFinished, RunStarted
+from search.stopping import StopSignals
+from search.storage import database_errors, open_storage
+from search.study import num_finished, open_study, study_lock
+from search.trial import Parts, resolve_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What `search run` was asked for, beside the study itself."""
+
+    data: Path | None
+    """The data set's folder; None: the demo set under `runs`."""
+
+    storage: str
+    runs: Path
+    more: int | None
+    """Finished trials beyond those there are, instead of the study's target; None: the study's target."""
+
+    device: str
+    max_failures: int
+
+
+def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: StopSignals) -> RunFinished:
+    """Starts or resumes a search and stays with it until it ends.
+
+    Raises:
+        ExplainedError: anything that a person should put right; see `search.errors`.
+    """
+    device = checked_device(options.device)
+    folder = options.data or demo_data(options.runs, emit)
+    data = open_data(folder)
+    split = split_of(definition, data)
+    if split.note:
+        emit(Notice(split.note))
+    parts = Parts(data, split)
+    train, validation = parts.clips(definition.configs(definition.baseline).preprocess)
+    with study_lock(options.storage, definition.name), database_errors(options.storage):
+        storage = open_storage(options.storage, create=True)
+        study = open_study(storage, definition, data, split, fingerprint(data))
+        finished = num_finished(study.get_trials(deepcopy=False))
+        target = finished + options.more if options.more is not None else definition.trials
+        study.set_user_attr("target", target)
+        emit(
+            RunStarted(
+                study=definition.name,
+                about=definition.about,
+                data=str(folder),
+                words=len(data.words),
+                parts=split.parts(),
+                clips={"train": len(train), "validation": len(validation)},
+                device=device,
+                storage=options.storage,
+                finished=finished,
+                target=target,
+                epochs=definition.configs(definition.baseline).train.epochs,
+                space={dim.name: dim.domain.text() for dim in definition.space},
+            )
+        )
+        return Coordinator(
+            study,
+            definition,
+            InlineEngine(parts),
+            target=target,
+            device=device,
+            runs=options.runs,
+            emit=emit,
+            stop=stop,
+            max_failures=options.max_failures,
+        ).run()
+
+
+def split_of(definition: StudyDefinition, data: DataSet) -> Split:
+    """The study's parts of this data set.
+
+    Raises:
+        DataError: the wishes cannot be met, or there is only one word to tell.
+    """
+    if len(data.words) < 2:
+        raise DataError(
+            "there is nothing to tell apart", file=data.folder, got=f"1 word: {data.words[0]}", expected="2 words or more"
+        )
+    wishes = definition.signers
+    return split_signers(
+        data.words_of, train=wishes.train, validation=wishes.validation, test=wishes.test, seed=definition.seed
+    )
+
+
+def demo_data(runs: Path, emit: Listener) -> Path:
+    """The folder of the demo set, which is made if it is not there.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    folder = runs / "data" / "demo"
+    emit(Notice(f"No --data and no SEARCH_DATA: searching on the demo set of made-up signs in {folder}"))
+    if not folder.exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            synthesize(folder)
+        except OSError as error:
+            raise DataError("the demo set cannot be written", file=folder, got=error.strerror) from error
+    return folder
+
+
+def checked_device(wish: str) -> str:
+    """The device that is meant.
+
+    Raises:
+        DefinitionError: there is no such device.
+    """
+    try:
+        return resolve_device(wish)
+    except ValueError as error:
+        raise DefinitionError(
+            f"the device `{wish}` cannot be used", got=str(error), hint="leave --device out to use what is there"
+        ) from error
+
+
+def resume_command(arguments: Sequence[str], target: int) -> str:
+    """The command that goes on: the same words, with `--more` turned into the target that it meant."""
+    words: list[str] = []
+    skip = False
+    for word in arguments:
+        if skip or word.startswith("--more="):
+            skip = False
+        elif word == "--more":
+            skip = True
+        else:
+            words.append(word)
+    if len(words) < len(arguments):
+        words += ["--trials", str(target)]
+    return shlex.join(["python", "-m", "search", *words])

@@ -1,0 +1,119 @@
+"""The dimensions of a search: ranges and choices, and their Optuna distributions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search.errors import DefinitionError
+from search.settings import Setting, build, checked, require_mapping
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Numbers from `low` to `high`, both included."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: int | float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError("low and high must be finite")
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range cannot start at {self.low:g}")
+        if self.step is not None and (self.log or not 0 < self.step <= self.high - self.low):
+            raise ValueError("step must be positive, no wider than the range, and not with log")
+
+    def text(self) -> str:
+        """The range as people write it."""
+        extra = " log" if self.log else "" if self.step is None else f" step {self.step:g}"
+        return f"{self.low:g} .. {self.high:g}{extra}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """One of a few values."""
+
+    choices: list[Any]
+
+    def text(self) -> str:
+        """The choices as people write them."""
+        return " | ".join(str(choice) for choice in self.choices)
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched setting."""
+
+    name: str
+    """As the study file writes it; Optuna and the dashboard show this name."""
+
+    setting: Setting
+    domain: Range | Choices
+
+    @property
+    def is_int(self) -> bool:
+        """Whether it takes whole numbers."""
+        return isinstance(self.domain, Range) and isinstance(self.setting.default, int)
+
+    def contains(self, value: Any) -> bool:
+        """Whether a value lies in the range (on its grid) or among the choices."""
+        if isinstance(self.domain, Choices):
+            return value in self.domain.choices
+        return bool(self.distribution()._contains(value))
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """The Optuna distribution."""
+        import optuna
+
+        domain = self.domain
+        if isinstance(domain, Choices):
+            return optuna.distributions.CategoricalDistribution(domain.choices)
+        if self.is_int:
+            return optuna.distributions.IntDistribution(
+                int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1)
+            )
+        return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+
+    def suggest(self, trial: optuna.Trial) -> Any:
+        """Asks Optuna for this trial's value."""
+        domain = self.domain
+        if isinstance(domain, Choices):
+            return trial.suggest_categorical(self.name, domain.choices)
+        if self.is_int:
+            return trial.suggest_int(self.name, int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
+        return trial.suggest_float(self.name, domain.low, domain.high, log=domain.log, step=domain.step)
+
+
+def dimension(name: str, setting: Setting, given: Any, where: str) -> Dimension:
+    """A checked dimension: `{low, high, log, step}` or `{choices: [...]}`.
+
+    Raises:
+        DefinitionError: it is neither, or holds values that the setting cannot take.
+    """
+    key = f"space.{name}"
+    require_mapping(given, key, where)
+    if "choices" in given:
+        choices = build(Choices, given, key, where)
+        if not choices.choices:
+            raise DefinitionError(f"`{key}` has no choices", where=where)
+        values = [checked(setting.annotation, value, f"{key}.choices", where) for value in choices.choices]
+        if len(set(values)) < len(values):
+            raise DefinitionError(f"`{key}` lists a choice twice", where=where, got=Choices(choices=values).text())
+        return Dimension(name, setting, Choices(choices=values))
+    if isinstance(setting.default, bool) or not isinstance(setting.default, int | float):
+        raise DefinitionError(f"`{key}` is not a number", where=where, expected="choices: [...]")
+    domain = build(Range, given, key, where)
+    checked(setting.annotation, domain.low, f"{key}.low", where)
+    checked(setting.annotation, domain.high, f"{key}.high", where)
+    if isinstance(setting.default, int) and domain.step is not None:
+        checked(int, domain.step, f"{key}.step", where)
+    return Dimension(name, setting, domain)

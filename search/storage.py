@@ -1,0 +1,112 @@
+"""Opening the study database well.
+
+SQLite is opened in write-ahead mode with a busy timeout, so that neither a dashboard that reads nor another writer makes a
+report fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+import sqlalchemy.exc
+
+from search.errors import DefinitionError, ResourceError
+
+DEFAULT_STORAGE = "sqlite:///runs/studies.db"
+_SQLITE = "sqlite:///"
+_BUSY_TIMEOUT_S = 60
+
+
+def database_path(url: str) -> Path:
+    """The file of an SQLite URL.
+
+    Raises:
+        DefinitionError: the URL is not of the form sqlite:///PATH.
+    """
+    if not url.startswith(_SQLITE) or url == _SQLITE or url == f"{_SQLITE}:memory:":
+        raise DefinitionError(
+            "this storage is not supported",
+            got=url.split("@")[-1],  # never show a password
+            expected=f"{_SQLITE}PATH, such as {DEFAULT_STORAGE}",
+        )
+    return Path(url.removeprefix(_SQLITE))
+
+
+def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
+    """Optuna's storage for an SQLite URL.
+
+    Raises:
+        DefinitionError: the URL is of another kind, or there is no database and `create` is off.
+        ResourceError: the file is not a study database, or cannot be written.
+    """
+    path = database_path(url)
+    if not path.exists() and not create:
+        raise DefinitionError(
+            "there is no study database yet",
+            where=str(path),
+            hint="`python -m search run` makes it, or name one with --storage",
+        )
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    with database_errors(url):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
+        finally:
+            connection.close()
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+        sqlalchemy.event.listen(storage.engine, "connect", _lighter_syncs)
+        storage.engine.dispose()  # connections made before the listener
+    return optuna.storages.get_storage(storage)
+
+
+def _lighter_syncs(connection: Any, _record: Any) -> None:
+    # With write-ahead logging NORMAL cannot corrupt the file; a power cut may cost the last report.
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@contextlib.contextmanager
+def database_errors(url: str) -> Iterator[None]:
+    """Turns errors of the database inside the block into a `ResourceError` that names the file."""
+    try:
+        yield
+    except (
+        sqlite3.Error,
+        sqlalchemy.exc.SQLAlchemyError,
+        optuna.exceptions.StorageInternalError,
+        OSError,
+        RuntimeError,
+    ) as error:
+        if isinstance(error, RuntimeError) and "version" not in str(error):
+            raise  # Optuna tells an incompatible schema by a RuntimeError; others are not the database's
+        cause = error.__cause__ or error
+        raise ResourceError(
+            "the study database cannot be used",
+            where=str(database_path(url)),
+            got=str(getattr(cause, "orig", None) or cause).splitlines()[0],
+            hint="is the disk full or read-only? Name another file with --storage sqlite:///PATH",
+        ) from error
+
+
+def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
+    """A study that exists.
+
+    Raises:
+        DefinitionError: there is none of this name.
+    """
+    names = optuna.get_all_study_names(storage)
+    if name not in names:
+        raise DefinitionError(
+            f"the database holds no study `{name}`",
+            expected=f"one of {', '.join(sorted(names))}" if names else "a study; there is none yet",
+            hint=f"`python -m search run {name}` starts it",
+        )
+    return optuna.load_study(study_name=name, storage=storage)
