@@ -16,7 +16,7 @@ import numpy as np
 
 from data_utils.prepared import ClipSet
 
-_STRETCH = 1.2  # a block's longest clip is at most this much longer than its shortest ...
+_STRETCH = 1.25  # a block's longest clip is at most this much longer than its shortest ...
 _SLACK = 2  # ... or this many frames
 
 

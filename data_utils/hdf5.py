@@ -16,6 +16,7 @@ import contextlib
 import difflib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
 
 DICTIONARY_NAME = "sign_to_prediction_index_map.json"
 _MIRRORED_ENDING = "_swap"
+_FAR = 1e4  # no coordinate lies so many pictures away; float16 holds it, and float32 its square
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
 
 
@@ -78,6 +80,17 @@ def signer_files(folder: Path) -> list[SignerFile]:
     return files
 
 
+def orphans(files: Iterable[SignerFile]) -> list[DataError]:
+    """A fault for each file of mirrored copies whose originals are not there."""
+    files = list(files)
+    originals = {file.signer for file in files if not file.mirrored}
+    return [
+        DataError("a mirrored copy has no original", file=file.path, expected=f"{file.signer}.hdf5 beside it")
+        for file in files
+        if file.signer not in originals
+    ]
+
+
 def read_words(folder: Path) -> tuple[str, ...]:
     """The words in the order of their class numbers.
 
@@ -106,8 +119,7 @@ def read_words(folder: Path) -> tuple[str, ...]:
 
 def _parse_words(path: Path) -> tuple[str, ...]:
     def no_word_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        words = [word for word, _ in pairs]
-        twice = sorted({word for word in words if words.count(word) > 1})
+        twice = sorted(word for word, times in Counter(word for word, _ in pairs).items() if times > 1)
         if twice:
             raise DataError("the dictionary lists a word twice", file=path, got=", ".join(twice))
         return dict(pairs)
@@ -195,6 +207,7 @@ def problems(folder: Path) -> list[DataError]:
     except DataError as fault:
         if fault.render() not in {known.render() for known in faults}:
             faults.append(fault)
+    faults.extend(orphans(files))
     for file in files:
         # Without a dictionary, labels cannot be too large; everything else can still be checked.
         num_words = len(words) if words is not None else np.iinfo(np.int64).max
@@ -212,13 +225,24 @@ def _clips_and_faults(path: Path, num_words: int) -> Iterator[Clip | DataError]:
     try:
         with _open(path) as h5:
             for name in _clip_names(h5, path):
-                try:
-                    label = _checked_label(h5, path, name, num_words)
-                    yield Clip(name, _checked_feature(h5, path, name), label)
-                except DataError as fault:
-                    yield fault
+                yield from _clip_or_faults(h5, path, name, num_words)
     except DataError as fault:
         yield fault
+
+
+def _clip_or_faults(h5: h5py.File, path: Path, name: str, num_words: int) -> list[Clip | DataError]:
+    faults: list[Clip | DataError] = []
+    try:
+        label = _checked_label(h5, path, name, num_words)
+    except DataError as fault:
+        faults.append(fault)
+    try:
+        feature_CTJ = _checked_feature(h5, path, name)
+    except DataError as fault:
+        # Where a clip is no group, or lacks both datasets, the two faults are of one place: the first says enough.
+        if not any(isinstance(known, DataError) and known.path == fault.path for known in faults):
+            faults.append(fault)
+    return faults or [Clip(name, feature_CTJ, label)]
 
 
 @contextlib.contextmanager
@@ -312,9 +336,16 @@ def _checked_feature(h5: h5py.File, path: Path, clip: str) -> np.ndarray:
         )
     if shape[1] == 0:
         raise DataError("the clip has no frame", file=path, path=where, got=str(shape), expected="one frame or more")
-    feature_CTJ = _read(dataset, path).astype(np.float32, copy=False)
-    if np.isinf(feature_CTJ).any():
-        raise DataError("the landmarks hold an infinite number", file=path, path=where, expected="numbers, or NaN")
+    stored_CTJ = _read(dataset, path)
+    if (np.abs(stored_CTJ) > _FAR).any():  # NaN is not
+        raise DataError(
+            "the landmarks hold an infinite or far too large number",
+            file=path,
+            path=where,
+            got=str(stored_CTJ[np.abs(stored_CTJ) > _FAR][0]),
+            expected="fractions of the picture, or NaN where nothing was detected",
+        )
+    feature_CTJ = stored_CTJ.astype(np.float32, copy=False)
     shown = feature_CTJ[:2][:, :, POINTS]
     if not ((shown != 0) & ~np.isnan(shown)).any():
         raise DataError(

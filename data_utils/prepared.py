@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_utils.errors import DataError
-from data_utils.hdf5 import SignerFile, read_clips, read_labels, read_words, signer_files
+from data_utils.hdf5 import SignerFile, orphans, read_clips, read_labels, read_words, signer_files
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
 
@@ -90,9 +90,8 @@ def open_data(folder: Path) -> DataSet:
     files = signer_files(folder)
     words = read_words(folder)
     labels_of = {file.signer: tuple(read_labels(file, len(words)).values()) for file in files if not file.mirrored}
-    for file in files:
-        if file.signer not in labels_of:
-            raise DataError("a mirrored copy has no original", file=file.path, expected=f"{file.signer}.hdf5 beside it")
+    for fault in orphans(files):
+        raise fault
     return DataSet(folder, words, tuple(files), labels_of)
 
 

@@ -36,21 +36,50 @@ class Layout:
     """For each block what is added to attention scores: 0 for real keys, the lowest float for others. None: all are real.
     The lowest float, not -inf: a clip without any real frame is attended evenly instead of giving NaN."""
 
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The rows of each block. One split: slices taken one by one would each cost a full pass in the backward run."""
+        return x.split([block.clips * block.frames for block in self.blocks])
 
-def dropout(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
-    """Zeroes elements with probability `share` and scales the rest by 1 / (1 - share). No generator: nothing is dropped.
+
+class Dropout:
+    """Dropout of one forward run: zeroes elements with probability `share` and scales the rest by 1 / (1 - share).
 
     Each element takes 16 of the generator's random bits, so the share is a multiple of 1/65536, and the scale is exact for
-    the share that is used. Four times fewer random words than one a number.
+    the share that is used. Masks are drawn in large pieces: cheap words, few calls. Without a generator nothing is dropped.
     """
-    if rng is None or share == 0.0:
-        return x
-    levels = 1 << 16
-    threshold = min(round(share * levels), levels - 1)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
-    words.random_(-(1 << 63), None, generator=rng)
-    keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= threshold - levels // 2
-    return x * keep.to(x.dtype).mul_(levels / (levels - threshold))
+
+    _LEVELS = 1 << 16
+    _PIECE = 1 << 18  # elements drawn at once; a piece stays in a core's cache
+
+    def __init__(self, share: float, rng: torch.Generator | None) -> None:
+        self.active = rng is not None and share > 0
+        self._rng = rng
+        self._threshold = min(round(share * self._LEVELS), self._LEVELS - 1)
+        self._piece = torch.empty(0)
+        self._used = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The elements of x, some of them dropped."""
+        return x * self._mask(x) if self.active else x
+
+    def add(self, x: Tensor, branch: Tensor) -> Tensor:
+        """x plus a residual branch of which some elements are dropped."""
+        return torch.addcmul(x, branch, self._mask(branch)) if self.active else x + branch
+
+    def _mask(self, x: Tensor) -> Tensor:
+        """0 or 1 / (1 - share) for each element."""
+        count = x.numel()
+        if count > len(self._piece) - self._used:
+            self._piece, self._used = self._draw(max(count, self._PIECE), x), 0
+        mask = self._piece[self._used : self._used + count]
+        self._used += count
+        return mask.view(x.shape)
+
+    def _draw(self, count: int, like: Tensor) -> Tensor:
+        words = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device)
+        words.random_(-(1 << 63), None, generator=self._rng)
+        keep = words.view(torch.int16) >= self._threshold - self._LEVELS // 2
+        return keep.to(like.dtype).mul_(self._LEVELS / (self._LEVELS - self._threshold))
 
 
 class Attention(nn.Module):
@@ -59,35 +88,36 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.dropout = config.dropout
+        self.scale = 1 / math.sqrt(config.width // config.heads)
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
     def forward(
-        self,
-        x_MD: Float[Tensor, "M D"],
-        layout: Layout,
-        rng: torch.Generator | None,
-        weights: list[Tensor] | None = None,
+        self, x_MD: Float[Tensor, "M D"], layout: Layout, drop: Dropout, weights: list[Tensor] | None = None
     ) -> Float[Tensor, "M D"]:
         """Fused where nothing is dropped. Appends `[G, H, L, L]` a block (after dropout) to `weights` if it is given."""
-        qkv_M3HE = self.qkv(x_MD).unflatten(1, (3, self.heads, -1))
         mixed = []
-        for block, bias in zip(layout.blocks, layout.key_bias, strict=True):
-            qkv = qkv_M3HE[block.rows].unflatten(0, (block.clips, block.frames))  # [G, L, 3, H, E]
-            q_GHLE, k_GHLE, v_GHLE = qkv.permute(2, 0, 3, 1, 4)
-            if weights is None and (rng is None or self.dropout == 0.0):
-                mixed_GHLE = F.scaled_dot_product_attention(q_GHLE, k_GHLE, v_GHLE, attn_mask=bias)
+        by_block = layout.split(self.qkv(x_MD))
+        for block, bias, qkv in zip(layout.blocks, layout.key_bias, by_block, strict=True):
+            heads = qkv.view(block.clips, block.frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+            if weights is None and not drop.active:
+                mixed_GHLE = F.scaled_dot_product_attention(*heads, attn_mask=bias)
             else:
-                scores_GHLL = (q_GHLE / math.sqrt(q_GHLE.shape[-1])) @ k_GHLE.transpose(2, 3)
-                if bias is not None:
-                    scores_GHLL = scores_GHLL + bias
-                share_GHLL = dropout(scores_GHLL.softmax(dim=3), self.dropout, rng)
+                q_NLE, k_NLE, v_NLE = heads.flatten(1, 2)  # N = G x H
+                share_NLL = drop(self._scores(q_NLE, k_NLE, bias).softmax(dim=2))
                 if weights is not None:
-                    weights.append(share_GHLL)
-                mixed_GHLE = share_GHLL @ v_GHLE
+                    weights.append(share_NLL.view(block.clips, self.heads, block.frames, block.frames))
+                mixed_GHLE = (share_NLL @ v_NLE).view(block.clips, self.heads, block.frames, -1)
             mixed.append(mixed_GHLE.transpose(1, 2).reshape(block.clips * block.frames, -1))
         return self.out(torch.cat(mixed))
+
+    def _scores(self, q_NLE: Tensor, k_NLE: Tensor, bias: Tensor | None) -> Tensor:
+        """How much each frame looks at each other one, before the softmax."""
+        k_NEL = k_NLE.transpose(1, 2)
+        if bias is None:
+            return (q_NLE * self.scale) @ k_NEL
+        bias_N1L = bias.expand(-1, self.heads, -1, -1).reshape(len(q_NLE), 1, -1)
+        return torch.baddbmm(bias_N1L, q_NLE, k_NEL, alpha=self.scale)
 
 
 class FeedForward(nn.Module):
@@ -95,13 +125,12 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dropout = config.dropout
         self.activation = ACTIVATIONS[config.activation]
         self.expand = nn.Linear(config.width, config.ffn_width, bias=config.bias)
         self.contract = nn.Linear(config.ffn_width, config.width, bias=config.bias)
 
-    def forward(self, x_MD: Float[Tensor, "M D"], rng: torch.Generator | None) -> Float[Tensor, "M D"]:
-        return self.contract(dropout(self.activation(self.expand(x_MD)), self.dropout, rng))
+    def forward(self, x_MD: Float[Tensor, "M D"], drop: Dropout) -> Float[Tensor, "M D"]:
+        return self.contract(drop(self.activation(self.expand(x_MD))))
 
 
 class EncoderLayer(nn.Module):
@@ -109,7 +138,6 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dropout = config.dropout
         self.norm_first = config.norm_first
         self.attention = Attention(config)
         self.feed_forward = FeedForward(config)
@@ -117,17 +145,13 @@ class EncoderLayer(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(config.width, bias=config.bias)
 
     def forward(
-        self,
-        x_MD: Float[Tensor, "M D"],
-        layout: Layout,
-        rng: torch.Generator | None,
-        weights: list[Tensor] | None = None,
+        self, x_MD: Float[Tensor, "M D"], layout: Layout, drop: Dropout, weights: list[Tensor] | None = None
     ) -> Float[Tensor, "M D"]:
         if self.norm_first:
-            x_MD = x_MD + dropout(self.attention(self.norm_attention(x_MD), layout, rng, weights), self.dropout, rng)
-            return x_MD + dropout(self.feed_forward(self.norm_feed_forward(x_MD), rng), self.dropout, rng)
-        x_MD = self.norm_attention(x_MD + dropout(self.attention(x_MD, layout, rng, weights), self.dropout, rng))
-        return self.norm_feed_forward(x_MD + dropout(self.feed_forward(x_MD, rng), self.dropout, rng))
+            x_MD = drop.add(x_MD, self.attention(self.norm_attention(x_MD), layout, drop, weights))
+            return drop.add(x_MD, self.feed_forward(self.norm_feed_forward(x_MD), drop))
+        x_MD = self.norm_attention(drop.add(x_MD, self.attention(x_MD, layout, drop, weights)))
+        return self.norm_feed_forward(drop.add(x_MD, self.feed_forward(x_MD, drop)))
 
 
 def sinusoids(frames: int, width: int) -> Float[Tensor, "frames width"]:
@@ -174,9 +198,9 @@ def key_biases(blocks: tuple[Block, ...], real_M: Bool[Tensor, " M"]) -> tuple[T
 def mean_over_clips(x_MD: Float[Tensor, "M D"], layout: Layout) -> Float[Tensor, "B D"]:
     """Each clip's mean over its real frames; 0 for a clip without any."""
     means = []
-    for block in layout.blocks:
-        weight_GL1 = layout.real_M[block.rows].view(block.clips, block.frames, 1).to(x_MD.dtype)
-        x_GLD = x_MD[block.rows].view(block.clips, block.frames, -1)
+    for block, x, real in zip(layout.blocks, layout.split(x_MD), layout.split(layout.real_M), strict=True):
+        weight_GL1 = real.view(block.clips, block.frames, 1).to(x_MD.dtype)
+        x_GLD = x.view(block.clips, block.frames, -1)
         means.append((x_GLD * weight_GL1).sum(dim=1) / weight_GL1.sum(dim=1).clamp(min=1))
     return torch.cat(means)
 

@@ -16,7 +16,7 @@ from data_utils.batches import Batch, ordered_batches
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.prepared import ClipSet, clip_set
 from model.config import ModelConfig
-from model.layers import ACTIVATIONS, EncoderLayer, Layout, dropout, key_biases, mean_over_clips, pool_time, sinusoids
+from model.layers import ACTIVATIONS, Dropout, EncoderLayer, Layout, key_biases, mean_over_clips, pool_time, sinusoids
 
 
 class TransformerEnISLR(nn.Module):
@@ -33,11 +33,12 @@ class TransformerEnISLR(nn.Module):
         self.config = config
         self.num_words = num_words
         self.activation = ACTIVATIONS[config.activation]
-        self.embed = nn.Linear(NUM_FEATURES, config.width)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         has_tail = config.norm_first and config.tail_norm
-        self.norm_tail = nn.LayerNorm(config.width, bias=config.bias) if has_tail else nn.Identity()
-        self.head = nn.Linear(config.width, num_words)
+        with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw weights of their own, which `_start` replaces
+            self.embed = nn.Linear(NUM_FEATURES, config.width)
+            self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+            self.norm_tail = nn.LayerNorm(config.width, bias=config.bias) if has_tail else nn.Identity()
+            self.head = nn.Linear(config.width, num_words)
         self.register_buffer("position_table", sinusoids(512, config.width), persistent=False)
         self._start(rng)
 
@@ -52,10 +53,11 @@ class TransformerEnISLR(nn.Module):
         x_MD = self.activation(self.embed(frames_MF))
         if self.config.pooling != "none":
             x_MD, layout = pool_time(x_MD, layout, self.config.pooling)
-        x_MD = dropout(x_MD + self._positions(layout), self.config.dropout, rng)
+        drop = Dropout(self.config.dropout, rng)
+        x_MD = drop(x_MD + self._positions(layout))
         for layer in self.layers:
             of_layer: list[Tensor] | None = None if weights is None else []
-            x_MD = layer(x_MD, layout, rng, of_layer)
+            x_MD = layer(x_MD, layout, drop, of_layer)
             if weights is not None and of_layer is not None:
                 weights.append(of_layer)
         logits: Tensor = self.head(mean_over_clips(self.norm_tail(x_MD), layout))
