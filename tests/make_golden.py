@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from data_utils.batches import batch_of
 from data_utils.landmarks import FILE_PARTS, NUM_LANDMARKS, POINTS
 from data_utils.normalize import PreprocessConfig, preprocess
+from data_utils.prepared import clip_set
+from model.config import ModelConfig
+from model.loss import smoothed_cross_entropy
+from model.transformer import DeviceClips, TransformerEnISLR, logits
 
 FILE = Path(__file__).with_name("golden.npz")
 
@@ -57,6 +64,48 @@ def clips() -> dict[str, np.ndarray]:
     return made
 
 
+STRUCTURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "postln": {"norm_first": False},
+    "notail": {"tail_norm": False},
+    "average": {"pooling": "average"},
+    "max": {"pooling": "max"},
+    "mish": {"activation": "mish"},
+    "tanhexp": {"activation": "tanhexp"},
+    "nobias": {"bias": False},
+}
+"""Model settings whose logits are kept, by name."""
+
+
+def golden_model(**settings: Any) -> TransformerEnISLR:
+    """A small model whose weights come from numpy's generator, parameter by parameter in the order of their names."""
+    config = ModelConfig(width=16, ffn_width=24, dropout=0.0, **settings)
+    model = TransformerEnISLR(config, 5, torch.Generator().manual_seed(0))
+    rng = np.random.default_rng(7)
+    with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters()):
+            parameter.copy_(torch.from_numpy(rng.normal(0, 0.2, tuple(parameter.shape))).float())
+    return model
+
+
+def golden_losses(steps: int = 5) -> list[float]:
+    """The loss before each of a few Adam steps on the clips, label smoothing 0.1."""
+    model = golden_model()
+    frames = [preprocess(feature) for feature in clips().values()]
+    held = clip_set(frames, [0, 1, 2, 3, 4, 0])
+    batch = batch_of(held, np.arange(len(held)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(steps):
+        logits_BK = model(*DeviceClips(held, torch.device("cpu")).take(batch))
+        loss = smoothed_cross_entropy(logits_BK, torch.from_numpy(held.labels_C[batch.clips_B]), 0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
 def arrays() -> dict[str, np.ndarray]:
     """Everything that `golden.npz` holds."""
     made = {}
@@ -64,6 +113,10 @@ def arrays() -> dict[str, np.ndarray]:
         made[f"clip_{name}"] = feature[:2][:, :, POINTS]
         for setting, config in CONFIGS.items():
             made[f"{setting}_{name}"] = preprocess(feature, config)
+    frames = [preprocess(feature) for name, feature in clips().items() if name != "one_frame"]
+    for name, settings in STRUCTURES.items():
+        made[f"logits_{name}"] = logits(golden_model(**settings), frames, mask="detected")
+    made["losses_adam"] = np.array(golden_losses())
     return made
 
 
