@@ -7,13 +7,14 @@ Exit codes: 0 done, 1 `check` found problems, 2 wrong usage or data (nothing was
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
 import signal
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -159,11 +160,14 @@ def _synth(options: argparse.Namespace) -> int:
     from data_utils.synthetic import synthesize
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done:,} of {_count(total, 'signer')}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        if stopped_by:
+            raise SystemExit(_TERMINATED) if stopped_by[0] == signal.SIGTERM else KeyboardInterrupt
+        if sys.stderr.isatty() and (done % 20 == 0 or done == total):
+            print(f"\r{done:,} of {_count(total, 'clip')}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     sizes = {"clips": options.clips, "signs": options.signs, "signers": options.signers}
-    synthesize(options.folder, **sizes, seed=options.seed, progress=show)
+    with _signals_noted() as stopped_by:
+        synthesize(options.folder, **sizes, seed=options.seed, progress=show)
     print(f"{_extent(options.clips, options.signs, options.signers)} in {options.folder}", file=sys.stderr)
     return _DONE
 
@@ -197,12 +201,27 @@ def _count(number: int, name: str) -> str:
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise SystemExit(_TERMINATED)  # unlike the signal's default, this lets half-written files be removed
+@contextlib.contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Collects the first Ctrl-C or SIGTERM, so that the work can be left where it is safe; a second one acts at once.
+
+    An exception raised wherever a signal happens to arrive would not do: inside a destructor Python swallows it.
+    """
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to stop

@@ -18,13 +18,13 @@ from data_utils.skeleton import Body, Posture
 LEFT_HANDED = 0.3
 """Share of left-handed signers. Kaggle: both hands are seen equally often, so well above the tenth of people at large."""
 
-HABIT = 0.65
+HABIT = 0.6
 """How far signers differ from each other, 1 = as the spreads below."""
 
-DIALECT = 0.07
+DIALECT = 0.06
 """Share of a signer's signs made in another form than most people's."""
 
-UNSTEADY = 1.8
+UNSTEADY = 2.3
 """How far clips of one signer and sign differ, 1 = as the spreads below."""
 
 _PLACES = np.array(  # of the wrist; x below 0 is the dominant hand's own side

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def synthesize(
 ) -> None:
     """Writes a synthetic data set in the per-signer layout, whole or not at all. Same arguments, same bytes on one machine.
 
-    `progress` is called with the number of signers written and their total.
+    `progress` is called with the number of clips made and their total; what it raises stops the work.
 
     Raises:
         DataError: the numbers do not fit together, or the folder is there and not empty.
@@ -68,16 +68,21 @@ def synthesize(
         raise DataError(
             "the folder for the synthetic data is not empty", file=folder, hint="name a new folder, or empty this one yourself"
         )
+    folder = folder.resolve()
+    if folder == Path.cwd():
+        raise DataError(
+            "the working folder itself cannot be replaced", file=folder, hint="name a folder inside it, such as `data`"
+        )
     aside = folder.with_name(f".{folder.name}.part-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)  # left by a killed run that had our number
     aside.mkdir(parents=True)
     try:
         write_words(aside, _words(signs))
         forms = [_form(seed, sign) for sign in range(signs)]
         for number in range(signers):
             labels = _labels(seed, number, clips, signs, signers)
-            write_signer(aside / f"{9001 + number}.hdf5", _signer_clips(seed, number, labels, forms))
-            if progress is not None:
-                progress(number + 1, signers)
+            made = _signer_clips(seed, number, labels, forms)
+            write_signer(aside / f"{9001 + number}.hdf5", _reporting(made, progress, clips * number // signers, clips))
         if folder.exists():
             folder.rmdir()
         aside.rename(folder)
@@ -122,10 +127,17 @@ def _form(seed: int, sign: int) -> Sign:
     return draw_sign(_rng(seed, _OF_SIGN, sign), like)
 
 
-def _signer_clips(seed: int, number: int, labels: np.ndarray, forms: list[Sign]) -> list[Clip]:
+def _reporting(clips: Iterable[Clip], progress: Callable[[int, int], None] | None, done: int, total: int) -> Iterator[Clip]:
+    for clip in clips:
+        yield clip
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+
+def _signer_clips(seed: int, number: int, labels: np.ndarray, forms: list[Sign]) -> Iterator[Clip]:
     signer = draw_signer(_rng(seed, _OF_SIGNER, number))
     own: dict[int, tuple[Sign, np.ndarray]] = {}
-    clips = []
     for index, label in enumerate(labels.tolist()):
         rng = _rng(seed, _OF_CLIP, number, index)
         shown = label if rng.random() >= _WRONG_WORD else int(rng.integers(len(forms)))
@@ -134,8 +146,7 @@ def _signer_clips(seed: int, number: int, labels: np.ndarray, forms: list[Sign])
             variant = draw_sign(habit)
             own[shown] = (accent(forms[shown], variant, habit), _camera(_rng(seed, _OF_CAMERA, number), habit))
         name = f"{9001 + number}{index:06d}"
-        clips.append(Clip(name, _clip(*own[shown], signer, rng), label))
-    return clips
+        yield Clip(name, _clip(*own[shown], signer, rng), label)
 
 
 def _camera(signer_rng: np.random.Generator, word_rng: np.random.Generator) -> np.ndarray:

@@ -111,6 +111,7 @@ CLIP_FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "no token": (delete("token"), "no dataset `token`", f"/{CLIP}"),
     "feature is a group": (group_as_feature, "no dataset `feature`", f"/{CLIP}"),
     "two axes": (replace("feature", feature()[0]), "wrong shape", f"/{CLIP}/feature"),
+    "one frame without its axis": (replace("feature", feature()[:, 0]), "wrong shape", f"/{CLIP}/feature"),
     "axes in another order": (replace("feature", feature().transpose(1, 2, 0)), "wrong shape", f"/{CLIP}/feature"),
     "too few landmarks": (replace("feature", feature()[..., :75]), "wrong shape", f"/{CLIP}/feature"),
     "landmarks as whole numbers": (replace("feature", feature().astype(np.int32)), "not floats", f"/{CLIP}/feature"),

@@ -107,6 +107,13 @@ def test_auto_prefers_signers_with_many_words() -> None:
         assert "poor" not in (*split_signers(signers, seed=seed).validation, *split_signers(signers, seed=seed).test)
 
 
+def test_auto_leaves_rare_words_in_training() -> None:
+    """The only signer of a word is never held out, whatever the seed."""
+    signers = {**FIVE, "rare": frozenset({0, 1, 2, 7})}
+    for seed in range(20):
+        assert "rare" in split_signers(signers, seed=seed).train
+
+
 signer_sets = st.dictionaries(
     st.text("0123456789_ab", min_size=1, max_size=5), st.frozensets(st.integers(0, 5), min_size=1), min_size=1, max_size=12
 )

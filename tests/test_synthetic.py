@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -189,11 +191,21 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that one stands in cannot be replaced: a folder inside it can."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="working folder"):
+        synthesize(Path(), **SMALL)
+    synthesize(Path("data"), **SMALL)
+    assert problems(tmp_path / "data") == []
+
+
 def test_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:
-    """A run that stops between two signers leaves neither a half-made set nor anything beside it."""
+    """A run that stops in the middle of a signer leaves neither a half-made set nor anything beside it."""
 
     def stop(done: int, total: int) -> None:
-        if done == 2:
+        assert total == 30
+        if done == 15:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -212,6 +224,26 @@ def test_the_command_makes_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert read_words(tmp_path / "new" / "data") == ("listen", "look")
     assert main(["synth", str(tmp_path / "new" / "data")]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_it_cleanly(tmp_path: Path, number: int, code: int) -> None:
+    """Ctrl-C and SIGTERM end with their codes, without a traceback, and leave nothing."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_utils", "synth", str(tmp_path / "data"), "--clips", "99999"],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        if list(tmp_path.glob(".data.part-*/.9001.hdf5.*")):  # it is at work
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_needs_no_heavy_import() -> None:
