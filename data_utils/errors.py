@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class ExplainedError(Exception):
@@ -42,6 +43,9 @@ class ExplainedError(Exception):
     def __str__(self) -> str:
         return self.render()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)  # for the way out of a worker process
+
     def render(self) -> str:
         """The error as lines of text, without a final newline."""
         lines = [f"error: {self.what}"]
@@ -52,6 +56,12 @@ class ExplainedError(Exception):
             if text is not None:
                 lines.append(f"{label}: {text}")
         return "\n".join(lines)
+
+
+def _rebuilt(kind: type[ExplainedError], args: tuple[Any, ...], fields: dict[str, Any]) -> ExplainedError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class DataError(ExplainedError):

@@ -154,14 +154,30 @@ def read_clips(file: SignerFile, num_words: int) -> Iterator[Clip]:
         yield result
 
 
-def read_labels(file: SignerFile, num_words: int) -> dict[str, int]:
-    """Class number of each clip by name. The landmarks are not read.
+def read_index(file: SignerFile) -> list[tuple[str, int, int]]:
+    """Name, class number and number of frames of each clip, in the order of the names. The landmarks are not read.
+
+    Class numbers are not held against a dictionary here; see `label_outside`.
 
     Raises:
         DataError: at the first fault.
     """
     with _open(file.path) as h5:
-        return {name: _checked_label(h5, file.path, name, num_words) for name in _clip_names(h5, file.path)}
+        return [
+            (name, _checked_label(h5, file.path, name), _checked_shape(_dataset(h5, file.path, name, "feature"), file.path)[1])
+            for name in _clip_names(h5, file.path)
+        ]
+
+
+def label_outside(path: Path, clip: str, label: int, num_words: int) -> DataError:
+    """The fault of a class number that the dictionary does not have."""
+    return DataError(
+        "the label is outside the dictionary",
+        file=path,
+        path=f"/{clip}/token",
+        got=str(label),
+        expected=f"a class number from 0 to {num_words - 1}",
+    )
 
 
 def write_signer(path: Path, clips: Iterable[Clip]) -> None:
@@ -233,7 +249,9 @@ def _clips_and_faults(path: Path, num_words: int) -> Iterator[Clip | DataError]:
 def _clip_or_faults(h5: h5py.File, path: Path, name: str, num_words: int) -> list[Clip | DataError]:
     faults: list[Clip | DataError] = []
     try:
-        label = _checked_label(h5, path, name, num_words)
+        label = _checked_label(h5, path, name)
+        if not 0 <= label < num_words:
+            raise label_outside(path, name, label, num_words)
     except DataError as fault:
         faults.append(fault)
     try:
@@ -297,7 +315,7 @@ def _read(dataset: h5py.Dataset, path: Path) -> np.ndarray:
         ) from error
 
 
-def _checked_label(h5: h5py.File, path: Path, clip: str, num_words: int) -> int:
+def _checked_label(h5: h5py.File, path: Path, clip: str) -> int:
     dataset = _dataset(h5, path, clip, "token")
     where = f"/{clip}/token"
     if dataset.dtype.kind not in "iu" or dataset.size != 1:
@@ -308,21 +326,11 @@ def _checked_label(h5: h5py.File, path: Path, clip: str, num_words: int) -> int:
             got=f"{dataset.dtype} {list(dataset.shape or ())}",
             expected="int64 [1]",
         )
-    label = int(_read(dataset, path).reshape(-1)[0])
-    if not 0 <= label < num_words:
-        raise DataError(
-            "the label is outside the dictionary",
-            file=path,
-            path=where,
-            got=str(label),
-            expected=f"a class number from 0 to {num_words - 1}",
-        )
-    return label
+    return int(_read(dataset, path).reshape(-1)[0])
 
 
-def _checked_feature(h5: h5py.File, path: Path, clip: str) -> np.ndarray:
-    dataset = _dataset(h5, path, clip, "feature")
-    where = f"/{clip}/feature"
+def _checked_shape(dataset: h5py.Dataset, path: Path) -> tuple[int, int, int]:
+    where = dataset.name
     shape = list(dataset.shape or ())
     if dataset.dtype.kind != "f":
         raise DataError("the landmarks are not floats", file=path, path=where, got=str(dataset.dtype), expected="float32")
@@ -336,6 +344,13 @@ def _checked_feature(h5: h5py.File, path: Path, clip: str) -> np.ndarray:
         )
     if shape[1] == 0:
         raise DataError("the clip has no frame", file=path, path=where, got=str(shape), expected="one frame or more")
+    return dataset.shape
+
+
+def _checked_feature(h5: h5py.File, path: Path, clip: str) -> np.ndarray:
+    dataset = _dataset(h5, path, clip, "feature")
+    where = f"/{clip}/feature"
+    _checked_shape(dataset, path)
     stored_CTJ = _read(dataset, path)
     if (np.abs(stored_CTJ) > _FAR).any():  # NaN is not
         raise DataError(

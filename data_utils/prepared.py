@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from data_utils.catalog import Entry, catalog
 from data_utils.errors import DataError
-from data_utils.hdf5 import SignerFile, orphans, read_clips, read_labels, read_words, signer_files
+from data_utils.hdf5 import orphans, read_clips, read_words, signer_files
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
 
@@ -38,6 +39,12 @@ class ClipSet:
 
     def __len__(self) -> int:
         return len(self.lengths_C)
+
+    def select(self, chosen_C: np.ndarray) -> ClipSet:
+        """Some of the clips, by number or by a mask. The frames are shared, not copied."""
+        return replace(
+            self, lengths_C=self.lengths_C[chosen_C], labels_C=self.labels_C[chosen_C], starts_C=self.starts_C[chosen_C]
+        )
 
 
 def clip_set(clips: Sequence[np.ndarray], labels: Sequence[int] | None = None, *, mask: str = "lengths") -> ClipSet:
@@ -67,59 +74,104 @@ def clip_set(clips: Sequence[np.ndarray], labels: Sequence[int] | None = None, *
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a folder holds, known from its dictionary and labels alone."""
+    """What a folder holds, known from its dictionary and its files' index alone."""
 
     folder: Path
     words: tuple[str, ...]
-    files: tuple[SignerFile, ...]
-    labels_of: dict[str, tuple[int, ...]]
-    """Class numbers of each signer's own (not mirrored) clips."""
+    entries: tuple[Entry, ...]
+
+    @property
+    def labels_of(self) -> dict[str, tuple[int, ...]]:
+        """Class numbers of each signer's own (not mirrored) clips."""
+        return {entry.file.signer: entry.labels for entry in self.entries if not entry.file.mirrored}
 
     @property
     def words_of(self) -> dict[str, frozenset[int]]:
         """Class numbers that each signer has clips of."""
         return {signer: frozenset(labels) for signer, labels in self.labels_of.items()}
 
+    def chosen(self, signers: Sequence[str], *, mirrored: bool) -> tuple[Entry, ...]:
+        """The entries of some signers; with `mirrored`, also those of their `_swap` files.
 
-def open_data(folder: Path) -> DataSet:
-    """Reads a data set's dictionary and labels, no landmarks.
+        Raises:
+            DataError: they have no clip.
+        """
+        found = tuple(e for e in self.entries if e.file.signer in signers and (mirrored or not e.file.mirrored))
+        if not found:
+            raise DataError("these signers have no clip", file=self.folder, got=", ".join(signers))
+        return found
+
+
+def open_data(folder: Path, cache: Path | None = None) -> DataSet:
+    """Reads a data set's dictionary and index, no landmarks. `cache` is a folder that keeps the index between runs.
 
     Raises:
         DataError: the folder, a file or a label is not what it should be.
     """
     files = signer_files(folder)
     words = read_words(folder)
-    labels_of = {file.signer: tuple(read_labels(file, len(words)).values()) for file in files if not file.mirrored}
     for fault in orphans(files):
         raise fault
-    return DataSet(folder, words, tuple(files), labels_of)
-
-
-def prepare(data: DataSet, signers: Sequence[str], config: PreprocessConfig, *, mirrored: bool) -> ClipSet:
-    """The clips of some signers, ready for the model. No other signer's landmarks are read.
-
-    With `mirrored`, the `_swap` files of these signers are included (training data); without, only their own clips.
-
-    Raises:
-        DataError: a clip is not what it should be, or the signers have none.
-    """
-    frames, labels = [], []
-    for file in data.files:
-        if file.signer not in signers or (file.mirrored and not mirrored):
-            continue
-        for clip in read_clips(file, len(data.words)):
-            frames.append(preprocess(clip.feature_CTJ, config))
-            labels.append(clip.label)
-    if not frames:
-        raise DataError("these signers have no clip", file=data.folder, got=", ".join(signers))
-    return clip_set(frames, labels, mask=config.mask)
+    return DataSet(folder, words, catalog(files, len(words), cache))
 
 
 def fingerprint(data: DataSet) -> str:
     """SHA-256 over the dictionary and every signer's file, names and bytes. Files count, whatever the folder is called."""
     total = hashlib.sha256("\0".join(data.words).encode())
-    for file in data.files:
-        with file.path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"\0{file.path.name}\0{content}".encode())
+    for entry in data.entries:
+        total.update(f"\0{entry.file.path.name}\0{entry.sha256}".encode())
     return total.hexdigest()
+
+
+def prepare(data: DataSet, signers: Sequence[str], config: PreprocessConfig, *, mirrored: bool) -> ClipSet:
+    """The clips of some signers, ready for the model, in memory. No other signer's landmarks are read.
+
+    With `mirrored`, the `_swap` files of these signers are included (training data); without, only their own clips.
+    `data_utils.store.prepared` gives the same from a file that runs and workers share.
+
+    Raises:
+        DataError: a clip is not what it should be, or the signers have none.
+    """
+    entries = data.chosen(signers, mirrored=mirrored)
+    frames_NF = np.zeros((num_rows(entries), NUM_FEATURES), np.float32)
+    real_N = np.zeros(len(frames_NF), bool)
+    for entry, rows in rows_of(entries):
+        real_N[rows] = fill(frames_NF[rows], entry, config)
+    return laid_out(entries, frames_NF, real_N)
+
+
+def num_rows(entries: Sequence[Entry]) -> int:
+    """Rows that the frames of some files take: all their frames, and the empty one."""
+    return 1 + sum(sum(entry.lengths) for entry in entries)
+
+
+def rows_of(entries: Sequence[Entry]) -> Iterator[tuple[Entry, slice]]:
+    """Each file with the rows of its frames."""
+    start = 1
+    for entry in entries:
+        stop = start + sum(entry.lengths)
+        yield entry, slice(start, stop)
+        start = stop
+
+
+def fill(frames_NF: np.ndarray, entry: Entry, config: PreprocessConfig) -> np.ndarray:
+    """Writes a file's preprocessed frames into their place, clip by clip. Returns which frames are real.
+
+    Raises:
+        DataError: a clip is not what it should be, or the file has changed since its index was read.
+    """
+    start = 0
+    for clip, name, length in zip(read_clips(entry.file, max(entry.labels) + 1), entry.names, entry.lengths, strict=False):
+        clip_TF = preprocess(clip.feature_CTJ, config)
+        if clip.name != name or len(clip_TF) != length:
+            raise DataError("the file has changed while it was read", file=entry.file.path, hint="start again")
+        frames_NF[start : start + length] = clip_TF
+        start += length
+    return detected(frames_NF) if config.mask == "detected" else np.ones(len(frames_NF), bool)
+
+
+def laid_out(entries: Sequence[Entry], frames_NF: np.ndarray, real_N: np.ndarray) -> ClipSet:
+    """The clip set of some files whose frames lie end to end."""
+    lengths_C = np.array([length for entry in entries for length in entry.lengths], dtype=np.int64)
+    labels_C = np.array([label for entry in entries for label in entry.labels], dtype=np.int64)
+    return ClipSet(frames_NF, real_N, lengths_C, labels_C, 1 + np.cumsum(lengths_C) - lengths_C)

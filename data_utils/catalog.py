@@ -1,0 +1,103 @@
+"""What each signer's file holds, without its landmarks: clip names, labels, lengths and a digest of its bytes.
+
+Reading that of 94,000 clips takes a while, so entries are kept in a folder and used again as long as a file's size and time of
+change stay the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_utils.errors import DataError
+from data_utils.hdf5 import SignerFile, label_outside, read_index
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One signer's file. Clips are in the order of their names."""
+
+    file: SignerFile
+    sha256: str
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    lengths: tuple[int, ...]
+    """Frames of each clip."""
+
+
+def catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> tuple[Entry, ...]:
+    """An entry for each file, from `cache` where that is still true.
+
+    Raises:
+        DataError: a file cannot be read, or a label is outside the dictionary.
+    """
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # a digest releases the interpreter's lock
+        entries = tuple(pool.map(lambda file: _entry(file, cache), files))
+    for entry in entries:
+        for name, label in zip(entry.names, entry.labels, strict=True):
+            if not 0 <= label < num_words:
+                raise label_outside(entry.file.path, name, label, num_words)
+    return entries
+
+
+def _entry(file: SignerFile, cache: Path | None) -> Entry:
+    place = None if cache is None else _place(file, cache)
+    try:
+        stamp = _stamp(file.path)  # before reading: a change while reading makes the entry stale
+        if place is not None and (known := _read(place, file, stamp)) is not None:
+            return known
+        with file.path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError("the file cannot be opened", file=file.path, got=error.strerror) from error
+    names, labels, lengths = (tuple(column) for column in zip(*read_index(file), strict=True))
+    entry = Entry(file, digest, names, labels, lengths)
+    if place is not None:
+        _write(place, entry, stamp)
+    return entry
+
+
+def _place(file: SignerFile, cache: Path) -> Path:
+    return cache / f"{hashlib.sha256(str(file.path.resolve()).encode()).hexdigest()[:24]}.json"
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [_FORMAT, status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _read(place: Path, file: SignerFile, stamp: list[int]) -> Entry | None:
+    try:
+        stored = json.loads(place.read_text(encoding="utf-8"))
+        if stored["stamp"] != stamp:
+            return None
+        return Entry(file, stored["sha256"], tuple(stored["names"]), tuple(stored["labels"]), tuple(stored["lengths"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not whole: it is read anew
+
+
+def _write(place: Path, entry: Entry, stamp: list[int]) -> None:
+    stored = {
+        "stamp": stamp,
+        "file": str(entry.file.path),
+        "sha256": entry.sha256,
+        "names": entry.names,
+        "labels": entry.labels,
+        "lengths": entry.lengths,
+    }
+    aside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
+        aside.replace(place)
+    except OSError:
+        return  # a full or read-only disk: the next run reads the file again
+    finally:
+        aside.unlink(missing_ok=True)
