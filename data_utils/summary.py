@@ -55,11 +55,11 @@ def summarize(folder: Path) -> Summary:
     lengths: list[int] = []
     missing = dict.fromkeys(FILE_PARTS, 0)
     mirrored: Counter[str] = Counter()
-    for file in data.files:
-        for clip in read_clips(file, len(data.words)):
-            if file.mirrored:
-                mirrored[file.signer] += 1
-                continue
+    for entry in data.entries:
+        if entry.file.mirrored:
+            mirrored[entry.file.signer] += len(entry.names)
+            continue
+        for clip in read_clips(entry.file, len(data.words)):
             lengths.append(clip.feature_CTJ.shape[1])
             lost_TJ = np.isnan(clip.feature_CTJ[0])
             for part, where in FILE_PARTS.items():
