@@ -50,7 +50,7 @@ class Training:
         self.order_rng = np.random.default_rng(order_seed)
         self.dropout_rng = torch.Generator(self.device).manual_seed(dropout_seed)
         self.train = DeviceClips(train, self.device)
-        self.validation = DeviceClips(validation, self.device)
+        self.validation = DeviceClips(validation, self.device, beside=self.train)
         self.history: list[EpochRecord] = []
         self.best_state: dict[str, Tensor] = {}
         """Weights after the epoch with the lowest val_loss so far."""

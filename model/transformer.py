@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 
@@ -104,20 +105,28 @@ class TransformerEnISLR(nn.Module):
 
 
 class DeviceClips:
-    """A clip set's frames on a device, from which batches are taken by row number."""
+    """A clip set's frames, on the device where they fit, from which batches are taken by row number."""
 
-    def __init__(self, clips: ClipSet, device: torch.device) -> None:
+    def __init__(self, clips: ClipSet, device: torch.device, beside: DeviceClips | None = None) -> None:
+        """`beside` lends its frames where both sets are parts of one."""
         self.clips = clips
-        self.frames_NF = torch.from_numpy(clips.frames_NF).to(device)
+        self.device = device
         self.labels_C = torch.from_numpy(clips.labels_C).to(device)
+        if beside is not None and beside.clips.frames_NF is clips.frames_NF:
+            self.frames_NF = beside.frames_NF
+            return
+        self.frames_NF = torch.from_numpy(clips.frames_NF)
+        with contextlib.suppress(torch.OutOfMemoryError):  # too large for the GPU: batches travel one by one
+            self.frames_NF = self.frames_NF.to(device)
 
     def take(self, batch: Batch) -> tuple[Float[Tensor, "M F"], Layout]:
         """The rows of a batch and their layout, on the device."""
-        device = self.frames_NF.device
         real_M = torch.from_numpy(self.clips.real_N[batch.source_M])
-        bias = tuple(None if b is None else b.to(device) for b in key_biases(batch.blocks, real_M))
-        layout = Layout(batch.blocks, torch.from_numpy(batch.position_M).to(device), real_M.to(device), bias)
-        return self.frames_NF[torch.from_numpy(batch.source_M).to(device)], layout
+        bias = tuple(None if b is None else b.to(self.device) for b in key_biases(batch.blocks, real_M))
+        position_M = torch.from_numpy(batch.position_M).to(self.device)
+        source_M = torch.from_numpy(batch.source_M).to(self.frames_NF.device)
+        frames_MF = self.frames_NF[source_M].to(self.device)
+        return frames_MF, Layout(batch.blocks, position_M, real_M.to(self.device), bias)
 
 
 @torch.inference_mode()
