@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from data_utils.errors import ExplainedError
+from search import DEFAULT_STORAGE
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Searches hyperparameters for isolated sign-language recognition, and keeps you from fooling yourself.",
@@ -45,7 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on 
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study; repeatable.")]
 
 _STUDY = "label_smoothing"
-_STORAGE = "sqlite:///runs/studies.db"
+_STORAGE = DEFAULT_STORAGE
 _RUNS = Path("runs")
 
 
@@ -70,16 +70,23 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Search until the target is reached. The same command starts and resumes."""
-    from search.console import columns, say, screen, talk
-    from search.definition import load_definition, study_name
+    from search.console import columns, say, say_json, screen, talk
+    from search.definition import checked_name, load_definition
 
+    if trials is not None and more is not None:
+        raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
     sets = [*sets, *([] if trials is None else [f"trials={trials}"])]
-    definition = load_definition(study, sets, name=None if name is None else study_name(name), seed=seed)
+    definition = load_definition(study, sets, name=None if name is None else checked_name(name), seed=seed)
     if dry_run:
         from search.describe import described
 
-        for line in columns(described(definition)):
-            say(line)
+        rows = described(definition)
+        if as_json:
+            for key, value, source in rows:
+                say_json({"key": key, "value": value, "from": source})
+        else:
+            for line in columns(rows):
+                say(line)
         return ExitCode.DONE
     from search.run import RunOptions, resume_command
     from search.run import run as run_search
@@ -95,6 +102,7 @@ def run(
     if result.stopped_by:
         talk(f"stopped ({result.stopped_by}); all finished trials are kept. Go on with:")
         talk(f"  {resume_command(sys.argv[1:], result.target)}")
+    if stop.exit_code != ExitCode.DONE:
         return stop.exit_code
     return ExitCode.DONE if result.best else ExitCode.NO
 
@@ -107,20 +115,19 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """How far a study is, its best, what runs now, what failed."""
-    from search.console import LiveText, say, say_json
+    from search.console import LiveText, say_json
     from search.results.status import status_json, status_lines
 
     opened = _open(study, storage)
-    if as_json:
-        say_json(status_json(opened, storage))
-    elif watch:
-        with LiveText() as live:
-            while True:
-                live.show(status_lines(opened, storage))
-                time.sleep(2)
-    else:
-        for line in status_lines(opened, storage):
-            say(line)
+    with LiveText() as text:
+        while True:
+            if as_json:
+                say_json(status_json(opened, storage))
+            else:
+                text.show(status_lines(opened, storage))
+            if not watch:
+                return
+            time.sleep(2)
 
 
 @app.command("list")
@@ -241,7 +248,7 @@ def dashboard(
     """Start optuna-dashboard on the study database."""
     from search.console import say, talk
     from search.definition import study_name
-    from search.results.dashboard import free_port, plain_command, serve
+    from search.results.dashboard import address, free_port, plain_command, serve
     from search.storage import load_study, open_storage
 
     opened = open_storage(storage, create=False)
@@ -251,7 +258,7 @@ def dashboard(
         return ExitCode.DONE
     chosen = free_port(host, port)
     try:
-        serve(opened, host, chosen, lambda: talk(f"optuna-dashboard on http://{host}:{chosen}/dashboard  (Ctrl-C ends it)"))
+        serve(opened, host, chosen, lambda: talk(f"optuna-dashboard on {address(host, chosen)}  (Ctrl-C ends it)"))
     except KeyboardInterrupt:
         talk("")
     return ExitCode.INTERRUPTED
@@ -295,9 +302,13 @@ def seconds_of(text: str) -> float:
 
 def _open(study: str, storage: str) -> optuna.Study:
     from search.definition import study_name
+    from search.identity import require_ours
     from search.storage import load_study, open_storage
 
-    return load_study(open_storage(storage, create=False), study_name(study))
+    name = study_name(study)
+    found = load_study(open_storage(storage, create=False), name)
+    require_ours(found)
+    return found
 
 
 def _trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
@@ -320,7 +331,9 @@ def _write_out(text: str, output: Path | None) -> None:
     try:
         write_whole(output, text)
     except OSError as error:
-        raise DefinitionError("the output file cannot be written", where=str(output), got=error.strerror) from error
+        raise DefinitionError(
+            "the output file cannot be written", where=str(output), got=error.strerror, hint="name another with --output"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -344,7 +357,7 @@ def answer(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left; nothing is wrong
+    except (BrokenPipeError, SystemExit):  # the reader of our output has left (typer then exits); nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's last flush finds a place
         return ExitCode.DONE
     except Exception:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import sys
 import time
 import unicodedata
@@ -18,6 +20,7 @@ from rich.text import Text
 
 from data_utils.errors import ExplainedError
 from model.record import EpochRecord
+from search import DEFAULT_STORAGE
 from search.events import (
     EpochFinished,
     Event,
@@ -43,8 +46,9 @@ def say(text: str = "") -> None:
 
 
 def talk(text: str) -> None:
-    """Everything else: stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Everything else: stderr. A search does not end because nobody listens."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def say_json(value: Mapping[str, Any]) -> None:
@@ -99,10 +103,14 @@ def screen(*, as_json: bool, progress: bool) -> Listener:
     return LiveScreen() if wants_live else PlainScreen()
 
 
+def event_name(event: type[Event]) -> str:
+    """`TrialFinished` -> `trial_finished`."""
+    return "".join("_" + c.lower() if c.isupper() else c for c in event.__name__).lstrip("_")
+
+
 def json_lines(event: Event) -> None:
     """Each event as one JSON object on stdout."""
-    name = "".join("_" + c.lower() if c.isupper() else c for c in type(event).__name__).lstrip("_")
-    say_json({"event": name, **dataclasses.asdict(event)})
+    say_json({"event": event_name(type(event)), **dataclasses.asdict(event)})
 
 
 class PlainScreen:
@@ -110,12 +118,12 @@ class PlainScreen:
 
     def __init__(self) -> None:
         self._spoke = time.monotonic()
-        self._table = TrialTable(())
+        self._table, self._storage = TrialTable(()), DEFAULT_STORAGE
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._table = TrialTable(list(event.space))
+                self._table, self._storage = TrialTable(list(event.space)), event.storage
                 for line in [*header(event), self._table.head()]:
                     self._line(line)
             case Notice():
@@ -130,7 +138,7 @@ class PlainScreen:
             case TrialFinished():
                 self._line(self._table.row(event))
             case RunFinished():
-                for line in footer(event):
+                for line in footer(event, self._storage):
                     say(line)
 
     def _line(self, text: str) -> None:
@@ -143,7 +151,7 @@ class LiveScreen:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._table = TrialTable(())
+        self._table, self._storage = TrialTable(()), DEFAULT_STORAGE
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -160,7 +168,7 @@ class LiveScreen:
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._table = TrialTable(list(event.space))
+                self._table, self._storage = TrialTable(list(event.space)), event.storage
                 for line in [*header(event), self._table.head()]:
                     self._print(line)
                 self._progress.update(self._all, total=event.target, completed=event.finished, visible=True)
@@ -178,7 +186,7 @@ class LiveScreen:
                 self._progress.update(self._all, completed=event.finished)
             case RunFinished():
                 self.close()
-                for line in footer(event):
+                for line in footer(event, self._storage):
                     say(line)
 
     def close(self) -> None:
@@ -212,7 +220,7 @@ class TrialTable:
         self, star: str, trial: str, state: str, value: str, top1: str, epochs: str, spent: str, params: Sequence[str]
     ) -> str:
         cells = [f"{star:1}{trial:>5}", f"{state:8}", f"{value:>8}", f"{top1:>6}", f"{epochs:>6}", f"{spent:>6}"]
-        cells += [f"{text:>{max(len(name), 7)}}" for name, text in zip(self._names, params, strict=True)]
+        cells += [" " * (max(width(name), 7) - width(text)) + text for name, text in zip(self._names, params, strict=True)]
         return " ".join(cells)
 
 
@@ -220,10 +228,13 @@ class LiveText:
     """Lines that replace the lines before them; on a pipe, lines that follow each other."""
 
     def __init__(self) -> None:
-        self._live = Live(console=Console(highlight=False), auto_refresh=False)
+        console = Console(highlight=False)
+        self._is_terminal = console.is_terminal
+        self._live = Live(console=console, auto_refresh=False)
 
     def __enter__(self) -> LiveText:
-        self._live.start()
+        if self._is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,7 +242,10 @@ class LiveText:
 
     def show(self, lines: Sequence[str]) -> None:
         """Shows these lines now."""
-        self._live.update(Text("\n".join(lines)), refresh=True)
+        if self._is_terminal:
+            self._live.update(Text("\n".join(lines)), refresh=True)
+        else:
+            say("\n".join(lines))
 
 
 def header(event: RunStarted) -> list[str]:
@@ -248,8 +262,9 @@ def header(event: RunStarted) -> list[str]:
     ]
 
 
-def footer(event: RunFinished) -> list[str]:
+def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     """How it ended, and what to do next."""
+    study = event.study if storage == DEFAULT_STORAGE else f"{event.study} --storage {shlex.quote(storage)}"
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
     lines = ["", f"{event.finished:,} of {event.target:,} trials finished ({counts}), {duration(event.seconds)} this time"]
     lines += summary_lines("best", event.best) if event.best else ["best     none: no trial has trained to its end"]
@@ -259,8 +274,8 @@ def footer(event: RunFinished) -> list[str]:
     if event.best and event.baseline and event.best.trial != event.baseline.trial:
         lines.append("The best of many trials is partly luck: train it again with other seeds before you believe the gain.")
     if event.best:
-        lines.append(f"next     python -m search export {event.study} --output best.yaml")
-        lines.append(f"         python -m search dashboard {event.study}")
+        lines.append(f"next     python -m search export {study} --output best.yaml")
+        lines.append(f"         python -m search dashboard {study}")
     return lines
 
 

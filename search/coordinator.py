@@ -9,16 +9,15 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import optuna
-import yaml
 from optuna.trial import TrialState
 
 from model.record import EpochRecord
-from search.definition import StudyDefinition
+from search.definition import StudyDefinition, dump_yaml
 from search.engines import Engine, EpochDone, JobDone, JobFailed
-from search.errors import NegativeAnswer
+from search.errors import DefinitionError, NegativeAnswer, ResourceError
 from search.events import EpochFinished, Listener, RunFinished, TrialFinished, TrialStarted
 from search.records import curve_text, trial_folder, write_whole
 from search.study import STATE_NAMES, baseline_summary, best_trial, count_states, num_finished, store_result, summary
@@ -116,14 +115,51 @@ class Coordinator:
             # The storage's own number of the trial: Optuna's way back to a trial that another process asked for.
             trial = optuna.Trial(self.study, trials[left_behind]._trial_id)
             reported = max(trials[left_behind].intermediate_values, default=0)
-        params = {dim.name: dim.suggest(trial) for dim in self.definition.space}
-        job = Job(number, self.definition.configs(params), trial_seed(self.definition.seed, number), self.device)
+        params = self._suggest(trial)
+        try:
+            configs = self.definition.configs(params)
+        except DefinitionError as error:  # the baseline's go together: it was checked when the study was read
+            self._refuse(trial, params, error.got or error.what)
+            return
+        job = Job(number, configs, trial_seed(self.definition.seed, number), self.device)
         trial.set_user_attr("seed", job.seed)
         trial.set_user_attr("settings", json.dumps(job.configs.as_dict()))
         trial.set_user_attr("made_with", json.dumps(made_with(self.device)))
         self.running[number] = _Running(trial, job, reported)
         self.engine.start(job)
         self.emit(TrialStarted(number, params, job.configs.train.epochs, again=left_behind is not None))
+
+    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """A value for every dimension. A trial cut off between two suggestions gets the same as if it had not been."""
+        known = self._trials()[trial.number]
+        params = {}
+        for dim in self.definition.space:
+            if dim.name in known.params and dim.name not in trial.relative_params:
+                # Drawn before the cut: drawn again, so that the sampler's generator stands where it stood.
+                self.study.sampler.sample_independent(self.study, known, dim.name, dim.distribution())
+            params[dim.name] = dim.suggest(trial)
+        return params
+
+    def _refuse(self, trial: optuna.Trial, params: dict[str, Any], reason: str) -> None:
+        """Fails a trial whose parameters do not go together."""
+        trial.set_user_attr("reason", reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+        self.emit(
+            TrialFinished(
+                trial=trial.number,
+                state=STATE_NAMES[TrialState.FAIL],
+                params=params,
+                value=None,
+                val_top1=None,
+                epochs=0,
+                seconds=0.0,
+                is_best=False,
+                finished=num_finished(self._trials()),
+                target=self.target,
+                reason=reason,
+            )
+        )
+        self._count_failure(reason)
 
     def _handle_next_event(self) -> None:
         event = self.engine.next_event()
@@ -143,20 +179,18 @@ class Coordinator:
                 self._tell(running, TrialState.FAIL, reason)
 
     def _is_hopeless(self, running: _Running, record: EpochRecord) -> bool:
-        """Reports an epoch and asks the pruner. Epochs that were reported before a stop were judged then."""
-        if record.epoch <= running.reported:
+        """Reports an epoch and asks the pruner. Epochs that were reported before a stop were judged then, but for the last."""
+        if record.epoch < running.reported:
             return False
-        running.trial.report(record.val_loss, record.epoch)
+        if record.epoch > running.reported:
+            running.trial.report(record.val_loss, record.epoch)
         return running.trial.should_prune()
 
     def _tell(self, running: _Running, state: TrialState, reason: str = "") -> None:
         """Writes the trial's files, then its result: a trial that is finished in the study has its files."""
         number, history = running.job.trial, running.history
         seconds = time.perf_counter() - running.started
-        folder = trial_folder(self.runs, self.definition.name, number)
-        settings = {"trial": number, "seed": running.job.seed, **running.job.configs.as_dict()}
-        write_whole(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-        write_whole(folder / "curve.csv", curve_text(history))
+        self._write_files(running)
         if history:
             store_result(running.trial, history, seconds)
         if reason:
@@ -168,6 +202,20 @@ class Coordinator:
         self._announce(running, state, reason, seconds, None if before is None else before.value)
         if state == TrialState.FAIL:
             self._count_failure(reason)
+
+    def _write_files(self, running: _Running) -> None:
+        folder = trial_folder(self.runs, self.definition.name, running.job.trial)
+        settings = {"trial": running.job.trial, "seed": running.job.seed, **running.job.configs.as_dict()}
+        try:
+            write_whole(folder / "config.yaml", dump_yaml(settings))
+            write_whole(folder / "curve.csv", curve_text(running.history))
+        except OSError as error:
+            raise ResourceError(
+                "a trial's files cannot be written",
+                where=str(folder),
+                got=error.strerror,
+                hint="is the disk full or read-only? The same command goes on with this trial",
+            ) from error
 
     def _announce(self, running: _Running, state: TrialState, reason: str, seconds: float, best_before: float | None) -> None:
         best_epoch = min(running.history, key=lambda record: record.val_loss, default=None)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +20,8 @@ from search.settings import Configs, build, build_configs, checked, find_setting
 from search.space import Dimension, dimension
 
 SECTIONS = ("about", "objective", "trials", "sampler", "pruner", "data", "fixed", "space", "baseline")
-DEFAULT_STUDY = "label_smoothing"
-_STUDY_NAME = re.compile(r"\w[\w.-]{0,99}")
+_STUDY_NAME = re.compile(r"\w[\w.-]*")
+_NAME_BYTES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,8 @@ def load_definition(study: str, sets: Sequence[str] = (), *, name: str | None = 
     require_mapping(raw, "the study", source, SECTIONS)
     origins = dict.fromkeys(_paths(raw), source)
     for assignment in sets:
-        origins |= _assign(raw, assignment, source)
+        given = _assign(raw, assignment, source)
+        origins = {path: origin for path, origin in origins.items() if path not in given} | given  # the latest stands last
     definition = _resolve(raw, source, name or study_name(study), seed)
     return replace(definition, origins=origins)
 
@@ -99,12 +101,22 @@ def study_name(study: str) -> str:
     """The study's name: the argument itself, or the stem of a path.
 
     Raises:
-        DefinitionError: it cannot be a name, which is also a folder's name under `--runs`.
+        DefinitionError: it cannot be a name.
     """
-    name = Path(study).stem if _is_path(study) else study
-    if not _STUDY_NAME.fullmatch(name):
+    return checked_name(Path(study).stem if _is_path(study) else study)
+
+
+def checked_name(name: str) -> str:
+    """A name that can also be a folder's under `--runs`.
+
+    Raises:
+        DefinitionError: it cannot.
+    """
+    if not _STUDY_NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
         raise DefinitionError(
-            "this cannot be a study's name", got=repr(name), expected="letters, digits, `_`, `-` and `.`, up to 100"
+            "this cannot be a study's name",
+            got=repr(name)[:80],
+            expected=f"letters, digits, `_`, `-` and `.`, up to {_NAME_BYTES} bytes",
         )
     return name
 
@@ -116,14 +128,14 @@ def known_studies() -> dict[str, str]:
         if folder.is_dir():
             for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
                 if entry.name.endswith(".yaml"):
-                    found.setdefault(entry.name.removesuffix(".yaml"), _about(entry.read_text(encoding="utf-8")))
+                    found.setdefault(entry.name.removesuffix(".yaml"), _about(entry))
     return found
 
 
-def _about(text: str) -> str:
+def _about(entry: Traversable) -> str:
     try:
-        raw = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError):
+        raw = parse_yaml(entry.read_text(encoding="utf-8"), entry.name)
+    except (OSError, UnicodeDecodeError, DefinitionError):
         return "(cannot be read)"
     return str(raw.get("about", "")) if isinstance(raw, dict) else "(not a study)"
 
@@ -146,7 +158,12 @@ def _find(study: str) -> tuple[str, str]:
             return f"{name}.yaml (installed)", packaged.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DefinitionError("the study file cannot be read", where=study, got=reason) from error
+        raise DefinitionError(
+            "the study file cannot be read",
+            where=study,
+            got=reason,
+            hint="`python -m search list` shows studies that can be named",
+        ) from error
     raise DefinitionError(
         f"there is no study `{study}`",
         expected=f"one of {', '.join(known_studies()) or 'none yet'}, or a path to a YAML file",
@@ -155,7 +172,12 @@ def _find(study: str) -> tuple[str, str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as the number it is and refuses a key given twice."""
+    """YAML that reads 1e-4 as the number it is, and refuses a key given twice and references (`*name`)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # a value that holds itself would never end
+            raise yaml.composer.ComposerError(None, None, "references are not read", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -165,11 +187,27 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text that `_Loader` would read as a number, and writes no references."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"),
+        list("-+.0123456789"),
+    )
+_MALFORMED = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, OverflowError)
+"""What PyYAML raises for malformed text; the last four come from values that contradict their tag, such as `!!bool maybe`."""
+
+
+def dump_yaml(value: Mapping[str, Any]) -> str:
+    """YAML that `parse_yaml` reads as the same values."""
+    text: str = yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -180,11 +218,13 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except _MALFORMED as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise DefinitionError("this is not YAML", where=f"{where}{line}", got=reason) from error
+        reason = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        raise DefinitionError(
+            "this is not YAML", where=f"{where}{line}", got=reason, expected="lines of `key: value`"
+        ) from error
 
 
 def _paths(raw: Any, prefix: str = "") -> list[str]:
@@ -208,14 +248,17 @@ def _assign(raw: dict[str, Any], assignment: str, source: str) -> dict[str, str]
     if steps[0] not in SECTIONS:
         setting = find_setting(key, where)
         for section in ("fixed", "space", "baseline"):  # no other spelling of it may stay
-            for name in [n for n in raw.get(section) or {} if find_setting(str(n), source) == setting]:
-                del raw[section][name]
+            written = _section(raw, section)
+            require_mapping(written, section, source)
+            for name in [name for name in written if find_setting(name, f"{source}: {section}") == setting]:
+                del written[name]
         steps = ["fixed", setting.key]
     elif len(steps) > 2 and steps[0] in ("fixed", "space", "baseline"):
         steps = _join_setting(steps, raw)
     target = raw
     for step in steps[:-1]:
-        target = target.setdefault(step, {})
+        target[step] = _section(target, step)
+        target = target[step]
         require_mapping(target, step, where)
     target[steps[-1]] = value
     path = ".".join(steps)
@@ -232,9 +275,14 @@ def _join_setting(steps: list[str], raw: Mapping[str, Any]) -> list[str]:
     return steps
 
 
+def _section(raw: Mapping[str, Any], key: str) -> Any:
+    """What is written under a key; an empty mapping for nothing."""
+    return {} if raw.get(key) is None else raw[key]
+
+
 def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDefinition:
     require_mapping(raw, "the study", source, SECTIONS)
-    fixed = _settings_in(raw.get("fixed") or {}, "fixed", source)
+    fixed = _settings_in(_section(raw, "fixed"), "fixed", source)
     space = _space(raw.get("space"), source)
     twice = sorted({dim.setting.key for dim in space} & {key for key, _ in fixed.values()})
     if twice:
@@ -243,14 +291,14 @@ def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDef
         name=name,
         source=source,
         about=checked(str, raw.get("about", ""), "about", source),
-        objective=build(Objective, raw.get("objective") or {}, "objective", source),
+        objective=build(Objective, _section(raw, "objective"), "objective", source),
         trials=checked(Annotated[int, Gt(0)], raw.get("trials", 50), "trials", source),
-        sampler=strategy.sampler(raw.get("sampler") or {"name": "tpe"}, source),
-        pruner=strategy.pruner(raw.get("pruner") or {"name": "median"}, source),
-        signers=_signers(raw.get("data") or {}, source),
+        sampler=strategy.sampler(raw.get("sampler", {"name": "tpe"}), source),
+        pruner=strategy.pruner(raw.get("pruner", {"name": "median"}), source),
+        signers=_signers(_section(raw, "data"), source),
         fixed=dict(fixed.values()),
         space=space,
-        baseline=_baseline(raw.get("baseline") or {}, space, source),
+        baseline=_baseline(_section(raw, "baseline"), space, source),
         seed=seed,
         origins={},
     )
@@ -289,7 +337,7 @@ def _space(section: Any, source: str) -> tuple[Dimension, ...]:
 
 def _refuse_second(key: str, seen: list[str], where: str) -> None:
     if key in seen:
-        raise DefinitionError(f"`{key}` is written twice, in two spellings", where=where)
+        raise DefinitionError(f"`{key}` is written twice, in two spellings", where=where, hint="keep one of them")
 
 
 def _signers(section: Any, source: str) -> SignerWishes:
@@ -329,5 +377,6 @@ def _baseline(section: Any, space: tuple[Dimension, ...], source: str) -> dict[s
                 where=where,
                 got=str(baseline[dim.name]),
                 expected=dim.domain.text(),
+                hint=f"write `{dim.name}` under `baseline`, or widen the space",
             )
     return baseline

@@ -41,18 +41,31 @@ def store_identity(study: optuna.Study, lines: Mapping[str, str]) -> None:
     study.set_user_attr(_ATTRIBUTE, json.dumps(lines, ensure_ascii=False))
 
 
+def is_described(study: optuna.Study) -> bool:
+    """Whether the study says what question it asks."""
+    return _ATTRIBUTE in study.user_attrs
+
+
+def require_ours(study: optuna.Study) -> None:
+    """Refuses a study that another program has made.
+
+    Raises:
+        DefinitionError: see above.
+    """
+    if not is_described(study):
+        raise DefinitionError(
+            f"the study `{study.study_name}` was not made by this tool", hint="start a study of your own with `--as NAME`"
+        )
+
+
 def require_same(study: optuna.Study, lines: Mapping[str, str]) -> None:
     """Refuses to go on with another question.
 
     Raises:
         DefinitionError: it differs; every difference is listed.
     """
-    stored = json.loads(study.user_attrs.get(_ATTRIBUTE, "null"))
-    if stored is None:
-        raise DefinitionError(
-            f"the study `{study.study_name}` was not made by this tool",
-            hint="start a study of your own with `--as NAME`",
-        )
+    require_ours(study)
+    stored = json.loads(study.user_attrs[_ATTRIBUTE])
     changed = [
         f"{key}: {stored.get(key, 'not there')} -> {lines.get(key, 'not there')}"
         for key in sorted(stored.keys() | lines.keys())

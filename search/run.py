@@ -14,10 +14,10 @@ from data_utils.synthetic import synthesize
 from search.coordinator import Coordinator
 from search.definition import StudyDefinition
 from search.engines.inline import InlineEngine
-from search.errors import DefinitionError
+from search.errors import DefinitionError, ResourceError
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.stopping import StopSignals
-from search.storage import database_errors, open_storage
+from search.storage import database_errors, database_path, open_storage
 from search.study import num_finished, open_study, study_lock
 from search.trial import Parts, resolve_device
 
@@ -45,6 +45,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
     device = checked_device(options.device)
+    database_path(options.storage)  # a wrong URL is told before anything is made
+    _make_folder(options.runs)
     folder = options.data or demo_data(options.runs, emit)
     data = open_data(folder)
     split = split_of(definition, data)
@@ -87,6 +89,18 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         ).run()
 
 
+def _make_folder(runs: Path) -> None:
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            "the folder of everything that is written cannot be made",
+            where=str(runs),
+            got=error.strerror,
+            hint="name another with --runs",
+        ) from error
+
+
 def split_of(definition: StudyDefinition, data: DataSet) -> Split:
     """The study's parts of this data set.
 
@@ -107,7 +121,7 @@ def demo_data(runs: Path, emit: Listener) -> Path:
     """The folder of the demo set, which is made if it is not there.
 
     Raises:
-        DataError: it cannot be written.
+        ResourceError: it cannot be written.
     """
     folder = runs / "data" / "demo"
     emit(Notice(f"No --data and no SEARCH_DATA: searching on the demo set of made-up signs in {folder}"))
@@ -116,7 +130,9 @@ def demo_data(runs: Path, emit: Listener) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
             synthesize(folder)
         except OSError as error:
-            raise DataError("the demo set cannot be written", file=folder, got=error.strerror) from error
+            raise ResourceError(
+                "the demo set cannot be written", where=str(folder), got=error.strerror, hint="name another place with --runs"
+            ) from error
     return folder
 
 
@@ -130,7 +146,7 @@ def checked_device(wish: str) -> str:
         return resolve_device(wish)
     except ValueError as error:
         raise DefinitionError(
-            f"the device `{wish}` cannot be used", got=str(error), hint="leave --device out to use what is there"
+            f"the device `{wish}` cannot be used", got=str(error), hint="`--device auto` takes what is there"
         ) from error
 
 

@@ -101,11 +101,11 @@ def build_configs(values: Mapping[str, Any], where: str) -> Configs:
     """Configurations with the given values by full key, and defaults for the rest.
 
     Raises:
-        DefinitionError: a value is of the wrong type or out of range, or values do not go together.
+        DefinitionError: an unknown key, a value of the wrong type or out of range, or values that do not go together.
     """
     parts: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for key, value in values.items():
-        setting = settings()[key]
+        setting = find_setting(key, where)
         parts[setting.group][setting.field] = checked(setting.annotation, value, key, where)
     try:
         return Configs(
@@ -114,7 +114,9 @@ def build_configs(values: Mapping[str, Any], where: str) -> Configs:
             preprocess=PreprocessConfig(**parts["preprocess"]),
         )
     except ValueError as error:
-        raise DefinitionError("the settings do not go together", where=where, got=str(error)) from error
+        raise DefinitionError(
+            "the settings do not go together", where=where, got=str(error), hint="change one of them, perhaps with --set"
+        ) from error
 
 
 def checked(annotation: Any, value: Any, key: str, where: str) -> Any:
@@ -129,7 +131,7 @@ def checked(annotation: Any, value: Any, key: str, where: str) -> Any:
         return TypeAdapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=repr(value), expected=reason) from error
+        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=repr(value)[:80], expected=reason) from error
 
 
 def build(kind: type[T], given: Any, key: str, where: str) -> T:
@@ -149,7 +151,9 @@ def build(kind: type[T], given: Any, key: str, where: str) -> T:
     try:
         return kind(**values)
     except ValueError as error:
-        raise DefinitionError(f"`{key}` has wrong values", where=where, got=str(error)) from error
+        raise DefinitionError(
+            f"`{key}` has wrong values", where=where, got=str(error), expected=f"{', '.join(fields)} that go together"
+        ) from error
 
 
 def require_mapping(given: Any, key: str, where: str, known: Iterable[str] | None = None) -> None:
@@ -162,7 +166,7 @@ def require_mapping(given: Any, key: str, where: str, known: Iterable[str] | Non
         raise DefinitionError(f"`{key}` is not a mapping", where=where, got=repr(given)[:80], expected="key: value pairs")
     for name in given:
         if not isinstance(name, str):
-            raise DefinitionError(f"a key under `{key}` is not text", where=where, got=repr(name))
+            raise DefinitionError(f"a key under `{key}` is not text", where=where, got=repr(name)[:80], expected="a name")
         if known is not None and name not in known:
             raise DefinitionError(
                 f"unknown key `{name}`",

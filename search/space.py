@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from search.errors import DefinitionError
@@ -31,11 +32,19 @@ class Range:
             raise ValueError(f"a logarithmic range cannot start at {self.low:g}")
         if self.step is not None and (self.log or not 0 < self.step <= self.high - self.low):
             raise ValueError("step must be positive, no wider than the range, and not with log")
+        if self.step is not None and self._last != self.high:
+            raise ValueError(f"steps of {self.step} from {self.low} do not meet {self.high}: the last is at {self._last}")
+
+    @property
+    def _last(self) -> int | float:
+        """The last value of the grid, in decimals: 0.1 is a tenth."""
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
+        return type(self.high)(high - (high - low) % step)
 
     def text(self) -> str:
         """The range as people write it."""
-        extra = " log" if self.log else "" if self.step is None else f" step {self.step:g}"
-        return f"{self.low:g} .. {self.high:g}{extra}"
+        extra = " log" if self.log else "" if self.step is None else f" step {self.step}"
+        return f"{self.low} .. {self.high}{extra}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +113,17 @@ def dimension(name: str, setting: Setting, given: Any, where: str) -> Dimension:
     if "choices" in given:
         choices = build(Choices, given, key, where)
         if not choices.choices:
-            raise DefinitionError(f"`{key}` has no choices", where=where)
+            raise DefinitionError(f"`{key}` has no choices", where=where, expected="choices: [...]")
         values = [checked(setting.annotation, value, f"{key}.choices", where) for value in choices.choices]
         if len(set(values)) < len(values):
-            raise DefinitionError(f"`{key}` lists a choice twice", where=where, got=Choices(choices=values).text())
+            raise DefinitionError(
+                f"`{key}` lists a choice twice", where=where, got=Choices(choices=values).text(), expected="each once"
+            )
         return Dimension(name, setting, Choices(choices=values))
     if isinstance(setting.default, bool) or not isinstance(setting.default, int | float):
         raise DefinitionError(f"`{key}` is not a number", where=where, expected="choices: [...]")
     domain = build(Range, given, key, where)
-    checked(setting.annotation, domain.low, f"{key}.low", where)
-    checked(setting.annotation, domain.high, f"{key}.high", where)
-    if isinstance(setting.default, int) and domain.step is not None:
-        checked(int, domain.step, f"{key}.step", where)
-    return Dimension(name, setting, domain)
+    low = checked(setting.annotation, domain.low, f"{key}.low", where)
+    high = checked(setting.annotation, domain.high, f"{key}.high", where)
+    step = None if domain.step is None else checked(type(setting.default), domain.step, f"{key}.step", where)
+    return Dimension(name, setting, replace(domain, low=low, high=high, step=step))  # 0 becomes 0.0 where a float is asked

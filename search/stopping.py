@@ -9,6 +9,8 @@ from types import FrameType, TracebackType
 
 from search.errors import ExitCode
 
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
 
 class StopSignals:
     """While entered, turns signals (and a time limit, if any) into a request to stop."""
@@ -40,7 +42,10 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _received(self, number: int, _frame: FrameType | None) -> None:
+        live = os.isatty(2)
         if self._signal:
+            os.write(2, _SHOW_CURSOR if live else b"")  # the live view hides it
             os._exit(128 + number)  # at once: the database and every file are whole at any moment
         self._signal = number
         os.write(2, b"\nstopping at the end of this epoch; once more stops at once\n")
+        os.write(2, b"\n" if live else b"")  # the live view draws over the line above its own last one

@@ -17,9 +17,9 @@ import optuna
 import sqlalchemy
 import sqlalchemy.exc
 
+from search import DEFAULT_STORAGE
 from search.errors import DefinitionError, ResourceError
 
-DEFAULT_STORAGE = "sqlite:///runs/studies.db"
 _SQLITE = "sqlite:///"
 _BUSY_TIMEOUT_S = 60
 
@@ -30,7 +30,7 @@ def database_path(url: str) -> Path:
     Raises:
         DefinitionError: the URL is not of the form sqlite:///PATH.
     """
-    if not url.startswith(_SQLITE) or url == _SQLITE or url == f"{_SQLITE}:memory:":
+    if not url.startswith(_SQLITE) or url == _SQLITE or url == f"{_SQLITE}:memory:" or "?" in url:
         raise DefinitionError(
             "this storage is not supported",
             got=url.split("@")[-1],  # never show a password
@@ -56,7 +56,6 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with database_errors(url):
-        path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
@@ -78,13 +77,7 @@ def database_errors(url: str) -> Iterator[None]:
     """Turns errors of the database inside the block into a `ResourceError` that names the file."""
     try:
         yield
-    except (
-        sqlite3.Error,
-        sqlalchemy.exc.SQLAlchemyError,
-        optuna.exceptions.StorageInternalError,
-        OSError,
-        RuntimeError,
-    ) as error:
+    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "version" not in str(error):
             raise  # Optuna tells an incompatible schema by a RuntimeError; others are not the database's
         cause = error.__cause__ or error

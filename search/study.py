@@ -1,7 +1,7 @@
 """A study in its storage: made or found, locked, and read back.
 
-A trial is RUNNING while it trains, and when a run that was stopped has left it. COMPLETE and PRUNED trials are finished and count
-towards the target; FAIL does not.
+A trial is RUNNING while it trains, and when a run that was stopped has left it. COMPLETE and PRUNED trials are finished and
+count towards the target; FAIL does not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.splits import Split
@@ -22,7 +23,7 @@ from model.record import EpochRecord
 from search.definition import StudyDefinition
 from search.errors import NegativeAnswer, ResourceError
 from search.events import TrialSummary
-from search.identity import identity, require_same, store_identity
+from search.identity import identity, is_described, require_same, store_identity
 from search.records import trial_folder
 from search.storage import database_path
 
@@ -38,6 +39,9 @@ STATE_NAMES = {
     TrialState.WAITING: "waiting",
 }
 BASELINE_TRIAL = 0
+_LOCK_PATIENCE_S = 1
+"""`is_locked` holds the lock for an instant; a run that starts just then must not be refused."""
+
 MEASURED = ("epoch", "val_loss", "val_top1", "val_top5", "val_ece", "train_loss")
 """What is kept of a trial's best epoch."""
 
@@ -63,10 +67,11 @@ def open_study(
     lines = identity(definition, split, fingerprint)
     if definition.name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=definition.name, storage=storage)
-        if study.user_attrs or study.get_trials(deepcopy=False):
-            require_same(study, lines)
-        else:  # a run died between making the study and describing it
+        half_made = not is_described(study) and not study.get_trials(deepcopy=False)
+        if half_made and study.directions == [StudyDirection.MINIMIZE]:  # a run died between making and describing it
             _describe(study, definition, data, split, fingerprint, lines)
+        else:
+            require_same(study, lines)
     else:
         study = optuna.create_study(storage=storage, study_name=definition.name, direction=definition.objective.direction)
         _describe(study, definition, data, split, fingerprint, lines)
@@ -87,7 +92,7 @@ def _describe(
     study.set_user_attr("seed", definition.seed)
     about_data = {"folder": str(data.folder.resolve()), "fingerprint": fingerprint, "words": list(data.words), **split.parts()}
     study.set_user_attr("data", json.dumps(about_data, ensure_ascii=False))
-    store_identity(study, lines)
+    store_identity(study, lines)  # last: a study with an identity has all the rest
 
 
 def study_data(study: optuna.Study) -> StudyData:
@@ -108,7 +113,7 @@ def study_lock(storage_url: str, study: str) -> Iterator[None]:
     path = database.with_name(f".{database.name}.{study}.lock")
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(path, timeout=0).acquire()
+        held = filelock.FileLock(path, timeout=_LOCK_PATIENCE_S).acquire()
     except filelock.Timeout as error:
         raise ResourceError(
             f"another run is working on the study `{study}`",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+import socketserver
 import wsgiref.simple_server
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,18 @@ class _QuietHandler(wsgiref.simple_server.WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
+    """Answers each request in a thread: a slow browser holds nobody up, and Ctrl-C reaches the one that listens."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    """Listens on an IPv6 address."""
+
+    address_family = socket.AF_INET6
 
 
 def free_port(host: str, port: int) -> int:
@@ -42,7 +55,10 @@ def free_port(host: str, port: int) -> int:
                     48,
                 ):  # 98, 48: the port is taken (Linux, macOS)
                     raise ResourceError(
-                        "the dashboard cannot listen there", where=f"{host}:{candidate}", got=error.strerror
+                        "the dashboard cannot listen there",
+                        where=f"{host}:{candidate}",
+                        got=error.strerror,
+                        hint="leave --host out to listen on this machine alone",
                     ) from error
                 continue
             return candidate
@@ -51,10 +67,16 @@ def free_port(host: str, port: int) -> int:
     )
 
 
+def address(host: str, port: int) -> str:
+    """What a browser is given."""
+    return f"http://[{host}]:{port}/dashboard" if ":" in host else f"http://{host}:{port}/dashboard"
+
+
 def serve(storage: optuna.storages.BaseStorage, host: str, port: int, on_ready: Callable[[], None]) -> None:
     """Serves until it is interrupted. `on_ready` is called once the port answers."""
     app = optuna_dashboard.wsgi(storage)
-    with wsgiref.simple_server.make_server(host, port, app, handler_class=_QuietHandler) as server:
+    kind = _Server6 if ":" in host else _Server
+    with wsgiref.simple_server.make_server(host, port, app, kind, _QuietHandler) as server:
         on_ready()
         server.serve_forever()
 

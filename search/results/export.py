@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from search.definition import parse_yaml
+from search.definition import dump_yaml, parse_yaml
 from search.errors import DefinitionError
 from search.settings import Configs, build, build_configs, require_mapping
 from search.study import MEASURED, STATE_NAMES, baseline_summary, study_data, trial_result, trial_settings
 
 EXPORT_SCHEMA = 1
+_EXPORT_HINT = "`python -m search export --output FILE` writes one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +89,9 @@ def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
         },
         "made_with": json.loads(trial.user_attrs["made_with"]),
     }
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     return (
         f"# The configuration of trial {trial.number} of the study {study.study_name}. "
-        f"Train it again: python -m search retrain FILE\n{text}"
+        f"Train it again: python -m search retrain FILE\n{dump_yaml(content)}"
     )
 
 
@@ -107,7 +106,9 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DefinitionError("the exported configuration cannot be read", where=where, got=reason) from error
+        raise DefinitionError(
+            "the exported configuration cannot be read", where=where, got=reason, hint=_EXPORT_HINT
+        ) from error
     raw = parse_yaml(text, where)
     exported = build(Exported, raw, "the exported configuration", where)
     if exported.schema != EXPORT_SCHEMA:
@@ -119,5 +120,5 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
         require_mapping(fields, group, where)
         values |= {f"{group}.{name}": value for name, value in fields.items()}
     if "val_loss" not in exported.recorded:
-        raise DefinitionError("the file records no val_loss to compare with", where=where)
+        raise DefinitionError("the file records no val_loss to compare with", where=where, hint=_EXPORT_HINT)
     return exported, build_configs(values, where)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors.torch import save_file
 
 from data_utils.errors import DataError
 from data_utils.prepared import fingerprint, open_data
 from data_utils.splits import split_signers
 from model.record import EpochRecord
-from model.training import fit
+from model.training import Diverged, fit
 from search.coordinator import StopRequest
-from search.errors import DefinitionError
+from search.definition import dump_yaml
+from search.errors import DefinitionError, NegativeAnswer
 from search.records import curve_text, write_whole
 from search.results.export import Exported, ExportedData
 from search.settings import Configs
@@ -64,6 +64,7 @@ def retrain(
 
     Raises:
         DataError: the data set or one of its signers is not there, or its words differ.
+        NegativeAnswer: the training fails.
     """
     stored = ExportedData(**exported.data)
     data_set = open_data(data or Path(stored.folder))
@@ -77,9 +78,14 @@ def retrain(
     split = split_signers(data_set.words_of, train=stored.train, validation=stored.validation, test="none")
     used_seed = exported.seed if seed is None else seed
     job = Job(exported.trial, configs, used_seed, device)
-    training = start_training(job, Parts(data_set, split))
     differences = _differences(exported, fingerprint(data_set), used_seed, made_with(device))
-    history = fit(training, on_epoch)
+    try:
+        training = start_training(job, Parts(data_set, split))
+        history = fit(training, on_epoch)
+    except (Diverged, ValueError) as error:
+        raise NegativeAnswer(
+            "the training failed", got=str(error), hint="was the file changed? `python -m search export` writes it anew"
+        ) from error
     if stop.reason:
         return None
     result = Retrained(
@@ -114,9 +120,11 @@ def _write(folder: Path, weights: Mapping[str, Any], job: Job, result: Retrained
         save_file({name: value.cpu().contiguous() for name, value in weights.items()}, aside)
         aside.replace(folder / "model.safetensors")
         settings = {"seed": job.seed, "words": list(words), **job.configs.as_dict()}
-        write_whole(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        write_whole(folder / "config.yaml", dump_yaml(settings))
         metrics = {"schema": 1, **{name: getattr(result.best, name) for name in MEASURED}, "recorded_val_loss": result.recorded}
         write_whole(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
         write_whole(folder / "curve.csv", curve_text(result.history))
     except OSError as error:
-        raise DefinitionError("the output folder cannot be written", where=str(folder), got=error.strerror) from error
+        raise DefinitionError(
+            "the output folder cannot be written", where=str(folder), got=error.strerror, hint="name another with --output"
+        ) from error

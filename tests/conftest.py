@@ -1,0 +1,76 @@
+"""What the tests share: a small data set, a finished study, the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+SHAPES_CHECKED = ["model.transformer", "model.metrics", "data_utils.normalize", "data_utils.batches", "data_utils.splits"]
+jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before anything imports them
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from runs import TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
+
+from data_utils.synthetic import synthesize  # noqa: E402
+from search.cli import answer  # noqa: E402
+
+Cli = Callable[..., Answer]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 3 signs by 4 signers, 48 clips. Only to be read."""
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    synthesize(folder, clips=48, signs=3, signers=4, seed=1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the person who runs the tests changes what they see."""
+    for name in ("SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory that holds `tiny.yaml`, a small study."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Runs a command inside this process."""
+
+    def call(*arguments: str | Path) -> Answer:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["search", *words])
+        capsys.readouterr()
+        code = answer(words)
+        shown = capsys.readouterr()
+        return Answer(code, shown.out, shown.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def searched(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a finished study `tiny` of 6 trials. Only to be read."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert answer(["run", "tiny.yaml", "--data", str(tiny), "--trials", "6"]) == 0
+    finally:
+        os.chdir(before)
+    return folder

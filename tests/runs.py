@@ -1,0 +1,112 @@
+"""Running the command line in tests: as a process of its own, or inside this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+import search
+
+ROOT = Path(search.__file__).parents[1]
+TINY_STUDY = """\
+about: A small search
+trials: 4
+sampler: {name: tpe, startup: 4}
+pruner: {name: none}
+fixed: {epochs: 2, batch_size: 8, width: 16, ffn_width: 16, layers: 1}
+space:
+  label_smoothing: {low: 0.0, high: 0.6}
+  lr: {low: 1e-4, high: 1e-1, log: true}
+  dropout: {low: 0.0, high: 0.5}
+baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a command: nothing of the person's own settings, one thread."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEARCH_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(more or {})}
+
+
+def run_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
+    """Runs `python -m search` to its end."""
+    command = [sys.executable, "-m", "search", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=120, check=False)
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def start_cli(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Starts `python -m search` and does not wait. Ctrl-C reaches it even where this process ignores it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "search", *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 60) -> None:
+    """Waits for something that a process is to bring about."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert process.poll() is None, f"the process ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.01)
+
+
+def is_in_trial(cwd: Path, number: int, epochs: int = 2) -> Callable[[], bool]:
+    """Whether the trial is in training and has reported some epochs."""
+
+    def answer() -> bool:
+        database = cwd / "runs" / "studies.db"
+        if not database.exists():
+            return False
+        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+        try:
+            found = connection.execute(
+                "SELECT count(*) FROM trial_intermediate_values v JOIN trials t USING (trial_id) "
+                "WHERE t.state = 'RUNNING' AND t.number = ?",
+                (number,),
+            ).fetchone()
+        except sqlite3.OperationalError:  # the tables are not made yet
+            return False
+        finally:
+            connection.close()
+        return bool(found[0] >= epochs)
+
+    return answer
+
+
+def stored_trials(cwd: Path, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:
+    """The trials of a study, read with Optuna alone."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{cwd / 'runs' / 'studies.db'}")
+    try:
+        return optuna.load_study(study_name=study, storage=storage).get_trials()
+    finally:
+        storage.engine.dispose()
+
+
+def outcomes(cwd: Path, study: str = "tiny") -> list[tuple[object, ...]]:
+    """What must come out the same whenever a search is repeated."""
+    return [(t.number, t.state.name, t.params, t.values, t.intermediate_values) for t in stored_trials(cwd, study)]

@@ -1,0 +1,253 @@
+"""What is read back from a finished study: tables, single trials, the exported file and its retraining."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Cli
+from runs import stored_trials
+
+from data_utils.prepared import fingerprint, open_data
+from search.study import best_trial
+
+
+@pytest.fixture(autouse=True)
+def in_searched(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test reads the same finished study."""
+    monkeypatch.chdir(searched)
+
+
+@pytest.fixture
+def exported(cli: Cli, tmp_path: Path) -> Path:
+    """The best configuration as a file."""
+    assert cli("export", "tiny", "--output", tmp_path / "best.yaml").code == 0
+    return tmp_path / "best.yaml"
+
+
+def changed(exported: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> Path:
+    """An exported file that somebody has edited."""
+    content = yaml.safe_load(exported.read_text(encoding="utf-8"))
+    change(content)
+    exported.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return exported
+
+
+def test_export_names_everything(exported: Path, searched: Path, tiny: Path) -> None:
+    """Settings, seed, split, words, data fingerprint, versions and what it gave."""
+    content = yaml.safe_load(exported.read_text(encoding="utf-8"))
+    best = best_trial(stored_trials(searched))
+    assert best is not None
+    assert (content["study"], content["trial"], content["schema"]) == ("tiny", best.number, 1)
+    assert content["recorded"]["val_loss"] == best.value
+    assert content["seed"] == best.user_attrs["seed"]
+    assert content["train"]["lr"] == best.params["lr"]
+    assert content["data"]["fingerprint"] == fingerprint(open_data(tiny))
+    signers = [signer for part in ("train", "validation", "test") for signer in content["data"][part]]
+    assert sorted(signers) == ["9001", "9002", "9003", "9004"]
+    assert content["data"]["words"] == ["listen", "look", "shhh"]
+    assert content["made_with"].keys() >= {"islr-search", "torch", "numpy", "h5py", "python", "device", "processor", "threads"}
+    assert content["baseline"]["val_loss"] == stored_trials(searched)[0].value
+
+
+def test_retrain_returns_the_number(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
+    """Bit for bit, from a copy of the data in another place, and the model is written."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for path in tiny.iterdir():
+        (elsewhere / path.name).write_bytes(path.read_bytes())
+    done = cli("retrain", exported, "--data", elsewhere, "--output", tmp_path / "model")
+    assert done.code == 0
+    recorded = yaml.safe_load(exported.read_text(encoding="utf-8"))["recorded"]["val_loss"]
+    assert done.out.splitlines()[0] == f"recorded val_loss {recorded!r}"
+    assert done.out.splitlines()[1].startswith(f"now      val_loss {recorded!r}, ")
+    assert done.out.splitlines()[2] == "the recorded val_loss came back, bit for bit"
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "model.safetensors",
+        "config.yaml",
+        "metrics.json",
+        "curve.csv",
+    }
+    assert json.loads((tmp_path / "model" / "metrics.json").read_text())["val_loss"] == recorded
+
+
+def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:
+    """It says what is not as recorded, and that is no failure."""
+    done = cli("retrain", exported, "--seed", 5)
+    assert done.code == 0
+    assert "it differs by" in done.out
+    assert "  seed: " in done.out
+    assert "-> 5" in done.out
+    assert "data:" not in done.out
+
+
+def test_retrain_on_changed_data(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
+    """A changed file shows in the fingerprint."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for path in tiny.iterdir():
+        (elsewhere / path.name).write_bytes(path.read_bytes() + (b"\0" if path.name == "9001.hdf5" else b""))
+    done = cli("retrain", exported, "--data", elsewhere)
+    assert done.code == 0
+    assert "  data: fingerprint " in done.out or "came back" in done.out
+    (elsewhere / "9001.hdf5").rename(elsewhere / "1e5.hdf5")
+    lost = cli("retrain", exported, "--data", elsewhere)
+    assert lost.code == 2
+    assert lost.err.splitlines()[-4:][0].startswith("error: there is no signer `9001`")
+
+
+def test_a_number_that_does_not_come_back(exported: Path, cli: Cli) -> None:
+    """With everything as recorded but the number, the answer is no."""
+    changed(exported, lambda content: content["recorded"].update(val_loss=0.5))
+    done = cli("retrain", exported)
+    assert done.code == 1
+    assert "it did NOT come back" in done.out
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "first"),
+    [
+        (lambda c: c.update(lr=1), 2, "unknown key `lr`"),
+        (lambda c: c["train"].update(learning_rate=1), 2, "unknown key `train.learning_rate`"),
+        (lambda c: c["train"].update(lr=-1.0), 2, "`train.lr` has a wrong value"),
+        (lambda c: c["train"].update(lr=float("nan")), 2, "`train.lr` has a wrong value"),
+        (lambda c: c["model"].update(heads=5), 2, "the settings do not go together"),
+        (lambda c: c.update(model=3), 2, "`the exported configuration.model` has a wrong value"),
+        (lambda c: c.update(schema=2), 2, "the file has another schema"),
+        (lambda c: c.pop("seed"), 2, "`the exported configuration` lacks `seed`"),
+        (lambda c: c["recorded"].pop("val_loss"), 2, "the file records no val_loss to compare with"),
+        (lambda c: c["data"].update(words=["a", "b", "c"]), 2, "the words are not those of the record"),
+        (lambda c: c["data"].update(train=["9009"]), 2, "there is no signer `9009` for the train part"),
+        (lambda c: c["data"].update(folder="/nowhere/at/all"), 2, "there is no such data folder"),
+        (lambda c: c["made_with"].update(device="cuda:77"), 2, "the device `cuda:77` cannot be used"),
+        (lambda c: c["train"].update(lr=1e30), 1, "the training failed"),
+    ],
+)
+def test_edited_files(
+    change: Callable[[dict[str, dict[str, object]]], object], code: int, first: str, exported: Path, cli: Cli
+) -> None:
+    """What cannot be trained is refused in the usual form."""
+    done = cli("retrain", changed(exported, change))
+    errors = done.err[done.err.index("error: ") :].splitlines()
+    assert (done.code, errors[0]) == (code, f"error: {first}")
+    assert done.out == ""
+
+
+def test_export_of_other_trials(cli: Cli, searched: Path) -> None:
+    """Any complete trial can be named; one that is not there is refused."""
+    done = cli("export", "tiny", "--trial", 0)
+    assert done.code == 0
+    assert yaml.safe_load(done.out)["train"]["lr"] == 1e-3
+    assert cli("export", "tiny", "--trial", 99).code == 2
+
+
+def test_export_with_nothing_to_export(place: Path, tiny: Path, cli: Cli) -> None:
+    """No complete trial: the answer is no."""
+    os.chdir(place)
+    cli("run", "tiny.yaml", "--data", tiny, "--set", "lr=1e30", "--max-failures", 0)
+    done = cli("export", "tiny")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: no trial of `tiny` has trained to its end yet\n")
+    assert cli("export", "tiny", "--trial", 0).code == 2
+
+
+def test_names_like_numbers(place: Path, tiny: Path, cli: Cli, tmp_path: Path) -> None:
+    """Signers and words that YAML takes for numbers survive export and retraining."""
+    os.chdir(place)
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    for old, new in (("9001", "1e5"), ("9002", "0012"), ("9003", "12:30"), ("9004", "no")):
+        (odd / f"{new}.hdf5").write_bytes((tiny / f"{old}.hdf5").read_bytes())
+    (odd / "words.json").write_text(json.dumps({"2e3": 0, "手話": 1, "yes": 2}), encoding="utf-8")
+    assert cli("run", "tiny.yaml", "--data", odd, "--trials", 1).code == 0
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    done = cli("retrain", "best.yaml")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "the recorded val_loss came back, bit for bit")
+
+
+def test_trials_as_csv(cli: Cli, searched: Path) -> None:
+    """One row a trial, numbers in full."""
+    rows = list(csv.DictReader(io.StringIO(cli("trials", "tiny").out)))
+    trials = stored_trials(searched)
+    assert [float(row["val_loss"]) for row in rows] == [trial.value for trial in trials]
+    assert [float(row["param_lr"]) for row in rows] == [trial.params["lr"] for trial in trials]
+    assert {row["state"] for row in rows} == {"complete"}
+
+
+def test_trials_as_jsonl(cli: Cli, searched: Path, tmp_path: Path) -> None:
+    """The same rows as JSON, also into a file."""
+    assert cli("trials", "tiny", "--format", "jsonl", "--output", tmp_path / "a" / "t.jsonl").out == ""
+    rows = [json.loads(line) for line in (tmp_path / "a" / "t.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["val_loss"] for row in rows] == [trial.value for trial in stored_trials(searched)]
+    assert {row["schema"] for row in rows} == {1}
+
+
+def test_status(cli: Cli, searched: Path) -> None:
+    """Lines for people, the same figures for programs."""
+    best = best_trial(stored_trials(searched))
+    assert best is not None
+    done = cli("status", "tiny")
+    assert "trials   6 of 6 finished (6 complete)" in done.out.splitlines()
+    assert f"best     trial {best.number}: val_loss {best.value:.4f}" in done.out
+    assert "now      no run is working on it" in done.out.splitlines()
+    found = json.loads(cli("status", "tiny", "--json").out)
+    assert (found["schema"], found["finished"], found["target"], found["working"]) == (1, 6, 6, False)
+    assert found["best"]["value"] == best.value
+    assert found["baseline"]["params"] == {"label_smoothing": 0.0, "lr": 1e-3, "dropout": 0.1}
+
+
+def test_status_watch_on_a_pipe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It speaks each time it looks, not only at the end."""
+    looks = iter([None, None])
+
+    def sleep(_seconds: float) -> None:
+        if next(looks, "end") == "end":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.cli.time.sleep", sleep)
+    done = cli("status", "tiny", "--watch")
+    assert (done.code, done.out.count("trials   6 of 6 finished")) == (130, 3)
+
+
+def test_list(cli: Cli) -> None:
+    """Studies in the database first, then those that could be run."""
+    assert [line.split()[0] for line in cli("list").out.splitlines()] == ["study", "tiny", "label_smoothing"]
+    rows = [json.loads(line) for line in cli("list", "--json").out.splitlines()]
+    assert [(row["study"], row["finished"], row["target"]) for row in rows] == [("tiny", 6, 6), ("label_smoothing", 0, None)]
+
+
+def test_show(cli: Cli, searched: Path) -> None:
+    """Parameters, result, curve and files of one trial."""
+    trial = stored_trials(searched)[2]
+    shown = json.loads(cli("show", "tiny", 2, "--json").out)
+    assert shown["params"] == trial.params
+    assert {row["epoch"]: row["val_loss"] for row in shown["curve"]} == trial.intermediate_values
+    assert shown["files"] == ["runs/tiny/trials/0002/config.yaml", "runs/tiny/trials/0002/curve.csv"]
+    text = cli("show", "tiny", 2).out
+    assert "trial    2 of tiny: complete" in text
+    assert f"best     val_loss {trial.value:.4f}" in text
+    assert "chance is 0.3333" in text
+    assert "trial    0 of tiny (the baseline): complete" in cli("show", "tiny", 0).out
+
+
+def test_show_without_files(cli: Cli, tmp_path: Path) -> None:
+    """Where the files are gone, the database still gives the curve."""
+    shown = json.loads(cli("show", "tiny", 1, "--runs", tmp_path, "--json").out)
+    assert (shown["files"], [row["epoch"] for row in shown["curve"]]) == ([], [1, 2])
+
+
+def test_doctor(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    """All is well here; a data set with a fault is not."""
+    done = cli("doctor", "--data", tiny)
+    assert (done.code, done.out.splitlines()[-1]) == (0, "all is well")
+    checks = [json.loads(line) for line in cli("doctor", "--json").out.splitlines()]
+    assert {check["verdict"] for check in checks} <= {"ok", "note"}
+    (tmp_path / "bad").mkdir()
+    wrong = cli("doctor", "--data", tmp_path / "bad")
+    assert (wrong.code, wrong.out.splitlines()[-1]) == (1, "2 wrong")

@@ -1,0 +1,498 @@
+"""The search from end to end on a tiny data set: targets, seeds, stops, kills, failures, pruning, the sealed part."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import h5py
+import optuna
+import pytest
+from conftest import Cli
+from runs import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+
+from data_utils import prepared
+from data_utils.hdf5 import SignerFile
+from search.records import read_curve
+from search.run import resume_command
+from search.settings import Configs, settings
+from search.space import Dimension
+from search.study import is_locked, study_data, study_lock
+
+LONG = ("--set", "epochs=30")
+DIVERGES = ("--set", "space.lr={choices: [1e-3, 1e30]}", "--set", "sampler={name: random}")
+PRUNES = (
+    "--set",
+    "space={lr: {choices: [3e-2, 1e-6]}}",
+    "--set",
+    "baseline={lr: 3e-2}",
+    "--set",
+    "pruner={name: median, startup: 1, warmup_epochs: 1}",
+    "--set",
+    "sampler={name: random}",
+    "--set",
+    "epochs=5",
+)
+
+
+def states(place: Path, study: str = "tiny") -> list[str]:
+    """The state of each trial."""
+    return [trial.state.name for trial in stored_trials(place, study)]
+
+
+def test_target_is_met_exactly(place: Path, tiny: Path, cli: Cli) -> None:
+    """`--trials` is a target, not a number of more; the same command again does nothing; `--more` adds."""
+    done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 3)
+    assert done.code == 0
+    assert "3 of 3 trials finished (3 complete, 0 pruned, 0 failed)" in done.out
+    before = outcomes(place)
+    again = cli("run", "tiny.yaml", "--data", tiny, "--trials", 3)
+    assert again.code == 0
+    assert "3 of 3 trials finished" in again.out
+    assert outcomes(place) == before
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2).code == 0
+    assert outcomes(place) == before
+    assert cli("run", "tiny.yaml", "--data", tiny, "--more", 1).code == 0
+    assert cli("run", "tiny.yaml", "--data", tiny).code == 0, "the study's own target is 4: reached"
+    assert states(place) == ["COMPLETE"] * 4
+
+
+def test_baseline_comes_first(searched: Path) -> None:
+    """Trial 0 has the baseline's values, and no later trial."""
+    trials = stored_trials(searched)
+    baseline = {"label_smoothing": 0.0, "lr": 1e-3, "dropout": 0.1}
+    assert [trial.params == baseline for trial in trials] == [True] + [False] * 5
+
+
+def test_no_point_is_drawn_twice(searched: Path) -> None:
+    """Each trial asks the sampler with a seed of its own: the random start does not repeat itself."""
+    assert len({tuple(trial.params.values()) for trial in stored_trials(searched)}) == 6
+
+
+def test_what_a_trial_keeps(searched: Path) -> None:
+    """The settings that were used are those that Optuna's parameters say; every epoch is reported; files lie beside."""
+    for trial in stored_trials(searched):
+        used = json.loads(trial.user_attrs["settings"])
+        assert used["train"]["label_smoothing"] == trial.params["label_smoothing"]
+        assert used["train"]["lr"] == trial.params["lr"]
+        assert used["model"]["dropout"] == trial.params["dropout"]
+        assert (used["model"]["width"], used["train"]["epochs"]) == (16, 2)
+        assert {f"{group}.{field}" for group, fields in used.items() for field in fields} == settings().keys()
+        result = json.loads(trial.user_attrs["result"])
+        assert result["val_loss"] == trial.value == min(trial.intermediate_values.values())
+        assert result["epochs"] == 2
+        assert trial.user_attrs["made_with"]
+        curve = read_curve(searched / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv")
+        assert {record.epoch: record.val_loss for record in curve} == trial.intermediate_values
+    assert len({trial.user_attrs["seed"] for trial in stored_trials(searched)}) == 6
+
+
+def test_training_gets_what_optuna_asked_for(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is called with the label smoothing of the trial, in every step."""
+    from model import training
+
+    real, seen = training.smoothed_cross_entropy, []
+
+    def spy(logits: object, labels: object, label_smoothing: float) -> object:
+        seen.append(label_smoothing)
+        return real(logits, labels, label_smoothing)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "smoothed_cross_entropy", spy)
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3).code == 0
+    steps = len(seen) // 3
+    assert seen == [trial.params["label_smoothing"] for trial in stored_trials(place) for _ in range(steps)]
+
+
+def test_same_seed_same_search(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten trials twice are equal bit for bit, and so are five and five more; another seed gives others."""
+    found = []
+    for name, runs in (("one", ["--trials=10"]), ("two", ["--trials=10"]), ("halves", ["--trials=5", "--more=5"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+        for run in runs:
+            assert cli("run", "tiny.yaml", "--data", tiny, run).code == 0
+        found.append(outcomes(folder))
+    assert len(found[0]) == 10
+    assert found[0] == found[1]
+    assert found[0] == found[2]
+    assert cli("run", "tiny.yaml", "--data", tiny, "--seed=1", "--as=other", "--trials=3").code == 0
+    assert outcomes(tmp_path / "halves", "other")[1][2] != found[0][1][2]
+
+
+@pytest.mark.parametrize("sampler", ["tpe, startup: 2", "random"])
+@pytest.mark.parametrize("cut", [1, 3])
+def test_cut_off_between_two_suggestions(
+    sampler: str, cut: int, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends while a trial draws its parameters goes on with the same ones."""
+    arguments = ("run", "tiny.yaml", "--data", tiny, "--trials", 5, "--set", f"sampler={{name: {sampler}}}")
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "whole")
+    assert cli(*arguments).code == 0
+
+    monkeypatch.chdir(tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        real = Dimension.suggest
+
+        def suggest(self: Dimension, trial: optuna.Trial) -> object:
+            if trial.number == cut and self.name == "lr":
+                raise KeyboardInterrupt
+            return real(self, trial)
+
+        patch.setattr(Dimension, "suggest", suggest)
+        assert cli(*arguments).code == 130
+    assert states(tmp_path / "cut")[cut:] == ["RUNNING"]
+    assert cli(*arguments).code == 0
+    assert outcomes(tmp_path / "cut") == outcomes(tmp_path / "whole")
+
+
+def test_cut_off_between_report_and_verdict(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that was to be pruned when the run ended is pruned at the same epoch by the next run."""
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    arguments = ("run", "tiny.yaml", "--data", tiny, "--trials", 6, *PRUNES)
+    monkeypatch.chdir(tmp_path / "whole")
+    assert cli(*arguments).code == 0
+    assert "PRUNED" in states(tmp_path / "whole")
+
+    monkeypatch.chdir(tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        real = optuna.Trial.should_prune
+
+        def should_prune(self: optuna.Trial) -> bool:
+            if real(self):
+                raise KeyboardInterrupt
+            return False
+
+        patch.setattr(optuna.Trial, "should_prune", should_prune)
+        assert cli(*arguments).code == 130
+    assert states(tmp_path / "cut")[-1] == "RUNNING"
+    assert cli(*arguments).code == 0
+    assert outcomes(tmp_path / "cut") == outcomes(tmp_path / "whole")
+
+
+def test_pruning_happens(place: Path, tiny: Path, cli: Cli) -> None:
+    """Hopeless trials end early, count as finished, and say so."""
+    done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 6, *PRUNES)
+    assert done.code == 0
+    trials = stored_trials(place)
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    assert pruned
+    assert len(trials) == 6
+    assert any(max(trial.intermediate_values) < 5 for trial in pruned), "epochs are saved"
+    assert f"6 of 6 trials finished ({6 - len(pruned)} complete, {len(pruned)} pruned, 0 failed)" in done.out
+    assert "pruned" in done.err
+
+
+def test_a_failed_trial_does_not_end_the_search(place: Path, tiny: Path, cli: Cli) -> None:
+    """A training that diverges is recorded with its reason, does not count, and the search goes on."""
+    done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, *DIVERGES)
+    assert done.code == 0
+    failed = [trial for trial in stored_trials(place) if trial.state.name == "FAIL"]
+    assert failed
+    assert all(trial.params["lr"] == 1e30 for trial in failed)
+    assert all(trial.user_attrs["reason"] == "the training loss became nan in epoch 1" for trial in failed)
+    assert states(place).count("COMPLETE") == 4
+    assert f"4 of 4 trials finished (4 complete, 0 pruned, {len(failed)} failed)" in done.out
+    assert "the training loss became nan" in done.err
+    shown = cli("show", "tiny", failed[0].number)
+    assert "reason   the training loss became nan in epoch 1" in shown.out
+
+
+def test_parameters_that_do_not_go_together_fail_their_trial_only(place: Path, tiny: Path, cli: Cli) -> None:
+    """A width that its heads do not divide is a failed trial, not the end of the search."""
+    (place / "tiny.yaml").write_text(
+        "sampler: {name: random}\nfixed: {epochs: 1, ffn_width: 16, layers: 1}\n"
+        "space: {width: {choices: [16, 18]}, heads: {choices: [1, 4]}}\nbaseline: {width: 16, heads: 1}\n",
+        encoding="utf-8",
+    )
+    done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 5)
+    assert done.code == 0
+    failed = [trial for trial in stored_trials(place) if trial.state.name == "FAIL"]
+    assert failed
+    assert all(trial.params == {"width": 18, "heads": 4} for trial in failed)
+    assert all("multiple of heads 4" in trial.user_attrs["reason"] for trial in failed)
+    assert states(place).count("COMPLETE") == 5
+
+
+def test_too_many_failures_end_the_run(place: Path, tiny: Path, cli: Cli) -> None:
+    """`--max-failures` is the number that is borne; one more ends the run with 1 and the last reason."""
+    done = cli("run", "tiny.yaml", "--data", tiny, "--set", "lr=1e30", "--max-failures", 2)
+    assert done.code == 1
+    assert states(place) == ["FAIL"] * 3
+    assert "error: 3 trials of this run failed, more than --max-failures 2\n" in done.err
+    assert "got: the last one: the training loss became nan in epoch 1\n" in done.err
+
+
+def test_changed_question_is_refused(place: Path, tiny: Path, cli: Cli) -> None:
+    """Another space, setting, seed or data set is another study: every difference is listed, and `--as` is the way."""
+    run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1)
+    assert cli(*run).code == 0
+    changed = cli(*run, "--set", "space.lr.high=0.2", "--set", "epochs=3", "--seed", 5)
+    assert changed.code == 2
+    assert changed.err.startswith("error: the study `tiny` was started with another question\n")
+    for line in ("fixed: train.epochs: 2 -> 3", "space: lr: 0.0001 .. 0.1 log -> 0.0001 .. 0.2 log", "seed: 0 -> 5"):
+        assert line in changed.err
+    assert "fixed: model.width" not in changed.err
+    assert "--as NAME" in changed.err.splitlines()[-1]
+    assert states(place) == ["COMPLETE"]
+    assert cli(*run, "--set", "epochs=3", "--as", "other").code == 0
+    assert states(place, "other") == ["COMPLETE"]
+    assert cli(*run, "--set", "about=Asked otherwise", "--set", "pruner={name: median}").code == 0
+
+
+def test_a_study_of_another_program_is_refused(place: Path, tiny: Path, cli: Cli) -> None:
+    """What this tool did not make it neither continues nor explains."""
+    (place / "runs").mkdir()
+    url = f"sqlite:///{place / 'runs' / 'studies.db'}"
+    study = optuna.create_study(storage=url, study_name="tiny", direction="maximize")
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    optuna.create_study(storage=url, study_name="empty", direction="maximize")
+    for command in (("run", "tiny.yaml", "--data", tiny), ("run", "tiny.yaml", "--data", tiny, "--as", "empty")):
+        assert cli(*command).code == 2
+    for command in (("status", "tiny"), ("export", "tiny"), ("trials", "tiny"), ("show", "tiny", 0)):
+        done = cli(*command)
+        assert (done.code, done.err.splitlines()[0]) == (2, "error: the study `tiny` was not made by this tool")
+    assert cli("list").code == 0
+
+
+@pytest.mark.parametrize("lost", [["identity"], ["identity", "data"], ["identity", "data", "seed", "about", "target"]])
+def test_a_run_that_died_while_it_made_the_study(lost: list[str], place: Path, tiny: Path, cli: Cli) -> None:
+    """A study that is only half described, and has no trial, is described anew."""
+    url = f"sqlite:///{place / 'runs' / 'studies.db'}"
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--as", "whole").code == 0
+    whole = optuna.load_study(study_name="whole", storage=url)
+    study = optuna.create_study(storage=url, study_name="tiny")
+    for key in whole.user_attrs.keys() - set(lost):
+        study.set_user_attr(key, whole.user_attrs[key])
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
+    assert states(place) == ["COMPLETE"]
+
+
+def test_one_run_at_a_time(place: Path, tiny: Path, cli: Cli) -> None:
+    """A second run on a study is refused with 3 and told what to do; another study may run beside it."""
+    run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1)
+    with study_lock("sqlite:///runs/studies.db", "tiny"):
+        refused = cli(*run)
+        assert refused.code == 3
+        assert refused.err.startswith("error: another run is working on the study `tiny`\n")
+        assert is_locked("sqlite:///runs/studies.db", "tiny")
+        assert cli(*run, "--as", "other").code == 0
+    assert not is_locked("sqlite:///runs/studies.db", "tiny")
+    assert cli(*run).code == 0
+
+
+def test_trials_and_more_exclude_each_other(place: Path, cli: Cli) -> None:
+    """Two targets at once are a contradiction."""
+    assert cli("run", "tiny.yaml", "--trials", 3, "--more", 2).code == 2
+
+
+def test_timeout(place: Path, tiny: Path, cli: Cli) -> None:
+    """A time limit ends the run at an epoch, keeps all, and says how to go on; the next run takes the trial up again."""
+    stopped = cli("run", "tiny.yaml", "--data", tiny, "--trials", 100_000, "--timeout", "1s")
+    assert stopped.code == 0
+    assert "stopped (timeout)" in stopped.err
+    assert stopped.err.splitlines()[-1] == f"  python -m search run tiny.yaml --data {tiny} --trials 100000 --timeout 1s"
+    finished = states(place).count("COMPLETE")
+    assert finished
+    assert len(states(place)) - finished <= 1
+    assert cli("run", "tiny.yaml", "--data", tiny, "--more", 1).code == 0
+    assert states(place) == ["COMPLETE"] * (finished + 1)
+
+
+def test_timeout_before_anything_finished(place: Path, tiny: Path, cli: Cli) -> None:
+    """No trial finished is a no, whatever the reason."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--timeout", "0s").code == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "target", "command"),
+    [
+        (["run", "x", "--trials", "5"], 5, "run x --trials 5"),
+        (["run", "x", "--more", "5"], 8, "run x --trials 8"),
+        (["run", "--more=5", "--set", "a=b c"], 8, "run --set 'a=b c' --trials 8"),
+        (["run"], 50, "run"),
+    ],
+)
+def test_resume_command(typed: list[str], target: int, command: str) -> None:
+    """The command that goes on means the same target, however often it is typed."""
+    assert resume_command(typed, target) == f"python -m search {command}"
+
+
+def test_every_epoch_is_reported(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna hears of each epoch once and in order, and decides after each."""
+    reports: list[tuple[int, int]] = []
+    real = optuna.Trial.report
+
+    def report(self: optuna.Trial, value: float, step: int) -> None:
+        reports.append((self.number, step))
+        real(self, value, step)
+
+    monkeypatch.setattr(optuna.Trial, "report", report)
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--set", "epochs=3").code == 0
+    assert reports == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+
+
+def test_sealed_signers_are_never_read(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search, export and retrain open no landmarks of the test part."""
+    read: set[str] = set()
+    real = prepared.read_clips
+
+    def spy(file: SignerFile, num_words: int) -> object:
+        read.add(file.signer)
+        return real(file, num_words)
+
+    monkeypatch.setattr(prepared, "read_clips", spy)
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2).code == 0
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    assert cli("retrain", "best.yaml").code == 0
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
+    split = study_data(study).split
+    assert len(split.test) == 1
+    assert read == {*split.train, *split.validation}
+    assert not read & {*split.test}
+
+
+def test_sealed_landmarks_change_nothing(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """Whatever the sealed clips hold, even rubbish, the search comes out the same."""
+    run = ("run", "tiny.yaml", "--trials", 3, "--data")
+    assert cli(*run, tiny).code == 0
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
+    (sealed,) = study_data(study).split.test
+    spoilt = tmp_path / "spoilt"
+    spoilt.mkdir()
+    for path in tiny.iterdir():
+        (spoilt / path.name).write_bytes(path.read_bytes())
+    with h5py.File(spoilt / f"{sealed}.hdf5", "r+") as h5:
+        for clip in h5.values():
+            clip["feature"][...] = float("inf")
+    assert cli(*run, spoilt, "--as", "spoilt").code == 0
+    assert outcomes(place, "spoilt") == outcomes(place)
+
+
+def test_a_run_on_the_demo_set(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    """Without a data set the demo set is made, once, and the first line says so; the environment names another."""
+    made: list[Path] = []
+
+    def synthesize(folder: Path) -> None:
+        made.append(folder)
+        folder.mkdir()
+        for path in tiny.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+
+    monkeypatch.setattr("search.run.synthesize", synthesize)
+    first = cli("run", "tiny.yaml", "--trials", 1)
+    assert first.code == 0
+    assert first.err.splitlines()[0].startswith("No --data and no SEARCH_DATA: searching on the demo set")
+    assert cli("run", "tiny.yaml", "--trials", 1).code == 0
+    assert made == [Path("runs/data/demo")]
+    monkeypatch.setenv("SEARCH_DATA", str(tiny))
+    assert "demo" not in cli("run", "tiny.yaml", "--trials", 1).err
+
+
+def test_json_events(place: Path, tiny: Path, cli: Cli) -> None:
+    """With `--json` stdout holds events and nothing else, each a line, each with its schema."""
+    done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--json")
+    events = [json.loads(line) for line in done.out.splitlines()]
+    one = ["trial_started", "epoch_finished", "epoch_finished", "trial_finished"]
+    assert [event["event"] for event in events] == ["run_started", *one, *one, "run_finished"]
+    assert all(event["schema"] == 1 for event in events)
+    assert [event["value"] for event in events if event["event"] == "trial_finished"] == [
+        trial.value for trial in stored_trials(place)
+    ]
+    assert events[-1]["counts"]["complete"] == 2
+    assert done.err == ""
+
+
+def test_dry_run_starts_nothing(place: Path, cli: Cli) -> None:
+    """It shows the resolved study, as lines or as JSON, and leaves no trace."""
+    shown = cli("run", "tiny.yaml", "--trials", 9, "--set", "epochs=7", "--dry-run")
+    assert shown.code == 0
+    assert any(line.split() == ["train.epochs", "7", "--set", "epochs=7"] for line in shown.out.splitlines())
+    rows = [json.loads(line) for line in cli("run", "tiny.yaml", "--trials", 9, "--dry-run", "--json").out.splitlines()]
+    assert {row["key"]: row["value"] for row in rows}["trials"] == "9"
+    assert [path.name for path in place.iterdir()] == ["tiny.yaml"]
+
+
+def test_settings_never_lose_a_field(searched: Path) -> None:
+    """What is recorded of a trial builds the same configurations again."""
+    used = json.loads(stored_trials(searched)[3].user_attrs["settings"])
+    from search.settings import build_configs
+
+    rebuilt = build_configs({f"{g}.{name}": value for g, fields in used.items() for name, value in fields.items()}, "here")
+    assert isinstance(rebuilt, Configs)
+    assert rebuilt.as_dict() == used
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_trial(tiny: Path, tmp_path: Path) -> None:
+    """After `kill -9` the same command ends where the uninterrupted run ends: parameters, values, curves, number of trials."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    run = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "6", *LONG)
+    assert run_cli(*run, cwd=tmp_path / "whole").code == 0
+    for trial in (0, 2):
+        process = start_cli(*run, cwd=tmp_path / "killed")
+        wait_until(is_in_trial(tmp_path / "killed", trial), process)
+        process.kill()
+        process.communicate()
+        assert states(tmp_path / "killed") == ["COMPLETE"] * trial + ["RUNNING"]
+    status = run_cli("status", "tiny", cwd=tmp_path / "killed")
+    assert "cut off  trial 2" in status.out
+    done = run_cli(*run, cwd=tmp_path / "killed")
+    assert done.code == 0
+    assert "trial 2 was cut short by a stop; it starts over" in done.err
+    assert outcomes(tmp_path / "killed") == outcomes(tmp_path / "whole")
+    assert states(tmp_path / "killed") == ["COMPLETE"] * 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "SIGINT"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_stopped_by_a_signal(number: int, code: int, name: str, place: Path, tiny: Path) -> None:
+    """It says so at once, keeps everything, prints the command that goes on, and that command goes on."""
+    process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--more", "3", *LONG, cwd=place)
+    wait_until(is_in_trial(place, 1), process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "stopping at the end of this epoch; once more stops at once" in err
+    assert f"stopped ({name})" in err
+    last = err.splitlines()[-1].strip()
+    assert last == f"python -m search run tiny.yaml --data {tiny} --set epochs=30 --trials 3"
+    assert "next" not in out
+    assert run_cli(*last.split()[3:], cwd=place).code == 0
+    assert states(place) == ["COMPLETE"] * 3
+
+
+@pytest.mark.slow
+def test_second_signal_ends_at_once(place: Path, tiny: Path) -> None:
+    """Whoever presses Ctrl-C twice does not wait for the epoch, and loses nothing that was finished."""
+    process = start_cli("run", "tiny.yaml", "--data", str(tiny), *LONG, "--set", "width=512", "--set", "layers=6", cwd=place)
+    wait_until(is_in_trial(place, 0, epochs=1), process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert states(place) == ["RUNNING"]
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_does_not_end_the_search(place: Path, tiny: Path) -> None:
+    """`run 2>&1 | head` goes on to its target, and `trials | head` is no fault."""
+    with start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "4", cwd=place) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+        assert process.wait(timeout=60) == 0
+    assert states(place) == ["COMPLETE"] * 4
+    with start_cli("trials", "tiny", cwd=place) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0

@@ -1,0 +1,135 @@
+"""The study database: opened so that others may read and write beside, and never a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from search.errors import DefinitionError, ResourceError
+from search.storage import database_errors, database_path, load_study, open_storage
+
+HOLD = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+connection.execute("COMMIT")
+connection.close()
+"""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Where a new database is to lie."""
+    return f"sqlite:///{tmp_path / 'studies.db'}"
+
+
+@pytest.fixture
+def storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
+    """A database that was made by this tool."""
+    opened = open_storage(url, create=True)
+    yield opened
+    opened.remove_session()
+
+
+def pragma(storage: optuna.storages.BaseStorage, name: str) -> object:
+    """A setting of the connections that Optuna uses."""
+    assert isinstance(storage, optuna.storages._CachedStorage)
+    with storage._backend.engine.connect() as connection:
+        return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+def test_how_sqlite_is_opened(storage: optuna.storages.BaseStorage) -> None:
+    """Write-ahead logging, a minute of patience, lighter syncs: in every connection."""
+    assert pragma(storage, "journal_mode") == "wal"
+    assert pragma(storage, "busy_timeout") == 60_000
+    assert pragma(storage, "synchronous") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held_s", [2.0, 8.0])
+def test_somebody_else_writes(held_s: float, url: str, storage: optuna.storages.BaseStorage) -> None:
+    """A report waits for a foreign write lock, and does not fail."""
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    holder = [sys.executable, "-c", HOLD, str(database_path(url)), str(held_s)]
+    with subprocess.Popen(holder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = time.monotonic()
+        trial.report(1.0, 1)
+        assert time.monotonic() - started > held_s / 2
+        process.wait()
+    assert study.trials[0].intermediate_values == {1: 1.0}
+
+
+def test_readers_do_not_wait(url: str, storage: optuna.storages.BaseStorage) -> None:
+    """While somebody writes, everybody may read what was there before."""
+    optuna.create_study(storage=storage, study_name="s")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database_path(url)), "1.5"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = time.monotonic()
+        assert load_study(storage, "s").study_name == "s"
+        assert time.monotonic() - started < 1
+        process.kill()
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 100, b"SQLite format 3\0" + b"\0" * 500])
+@pytest.mark.parametrize("create", [True, False])
+def test_garbage(content: bytes, create: bool, url: str) -> None:
+    """What is not a database is not overwritten, and told in the usual form."""
+    database_path(url).write_bytes(content)
+    with pytest.raises(ResourceError) as caught:
+        open_storage(url, create=create)
+    lines = caught.value.render().splitlines()
+    assert lines[:2] == ["error: the study database cannot be used", f"  --> {database_path(url)}"]
+    assert lines[-1].startswith("hint: ")
+    assert database_path(url).read_bytes() == content
+
+
+def test_nothing_there(url: str) -> None:
+    """Reading makes no database."""
+    with pytest.raises(DefinitionError, match="no study database yet"):
+        open_storage(url, create=False)
+    assert not database_path(url).exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x.db", "sqlite:///", "sqlite:///:memory:", "postgresql://u:secret@h/d", "sqlite:///a?b=1"]
+)
+def test_other_storages(url: str) -> None:
+    """Refused by name, and no password is shown."""
+    with pytest.raises(DefinitionError) as caught:
+        database_path(url)
+    assert "secret" not in caught.value.render()
+
+
+def test_missing_study(storage: optuna.storages.BaseStorage) -> None:
+    """The error lists those that are there."""
+    with pytest.raises(DefinitionError) as caught:
+        load_study(storage, "x")
+    assert "there is none yet" in caught.value.render()
+    optuna.create_study(storage=storage, study_name="b")
+    optuna.create_study(storage=storage, study_name="a")
+    with pytest.raises(DefinitionError) as caught:
+        load_study(storage, "x")
+    assert caught.value.expected == "one of a, b"
+
+
+def test_only_errors_of_the_database_are_blamed_on_it(url: str) -> None:
+    """A broken pipe or a fault of the program passes through as it is."""
+    for error in (BrokenPipeError(), RuntimeError("a fault"), ValueError()):
+        with pytest.raises(type(error)), database_errors(url):
+            raise error
+    with pytest.raises(ResourceError), database_errors(url):
+        raise optuna.exceptions.StorageInternalError("x")

@@ -1,0 +1,139 @@
+"""The surface that people and scripts rely on, written out. A new flag or name is a decision: add it here."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import get_args
+
+import typer
+
+from search import strategy
+from search.cli import app
+from search.console import SCHEMA, event_name
+from search.definition import SECTIONS
+from search.errors import ExitCode
+from search.events import Event
+from search.results.export import EXPORT_SCHEMA, Exported
+from search.settings import settings
+
+STORAGE = "--storage=sqlite:///runs/studies.db"
+COMMANDS = {
+    "run": [
+        "study=label_smoothing",
+        "--trials=None",
+        "--more=None",
+        "--timeout=None",
+        "--data=None",
+        STORAGE,
+        "--runs=runs",
+        "--set=[]",
+        "--as=None",
+        "--seed=0",
+        "--device=auto",
+        "--max-failures=10",
+        "--dry-run=False",
+        "--progress/--no-progress=True",
+        "--json=False",
+    ],
+    "status": ["study=label_smoothing", STORAGE, "--watch=False", "--json=False"],
+    "list": [STORAGE, "--json=False"],
+    "trials": ["study=None", STORAGE, "--format=csv", "--output=None"],
+    "show": ["study=None", "trial=None", STORAGE, "--runs=runs", "--json=False"],
+    "export": ["study=label_smoothing", STORAGE, "--output=None", "--trial=None"],
+    "retrain": ["file=None", "--data=None", "--output=None", "--seed=None", "--device=None"],
+    "dashboard": ["study=label_smoothing", STORAGE, "--host=127.0.0.1", "--port=8080", "--print-command=False"],
+    "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
+}
+VARIABLES = {"--data": "SEARCH_DATA", "--storage": "SEARCH_STORAGE", "--runs": "SEARCH_RUNS"}
+EXIT_CODES = {"DONE": 0, "NO": 1, "WRONG_INPUT": 2, "RESOURCE": 3, "BUG": 4, "INTERRUPTED": 130, "TERMINATED": 143}
+
+
+def shown(value: object) -> str:
+    """A default as it is typed."""
+    return str(value.value if isinstance(value, enum.Enum) else value)
+
+
+def surface() -> dict[str, list[str]]:
+    """Every command with its arguments, options and defaults, in their order."""
+    group = typer.main.get_command(app)
+    return {
+        name: [f"{'/'.join([*p.opts, *p.secondary_opts])}={shown(p.default)}" for p in command.params]
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
+    }
+
+
+def test_commands_and_options() -> None:
+    """No command, option or default comes or goes unnoticed."""
+    assert surface() == COMMANDS
+
+
+def test_exit_codes() -> None:
+    """Scripts rely on these numbers."""
+    assert {code.name: code.value for code in ExitCode} == EXIT_CODES
+
+
+def test_variables_of_the_environment() -> None:
+    """Every command that takes data, storage or runs takes them from the environment too, and nothing else."""
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            assert parameter.envvar == VARIABLES.get(parameter.opts[0]), f"{name} {parameter.opts}"
+
+
+def test_keys_of_a_study_file() -> None:
+    """The sections, and what can stand in them."""
+    assert SECTIONS == ("about", "objective", "trials", "sampler", "pruner", "data", "fixed", "space", "baseline")
+    kinds = {**strategy.SAMPLERS, **strategy.PRUNERS}
+    options = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in kinds.items()}
+    assert options == {"tpe": ["startup"], "random": [], "median": ["startup", "warmup_epochs"], "none": []}
+
+
+def test_settings_and_their_defaults() -> None:
+    """Changing a default changes what old study files mean."""
+    assert {key: setting.default for key, setting in settings().items()} == {
+        "model.width": 64,
+        "model.layers": 2,
+        "model.heads": 2,
+        "model.ffn_width": 256,
+        "model.dropout": 0.1,
+        "model.activation": "relu",
+        "model.norm_first": True,
+        "model.tail_norm": True,
+        "model.bias": True,
+        "model.pooling": "none",
+        "model.init": "sound",
+        "train.lr": 0.0003,
+        "train.label_smoothing": 0.0,
+        "train.epochs": 50,
+        "train.batch_size": 32,
+        "preprocess.align": "framewise",
+        "preprocess.scale": "unique",
+        "preprocess.missing": "zero",
+        "preprocess.right_hand_origin": "reference",
+        "preprocess.mask": "lengths",
+    }
+
+
+EVENTS = """
+run_started: study about data words parts clips device storage finished target epochs space
+notice: text
+trial_started: trial params epochs again
+epoch_finished: trial record
+trial_finished: trial state params value val_top1 epochs seconds is_best finished target reason
+run_finished: study finished target counts best baseline seconds stopped_by
+"""
+EXPORTED = "schema study about trial exported seed recorded baseline model train preprocess data made_with"
+
+
+def test_events_and_their_fields() -> None:
+    """Programs that read `--json` rely on these."""
+    assert SCHEMA == 1
+    lines = [f"{event_name(kind)}: {' '.join(field.name for field in dataclasses.fields(kind))}" for kind in get_args(Event)]
+    assert lines == EVENTS.strip().splitlines()
+
+
+def test_keys_of_an_exported_file() -> None:
+    """Exported files outlive the program that wrote them."""
+    assert EXPORT_SCHEMA == 1
+    assert " ".join(field.name for field in dataclasses.fields(Exported)) == EXPORTED
