@@ -195,6 +195,7 @@ class ArticleTraining:
     def _test(self) -> float:
         self.model.eval()
         correct = sum(
-            int((self.model(batch["feature"], None).argmax(dim=1) == batch["token"].squeeze(1)).sum()) for batch in self.test_loader
+            int((self.model(batch["feature"], None).argmax(dim=1) == batch["token"].squeeze(1)).sum())
+            for batch in self.test_loader
         )
         return correct / len(self.test_loader)

@@ -3,8 +3,8 @@
     python benchmarks/same_learning.py DATA --held-out 1002 [--seeds 10] [--epochs 50]
     python benchmarks/same_learning.py --synthetic [--seeds 10] [--epochs 20]
 
-Both sides have the article's settings, its start, its mask and batches of 32; two processes share the runs. The interval is Welch's for
-equal numbers of runs, with Student's t of 2 (n - 1) degrees of freedom.
+Both sides have the article's settings, its start, its mask and batches of 32; two processes share the runs. The interval is
+that of the difference of two means of n runs each, with Student's t of 2 (n - 1) degrees of freedom.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def main() -> None:
             rows = np.array(list(pool.map(one_run, tasks)))
         train, validation, words = parts(folder, held_out)
     article, ours = rows[0::2], rows[1::2]
-    print(f"{'synthetic' if options.synthetic else folder.name}: {len(train)} + {len(validation)} clips, {words} words, ", end="")
+    print(
+        f"{'synthetic' if options.synthetic else folder.name}: {len(train)} + {len(validation)} clips, {words} words, ", end=""
+    )
     print(f"eps {options.eps:g}, {options.epochs} epochs, {options.seeds} seeds a side")
     print("| figure | article, mean (sd) | ours, mean (sd) | difference, 95 % interval | holds 0 |\n|---|---|---|---|---|")
     for i, name in enumerate(COLUMNS):

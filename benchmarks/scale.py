@@ -3,8 +3,9 @@
     python benchmarks/scale.py [--clips 1000 10000 94477] [--folder DIR] [--json]
 
 94,477 clips of 250 signs by 21 signers are the whole Kaggle release. One signer's file is made, with realistic lengths and
-missing parts, and linked under 21 names: every read and every computation is done for each, but the disk holds it once and serves it
-from memory. Two workers start a trial at the same time; private memory is what one has beyond PyTorch itself, after its first 200 steps.
+missing parts, and linked under 21 names: every read and every computation is done for each, but the disk holds it once and
+serves it from memory. Two workers start a trial at the same time; private memory is what one has beyond PyTorch itself, after
+its first 200 steps.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def work(folder: Path, store: Path, barrier: Any, answers: Any) -> None:
         seed=os.getpid(),
     )
     start_s = time.perf_counter() - began
-    training.train.clips = training.train.clips.select(np.random.default_rng(os.getpid()).permutation(len(clips) // 2)[: 32 * STEPS])
+    training.train.clips = training.train.clips.select(
+        np.random.default_rng(os.getpid()).permutation(len(clips) // 2)[: 32 * STEPS]
+    )
     training._train_once()
     barrier.wait()
     answers.put((start_s, private_mb() - before))
@@ -130,7 +133,9 @@ def measure(clips: int, place: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[1000, 10_000, 94_477])
-    parser.add_argument("--folder", type=Path, help="where to work; about 5 GB for the largest set [default: a temporary folder]")
+    parser.add_argument(
+        "--folder", type=Path, help="where to work; about 5 GB for the largest set [default: a temporary folder]"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a size instead of the table")
     options = parser.parse_args()
     if not options.json:
@@ -146,8 +151,9 @@ def main() -> None:
             print(json.dumps({"schema": 1, **row}), flush=True)
             continue
         print(
-            f"| {row['clips']:,} | {row['frames']:,} | {row['index_s']:.1f} | {row['index_again_s']:.2f} | {row['prepare_s']:.1f} "
-            f"| {row['prepared_mb']:,.0f} | {row['trial_start_s']:.2f} | {row['private_mb_a_worker']:.0f} |",
+            f"| {row['clips']:,} | {row['frames']:,} | {row['index_s']:.1f} | {row['index_again_s']:.2f} "
+            f"| {row['prepare_s']:.1f} | {row['prepared_mb']:,.0f} | {row['trial_start_s']:.2f} "
+            f"| {row['private_mb_a_worker']:.0f} |",
             flush=True,
         )
 

@@ -2,10 +2,10 @@
 
     python benchmarks/training.py [--json] [--epochs 2] [--clips 3881]
 
-The set has the article's size, 3,881 + 200 clips, with lengths drawn like the real ones (log-normal, median 23, sigma 1, 2 to 404
-frames). The article's side trains with PyTorch's default threads and two loading processes, validates, and tests clip by
-clip; ours trains with one thread and validates. Each side lives in a process of its own, so that CPU time (with children) and peak
-memory are its own. Ours runs several epochs for each of the article's; the median is compared.
+The set has the article's size, 3,881 + 200 clips, with lengths drawn like the real ones (log-normal, median 23, sigma 1, 2 to
+404 frames). The article's side trains with PyTorch's default threads and two loading processes, validates, and tests clip by
+clip; ours trains with one thread and validates. Each side lives in a process of its own, so that CPU time (with children) and
+peak memory are its own. Ours runs several epochs for each of the article's; the median is compared.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def gemm_rate() -> float:
 def products_gflop(clips: ClipSet) -> float:
     """GFLOP of an epoch's matrix products in training, without padding.
 
-    Forward, and backward for weights and inputs: three products for each, but two for the embedding, whose input needs no gradient.
+    Forward, and backward for weights and inputs: three products each, but two for the embedding, whose input needs no gradient.
     """
     config = ModelConfig()
     d = config.width

@@ -6,6 +6,7 @@ change stay the same.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -93,11 +94,9 @@ def _write(place: Path, entry: Entry, stamp: list[int]) -> None:
         "lengths": entry.lengths,
     }
     aside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
+    with contextlib.suppress(OSError):  # a full or read-only disk: the next run reads the file again
         place.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
         aside.replace(place)
-    except OSError:
-        return  # a full or read-only disk: the next run reads the file again
-    finally:
+    with contextlib.suppress(OSError):
         aside.unlink(missing_ok=True)

@@ -47,7 +47,9 @@ class ClipSet:
         )
 
 
-def clip_set(clips: Sequence[np.ndarray], labels: Sequence[int] | None = None, *, mask: str = "lengths") -> ClipSet:
+def clip_set(
+    clips: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray | None = None, *, mask: str = "lengths"
+) -> ClipSet:
     """Lays preprocessed clips, float32 `[T, 260]` each, end to end.
 
     Without labels every label is 0. `mask` as in `PreprocessConfig.mask`.

@@ -4,8 +4,8 @@
                 real.npy     bool [N]
                 about.json   what it was made from, sizes, times and checksums
 
-The key is a digest of the signers' files, the pre-processing and this layout: other inputs, another folder. A folder appears whole or not
-at all; one that was damaged since is made again. Processes that want the same at once wait for the first.
+The key is a digest of the signers' files, the pre-processing and this layout: other inputs, another folder. A folder appears
+whole or not at all; one that was damaged since is made again. Processes that want the same at once wait for the first.
 """
 
 from __future__ import annotations

@@ -33,13 +33,13 @@ class Layout:
     real_M: Bool[Tensor, " M"]
     """False for padding, and for frames that the clip set's mask leaves out."""
 
-    key_bias: tuple[Float[Tensor, "G 1 1 L"] | None, ...]
+    key_bias: tuple[Float[Tensor, "_ 1 1 _"] | None, ...]
     """For each block what is added to attention scores: 0 for real keys, the lowest float for others. None: all are real.
     The lowest float, not -inf: a clip without any real frame is attended evenly instead of giving NaN."""
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """The rows of each block. One split: slices taken one by one would each cost a full pass in the backward run."""
-        return x.split([block.clips * block.frames for block in self.blocks])
+        return torch.split(x, [block.clips * block.frames for block in self.blocks])
 
 
 class Dropout:
@@ -101,7 +101,7 @@ class Attention(nn.Module):
         if weights is None and not drop.active:
             return self.out(self._fused(qkv_M3D, layout))
         kept: list[Tensor] = []
-        mixed_MD: Tensor = _Mix.apply(qkv_M3D, layout, self.heads, drop, kept)
+        mixed_MD: Tensor = _Mix.apply(qkv_M3D, layout, self.heads, drop, kept)  # type: ignore[no-untyped-call]  # torch's
         if weights is not None:
             by_block = zip(layout.blocks, kept, strict=True)
             weights += [w.view(block.clips, self.heads, block.frames, block.frames) for block, w in by_block]
@@ -119,16 +119,14 @@ class Attention(nn.Module):
 class _Mix(torch.autograd.Function):
     """Attention with dropout on its weights, block by block, with a backward run of its own.
 
-    The same as softmax(q k / sqrt(E)) -> dropout -> times v, but for rounding. By hand because blocks are many and small: what autograd
-    keeps and copies for each of them would cost as much as the products.
+    The same as softmax(q k / sqrt(E)) -> dropout -> times v, but for rounding. By hand because blocks are many and small: what
+    autograd keeps and copies for each of them would cost as much as the products.
     """
 
     # N = G x H; the last axis of qkv is (3, H, E)
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, qkv_M3D: Tensor, layout: Layout, heads: int, drop: Dropout, kept: list[Tensor]
-    ) -> Tensor:
+    def forward(ctx: Any, qkv_M3D: Tensor, layout: Layout, heads: int, drop: Dropout, kept: list[Tensor]) -> Tensor:
         scale = 1 / math.sqrt(qkv_M3D.shape[1] // (3 * heads))
         mixed_MD = qkv_M3D.new_empty(len(qkv_M3D), qkv_M3D.shape[1] // 3)
         saved = []
@@ -149,7 +147,7 @@ class _Mix(torch.autograd.Function):
         return mixed_MD
 
     @staticmethod
-    def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor, None, None, None, None]:
         grad_qkv_M3D = grad_MD.new_empty(len(grad_MD), 3 * grad_MD.shape[1])
         for block, (qkv_3NLE, share_NLL, mask_NLL, used_NLL) in zip(ctx.blocks, ctx.saved, strict=True):
             q_NLE, k_NLE, v_NLE = qkv_3NLE

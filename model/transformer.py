@@ -112,10 +112,10 @@ class DeviceClips:
         self.clips = clips
         self.device = device
         self.labels_C = torch.from_numpy(clips.labels_C).to(device)
+        self.frames_NF: Tensor = torch.from_numpy(clips.frames_NF)
         if beside is not None and beside.clips.frames_NF is clips.frames_NF:
             self.frames_NF = beside.frames_NF
             return
-        self.frames_NF = torch.from_numpy(clips.frames_NF)
         with contextlib.suppress(torch.OutOfMemoryError):  # too large for the GPU: batches travel one by one
             self.frames_NF = self.frames_NF.to(device)
 

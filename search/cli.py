@@ -213,9 +213,10 @@ def retrain(
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train. [default: the recorded device]")
     ] = None,
+    runs: Runs = _RUNS,
 ) -> int:
     """Train an exported configuration and compare with the recorded number."""
-    from search.console import epoch_line, retrained_lines, say, talk
+    from search.console import epoch_line, retrained_lines, say, screen, talk
     from search.results.export import read_export
     from search.results.retrain import retrain as train_again
     from search.run import checked_device
@@ -229,7 +230,18 @@ def retrain(
             return not stop.reason
 
         used = checked_device(device or str(exported.made_with.get("device", "auto")))
-        result = train_again(exported, configs, data=data, seed=seed, device=used, on_epoch=on_epoch, output=output, stop=stop)
+        result = train_again(
+            exported,
+            configs,
+            data=data,
+            seed=seed,
+            device=used,
+            runs=runs,
+            emit=screen(as_json=False, progress=False),
+            on_epoch=on_epoch,
+            output=output,
+            stop=stop,
+        )
     if result is None:
         return stop.exit_code
     for line in retrained_lines(result):

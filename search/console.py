@@ -22,6 +22,7 @@ from data_utils.errors import ExplainedError
 from model.record import EpochRecord
 from search import DEFAULT_STORAGE
 from search.events import (
+    DataPrepared,
     EpochFinished,
     Event,
     Listener,
@@ -128,6 +129,8 @@ class PlainScreen:
                     self._line(line)
             case Notice():
                 self._line(event.text)
+            case DataPrepared() if time.monotonic() - self._spoke > _QUIET_S:
+                self._line(f"preparing the data: {event.done:,} of {event.total:,} clips")
             case TrialStarted(again=True):
                 self._line(f"trial {event.trial} was cut short by a stop; it starts over, with the same parameters and seed")
             case EpochFinished() if time.monotonic() - self._spoke > _QUIET_S:
@@ -175,6 +178,11 @@ class LiveScreen:
                 self._progress.start()
             case Notice():
                 self._print(event.text)
+            case DataPrepared():
+                self._progress.start()
+                self._progress.update(
+                    self._current, description="preparing", completed=event.done, total=event.total, note="clips", visible=True
+                )
             case TrialStarted():
                 label = f"trial {event.trial}"
                 self._progress.reset(self._current, total=event.epochs, description=label, note="", visible=True)

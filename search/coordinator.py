@@ -184,6 +184,8 @@ class Coordinator:
             return False
         if record.epoch > running.reported:
             running.trial.report(record.val_loss, record.epoch)
+        if record.epoch == running.job.configs.train.epochs:
+            return False  # it has trained to its end: nothing is left to save
         return running.trial.should_prune()
 
     def _tell(self, running: _Running, state: TrialState, reason: str = "") -> None:

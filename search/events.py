@@ -42,6 +42,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class DataPrepared:
+    """Clips are being selected and normalised, once for this data set and pre-processing."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class TrialStarted:
     """A trial trains from now on."""
 
@@ -113,5 +121,5 @@ class TrialSummary:
     """The epoch that gave them."""
 
 
-Event = RunStarted | Notice | TrialStarted | EpochFinished | TrialFinished | RunFinished
+Event = RunStarted | Notice | DataPrepared | TrialStarted | EpochFinished | TrialFinished | RunFinished
 Listener = Callable[[Event], None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import DataError
-from data_utils.prepared import DataSet, fingerprint, open_data
+from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from data_utils.synthetic import synthesize
 from search.coordinator import Coordinator
@@ -19,7 +19,7 @@ from search.events import Listener, Notice, RunFinished, RunStarted
 from search.stopping import StopSignals
 from search.storage import database_errors, database_path, open_storage
 from search.study import num_finished, open_study, study_lock
-from search.trial import Parts, resolve_device
+from search.trial import Parts, data_store, open_indexed, resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     database_path(options.storage)  # a wrong URL is told before anything is made
     _make_folder(options.runs)
     folder = options.data or demo_data(options.runs, emit)
-    data = open_data(folder)
+    data = open_indexed(folder, options.runs)
     split = split_of(definition, data)
     if split.note:
         emit(Notice(split.note))
-    parts = Parts(data, split)
+    parts = Parts(data, split, data_store(options.runs), emit)
     train, validation = parts.clips(definition.configs(definition.baseline).preprocess)
     with study_lock(options.storage, definition.name), database_errors(options.storage):
         storage = open_storage(options.storage, create=True)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from data_utils.normalize import PreprocessConfig
-from data_utils.prepared import ClipSet, DataSet, prepare
+from data_utils.prepared import ClipSet, DataSet, open_data
 from data_utils.splits import Split
+from data_utils.store import prepared
 from model.training import Training
 from search import __version__
+from search.events import DataPrepared, Listener, Notice
 from search.settings import Configs
 
 THREADS = 1
@@ -45,17 +47,46 @@ def sampler_seed(study_seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([study_seed, 1, trial]).generate_state(1)[0])
 
 
+@dataclass(frozen=True)
 class Parts:
-    """The training and validation clips of a data set. The test part is never read here."""
+    """The training and validation clips of a data set, prepared in files under `store`. The test part is never read here."""
 
-    def __init__(self, data: DataSet, split: Split) -> None:
-        self.data = data
-        self.split = split
-        self.clips = functools.lru_cache(maxsize=2)(self._clips)
+    data: DataSet
+    split: Split
+    store: Path
+    emit: Listener
 
-    def _clips(self, config: PreprocessConfig) -> tuple[ClipSet, ClipSet]:
-        train = prepare(self.data, self.split.train, config, mirrored=True)
-        return train, prepare(self.data, self.split.validation, config, mirrored=False)
+    def clips(self, config: PreprocessConfig) -> tuple[ClipSet, ClipSet]:
+        """Both parts, with this pre-processing. They share their frames.
+
+        Raises:
+            DataError: a clip is not what it should be, or the store cannot be written.
+        """
+        train = self.data.chosen(self.split.train, mirrored=True)
+        validation = self.data.chosen(self.split.validation, mirrored=False)
+        both = prepared(
+            [*train, *validation],
+            config,
+            self.store,
+            report=lambda text: self.emit(Notice(text)),
+            progress=lambda done, total: self.emit(DataPrepared(done, total)),
+        )
+        is_train = np.arange(len(both)) < sum(len(entry.names) for entry in train)
+        return both.select(is_train), both.select(~is_train)
+
+
+def data_store(runs: Path) -> Path:
+    """Where prepared data and the index of data sets are kept: everything in it can be made again."""
+    return runs / "prepared"
+
+
+def open_indexed(folder: Path, runs: Path) -> DataSet:
+    """The data set in a folder; its index is kept under `runs`.
+
+    Raises:
+        DataError: it is not what it should be.
+    """
+    return open_data(folder, data_store(runs) / "index")
 
 
 def start_training(job: Job, parts: Parts) -> Training:

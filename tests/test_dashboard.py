@@ -6,14 +6,17 @@ import json
 import re
 import signal
 import socket
+import threading
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from conftest import Cli
 from runs import start_cli
 
-from search.results.dashboard import address, free_port
+from search.results.dashboard import address, free_port, serve
 
 
 def taken_port() -> socket.socket:
@@ -43,7 +46,10 @@ def test_it_lists_the_study(searched: Path) -> None:
                 assert len(json.load(reply)["trials"]) == 6
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            try:
+                process.communicate(timeout=30)
+            finally:
+                process.kill()
     assert process.returncode == 130
 
 
@@ -74,3 +80,20 @@ def test_a_host_that_is_not_ours(searched: Path, cli: Cli, monkeypatch: pytest.M
     monkeypatch.chdir(searched)
     done = cli("dashboard", "tiny", "--host", "192.0.2.1")
     assert (done.code, done.err.splitlines()[0]) == (3, "error: the dashboard cannot listen there")
+
+
+def test_ctrl_c_during_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C that comes while a page is being answered still ends it."""
+
+    def page(_environ: object, start_response: Callable[[str, list[tuple[str, str]]], object]) -> list[bytes]:
+        start_response("200 OK", [])
+        signal.raise_signal(signal.SIGINT)
+        return [b"page"]
+
+    monkeypatch.setattr("optuna_dashboard.wsgi", lambda _storage: page)
+    with taken_port() as listener:
+        port = free_port("127.0.0.1", listener.getsockname()[1])
+    asking = threading.Thread(target=lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).close())
+    with pytest.raises(KeyboardInterrupt):
+        serve(optuna.storages.InMemoryStorage(), "127.0.0.1", port, asking.start)
+    asking.join()

@@ -127,7 +127,7 @@ def test_logits_with_time_pooling(golden: Mapping[str, np.ndarray], state: dict[
 def test_a_clip_without_detection_is_finite_where_the_reference_is_not(
     golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], alone: list[np.ndarray]
 ) -> None:
-    """The reference answers NaN for a clip in which nothing is detected (its defect 9); we do not, and agree on the other clip."""
+    """The reference answers NaN for a clip in which nothing is detected (its defect 9); we answer with numbers."""
     assert np.isnan(golden["logits_allmissing"][1]).all()
     result = logits(load_reference(state), [alone[0], np.zeros((7, 260), np.float32)], mask="detected")
     assert np.isfinite(result).all()

@@ -41,7 +41,7 @@ COMMANDS = {
     "trials": ["study=None", STORAGE, "--format=csv", "--output=None"],
     "show": ["study=None", "trial=None", STORAGE, "--runs=runs", "--json=False"],
     "export": ["study=label_smoothing", STORAGE, "--output=None", "--trial=None"],
-    "retrain": ["file=None", "--data=None", "--output=None", "--seed=None", "--device=None"],
+    "retrain": ["file=None", "--data=None", "--output=None", "--seed=None", "--device=None", "--runs=runs"],
     "dashboard": ["study=label_smoothing", STORAGE, "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }
@@ -118,6 +118,7 @@ def test_settings_and_their_defaults() -> None:
 EVENTS = """
 run_started: study about data words parts clips device storage finished target epochs space
 notice: text
+data_prepared: done total
 trial_started: trial params epochs again
 epoch_finished: trial record
 trial_finished: trial state params value val_top1 epochs seconds is_best finished target reason

@@ -137,7 +137,7 @@ def test_the_floor_is_reached_by_the_target_itself(eps: float) -> None:
 
 def test_floors_of_ten_words() -> None:
     """The floors at eps 0, 0.1, 0.3 and 0.5 for ten words, in nats."""
-    assert [round(smoothing_floor(eps, 10), 3) for eps in (0, 0.1, 0.3, 0.5)] == [0.0, 0.5, 1.177, 1.677]
+    assert [round(smoothing_floor(eps, 10), 3) for eps in (0.0, 0.1, 0.3, 0.5)] == [0.0, 0.5, 1.177, 1.677]
 
 
 def test_metrics_of_known_logits() -> None:

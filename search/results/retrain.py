@@ -11,18 +11,19 @@ from typing import Any
 from safetensors.torch import save_file
 
 from data_utils.errors import DataError
-from data_utils.prepared import fingerprint, open_data
+from data_utils.prepared import fingerprint
 from data_utils.splits import split_signers
 from model.record import EpochRecord
 from model.training import Diverged, fit
 from search.coordinator import StopRequest
 from search.definition import dump_yaml
 from search.errors import DefinitionError, NegativeAnswer
+from search.events import Listener
 from search.records import curve_text, write_whole
 from search.results.export import Exported, ExportedData
 from search.settings import Configs
 from search.study import MEASURED
-from search.trial import Job, Parts, made_with, start_training
+from search.trial import Job, Parts, data_store, made_with, open_indexed, start_training
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def retrain(
     data: Path | None,
     seed: int | None,
     device: str,
+    runs: Path,
+    emit: Listener,
     on_epoch: Callable[[EpochRecord], bool],
     output: Path | None,
     stop: StopRequest,
@@ -67,7 +70,7 @@ def retrain(
         NegativeAnswer: the training fails.
     """
     stored = ExportedData(**exported.data)
-    data_set = open_data(data or Path(stored.folder))
+    data_set = open_indexed(data or Path(stored.folder), runs)
     if list(data_set.words) != stored.words:
         raise DataError(
             "the words are not those of the record",
@@ -80,7 +83,7 @@ def retrain(
     job = Job(exported.trial, configs, used_seed, device)
     differences = _differences(exported, fingerprint(data_set), used_seed, made_with(device))
     try:
-        training = start_training(job, Parts(data_set, split))
+        training = start_training(job, Parts(data_set, split, data_store(runs), emit))
         history = fit(training, on_epoch)
     except (Diverged, ValueError) as error:
         raise NegativeAnswer(
