@@ -1,0 +1,83 @@
+"""Two workers of one thread against one: how many more trials an hour?
+
+    python benchmarks/workers.py [--epochs 20] [--rounds 3]
+
+Each worker trains the article's configuration on the demo set in a process of its own. One alone and two together take turns;
+the epochs an hour of all workers are compared by their medians. Run it on a machine that is otherwise idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing as mp
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from data_utils.synthetic import synthesize
+
+
+def work(folder: Path, store: Path, seed: int, pipe: Connection) -> None:
+    """A worker: trains some epochs whenever it is told how many."""
+    from data_utils.normalize import PreprocessConfig
+    from data_utils.prepared import open_data
+    from data_utils.splits import split_signers
+    from model.config import ModelConfig, TrainConfig
+    from search.settings import Configs
+    from search.trial import Job, Parts, start_training
+
+    data = open_data(folder)
+    parts = Parts(data, split_signers(data.words_of), store, lambda event: None)
+    configs = Configs(model=ModelConfig(), train=TrainConfig(epochs=10_000), preprocess=PreprocessConfig())
+    training = start_training(Job(seed, configs, seed, "cpu"), parts)
+    training.run_epoch()
+    pipe.send("ready")
+    while epochs := pipe.recv():
+        for _ in range(epochs):
+            training.run_epoch()
+        pipe.send("done")
+
+
+def epochs_an_hour(pipes: list[Connection], epochs: int) -> float:
+    """All these workers at once."""
+    began = time.perf_counter()
+    for pipe in pipes:
+        pipe.send(epochs)
+    for pipe in pipes:
+        pipe.recv()
+    return 3600 * epochs * len(pipes) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "demo"
+        synthesize(folder)
+        pipes = []
+        for seed in range(2):
+            here, there = mp.Pipe()
+            store = Path(temporary) / "prepared"
+            mp.get_context("spawn").Process(target=work, args=(folder, store, seed, there)).start()
+            pipes.append(here)
+        for pipe in pipes:
+            pipe.recv()
+        one, two = [], []
+        for _ in range(options.rounds):
+            one.append(epochs_an_hour(pipes[:1], options.epochs))
+            two.append(epochs_an_hour(pipes, options.epochs))
+        for pipe in pipes:
+            pipe.send(0)
+    print("| workers | epochs an hour, each round | median |\n|---|---|---|")
+    for label, rates in (("1", one), ("2", two)):
+        print(f"| {label} | {' '.join(f'{rate:,.0f}' for rate in rates)} | {np.median(rates):,.0f} |")
+    print(f"ratio {np.median(two) / np.median(one):.2f}")
+
+
+if __name__ == "__main__":
+    main()
