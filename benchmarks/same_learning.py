@@ -81,8 +81,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, held_out = options.data, options.held_out
         if options.synthetic:
-            folder, held_out = Path(temporary) / "signs", ["9004", "9005"]
-            synthesize(folder, clips=240, signs=5, signers=5, seed=1)
+            folder, held_out = Path(temporary) / "signs", ["9002", "9005"]
+            synthesize(folder, clips=240, signs=5, signers=10, seed=0)
         sides = ("article", "ours")
         tasks = [(side, seed, folder, held_out, options.epochs, options.eps) for seed in range(options.seeds) for side in sides]
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:

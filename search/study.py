@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,9 @@ def _describe(
     fingerprint: str,
     lines: dict[str, str],
 ) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
+        study.set_metric_names([definition.objective.metric])
     study.set_user_attr("about", definition.about)
     study.set_user_attr("seed", definition.seed)
     about_data = {"folder": str(data.folder.resolve()), "fingerprint": fingerprint, "words": list(data.words), **split.parts()}
