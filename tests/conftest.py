@@ -14,7 +14,7 @@ SHAPES_CHECKED = ["model", "data_utils"]
 jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before anything imports them
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from runs import TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
+from launch import TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
 
 from data_utils.synthetic import synthesize  # noqa: E402
 from search.cli import answer  # noqa: E402

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Cli
-from runs import TINY_STUDY, run_cli
+from launch import TINY_STUDY, run_cli
 
 from search.cli import seconds_of
 from search.errors import DefinitionError, ExitCode, NegativeAnswer, ResourceError, SearchError, exit_code_of

@@ -14,7 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import Cli
-from runs import start_cli
+from launch import start_cli
 
 from search.results.dashboard import address, free_port, serve
 

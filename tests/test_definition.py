@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from runs import ROOT, TINY_STUDY
+from launch import ROOT, TINY_STUDY
 
 from search.definition import StudyDefinition, checked_name, dump_yaml, known_studies, load_definition, parse_yaml, study_name
 from search.describe import described

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Cli
-from runs import stored_trials
+from launch import stored_trials
 
 from data_utils.prepared import fingerprint, open_data
 from search.study import best_trial

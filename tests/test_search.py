@@ -10,7 +10,7 @@ import h5py
 import optuna
 import pytest
 from conftest import Cli
-from runs import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 
 from data_utils import prepared
 from data_utils.hdf5 import SignerFile
