@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import DataError
+from data_utils.files import write_whole
 from data_utils.hdf5 import SignerFile, label_outside, read_index
 
 _FORMAT = 1
@@ -93,10 +94,5 @@ def _write(place: Path, entry: Entry, stamp: list[int]) -> None:
         "labels": entry.labels,
         "lengths": entry.lengths,
     }
-    aside = place.with_name(f".{place.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run reads the file again
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
-        aside.replace(place)
-    with contextlib.suppress(OSError):
-        aside.unlink(missing_ok=True)
+        write_whole(place, json.dumps(stored, ensure_ascii=False))

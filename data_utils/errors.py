@@ -1,7 +1,8 @@
 """Errors that explain themselves.
 
     ExplainedError          what, where, got, expected, what to do next
-    └── DataError           a data set is not what it should be
+    ├── DataError           a data set is not what it should be
+    └── ResourceError       a disk, a database or a machine stands in the way; trying again may help
 
 `search.errors` grows the same tree further and gives each branch its exit code.
 """
@@ -82,3 +83,7 @@ class DataError(ExplainedError):
         super().__init__(what, where=where, got=got, expected=expected, hint=hint)
         self.file = None if file is None else Path(file)
         self.path = path
+
+
+class ResourceError(ExplainedError):
+    """Disk, database, GPU, worker or another run stands in the way. Trying again may help."""

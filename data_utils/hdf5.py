@@ -24,6 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data_utils.files import write_whole
 from data_utils.errors import DataError
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
 
@@ -204,9 +205,7 @@ def write_signer(path: Path, clips: Iterable[Clip]) -> None:
 def write_words(folder: Path, words: Iterable[str]) -> None:
     """Writes the dictionary: words numbered in the order given."""
     numbers = {word: number for number, word in enumerate(words)}
-    aside = folder / f".{DICTIONARY_NAME}.{os.getpid()}.part"
-    aside.write_text(json.dumps(numbers, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    aside.replace(folder / DICTIONARY_NAME)
+    write_whole(folder / DICTIONARY_NAME, json.dumps(numbers, ensure_ascii=False, indent=1) + "\n")
 
 
 def problems(folder: Path) -> list[DataError]:

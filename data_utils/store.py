@@ -27,7 +27,8 @@ import filelock
 import numpy as np
 
 from data_utils.catalog import Entry
-from data_utils.errors import DataError
+from data_utils.errors import ResourceError
+from data_utils.files import ASIDE
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, fill, laid_out, num_rows, rows_of
@@ -48,7 +49,8 @@ def prepared(
     """The clips of some files, from `store`, where they are made if they are not there.
 
     Raises:
-        DataError: a clip is not what it should be, or the store cannot be written.
+        DataError: a clip is not what it should be.
+        ResourceError: the store cannot be written.
     """
     key = _key(entries, config)
     folder = store / key
@@ -63,8 +65,11 @@ def prepared(
                 _make(entries, config, folder, progress or (lambda done, total: None))
             return _load(entries, folder)
     except OSError as error:
-        raise DataError(
-            "the prepared data cannot be written or read", file=store, got=error.strerror, hint="is the disk full or read-only?"
+        raise ResourceError(
+            "the prepared data cannot be written or read",
+            where=str(store),
+            got=error.strerror,
+            hint="is the disk full or read-only?",
         ) from error
 
 
@@ -105,9 +110,9 @@ def _fault(folder: Path) -> str:
 
 
 def _make(entries: Sequence[Entry], config: PreprocessConfig, folder: Path, progress: Progress) -> None:
-    for left in folder.parent.glob(f".{folder.name}.*.part"):
+    for left in folder.parent.glob(f".{folder.name}.*{ASIDE}"):
         shutil.rmtree(left)  # of a process that was killed: the lock is ours
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}{ASIDE}")
     aside.mkdir()
     try:
         rows = num_rows(entries)

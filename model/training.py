@@ -6,9 +6,11 @@ fit(training, on_epoch=print)
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +66,38 @@ class Training:
     def best(self) -> EpochRecord:
         """The epoch with the lowest val_loss; the first of equals."""
         return min(self.history, key=lambda record: record.val_loss)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that later epochs depend on, between two epochs: tensors by name, and plain values for JSON."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
+        for number, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in slots.items()}
+        tensors["dropout_rng"] = self.dropout_rng.get_state()
+        history = [dataclasses.asdict(record) for record in self.history]
+        return tensors, {"order_rng": self.order_rng.bit_generator.state, "history": history}
+
+    def set_state(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Takes up what `state` gave.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: it is of another model or another version.
+        """
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            if rest:
+                groups[group][rest] = value
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in groups["optimizer"].items():
+            number, _, slot = name.partition(".")
+            slots.setdefault(int(number), {})[slot] = value
+        self.model.load_state_dict(groups["model"])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.best_state = {name: value.to(self.device) for name, value in groups["best"].items()}
+        self.dropout_rng.set_state(tensors["dropout_rng"])
+        self.order_rng.bit_generator.state = plain["order_rng"]
+        self.history = [EpochRecord(**record) for record in plain["history"]]
 
     def run_epoch(self) -> EpochRecord:
         """Trains on every clip once, validates, and adds to the record.

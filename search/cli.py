@@ -338,7 +338,7 @@ def _write_out(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from search.records import write_whole
+    from data_utils.files import write_whole
 
     try:
         write_whole(output, text)

@@ -2,10 +2,10 @@
 
     ExplainedError                    (data_utils.errors: what, where, got, expected, hint)
     ├── DataError               2     a data set is not what it should be; nothing was started
+    ├── ResourceError           3     (data_utils.errors) disk, database, GPU, workers; trying again may help
     └── SearchError
         ├── DefinitionError     2     a study file, a setting or a flag is wrong; nothing was started
-        ├── NegativeAnswer      1     it ran, and the answer is no
-        └── ResourceError       3     disk, database or GPU; trying again may help
+        └── NegativeAnswer      1     it ran, and the answer is no
 
 Anything else is a fault of this program: exit code 4.
 """
@@ -14,7 +14,16 @@ from __future__ import annotations
 
 import enum
 
-from data_utils.errors import DataError, ExplainedError
+from data_utils.errors import DataError, ExplainedError, ResourceError
+
+__all__ = [
+    "DefinitionError",
+    "ExitCode",
+    "NegativeAnswer",
+    "ResourceError",
+    "SearchError",
+    "exit_code_of",
+]
 
 
 class ExitCode(enum.IntEnum):
@@ -47,14 +56,9 @@ class NegativeAnswer(SearchError):
     exit_code = ExitCode.NO
 
 
-class ResourceError(SearchError):
-    """Disk, database, GPU or another run stands in the way. Trying again may help."""
-
-    exit_code = ExitCode.RESOURCE
-
-
 def exit_code_of(error: ExplainedError) -> ExitCode:
     """The exit code that an error ends in."""
     if isinstance(error, SearchError):
         return error.exit_code
-    return ExitCode.WRONG_INPUT if isinstance(error, DataError) else ExitCode.BUG
+    kinds = {DataError: ExitCode.WRONG_INPUT, ResourceError: ExitCode.RESOURCE}
+    return next((code for kind, code in kinds.items() if isinstance(error, kind)), ExitCode.BUG)

@@ -1,11 +1,10 @@
-"""A trial's files: the settings that were used and the curve, readable with `cat`. Written whole or not at all."""
+"""A trial's files: the settings that were used and the curve, readable with `cat`."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,20 +16,6 @@ COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 def trial_folder(runs: Path, study: str, trial: int) -> Path:
     """`RUNS/STUDY/trials/0007`."""
     return runs / study / "trials" / f"{trial:04d}"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file by writing aside, syncing and renaming; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def curve_text(history: Sequence[EpochRecord]) -> str:

@@ -41,6 +41,12 @@ class Range:
         low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
         return type(self.high)(high - (high - low) % step)
 
+    @property
+    def size(self) -> int:
+        """How many steps it has, both ends included; steps of 1 where it says nothing else."""
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step or 1))
+        return int((high - low) // step) + 1
+
     def text(self) -> str:
         """The range as people write it."""
         extra = " log" if self.log else "" if self.step is None else f" step {self.step}"
@@ -72,6 +78,23 @@ class Dimension:
     def is_int(self) -> bool:
         """Whether it takes whole numbers."""
         return isinstance(self.domain, Range) and isinstance(self.setting.default, int)
+
+    @property
+    def size(self) -> float:
+        """How many values it can take; infinite for a range of floats without steps."""
+        domain = self.domain
+        if isinstance(domain, Choices):
+            return len(domain.choices)
+        return math.inf if domain.step is None and not self.is_int else domain.size
+
+    def values(self) -> list[Any]:
+        """Every value, in order. Only where `size` is finite."""
+        domain = self.domain
+        if isinstance(domain, Choices):
+            return domain.choices
+        kind = int if self.is_int else float
+        low, step = Decimal(str(domain.low)), Decimal(str(domain.step or 1))
+        return [kind(low + number * step) for number in range(domain.size)]
 
     def contains(self, value: Any) -> bool:
         """Whether a value lies in the range (on its grid) or among the choices."""

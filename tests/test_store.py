@@ -19,7 +19,7 @@ import pytest
 
 from data_utils import catalog, store
 from data_utils.catalog import Entry
-from data_utils.errors import DataError
+from data_utils.errors import DataError, ResourceError
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, DataSet, fingerprint, open_data, prepare
 
@@ -264,7 +264,7 @@ def test_an_index_that_cannot_be_kept_is_no_fault(tiny: Path, tmp_path: Path) ->
 
 
 def test_a_store_that_cannot_be_written_is_told(data: DataSet, tmp_path: Path) -> None:
-    """No place for prepared data is a DataError that names it."""
+    """No place for prepared data is a ResourceError that names it."""
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(ResourceError, match="cannot be written"):
         make(data, tmp_path / "file" / "store")

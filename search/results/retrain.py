@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from data_utils.errors import DataError
+from data_utils.files import write_whole
 from data_utils.prepared import fingerprint
 from data_utils.splits import split_signers
 from model.record import EpochRecord
@@ -19,7 +20,7 @@ from search.coordinator import StopRequest
 from search.definition import dump_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.events import Listener
-from search.records import curve_text, write_whole
+from search.records import curve_text
 from search.results.export import Exported, ExportedData
 from search.settings import Configs
 from search.study import MEASURED
