@@ -27,12 +27,12 @@ def work(folder: Path, store: Path, seed: int, pipe: Connection) -> None:
     from data_utils.splits import split_signers
     from model.config import ModelConfig, TrainConfig
     from search.settings import Configs
-    from search.trial import Job, Parts, start_training
+    from search.trial import Parts, start_training
 
     data = open_data(folder)
     parts = Parts(data, split_signers(data.words_of), store, lambda event: None)
     configs = Configs(model=ModelConfig(), train=TrainConfig(epochs=10_000), preprocess=PreprocessConfig())
-    training = start_training(Job(seed, configs, seed, "cpu"), parts)
+    training = start_training(configs, seed, "cpu", parts)
     training.run_epoch()
     pipe.send("ready")
     while epochs := pipe.recv():

@@ -24,8 +24,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_utils.files import write_whole
 from data_utils.errors import DataError
+from data_utils.files import write_whole
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
 
 DICTIONARY_NAME = "sign_to_prediction_index_map.json"

@@ -40,7 +40,9 @@ def save_checkpoint(training: Training, path: Path, about: str) -> None:
     """
     tensors, state = training.state()
     # A piece of memory of its own for each: safetensors refuses tensors that share one.
-    image = save({name: value.detach().cpu().clone() for name, value in tensors.items()}, {"about": about, "state": json.dumps(state)})
+    image = save(
+        {name: value.detach().cpu().clone() for name, value in tensors.items()}, {"about": about, "state": json.dumps(state)}
+    )
     write_whole(path, b"".join([_MAGIC, b"%08x\n" % zlib.crc32(image), image]))
 
 

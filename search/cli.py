@@ -64,7 +64,19 @@ def run(
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Study name other than the file's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     device: Device = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Trials that train at once, each in a process of its own.")] = 1,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="inline|processes", help="Where trials train. [default: inline for one worker, else processes]"),
+    ] = None,
+    trial_timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer, all its epochs together.")
+    ] = None,
     max_failures: Annotated[int, typer.Option(min=0, help="Give up when more trials of this run fail.")] = 10,
+    max_restarts: Annotated[int, typer.Option(min=0, help="Fail a trial on which more workers die.")] = 3,
+    allow_wider: Annotated[
+        bool, typer.Option("--allow-wider", help="Go on with ranges that hold all of the study's own and more; recorded.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved study and start nothing.")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Live view on a terminal.")] = True,
     as_json: AsJson = False,
@@ -88,11 +100,23 @@ def run(
             for line in columns(rows):
                 say(line)
         return ExitCode.DONE
-    from search.run import RunOptions, resume_command
+    from search.run import RunOptions, checked_engine, resume_command
     from search.run import run as run_search
     from search.stopping import StopSignals
 
-    options = RunOptions(data=data, storage=storage, runs=runs, more=more, device=device, max_failures=max_failures)
+    options = RunOptions(
+        data=data,
+        storage=storage,
+        runs=runs,
+        more=more,
+        device=device,
+        max_failures=max_failures,
+        max_restarts=max_restarts,
+        workers=workers,
+        engine=checked_engine(engine),
+        trial_timeout_s=None if trial_timeout is None else seconds_of(trial_timeout),
+        allow_wider=allow_wider,
+    )
     listener = screen(as_json=as_json, progress=progress)
     try:
         with StopSignals(None if timeout is None else seconds_of(timeout)) as stop:
@@ -100,7 +124,7 @@ def run(
     finally:
         getattr(listener, "close", lambda: None)()
     if result.stopped_by:
-        talk(f"stopped ({result.stopped_by}); all finished trials are kept. Go on with:")
+        talk(f"stopped ({result.stopped_by}); everything is kept. Go on with:")
         talk(f"  {resume_command(sys.argv[1:], result.target)}")
     if stop.exit_code != ExitCode.DONE:
         return stop.exit_code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shlex
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from data_utils.errors import ExplainedError
@@ -32,6 +31,8 @@ from search.events import (
     TrialFinished,
     TrialStarted,
     TrialSummary,
+    WorkerDied,
+    as_json,
 )
 
 if TYPE_CHECKING:
@@ -104,14 +105,9 @@ def screen(*, as_json: bool, progress: bool) -> Listener:
     return LiveScreen() if wants_live else PlainScreen()
 
 
-def event_name(event: type[Event]) -> str:
-    """`TrialFinished` -> `trial_finished`."""
-    return "".join("_" + c.lower() if c.isupper() else c for c in event.__name__).lstrip("_")
-
-
 def json_lines(event: Event) -> None:
     """Each event as one JSON object on stdout."""
-    say_json({"event": event_name(type(event)), **dataclasses.asdict(event)})
+    say_json(as_json(event))
 
 
 class PlainScreen:
@@ -131,8 +127,10 @@ class PlainScreen:
                 self._line(event.text)
             case DataPrepared() if time.monotonic() - self._spoke > _QUIET_S:
                 self._line(f"preparing the data: {event.done:,} of {event.total:,} clips")
-            case TrialStarted(again=True):
-                self._line(f"trial {event.trial} was cut short by a stop; it starts over, with the same parameters and seed")
+            case TrialStarted() if event.remark:
+                self._line(trial_taken_up(event))
+            case WorkerDied():
+                self._line(worker_died(event))
             case EpochFinished() if time.monotonic() - self._spoke > _QUIET_S:
                 record = event.record
                 self._line(
@@ -150,7 +148,7 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """Finished trials scroll by; below them a bar for the trial in training and one for the whole."""
+    """Finished trials scroll by; below them a bar for the whole and one for each trial in training."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -166,7 +164,8 @@ class LiveScreen:
             refresh_per_second=4,
         )
         self._all = self._progress.add_task("trials", total=None, note="", visible=False)
-        self._current = self._progress.add_task("trial", total=None, note="", visible=False)
+        self._preparing = self._progress.add_task("preparing", total=None, note="clips", visible=False)
+        self._bars: dict[int, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -181,21 +180,33 @@ class LiveScreen:
             case DataPrepared():
                 self._progress.start()
                 self._progress.update(
-                    self._current, description="preparing", completed=event.done, total=event.total, note="clips", visible=True
+                    self._preparing, completed=event.done, total=event.total, visible=event.done < event.total
                 )
             case TrialStarted():
-                label = f"trial {event.trial}"
-                self._progress.reset(self._current, total=event.epochs, description=label, note="", visible=True)
+                if event.remark:
+                    self._print(trial_taken_up(event))
+                self._progress.update(self._preparing, visible=False)
+                self._hide(event.trial)  # the bar of a worker that died
+                self._bars[event.trial] = self._progress.add_task(
+                    f"trial {event.trial}", total=event.epochs, completed=event.done, note=""
+                )
             case EpochFinished(record=record):
                 note = f"val_loss {record.val_loss:.4f}  top1 {record.val_top1:.4f}"
-                self._progress.update(self._current, completed=record.epoch, note=note)
+                self._progress.update(self._bars[event.trial], completed=record.epoch, note=note)
+            case WorkerDied():
+                self._print(worker_died(event))
             case TrialFinished():
+                self._hide(event.trial)
                 self._print(self._table.row(event), style="bold green" if event.is_best else None)
                 self._progress.update(self._all, completed=event.finished)
             case RunFinished():
                 self.close()
                 for line in footer(event, self._storage):
                     say(line)
+
+    def _hide(self, trial: int) -> None:
+        if trial in self._bars:
+            self._progress.remove_task(self._bars.pop(trial))
 
     def close(self) -> None:
         """Gives the terminal back."""
@@ -259,15 +270,28 @@ class LiveText:
 def header(event: RunStarted) -> list[str]:
     """What is about to happen."""
     train, validation, test = (len(event.parts[part]) for part in ("train", "validation", "test"))
+    workers = f", {event.workers} workers" if event.workers > 1 else ""
     sealed = f"{test} sealed for the test" if test else "none for a test"
     return [
         f"study    {event.study}" + (f": {event.about}" if event.about else ""),
         f"data     {event.data}: {event.words:,} words",
         f"signers  {train} train ({event.clips['train']:,} clips), {validation} validate "
         f"({event.clips['validation']:,} clips), {sealed}",
-        f"device   {event.device}, storage {event.storage}",
+        f"device   {event.device}{workers}, storage {event.storage}",
         f"target   {event.target:,} finished trials, {event.finished:,} so far",
     ]
+
+
+def trial_taken_up(event: TrialStarted) -> str:
+    """How a trial that was cut off goes on."""
+    return f"trial {event.trial} was cut off: {event.remark}"
+
+
+def worker_died(event: WorkerDied) -> str:
+    """A worker is gone, and what is done about it."""
+    return (
+        f"the worker of trial {event.trial} died: {event.reason}; another goes on with it ({event.deaths} of {event.allowed})"
+    )
 
 
 def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:

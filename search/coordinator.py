@@ -1,27 +1,42 @@
-"""The main path: ask for parameters, hand them out, report epochs, prune, tell the result, until the target is met.
+"""The main path: take a trial, hand it out, report epochs, prune, tell the result, until the target is met.
 
-The coordinator is the only writer of the study. It knows no screen (it emits events) and no worker (it talks to an engine).
+The coordinator is the only writer of the study in its run. It knows no screen (it emits events) and no worker (it talks to an
+engine). Other runs may work on the same study: they take turns when they take trials, and leave each other's alone.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from time import perf_counter
+from typing import Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.errors import DataError
+from data_utils.files import write_whole
 from model.record import EpochRecord
 from search.definition import StudyDefinition, dump_yaml
-from search.engines import Engine, EpochDone, JobDone, JobFailed
-from search.errors import DefinitionError, NegativeAnswer, ResourceError
-from search.events import EpochFinished, Listener, RunFinished, TrialFinished, TrialStarted
-from search.records import curve_text, trial_folder, write_whole
-from search.study import STATE_NAMES, baseline_summary, best_trial, count_states, num_finished, store_result, summary
-from search.trial import Job, made_with, sampler_seed, trial_seed
+from search.engines import Engine, EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted, WorkerLost
+from search.errors import NegativeAnswer, ResourceError
+from search.events import EpochFinished, Listener, RunFinished, TrialFinished, TrialStarted, WorkerDied
+from search.records import curve_text, trial_folder
+from search.study import (
+    STATE_NAMES,
+    baseline_summary,
+    best_trial,
+    count_states,
+    is_finished,
+    num_finished,
+    store_result,
+    summary,
+)
+from search.supply import Supply, Taken
+from search.trial import remove_checkpoint
+
+_POLL_S = 0.5
+"""How often the study is looked at while other runs have its last trials, and a wish to stop is noticed while workers train."""
 
 
 class StopRequest(Protocol):
@@ -33,180 +48,172 @@ class StopRequest(Protocol):
         ...
 
 
-@dataclass
-class _Running:
-    """A trial in training."""
-
-    trial: optuna.Trial
-    job: Job
-    reported: int
-    """Epochs that a stopped run had reported already: they come again, and are not reported twice."""
-
-    started: float = field(default_factory=time.perf_counter)
-    history: list[EpochRecord] = field(default_factory=list)
-
-
 class Coordinator:
-    """One study on its way to its target."""
+    """One run of a study on its way to its target."""
 
     def __init__(
         self,
         study: optuna.Study,
         definition: StudyDefinition,
+        supply: Supply,
         engine: Engine,
         *,
         target: int,
-        device: str,
         runs: Path,
         emit: Listener,
         stop: StopRequest,
-        max_failures: int = 10,
+        max_failures: int,
+        max_restarts: int,
     ) -> None:
         self.study = study
         self.definition = definition
+        self.supply = supply
         self.engine = engine
         self.target = target
-        self.device = device
         self.runs = runs
         self.emit = emit
         self.stop = stop
         self.max_failures = max_failures
-        self.running: dict[int, _Running] = {}
+        self.max_restarts = max_restarts
+        self.running: dict[int, Taken] = {}
+        self.ahead: Taken | None = None
+        """The next trial, asked for while all workers are busy."""
+
+        self.wants_more = True
+        """Whether it is worth asking for one more trial ahead; a trial that ends may change the answer."""
+
         self.failures = 0
         study.pruner = definition.pruner.make()
 
     def run(self) -> RunFinished:
-        """Searches until the target is met, or until it is asked to stop.
+        """Searches until the target is met, the space is exhausted, or it is asked to stop.
 
-        Trials cut short stay RUNNING; the next run starts them over.
+        Trials cut short stay RUNNING; the next run goes on with them.
 
         Raises:
             NegativeAnswer: more trials failed than `max_failures`.
-            DataError: the data set is damaged.
+            ResourceError: disk, database or data are gone.
         """
-        started = time.perf_counter()
-        left_behind = [t.number for t in self._trials() if t.state == TrialState.RUNNING]
+        started = perf_counter()
+        self._sweep()
         try:
-            while not self.stop.reason:
-                while self._wants_another():
-                    self._start(left_behind.pop(0) if left_behind else None)
-                if not self.running:
+            while True:
+                if self.stop.reason:
+                    self.engine.wind_down()
+                else:
+                    self._hand_out()
+                if not self.running and (self.stop.reason or self.supply.is_over()):
                     break
-                self._handle_next_event()
+                may_ask = self._may_ask_ahead()
+                event = self.engine.next_event(0.0 if may_ask else _POLL_S)
+                if event is not None:
+                    self._handle(event)
+                elif may_ask:
+                    self._ask_ahead()
+        except DataError as error:
+            raise ResourceError(
+                f"the data cannot be read any more: {error.what}",
+                where=error.where,
+                got=error.got,
+                hint="all finished trials are kept; with the same data the same command goes on",
+            ) from error
         finally:
             self.engine.close()
-        return self._finished(time.perf_counter() - started)
+        return self._finished(perf_counter() - started)
 
-    def _wants_another(self) -> bool:
-        room = len(self.running) < self.engine.slots
-        return room and num_finished(self._trials()) + len(self.running) < self.target
+    def _hand_out(self) -> None:
+        """A trial for every free slot, as far as the target wants them."""
+        while len(self.running) < self.engine.slots:
+            taken, self.ahead = self.ahead or self.supply.take(), None
+            if taken is None:
+                return
+            self.running[taken.job.trial] = taken
+            self.engine.start(taken.job)
 
-    def _start(self, left_behind: int | None) -> None:
-        """Asks the sampler for a new trial, or takes up one that a stopped run left, and gives it to the engine."""
-        trials = self._trials()
-        waiting = [t.number for t in trials if t.state == TrialState.WAITING]
-        number = left_behind if left_behind is not None else waiting[0] if waiting else len(trials)
-        self.study.sampler = self.definition.sampler.make(sampler_seed(self.definition.seed, number))
-        reported = 0
-        if left_behind is None:
-            trial = self.study.ask()
-            assert trial.number == number, "somebody else adds trials to this study"
-        else:
-            # The storage's own number of the trial: Optuna's way back to a trial that another process asked for.
-            trial = optuna.Trial(self.study, trials[left_behind]._trial_id)
-            reported = max(trials[left_behind].intermediate_values, default=0)
-        params = self._suggest(trial)
-        try:
-            configs = self.definition.configs(params)
-        except DefinitionError as error:  # the baseline's go together: it was checked when the study was read
-            self._refuse(trial, params, error.got or error.what)
-            return
-        job = Job(number, configs, trial_seed(self.definition.seed, number), self.device)
-        trial.set_user_attr("seed", job.seed)
-        trial.set_user_attr("settings", json.dumps(job.configs.as_dict()))
-        trial.set_user_attr("made_with", json.dumps(made_with(self.device)))
-        self.running[number] = _Running(trial, job, reported)
-        self.engine.start(job)
-        self.emit(TrialStarted(number, params, job.configs.train.epochs, again=left_behind is not None))
+    def _may_ask_ahead(self) -> bool:
+        """Whether the next trial is to be asked for now. A single worker waits, so that its sampler knows the last result."""
+        return self.engine.slots > 1 and self.ahead is None and self.wants_more and not self.stop.reason
 
-    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """A value for every dimension. A trial cut off between two suggestions gets the same as if it had not been."""
-        known = self._trials()[trial.number]
-        params = {}
-        for dim in self.definition.space:
-            if dim.name in known.params and dim.name not in trial.relative_params:
-                # Drawn before the cut: drawn again, so that the sampler's generator stands where it stood.
-                self.study.sampler.sample_independent(self.study, known, dim.name, dim.distribution())
-            params[dim.name] = dim.suggest(trial)
-        return params
+    def _ask_ahead(self) -> None:
+        self.ahead = self.supply.take()
+        self.wants_more = self.ahead is not None
 
-    def _refuse(self, trial: optuna.Trial, params: dict[str, Any], reason: str) -> None:
-        """Fails a trial whose parameters do not go together."""
-        trial.set_user_attr("reason", reason)
-        self.study.tell(trial, state=TrialState.FAIL)
-        self.emit(
-            TrialFinished(
-                trial=trial.number,
-                state=STATE_NAMES[TrialState.FAIL],
-                params=params,
-                value=None,
-                val_top1=None,
-                epochs=0,
-                seconds=0.0,
-                is_best=False,
-                finished=num_finished(self._trials()),
-                target=self.target,
-                reason=reason,
-            )
-        )
-        self._count_failure(reason)
-
-    def _handle_next_event(self) -> None:
-        event = self.engine.next_event()
+    def _handle(self, event: EngineEvent) -> None:
         running = self.running[event.trial]
         match event:
+            case JobStarted():
+                self._note_start(running, event)
             case EpochDone(record=record):
-                running.history.append(record)
-                self.emit(EpochFinished(event.trial, record))
-                if self._is_hopeless(running, record):
-                    self.engine.drop(event.trial)
-                    self._tell(running, TrialState.PRUNED)
-                else:
-                    self.engine.go(event.trial)
+                self._judge(running, record)
             case JobDone():
                 self._tell(running, TrialState.COMPLETE)
             case JobFailed(reason=reason):
                 self._tell(running, TrialState.FAIL, reason)
+            case WorkerLost(reason=reason):
+                self._start_again(running, reason)
+            case JobKept():
+                del self.running[event.trial]
 
-    def _is_hopeless(self, running: _Running, record: EpochRecord) -> bool:
-        """Reports an epoch and asks the pruner. Epochs that were reported before a stop were judged then, but for the last."""
+    def _note_start(self, running: Taken, event: JobStarted) -> None:
+        running.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
+        epochs = running.job.configs.train.epochs
+        self.emit(TrialStarted(event.trial, running.trial.params, epochs, event.done, event.remark))
+
+    def _judge(self, running: Taken, record: EpochRecord) -> None:
+        running.history.append(record)
+        if record.epoch > running.reported:
+            self.emit(EpochFinished(running.job.trial, record))
+        if self._is_hopeless(running, record):
+            self.engine.drop(running.job.trial)
+            self._tell(running, TrialState.PRUNED)
+        else:
+            self.engine.go(running.job.trial)
+
+    def _is_hopeless(self, running: Taken, record: EpochRecord) -> bool:
+        """Reports an epoch and asks the pruner. Epochs that were reported before a cut were judged then, but for the last."""
         if record.epoch < running.reported:
             return False
         if record.epoch > running.reported:
             running.trial.report(record.val_loss, record.epoch)
+            running.reported = record.epoch
         if record.epoch == running.job.configs.train.epochs:
             return False  # it has trained to its end: nothing is left to save
         return running.trial.should_prune()
 
-    def _tell(self, running: _Running, state: TrialState, reason: str = "") -> None:
+    def _start_again(self, running: Taken, reason: str) -> None:
+        """The trial's worker died: another goes on from the checkpoint, unless that has happened too often."""
+        running.deaths = [*running.deaths, reason]
+        running.trial.set_user_attr("deaths", running.deaths)
+        deaths = len(running.deaths)
+        if deaths > self.max_restarts:
+            many = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
+            self._tell(running, TrialState.FAIL, f"{many}: {reason}")
+            return
+        self.emit(WorkerDied(running.job.trial, reason, deaths, self.max_restarts))
+        running.history = []
+        running.job = running.job.once_more()
+        self.engine.start(running.job)
+
+    def _tell(self, running: Taken, state: TrialState, reason: str = "") -> None:
         """Writes the trial's files, then its result: a trial that is finished in the study has its files."""
         number, history = running.job.trial, running.history
-        seconds = time.perf_counter() - running.started
         self._write_files(running)
         if history:
-            store_result(running.trial, history, seconds)
+            store_result(running.trial, history)
         if reason:
             running.trial.set_user_attr("reason", reason)
         before = best_trial(self._trials())
         value = min(record.val_loss for record in history) if state == TrialState.COMPLETE else None
         del self.running[number]
         self.study.tell(running.trial, value, state)
-        self._announce(running, state, reason, seconds, None if before is None else before.value)
+        self.wants_more = True
+        self._remove_checkpoint(running.job.folder)
+        self._announce(running, state, reason, None if before is None else before.value)
         if state == TrialState.FAIL:
             self._count_failure(reason)
 
-    def _write_files(self, running: _Running) -> None:
-        folder = trial_folder(self.runs, self.definition.name, running.job.trial)
+    def _write_files(self, running: Taken) -> None:
+        folder = running.job.folder
         settings = {"trial": running.job.trial, "seed": running.job.seed, **running.job.configs.as_dict()}
         try:
             write_whole(folder / "config.yaml", dump_yaml(settings))
@@ -219,7 +226,22 @@ class Coordinator:
                 hint="is the disk full or read-only? The same command goes on with this trial",
             ) from error
 
-    def _announce(self, running: _Running, state: TrialState, reason: str, seconds: float, best_before: float | None) -> None:
+    def _sweep(self) -> None:
+        """Deletes checkpoints that a run could not delete because it was killed just after it had told a result."""
+        for trial in self._trials():
+            folder = trial_folder(self.runs, self.definition.name, trial.number)
+            if is_finished(trial) and folder.is_dir():
+                self._remove_checkpoint(folder)
+
+    def _remove_checkpoint(self, folder: Path) -> None:
+        try:
+            remove_checkpoint(folder)
+        except OSError as error:
+            raise ResourceError(
+                "a checkpoint cannot be deleted", where=str(folder), got=error.strerror, hint="is the disk read-only?"
+            ) from error
+
+    def _announce(self, running: Taken, state: TrialState, reason: str, best_before: float | None) -> None:
         best_epoch = min(running.history, key=lambda record: record.val_loss, default=None)
         gave = best_epoch if state != TrialState.FAIL else None
         beats = gave is not None and (best_before is None or gave.val_loss < best_before)
@@ -231,7 +253,7 @@ class Coordinator:
                 value=None if gave is None else gave.val_loss,
                 val_top1=None if gave is None else gave.val_top1,
                 epochs=len(running.history),
-                seconds=seconds,
+                seconds=sum(record.seconds for record in running.history),
                 is_best=state == TrialState.COMPLETE and beats,
                 finished=num_finished(self._trials()),
                 target=self.target,
@@ -264,5 +286,5 @@ class Coordinator:
         self.emit(result)
         return result
 
-    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+    def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from data_utils.errors import ExplainedError
 
-_PACKAGES = ("torch", "numpy", "h5py", "optuna", "optuna-dashboard", "pydantic", "typer", "rich", "safetensors")
+_PACKAGES = ("torch", "numpy", "h5py", "optuna", "optuna-dashboard", "pydantic", "typer", "rich", "safetensors", "psutil")
 _LITTLE_DISK = 1 << 30  # 1 GiB: room for a study of thousands of trials and a demo set
 
 

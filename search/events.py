@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,12 +27,18 @@ class RunStarted:
     """Clips of the training and validation parts."""
 
     device: str
+    workers: int
+    """Trials that train at once."""
+
     storage: str
     finished: int
     target: int
     epochs: int
     space: Mapping[str, str]
     """Searched settings and their ranges as text."""
+
+    run: str
+    """This run's name: its log bears it, and the trials that it takes."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,23 @@ class TrialStarted:
     trial: int
     params: Mapping[str, Any]
     epochs: int
-    again: bool = False
-    """It was begun by a run that was stopped, and starts over with the same parameters and seed."""
+    done: int = 0
+    """Epochs that it had trained when it was cut off, and need not train again."""
+
+    remark: str = ""
+    """How a trial that was cut off goes on; empty for a fresh one."""
+
+
+@dataclass(frozen=True)
+class WorkerDied:
+    """The process that trained a trial is gone; another goes on with it."""
+
+    trial: int
+    reason: str
+    deaths: int
+    """How often that has happened to this trial."""
+
+    allowed: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +90,7 @@ class EpochFinished:
     record: EpochRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrialFinished:
     """A trial is over."""
 
@@ -77,15 +99,17 @@ class TrialFinished:
     """`complete`, `pruned` or `failed`."""
 
     params: Mapping[str, Any]
-    value: float | None
+    value: float | None = None
     """The objective: val_loss at the best epoch; None for a failed trial."""
 
-    val_top1: float | None
+    val_top1: float | None = None
     """Accuracy at that epoch."""
 
-    epochs: int
-    seconds: float
-    is_best: bool
+    epochs: int = 0
+    seconds: float = 0.0
+    """What its epochs took, all runs together."""
+
+    is_best: bool = False
     finished: int
     target: int
     reason: str = ""
@@ -110,6 +134,16 @@ class RunFinished:
 
 
 @dataclass(frozen=True)
+class RunFailed:
+    """The run ends with an error. What was finished is kept."""
+
+    error: str
+    """The error as it is shown."""
+
+    exit_code: int
+
+
+@dataclass(frozen=True)
 class TrialSummary:
     """A finished trial in short."""
 
@@ -121,5 +155,15 @@ class TrialSummary:
     """The epoch that gave them."""
 
 
-Event = RunStarted | Notice | DataPrepared | TrialStarted | EpochFinished | TrialFinished | RunFinished
+Event = RunStarted | Notice | DataPrepared | TrialStarted | EpochFinished | WorkerDied | TrialFinished | RunFinished | RunFailed
 Listener = Callable[[Event], None]
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    """An event as plain values; `event` is its name: `TrialFinished` becomes `trial_finished`."""
+    return {"event": event_name(type(event)), **dataclasses.asdict(event)}
+
+
+def event_name(event: type[Event]) -> str:
+    """`TrialFinished` -> `trial_finished`."""
+    return "".join("_" + c.lower() if c.isupper() else c for c in event.__name__).lstrip("_")

@@ -5,19 +5,24 @@ The identity is a flat mapping of text, stored with the study, so that a differe
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from data_utils.splits import Split
 from search.definition import StudyDefinition
 from search.errors import DefinitionError
 from search.settings import settings
+from search.space import Choices, Range
 
 if TYPE_CHECKING:
     import optuna
 
 _ATTRIBUTE = "identity"
+_WIDENED = "widened"
+_SPACE = "space: "
+_ABSENT = "not there"
 
 
 def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dict[str, str]:
@@ -26,7 +31,7 @@ def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dic
     lines = {"objective": f"{definition.objective.direction} {definition.objective.metric}", "seed": str(definition.seed)}
     for key, setting in settings().items():
         if key in searched:
-            lines[f"space: {searched[key].name}"] = searched[key].domain.text()
+            lines[f"{_SPACE}{searched[key].name}"] = searched[key].domain.text()
             lines[f"baseline: {searched[key].name}"] = str(definition.baseline[searched[key].name])
         else:
             lines[f"fixed: {key}"] = str(definition.fixed.get(key, setting.default))
@@ -65,16 +70,54 @@ def require_same(study: optuna.Study, lines: Mapping[str, str]) -> None:
         DefinitionError: it differs; every difference is listed.
     """
     require_ours(study)
-    stored = json.loads(study.user_attrs[_ATTRIBUTE])
-    changed = [
-        f"{key}: {stored.get(key, 'not there')} -> {lines.get(key, 'not there')}"
-        for key in sorted(stored.keys() | lines.keys())
-        if stored.get(key) != lines.get(key)
-    ]
+    changed = _changes(study, lines)
     if changed:
-        raise DefinitionError(
-            f"the study `{study.study_name}` was started with another question",
-            got="\n     ".join(changed),
-            expected="the same objective, space, settings, data, split and seed",
-            hint="run with the old settings, or start a new study with `--as NAME`",
-        )
+        _refuse(study, changed)
+
+
+def widen(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefinition) -> list[str]:
+    """Accepts ranges that hold all that they held and more, and keeps a record with the study. Says what became wider.
+
+    Raises:
+        DefinitionError: anything else differs.
+    """
+    require_ours(study)
+    changed = _changes(study, lines)
+    domains = {f"{_SPACE}{dim.name}": dim.domain for dim in definition.space}
+    wider = {key: texts for key, texts in changed.items() if _is_wider(domains.get(key), texts[0])}
+    if len(wider) < len(changed):
+        _refuse(study, {key: texts for key, texts in changed.items() if key not in wider})
+    if not wider:
+        return []
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    trials = len(study.get_trials(deepcopy=False))
+    study.set_user_attr(_WIDENED, [*study.user_attrs.get(_WIDENED, []), {"time": now, "trials": trials, "ranges": wider}])
+    store_identity(study, lines)
+    return [_told(key, texts) for key, texts in wider.items()]
+
+
+def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What was and what is now, by key, where they differ."""
+    stored = json.loads(study.user_attrs[_ATTRIBUTE])
+    both = {key: (stored.get(key, _ABSENT), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
+    return {key: (was, now) for key, (was, now) in both.items() if was != now}
+
+
+def _is_wider(domain: Range | Choices | None, was: str) -> bool:
+    before = Range.from_text(was)
+    return before is not None and isinstance(domain, Range) and domain.holds(before)
+
+
+def _told(key: str, texts: tuple[str, str]) -> str:
+    return f"{key}: {texts[0]} -> {texts[1]}"
+
+
+def _refuse(study: optuna.Study, changed: Mapping[str, tuple[str, str]]) -> NoReturn:
+    ranges = all(key.startswith(_SPACE) and _ABSENT not in texts for key, texts in changed.items())
+    raise DefinitionError(
+        f"the study `{study.study_name}` was started with another question",
+        got="\n     ".join(_told(key, texts) for key, texts in changed.items()),
+        expected="the same objective, space, settings, data, split and seed",
+        hint="run with the old settings, or start a new study with `--as NAME`"
+        + ("; `--allow-wider` accepts a range that holds all of the old one" if ranges else ""),
+    )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
+
+import torch
 
 from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
@@ -13,13 +16,21 @@ from data_utils.splits import Split, split_signers
 from data_utils.synthetic import synthesize
 from search.coordinator import Coordinator
 from search.definition import StudyDefinition
+from search.engines import Engine
 from search.engines.inline import InlineEngine
+from search.engines.processes import ProcessEngine, visible_gpus
+from search.engines.worker import Setup
 from search.errors import DefinitionError, ResourceError
 from search.events import Listener, Notice, RunFinished, RunStarted
+from search.leases import Lease, num_runs
+from search.logs import RunLog
 from search.stopping import StopSignals
 from search.storage import database_errors, database_path, open_storage
-from search.study import num_finished, open_study, study_lock
+from search.study import num_finished, open_study
+from search.supply import Supply
 from search.trial import Parts, data_store, open_indexed, resolve_device
+
+EngineName = Literal["inline", "processes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +46,19 @@ class RunOptions:
     """Finished trials beyond those there are, instead of the study's target; None: the study's target."""
 
     device: str
-    max_failures: int
+    max_failures: int = 10
+    max_restarts: int = 3
+    """Workers that may die on one trial."""
+
+    workers: int = 1
+    engine: EngineName | None = None
+    """None: `inline` for one worker, if no time limit of a trial has to be kept from outside."""
+
+    trial_timeout_s: float | None = None
+    """What a trial may take, all its epochs together."""
+
+    allow_wider: bool = False
+    """Ranges of a study that exists may be wider than they were."""
 
 
 def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: StopSignals) -> RunFinished:
@@ -45,7 +68,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
     device = checked_device(options.device)
-    database_path(options.storage)  # a wrong URL is told before anything is made
+    database = database_path(options.storage)  # a wrong URL is told before anything is made
+    kind = _engine_kind(options)
     _make_folder(options.runs)
     folder = options.data or demo_data(options.runs, emit)
     data = open_indexed(folder, options.runs)
@@ -54,39 +78,100 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         emit(Notice(split.note))
     parts = Parts(data, split, data_store(options.runs), emit)
     train, validation = parts.clips(definition.configs(definition.baseline).preprocess)
-    with study_lock(options.storage, definition.name), database_errors(options.storage):
+    with database_errors(options.storage):
         storage = open_storage(options.storage, create=True)
-        study = open_study(storage, definition, data, split, fingerprint(data))
-        finished = num_finished(study.get_trials(deepcopy=False))
-        target = finished + options.more if options.more is not None else definition.trials
-        study.set_user_attr("target", target)
-        emit(
-            RunStarted(
-                study=definition.name,
-                about=definition.about,
-                data=str(folder),
-                words=len(data.words),
-                parts=split.parts(),
-                clips={"train": len(train), "validation": len(validation)},
-                device=device,
-                storage=options.storage,
-                finished=finished,
-                target=target,
-                epochs=definition.configs(definition.baseline).train.epochs,
-                space={dim.name: dim.domain.text() for dim in definition.space},
-            )
+        with Lease(database, definition.name) as lease:
+            with lease.patient_turn():
+                if options.allow_wider:
+                    _require_alone(database, definition.name)
+                study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
+            with RunLog(options.runs, definition.name, lease.owner.run) as log:
+                emit = log.beside(emit)
+                for change in wider:
+                    emit(Notice(f"the study goes on with a wider range: {change}"))
+                finished = num_finished(study.get_trials(deepcopy=False))
+                target = finished + options.more if options.more is not None else definition.trials
+                study.set_user_attr("target", target)
+                emit(
+                    RunStarted(
+                        study=definition.name,
+                        about=definition.about,
+                        data=str(folder),
+                        words=len(data.words),
+                        parts=split.parts(),
+                        clips={"train": len(train), "validation": len(validation)},
+                        device=device,
+                        workers=options.workers,
+                        storage=options.storage,
+                        finished=finished,
+                        target=target,
+                        epochs=definition.configs(definition.baseline).train.epochs,
+                        space={dim.name: dim.domain.text() for dim in definition.space},
+                        run=lease.owner.run,
+                    )
+                )
+                return Coordinator(
+                    study,
+                    definition,
+                    Supply(study, definition, lease, target=target, device=device, runs=options.runs, emit=emit),
+                    _engine(kind, options, parts, emit, device),
+                    target=target,
+                    runs=options.runs,
+                    emit=emit,
+                    stop=stop,
+                    max_failures=options.max_failures,
+                    max_restarts=options.max_restarts,
+                ).run()
+
+
+def checked_engine(name: str | None) -> EngineName | None:
+    """The engine that is meant; None if none was named.
+
+    Raises:
+        DefinitionError: there is no such engine.
+    """
+    if name is None:
+        return None
+    for known in get_args(EngineName):
+        if name == known:
+            return known
+    raise DefinitionError("there is no such engine", got=name, expected=" or ".join(get_args(EngineName)))
+
+
+def _engine_kind(options: RunOptions) -> EngineName:
+    """Which engine is meant.
+
+    Raises:
+        DefinitionError: the one that was named cannot do what else was asked for.
+    """
+    needs_processes = "--workers" if options.workers > 1 else "--trial-timeout" if options.trial_timeout_s is not None else ""
+    if options.engine == "inline" and needs_processes:
+        raise DefinitionError(
+            f"the engine `inline` trains in this process: {needs_processes} is not for it",
+            expected="--engine processes, or none named",
         )
-        return Coordinator(
-            study,
-            definition,
-            InlineEngine(parts),
-            target=target,
-            device=device,
-            runs=options.runs,
-            emit=emit,
-            stop=stop,
-            max_failures=options.max_failures,
-        ).run()
+    return options.engine or ("processes" if needs_processes else "inline")
+
+
+def _engine(kind: EngineName, options: RunOptions, parts: Parts, emit: Listener, device: str) -> Engine:
+    if kind == "inline":
+        return InlineEngine(replace(parts, emit=emit))
+    return ProcessEngine(
+        Setup(parts.data.folder, options.runs, parts.split, fingerprint(parts.data), gpu=None),
+        slots=options.workers,
+        gpus=visible_gpus(device, torch.cuda.device_count()),
+        trial_timeout_s=options.trial_timeout_s,
+        emit=emit,
+    )
+
+
+def _require_alone(database: Path, study: str) -> None:
+    if num_runs(database, study) > 1:
+        raise ResourceError(
+            f"another run is working on the study `{study}`",
+            where=str(database),
+            hint="ranges can become wider when it has ended",
+        )
 
 
 def _make_folder(runs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,33 @@ class Range:
         extra = " log" if self.log else "" if self.step is None else f" step {self.step}"
         return f"{self.low} .. {self.high}{extra}"
 
+    @classmethod
+    def from_text(cls, text: str) -> Range | None:
+        """The range that `text` wrote; None if it did not write one."""
+        found = _RANGE.fullmatch(text)
+        if not found:
+            return None
+        low, high, step = (_number(part) if part else None for part in found.group("low", "high", "step"))
+        assert low is not None
+        assert high is not None
+        return cls(low=low, high=high, log=bool(found["log"]), step=step)
+
+    def holds(self, other: Range) -> bool:
+        """Whether every value of another range, which runs in the same way, is one of this."""
+        same_way = (self.log, self.step) == (other.log, other.step)
+        steps_meet = self.step is None or (Decimal(str(other.low)) - Decimal(str(self.low))) % Decimal(str(self.step)) == 0
+        return same_way and steps_meet and self.low <= other.low and other.high <= self.high
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+_RANGE = re.compile(r"(?P<low>\S+) \.\. (?P<high>\S+?)(?P<log> log)?(?: step (?P<step>\S+))?")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
@@ -100,7 +128,10 @@ class Dimension:
         """Whether a value lies in the range (on its grid) or among the choices."""
         if isinstance(self.domain, Choices):
             return value in self.domain.choices
-        return bool(self.distribution()._contains(value))
+        try:
+            return bool(self.distribution()._contains(value))
+        except (TypeError, ValueError):  # not even a number
+            return False
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """The Optuna distribution."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import sqlalchemy.exc
 
 from search import DEFAULT_STORAGE
 from search.errors import DefinitionError, ResourceError
+from search.leases import creating
 
 _SQLITE = "sqlite:///"
 _BUSY_TIMEOUT_S = 60
@@ -55,16 +56,38 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
         )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    with database_errors(url):
+    with creating(path) if create else contextlib.nullcontext(), database_errors(url):
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
         finally:
             connection.close()
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+        storage = optuna.storages.RDBStorage(
+            url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}}, skip_table_creation=not create
+        )
         sqlalchemy.event.listen(storage.engine, "connect", _lighter_syncs)
-        storage.engine.dispose()  # connections made before the listener
+        sqlalchemy.event.listen(storage.engine, "checkout", _same_file(path))
+        storage.engine.dispose()  # connections made before the listeners
     return optuna.storages.get_storage(storage)
+
+
+def _same_file(path: Path) -> Callable[..., None]:
+    """Looks before each use whether the file is still the one that was opened. SQLite would go on writing into the void."""
+    opened = path.stat()
+
+    def look(*_: Any) -> None:
+        try:
+            now = path.stat()
+        except OSError:
+            now = None
+        if now is None or (now.st_dev, now.st_ino) != (opened.st_dev, opened.st_ino):
+            raise ResourceError(
+                "the study database was removed or replaced while it was in use",
+                where=str(path),
+                hint="put the right file back, and the same command goes on",
+            )
+
+    return look
 
 
 def _lighter_syncs(connection: Any, _record: Any) -> None:

@@ -1,4 +1,4 @@
-"""A study in its storage: made or found, locked, and read back.
+"""A study in its storage: made or found, and read back.
 
 A trial is RUNNING while it trains, and when a run that was stopped has left it. COMPLETE and PRUNED trials are finished and
 count towards the target; FAIL does not.
@@ -6,15 +6,13 @@ count towards the target; FAIL does not.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -22,11 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 from data_utils.splits import Split
 from model.record import EpochRecord
 from search.definition import StudyDefinition
-from search.errors import NegativeAnswer, ResourceError
+from search.errors import NegativeAnswer
 from search.events import TrialSummary
-from search.identity import identity, is_described, require_same, store_identity
+from search.identity import identity, is_described, require_same, store_identity, widen
+from search.leases import Owner, owner_of
 from search.records import trial_folder
-from search.storage import database_path
 
 if TYPE_CHECKING:
     from data_utils.prepared import DataSet
@@ -40,8 +38,8 @@ STATE_NAMES = {
     TrialState.WAITING: "waiting",
 }
 BASELINE_TRIAL = 0
-_LOCK_PATIENCE_S = 1
-"""`is_locked` holds the lock for an instant; a run that starts just then must not be refused."""
+EXHAUSTED = "exhausted"
+"""The attribute of a study whose space holds nothing more to try."""
 
 MEASURED = ("epoch", "val_loss", "val_top1", "val_top5", "val_ece", "train_loss")
 """What is kept of a trial's best epoch."""
@@ -58,19 +56,29 @@ class StudyData:
 
 
 def open_study(
-    storage: optuna.storages.BaseStorage, definition: StudyDefinition, data: DataSet, split: Split, fingerprint: str
-) -> optuna.Study:
-    """Makes the study with its baseline waiting as trial 0, or finds it.
+    storage: optuna.storages.BaseStorage,
+    definition: StudyDefinition,
+    data: DataSet,
+    split: Split,
+    fingerprint: str,
+    *,
+    wider: bool = False,
+) -> tuple[optuna.Study, list[str]]:
+    """Makes the study with its baseline waiting as trial 0, or finds it. Says which ranges became wider, if they may.
 
     Raises:
         DefinitionError: the study asks another question than the definition.
     """
+    changes: list[str] = []
     lines = identity(definition, split, fingerprint)
     if definition.name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=definition.name, storage=storage)
         half_made = not is_described(study) and not study.get_trials(deepcopy=False)
         if half_made and study.directions == [StudyDirection.MINIMIZE]:  # a run died between making and describing it
             _describe(study, definition, data, split, fingerprint, lines)
+        elif wider:
+            changes = widen(study, lines, definition)
+            study.set_user_attr(EXHAUSTED, False)
         else:
             require_same(study, lines)
     else:
@@ -78,7 +86,7 @@ def open_study(
         _describe(study, definition, data, split, fingerprint, lines)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(definition.baseline))
-    return study
+    return study, changes
 
 
 def _describe(
@@ -106,47 +114,14 @@ def study_data(study: optuna.Study) -> StudyData:
     return StudyData(stored["folder"], stored["fingerprint"], tuple(stored["words"]), split)
 
 
-@contextlib.contextmanager
-def study_lock(storage_url: str, study: str) -> Iterator[None]:
-    """Holds the study for one run at a time. The lock goes with the process, however it ends.
-
-    Raises:
-        ResourceError: another run holds it.
-    """
-    database = database_path(storage_url)
-    path = database.with_name(f".{database.name}.{study}.lock")
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(path, timeout=_LOCK_PATIENCE_S).acquire()
-    except filelock.Timeout as error:
-        raise ResourceError(
-            f"another run is working on the study `{study}`",
-            where=str(database),
-            hint=f"wait for it, watch it with `python -m search status {study}`, or start another study with `--as NAME`",
-        ) from error
-    except OSError as error:
-        raise ResourceError(
-            "the folder of the study database cannot be written",
-            where=str(database.parent),
-            got=error.strerror,
-            hint="free some space, or name another place with --storage sqlite:///PATH",
-        ) from error
-    with held:
-        yield
+def owner(trial: FrozenTrial) -> Owner | None:
+    """The run that took a trial last; None for one that no run has taken."""
+    return owner_of(trial.user_attrs.get("owner"))
 
 
-def is_locked(storage_url: str, study: str) -> bool:
-    """Whether a run is working on the study now."""
-    database = database_path(storage_url)
-    path = database.with_name(f".{database.name}.{study}.lock")
-    if not path.exists():
-        return False
-    lock = filelock.FileLock(path, timeout=0)
-    try:
-        with lock:
-            return False
-    except (filelock.Timeout, OSError):
-        return True
+def is_finished(trial: FrozenTrial) -> bool:
+    """Whether nothing will happen to it any more."""
+    return trial.state.is_finished()
 
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
@@ -193,9 +168,10 @@ def baseline_summary(trials: Sequence[FrozenTrial]) -> TrialSummary | None:
     return next((summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED), None)
 
 
-def store_result(trial: optuna.Trial, history: Sequence[EpochRecord], seconds: float) -> None:
+def store_result(trial: optuna.Trial, history: Sequence[EpochRecord]) -> None:
     """Keeps with a trial what its best epoch gave, and what it cost."""
     best = min(history, key=lambda record: record.val_loss)
+    seconds = sum(record.seconds for record in history)
     result = {name: getattr(best, name) for name in MEASURED} | {"epochs": len(history), "seconds": seconds}
     trial.set_user_attr("result", json.dumps(result))
 

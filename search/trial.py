@@ -1,9 +1,11 @@
-"""What one trial is, and what a worker does with it: configurations -> data -> training."""
+"""What one trial is, and what a worker does with it: configurations -> data -> training, put aside and taken up again."""
 
 from __future__ import annotations
 
+import json
 import platform
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_utils.errors import ResourceError
+from data_utils.files import ASIDE
 from data_utils.normalize import PreprocessConfig
-from data_utils.prepared import ClipSet, DataSet, open_data
+from data_utils.prepared import ClipSet, DataSet, fingerprint, open_data
 from data_utils.splits import Split
 from data_utils.store import prepared
-from model.training import Training
+from model.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
+from model.record import EpochRecord
+from model.training import Diverged, Training
 from search import __version__
 from search.events import DataPrepared, Listener, Notice
 from search.settings import Configs
@@ -23,6 +29,13 @@ from search.settings import Configs
 THREADS = 1
 """CPU threads a worker computes with. One: results do not depend on how many workers share the machine, and two workers of one
 thread do more trials an hour than one of two."""
+
+CHECKPOINT = "checkpoint"
+"""A file of this name in a trial's folder, from its first epoch until it ends."""
+
+_SAVING_SHARE = 0.01
+"""Writing checkpoints takes at most this share of the time: after each epoch where epochs are long, every few where they are
+short."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,15 @@ class Job:
     """Decides starting weights, order of the clips and dropout."""
 
     device: str
+    folder: Path
+    """Where the trial's checkpoint lies."""
+
+    again: bool = False
+    """It was begun before, and goes on from its checkpoint if there is one."""
+
+    def once_more(self) -> Job:
+        """The same, to go on from its checkpoint."""
+        return replace(self, again=True)
 
 
 def trial_seed(study_seed: int, trial: int) -> int:
@@ -89,24 +111,143 @@ def open_indexed(folder: Path, runs: Path) -> DataSet:
     return open_data(folder, data_store(runs) / "index")
 
 
-def start_training(job: Job, parts: Parts) -> Training:
-    """A trial ready for its first epoch.
+def start_training(configs: Configs, seed: int, device: str, parts: Parts) -> Training:
+    """A training ready for its first epoch.
 
     Raises:
         DataError: the data set is damaged.
         ValueError: the settings do not fit together or do not fit the data.
     """
     torch.set_num_threads(THREADS)
-    train, validation = parts.clips(job.configs.preprocess)
+    train, validation = parts.clips(configs.preprocess)
     return Training(
-        job.configs.model,
-        job.configs.train,
+        configs.model,
+        configs.train,
         train=train,
         validation=validation,
         num_words=len(parts.data.words),
-        seed=job.seed,
-        device=job.device,
+        seed=seed,
+        device=device,
     )
+
+
+class TrialRun:
+    """A trial in training, step by step. Put aside at any moment, it goes on from its last checkpoint with the same numbers."""
+
+    def __init__(self, job: Job, parts: Parts) -> None:
+        """A fresh training, or the one that was begun before.
+
+        Raises:
+            DataError: the data set is damaged.
+            ResourceError: the prepared data or the checkpoint cannot be read.
+            ValueError: the settings do not fit together or do not fit the data.
+        """
+        self._job = job
+        self.made_with = made_with(job.device)
+        self._about = _about(job, parts, self.made_with)
+        self.path = job.folder / CHECKPOINT
+        self.training = self._fresh(parts)
+        self.remark = ""
+        """How a trial that was begun before goes on, for people; empty for a fresh one."""
+
+        if job.again:
+            self.remark = self._take_up(parts)
+        self._told = 0
+        self._saved = len(self.training.history)
+        self._save_from = 0.0  # the first epoch is saved at once
+
+    @property
+    def done(self) -> list[EpochRecord]:
+        """The epochs so far, those before the last cut too."""
+        return self.training.history
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs have run and were told."""
+        return self.training.finished and self._told == len(self.done)
+
+    def next_epoch(self) -> EpochRecord | None:
+        """An epoch that was trained before the last cut and not told since, else one more; None when all have run.
+
+        Raises:
+            Diverged: a loss is not finite.
+        """
+        if self._told < len(self.done):
+            record = self.done[self._told]
+        elif self.training.finished:
+            return None
+        else:
+            record = self.training.run_epoch()
+        self._told += 1
+        return record
+
+    def save(self, *, at_once: bool = False) -> None:
+        """Writes a checkpoint if there is something new to keep, and, unless it is wanted `at_once`, if it is time for one.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        began = time.perf_counter()
+        if self._saved == len(self.done) or self.is_over or not (at_once or began >= self._save_from):
+            return
+        try:
+            save_checkpoint(self.training, self.path, self._about)
+        except OSError as error:
+            raise ResourceError(
+                f"the checkpoint of trial {self._job.trial} cannot be written",
+                where=str(self.path),
+                got=error.strerror,
+                hint="is the disk full or read-only? The same command goes on with this trial",
+            ) from error
+        self._saved = len(self.done)
+        ended = time.perf_counter()
+        self._save_from = ended + (ended - began) / _SAVING_SHARE
+
+    def _fresh(self, parts: Parts) -> Training:
+        return start_training(self._job.configs, self._job.seed, self._job.device, parts)
+
+    def _take_up(self, parts: Parts) -> str:
+        try:
+            load_checkpoint(self.training, self.path, self._about)
+        except FileNotFoundError:
+            return "it starts over: no epoch was kept"
+        except OSError as error:
+            raise ResourceError(
+                f"the checkpoint of trial {self._job.trial} cannot be read", where=str(self.path), got=error.strerror
+            ) from error
+        except BadCheckpoint as error:
+            self.training = self._fresh(parts)
+            return f"it starts over: its checkpoint cannot be used, {error}"
+        return f"it goes on after epoch {len(self.training.history)}"
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Deletes the checkpoint of a trial that has ended, and what a killed worker left of one.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    for path in (folder / CHECKPOINT, *folder.glob(f".{CHECKPOINT}.*{ASIDE}")):
+        path.unlink(missing_ok=True)
+
+
+def own_fault(error: Exception) -> str:
+    """Why a trial failed, if the error is its own; empty if something else is wrong."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory: {error}".splitlines()[0]
+    return str(error) if isinstance(error, Diverged | ValueError) else ""
+
+
+def _about(job: Job, parts: Parts, machine: dict[str, Any]) -> str:
+    """What decides a trial's numbers. A checkpoint that was made with anything else is of no use."""
+    about = {
+        "seed": job.seed,
+        "settings": job.configs.as_dict(),
+        "data": fingerprint(parts.data),
+        **parts.split.parts(),
+        "made_with": {name: value for name, value in machine.items() if name != "optuna"},  # it has no part in training
+    }
+    return json.dumps(about, sort_keys=True)
 
 
 def resolve_device(wish: str) -> str:

@@ -1,12 +1,31 @@
-"""Where trials run. An engine trains jobs and tells of each epoch; the coordinator answers go or stop."""
+"""Where trials run. An engine trains jobs and tells of each epoch; the coordinator answers go or drop."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from model.record import EpochRecord
 from search.trial import Job
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    """A job is ready for its next epoch."""
+
+    trial: int
+    made_with: Mapping[str, Any]
+    """Versions and machine."""
+
+    done: int
+    """Epochs that were trained before and are kept. They are told once more, one by one."""
+
+    seconds: float
+    """What those took."""
+
+    remark: str
+    """How a job that was begun before goes on; empty for a fresh one."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +51,22 @@ class JobFailed:
     reason: str
 
 
-EngineEvent = EpochDone | JobDone | JobFailed
+@dataclass(frozen=True)
+class JobKept:
+    """A job was put aside, with a checkpoint of all that it has trained."""
+
+    trial: int
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """The worker that trained a job died. The job can be started again."""
+
+    trial: int
+    reason: str
+
+
+EngineEvent = JobStarted | EpochDone | JobDone | JobFailed | JobKept | WorkerLost
 
 
 class Engine(Protocol):
@@ -47,8 +81,13 @@ class Engine(Protocol):
         """Takes a job. At most `slots` at a time."""
         ...
 
-    def next_event(self) -> EngineEvent:
-        """Waits for the next thing to happen to any job."""
+    def next_event(self, timeout_s: float) -> EngineEvent | None:
+        """Waits for the next thing to happen to any job; None if nothing has happened for `timeout_s`.
+
+        Raises:
+            DataError: the data set is gone or damaged. That ends the search, not the trial.
+            ResourceError: the disk is full, or workers cannot be started.
+        """
         ...
 
     def go(self, trial: int) -> None:
@@ -59,6 +98,10 @@ class Engine(Protocol):
         """Ends a job that told of an epoch."""
         ...
 
+    def wind_down(self) -> None:
+        """From now on each job is put aside at the end of its epoch (`JobKept`) instead of training on."""
+        ...
+
     def close(self) -> None:
-        """Ends all jobs."""
+        """Ends all jobs at once."""
         ...

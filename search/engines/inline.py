@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
-from model.training import Diverged, Training
-from search.engines import EngineEvent, EpochDone, JobDone, JobFailed
-from search.trial import Job, Parts, start_training
+from data_utils.errors import ResourceError
+from search.engines import EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted
+from search.trial import Job, Parts, TrialRun, own_fault
 
 
 class InlineEngine:
@@ -17,42 +19,63 @@ class InlineEngine:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._job: Job | None = None
-        self._training: Training | None = None
+        self._run: TrialRun | None = None
+        self._ends = False
 
     def start(self, job: Job) -> None:
         """Takes a job; the training is set up by the next `next_event`."""
         assert self._job is None, "the inline engine trains one job at a time"
-        self._job, self._training = job, None
+        self._job, self._run = job, None
 
-    def next_event(self) -> EngineEvent:
-        """Trains one epoch.
-
-        Raises:
-            DataError: the data set is damaged. That ends the search, not the trial.
-        """
-        assert self._job is not None, "no job was started"
-        job = self._job
+    def next_event(self, timeout_s: float) -> EngineEvent | None:
+        """Trains one epoch."""
+        if self._job is None:
+            time.sleep(timeout_s)
+            return None
+        trial = self._job.trial
         try:
-            if self._training is None:
-                self._training = start_training(job, self._parts)
-            if self._training.finished:
-                self.close()
-                return JobDone(job.trial)
-            return EpochDone(job.trial, self._training.run_epoch())
-        except (Diverged, ValueError) as error:
+            return self._step(self._job)
+        except torch.AcceleratorError as error:  # CUDA answers nothing more in this process
+            raise ResourceError(
+                f"the GPU failed in trial {trial}",
+                got=str(error).splitlines()[0],
+                hint="the same command goes on with this trial; with `--engine processes` a worker would do so by itself",
+            ) from error
+        except Exception as error:
+            reason = own_fault(error)
+            if not reason:
+                raise
             self.close()
-            return JobFailed(job.trial, str(error))
-        except (MemoryError, torch.OutOfMemoryError) as error:
+            return JobFailed(trial, reason)
+
+    def _step(self, job: Job) -> EngineEvent:
+        if self._ends and not (self._run is not None and self._run.is_over):
+            if self._run is not None:
+                self._run.save(at_once=True)
             self.close()
-            return JobFailed(job.trial, f"out of memory: {error}".splitlines()[0])
+            return JobKept(job.trial)
+        if self._run is None:
+            self._run = run = TrialRun(job, self._parts)
+            return JobStarted(job.trial, run.made_with, len(run.done), sum(r.seconds for r in run.done), run.remark)
+        record = self._run.next_epoch()
+        if record is None:
+            self.close()
+            return JobDone(job.trial)
+        return EpochDone(job.trial, record)
 
     def go(self, trial: int) -> None:
-        """Nothing to do: the job trains when it is asked for its next event."""
+        """Keeps the epoch, if it is time for a checkpoint. The job trains when it is asked for its next event."""
+        if self._run is not None:
+            self._run.save()
 
     def drop(self, trial: int) -> None:
         """Forgets the job."""
         self.close()
 
+    def wind_down(self) -> None:
+        """The next event is that the job was put aside."""
+        self._ends = True
+
     def close(self) -> None:
         """Forgets the job, if any."""
-        self._job = self._training = None
+        self._job = self._run = None

@@ -24,7 +24,7 @@ from search.records import curve_text
 from search.results.export import Exported, ExportedData
 from search.settings import Configs
 from search.study import MEASURED
-from search.trial import Job, Parts, data_store, made_with, open_indexed, start_training
+from search.trial import Parts, data_store, made_with, open_indexed, start_training
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,9 @@ def retrain(
         )
     split = split_signers(data_set.words_of, train=stored.train, validation=stored.validation, test="none")
     used_seed = exported.seed if seed is None else seed
-    job = Job(exported.trial, configs, used_seed, device)
     differences = _differences(exported, fingerprint(data_set), used_seed, made_with(device))
     try:
-        training = start_training(job, Parts(data_set, split, data_store(runs), emit))
+        training = start_training(configs, used_seed, device, Parts(data_set, split, data_store(runs), emit))
         history = fit(training, on_epoch)
     except (Diverged, ValueError) as error:
         raise NegativeAnswer(
@@ -100,7 +99,7 @@ def retrain(
         differences=differences,
     )
     if output is not None:
-        _write(output, training.best_state, job, result, data_set.words)
+        _write(output, training.best_state, configs, used_seed, result, data_set.words)
     return result
 
 
@@ -117,13 +116,15 @@ def _differences(exported: Exported, data_fingerprint: str, seed: int, here: Map
     return found
 
 
-def _write(folder: Path, weights: Mapping[str, Any], job: Job, result: Retrained, words: tuple[str, ...]) -> None:
+def _write(
+    folder: Path, weights: Mapping[str, Any], configs: Configs, seed: int, result: Retrained, words: tuple[str, ...]
+) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         aside = folder / ".model.safetensors.part"
         save_file({name: value.cpu().contiguous() for name, value in weights.items()}, aside)
         aside.replace(folder / "model.safetensors")
-        settings = {"seed": job.seed, "words": list(words), **job.configs.as_dict()}
+        settings = {"seed": seed, "words": list(words), **configs.as_dict()}
         write_whole(folder / "config.yaml", dump_yaml(settings))
         metrics = {"schema": 1, **{name: getattr(result.best, name) for name in MEASURED}, "recorded_val_loss": result.recorded}
         write_whole(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.console import baseline_lines, columns, duration, number, summary_lines
 from search.definition import known_studies
 from search.events import TrialSummary
+from search.leases import is_alive, locks_folder, num_runs
 from search.records import read_curve
 from search.storage import database_path, open_storage
 from search.study import (
@@ -22,13 +23,15 @@ from search.study import (
     count_states,
     curve_of,
     files_of,
-    is_locked,
     num_finished,
+    owner,
     study_data,
     summary,
     trial_result,
     trial_settings,
 )
+
+_WORKING = {0: "no run is working on it", 1: "a run is working on it"}
 
 
 def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
@@ -40,12 +43,18 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "about": study.user_attrs.get("about", ""),
         "finished": num_finished(trials),
         "target": study.user_attrs.get("target"),
-        "working": is_locked(storage, study.study_name),
+        "runs": num_runs(database_path(storage), study.study_name),
         "trials": count_states(trials),
         "best": _summary_json(best),
         "baseline": _summary_json(baseline),
         "running": [
-            {"trial": t.number, "epoch": max(t.intermediate_values, default=0), "params": t.params} for t in _running(trials)
+            {
+                "trial": t.number,
+                "epoch": max(t.intermediate_values, default=0),
+                "params": t.params,
+                "alive": _has_owner(t, storage, study.study_name),
+            }
+            for t in _running(trials)
         ],
         "failed": [{"trial": t.number, "reason": t.user_attrs.get("reason", "")} for t in _failed(trials)],
     }
@@ -54,13 +63,13 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
 def status_lines(study: optuna.Study, storage: str) -> list[str]:
     """The state of a study for people."""
     trials = study.get_trials(deepcopy=False)
-    working = is_locked(storage, study.study_name)
+    runs = num_runs(database_path(storage), study.study_name)
     counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items() if count and state != "waiting")
     about = study.user_attrs.get("about", "")
     lines = [
         f"study    {study.study_name}" + (f": {about}" if about else ""),
         f"trials   {num_finished(trials):,} of {study.user_attrs.get('target', 0):,} finished ({counts or 'none yet'})",
-        f"now      {'a run is working on it' if working else 'no run is working on it'}",
+        f"now      {_WORKING.get(runs, f'{runs} runs are working on it')}",
     ]
     best, baseline = summary(best_trial(trials)), baseline_summary(trials)
     lines += summary_lines("best", best) if best else ["best     none: no trial has trained to its end yet"]
@@ -68,9 +77,10 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
     for trial in _running(trials):
         curve = curve_of(trial)
         so_far = f"epoch {max(curve)}, val_loss {curve[max(curve)]:.4f}" if curve else "no epoch yet"
-        lines.append(f"{'running' if working else 'cut off':8} trial {trial.number}: {so_far}")
-        if not working:
-            lines.append("         the next run starts it over, with the same parameters and seed")
+        alive = _has_owner(trial, storage, study.study_name)
+        lines.append(f"{'running' if alive else 'cut off':8} trial {trial.number}: {so_far}")
+        if not alive:
+            lines.append("         the next run goes on with it")
     lines += [f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in _failed(trials)]
     return lines
 
@@ -144,6 +154,12 @@ def _summary_json(trial: TrialSummary | None) -> dict[str, Any] | None:
 
 def _running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.RUNNING]
+
+
+def _has_owner(trial: FrozenTrial, storage: str, study: str) -> bool:
+    """Whether a run that lives trains it."""
+    found = owner(trial)
+    return found is not None and is_alive(found, locks_folder(database_path(storage), study))
 
 
 def _failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

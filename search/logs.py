@@ -1,0 +1,76 @@
+"""The log of a run: every event as one JSON object a line, in `RUNS/STUDY/logs/RUN.jsonl`.
+
+Each line carries `time` (UTC) and `elapsed`, seconds since the run began by a clock that nobody sets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from data_utils.errors import ExplainedError
+from search.errors import ExitCode, ResourceError, exit_code_of
+from search.events import Event, Listener, RunFailed, as_json
+
+SCHEMA = 1
+
+
+class RunLog:
+    """While entered, a listener that writes. An error that ends the run is its last line."""
+
+    def __init__(self, runs: Path, study: str, run: str) -> None:
+        self.path = runs / study / "logs" / f"{run}.jsonl"
+        self._began = time.monotonic()
+        self._stream: TextIO | None = None
+
+    def __enter__(self) -> RunLog:
+        with self._errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.suppress(ResourceError, OSError):  # the disk may be what the run has failed of
+            if isinstance(error, ExplainedError):
+                self(RunFailed(error.render(), exit_code_of(error)))
+            elif error is not None:
+                self(RunFailed(f"{type(error).__name__}: {error}", ExitCode.BUG))
+            if self._stream is not None:
+                self._stream.close()
+
+    def __call__(self, event: Event) -> None:
+        """Writes one event, whole: a killed run leaves no half line."""
+        if self._stream is None:
+            return
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        line = {"schema": SCHEMA, "time": now, "elapsed": round(time.monotonic() - self._began, 4), **as_json(event)}
+        with self._errors():
+            self._stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+            self._stream.flush()
+
+    def beside(self, listener: Listener) -> Listener:
+        """A listener that tells the log first, then another."""
+
+        def both(event: Event) -> None:
+            self(event)
+            listener(event)
+
+        return both
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ResourceError(
+                "the run's log cannot be written",
+                where=str(self.path),
+                got=error.strerror,
+                hint="is the disk full or read-only? The same command goes on",
+            ) from error

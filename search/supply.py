@@ -1,0 +1,205 @@
+"""Where a run's trials come from: those that dead runs left, those that wait, and new ones from the sampler.
+
+Several runs may work on one study. They take trials in turns, and only as many as the target still wants, so that the study
+ends at exactly its target and no trial is trained twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from model.record import EpochRecord
+from search.definition import StudyDefinition
+from search.events import Listener, Notice, TrialFinished
+from search.leases import Lease
+from search.proposal import key_of, num_settings, propose, taken, why_not
+from search.records import trial_folder
+from search.study import EXHAUSTED, STATE_NAMES, num_finished, owner
+from search.trial import Job, sampler_seed, trial_seed
+
+_TURN_S = 0.1
+"""How long a run waits for its turn before it looks after its workers again."""
+
+
+@dataclass
+class Taken:
+    """A trial that this run has taken."""
+
+    trial: optuna.Trial
+    job: Job
+    reported: int
+    """Epochs that the study knows already: they may come again, and are not reported twice."""
+
+    deaths: list[str]
+    """How workers died that trained it."""
+
+    history: list[EpochRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Situation:
+    """What the study's trials are to this run."""
+
+    finished: int
+    mine: int
+    others: list[int]
+    """In the hands of other living runs."""
+
+    orphans: list[int]
+    """RUNNING, and their owner is dead."""
+
+    waiting: list[int]
+
+    def open_places(self, target: int) -> int:
+        """How many trials may be taken, all that train now being finished some day."""
+        return target - self.finished - self.mine - len(self.others)
+
+
+class Supply:
+    """Gives one run its trials."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        definition: StudyDefinition,
+        lease: Lease,
+        *,
+        target: int,
+        device: str,
+        runs: Path,
+        emit: Listener,
+    ) -> None:
+        self.study = study
+        self.definition = definition
+        self.lease = lease
+        self.target = target
+        self.device = device
+        self.runs = runs
+        self.emit = emit
+        self._told_of_others = False
+
+    def take(self) -> Taken | None:
+        """The next trial; None if there is none to take now, or another run is just taking one."""
+        with self.lease.turn(_TURN_S) as is_mine:
+            while is_mine:
+                trials = self._trials()
+                now = self._situation(trials)
+                places = now.open_places(self.target)
+                if places > 0 and now.orphans:
+                    trial = self._resumed(trials[now.orphans[0]])
+                elif places > len(now.orphans) and (now.waiting or not self._is_exhausted(trials)):
+                    trial = self._asked(now.waiting, len(trials))
+                else:
+                    return None
+                if (taken_trial := self._prepared(trial, trials)) is not None:
+                    return taken_trial
+        return None
+
+    def is_over(self) -> bool:
+        """Whether no trial will come any more, for a run that trains none."""
+        trials = self._trials()
+        now = self._situation(trials)
+        if now.finished >= self.target:
+            return True
+        if now.others:
+            self._tell_of(now.others)
+            return False
+        if now.orphans or now.waiting or not self._is_exhausted(trials):
+            return False
+        tried = len(taken(trials, self.definition))
+        self.emit(Notice(f"the space is exhausted: its {tried:,} settings that go together have all been tried"))
+        return True
+
+    def _situation(self, trials: Sequence[FrozenTrial]) -> _Situation:
+        running = [t for t in trials if t.state == TrialState.RUNNING]
+        strange = [t for t in running if not self.lease.owns(owner(t))]
+        alive = {t.number for t in strange if self.lease.is_alive(owner(t))}
+        return _Situation(
+            finished=num_finished(trials),
+            mine=len(running) - len(strange),
+            others=sorted(alive),
+            orphans=[t.number for t in strange if t.number not in alive],
+            waiting=[t.number for t in trials if t.state == TrialState.WAITING],
+        )
+
+    def _asked(self, waiting: Sequence[int], count: int) -> optuna.Trial:
+        """A trial that waits, or a new one; its sampler's seed follows from its number."""
+        self._seed_sampler(waiting[0] if waiting else count)
+        return self.study.ask()
+
+    def _resumed(self, left: FrozenTrial) -> optuna.Trial:
+        self._seed_sampler(left.number)
+        # The storage's own number of the trial: Optuna's way back to a trial that another process asked for.
+        return optuna.Trial(self.study, left._trial_id)
+
+    def _seed_sampler(self, number: int) -> None:
+        self.study.sampler = self.definition.sampler.make(sampler_seed(self.definition.seed, number))
+
+    def _prepared(self, trial: optuna.Trial, before: Sequence[FrozenTrial]) -> Taken | None:
+        """Makes the trial this run's own, with its parameters; None if there is nothing for it to try.
+
+        All of it happens in this run's turn: a trial without an owner was left by a run that died just here.
+        """
+        frozen = trial.storage.get_trial(trial._trial_id)
+        number = frozen.number
+        seen = taken((t for t in before if t.number != number), self.definition)
+        params = propose(self.study, frozen, self.definition, seen, sampler_seed(self.definition.seed, number))
+        if params is None:
+            self._refuse(trial, {}, "the space holds no settings that go together and were not tried")
+            self.study.set_user_attr(EXHAUSTED, True)
+            return None
+        reason = why_not(params, self.definition)
+        if key_of(params) in seen:
+            first = next(t.number for t in before if t.number != number and t.params == params)
+            reason = f"trial {first} had the same parameters"
+        if reason:
+            self._refuse(trial, params, reason)
+            return None
+        for dim in self.definition.space:
+            if dim.name not in frozen.params:
+                shape = dim.distribution()
+                trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
+        trial = optuna.Trial(self.study, trial._trial_id)  # it has read its parameters
+        again = owner(frozen) is not None
+        trial.set_user_attr("owner", self.lease.stored())
+        configs = self.definition.configs(params)
+        folder = trial_folder(self.runs, self.definition.name, number)
+        job = Job(number, configs, trial_seed(self.definition.seed, number), self.device, folder, again)
+        trial.set_user_attr("seed", job.seed)
+        trial.set_user_attr("settings", json.dumps(configs.as_dict()))
+        return Taken(trial, job, max(frozen.intermediate_values, default=0), frozen.user_attrs.get("deaths", []))
+
+    def _refuse(self, trial: optuna.Trial, params: dict[str, Any], reason: str) -> None:
+        """Fails a trial that was never trained."""
+        trial.set_user_attr("reason", reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+        self.emit(
+            TrialFinished(
+                trial=trial.number,
+                state=STATE_NAMES[TrialState.FAIL],
+                params=params,
+                finished=num_finished(self._trials()),
+                target=self.target,
+                reason=reason,
+            )
+        )
+
+    def _is_exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
+        tried = len(taken(trials, self.definition))
+        return tried >= num_settings(self.definition) or bool(self.study.user_attrs.get(EXHAUSTED))
+
+    def _tell_of(self, others: Sequence[int]) -> None:
+        if not self._told_of_others:
+            names = ", ".join(map(str, others))
+            self.emit(Notice(f"waiting for trial {names}, which another run trains"))
+        self._told_of_others = True
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
