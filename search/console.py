@@ -21,6 +21,7 @@ from data_utils.errors import ExplainedError
 from model.record import EpochRecord
 from search import DEFAULT_STORAGE
 from search.events import (
+    SCHEMA,
     DataPrepared,
     EpochFinished,
     Event,
@@ -38,7 +39,6 @@ from search.events import (
 if TYPE_CHECKING:
     from search.results.retrain import Retrained
 
-SCHEMA = 1
 _QUIET_S = 60  # plain output says at most one thing a minute between finished trials
 
 

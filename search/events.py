@@ -158,6 +158,9 @@ class TrialSummary:
 Event = RunStarted | Notice | DataPrepared | TrialStarted | EpochFinished | WorkerDied | TrialFinished | RunFinished | RunFailed
 Listener = Callable[[Event], None]
 
+SCHEMA = 1
+"""Of what programs read: raised when a name or a meaning changes."""
+
 
 def as_json(event: Event) -> dict[str, Any]:
     """An event as plain values; `event` is its name: `TrialFinished` becomes `trial_finished`."""

@@ -16,9 +16,7 @@ from typing import TextIO
 
 from data_utils.errors import ExplainedError
 from search.errors import ExitCode, ResourceError, exit_code_of
-from search.events import Event, Listener, RunFailed, as_json
-
-SCHEMA = 1
+from search.events import SCHEMA, Event, Listener, RunFailed, as_json
 
 
 class RunLog:

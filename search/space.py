@@ -146,15 +146,6 @@ class Dimension:
             )
         return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
-    def suggest(self, trial: optuna.Trial) -> Any:
-        """Asks Optuna for this trial's value."""
-        domain = self.domain
-        if isinstance(domain, Choices):
-            return trial.suggest_categorical(self.name, domain.choices)
-        if self.is_int:
-            return trial.suggest_int(self.name, int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
-        return trial.suggest_float(self.name, domain.low, domain.high, log=domain.log, step=domain.step)
-
 
 def dimension(name: str, setting: Setting, given: Any, where: str) -> Dimension:
     """A checked dimension: `{low, high, log, step}` or `{choices: [...]}`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,16 @@ from search.console import (
     screen,
     width,
 )
-from search.events import EpochFinished, Notice, RunFinished, RunStarted, TrialFinished, TrialStarted, TrialSummary
+from search.events import (
+    EpochFinished,
+    Notice,
+    RunFinished,
+    RunStarted,
+    TrialFinished,
+    TrialStarted,
+    TrialSummary,
+    WorkerDied,
+)
 
 PARAMS = {"label_smoothing": 0.25, "lr": 8.1e-4, "dropout": 0.1}
 STARTED = RunStarted(
@@ -31,11 +41,13 @@ STARTED = RunStarted(
     parts={"train": ("a", "b"), "validation": ("c",), "test": ("d",)},
     clips={"train": 1234, "validation": 56},
     device="cpu",
+    workers=1,
     storage="sqlite:///runs/studies.db",
     finished=0,
     target=1000,
     epochs=50,
     space={"label_smoothing": "0.0 .. 0.6", "lr": "1e-05 .. 0.01 log", "dropout": "0.0 .. 0.5"},
+    run="20261124T120000Z-7-ab12",
 )
 RECORD = EpochRecord(epoch=3, train_loss=1.5, val_loss=1.25, val_top1=0.5, val_top5=0.875, val_ece=0.125, seconds=2.0)
 BEST = TrialSummary(3, PARAMS, 1.25, 0.5, 17)
@@ -118,6 +130,7 @@ def test_header() -> None:
         "device   cpu, storage sqlite:///runs/studies.db",
         "target   1,000 finished trials, 0 so far",
     ]
+    assert header(replace(STARTED, workers=4))[3] == "device   cpu, 4 workers, storage sqlite:///runs/studies.db"
 
 
 def test_table() -> None:
@@ -184,14 +197,16 @@ def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     now[0] = 61.0
     show(EpochFinished(3, RECORD))
     show(EpochFinished(3, RECORD))
-    show(TrialStarted(4, PARAMS, 50, again=True))
+    show(TrialStarted(4, PARAMS, 50, done=7, remark="it goes on after epoch 7"))
+    show(WorkerDied(4, "it was ended by SIGKILL (out of memory?)", 1, 3))
     show(Notice("2 signers in all: no test part"))
     show(finished_trial())
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
         "trial 3: epoch 3, val_loss 1.2500, top1 0.5000",
-        "trial 4 was cut short by a stop; it starts over, with the same parameters and seed",
+        "trial 4 was cut off: it goes on after epoch 7",
+        "the worker of trial 4 died: it was ended by SIGKILL (out of memory?); another goes on with it (1 of 3)",
         "2 signers in all: no test part",
         "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1",
     ]
@@ -241,11 +256,18 @@ def test_the_right_screen(variable: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    """Finished trials scroll by, and the footer comes last, on stdout."""
+    """Finished trials scroll by, and the footer comes last, on stdout. Each trial in training has a bar of its own."""
     show = LiveScreen()
-    for event in (STARTED, TrialStarted(3, PARAMS, 50), EpochFinished(3, RECORD), finished_trial(), finished_run()):
+    for event in (STARTED, TrialStarted(3, PARAMS, 50), TrialStarted(4, PARAMS, 50), EpochFinished(3, RECORD)):
         show(event)
+    assert sorted(show._bars) == [3, 4]
+    show(WorkerDied(3, "it was ended by SIGKILL", 1, 3))
+    show(TrialStarted(3, PARAMS, 50, done=3, remark="it goes on after epoch 3"))
+    show(finished_trial())
+    assert sorted(show._bars) == [4]
+    show(finished_run())
     show.close()
     shown = capsys.readouterr()
     assert "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1\n" in shown.err
+    assert "trial 3 was cut off: it goes on after epoch 3\n" in shown.err
     assert shown.out.splitlines() == footer(finished_run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import h5py
 import optuna
@@ -17,14 +18,13 @@ from data_utils.hdf5 import SignerFile
 from search.records import read_curve
 from search.run import resume_command
 from search.settings import Configs, settings
-from search.space import Dimension
-from search.study import is_locked, study_data, study_lock
+from search.study import study_data
 
 LONG = ("--set", "epochs=30")
 DIVERGES = ("--set", "space.lr={choices: [1e-3, 1e30]}", "--set", "sampler={name: random}")
 PRUNES = (
     "--set",
-    "space={lr: {choices: [3e-2, 1e-6]}}",
+    "space={lr: {choices: [3e-2, 1e-6, 2e-6, 3e-6, 4e-6, 5e-6, 6e-6, 2e-2]}}",
     "--set",
     "baseline={lr: 3e-2}",
     "--set",
@@ -137,14 +137,14 @@ def test_cut_off_between_two_suggestions(
 
     monkeypatch.chdir(tmp_path / "cut")
     with monkeypatch.context() as patch:
-        real = Dimension.suggest
+        real = optuna.storages.RDBStorage.set_trial_param
 
-        def suggest(self: Dimension, trial: optuna.Trial) -> object:
-            if trial.number == cut and self.name == "lr":
+        def store(self: optuna.storages.RDBStorage, trial_id: int, name: str, *rest: Any) -> None:
+            if self.get_trial(trial_id).number == cut and name == "lr":
                 raise KeyboardInterrupt
-            return real(self, trial)
+            real(self, trial_id, name, *rest)
 
-        patch.setattr(Dimension, "suggest", suggest)
+        patch.setattr(optuna.storages.RDBStorage, "set_trial_param", store)
         assert cli(*arguments).code == 130
     assert states(tmp_path / "cut")[cut:] == ["RUNNING"]
     assert cli(*arguments).code == 0
@@ -205,8 +205,8 @@ def test_a_failed_trial_does_not_end_the_search(place: Path, tiny: Path, cli: Cl
     assert "reason   the training loss became nan in epoch 1" in shown.out
 
 
-def test_parameters_that_do_not_go_together_fail_their_trial_only(place: Path, tiny: Path, cli: Cli) -> None:
-    """A width that its heads do not divide is a failed trial, not the end of the search."""
+def test_parameters_that_do_not_go_together_are_not_tried(place: Path, tiny: Path, cli: Cli) -> None:
+    """A width that its heads do not divide is not proposed; once the rest has been tried, the space is exhausted."""
     (place / "tiny.yaml").write_text(
         "sampler: {name: random}\nfixed: {epochs: 1, ffn_width: 16, layers: 1}\n"
         "space: {width: {choices: [16, 18]}, heads: {choices: [1, 4]}}\nbaseline: {width: 16, heads: 1}\n",
@@ -214,11 +214,16 @@ def test_parameters_that_do_not_go_together_fail_their_trial_only(place: Path, t
     )
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 5)
     assert done.code == 0
-    failed = [trial for trial in stored_trials(place) if trial.state.name == "FAIL"]
-    assert failed
-    assert all(trial.params == {"width": 18, "heads": 4} for trial in failed)
-    assert all("multiple of heads 4" in trial.user_attrs["reason"] for trial in failed)
-    assert states(place).count("COMPLETE") == 5
+    trials = stored_trials(place)
+    found = sorted((trial.params["width"], trial.params["heads"]) for trial in trials if trial.state.name == "COMPLETE")
+    assert found == [(16, 1), (16, 4), (18, 1)]
+    assert [(t.params, t.user_attrs["reason"]) for t in trials if t.state.name == "FAIL"] == [
+        ({}, "the space holds no settings that go together and were not tried")
+    ]
+    assert "the space is exhausted: its 3 settings that go together have all been tried" in done.err
+    assert "3 of 5 trials finished (3 complete, 0 pruned, 1 failed)" in done.out
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 5).code == 0
+    assert len(stored_trials(place)) == len(trials), "the same command does not try once more"
 
 
 def test_too_many_failures_end_the_run(place: Path, tiny: Path, cli: Cli) -> None:
@@ -273,19 +278,6 @@ def test_a_run_that_died_while_it_made_the_study(lost: list[str], place: Path, t
         study.set_user_attr(key, whole.user_attrs[key])
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
     assert states(place) == ["COMPLETE"]
-
-
-def test_one_run_at_a_time(place: Path, tiny: Path, cli: Cli) -> None:
-    """A second run on a study is refused with 3 and told what to do; another study may run beside it."""
-    run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1)
-    with study_lock("sqlite:///runs/studies.db", "tiny"):
-        refused = cli(*run)
-        assert refused.code == 3
-        assert refused.err.startswith("error: another run is working on the study `tiny`\n")
-        assert is_locked("sqlite:///runs/studies.db", "tiny")
-        assert cli(*run, "--as", "other").code == 0
-    assert not is_locked("sqlite:///runs/studies.db", "tiny")
-    assert cli(*run).code == 0
 
 
 def test_trials_and_more_exclude_each_other(place: Path, cli: Cli) -> None:
@@ -449,7 +441,7 @@ def test_killed_in_the_middle_of_a_trial(tiny: Path, tmp_path: Path) -> None:
     assert "cut off  trial 2" in status.out
     done = run_cli(*run, cwd=tmp_path / "killed")
     assert done.code == 0
-    assert "trial 2 was cut short by a stop; it starts over" in done.err
+    assert "trial 2 was cut off: it goes on after epoch" in done.err
     assert outcomes(tmp_path / "killed") == outcomes(tmp_path / "whole")
     assert states(tmp_path / "killed") == ["COMPLETE"] * 6
 

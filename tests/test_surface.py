@@ -10,10 +10,9 @@ import typer
 
 from search import strategy
 from search.cli import app
-from search.console import SCHEMA, event_name
 from search.definition import SECTIONS
 from search.errors import ExitCode
-from search.events import Event
+from search.events import SCHEMA, Event, event_name
 from search.results.export import EXPORT_SCHEMA, Exported
 from search.settings import settings
 
@@ -31,7 +30,12 @@ COMMANDS = {
         "--as=None",
         "--seed=0",
         "--device=auto",
+        "--workers=1",
+        "--engine=None",
+        "--trial-timeout=None",
         "--max-failures=10",
+        "--max-restarts=3",
+        "--allow-wider=False",
         "--dry-run=False",
         "--progress/--no-progress=True",
         "--json=False",
@@ -116,13 +120,15 @@ def test_settings_and_their_defaults() -> None:
 
 
 EVENTS = """
-run_started: study about data words parts clips device storage finished target epochs space
+run_started: study about data words parts clips device workers storage finished target epochs space run
 notice: text
 data_prepared: done total
-trial_started: trial params epochs again
+trial_started: trial params epochs done remark
 epoch_finished: trial record
+worker_died: trial reason deaths allowed
 trial_finished: trial state params value val_top1 epochs seconds is_best finished target reason
 run_finished: study finished target counts best baseline seconds stopped_by
+run_failed: error exit_code
 """
 EXPORTED = "schema study about trial exported seed recorded baseline model train preprocess data made_with"
 

@@ -38,12 +38,14 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     """The state of a study as plain values."""
     trials = study.get_trials(deepcopy=False)
     best, baseline = summary(best_trial(trials)), baseline_summary(trials)
+    runs = num_runs(database_path(storage), study.study_name)
     return {
         "study": study.study_name,
         "about": study.user_attrs.get("about", ""),
         "finished": num_finished(trials),
         "target": study.user_attrs.get("target"),
-        "runs": num_runs(database_path(storage), study.study_name),
+        "working": runs > 0,
+        "runs": runs,
         "trials": count_states(trials),
         "best": _summary_json(best),
         "baseline": _summary_json(baseline),
