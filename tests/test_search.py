@@ -137,14 +137,14 @@ def test_cut_off_between_two_suggestions(
 
     monkeypatch.chdir(tmp_path / "cut")
     with monkeypatch.context() as patch:
-        real = optuna.storages.RDBStorage.set_trial_param
+        real = optuna.storages._CachedStorage.set_trial_param
 
-        def store(self: optuna.storages.RDBStorage, trial_id: int, name: str, *rest: Any) -> None:
+        def store(self: optuna.storages._CachedStorage, trial_id: int, name: str, *rest: Any) -> None:
             if self.get_trial(trial_id).number == cut and name == "lr":
                 raise KeyboardInterrupt
             real(self, trial_id, name, *rest)
 
-        patch.setattr(optuna.storages.RDBStorage, "set_trial_param", store)
+        patch.setattr(optuna.storages._CachedStorage, "set_trial_param", store)
         assert cli(*arguments).code == 130
     assert states(tmp_path / "cut")[cut:] == ["RUNNING"]
     assert cli(*arguments).code == 0
