@@ -37,11 +37,24 @@ def taken(trials: Iterable[FrozenTrial], definition: StudyDefinition) -> set[tup
     return {key_of(trial.params) for trial in trials if trial.params.keys() == names}
 
 
+def given_to(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, Any]:
+    """The parameters that a trial has already: enqueued by a person, or stored before a run was cut off."""
+    has = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    return {dim.name: has[dim.name] for dim in definition.space if dim.name in has}
+
+
+def outside(params: Mapping[str, Any], definition: StudyDefinition) -> str:
+    """Which of some parameters lies outside the space; empty if none does."""
+    for dim in definition.space:
+        if dim.name in params and not dim.contains(params[dim.name]):
+            return f"{dim.name} {params[dim.name]} is outside the space: {dim.domain.text()}"
+    return ""
+
+
 def why_not(params: Mapping[str, Any], definition: StudyDefinition) -> str:
     """Why parameters cannot be tried; empty if they can."""
-    for dim in definition.space:
-        if not dim.contains(params[dim.name]):
-            return f"{dim.name} {params[dim.name]} is outside the space: {dim.domain.text()}"
+    if reason := outside(params, definition):
+        return reason
     try:
         definition.configs(params)
     except DefinitionError as error:
@@ -56,16 +69,15 @@ def propose(
     seen: set[tuple[tuple[str, Any], ...]],
     seed: int,
 ) -> dict[str, Any] | None:
-    """Parameters for a trial that the study has just got; None if the space holds nothing more.
+    """Parameters for a trial that the study has just got; None if the space holds nothing more that goes with what it has.
 
-    What the trial has already (an enqueued value, or one stored before a run was cut off) stays, even where it makes the
-    whole one that cannot be tried: the caller looks with `why_not`.
+    What the trial has already stays. If it has everything, it gets that, whether or not it can be tried: see `why_not`.
     """
-    given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    if all(dim.name in given for dim in definition.space):
-        return {dim.name: given[dim.name] for dim in definition.space}
+    given = given_to(trial, definition)
+    if len(given) == len(definition.space):
+        return given
     for params in _drawn(study, trial, definition, np.random.default_rng(seed)):
-        whole = {**params, **{name: value for name, value in given.items() if name in params}}
+        whole = {**params, **given}
         if key_of(whole) not in seen and not why_not(whole, definition):
             return whole
     return None

@@ -19,7 +19,7 @@ from model.record import EpochRecord
 from search.definition import StudyDefinition
 from search.events import Listener, Notice, TrialFinished
 from search.leases import Lease
-from search.proposal import key_of, num_settings, propose, taken, why_not
+from search.proposal import given_to, key_of, num_settings, outside, propose, taken, why_not
 from search.records import trial_folder
 from search.study import EXHAUSTED, STATE_NAMES, num_finished, owner
 from search.trial import Job, sampler_seed, trial_seed
@@ -150,10 +150,15 @@ class Supply:
         frozen = trial.storage.get_trial(trial._trial_id)
         number = frozen.number
         seen = taken((t for t in before if t.number != number), self.definition)
+        given = given_to(frozen, self.definition)
+        if reason := outside(given, self.definition):
+            self._refuse(trial, given, reason)
+            return None
         params = propose(self.study, frozen, self.definition, seen, sampler_seed(self.definition.seed, number))
         if params is None:
-            self._refuse(trial, {}, "the space holds no settings that go together and were not tried")
-            self.study.set_user_attr(EXHAUSTED, True)
+            self._refuse(trial, given, "the space holds no settings that go together and were not tried")
+            if not given:
+                self.study.set_user_attr(EXHAUSTED, True)
             return None
         reason = why_not(params, self.definition)
         if key_of(params) in seen:

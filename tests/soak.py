@@ -1,0 +1,237 @@
+"""A search under fire: its processes are killed, stopped and told to end at random moments until it is done all the same.
+
+    python tests/soak.py [--workers 1 2 4] [--events 100] [--seed 0] [--runs-at-once 1]
+
+For each number of workers one study is searched. The same command is given again and again, while a random process of it (the
+coordinator or one of its workers) gets SIGKILL, SIGTERM, or SIGSTOP and later SIGCONT, at random moments, until that many
+events have struck; then the command is left in peace. What must hold in the end:
+
+- exactly the target finished, nothing RUNNING or WAITING, trial numbers without a gap;
+- no two trials with the same parameters;
+- every trial's curve, in its file and in the database, is the curve of the same trial trained once more in peace, bit for bit;
+- no checkpoint, lock or half-written file is left.
+
+With one worker the whole study must also be that of a search that nobody disturbed. Exit code 1 if anything does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from launch import outcomes, start_cli, stored_trials
+
+from data_utils.prepared import open_data
+from data_utils.synthetic import synthesize
+from model.record import EpochRecord
+from model.training import fit
+from search.records import read_curve, trial_folder
+from search.settings import build_configs
+from search.study import trial_settings
+from search.trial import Parts, start_training
+
+STUDY = """\
+about: A search under fire
+trials: 8
+sampler: {name: tpe, startup: 5}
+pruner: {name: median, startup: 3, warmup_epochs: 15}
+fixed: {epochs: 60, batch_size: 8, width: 32, ffn_width: 64, layers: 2}
+space:
+  label_smoothing: {low: 0.0, high: 0.6}
+  lr: {low: 1e-4, high: 1e-1, log: true}
+  dropout: {low: 0.0, high: 0.5}
+baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
+"""
+NAME = "soak"
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)  # SIGKILL twice as often
+PATIENCE_S = 300
+
+
+@dataclass
+class Report:
+    """What happened to one study."""
+
+    struck: Counter[str] = field(default_factory=Counter)
+    """Events by signal and by whom they struck."""
+
+    commands: int = 0
+    codes: Counter[int] = field(default_factory=Counter)
+    resumed: int = 0
+    """Times that a trial went on from a checkpoint."""
+
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def events(self) -> int:
+        """How many events have struck."""
+        return sum(self.struck.values())
+
+
+def command(data: Path, workers: int) -> list[str]:
+    """The command that is given again and again."""
+    engine = ["--workers", str(workers), "--engine", "processes"] if workers else []
+    return ["run", f"{NAME}.yaml", "--data", str(data), "--max-restarts", "1000", "--max-failures", "0", *engine]
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The coordinator and its workers."""
+    with contextlib.suppress(psutil.Error):
+        here = psutil.Process(process.pid)
+        return [here, *(child for child in here.children() if "resource_tracker" not in " ".join(child.cmdline()))]
+    return []
+
+
+def strike(process: subprocess.Popen[str], rng: random.Random, report: Report) -> None:
+    """One event to one process of a command."""
+    victims = family(process)
+    if not victims:
+        return
+    # A third of the events strike the coordinator, which costs a whole start.
+    victim = victims[0] if len(victims) == 1 or rng.random() < 0.35 else rng.choice(victims[1:])
+    number = rng.choice(SIGNALS)
+    with contextlib.suppress(psutil.Error):
+        victim.send_signal(number)
+        report.struck[f"{'coordinator' if victim is victims[0] else 'worker'} {number.name}"] += 1
+        if number == signal.SIGSTOP:
+            time.sleep(rng.uniform(0.1, 2.0))
+            victim.send_signal(signal.SIGCONT)
+
+
+def under_fire(place: Path, data: Path, workers: int, events: int, rng: random.Random, at_once: int) -> Report:
+    """Gives the command until the search is done."""
+    report = Report()
+    while True:
+        left_alone = report.events >= events
+        running = [start_cli(*command(data, workers), cwd=place) for _ in range(1 if left_alone else at_once)]
+        report.commands += len(running)
+        deadline = time.monotonic() + PATIENCE_S
+        # The first moments of a command (imports) are not where a search can be hurt: most events come later.
+        pause = rng.uniform(0.0, 6.0)
+        while any(process.poll() is None for process in running):
+            if time.monotonic() > deadline:
+                report.wrong.append("a command did not end")
+                for process in running:
+                    process.kill()
+            for process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(pause if not left_alone else 0.2)
+                if not left_alone and report.events < events:
+                    strike(process, rng, report)
+            pause = rng.uniform(0.05, 1.5)
+        for process in running:
+            out, err = process.communicate()
+            report.codes[process.returncode] += 1
+            report.resumed += err.count("it goes on after epoch")
+            if process.returncode not in (0, -signal.SIGKILL, 143, 3, -signal.SIGTERM) or "Traceback" in err:
+                report.wrong.append(f"a command ended with {process.returncode}:\n{out}{err}")
+        if left_alone or report.wrong:
+            return report
+
+
+def in_peace(place: Path, data: Path, number: int) -> list[EpochRecord]:
+    """The curve of a trial, trained once more without a search."""
+    trial = stored_trials(place, NAME)[number]
+    settings = trial_settings(trial)
+    values = {f"{group}.{name}": value for group, fields in settings.items() for name, value in fields.items()}
+    opened = open_data(data)
+    from search.definition import load_definition
+    from search.run import split_of
+
+    parts = Parts(opened, split_of(load_definition(str(place / f"{NAME}.yaml")), opened), place / "peace", lambda event: None)
+    return fit(start_training(build_configs(values, "soak"), trial.user_attrs["seed"], "cpu", parts))
+
+
+def check(place: Path, data: Path, target: int) -> list[str]:
+    """What does not hold of a study that is done."""
+    wrong = []
+    trials = stored_trials(place, NAME)
+    states = Counter(trial.state.name for trial in trials)
+    if states["COMPLETE"] + states["PRUNED"] != target or states["RUNNING"] or states["WAITING"] or states["FAIL"]:
+        wrong.append(f"{dict(states)} instead of {target} finished")
+    if [trial.number for trial in trials] != list(range(len(trials))):
+        wrong.append(f"trial numbers: {[trial.number for trial in trials]}")
+    if len({tuple(sorted(trial.params.items())) for trial in trials}) < len(trials):
+        wrong.append("two trials have the same parameters")
+    for trial in trials:
+        told = trial.intermediate_values
+        curve = read_curve(trial_folder(place / "runs", NAME, trial.number) / "curve.csv")
+        peace = in_peace(place, data, trial.number)
+        if [record.epoch for record in curve] != list(range(1, len(curve) + 1)):
+            wrong.append(f"trial {trial.number}: epochs {[record.epoch for record in curve]}")
+        for found, expected in zip(curve, peace, strict=False):
+            for name in ("train_loss", "val_loss", "val_top1", "val_top5", "val_ece"):
+                if getattr(found, name) != getattr(expected, name):
+                    wrong.append(f"trial {trial.number}, epoch {found.epoch}: {name} is not as in peace")
+        if told != {record.epoch: record.val_loss for record in curve}:
+            wrong.append(f"trial {trial.number}: the database's curve is not the file's")
+        if trial.state.name == "COMPLETE" and len(curve) != len(peace):
+            wrong.append(f"trial {trial.number}: {len(curve)} of {len(peace)} epochs")
+    left = [path for path in place.rglob("*") if path.name == "checkpoint" or path.name.endswith(".part")]
+    left += [path for path in place.rglob("*.lock") if path.parent.name == NAME and path.name != "turn.lock"]
+    return wrong + [f"left behind: {path}" for path in left]
+
+
+def soak(place: Path, data: Path, workers: int, events: int, seed: int, at_once: int = 1, trials: int = 8) -> Report:
+    """One study under fire, checked. `workers` 0: one worker inside the coordinator."""
+    place.mkdir(parents=True)
+    (place / f"{NAME}.yaml").write_text(STUDY.replace("trials: 8", f"trials: {trials}"), encoding="utf-8")
+    report = under_fire(place, data, workers, events, random.Random(seed), at_once)
+    report.wrong += check(place, data, trials)
+    return report
+
+
+def undisturbed(place: Path, data: Path, trials: int) -> list[tuple[object, ...]]:
+    """What a search gives that nobody disturbs, with one worker."""
+    place.mkdir(parents=True)
+    (place / f"{NAME}.yaml").write_text(STUDY.replace("trials: 8", f"trials: {trials}"), encoding="utf-8")
+    process = start_cli(*command(data, 0), cwd=place)
+    process.communicate()
+    assert process.returncode == 0
+    return outcomes(place, NAME)
+
+
+def main() -> int:
+    """Runs the soak and prints what happened."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="0: inside the coordinator")
+    parser.add_argument("--events", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs-at-once", type=int, default=1)
+    options = parser.parse_args()
+    failed = False
+    with tempfile.TemporaryDirectory() as temporary:
+        data = Path(temporary) / "data"
+        synthesize(data, clips=120, signs=3, signers=4, seed=1)
+        peace = undisturbed(Path(temporary) / "peace", data, options.trials) if {0, 1} & {*options.workers} else []
+        for workers in options.workers:
+            place = Path(temporary) / f"{workers}-workers"
+            began = time.monotonic()
+            report = soak(place, data, workers, options.events, options.seed, options.runs_at_once, options.trials)
+            if workers <= 1 and options.runs_at_once == 1 and not report.wrong and outcomes(place, NAME) != peace:
+                report.wrong.append("parameters or values are not those of a search in peace")
+            states = Counter(trial.state.name for trial in stored_trials(place, NAME))
+            print(f"workers {workers}: {report.events} events in {report.commands} commands, {time.monotonic() - began:.0f} s")
+            print(f"  struck   {dict(sorted(report.struck.items()))}")
+            print(f"  codes    {dict(report.codes)}; trials resumed from a checkpoint {report.resumed} times")
+            print(f"  trials   {dict(states)}")
+            print("\n".join(f"  WRONG    {line}" for line in report.wrong) or "  all holds", flush=True)
+            failed |= bool(report.wrong)
+            if report.wrong:
+                shutil.copytree(place, Path(tempfile.gettempdir()) / f"soak-{workers}", dirs_exist_ok=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

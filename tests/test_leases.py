@@ -1,0 +1,173 @@
+"""Who owns a trial, and whether that run lives: judged by what the kernel says, never by how long it has been silent."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from launch import environment
+
+from search import leases
+from search.errors import ResourceError
+from search.leases import Lease, Owner, is_alive, locks_folder, num_runs, owner_of
+
+HOLD = """
+import json, sys, time
+from pathlib import Path
+from search.leases import Lease
+with Lease(Path(sys.argv[1]), "s") as lease:
+    print(json.dumps(lease.stored()), flush=True)
+    if sys.argv[2] == "turn":
+        with lease.turn() as is_mine:
+            print(is_mine, flush=True)
+            time.sleep(60)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Where a database would lie."""
+    return tmp_path / "studies.db"
+
+
+def hold(database: Path, what: str = "lease") -> tuple[subprocess.Popen[str], Owner]:
+    """Another run of the study `s`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database), what], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    owner = owner_of(json.loads(process.stdout.readline()))
+    assert owner is not None
+    if what == "turn":
+        assert process.stdout.readline().strip() == "True"
+    return process, owner
+
+
+@pytest.fixture
+def other(database: Path) -> Iterator[tuple[subprocess.Popen[str], Owner]]:
+    """Another run of the study `s`, alive."""
+    process, owner = hold(database)
+    yield process, owner
+    process.kill()
+    process.communicate()
+
+
+def test_a_living_owner(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """It is alive while it runs, and dead as soon as it is killed."""
+    process, owner = other
+    folder = locks_folder(database, "s")
+    assert is_alive(owner, folder)
+    assert num_runs(database, "s") == 1
+    assert num_runs(database, "t") == 0
+    process.kill()
+    process.wait()
+    assert not is_alive(owner, folder)
+    assert num_runs(database, "s") == 0
+
+
+def test_a_stopped_owner_is_alive(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """A run that was suspended is slow, not dead."""
+    process, owner = other
+    process.send_signal(signal.SIGSTOP)
+    try:
+        assert is_alive(owner, locks_folder(database, "s"))
+        assert num_runs(database, "s") == 1
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def test_without_its_lock_the_process_table_decides(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """Whoever deletes the lock's file kills nobody; a number that was given to another process means nothing."""
+    process, owner = other
+    folder = locks_folder(database, "s")
+    (folder / f"{owner.run}.lock").unlink()
+    assert is_alive(owner, folder)
+    assert not is_alive(replace(owner, started=owner.started - 100), folder)
+    process.kill()
+    assert not is_alive(owner, folder) or process.wait() is None
+    process.wait()
+    assert not is_alive(owner, folder)
+
+
+def test_a_zombie_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """A process that has ended, but whose parent has not looked, does not live."""
+    process, owner = other
+    folder = locks_folder(database, "s")
+    (folder / f"{owner.run}.lock").unlink()
+    process.kill()
+    assert process.stdout is not None
+    process.stdout.read()  # it ends with the process; nobody has waited for that yet
+    assert not is_alive(owner, folder)
+
+
+def test_an_owner_from_another_start_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """After a restart of the machine, or on another machine, no old process lives, whatever its number."""
+    assert not is_alive(replace(other[1], boot="another"), locks_folder(database, "s"))
+
+
+def test_a_run_of_this_process(database: Path) -> None:
+    """A run that has ended is dead, though the process that had it goes on."""
+    folder = locks_folder(database, "s")
+    with Lease(database, "s") as lease:
+        assert lease.owns(lease.owner)
+        assert lease.is_alive(lease.owner)
+        assert not lease.is_alive(None)
+        assert [path.name for path in folder.glob("2*")] == [f"{lease.owner.run}.lock"]
+    assert not is_alive(lease.owner, folder)
+    assert not list(folder.glob("2*")), "it takes its lock away"
+
+
+def test_dead_locks_are_swept(database: Path) -> None:
+    """A new run clears away what killed runs left, and nothing of the living."""
+    dead, owner = hold(database)
+    living, _ = hold(database)
+    dead.kill()
+    dead.communicate()
+    folder = locks_folder(database, "s")
+    assert (folder / f"{owner.run}.lock").exists()
+    with Lease(database, "s"):
+        assert not (folder / f"{owner.run}.lock").exists()
+        assert num_runs(database, "s") == 2
+    living.kill()
+    living.communicate()
+
+
+def test_turns(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run at a time takes trials; who cannot wait goes on, who must wait says for whom."""
+    process, _ = hold(database, "turn")
+    monkeypatch.setattr(leases, "_TURN_PATIENCE_S", 0.2)
+    with pytest.raises(ResourceError, match="another run holds the study `s` and does not let go"), Lease(database, "s"):
+        pytest.fail("it was not its turn")
+    process.kill()
+    process.communicate()
+    with Lease(database, "s") as first, Lease(database, "s") as second, first.turn() as mine:
+        assert mine
+        with second.turn() as also_mine:
+            assert not also_mine
+    with Lease(database, "t") as third, third.turn() as mine:
+        assert mine, "another study has turns of its own"
+
+
+@pytest.mark.parametrize("stored", [None, {}, "x", 3, [], {"run": "x"}, {"run": "x", "strange": 1}])
+def test_what_is_no_owner(stored: object) -> None:
+    """What another program wrote there is not taken for an owner."""
+    assert owner_of(stored) is None
+
+
+def test_an_owner_survives_its_way_through_a_trial(database: Path) -> None:
+    """Written as JSON, read back equal."""
+    with Lease(database, "s") as lease:
+        assert owner_of(json.loads(json.dumps(lease.stored()))) == lease.owner
+
+
+def test_a_machine_without_a_boot_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Elsewhere than on Linux the time of the start tells one start from another."""
+    monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "nothing")
+    assert leases._boot_id() == leases._boot_id() != ""

@@ -1,0 +1,121 @@
+"""What is tried next: nothing twice, nothing that does not go together, and an end when nothing is left."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from conftest import Cli
+from launch import stored_trials
+
+from search.definition import StudyDefinition, load_definition
+from search.proposal import key_of, num_settings, propose, taken, why_not
+
+GRID = """
+fixed: {epochs: 1}
+space: {width: {choices: [16, 18, 20]}, heads: {low: 1, high: 4}, dropout: {low: 0.0, high: 0.4, step: 0.2}}
+baseline: {width: 16, heads: 1, dropout: 0.0}
+"""
+LEGAL = 3 * ((1 + 1 + 0 + 1) + (1 + 1 + 1 + 0) + (1 + 1 + 0 + 1))  # heads 1 to 4 that divide 16, 18, 20
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> StudyDefinition:
+    """A small space, some of it unusable."""
+    (tmp_path / "grid.yaml").write_text(GRID, encoding="utf-8")
+    return load_definition(str(tmp_path / "grid.yaml"))
+
+
+def one(study: optuna.Study, definition: StudyDefinition, seed: int) -> dict[str, object] | None:
+    """The next proposal; the study's trial then has it."""
+    trials = study.get_trials()
+    trial = study.ask()
+    frozen = study.trials[trial.number]
+    found = propose(study, frozen, definition, taken(trials, definition), seed)
+    for dim in definition.space if found else ():
+        shape = dim.distribution()
+        trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(found[dim.name]), shape)
+    study.tell(trial, None if not found else float(seed % 7), state=None if found else optuna.trial.TrialState.FAIL)
+    return found
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_every_setting_once_and_then_none(sampler: str, grid: StudyDefinition) -> None:
+    """All that go together are proposed, each once; then the space is exhausted, however often one asks."""
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=1) if sampler == "tpe" else optuna.samplers.RandomSampler(seed=1)
+    )
+    found = [one(study, grid, seed) for seed in range(LEGAL)]
+    assert all(params is not None and not why_not(params, grid) for params in found)
+    assert len({key_of(params) for params in found if params}) == LEGAL
+    assert [one(study, grid, seed) for seed in range(3)] == [None] * 3
+
+
+def test_the_same_seeds_give_the_same(grid: StudyDefinition) -> None:
+    """The sampler's seed and the proposal's own decide."""
+    runs = []
+    for _ in range(2):
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=5, n_startup_trials=3))
+        runs.append([one(study, grid, seed) for seed in range(20)])
+    assert runs[0] == runs[1]
+
+
+def test_what_a_trial_has_stays(grid: StudyDefinition) -> None:
+    """An enqueued value is kept, and the rest is drawn to go with it."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _ in range(9):
+        study.enqueue_trial({"heads": 3})
+    found = [one(study, grid, seed) for seed in range(9)]
+    assert [params and params["heads"] for params in found] == [3, 3, 3, None, None, None, None, None, None]
+    assert {params["width"] for params in found if params} == {18}
+    assert propose(
+        study,
+        optuna.trial.create_trial(
+            value=1.0,
+            params={"width": 16, "heads": 3, "dropout": 0.0},
+            distributions={dim.name: dim.distribution() for dim in grid.space},
+        ),
+        grid,
+        set(),
+        0,
+    ) == {"width": 16, "heads": 3, "dropout": 0.0}, "even if it cannot be tried"
+
+
+def test_sizes(grid: StudyDefinition, tmp_path: Path) -> None:
+    """How many settings there are; a range of floats without steps has no number."""
+    assert [dim.size for dim in grid.space] == [3, 4, 3]
+    assert [dim.values() for dim in grid.space] == [[16, 18, 20], [1, 2, 3, 4], [0.0, 0.2, 0.4]]
+    assert num_settings(grid) == 36
+    assert num_settings(load_definition("label_smoothing")) == math.inf
+    assert all(dim.contains(value) for dim in grid.space for value in dim.values())
+    assert not any(dim.contains("x") for dim in grid.space)
+
+
+def test_why_not(grid: StudyDefinition) -> None:
+    """Told in words."""
+    good = {"width": 16, "heads": 1, "dropout": 0.2}
+    assert why_not(good, grid) == ""
+    assert why_not({**good, "dropout": 0.3}, grid) == "dropout 0.3 is outside the space: 0.0 .. 0.4 step 0.2"
+    assert "multiple of heads 3" in why_not({**good, "heads": 3}, grid)
+
+
+@pytest.mark.parametrize(
+    ("enqueued", "reason"),
+    [
+        ({"label_smoothing": 0.0, "lr": 1e-3, "dropout": 0.1}, "trial 0 had the same parameters"),
+        ({"label_smoothing": 0.0, "lr": 2.0, "dropout": 0.1}, "lr 2.0 is outside the space: 0.0001 .. 0.1 log"),
+        ({"lr": 5.0}, "lr 5.0 is outside the space: 0.0001 .. 0.1 log"),
+        ({"lr": "fast"}, "lr fast is outside the space: 0.0001 .. 0.1 log"),
+    ],
+)
+def test_enqueued_by_hand(enqueued: dict[str, object], reason: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """What a person enqueues with Optuna is checked like the rest, and costs nothing if it is refused."""
+    run = ("run", "tiny.yaml", "--data", tiny, "--max-failures", 0)
+    assert cli(*run, "--trials", 1).code == 0
+    optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}").enqueue_trial(enqueued)
+    assert cli(*run, "--trials", 2).code == 0
+    trials = stored_trials(place)
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[1].user_attrs["reason"] == reason
