@@ -45,8 +45,8 @@ STUDY = """\
 about: A search under fire
 trials: 8
 sampler: {name: tpe, startup: 5}
-pruner: {name: median, startup: 3, warmup_epochs: 15}
-fixed: {epochs: 60, batch_size: 8, width: 32, ffn_width: 64, layers: 2}
+pruner: {name: median, startup: 3, warmup_epochs: 40}
+fixed: {epochs: 150, batch_size: 8, width: 32, ffn_width: 64, layers: 2}
 space:
   label_smoothing: {low: 0.0, high: 0.6}
   lr: {low: 1e-4, high: 1e-1, log: true}
@@ -117,7 +117,10 @@ def under_fire(place: Path, data: Path, workers: int, events: int, rng: random.R
         report.commands += len(running)
         deadline = time.monotonic() + PATIENCE_S
         # The first moments of a command (imports) are not where a search can be hurt: most events come later.
-        pause = rng.uniform(0.0, 6.0)
+        logs = len(list(place.glob(f"runs/{NAME}/logs/*")))
+        while rng.random() < 0.99 and len(list(place.glob(f"runs/{NAME}/logs/*"))) == logs and running[-1].poll() is None:
+            time.sleep(0.05)
+        pause = rng.uniform(0.0, 4.0 + 2.0 * (workers > 0))
         while any(process.poll() is None for process in running):
             if time.monotonic() > deadline:
                 report.wrong.append("a command did not end")

@@ -23,6 +23,9 @@ from search.trial import Job
 _BOOTS = 4
 """Workers that may die in a row before any of them was up."""
 
+_BOOT_S = 60.0
+"""What a worker may take until it is up, before the time of its first trial begins."""
+
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -68,7 +71,7 @@ class ProcessEngine:
         """Gives the job to an idle worker, or to a new one."""
         worker = next((w for w in self._workers if w.job is None), None) or self._hire()
         worker.job = job
-        self._allow(worker, 0.0)
+        self._allow(worker, 0.0 if worker.is_up else -_BOOT_S)
         with contextlib.suppress(OSError):  # it has died: its pipe will say so
             worker.pipe.send(job)
 
@@ -140,6 +143,7 @@ class ProcessEngine:
         match message:
             case Ready():
                 worker.is_up, self._failed_boots = True, 0
+                self._allow(worker, 0.0)
             case Broken(reason=reason):
                 self._lose(worker, reason)
             case Fault(text=text):
@@ -162,7 +166,7 @@ class ProcessEngine:
         self._events.append(event)
 
     def _allow(self, worker: _Worker, spent_s: float) -> None:
-        """The clock of the trial's time starts: when its worker gets it, and anew when it trains."""
+        """The clock of the trial's time starts: when a worker that is up gets it, and anew when it trains."""
         if self._trial_timeout_s is not None:
             worker.deadline = time.monotonic() + self._trial_timeout_s - spent_s
 

@@ -1,0 +1,390 @@
+"""Trials in processes of their own: what dies, hangs or fails takes nothing with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Cli
+from launch import TINY_STUDY, environment, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+
+from data_utils.splits import Split
+from search.definition import load_definition
+from search.engines import processes, worker
+from search.engines.processes import visible_gpus
+from search.engines.worker import Setup
+from search.errors import ResourceError
+from search.events import EpochFinished, Event, TrialFinished, TrialStarted, WorkerDied
+from search.run import RunOptions, run
+from search.stopping import StopSignals
+
+pytestmark = pytest.mark.slow
+
+Watch = Callable[[Event], None]
+
+
+def states(place: Path, study: str = "tiny") -> list[str]:
+    """The state of each trial."""
+    return [trial.state.name for trial in stored_trials(place, study)]
+
+
+def workers() -> list[psutil.Process]:
+    """The workers of this process."""
+    return [child for child in psutil.Process().children() if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Event]:
+    """A search of `tiny.yaml` in this process, with workers of its own, watched event by event. Returns the events."""
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        watch(event)
+
+    given = {"storage": "sqlite:///runs/studies.db", "runs": Path("runs"), "more": None, "device": "cpu", "workers": 1}
+    definition = load_definition("tiny.yaml", sets)
+    with StopSignals() as stop:
+        run(definition, RunOptions(data=data, engine="processes", **{**given, **options}), listen, stop)
+    assert not workers(), "no worker outlives its run"
+    return events
+
+
+def ignore(_: Event) -> None:
+    """Watches nothing."""
+
+
+def test_the_same_as_in_this_process(place: Path, tiny: Path, cli: Cli) -> None:
+    """One worker process gives bit for bit what training inside the coordinator gives."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--as", "inline").code == 0
+    assert cli("run", "tiny.yaml", "--data", tiny, "--as", "process", "--engine", "processes").code == 0
+    assert outcomes(place, "process") == outcomes(place, "inline")
+
+
+def test_two_workers(place: Path, tiny: Path, cli: Cli) -> None:
+    """Exactly the target, each trial with parameters of its own and the same files as ever."""
+    done = cli("run", "tiny.yaml", "--data", tiny, "--workers", 2, "--trials", 7)
+    assert done.code == 0
+    assert "device   cpu, 2 workers, " in done.err
+    trials = stored_trials(place)
+    assert states(place) == ["COMPLETE"] * 7
+    assert len({tuple(trial.params.values()) for trial in trials}) == 7
+    assert all((place / "runs" / "tiny" / "trials" / f"{n:04d}" / "curve.csv").exists() for n in range(7))
+    assert all(json.loads(trial.user_attrs["made_with"])["device"] == "cpu" for trial in trials)
+
+
+@pytest.mark.parametrize(("number", "most"), [(1, 1), (2, 3)])
+def test_the_next_trial_is_asked_for_while_all_are_busy(number: int, most: int, place: Path, tiny: Path) -> None:
+    """While two trials train, a third has its parameters already; one worker alone waits for its result."""
+    running: list[int] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochFinished):
+            running.append(states(place).count("RUNNING"))
+
+    search_here(tiny, watch, "epochs=10", workers=number)
+    assert max(running) == most
+
+
+def test_a_killed_worker_costs_nothing(place: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trial goes on from the checkpoint in another worker; the search ends as if nothing had happened."""
+    killed = []
+
+    def watch(event: Event) -> None:
+        if (
+            isinstance(event, EpochFinished)
+            and event.record.epoch in (2, 5)
+            and (event.trial, event.record.epoch) not in killed
+        ):
+            killed.append((event.trial, event.record.epoch))
+            for process in workers():
+                process.kill()
+
+    events = search_here(tiny, watch, "epochs=8", "trials=3")
+    assert killed == [(trial, epoch) for trial in range(3) for epoch in (2, 5)]
+    deaths = [event for event in events if isinstance(event, WorkerDied)]
+    assert [(event.trial, event.deaths, event.allowed) for event in deaths] == [(t, n, 3) for t in range(3) for n in (1, 2)]
+    assert all(event.reason == "it was ended by SIGKILL (out of memory?)" for event in deaths)
+    starts = [event for event in events if isinstance(event, TrialStarted)]
+    assert [event.done > 0 for event in starts] == [False, True, True] * 3
+    assert all(event.remark == f"it goes on after epoch {event.done}" for event in starts if event.done)
+    told = [(event.trial, event.record.epoch) for event in events if isinstance(event, EpochFinished)]
+    assert told == [(trial, epoch) for trial in range(3) for epoch in range(1, 9)], "each epoch is told once"
+
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    monkeypatch.chdir(whole)
+    search_here(tiny, ignore, "epochs=8", "trials=3")
+    assert outcomes(place) == outcomes(whole)
+
+
+def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
+    """The trial fails with the reason, and the search goes on with others."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, TrialStarted) and event.trial == 1:
+            for process in workers():
+                process.terminate()
+
+    events = search_here(tiny, watch, "epochs=8", "trials=2", max_restarts=2)
+    assert states(place) == ["COMPLETE", "FAIL", "COMPLETE"]
+    failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
+    assert failed.reason == "its worker died 3 times; the last time: it was ended by SIGTERM"
+    assert stored_trials(place)[1].user_attrs["deaths"] == ["it was ended by SIGTERM"] * 3
+
+
+def test_a_trial_that_takes_too_long(place: Path, tiny: Path) -> None:
+    """A worker that hangs is ended from outside; its trial fails, the search goes on."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochFinished) and (event.trial, event.record.epoch) == (1, 2):
+            for process in workers():
+                process.suspend()
+
+    events = search_here(tiny, watch, "epochs=5", "trials=2", trial_timeout_s=6.0)
+    assert states(place) == ["COMPLETE", "FAIL", "COMPLETE"]
+    failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
+    assert failed.reason == "it took longer than the 6 s that a trial may"
+
+
+def test_time_spent_before_a_cut_counts(place: Path, tiny: Path, cli: Cli) -> None:
+    """What a trial trained in earlier runs is part of the time that it may take."""
+    process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=3000", "--set", "trials=1", cwd=place)
+    wait_until(is_in_trial(place, 0, epochs=100), process)
+    process.terminate()
+    process.communicate()
+    done = cli(
+        "run", "tiny.yaml", "--data", tiny, "--set", "epochs=3000", "--trials", 1, "--trial-timeout", "0.5s",
+        "--max-failures", 0,
+    )  # fmt: skip
+    assert done.code == 1
+    assert states(place) == ["FAIL"]
+
+
+def test_a_trial_that_needs_too_much_memory(place: Path, tiny: Path, cli: Cli) -> None:
+    """It fails with the reason, with and without a process of its own."""
+    for engine in ("inline", "processes"):
+        done = cli(
+            "run", "tiny.yaml", "--data", tiny, "--as", engine, "--engine", engine, "--max-failures", 0,
+            "--set", "ffn_width=1000000000000",
+        )  # fmt: skip
+        assert done.code == 1
+        assert "out of memory: " in stored_trials(place, engine)[0].user_attrs["reason"]
+
+
+def broken_workers(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Every worker that is started from now on does this first."""
+    (folder / "broken").mkdir()
+    text = f"import os, sys\nif 'spawn_main' in ' '.join(sys.orig_argv):\n    {what}\n"
+    (folder / "broken" / "sitecustomize.py").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder / "broken"))
+
+
+def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four in a row, and the run ends with what it saw; the trial is not to blame."""
+    broken_workers(tmp_path, monkeypatch, "os._exit(7)")
+    with pytest.raises(ResourceError, match="workers end before they are up") as caught:
+        search_here(tiny, ignore)
+    assert caught.value.got == "4 in a row; the last it ended with 7"
+    assert states(place)[0] == "RUNNING"
+    monkeypatch.delenv("PYTHONPATH")
+    search_here(tiny, ignore)
+    assert states(place) == ["COMPLETE"] * 4
+
+
+def test_a_fault_in_a_worker(place: Path, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the program ends the run with 4; the log holds the worker's traceback."""
+    broken_workers(tmp_path, monkeypatch, "import model.training; model.training.Training.run_epoch = lambda self: 1 / 0")
+    done = cli("run", "tiny.yaml", "--data", tiny, "--engine", "processes")
+    assert (done.code, done.err.splitlines()[-3]) == (4, "error: a fault of this program, sorry")
+    log = next((place / "runs").glob("crash-*.log")).read_text(encoding="utf-8")
+    assert "in _train" in log
+    assert "ZeroDivisionError" in log
+    assert "Traceback" not in done.err
+
+
+def test_data_that_is_gone(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """The run ends with 3 and says where it looked; with the data back, the same command goes on."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in tiny.iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochFinished) and (event.trial, event.record.epoch) == (1, 1):
+            data.rename(tmp_path / "elsewhere")
+            for process in workers():
+                process.kill()  # the next one looks for the data
+
+    with pytest.raises(ResourceError, match="the data cannot be read any more: there is no such data folder"):
+        search_here(data, watch)
+    assert states(place)[:2] == ["COMPLETE", "RUNNING"]
+    (tmp_path / "elsewhere").rename(data)
+    search_here(data, ignore)
+    assert states(place) == ["COMPLETE"] * 4
+
+
+def test_data_that_changes_under_a_search(place: Path, tiny: Path, tmp_path: Path) -> None:
+    """A worker that is started later refuses other data than the study was checked against."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in tiny.iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochFinished) and (event.trial, event.record.epoch) == (0, 1):
+            files = sorted(data.glob("*.hdf5"))
+            files[0].write_bytes(files[1].read_bytes())
+            for process in workers():
+                process.kill()
+
+    with pytest.raises(ResourceError, match="the data set has changed while a search was working on it"):
+        search_here(data, watch)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: Path) -> None:
+    """Ctrl-C reaches the workers too: they leave it to the coordinator, say nothing, and the same command goes on."""
+    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=400"]
+    process = subprocess.Popen(
+        command, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_until(is_in_trial(place, 1, epochs=5), process)
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err + out
+    assert f"stopped ({signal.Signals(number).name}); everything is kept." in err
+    assert set(states(place)) == {"RUNNING"}
+    epochs = [max(trial.intermediate_values, default=0) for trial in stored_trials(place)]
+    done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=400", "--trials", "2", cwd=place)
+    assert done.code == 0
+    if number == signal.SIGINT:  # SIGTERM ends the workers themselves
+        assert f"trial 0 was cut off: it goes on after epoch {epochs[0]}" in done.err
+    assert states(place).count("COMPLETE") == 2
+
+
+def test_workers_do_not_outlive_a_killed_coordinator(place: Path, tiny: Path) -> None:
+    """They notice at once, in the middle of an epoch."""
+    process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=3000", cwd=place)
+    wait_until(is_in_trial(place, 1), process)
+    children = psutil.Process(process.pid).children()
+    assert len(children) >= 2
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_two_runs_share_a_study(place: Path, tiny: Path) -> None:
+    """They end together at exactly the target; when one is killed, the other takes up its trials."""
+    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "8", "--set", "epochs=150")
+    first = start_cli(*run_it, "--workers", "2", cwd=place)
+    wait_until(is_in_trial(place, 1), first)
+    second = start_cli(*run_it, cwd=place)
+    wait_until(is_in_trial(place, 3), second)
+    status = json.loads(run_cli("status", "tiny", "--json", cwd=place).out)
+    assert (status["runs"], status["working"]) == (2, True)
+    assert all(running["alive"] for running in status["running"])
+    first.kill()
+    first.communicate()
+    out, err = second.communicate(timeout=240)
+    assert second.returncode == 0, err
+    assert "8 of 8 trials finished" in out
+    assert "was cut off: it goes on after epoch" in err
+    trials = stored_trials(place)
+    assert states(place) == ["COMPLETE"] * 8
+    assert len({tuple(trial.params.values()) for trial in trials}) == 8
+    assert len({trial.user_attrs["owner"]["run"] for trial in trials}) >= 1
+
+
+def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
+    """What a living run holds is left to it, though it is suspended; the other says that it waits."""
+    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", "--set", "epochs=60")
+    first = start_cli(*run_it, cwd=place)
+    wait_until(is_in_trial(place, 0), first)
+    first.send_signal(signal.SIGSTOP)
+    second = start_cli(*run_it, cwd=place)
+    wait_until(lambda: states(place)[1:] == ["COMPLETE"], second)
+    time.sleep(2)
+    assert second.poll() is None
+    assert states(place)[0] == "RUNNING"
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=60)
+    _, err = second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "waiting for trial 0, which another run trains" in err
+    assert states(place) == ["COMPLETE"] * 2
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "variable", "expected"),
+    [
+        ("cpu", 2, None, ()),
+        ("cuda", 2, None, ("0", "1")),
+        ("cuda:1", 2, None, ("1",)),
+        ("cuda", 2, "4,GPU-ab12", ("4", "GPU-ab12")),
+        ("cuda:1", 2, "4,GPU-ab12", ("GPU-ab12",)),
+        ("cuda", 1, "4,-1", ("4",)),
+        ("cuda", 3, "", ("0", "1", "2")),
+    ],
+)
+def test_gpus(
+    device: str, count: int, variable: str | None, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each worker may see, in the names that the person's own CUDA_VISIBLE_DEVICES has."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert visible_gpus(device, count) == expected
+
+
+def test_workers_share_the_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four workers on two GPUs: two each. A worker that is replaced gets its predecessor's."""
+    given: list[str | None] = []
+
+    class Process:
+        exitcode = 0
+
+        def __init__(self, target: object, args: tuple[object, Setup], name: str) -> None:
+            given.append(args[1].gpu)
+
+        def start(self) -> None:
+            pass
+
+        kill = join = close = start
+
+    monkeypatch.setattr(processes._SPAWN, "Process", Process)
+    engine = processes.ProcessEngine(
+        Setup(tmp_path, tmp_path, Split((), (), ()), "", gpu=None), slots=4, gpus=("4", "7"), trial_timeout_s=None, emit=ignore
+    )
+    hired = [engine._hire() for _ in range(4)]
+    engine._dismiss(hired[1])
+    engine._hire()
+    engine.close()
+    assert given == ["4", "7", "4", "7", "7"]
+
+
+def test_a_worker_sees_its_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is set before anything of CUDA starts."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(worker, "_end_with_parent", lambda: None)
+    here, there = Pipe()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        worker.work(there, Setup(tmp_path / "nowhere", tmp_path, Split((), (), ()), "", gpu="1"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert isinstance(here.recv(), worker.Ready)
+    assert "there is no such data folder" in str(here.recv())
