@@ -17,7 +17,7 @@ from pathlib import Path
 
 from data_utils.errors import DataError
 from data_utils.files import write_whole
-from data_utils.hdf5 import SignerFile, label_outside, read_index
+from data_utils.hdf5 import SignerFile, label_outside, read_index, require_plain
 
 _FORMAT = 1
 
@@ -50,15 +50,16 @@ def catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> 
 
 
 def _entry(file: SignerFile, cache: Path | None) -> Entry:
-    place = None if cache is None else _place(file, cache)
+    require_plain(file.path)
     try:
         stamp = _stamp(file.path)  # before reading: a change while reading makes the entry stale
+        place = None if cache is None else _place(file, cache)
         if place is not None and (known := _read(place, file, stamp)) is not None:
             return known
         with file.path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DataError("the file cannot be opened", file=file.path, got=error.strerror) from error
+        raise DataError("the file cannot be opened", file=file.path, got=error.strerror, hint="may you read it?") from error
     names, labels, lengths = (tuple(column) for column in zip(*read_index(file), strict=True))
     entry = Entry(file, digest, names, labels, lengths)
     if place is not None:

@@ -9,8 +9,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
+
+_LONGEST = 1000  # characters of a line; no path, and nothing that a person can take in, is longer
 
 
 class ExplainedError(Exception):
@@ -48,15 +51,30 @@ class ExplainedError(Exception):
         return _rebuilt, (type(self), self.args, self.__dict__)  # for the way out of a worker process
 
     def render(self) -> str:
-        """The error as lines of text, without a final newline."""
-        lines = [f"error: {self.what}"]
+        """The error as lines of text, without a final newline.
+
+        What it quotes may hold anything: control characters are written out, lines after the first are indented.
+        """
+        lines = [f"error: {_shown(self.what)}"]
         if self.where is not None:
-            lines.append(f"  --> {self.where}")
+            lines.append(f"  --> {_shown(self.where)}")
         for label in ("got", "expected", "hint"):
             text = getattr(self, label)
             if text is not None:
-                lines.append(f"{label}: {text}")
+                lines.append(f"{label}: {_shown(text)}")
         return "\n".join(lines)
+
+
+def _shown(text: str) -> str:
+    first, *others = text.split("\n")
+    return "\n".join(
+        _shown_line(line) for line in [first, *(line if line.startswith("  ") else f"  {line}" for line in others)]
+    )
+
+
+def _shown_line(line: str) -> str:
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return "".join(f"\\u{ord(mark):04x}" if unicodedata.category(mark) in ("Cc", "Cs", "Zl", "Zp") else mark for mark in line)
 
 
 def _rebuilt(kind: type[ExplainedError], args: tuple[Any, ...], fields: dict[str, Any]) -> ExplainedError:

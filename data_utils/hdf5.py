@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,9 @@ from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
 DICTIONARY_NAME = "sign_to_prediction_index_map.json"
 _MIRRORED_ENDING = "_swap"
 _FAR = 1e4  # no coordinate lies so many pictures away; float16 holds it, and float32 its square
+_MOST_FRAMES = 10_000  # of one sign: more than five minutes at 30 frames a second; what a file declares may be of any size
+_MOST_NUMBERS = NUM_COORDINATES * _MOST_FRAMES * NUM_LANDMARKS
+_COPY_AGAIN = "copy or download it again"
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
 
 
@@ -81,6 +85,26 @@ def signer_files(folder: Path) -> list[SignerFile]:
     return files
 
 
+def require_plain(path: Path) -> None:
+    """Refuses what is no plain file (to open a pipe is to wait for ever) and a name that no text can hold.
+
+    Raises:
+        DataError: see above.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError("this is not a file", file=path, hint="move it elsewhere")
+    if not _is_text(str(path)):
+        raise DataError("the file's name is not UTF-8", file=path, hint="rename it")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Python stands in for bytes that are not UTF-8 by halves of characters
+        return False
+    return True
+
+
 def orphans(files: Iterable[SignerFile]) -> list[DataError]:
     """A fault for each file of mirrored copies whose originals are not there."""
     files = list(files)
@@ -122,17 +146,25 @@ def _parse_words(path: Path) -> tuple[str, ...]:
     def no_word_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = sorted(word for word, times in Counter(word for word, _ in pairs).items() if times > 1)
         if twice:
-            raise DataError("the dictionary lists a word twice", file=path, got=", ".join(twice))
+            raise DataError("the dictionary lists a word twice", file=path, got=", ".join(twice), hint="keep one of them")
         return dict(pairs)
 
+    require_plain(path)
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_word_twice)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError("the dictionary cannot be read as JSON in UTF-8", file=path, got=str(error)) from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number of 5,000 digits
+        raise DataError(
+            "the dictionary cannot be read as JSON in UTF-8",
+            file=path,
+            got=str(error),
+            expected='{"word": 0, "another": 1, ...}',
+        ) from error
     if not isinstance(numbers, dict) or not numbers or not all(type(n) is int for n in numbers.values()):
         raise DataError(
             "the dictionary does not map words to class numbers", file=path, expected='{"word": 0, "another": 1, ...}'
         )
+    if not all(_is_text(word) for word in numbers):
+        raise DataError("a word holds half of a character", file=path, expected="words in UTF-8")
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise DataError(
             "the class numbers of the dictionary are not 0, 1, 2, ... each once",
@@ -264,14 +296,15 @@ def _clip_or_faults(h5: h5py.File, path: Path, name: str, num_words: int) -> lis
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
+    require_plain(path)
     try:
         h5 = h5py.File(path, "r")
     except _UNREADABLE as error:
         if "truncated" in str(error):
-            raise DataError("the file is cut short", file=path, got=str(error), hint="copy or download it again") from error
+            raise DataError("the file is cut short", file=path, got=str(error), hint=_COPY_AGAIN) from error
         if not os.access(path, os.R_OK):
-            raise DataError("the file cannot be opened", file=path, got=str(error)) from error
-        raise DataError("the file is not HDF5, or is damaged", file=path, got=str(error)) from error
+            raise DataError("the file cannot be opened", file=path, got=str(error), hint="may you read it?") from error
+        raise DataError("the file is not HDF5, or is damaged", file=path, got=str(error), hint=_COPY_AGAIN) from error
     with h5:
         yield h5
 
@@ -280,9 +313,14 @@ def _clip_names(h5: h5py.File, path: Path) -> list[str]:
     try:
         names = sorted(h5)
     except _UNREADABLE as error:
-        raise DataError("the list of clips cannot be read: the file is damaged", file=path, got=str(error)) from error
+        raise DataError(
+            "the list of clips cannot be read: the file is damaged", file=path, got=str(error), hint=_COPY_AGAIN
+        ) from error
     if not names:
         raise DataError("the file holds no clip", file=path, expected="one group a clip, with `feature` and `token`")
+    for name in names:
+        if not _is_text(name):
+            raise DataError("a clip's name is not UTF-8", file=path, got=name, hint="rename the group")
     return names
 
 
@@ -292,17 +330,48 @@ def _dataset(h5: h5py.File, path: Path, clip: str, name: str) -> h5py.Dataset:
         if not isinstance(group, h5py.Group):
             raise DataError("a clip is not a group", file=path, path=f"/{clip}", expected="a group with `feature` and `token`")
         dataset = group.get(name)
+        found = ", ".join(sorted(group)) or "nothing"
+        if isinstance(dataset, h5py.Dataset):
+            _refuse_odd(h5, dataset, path, f"/{clip}/{name}")
     except _UNREADABLE as error:
-        raise DataError("the clip cannot be read: the file is damaged", file=path, path=f"/{clip}", got=str(error)) from error
+        raise DataError(
+            "the clip cannot be read: the file is damaged", file=path, path=f"/{clip}", got=str(error), hint=_COPY_AGAIN
+        ) from error
     if not isinstance(dataset, h5py.Dataset):
         raise DataError(
             f"the clip has no dataset `{name}`",
             file=path,
             path=f"/{clip}",
-            got=", ".join(sorted(group)) or "nothing",
+            got=found,
             expected="`feature` and `token`",
         )
     return dataset
+
+
+def _refuse_odd(h5: h5py.File, dataset: h5py.Dataset, path: Path, where: str) -> None:
+    """Refuses a dataset that is not in the file itself, whose digest would then not cover it, or that would take all memory.
+
+    Raises:
+        DataError: see above.
+        OSError, RuntimeError, ValueError, KeyError, TypeError: the file is damaged.
+    """
+    assert dataset.dtype is not None  # a type that numpy does not know raises
+    if h5py.h5f.get_name(dataset.id) != h5py.h5f.get_name(h5.id) or dataset.external or dataset.is_virtual:
+        raise DataError(
+            "the dataset lies in another file",
+            file=path,
+            path=where,
+            hint="copy it into this one: links out of it are not followed",
+        )
+    for what, shape in (("shape", dataset.shape), ("chunks", dataset.chunks)):
+        if math.prod(shape or ()) > _MOST_NUMBERS:
+            raise DataError(
+                "the dataset is far too large for one sign",
+                file=path,
+                path=where,
+                got=f"{what} {list(shape)}",
+                expected=f"{_MOST_FRAMES:,} frames or fewer",
+            )
 
 
 def _read(dataset: h5py.Dataset, path: Path) -> np.ndarray:
@@ -310,7 +379,7 @@ def _read(dataset: h5py.Dataset, path: Path) -> np.ndarray:
         return np.asarray(dataset[()])
     except _UNREADABLE as error:
         raise DataError(
-            "the dataset cannot be read: the file is damaged", file=path, path=dataset.name, got=str(error)
+            "the dataset cannot be read: the file is damaged", file=path, path=dataset.name, got=str(error), hint=_COPY_AGAIN
         ) from error
 
 

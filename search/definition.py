@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -22,6 +23,8 @@ from search.space import Dimension, dimension
 SECTIONS = ("about", "objective", "trials", "sampler", "pruner", "data", "fixed", "space", "baseline")
 _STUDY_NAME = re.compile(r"\w[\w.-]*")
 _NAME_BYTES = 100
+_TAKEN_NAMES = ("prepared", "data")  # folders that `--runs` holds beside those of the studies; some disks know no capitals
+_STUDY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,12 @@ def checked_name(name: str) -> str:
             got=repr(name)[:80],
             expected=f"letters, digits, `_`, `-` and `.`, up to {_NAME_BYTES} bytes",
         )
+    if name.casefold() in _TAKEN_NAMES:
+        raise DefinitionError(
+            "this cannot be a study's name: what is prepared or made up for all studies lies there",
+            got=name,
+            hint="call the study something else",
+        )
     return name
 
 
@@ -148,11 +157,11 @@ def _find(study: str) -> tuple[str, str]:
     """Where a study's file is, for messages, and its text."""
     try:
         if _is_path(study):
-            return study, Path(study).read_text(encoding="utf-8")
+            return study, _text_of(Path(study))
         name = study_name(study)
         local = Path("studies") / f"{name}.yaml"
         if local.is_file():
-            return str(local), local.read_text(encoding="utf-8")
+            return str(local), _text_of(local)
         packaged = resources.files("studies") / f"{name}.yaml"
         if packaged.is_file():
             return f"{name}.yaml (installed)", packaged.read_text(encoding="utf-8")
@@ -171,8 +180,27 @@ def _find(study: str) -> tuple[str, str]:
     )
 
 
+def _text_of(path: Path) -> str:
+    """The text of a study's file. What never ends, such as a device, is not read to its end.
+
+    Raises:
+        DefinitionError: it is far too large for a study.
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(_STUDY_BYTES + 1)
+    if len(content) > _STUDY_BYTES:
+        raise DefinitionError(
+            "the study file is too large", where=str(path), got="more than 1 MiB", expected="a study of a few kilobytes"
+        )
+    return content.decode("utf-8")
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as the number it is, and refuses a key given twice and references (`*name`)."""
+    """YAML that reads 1e-4 as the number it is, and refuses what nothing could be done with.
+
+    That is a key given twice, references (`*name`), whole numbers that no machine word holds, and halves of characters.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):  # a value that holds itself would never end
@@ -180,11 +208,24 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
+        times = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in times.items():
+            if count > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"`{key}` is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        if any("\ud800" <= mark <= "\udfff" for mark in text):
+            raise yaml.constructor.ConstructorError(None, None, "half of a character, which no file can hold", node.start_mark)
+        return text
+
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        """A whole number of 64 bits."""
+        number: int = self.construct_yaml_int(node)
+        if not -(2**63) <= number < 2**63:
+            raise yaml.constructor.ConstructorError(None, None, "a whole number of more than 64 bits", node.start_mark)
+        return number
 
 
 class _Dumper(yaml.SafeDumper):
@@ -197,9 +238,10 @@ class _Dumper(yaml.SafeDumper):
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(
         "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"),
+        re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
         list("-+.0123456789"),
     )
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
 _MALFORMED = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, OverflowError)
 """What PyYAML raises for malformed text; the last four come from values that contradict their tag, such as `!!bool maybe`."""
 

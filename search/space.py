@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import optuna
 
 
+_MOST_STEPS = 2**53  # beyond, a float cannot tell one step from the next
+
+
 @dataclass(frozen=True, kw_only=True)
 class Range:
     """Numbers from `low` to `high`, both included."""
@@ -33,6 +36,8 @@ class Range:
             raise ValueError(f"a logarithmic range cannot start at {self.low:g}")
         if self.step is not None and (self.log or not 0 < self.step <= self.high - self.low):
             raise ValueError("step must be positive, no wider than the range, and not with log")
+        if self.step is not None and (self.high - self.low) / self.step > _MOST_STEPS:
+            raise ValueError(f"there are too many steps of {self.step} from {self.low} to {self.high}")
         if self.step is not None and self._last != self.high:
             raise ValueError(f"steps of {self.step} from {self.low} do not meet {self.high}: the last is at {self._last}")
 
@@ -59,10 +64,11 @@ class Range:
         found = _RANGE.fullmatch(text)
         if not found:
             return None
-        low, high, step = (_number(part) if part else None for part in found.group("low", "high", "step"))
-        assert low is not None
-        assert high is not None
-        return cls(low=low, high=high, log=bool(found["log"]), step=step)
+        try:
+            step = _number(found["step"]) if found["step"] else None
+            return cls(low=_number(found["low"]), high=_number(found["high"]), log=bool(found["log"]), step=step)
+        except ValueError:
+            return None
 
     def holds(self, other: Range) -> bool:
         """Whether every value of another range, which runs in the same way, is one of this."""

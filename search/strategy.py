@@ -95,7 +95,7 @@ def pruner(given: Any, where: str) -> Median | NoPruning:
 def _by_name(kinds: dict[str, Any], given: Any, key: str, where: str) -> Any:
     require_mapping(given, key, where)
     name = given.get("name")
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise DefinitionError(
             f"unknown {key}",
             where=where,

@@ -148,13 +148,35 @@ class Supply:
         All of it happens in this run's turn: a trial without an owner was left by a run that died just here.
         """
         frozen = trial.storage.get_trial(trial._trial_id)
-        number = frozen.number
-        seen = taken((t for t in before if t.number != number), self.definition)
+        params = self._params(trial, frozen, [t for t in before if t.number != frozen.number])
+        if params is None:
+            return None
+        for dim in self.definition.space:
+            if dim.name not in frozen.params:
+                shape = dim.distribution()
+                trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
+        trial = optuna.Trial(self.study, trial._trial_id)  # it has read its parameters
+        job = Job(
+            trial=frozen.number,
+            configs=self.definition.configs(params),
+            seed=trial_seed(self.definition.seed, frozen.number),
+            device=self.device,
+            folder=trial_folder(self.runs, self.definition.name, frozen.number),
+            again=owner(frozen) is not None,
+        )
+        trial.set_user_attr("owner", self.lease.stored())
+        trial.set_user_attr("seed", job.seed)
+        trial.set_user_attr("settings", json.dumps(job.configs.as_dict()))
+        return Taken(trial, job, max(frozen.intermediate_values, default=0), frozen.user_attrs.get("deaths", []))
+
+    def _params(self, trial: optuna.Trial, frozen: FrozenTrial, others: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+        """What the trial is to try; None if it cannot try anything, and has been told so."""
         given = given_to(frozen, self.definition)
         if reason := outside(given, self.definition):
             self._refuse(trial, given, reason)
             return None
-        params = propose(self.study, frozen, self.definition, seen, sampler_seed(self.definition.seed, number))
+        seen = taken(others, self.definition)
+        params = propose(self.study, frozen, self.definition, seen, sampler_seed(self.definition.seed, frozen.number))
         if params is None:
             self._refuse(trial, given, "the space holds no settings that go together and were not tried")
             if not given:
@@ -162,24 +184,11 @@ class Supply:
             return None
         reason = why_not(params, self.definition)
         if key_of(params) in seen:
-            first = next(t.number for t in before if t.number != number and t.params == params)
-            reason = f"trial {first} had the same parameters"
+            reason = f"trial {next(t.number for t in others if t.params == params)} had the same parameters"
         if reason:
             self._refuse(trial, params, reason)
             return None
-        for dim in self.definition.space:
-            if dim.name not in frozen.params:
-                shape = dim.distribution()
-                trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
-        trial = optuna.Trial(self.study, trial._trial_id)  # it has read its parameters
-        again = owner(frozen) is not None
-        trial.set_user_attr("owner", self.lease.stored())
-        configs = self.definition.configs(params)
-        folder = trial_folder(self.runs, self.definition.name, number)
-        job = Job(number, configs, trial_seed(self.definition.seed, number), self.device, folder, again)
-        trial.set_user_attr("seed", job.seed)
-        trial.set_user_attr("settings", json.dumps(configs.as_dict()))
-        return Taken(trial, job, max(frozen.intermediate_values, default=0), frozen.user_attrs.get("deaths", []))
+        return params
 
     def _refuse(self, trial: optuna.Trial, params: dict[str, Any], reason: str) -> None:
         """Fails a trial that was never trained."""

@@ -1,0 +1,124 @@
+"""What a search costs beyond the training itself.
+
+    python benchmarks/overhead.py [--trials 4] [--epochs 15] [--stored 10000] [--reports 20]
+
+First: one worker searches, once inside the coordinator and once in a process of its own, on a made-up set whose epochs take
+about a second. Overhead is the time from the first trial's start to the end of the search, less the time inside epochs (training
+and validation, as each trial's `curve.csv` has it), as a share of the latter: sampler, reports, pruner, checkpoints, files,
+log, and the set-up of each trial. Second: what one report with its pruner's verdict, and one question to the sampler, cost
+when that many trials are stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from data_utils.synthetic import synthesize
+from search.definition import load_definition
+from search.events import Event, TrialStarted
+from search.records import read_curve
+from search.run import EngineName, RunOptions, run
+from search.stopping import StopSignals
+from search.storage import open_storage
+
+ENGINES: tuple[EngineName, ...] = ("inline", "processes")
+
+
+def searched(folder: Path, data: Path, engine: EngineName, trials: int, epochs: int) -> tuple[float, list[float], int]:
+    """Seconds of the search from its first trial on, seconds of each epoch, and how many checkpoints could be written."""
+    began: list[float] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, TrialStarted) and not began:
+            began.append(time.perf_counter())
+
+    definition = load_definition("label_smoothing", [f"epochs={epochs}", f"trials={trials}", "pruner={name: median}"])
+    options = RunOptions(
+        data=data,
+        storage=f"sqlite:///{folder / engine / 'studies.db'}",
+        runs=folder / engine,
+        more=None,
+        device="cpu",
+        engine=engine,
+    )
+    run(definition, options, listen, StopSignals())
+    spent = time.perf_counter() - began[0]
+    curves = sorted((folder / engine / definition.name / "trials").glob("*/curve.csv"))
+    seconds = [record.seconds for path in curves for record in read_curve(path)]
+    return spent, seconds, len(curves)
+
+
+def filled(folder: Path, stored: int, reports: int) -> optuna.Study:
+    """A study with that many finished trials, in a database that was opened as a search opens it."""
+    rng = np.random.default_rng(0)
+    space = {dim.name: dim.distribution() for dim in load_definition("label_smoothing").space}
+    trials = []
+    for _ in range(stored):
+        params = {"label_smoothing": rng.uniform(0, 0.6), "lr": 10 ** rng.uniform(-5, -2), "dropout": rng.uniform(0, 0.5)}
+        curve = 1 + rng.uniform(size=reports)
+        trials.append(
+            optuna.trial.create_trial(
+                params=params,
+                distributions=space,
+                value=float(curve.min()),
+                intermediate_values={epoch: float(value) for epoch, value in enumerate(curve, 1)},
+                user_attrs={"result": json.dumps({"val_loss": float(curve.min())})},
+            )
+        )
+    storage = open_storage(f"sqlite:///{folder / f'{stored}.db'}", create=True)
+    study = optuna.create_study(storage=storage, study_name="stored")
+    study.add_trials(trials)
+    return study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=1500, help="clips of the made-up set: decides how long an epoch takes")
+    parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--stored", type=int, nargs="*", default=[100, 1000, 10000])
+    parser.add_argument("--reports", type=int, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data = folder / "data"
+        synthesize(data, clips=options.clips)
+        print("| engine | epochs | one epoch, median s | search s | overhead |\n|---|---|---|---|---|")
+        for engine in ENGINES:
+            spent, seconds, _ = searched(folder, data, engine, options.trials, options.epochs)
+            overhead = (spent - sum(seconds)) / sum(seconds)
+            print(
+                f"| {engine} | {len(seconds)} | {np.median(seconds):.3f} | {spent:.1f} | {100 * overhead:.2f} % |", flush=True
+            )
+        print("\n| trials stored | report and verdict, median ms | 95 % | ask, median ms |\n|---|---|---|---|")
+        for stored in options.stored:
+            study = filled(folder, stored, options.reports)
+            study.pruner = load_definition("label_smoothing").pruner.make()
+            asked, reported = [], []
+            for number in range(10):
+                study.sampler = load_definition("label_smoothing").sampler.make(number)
+                began = time.perf_counter()
+                trial = study.ask({dim.name: dim.distribution() for dim in load_definition("label_smoothing").space})
+                asked.append(time.perf_counter() - began)
+                for epoch in range(1, options.reports + 1):
+                    began = time.perf_counter()
+                    trial.report(1.5, epoch)
+                    trial.should_prune()
+                    reported.append(time.perf_counter() - began)
+                study.tell(trial, 1.5)
+            ms = 1000 * np.array(reported)
+            print(
+                f"| {stored:,} | {np.median(ms):.1f} | {np.percentile(ms, 95):.1f} | {1000 * np.median(asked):.1f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
