@@ -3,10 +3,10 @@
     python benchmarks/overhead.py [--trials 4] [--epochs 15] [--stored 10000] [--reports 20]
 
 First: one worker searches, once inside the coordinator and once in a process of its own, on a made-up set whose epochs take
-about a second. Overhead is the time from the first trial's start to the end of the search, less the time inside epochs (training
-and validation, as each trial's `curve.csv` has it), as a share of the latter: sampler, reports, pruner, checkpoints, files,
-log, and the set-up of each trial. Second: what one report with its pruner's verdict, and one question to the sampler, cost
-when that many trials are stored.
+about a second. Overhead is the time from the first trial's start to the end of the search, less the time inside epochs
+(training and validation, as each trial's `curve.csv` has it), as a share of the latter: sampler, reports, pruner,
+checkpoints, files, log, and the set-up of each trial. Second: what one report with its pruner's verdict, and one question to
+the sampler, cost when that many trials are stored.
 """
 
 from __future__ import annotations
