@@ -119,7 +119,7 @@ def run(
     )
     listener = screen(as_json=as_json, progress=progress)
     try:
-        with StopSignals(None if timeout is None else seconds_of(timeout)) as stop:
+        with StopSignals(None if timeout is None else seconds_of(timeout), getattr(listener, "announce", None)) as stop:
             result = run_search(definition, options, listener, stop)
     finally:
         getattr(listener, "close", lambda: None)()

@@ -204,6 +204,10 @@ class LiveScreen:
                 for line in footer(event, self._storage):
                     say(line)
 
+    def announce(self, text: str) -> None:
+        """Says something at once, above the bars."""
+        self._print(text)
+
     def _hide(self, trial: int) -> None:
         if trial in self._bars:
             self._progress.remove_task(self._bars.pop(trial))

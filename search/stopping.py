@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from search.errors import ExitCode
 
+_HEARD = "stopping at the end of this epoch; once more stops at once"
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class StopSignals:
     """While entered, turns signals (and a time limit, if any) into a request to stop."""
 
-    def __init__(self, timeout_s: float | None = None) -> None:
+    def __init__(self, timeout_s: float | None = None, announce: Callable[[str], None] | None = None) -> None:
+        """`announce` tells a person that the first signal was heard; without it a line goes to stderr."""
+        self._announce = announce
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._signal = 0
         self._before: dict[int, object] = {}
@@ -42,10 +47,11 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _received(self, number: int, _frame: FrameType | None) -> None:
-        live = os.isatty(2)
         if self._signal:
-            os.write(2, _SHOW_CURSOR if live else b"")  # the live view hides it
+            os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")  # the live view hides it
             os._exit(128 + number)  # at once: the database and every file are whole at any moment
         self._signal = number
-        os.write(2, b"\nstopping at the end of this epoch; once more stops at once\n")
-        os.write(2, b"\n" if live else b"")  # the live view draws over the line above its own last one
+        if self._announce is None:
+            os.write(2, f"\n{_HEARD}\n".encode())
+        else:  # from a thread: this one may be in the middle of drawing
+            threading.Thread(target=self._announce, args=(_HEARD,)).start()
