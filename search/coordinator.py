@@ -79,8 +79,8 @@ class Coordinator:
         self.ahead: Taken | None = None
         """The next trial, asked for while all workers are busy."""
 
-        self.wants_more = True
-        """Whether it is worth asking for one more trial ahead; a trial that ends may change the answer."""
+        self.ask_from = 0.0
+        """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
 
         self.failures = 0
         study.pruner = definition.pruner.make()
@@ -109,7 +109,7 @@ class Coordinator:
                 if event is not None:
                     self._handle(event)
                 elif may_ask:
-                    self._ask_ahead()
+                    self.ahead = self._take()
         except DataError as error:
             raise ResourceError(
                 f"the data cannot be read any more: {error.what}",
@@ -124,7 +124,7 @@ class Coordinator:
     def _hand_out(self) -> None:
         """A trial for every free slot, as far as the target wants them."""
         while len(self.running) < self.engine.slots:
-            taken, self.ahead = self.ahead or self.supply.take(), None
+            taken, self.ahead = self.ahead or self._take(), None
             if taken is None:
                 return
             self.running[taken.job.trial] = taken
@@ -132,11 +132,16 @@ class Coordinator:
 
     def _may_ask_ahead(self) -> bool:
         """Whether the next trial is to be asked for now. A single worker waits, so that its sampler knows the last result."""
-        return self.engine.slots > 1 and self.ahead is None and self.wants_more and not self.stop.reason
+        wanted = self.engine.slots > 1 and self.ahead is None and not self.stop.reason
+        return wanted and perf_counter() >= self.ask_from
 
-    def _ask_ahead(self) -> None:
-        self.ahead = self.supply.take()
-        self.wants_more = self.ahead is not None
+    def _take(self) -> Taken | None:
+        if perf_counter() < self.ask_from:
+            return None
+        taken = self.supply.take()
+        if taken is None:
+            self.ask_from = perf_counter() + _POLL_S
+        return taken
 
     def _handle(self, event: EngineEvent) -> None:
         running = self.running[event.trial]
@@ -206,7 +211,7 @@ class Coordinator:
         value = min(record.val_loss for record in history) if state == TrialState.COMPLETE else None
         del self.running[number]
         self.study.tell(running.trial, value, state)
-        self.wants_more = True
+        self.ask_from = 0.0
         self._remove_checkpoint(running.job.folder)
         self._announce(running, state, reason, None if before is None else before.value)
         if state == TrialState.FAIL:

@@ -141,6 +141,8 @@ def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
     failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
     assert failed.reason == "its worker died 3 times; the last time: it was ended by SIGTERM"
     assert stored_trials(place)[1].user_attrs["deaths"] == ["it was ended by SIGTERM"] * 3
+    shown = run_cli("show", "tiny", "1", cwd=place).out.splitlines()
+    assert shown.count("worker   died: it was ended by SIGTERM") == 3
 
 
 def test_a_trial_that_takes_too_long(place: Path, tiny: Path) -> None:

@@ -124,6 +124,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         or [{"epoch": epoch, "val_loss": value} for epoch, value in curve_of(trial).items()],
         "files": [str(path) for path in files],
         "reason": trial.user_attrs.get("reason", ""),
+        "deaths": trial.user_attrs.get("deaths", []),
     }
 
 
@@ -134,6 +135,7 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
     lines = [f"trial    {trial.number} of {study.study_name}{baseline}: {shown['state']}"]
     if shown["reason"]:
         lines.append(f"reason   {shown['reason']}")
+    lines += [f"worker   died: {reason}" for reason in shown["deaths"]]
     lines += [f"         {name} {number(value)}" for name, value in trial.params.items()]
     if result := shown["result"]:
         data = study_data(study)
