@@ -53,11 +53,11 @@ class ExplainedError(Exception):
     def render(self) -> str:
         """The error as lines of text, without a final newline.
 
-        What it quotes may hold anything: control characters are written out, lines after the first are indented.
+        What it quotes may hold anything: control characters are written out, further lines are indented.
         """
-        lines = [f"error: {_shown(self.what)}"]
+        lines = [f"error: {_shown_line(self.what)}"]
         if self.where is not None:
-            lines.append(f"  --> {_shown(self.where)}")
+            lines.append(f"  --> {_shown_line(self.where)}")
         for label in ("got", "expected", "hint"):
             text = getattr(self, label)
             if text is not None:

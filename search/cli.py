@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import os
 import re
 import sys
@@ -100,10 +101,13 @@ def run(
             for line in columns(rows):
                 say(line)
         return ExitCode.DONE
+    from search.records import require_place
     from search.run import RunOptions, checked_engine, resume_command
     from search.run import run as run_search
     from search.stopping import StopSignals
+    from search.storage import database_path
 
+    require_place(runs, definition.name, database_path(storage))
     options = RunOptions(
         data=data,
         storage=storage,
@@ -374,6 +378,9 @@ def _write_out(text: str, output: Path | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to stop
     sys.exit(answer(arguments))
 
 

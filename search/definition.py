@@ -165,7 +165,7 @@ def _find(study: str) -> tuple[str, str]:
         packaged = resources.files("studies") / f"{name}.yaml"
         if packaged.is_file():
             return f"{name}.yaml (installed)", packaged.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that cannot be one
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DefinitionError(
             "the study file cannot be read",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from model.record import EpochRecord
+from search.errors import DefinitionError
 
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 
@@ -16,6 +18,23 @@ COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 def trial_folder(runs: Path, study: str, trial: int) -> Path:
     """`RUNS/STUDY/trials/0007`."""
     return runs / study / "trials" / f"{trial:04d}"
+
+
+def require_place(runs: Path, study: str, database: Path) -> None:
+    """Refuses a study whose folder would lie where a file is, or where the database's files will be.
+
+    Raises:
+        DefinitionError: see above.
+    """
+    folder = runs / study
+    files = [f"{database}{ending}" for ending in ("", "-wal", "-shm", "-journal")]
+    is_database = os.path.realpath(folder).casefold() in {os.path.realpath(file).casefold() for file in files}
+    if is_database or (folder.exists() and not folder.is_dir()):
+        raise DefinitionError(
+            "the study's folder would lie where a file is",
+            where=str(folder),
+            hint="give the study another name with `--as NAME`",
+        )
 
 
 def curve_text(history: Sequence[EpochRecord]) -> str:

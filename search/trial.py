@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from dataclasses import dataclass, replace
@@ -34,8 +35,11 @@ CHECKPOINT = "checkpoint"
 """A file of this name in a trial's folder, from its first epoch until it ends."""
 
 _SAVING_SHARE = 0.01
-"""Writing checkpoints takes at most this share of the time: after each epoch where epochs are long, every few where they are
+"""Writing checkpoints takes about this share of the time: after each epoch where epochs are long, every few where they are
 short."""
+
+_SECOND_SAVE_S = 1.0
+"""How long after the first checkpoint the next one may come: the first says little of what one costs."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ class TrialRun:
         self._told = 0
         self._saved = len(self.training.history)
         self._save_from = 0.0  # the first epoch is saved at once
+        self._cost_s = math.inf
+        """What a checkpoint takes when nothing disturbs it; known once a second one was written."""
 
     @property
     def done(self) -> list[EpochRecord]:
@@ -199,9 +205,13 @@ class TrialRun:
                 got=error.strerror,
                 hint="is the disk full or read-only? The same command goes on with this trial",
             ) from error
-        self._saved = len(self.done)
+        first, self._saved = self._save_from == 0.0, len(self.done)
         ended = time.perf_counter()
-        self._save_from = ended + (ended - began) / _SAVING_SHARE
+        if first:
+            self._save_from = ended + _SECOND_SAVE_S
+            return
+        self._cost_s = min(ended - began, self._cost_s)
+        self._save_from = ended + self._cost_s / _SAVING_SHARE
 
     def _fresh(self, parts: Parts) -> Training:
         return start_training(self._job.configs, self._job.seed, self._job.device, parts)

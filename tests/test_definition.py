@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,7 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         (SPACE + "spce: {}", "unknown key `spce`", "hint: did you mean `space`?"),
         (SPACE + "pruner: {name: mdian}", "unknown pruner", "hint: did you mean `median`?"),
         (SPACE + "sampler: {name: tpe, startpu: 3}", "unknown key `startpu`", "hint: did you mean `startup`?"),
+        (SPACE + "sampler: {name: [tpe]}", "unknown sampler", "got: ['tpe']"),
         (SPACE + "sampler: tpe", "`sampler` is not a mapping", "got: 'tpe'"),
         (SPACE + "data: {trian: rest}", "unknown key `trian`", "hint: did you mean `train`?"),
         (SPACE + "data: {train: all}", "`data.train` does not name signers", "got: 'all'"),
@@ -100,6 +103,8 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         ("space: {dropout: {low: 0.0, high: 0.5, step: 0.2}}", "`space.dropout` has wrong values", "the last is at 0.4"),
         ("space: {layers: {low: 1, high: 4, step: 2}}", "`space.layers` has wrong values", "the last is at 3"),
         ("space: {dropout: {low: 0.0, high: 0.5, step: -1}}", "`space.dropout` has wrong values", "step must be positive"),
+        ("space: {dropout: {low: 0.0, high: 0.5, step: 1e-300}}", "`space.dropout` has wrong values", "too many steps"),
+        ("space: {lr: {low: 1, high: 1e308, step: 1}}", "`space.lr` has wrong values", "too many steps"),
         ("space: {layers: {low: 1, high: 3, step: 0.5}}", "`space.layers.step` has a wrong value", "got: 0.5"),
         ("space: {layers: {low: 1.5, high: 3}}", "`space.layers.low` has a wrong value", "got: 1.5"),
         ("space: {activation: {low: 1, high: 3}}", "`space.activation` is not a number", "expected: choices: [...]"),
@@ -138,6 +143,12 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         ("fixed: &a {x: *a}\n" + SPACE, "this is not YAML", "references are not read"),
         ("about: !!bool maybe\n" + SPACE, "this is not YAML", "maybe"),
         ("about: !!int ''\n" + SPACE, "this is not YAML", "got:"),
+        ("trials: 9223372036854775808\n" + SPACE, "this is not YAML", "more than 64 bits"),
+        (f"space: {{lr: {{low: 1, high: {'9' * 320}}}}}", "this is not YAML", "more than 64 bits"),
+        (f"fixed: {{epochs: 0x{'f' * 5000}}}\n{SPACE}", "this is not YAML", "more than 64 bits"),
+        ('about: "\\ud800"\n' + SPACE, "this is not YAML", "half of a character"),
+        ('"a\\nb": 1\n' + SPACE, "unknown key `a\\u000ab`", "expected: about"),
+        ('"\\e[31m\\u2028": 1\n' + SPACE, "unknown key `\\u001b[31m\\u2028`", "expected: about"),
         ("about: !!timestamp x\n" + SPACE, "this is not YAML", "got:"),
         ("about: !!python/object/apply:os.getcwd []\n" + SPACE, "this is not YAML", "could not determine a constructor"),
     ],
@@ -233,6 +244,13 @@ def test_bad_names(name: str) -> None:
         checked_name(name)
 
 
+@pytest.mark.parametrize("name", ["prepared", "data", "Prepared", "DATA"])
+def test_taken_names(name: str) -> None:
+    """What is prepared may be deleted at any time: no study lies in the same folder."""
+    with pytest.raises(DefinitionError, match="cannot be a study's name: what is prepared"):
+        checked_name(name)
+
+
 @pytest.mark.parametrize(
     ("study", "name"), [("a", "a"), ("手話.v2-b", "手話.v2-b"), ("x/y.yaml", "y"), ("mine.yml", "mine"), ("x" * 100, "x" * 100)]
 )
@@ -269,6 +287,7 @@ def test_unreadable_studies_are_listed_as_such(tmp_path: Path, monkeypatch: pyte
         ("nope", "there is no study `nope`"),
         ("nope.yaml", "the study file cannot be read"),
         ("a/b", "the study file cannot be read"),
+        ("a\0.yaml", "the study file cannot be read"),
     ],
 )
 def test_missing_studies(study: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +297,25 @@ def test_missing_studies(study: str, first: str, tmp_path: Path, monkeypatch: py
         load_definition(study)
     assert caught.value.render().startswith(f"error: {first}")
     assert "`python -m search list`" in str(caught.value.hint)
+
+
+def test_a_file_without_end() -> None:
+    """A device that goes on for ever is not read to its end."""
+    with pytest.raises(DefinitionError, match="the study file is too large"):
+        load_definition("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"about: {'9' * 200_000}x\n{SPACE}", f"{{{', '.join(f'k{number}: 1' for number in range(20_000))}}}"],
+    ids=["digits", "keys"],
+)
+def test_long_texts_are_read_in_one_go(text: str, tmp_path: Path) -> None:
+    """Twice the text takes twice the time, not four times."""
+    began = time.process_time()
+    with contextlib.suppress(DefinitionError):
+        load(text, folder=tmp_path)
+    assert time.process_time() - began < 15
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,36 @@ def group_as_feature(folder: Path) -> None:
     edit(folder, change)
 
 
+def elsewhere(target: h5py.ExternalLink) -> Callable[[Path], None]:
+    """A fault: the landmarks are a link out of the file."""
+
+    def change(h5: h5py.File) -> None:
+        del h5[CLIP]["feature"]
+        h5[CLIP]["feature"] = target
+
+    return lambda folder: edit(folder, change)
+
+
+def created(name: str, **how: object) -> Callable[[Path], None]:
+    """A fault: a dataset that was declared in another way."""
+
+    def change(h5: h5py.File) -> None:
+        del h5[CLIP][name]
+        h5[CLIP].create_dataset(name, **how)
+
+    return lambda folder: edit(folder, change)
+
+
+def virtual(h5: h5py.File) -> None:
+    layout = h5py.VirtualLayout((3, 3, NUM_LANDMARKS), dtype="f4")
+    layout[:, :, :] = h5py.VirtualSource("1002.hdf5", "1002000000/feature", shape=(3, 3, NUM_LANDMARKS))
+    del h5[CLIP]["feature"]
+    h5[CLIP].create_virtual_dataset("feature", layout)
+
+
+LONG = {"shape": (3, 2**40, NUM_LANDMARKS), "dtype": "f4", "chunks": (3, 8, NUM_LANDMARKS)}
+ONE_CHUNK = {"shape": (3, 3, NUM_LANDMARKS), "dtype": "f4", "chunks": (3, 10_001, NUM_LANDMARKS), "maxshape": (None,) * 3}
+OUTSIDE = {"shape": (3, 3, NUM_LANDMARKS), "dtype": "f4", "external": [("1002.hdf5", 0, 4 * 9 * NUM_LANDMARKS)]}
 UNSEEN = np.full((3, 4, NUM_LANDMARKS), np.nan, np.float32)
 CLIP_FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     # what was done, what is said, the place that is named
@@ -127,6 +158,20 @@ CLIP_FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "label as float": (replace("token", np.array([1.0])), "not one whole number", f"/{CLIP}/token"),
     "two labels": (replace("token", np.array([0, 1])), "not one whole number", f"/{CLIP}/token"),
     "label as text": (replace("token", np.array([b"hello"])), "not one whole number", f"/{CLIP}/token"),
+    "label in one huge chunk": (
+        created("token", shape=(1,), dtype="i8", chunks=(2**28,), maxshape=(None,)),
+        "far too large",
+        f"/{CLIP}/token",
+    ),
+    "declared without end": (created("feature", **LONG), "far too large for one sign", f"/{CLIP}/feature"),
+    "one huge chunk": (created("feature", **ONE_CHUNK), "far too large for one sign", f"/{CLIP}/feature"),
+    "link into another file": (
+        elsewhere(h5py.ExternalLink("1002.hdf5", "/1002000000/feature")),
+        "lies in another file",
+        f"/{CLIP}/feature",
+    ),
+    "bytes of another file": (created("feature", **OUTSIDE), "lies in another file", f"/{CLIP}/feature"),
+    "made of another file": (lambda folder: edit(folder, virtual), "lies in another file", f"/{CLIP}/feature"),
     "dataset at the top": (top_level, "not a group", "/stray"),
 }
 FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -137,6 +182,16 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "without clips": (no_clips, "holds no clip"),
     "folder named like a file": (lambda folder: (folder / "1003.hdf5").mkdir(), "1003.hdf5"),
     "dangling link": (lambda folder: (folder / "1003.hdf5").symlink_to(folder / "gone"), "1003.hdf5"),
+    "link to itself": (lambda folder: (folder / "1003.hdf5").symlink_to("1003.hdf5"), "1003.hdf5"),
+    "pipe": (lambda folder: os.mkfifo(folder / "1003.hdf5"), "this is not a file"),
+    "name that is not UTF-8": (
+        lambda folder: (folder / "1001.hdf5").rename(folder / os.fsdecode(b"\xff.hdf5")),
+        "the file's name is not UTF-8",
+    ),
+    "clip whose name is not UTF-8": (
+        lambda folder: edit(folder, lambda h5: h5.id.move(CLIP.encode(), b"\xff")),
+        "a clip's name is not UTF-8",
+    ),
     "mirrored without original": (
         lambda folder: (folder / "1001.hdf5").rename(folder / "1009_swap.hdf5"),
         "a mirrored copy has no original",
@@ -161,6 +216,9 @@ DICTIONARY_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "from 1": (dictionary('{"hello": 1, "thanks": 2}'), "not 0, 1, 2"),
     "a number twice": (dictionary('{"hello": 0, "thanks": 0}'), "not 0, 1, 2"),
     "a word twice": (dictionary('{"hello": 0, "hello": 1}'), "lists a word twice"),
+    "pipe": (lambda folder: ((folder / DICTIONARY_NAME).unlink(), os.mkfifo(folder / DICTIONARY_NAME)), "this is not a file"),
+    "number of 5,000 digits": (dictionary('{"hello": 0, "thanks": ' + "9" * 5000 + "}"), "cannot be read as JSON"),
+    "half of a character": (dictionary('{"hello": 0, "\\ud800": 1}'), "half of a character"),
     "nested too deeply": (dictionary("[" * 100_000), "cannot be read as JSON"),
 }
 
