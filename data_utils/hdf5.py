@@ -5,7 +5,8 @@
         /<clip>/token    int   [1]           class number of the word
     FOLDER/sign_to_prediction_index_map.json   {"word": class number, ...}, numbers 0 .. K-1
 
-Everything is checked while it is read. `problems` goes on after a fault and lists them all.
+T is 10,000 or less, and both datasets lie in the file itself, not behind links out of it: its digest stands for all that is
+read. Everything is checked while it is read. `problems` goes on after a fault and lists them all.
 """
 
 # C coordinates (3), T frames, J landmarks (543)
@@ -311,7 +312,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 def _clip_names(h5: h5py.File, path: Path) -> list[str]:
     try:
-        names = sorted(h5)
+        names = list(h5)
     except _UNREADABLE as error:
         raise DataError(
             "the list of clips cannot be read: the file is damaged", file=path, got=str(error), hint=_COPY_AGAIN
@@ -319,9 +320,9 @@ def _clip_names(h5: h5py.File, path: Path) -> list[str]:
     if not names:
         raise DataError("the file holds no clip", file=path, expected="one group a clip, with `feature` and `token`")
     for name in names:
-        if not _is_text(name):
-            raise DataError("a clip's name is not UTF-8", file=path, got=name, hint="rename the group")
-    return names
+        if not isinstance(name, str):  # h5py leaves as bytes what it cannot decode
+            raise DataError("a clip's name is not UTF-8", file=path, got=repr(name), hint="rename the group")
+    return sorted(names)
 
 
 def _dataset(h5: h5py.File, path: Path, clip: str, name: str) -> h5py.Dataset:
@@ -330,22 +331,21 @@ def _dataset(h5: h5py.File, path: Path, clip: str, name: str) -> h5py.Dataset:
         if not isinstance(group, h5py.Group):
             raise DataError("a clip is not a group", file=path, path=f"/{clip}", expected="a group with `feature` and `token`")
         dataset = group.get(name)
-        found = ", ".join(sorted(group)) or "nothing"
         if isinstance(dataset, h5py.Dataset):
             _refuse_odd(h5, dataset, path, f"/{clip}/{name}")
+            return dataset
+        found = ", ".join(sorted(map(str, group)))
     except _UNREADABLE as error:
         raise DataError(
             "the clip cannot be read: the file is damaged", file=path, path=f"/{clip}", got=str(error), hint=_COPY_AGAIN
         ) from error
-    if not isinstance(dataset, h5py.Dataset):
-        raise DataError(
-            f"the clip has no dataset `{name}`",
-            file=path,
-            path=f"/{clip}",
-            got=found,
-            expected="`feature` and `token`",
-        )
-    return dataset
+    raise DataError(
+        f"the clip has no dataset `{name}`",
+        file=path,
+        path=f"/{clip}",
+        got=found or "nothing",
+        expected="`feature` and `token`",
+    )
 
 
 def _refuse_odd(h5: h5py.File, dataset: h5py.Dataset, path: Path, where: str) -> None:
@@ -356,14 +356,18 @@ def _refuse_odd(h5: h5py.File, dataset: h5py.Dataset, path: Path, where: str) ->
         OSError, RuntimeError, ValueError, KeyError, TypeError: the file is damaged.
     """
     assert dataset.dtype is not None  # a type that numpy does not know raises
-    if h5py.h5f.get_name(dataset.id) != h5py.h5f.get_name(h5.id) or dataset.external or dataset.is_virtual:
+    stored = dataset.id.get_create_plist()
+    layout = stored.get_layout()
+    elsewhere = layout == h5py.h5d.VIRTUAL or stored.get_external_count()
+    if elsewhere or h5py.h5f.get_name(dataset.id) != h5py.h5f.get_name(h5.id):
         raise DataError(
             "the dataset lies in another file",
             file=path,
             path=where,
             hint="copy it into this one: links out of it are not followed",
         )
-    for what, shape in (("shape", dataset.shape), ("chunks", dataset.chunks)):
+    chunk = stored.get_chunk() if layout == h5py.h5d.CHUNKED else ()
+    for what, shape in (("shape", dataset.shape), ("a chunk of", chunk)):
         if math.prod(shape or ()) > _MOST_NUMBERS:
             raise DataError(
                 "the dataset is far too large for one sign",

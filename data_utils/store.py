@@ -32,6 +32,7 @@ from data_utils.files import ASIDE
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, fill, laid_out, num_rows, rows_of
+from data_utils.processes import end_with_parent
 
 _LAYOUT = 1  # a new number whenever preprocessing or the files' layout change
 _PARALLEL_FROM = 200_000  # frames; below, starting processes costs more than they save
@@ -142,7 +143,7 @@ def _filled(entries: Sequence[Entry], config: PreprocessConfig, frames: Path) ->
         yield from map(_fill_one, tasks)
         return
     pool: Executor
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             yield from pool.map(_fill_one, tasks)
         finally:

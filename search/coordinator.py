@@ -20,7 +20,7 @@ from model.record import EpochRecord
 from search.definition import StudyDefinition, dump_yaml
 from search.engines import Engine, EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted, WorkerLost
 from search.errors import NegativeAnswer, ResourceError
-from search.events import EpochFinished, Listener, RunFinished, TrialFinished, TrialStarted, WorkerDied
+from search.events import EpochFinished, Listener, Notice, RunFinished, TrialFinished, TrialStarted, WorkerDied
 from search.records import curve_text, trial_folder
 from search.study import (
     STATE_NAMES,
@@ -145,45 +145,56 @@ class Coordinator:
 
     def _handle(self, event: EngineEvent) -> None:
         running = self.running[event.trial]
-        match event:
-            case JobStarted():
-                self._note_start(running, event)
-            case EpochDone(record=record):
-                self._judge(running, record)
-            case JobDone():
-                self._tell(running, TrialState.COMPLETE)
-            case JobFailed(reason=reason):
-                self._tell(running, TrialState.FAIL, reason)
-            case WorkerLost(reason=reason):
-                self._start_again(running, reason)
-            case JobKept():
-                del self.running[event.trial]
+        try:
+            match event:
+                case JobStarted():
+                    self._note_start(running, event)
+                case EpochDone(record=record):
+                    answer = self.engine.go if self._is_promising(running, record) else self.engine.drop
+                    answer(event.trial)
+                case JobDone():
+                    self._tell(running, TrialState.COMPLETE)
+                case JobFailed(reason=reason):
+                    self._tell(running, TrialState.FAIL, reason)
+                case WorkerLost(reason=reason):
+                    self._start_again(running, reason)
+                case JobKept():
+                    del self.running[event.trial]
+        except optuna.exceptions.UpdateFinishedTrialError:
+            self.running.pop(event.trial, None)
+            if isinstance(event, EpochDone | JobStarted):
+                self.engine.drop(event.trial)
+            self.emit(Notice(f"trial {event.trial} was ended by another program; its training ends too"))
 
     def _note_start(self, running: Taken, event: JobStarted) -> None:
         running.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
         epochs = running.job.configs.train.epochs
         self.emit(TrialStarted(event.trial, running.trial.params, epochs, event.done, event.remark))
 
-    def _judge(self, running: Taken, record: EpochRecord) -> None:
+    def _is_promising(self, running: Taken, record: EpochRecord) -> bool:
+        """Takes an epoch in: whether the trial goes on. Tells its result if the pruner ends it."""
         running.history.append(record)
-        if record.epoch > running.reported:
+        known = running.told.get(record.epoch)
+        is_last_known = record.epoch == max(running.told, default=0)
+        if known is None:
             self.emit(EpochFinished(running.job.trial, record))
-        if self._is_hopeless(running, record):
-            self.engine.drop(running.job.trial)
-            self._tell(running, TrialState.PRUNED)
-        else:
-            self.engine.go(running.job.trial)
+        if known != record.val_loss:
+            self._report(running, record)
+        elif not is_last_known:
+            return True  # it was judged before the cut
+        if record.epoch == running.job.configs.train.epochs or not running.trial.should_prune():
+            return True  # at its end nothing is left to save
+        self._tell(running, TrialState.PRUNED)
+        return False
 
-    def _is_hopeless(self, running: Taken, record: EpochRecord) -> bool:
-        """Reports an epoch and asks the pruner. Epochs that were reported before a cut were judged then, but for the last."""
-        if record.epoch < running.reported:
-            return False
-        if record.epoch > running.reported:
+    def _report(self, running: Taken, record: EpochRecord) -> None:
+        if record.epoch in running.told:  # it starts over with other versions, or on a GPU: what was reported is no longer true
+            trial = running.trial
+            trial.storage.set_trial_intermediate_value(trial._trial_id, record.epoch, record.val_loss)
+            running.trial = optuna.Trial(self.study, trial._trial_id)
+        else:
             running.trial.report(record.val_loss, record.epoch)
-            running.reported = record.epoch
-        if record.epoch == running.job.configs.train.epochs:
-            return False  # it has trained to its end: nothing is left to save
-        return running.trial.should_prune()
+        running.told[record.epoch] = record.val_loss
 
     def _start_again(self, running: Taken, reason: str) -> None:
         """The trial's worker died: another goes on from the checkpoint, unless that has happened too often."""

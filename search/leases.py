@@ -68,22 +68,24 @@ def locks_folder(database: Path, study: str) -> Path:
 
 
 def _all_locks(database: Path) -> Path:
+    database = database.resolve()  # whichever way it is reached
     return database.with_name(f".{database.name}.locks")
 
 
 def is_alive(owner: Owner, folder: Path) -> bool:
-    """Whether the run still lives, be it stopped, slow or silent.
+    """Whether the run still lives, be it suspended, slow or silent.
 
-    An SQLite database serves one machine at a time: an owner from another start, or from another machine, is gone.
+    Its lock decides. Where the lock's file is gone (the run has ended, or somebody deleted it) the process table does; an
+    SQLite database serves one machine at a time, so that an owner from another start, or another machine, is dead.
     """
+    lock = folder / f"{owner.run}.lock"
+    if lock.exists():
+        return _is_held(lock)
     if owner.boot != _boot_id():
         return False
     if owner.pid == os.getpid() and _is_start_of(psutil.Process(), owner):
         return owner.run in _working_here
-    lock = folder / f"{owner.run}.lock"
-    if lock.exists():
-        return _is_held(lock)
-    try:  # somebody has deleted the lock's file: what does the process table say?
+    try:
         process = psutil.Process(owner.pid)
         return _is_start_of(process, owner) and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.Error:
@@ -158,9 +160,13 @@ class Lease:
     @contextlib.contextmanager
     def turn(self, patience_s: float = 0) -> Iterator[bool]:
         """Whether it is this run's turn to take trials. If so, no other run takes any inside the block."""
-        try:
-            self._turn.acquire(timeout=patience_s)
-        except filelock.Timeout:
+        with _folder_errors(self._database):
+            try:
+                self._turn.acquire(timeout=patience_s)
+                is_mine = True
+            except filelock.Timeout:
+                is_mine = False
+        if not is_mine:
             yield False
             return
         try:
@@ -204,15 +210,16 @@ class Lease:
 
 
 def _is_held(lock: Path) -> bool:
+    """Whether somebody holds a lock; also if that cannot be found out: a trial too few is taken rather than one too many."""
     if not lock.exists():
         return False
     try:
         with filelock.FileLock(lock, timeout=0):
             return False
-    except filelock.Timeout:
-        return True
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:  # filelock.Timeout among them
+        return True
 
 
 def _is_start_of(process: psutil.Process, owner: Owner) -> bool:

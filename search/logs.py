@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import BinaryIO
 
 from data_utils.errors import ExplainedError
 from search.errors import ExitCode, ResourceError, exit_code_of
@@ -25,12 +25,12 @@ class RunLog:
     def __init__(self, runs: Path, study: str, run: str) -> None:
         self.path = runs / study / "logs" / f"{run}.jsonl"
         self._began = time.monotonic()
-        self._stream: TextIO | None = None
+        self._stream: BinaryIO | None = None
 
     def __enter__(self) -> RunLog:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("a", encoding="utf-8")
+            self._stream = self.path.open("ab", buffering=0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -43,14 +43,13 @@ class RunLog:
                 self._stream.close()
 
     def __call__(self, event: Event) -> None:
-        """Writes one event, whole: a killed run leaves no half line."""
+        """Writes one event, in one piece."""
         if self._stream is None:
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = {"schema": SCHEMA, "time": now, "elapsed": round(time.monotonic() - self._began, 4), **as_json(event)}
         with self._errors():
-            self._stream.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-            self._stream.flush()
+            self._stream.write((json.dumps(line, ensure_ascii=False, default=str) + "\n").encode())
 
     def beside(self, listener: Listener) -> Listener:
         """A listener that tells the log first, then another."""

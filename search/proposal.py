@@ -18,6 +18,9 @@ from optuna.trial import FrozenTrial
 from search.definition import StudyDefinition
 from search.errors import DefinitionError
 
+FIXED = "fixed_params"
+"""Where Optuna keeps what a person enqueues: a trial gets these values instead of drawn ones."""
+
 _DRAWS = 20
 """How often the sampler is asked for a trial. One that has said the same twenty times will say it again."""
 
@@ -39,7 +42,7 @@ def taken(trials: Iterable[FrozenTrial], definition: StudyDefinition) -> set[tup
 
 def given_to(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, Any]:
     """The parameters that a trial has already: enqueued by a person, or stored before a run was cut off."""
-    has = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    has = {**trial.system_attrs.get(FIXED, {}), **trial.params}
     return {dim.name: has[dim.name] for dim in definition.space if dim.name in has}
 
 

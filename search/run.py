@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -85,7 +86,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 if options.allow_wider:
                     _require_alone(database, definition.name)
                 study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
-            with RunLog(options.runs, definition.name, lease.owner.run) as log:
+            with RunLog(options.runs, definition.name, lease.owner.run) as log, database_errors(options.storage):
                 emit = log.beside(emit)
                 for change in wider:
                     emit(Notice(f"the study goes on with a wider range: {change}"))
@@ -160,7 +161,7 @@ def _engine(kind: EngineName, options: RunOptions, parts: Parts, emit: Listener,
         Setup(parts.data.folder, options.runs, parts.split, fingerprint(parts.data), gpu=None),
         slots=options.workers,
         gpus=visible_gpus(device, torch.cuda.device_count()),
-        trial_timeout_s=options.trial_timeout_s,
+        trial_timeout_s=math.inf if options.trial_timeout_s is None else options.trial_timeout_s,
         emit=emit,
     )
 

@@ -62,9 +62,17 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
         finally:
             connection.close()
-        storage = optuna.storages.RDBStorage(
-            url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}}, skip_table_creation=not create
-        )
+        try:
+            storage = optuna.storages.RDBStorage(
+                url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}}, skip_table_creation=not create
+            )
+        except RuntimeError as error:
+            raise ResourceError(
+                "the study database was made by another version of Optuna",
+                where=str(path),
+                got=str(error).splitlines()[0],
+                hint="`optuna storage upgrade --storage URL` may help, or name another file with --storage sqlite:///PATH",
+            ) from error
         sqlalchemy.event.listen(storage.engine, "connect", _lighter_syncs)
         sqlalchemy.event.listen(storage.engine, "checkout", _same_file(path))
         storage.engine.dispose()  # connections made before the listeners
@@ -100,9 +108,7 @@ def database_errors(url: str) -> Iterator[None]:
     """Turns errors of the database inside the block into a `ResourceError` that names the file."""
     try:
         yield
-    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "version" not in str(error):
-            raise  # Optuna tells an incompatible schema by a RuntimeError; others are not the database's
+    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = error.__cause__ or error
         raise ResourceError(
             "the study database cannot be used",

@@ -135,8 +135,11 @@ def num_finished(trials: Sequence[FrozenTrial]) -> int:
 
 
 def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The complete trial with the lowest value; the first of equals; None if none is complete."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    """The complete trial with the lowest value; the first of equals; None if none is complete.
+
+    A trial that another program told has no result of ours: nobody could train it again.
+    """
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and "result" in trial.user_attrs]
     return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
 
 

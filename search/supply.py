@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import optuna
@@ -19,11 +20,12 @@ from model.record import EpochRecord
 from search.definition import StudyDefinition
 from search.events import Listener, Notice, TrialFinished
 from search.leases import Lease
-from search.proposal import given_to, key_of, num_settings, outside, propose, taken, why_not
+from search.proposal import FIXED, given_to, key_of, num_settings, outside, propose, taken, why_not
 from search.records import trial_folder
 from search.study import EXHAUSTED, STATE_NAMES, num_finished, owner
-from search.trial import Job, sampler_seed, trial_seed
+from search.trial import CHECKPOINT, Job, sampler_seed, trial_seed
 
+_MINUTE_S = 60.0
 _TURN_S = 0.1
 """How long a run waits for its turn before it looks after its workers again."""
 
@@ -34,8 +36,8 @@ class Taken:
 
     trial: optuna.Trial
     job: Job
-    reported: int
-    """Epochs that the study knows already: they may come again, and are not reported twice."""
+    told: dict[int, float]
+    """val_loss of the epochs that the study knows already. They come again, and are not reported twice."""
 
     deaths: list[str]
     """How workers died that trained it."""
@@ -84,11 +86,16 @@ class Supply:
         self.runs = runs
         self.emit = emit
         self._told_of_others = False
+        self._turn_missed = 0.0
+        """Since when another run has had the turn; 0 if this one got it last time."""
+
+        self._told_of_turn = False
 
     def take(self) -> Taken | None:
         """The next trial; None if there is none to take now, or another run is just taking one."""
         with self.lease.turn(_TURN_S) as is_mine:
             while is_mine:
+                self._turn_missed = 0.0
                 trials = self._trials()
                 now = self._situation(trials)
                 places = now.open_places(self.target)
@@ -100,6 +107,8 @@ class Supply:
                     return None
                 if (taken_trial := self._prepared(trial, trials)) is not None:
                     return taken_trial
+            if not is_mine:
+                self._tell_of_turn()
         return None
 
     def is_over(self) -> bool:
@@ -109,12 +118,12 @@ class Supply:
         if now.finished >= self.target:
             return True
         if now.others:
-            self._tell_of(now.others)
+            self._tell_of([trials[number] for number in now.others])
             return False
         if now.orphans or now.waiting or not self._is_exhausted(trials):
             return False
         tried = len(taken(trials, self.definition))
-        self.emit(Notice(f"the space is exhausted: its {tried:,} settings that go together have all been tried"))
+        self.emit(Notice(f"the space is exhausted: {tried:,} settings were tried, and no other was found that goes together"))
         return True
 
     def _situation(self, trials: Sequence[FrozenTrial]) -> _Situation:
@@ -148,26 +157,31 @@ class Supply:
         All of it happens in this run's turn: a trial without an owner was left by a run that died just here.
         """
         frozen = trial.storage.get_trial(trial._trial_id)
+        if frozen.state.is_finished():
+            return None  # its run told the result, and ended, after we had looked at the study
         params = self._params(trial, frozen, [t for t in before if t.number != frozen.number])
         if params is None:
             return None
+        # All at once, in the place of enqueued values: a run that is killed while it stores one by one draws no others.
+        trial.storage.set_trial_system_attr(trial._trial_id, FIXED, params)
         for dim in self.definition.space:
             if dim.name not in frozen.params:
                 shape = dim.distribution()
                 trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
         trial = optuna.Trial(self.study, trial._trial_id)  # it has read its parameters
+        folder = trial_folder(self.runs, self.definition.name, frozen.number)
         job = Job(
             trial=frozen.number,
             configs=self.definition.configs(params),
             seed=trial_seed(self.definition.seed, frozen.number),
             device=self.device,
-            folder=trial_folder(self.runs, self.definition.name, frozen.number),
-            again=owner(frozen) is not None,
+            folder=folder,
+            again=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
         )
         trial.set_user_attr("owner", self.lease.stored())
         trial.set_user_attr("seed", job.seed)
         trial.set_user_attr("settings", json.dumps(job.configs.as_dict()))
-        return Taken(trial, job, max(frozen.intermediate_values, default=0), frozen.user_attrs.get("deaths", []))
+        return Taken(trial, job, dict(frozen.intermediate_values), frozen.user_attrs.get("deaths", []))
 
     def _params(self, trial: optuna.Trial, frozen: FrozenTrial, others: Sequence[FrozenTrial]) -> dict[str, Any] | None:
         """What the trial is to try; None if it cannot try anything, and has been told so."""
@@ -178,9 +192,9 @@ class Supply:
         seen = taken(others, self.definition)
         params = propose(self.study, frozen, self.definition, seen, sampler_seed(self.definition.seed, frozen.number))
         if params is None:
-            self._refuse(trial, given, "the space holds no settings that go together and were not tried")
             if not given:
                 self.study.set_user_attr(EXHAUSTED, True)
+            self._refuse(trial, given, "no settings were found that go together and were not tried")
             return None
         reason = why_not(params, self.definition)
         if key_of(params) in seen:
@@ -209,10 +223,17 @@ class Supply:
         tried = len(taken(trials, self.definition))
         return tried >= num_settings(self.definition) or bool(self.study.user_attrs.get(EXHAUSTED))
 
-    def _tell_of(self, others: Sequence[int]) -> None:
+    def _tell_of_turn(self) -> None:
+        """Another run takes a moment; one that takes a minute is suspended."""
+        self._turn_missed = self._turn_missed or perf_counter()
+        if perf_counter() - self._turn_missed > _MINUTE_S and not self._told_of_turn:
+            self.emit(Notice("another run of this study holds its turn and does not let go: was it suspended (Ctrl-Z)?"))
+            self._told_of_turn = True
+
+    def _tell_of(self, others: Sequence[FrozenTrial]) -> None:
         if not self._told_of_others:
-            names = ", ".join(map(str, others))
-            self.emit(Notice(f"waiting for trial {names}, which another run trains"))
+            names = ", ".join(f"trial {t.number} (process {who.pid})" for t in others if (who := owner(t)) is not None)
+            self.emit(Notice(f"waiting for what another run trains: {names}"))
         self._told_of_others = True
 
     def _trials(self) -> list[FrozenTrial]:

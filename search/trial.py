@@ -223,7 +223,10 @@ class TrialRun:
             return "it starts over: no epoch was kept"
         except OSError as error:
             raise ResourceError(
-                f"the checkpoint of trial {self._job.trial} cannot be read", where=str(self.path), got=error.strerror
+                f"the checkpoint of trial {self._job.trial} cannot be read",
+                where=str(self.path),
+                got=error.strerror,
+                hint="delete it, and the trial starts over",
             ) from error
         except BadCheckpoint as error:
             self.training = self._fresh(parts)
@@ -232,12 +235,12 @@ class TrialRun:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Deletes the checkpoint of a trial that has ended, and what a killed worker left of one.
+    """Deletes the checkpoint of a trial that has ended, and what killed processes left half written.
 
     Raises:
         OSError: it cannot be deleted.
     """
-    for path in (folder / CHECKPOINT, *folder.glob(f".{CHECKPOINT}.*{ASIDE}")):
+    for path in (folder / CHECKPOINT, *folder.glob(f".*{ASIDE}")):
         path.unlink(missing_ok=True)
 
 

@@ -55,7 +55,8 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 """
 NAME = "soak"
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)  # SIGKILL twice as often
-PATIENCE_S = 300
+PATIENCE_S = 120
+"""How long a command may say nothing in its log."""
 
 
 @dataclass
@@ -115,15 +116,17 @@ def under_fire(place: Path, data: Path, workers: int, events: int, rng: random.R
         left_alone = report.events >= events
         running = [start_cli(*command(data, workers), cwd=place) for _ in range(1 if left_alone else at_once)]
         report.commands += len(running)
-        deadline = time.monotonic() + PATIENCE_S
+        heard, said = time.monotonic(), -1
         # The first moments of a command (imports) are not where a search can be hurt: most events come later.
         logs = len(list(place.glob(f"runs/{NAME}/logs/*")))
         while rng.random() < 0.99 and len(list(place.glob(f"runs/{NAME}/logs/*"))) == logs and running[-1].poll() is None:
             time.sleep(0.05)
         pause = rng.uniform(0.0, 4.0 + 2.0 * (workers > 0))
         while any(process.poll() is None for process in running):
-            if time.monotonic() > deadline:
-                report.wrong.append("a command did not end")
+            if (now := sum(path.stat().st_size for path in place.glob(f"runs/{NAME}/logs/*"))) != said:
+                heard, said = time.monotonic(), now
+            if time.monotonic() - heard > PATIENCE_S:
+                report.wrong.append("a command does nothing any more")
                 for process in running:
                     process.kill()
             for process in running:

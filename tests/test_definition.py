@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from pathlib import Path
@@ -305,16 +304,10 @@ def test_a_file_without_end() -> None:
         load_definition("/dev/zero")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [f"about: {'9' * 200_000}x\n{SPACE}", f"{{{', '.join(f'k{number}: 1' for number in range(20_000))}}}"],
-    ids=["digits", "keys"],
-)
-def test_long_texts_are_read_in_one_go(text: str, tmp_path: Path) -> None:
-    """Twice the text takes twice the time, not four times."""
+def test_long_numbers_are_read_in_one_go(tmp_path: Path) -> None:
+    """Twice the digits take twice the time, not four times."""
     began = time.process_time()
-    with contextlib.suppress(DefinitionError):
-        load(text, folder=tmp_path)
+    assert load(f"about: {'9' * 200_000}x\n{SPACE}", folder=tmp_path).about.endswith("9x")
     assert time.process_time() - began < 15
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -134,15 +135,16 @@ def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
     def watch(event: Event) -> None:
         if isinstance(event, TrialStarted) and event.trial == 1:
             for process in workers():
-                process.terminate()
+                process.terminate()  # they leave that to the coordinator
+                process.kill()
 
     events = search_here(tiny, watch, "epochs=8", "trials=2", max_restarts=2)
     assert states(place) == ["COMPLETE", "FAIL", "COMPLETE"]
     failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
-    assert failed.reason == "its worker died 3 times; the last time: it was ended by SIGTERM"
-    assert stored_trials(place)[1].user_attrs["deaths"] == ["it was ended by SIGTERM"] * 3
+    assert failed.reason == "its worker died 3 times; the last time: it was ended by SIGKILL (out of memory?)"
+    assert stored_trials(place)[1].user_attrs["deaths"] == ["it was ended by SIGKILL (out of memory?)"] * 3
     shown = run_cli("show", "tiny", "1", cwd=place).out.splitlines()
-    assert shown.count("worker   died: it was ended by SIGTERM") == 3
+    assert shown.count("worker   died: it was ended by SIGKILL (out of memory?)") == 3
 
 
 def test_a_trial_that_takes_too_long(place: Path, tiny: Path) -> None:
@@ -157,6 +159,22 @@ def test_a_trial_that_takes_too_long(place: Path, tiny: Path) -> None:
     assert states(place) == ["COMPLETE", "FAIL", "COMPLETE"]
     failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
     assert failed.reason == "it took longer than the 6 s that a trial may"
+
+
+def test_a_suspended_search_is_no_trials_fault(place: Path, tiny: Path) -> None:
+    """Whoever suspends the whole search (Ctrl-Z) for longer than a trial may take loses nothing."""
+    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--trials", "1"]
+    process = subprocess.Popen(
+        [*command, "--set", "epochs=100", "--trial-timeout", "12s", "--max-failures", "0"],
+        cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    wait_until(is_in_trial(place, 0, epochs=3), process)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(14)
+    os.killpg(process.pid, signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert states(place) == ["COMPLETE"]
 
 
 def test_time_spent_before_a_cut_counts(place: Path, tiny: Path, cli: Cli) -> None:
@@ -204,14 +222,27 @@ def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monk
     assert states(place) == ["COMPLETE"] * 4
 
 
+def test_no_descriptor_left(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot be started is a matter of the machine: 3, not a fault of the program."""
+
+    def exhausted(*_: object) -> NoReturn:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(processes._SPAWN, "Pipe", exhausted)
+    with pytest.raises(ResourceError, match="a worker cannot be started"):
+        search_here(tiny, ignore)
+
+
 def test_a_fault_in_a_worker(place: Path, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of the program ends the run with 4; the log holds the worker's traceback."""
-    broken_workers(tmp_path, monkeypatch, "import model.training; model.training.Training.run_epoch = lambda self: 1 / 0")
+    broken_workers(
+        tmp_path, monkeypatch, "import model.training; model.training.Training.run_epoch = lambda self: fault_of_this_version"
+    )
     done = cli("run", "tiny.yaml", "--data", tiny, "--engine", "processes")
     assert (done.code, done.err.splitlines()[-3]) == (4, "error: a fault of this program, sorry")
     log = next((place / "runs").glob("crash-*.log")).read_text(encoding="utf-8")
     assert "in _train" in log
-    assert "ZeroDivisionError" in log
+    assert "NameError: name 'fault_of_this_version' is not defined" in log
     assert "Traceback" not in done.err
 
 
@@ -257,7 +288,7 @@ def test_data_that_changes_under_a_search(place: Path, tiny: Path, tmp_path: Pat
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: Path) -> None:
     """Ctrl-C reaches the workers too: they leave it to the coordinator, say nothing, and the same command goes on."""
-    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=400"]
+    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=150"]
     process = subprocess.Popen(
         command, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -269,10 +300,10 @@ def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: P
     assert f"stopped ({signal.Signals(number).name}); everything is kept." in err
     assert set(states(place)) == {"RUNNING"}
     epochs = [max(trial.intermediate_values, default=0) for trial in stored_trials(place)]
-    done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=400", "--trials", "2", cwd=place)
+    done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=150", "--trials", "2", cwd=place)
     assert done.code == 0
-    if number == signal.SIGINT:  # SIGTERM ends the workers themselves
-        assert f"trial 0 was cut off: it goes on after epoch {epochs[0]}" in done.err
+    assert f"trial 0 was cut off: it goes on after epoch {epochs[0]}" in done.err, "no epoch is lost"
+    assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))
     assert states(place).count("COMPLETE") == 2
 
 
@@ -290,7 +321,7 @@ def test_workers_do_not_outlive_a_killed_coordinator(place: Path, tiny: Path) ->
 
 def test_two_runs_share_a_study(place: Path, tiny: Path) -> None:
     """They end together at exactly the target; when one is killed, the other takes up its trials."""
-    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "8", "--set", "epochs=150")
+    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "7", "--set", "epochs=120")
     first = start_cli(*run_it, "--workers", "2", cwd=place)
     wait_until(is_in_trial(place, 1), first)
     second = start_cli(*run_it, cwd=place)
@@ -302,11 +333,11 @@ def test_two_runs_share_a_study(place: Path, tiny: Path) -> None:
     first.communicate()
     out, err = second.communicate(timeout=240)
     assert second.returncode == 0, err
-    assert "8 of 8 trials finished" in out
+    assert "7 of 7 trials finished" in out
     assert "was cut off: it goes on after epoch" in err
     trials = stored_trials(place)
-    assert states(place) == ["COMPLETE"] * 8
-    assert len({tuple(trial.params.values()) for trial in trials}) == 8
+    assert states(place) == ["COMPLETE"] * 7
+    assert len({tuple(trial.params.values()) for trial in trials}) == 7
     assert len({trial.user_attrs["owner"]["run"] for trial in trials}) >= 1
 
 
@@ -325,7 +356,7 @@ def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
     first.communicate(timeout=60)
     _, err = second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "waiting for trial 0, which another run trains" in err
+    assert f"waiting for what another run trains: trial 0 (process {first.pid})" in err
     assert states(place) == ["COMPLETE"] * 2
 
 
@@ -368,7 +399,11 @@ def test_workers_share_the_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(processes._SPAWN, "Process", Process)
     engine = processes.ProcessEngine(
-        Setup(tmp_path, tmp_path, Split((), (), ()), "", gpu=None), slots=4, gpus=("4", "7"), trial_timeout_s=None, emit=ignore
+        Setup(tmp_path, tmp_path, Split((), (), ()), "", gpu=None),
+        slots=4,
+        gpus=("4", "7"),
+        trial_timeout_s=math.inf,
+        emit=ignore,
     )
     hired = [engine._hire() for _ in range(4)]
     engine._dismiss(hired[1])
@@ -380,13 +415,14 @@ def test_workers_share_the_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_worker_sees_its_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable is set before anything of CUDA starts."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(worker, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(worker, "end_with_parent", lambda: None)
     here, there = Pipe()
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in worker.STOPS}
     try:
         worker.work(there, Setup(tmp_path / "nowhere", tmp_path, Split((), (), ()), "", gpu="1"))
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert isinstance(here.recv(), worker.Ready)
     assert "there is no such data folder" in str(here.recv())

@@ -19,6 +19,8 @@ from search.records import read_curve
 from search.run import resume_command
 from search.settings import Configs, settings
 from search.study import study_data
+from search.supply import Supply
+from search.trial import TrialRun
 
 LONG = ("--set", "epochs=30")
 DIVERGES = ("--set", "space.lr={choices: [1e-3, 1e30]}", "--set", "sampler={name: random}")
@@ -151,6 +153,74 @@ def test_cut_off_between_two_suggestions(
     assert outcomes(tmp_path / "cut") == outcomes(tmp_path / "whole")
 
 
+def test_cut_off_while_a_second_draw_is_stored(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial whose first draw was refused, cut off while its parameters are stored, gets those all the same."""
+    arguments = ("run", "tiny.yaml", "--data", tiny, "--trials", 9, "--set", "sampler={name: random}", "--set", "epochs=1")
+    space = "space={label_smoothing: {choices: [0.0, 0.1, 0.2]}, lr: {choices: [1e-3, 2e-3, 3e-3]}}"
+    arguments = (*arguments, "--set", space, "--set", "baseline={}", "--set", "baseline.lr=1e-3")
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "whole")
+    assert cli(*arguments).code == 0
+    assert states(tmp_path / "whole") == ["COMPLETE"] * 9
+
+    monkeypatch.chdir(tmp_path / "cut")
+    real = optuna.storages._CachedStorage.set_trial_param
+    cuts = []
+
+    def store(self: optuna.storages._CachedStorage, trial_id: int, name: str, *rest: Any) -> None:
+        if name == "lr" and trial_id not in cuts:
+            cuts.append(trial_id)
+            raise KeyboardInterrupt
+        real(self, trial_id, name, *rest)
+
+    monkeypatch.setattr(optuna.storages._CachedStorage, "set_trial_param", store)
+    for _ in range(9):
+        assert cli(*arguments).code == 130
+    assert cli(*arguments).code == 0
+    assert outcomes(tmp_path / "cut") == outcomes(tmp_path / "whole")
+
+
+def test_a_trial_that_ends_while_its_owner_is_looked_at(
+    place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run tells the result and is gone between our look at the study and at that run: the trial is left alone."""
+    run = ("run", "tiny.yaml", "--data", tiny)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRun, "next_epoch", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert cli(*run, "--trials", 1).code == 130
+    assert states(place) == ["RUNNING"]
+    real = Supply._resumed
+
+    def resumed(self: Supply, left: optuna.trial.FrozenTrial) -> optuna.Trial:
+        other = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
+        if other.trials[0].state.name == "RUNNING":
+            other.tell(0, 1.0)
+        return real(self, left)
+
+    monkeypatch.setattr(Supply, "_resumed", resumed)
+    assert cli(*run, "--trials", 2).code == 0
+    assert states(place) == ["COMPLETE"] * 2
+
+
+def test_a_trial_that_another_program_ends(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its training ends too, and the search goes on with others."""
+    real = optuna.Trial.report
+
+    def report(self: optuna.Trial, value: float, step: int) -> None:
+        if (self.number, step) == (1, 1):
+            other = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
+            other.tell(1, state=optuna.trial.TrialState.FAIL)
+        real(self, value, step)
+
+    monkeypatch.setattr(optuna.Trial, "report", report)
+    done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 3)
+    assert done.code == 0
+    assert "trial 1 was ended by another program; its training ends too" in done.err
+    assert states(place) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+
+
 def test_cut_off_between_report_and_verdict(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial that was to be pruned when the run ended is pruned at the same epoch by the next run."""
     for name in ("whole", "cut"):
@@ -218,9 +288,9 @@ def test_parameters_that_do_not_go_together_are_not_tried(place: Path, tiny: Pat
     found = sorted((trial.params["width"], trial.params["heads"]) for trial in trials if trial.state.name == "COMPLETE")
     assert found == [(16, 1), (16, 4), (18, 1)]
     assert [(t.params, t.user_attrs["reason"]) for t in trials if t.state.name == "FAIL"] == [
-        ({}, "the space holds no settings that go together and were not tried")
+        ({}, "no settings were found that go together and were not tried")
     ]
-    assert "the space is exhausted: its 3 settings that go together have all been tried" in done.err
+    assert "the space is exhausted: 3 settings were tried, and no other was found that goes together" in done.err
     assert "3 of 5 trials finished (3 complete, 0 pruned, 1 failed)" in done.out
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 5).code == 0
     assert len(stored_trials(place)) == len(trials), "the same command does not try once more"

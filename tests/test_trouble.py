@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -20,6 +22,7 @@ from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 from test_storage import HOLD
 
+from search.records import read_curve
 from search.results.dashboard import free_port
 from search.trial import CHECKPOINT, TrialRun
 
@@ -88,14 +91,19 @@ def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monke
         def cut(self: TrialRun) -> object:
             if len(self.done) == 2:
                 raise KeyboardInterrupt
-            return real(self)
+            record = real(self)
+            return record and replace(record, val_loss=9.0)  # another version computes otherwise
 
         patch.setattr(TrialRun, "next_epoch", cut)
         assert cli(*run).code == 130
     done = cli(*run)
     assert done.code == 0
     assert "trial 0 was cut off: it starts over: its checkpoint cannot be used, it is of another training" in done.err
-    assert '"torch": "0.1"' not in stored_trials(place)[0].user_attrs["made_with"]
+    (trial,) = stored_trials(place)
+    assert '"torch": "0.1"' not in trial.user_attrs["made_with"]
+    curve = read_curve(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")
+    assert trial.intermediate_values == {record.epoch: record.val_loss for record in curve}
+    assert 9.0 not in trial.intermediate_values.values(), "what the other version reported is no longer there"
 
 
 def test_a_checkpoint_that_is_left_of_a_finished_trial(place: Path, tiny: Path, cli: Cli) -> None:
@@ -275,6 +283,23 @@ def test_a_database_that_is_spoilt_under_a_search(how: str, place: Path, tiny: P
         (place / "runs" / name).unlink(missing_ok=True)
     kept.replace(database)
     assert run_cli("status", "tiny", cwd=place).code == 0
+
+
+def test_the_log_tells_how_a_spoilt_database_ended_the_run(
+    place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last line is the error that was shown, with the exit code of the process."""
+
+    def spoilt(*_: object) -> object:
+        raise optuna.exceptions.StorageInternalError("An exception is raised during the commit.")
+
+    monkeypatch.setattr(optuna.Trial, "report", spoilt)
+    done = cli("run", "tiny.yaml", "--data", tiny)
+    assert done.code == 3
+    log = next((place / "runs" / "tiny" / "logs").iterdir()).read_text(encoding="utf-8").splitlines()
+    last = json.loads(log[-1])
+    assert (last["event"], last["exit_code"]) == ("run_failed", 3)
+    assert last["error"].startswith("error: the study database cannot be used")
 
 
 def test_garbage_instead_of_a_database(place: Path, tiny: Path, cli: Cli) -> None:

@@ -53,7 +53,7 @@ class JobFailed:
 
 @dataclass(frozen=True)
 class JobKept:
-    """A job was put aside, with a checkpoint of all that it has trained."""
+    """A job was put aside: with all that it has trained, or, if its worker is gone, as its last checkpoint has it."""
 
     trial: int
 
@@ -95,7 +95,7 @@ class Engine(Protocol):
         ...
 
     def drop(self, trial: int) -> None:
-        """Ends a job that told of an epoch."""
+        """Ends a job."""
         ...
 
     def wind_down(self) -> None:

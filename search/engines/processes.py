@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from data_utils.errors import ExplainedError, ResourceError
 from search.engines import EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted, WorkerLost
-from search.engines.worker import Broken, Fault, Ready, Setup, Verdict, work
+from search.engines.worker import STOPS, Broken, Fault, Ready, Setup, Verdict, work
 from search.events import DataPrepared, Listener, Notice
 from search.trial import Job
 
@@ -25,6 +26,9 @@ _BOOTS = 4
 
 _BOOT_S = 60.0
 """What a worker may take until it is up, before the time of its first trial begins."""
+
+_SUSPENDED_S = 2.0
+"""A wait that ends so much later than it should: this process was suspended, and probably its workers with it."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -39,23 +43,36 @@ class _Worker:
     waits: bool = False
     """It has told of an epoch and waits for the answer."""
 
-    deadline: float | None = None
-    """When its job has had all the time it may have, by the monotonic clock."""
+    left_s: float = math.inf
+    """What is left of the time that its job may take, when its clock was last started."""
+
+    since: float | None = None
+    """When its clock was started, by the monotonic clock; None while it waits for an answer or for a job."""
+
+    @property
+    def deadline(self) -> float:
+        """When its job has had all the time it may have."""
+        return math.inf if self.since is None else self.since + self.left_s
+
+    def stop_clock(self) -> None:
+        """Its time does not run while it waits."""
+        if self.since is not None:
+            self.left_s -= time.monotonic() - self.since
+            self.since = None
 
 
-class WorkerFault(RuntimeError):
+class WorkerFault(Exception):
     """A worker met a fault of the program. Its text is the worker's traceback."""
 
 
 class ProcessEngine:
     """`slots` worker processes, started when there is a job for them, and again when they die."""
 
-    def __init__(
-        self, setup: Setup, *, slots: int, gpus: tuple[str, ...], trial_timeout_s: float | None, emit: Listener
-    ) -> None:
+    def __init__(self, setup: Setup, *, slots: int, gpus: tuple[str, ...], trial_timeout_s: float, emit: Listener) -> None:
         """`gpus`: what CUDA_VISIBLE_DEVICES may name, given out in turn; none for the CPU.
 
-        `trial_timeout_s`: what a trial may take, all its epochs together; one that takes longer is ended from outside.
+        `trial_timeout_s`: what a trial may take, all its epochs together (infinite: as long as it likes); one that takes longer
+        is ended from outside.
         """
         self.slots = slots
         self._setup = setup
@@ -68,7 +85,10 @@ class ProcessEngine:
         self._failed_boots = 0
 
     def start(self, job: Job) -> None:
-        """Gives the job to an idle worker, or to a new one."""
+        """Gives the job to an idle worker, or to a new one; when the engine winds down, puts it aside at once."""
+        if self._ends:
+            self._events.append(JobKept(job.trial))
+            return
         worker = next((w for w in self._workers if w.job is None), None) or self._hire()
         worker.job = job
         self._allow(worker, 0.0 if worker.is_up else -_BOOT_S)
@@ -85,26 +105,36 @@ class ProcessEngine:
         """
         until = time.monotonic() + timeout_s
         while not self._events:
-            self._end_overdue()
-            if self._events:
-                break
-            left = min([until, *(w.deadline for w in self._workers if w.deadline is not None)]) - time.monotonic()
-            ready = wait([w.pipe for w in self._workers], max(0.0, left))
+            began = time.monotonic()
+            left = max(0.0, min([until, *(w.deadline for w in self._workers)]) - began)
+            ready = wait([w.pipe for w in self._workers], left)
+            self._forgive(time.monotonic() - began - left)
             for worker in [w for w in self._workers if w.pipe in ready]:
                 self._listen(worker)
-            if not ready and time.monotonic() >= until:
-                return None
-        return self._events.popleft()
+            if not ready:
+                self._end_overdue()
+                if time.monotonic() >= until:
+                    break
+        return self._events.popleft() if self._events else None
+
+    def _forgive(self, late_s: float) -> None:
+        """Time in which the whole search was suspended is no trial's."""
+        if late_s > _SUSPENDED_S:
+            for worker in self._workers:
+                worker.since = None if worker.since is None else worker.since + late_s
 
     def go(self, trial: int) -> None:
         """Lets the job train on; when the engine winds down, puts it aside."""
         self._answer(trial, Verdict.KEEP if self._ends else Verdict.GO)
 
     def drop(self, trial: int) -> None:
-        """Ends the job; its worker is free."""
-        self._answer(trial, Verdict.DROP)
+        """Ends the job; its worker is free, or, in the middle of an epoch, is ended with it."""
         worker = self._worker_of(trial)
-        worker.job = worker.deadline = None
+        if not worker.waits:
+            self._dismiss(worker)
+            return
+        self._answer(trial, Verdict.DROP)
+        worker.job = worker.since = None
 
     def wind_down(self) -> None:
         """Jobs that train are put aside after their epoch; those whose worker is not up yet have nothing to lose."""
@@ -123,12 +153,14 @@ class ProcessEngine:
 
     def _hire(self) -> _Worker:
         slot = min(set(range(self.slots)) - {worker.slot for worker in self._workers})
-        here, there = _SPAWN.Pipe()
         gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
-        setup = Setup(self._setup.folder, self._setup.runs, self._setup.split, self._setup.fingerprint, gpu)
-        process = _SPAWN.Process(target=work, args=(there, setup), name=f"worker {slot}")
-        with _ctrl_c_blocked():
-            process.start()
+        try:
+            here, there = _SPAWN.Pipe()
+            process = _SPAWN.Process(target=work, args=(there, replace(self._setup, gpu=gpu)), name=f"worker {slot}")
+            with _stops_blocked():
+                process.start()
+        except OSError as error:
+            raise ResourceError("a worker cannot be started", got=error.strerror, hint="try fewer --workers") from error
         there.close()
         self._workers.append(_Worker(process, here, slot))
         return self._workers[-1]
@@ -161,17 +193,17 @@ class ProcessEngine:
                 self._allow(worker, seconds)
             case EpochDone():
                 worker.waits = True
+                worker.stop_clock()
             case JobDone() | JobFailed() | JobKept():
-                worker.job = worker.deadline = None
+                worker.job = worker.since = None
         self._events.append(event)
 
     def _allow(self, worker: _Worker, spent_s: float) -> None:
         """The clock of the trial's time starts: when a worker that is up gets it, and anew when it trains."""
-        if self._trial_timeout_s is not None:
-            worker.deadline = time.monotonic() + self._trial_timeout_s - spent_s
+        worker.since, worker.left_s = time.monotonic(), self._trial_timeout_s - spent_s
 
     def _end_overdue(self) -> None:
-        for worker in [w for w in self._workers if w.deadline is not None and w.deadline <= time.monotonic()]:
+        for worker in [w for w in self._workers if w.deadline <= time.monotonic()]:
             assert worker.job is not None
             self._events.append(
                 JobFailed(worker.job.trial, f"it took longer than the {self._trial_timeout_s:g} s that a trial may")
@@ -190,12 +222,10 @@ class ProcessEngine:
                 )
         if worker.job is None:
             return
-        if self._ends:
-            self._events.append(JobKept(worker.job.trial))  # with its last checkpoint
-        elif worker.is_up:
+        if worker.is_up and not self._ends:
             self._events.append(WorkerLost(worker.job.trial, reason))
         else:
-            self.start(worker.job)  # it never had the job
+            self.start(worker.job)  # it never had the job, or there is no time for another
 
     def _dismiss(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -210,7 +240,7 @@ class ProcessEngine:
     def _answer(self, trial: int, verdict: Verdict) -> None:
         worker = self._worker_of(trial)
         assert worker.waits, "only an epoch is answered"
-        worker.waits = False
+        worker.waits, worker.since = False, time.monotonic()
         with contextlib.suppress(OSError):  # it has died: its pipe will say so
             worker.pipe.send(verdict)
 
@@ -235,14 +265,15 @@ def _how_it_ended(process: Any) -> str:
         return "its pipe broke"
     if code < 0:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return f"it was ended by {signal.Signals(-code).name}{hint}"
+        named = -code in set(signal.Signals)  # signals for one's own use have no name
+        return f"it was ended by {signal.Signals(-code).name if named else f'signal {-code}'}{hint}"
     return f"it ended with {code}"
 
 
 @contextlib.contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """A process started inside holds Ctrl-C back until it is ready to ignore it; this one gets its own afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _stops_blocked() -> Iterator[None]:
+    """A process started inside holds signals to stop back until it ignores them; this one gets its own afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
     finally:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -21,6 +19,7 @@ import torch
 
 from data_utils.errors import DataError, ExplainedError
 from data_utils.prepared import fingerprint
+from data_utils.processes import end_with_parent
 from data_utils.splits import Split
 from search.engines import EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted
 from search.events import DataPrepared, Notice
@@ -69,6 +68,9 @@ class Fault:
     text: str
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that ask a run to stop. A terminal, a service manager or `timeout` sends them to all its processes."""
+
 _CUT_OFF = (EOFError, BrokenPipeError, ConnectionResetError)
 
 Message = Ready | Broken | Fault | EngineEvent | Notice | DataPrepared | ExplainedError
@@ -76,9 +78,10 @@ Message = Ready | Broken | Fault | EngineEvent | Notice | DataPrepared | Explain
 
 def work(pipe: Connection, setup: Setup) -> None:
     """Runs jobs until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the coordinator decides what it means
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for number in STOPS:  # they reach the whole group: the coordinator decides what they mean
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    end_with_parent()
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu  # CUDA has not started yet
     with contextlib.suppress(*_CUT_OFF):  # nobody is interested any more
@@ -131,10 +134,3 @@ def _train(job: Job, parts: Parts, pipe: Connection) -> None:
         if not reason:
             raise
         pipe.send(JobFailed(job.trial, reason))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "a worker is started by multiprocessing"
-    parent.join()
-    os._exit(1)
