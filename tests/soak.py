@@ -45,8 +45,8 @@ STUDY = """\
 about: A search under fire
 trials: 8
 sampler: {name: tpe, startup: 5}
-pruner: {name: median, startup: 3, warmup_epochs: 40}
-fixed: {epochs: 150, batch_size: 8, width: 32, ffn_width: 64, layers: 2}
+pruner: {name: median, startup: 3, warmup_epochs: 30}
+fixed: {epochs: 100, batch_size: 8, width: 32, ffn_width: 64, layers: 2}
 space:
   label_smoothing: {low: 0.0, high: 0.6}
   lr: {low: 1e-4, high: 1e-1, log: true}
@@ -212,7 +212,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="0: inside the coordinator")
     parser.add_argument("--events", type=int, default=100)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs-at-once", type=int, default=1)
     options = parser.parse_args()
