@@ -19,7 +19,7 @@ from data_utils.files import write_whole
 from model.record import EpochRecord
 from search.definition import StudyDefinition, dump_yaml
 from search.engines import Engine, EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted, WorkerLost
-from search.errors import NegativeAnswer, ResourceError
+from search.errors import NegativeAnswer, ResourceError, os_errors
 from search.events import EpochFinished, Listener, Notice, RunFinished, TrialFinished, TrialStarted, WorkerDied
 from search.records import curve_text, trial_folder
 from search.study import (
@@ -231,16 +231,10 @@ class Coordinator:
     def _write_files(self, running: Taken) -> None:
         folder = running.job.folder
         settings = {"trial": running.job.trial, "seed": running.job.seed, **running.job.configs.as_dict()}
-        try:
+        hint = "is the disk full or read-only? The same command goes on with this trial"
+        with os_errors("a trial's files cannot be written", where=folder, hint=hint):
             write_whole(folder / "config.yaml", dump_yaml(settings))
             write_whole(folder / "curve.csv", curve_text(running.history))
-        except OSError as error:
-            raise ResourceError(
-                "a trial's files cannot be written",
-                where=str(folder),
-                got=error.strerror,
-                hint="is the disk full or read-only? The same command goes on with this trial",
-            ) from error
 
     def _sweep(self) -> None:
         """Deletes checkpoints that a run could not delete because it was killed just after it had told a result."""
@@ -250,12 +244,8 @@ class Coordinator:
                 self._remove_checkpoint(folder)
 
     def _remove_checkpoint(self, folder: Path) -> None:
-        try:
+        with os_errors("a checkpoint cannot be deleted", where=folder, hint="is the disk read-only?"):
             remove_checkpoint(folder)
-        except OSError as error:
-            raise ResourceError(
-                "a checkpoint cannot be deleted", where=str(folder), got=error.strerror, hint="is the disk read-only?"
-            ) from error
 
     def _announce(self, running: Taken, state: TrialState, reason: str, best_before: float | None) -> None:
         best_epoch = min(running.history, key=lambda record: record.val_loss, default=None)

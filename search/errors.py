@@ -12,7 +12,10 @@ Anything else is a fault of this program: exit code 4.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
+from pathlib import Path
 
 from data_utils.errors import DataError, ExplainedError, ResourceError
 
@@ -23,6 +26,7 @@ __all__ = [
     "ResourceError",
     "SearchError",
     "exit_code_of",
+    "os_errors",
 ]
 
 
@@ -54,6 +58,15 @@ class NegativeAnswer(SearchError):
     """It ran, and the answer is no: no trial finished, too many failed, a number did not come back."""
 
     exit_code = ExitCode.NO
+
+
+@contextlib.contextmanager
+def os_errors(what: str, *, where: Path | str, hint: str) -> Iterator[None]:
+    """Turns an `OSError` inside the block into a `ResourceError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(what, where=str(where), got=error.strerror, hint=hint) from error
 
 
 def exit_code_of(error: ExplainedError) -> ExitCode:

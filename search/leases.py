@@ -25,7 +25,7 @@ from typing import Any
 import filelock
 import psutil
 
-from search.errors import ResourceError
+from search.errors import ResourceError, os_errors
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CLOCK_STEP_S = 5
@@ -112,17 +112,9 @@ def creating(database: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _folder_errors(database: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(
-            "the folder of the study database cannot be written",
-            where=str(database.parent),
-            got=error.strerror,
-            hint="free some space, or name another place with --storage sqlite:///PATH",
-        ) from error
+def _folder_errors(database: Path) -> contextlib.AbstractContextManager[None]:
+    hint = "free some space, or name another place with --storage sqlite:///PATH"
+    return os_errors("the folder of the study database cannot be written", where=database.parent, hint=hint)
 
 
 class Lease:

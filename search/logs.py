@@ -9,13 +9,12 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from data_utils.errors import ExplainedError
-from search.errors import ExitCode, ResourceError, exit_code_of
+from search.errors import ExitCode, ResourceError, exit_code_of, os_errors
 from search.events import SCHEMA, Event, Listener, RunFailed, as_json
 
 
@@ -60,14 +59,6 @@ class RunLog:
 
         return both
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ResourceError(
-                "the run's log cannot be written",
-                where=str(self.path),
-                got=error.strerror,
-                hint="is the disk full or read-only? The same command goes on",
-            ) from error
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        hint = "is the disk full or read-only? The same command goes on"
+        return os_errors("the run's log cannot be written", where=self.path, hint=hint)

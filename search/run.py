@@ -21,7 +21,7 @@ from search.engines import Engine
 from search.engines.inline import InlineEngine
 from search.engines.processes import ProcessEngine, visible_gpus
 from search.engines.worker import Setup
-from search.errors import DefinitionError, ResourceError
+from search.errors import DefinitionError, ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.leases import Lease, num_runs
 from search.logs import RunLog
@@ -176,15 +176,9 @@ def _require_alone(database: Path, study: str) -> None:
 
 
 def _make_folder(runs: Path) -> None:
-    try:
+    what = "the folder of everything that is written cannot be made"
+    with os_errors(what, where=runs, hint="name another with --runs"):
         runs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            "the folder of everything that is written cannot be made",
-            where=str(runs),
-            got=error.strerror,
-            hint="name another with --runs",
-        ) from error
 
 
 def split_of(definition: StudyDefinition, data: DataSet) -> Split:
@@ -212,13 +206,9 @@ def demo_data(runs: Path, emit: Listener) -> Path:
     folder = runs / "data" / "demo"
     emit(Notice(f"No --data and no SEARCH_DATA: searching on the demo set of made-up signs in {folder}"))
     if not folder.exists():
-        try:
+        with os_errors("the demo set cannot be written", where=folder, hint="name another place with --runs"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             synthesize(folder)
-        except OSError as error:
-            raise ResourceError(
-                "the demo set cannot be written", where=str(folder), got=error.strerror, hint="name another place with --runs"
-            ) from error
     return folder
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_utils.errors import ResourceError
 from data_utils.files import ASIDE
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, DataSet, fingerprint, open_data
@@ -24,6 +23,7 @@ from model.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from model.record import EpochRecord
 from model.training import Diverged, Training
 from search import __version__
+from search.errors import os_errors
 from search.events import DataPrepared, Listener, Notice
 from search.settings import Configs
 
@@ -86,7 +86,8 @@ class Parts:
         """Both parts, with this pre-processing. They share their frames.
 
         Raises:
-            DataError: a clip is not what it should be, or the store cannot be written.
+            DataError: a clip is not what it should be.
+            ResourceError: the store cannot be written.
         """
         train = self.data.chosen(self.split.train, mirrored=True)
         validation = self.data.chosen(self.split.validation, mirrored=False)
@@ -196,15 +197,10 @@ class TrialRun:
         began = time.perf_counter()
         if self._saved == len(self.done) or self.is_over or not (at_once or began >= self._save_from):
             return
-        try:
+        what = f"the checkpoint of trial {self._job.trial} cannot be written"
+        hint = "is the disk full or read-only? The same command goes on with this trial"
+        with os_errors(what, where=self.path, hint=hint):
             save_checkpoint(self.training, self.path, self._about)
-        except OSError as error:
-            raise ResourceError(
-                f"the checkpoint of trial {self._job.trial} cannot be written",
-                where=str(self.path),
-                got=error.strerror,
-                hint="is the disk full or read-only? The same command goes on with this trial",
-            ) from error
         first, self._saved = self._save_from == 0.0, len(self.done)
         ended = time.perf_counter()
         if first:
@@ -217,17 +213,12 @@ class TrialRun:
         return start_training(self._job.configs, self._job.seed, self._job.device, parts)
 
     def _take_up(self, parts: Parts) -> str:
-        try:
-            load_checkpoint(self.training, self.path, self._about)
-        except FileNotFoundError:
+        if not self.path.exists():
             return "it starts over: no epoch was kept"
-        except OSError as error:
-            raise ResourceError(
-                f"the checkpoint of trial {self._job.trial} cannot be read",
-                where=str(self.path),
-                got=error.strerror,
-                hint="delete it, and the trial starts over",
-            ) from error
+        what = f"the checkpoint of trial {self._job.trial} cannot be read"
+        try:
+            with os_errors(what, where=self.path, hint="delete it, and the trial starts over"):
+                load_checkpoint(self.training, self.path, self._about)
         except BadCheckpoint as error:
             self.training = self._fresh(parts)
             return f"it starts over: its checkpoint cannot be used, {error}"
