@@ -110,22 +110,22 @@ def test_a_killed_worker_costs_nothing(place: Path, tiny: Path, tmp_path: Path, 
             for process in workers():
                 process.kill()
 
-    events = search_here(tiny, watch, "epochs=8", "trials=3")
-    assert killed == [(trial, epoch) for trial in range(3) for epoch in (2, 5)]
+    events = search_here(tiny, watch, "epochs=8", "trials=2")
+    assert killed == [(trial, epoch) for trial in range(2) for epoch in (2, 5)]
     deaths = [event for event in events if isinstance(event, WorkerDied)]
-    assert [(event.trial, event.deaths, event.allowed) for event in deaths] == [(t, n, 3) for t in range(3) for n in (1, 2)]
+    assert [(event.trial, event.deaths, event.allowed) for event in deaths] == [(t, n, 3) for t in range(2) for n in (1, 2)]
     assert all(event.reason == "it was ended by SIGKILL (out of memory?)" for event in deaths)
     starts = [event for event in events if isinstance(event, TrialStarted)]
-    assert [event.done > 0 for event in starts] == [False, True, True] * 3
+    assert [event.done > 0 for event in starts] == [False, True, True] * 2
     assert all(event.remark == f"it goes on after epoch {event.done}" for event in starts if event.done)
     told = [(event.trial, event.record.epoch) for event in events if isinstance(event, EpochFinished)]
-    assert told == [(trial, epoch) for trial in range(3) for epoch in range(1, 9)], "each epoch is told once"
+    assert told == [(trial, epoch) for trial in range(2) for epoch in range(1, 9)], "each epoch is told once"
 
     whole = tmp_path / "whole"
     whole.mkdir()
     (whole / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     monkeypatch.chdir(whole)
-    search_here(tiny, ignore, "epochs=8", "trials=3")
+    search_here(tiny, ignore, "epochs=8", "trials=2")
     assert outcomes(place) == outcomes(whole)
 
 

@@ -191,8 +191,7 @@ def fill(disk: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["runs", "database"])
-@pytest.mark.parametrize("engine", ["inline", "processes"])
+@pytest.mark.parametrize(("what", "engine"), [("runs", "inline"), ("runs", "processes"), ("database", "inline")])
 def test_a_disk_that_fills_up(
     what: str, engine: str, small_disk: Path, place: Path, tiny: Path, peace: list[tuple[object, ...]]
 ) -> None:
