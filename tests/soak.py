@@ -188,19 +188,26 @@ def check(place: Path, data: Path, target: int) -> list[str]:
     return wrong + [f"left behind: {path}" for path in left]
 
 
-def soak(place: Path, data: Path, workers: int, events: int, seed: int, at_once: int = 1, trials: int = 8) -> Report:
-    """One study under fire, checked. `workers` 0: one worker inside the coordinator."""
+def set_up(place: Path, trials: int, epochs: int) -> None:
+    """A working directory with the study."""
     place.mkdir(parents=True)
-    (place / f"{NAME}.yaml").write_text(STUDY.replace("trials: 8", f"trials: {trials}"), encoding="utf-8")
+    text = STUDY.replace("trials: 8", f"trials: {trials}").replace("epochs: 100", f"epochs: {epochs}")
+    (place / f"{NAME}.yaml").write_text(text, encoding="utf-8")
+
+
+def soak(
+    place: Path, data: Path, workers: int, events: int, seed: int, *, at_once: int = 1, trials: int, epochs: int = 100
+) -> Report:
+    """One study under fire, checked. `workers` 0: one worker inside the coordinator."""
+    set_up(place, trials, epochs)
     report = under_fire(place, data, workers, events, random.Random(seed), at_once)
     report.wrong += check(place, data, trials)
     return report
 
 
-def undisturbed(place: Path, data: Path, trials: int) -> list[tuple[object, ...]]:
+def undisturbed(place: Path, data: Path, trials: int, epochs: int = 100) -> list[tuple[object, ...]]:
     """What a search gives that nobody disturbs, with one worker."""
-    place.mkdir(parents=True)
-    (place / f"{NAME}.yaml").write_text(STUDY.replace("trials: 8", f"trials: {trials}"), encoding="utf-8")
+    set_up(place, trials, epochs)
     process = start_cli(*command(data, 0), cwd=place)
     process.communicate()
     assert process.returncode == 0
@@ -224,7 +231,9 @@ def main() -> int:
         for workers in options.workers:
             place = Path(temporary) / f"{workers}-workers"
             began = time.monotonic()
-            report = soak(place, data, workers, options.events, options.seed, options.runs_at_once, options.trials)
+            report = soak(
+                place, data, workers, options.events, options.seed, at_once=options.runs_at_once, trials=options.trials
+            )
             if workers <= 1 and options.runs_at_once == 1 and not report.wrong and outcomes(place, NAME) != peace:
                 report.wrong.append("parameters or values are not those of a search in peace")
             states = Counter(trial.state.name for trial in stored_trials(place, NAME))

@@ -10,7 +10,7 @@ from soak import NAME, soak, undisturbed
 
 from data_utils.synthetic import synthesize
 
-TRIALS, EVENTS = 4, 5
+TRIALS, EPOCHS, EVENTS = 4, 45, 5
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("workers", "at_once"), [(0, 1), (2, 1), (1, 2)])
 def test_a_search_under_fire(workers: int, at_once: int, data: Path, tmp_path: Path) -> None:
     """Killed, stopped and ended at random moments, it ends where it would have: exact, whole and with nothing left behind."""
-    report = soak(tmp_path / "fire", data, workers, events=EVENTS, seed=7, at_once=at_once, trials=TRIALS)
+    report = soak(tmp_path / "fire", data, workers, events=EVENTS, seed=7, at_once=at_once, trials=TRIALS, epochs=EPOCHS)
     assert not report.wrong, "\n".join(report.wrong)
     assert report.events == EVENTS
     if workers == 0:
-        assert outcomes(tmp_path / "fire", NAME) == undisturbed(tmp_path / "peace", data, TRIALS)
+        assert outcomes(tmp_path / "fire", NAME) == undisturbed(tmp_path / "peace", data, TRIALS, EPOCHS)
