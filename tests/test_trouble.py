@@ -26,7 +26,7 @@ from search.records import read_curve
 from search.results.dashboard import free_port
 from search.trial import CHECKPOINT, TrialRun
 
-LONG = ("--set", "epochs=150")
+LONG = ("--set", "epochs=80")
 
 
 def states(place: Path, study: str = "tiny") -> list[str]:
