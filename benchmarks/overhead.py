@@ -12,7 +12,9 @@ the sampler, cost when that many trials are stored.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +29,9 @@ from search.records import read_curve
 from search.run import EngineName, RunOptions, run
 from search.stopping import StopSignals
 from search.storage import open_storage
+
+_WRITTEN = 250
+"""Trials that are written by Optuna; more are copies of them."""
 
 ENGINES: tuple[EngineName, ...] = ("inline", "processes")
 
@@ -60,7 +65,8 @@ def filled(folder: Path, stored: int, reports: int) -> optuna.Study:
     rng = np.random.default_rng(0)
     space = {dim.name: dim.distribution() for dim in load_definition("label_smoothing").space}
     trials = []
-    for _ in range(stored):
+    written = min(stored, _WRITTEN)
+    for _ in range(written):
         params = {"label_smoothing": rng.uniform(0, 0.6), "lr": 10 ** rng.uniform(-5, -2), "dropout": rng.uniform(0, 0.5)}
         curve = 1 + rng.uniform(size=reports)
         trials.append(
@@ -75,7 +81,28 @@ def filled(folder: Path, stored: int, reports: int) -> optuna.Study:
     storage = open_storage(f"sqlite:///{folder / f'{stored}.db'}", create=True)
     study = optuna.create_study(storage=storage, study_name="stored")
     study.add_trials(trials)
-    return study
+    _multiply(folder / f"{stored}.db", written, stored // written)
+    return optuna.load_study(study_name="stored", storage=storage)
+
+
+def _multiply(database: Path, written: int, times: int) -> None:
+    """Repeats the trials of a database: Optuna itself takes minutes to write thousands."""
+    copied = {
+        "trials": "number, study_id, state, datetime_start, datetime_complete",
+        "trial_params": "param_name, param_value, distribution_json",
+        "trial_values": "objective, value, value_type",
+        "trial_intermediate_values": "step, intermediate_value, intermediate_value_type",
+        "trial_user_attributes": "key, value_json",
+    }
+    with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        for copy in range(1, times):
+            offset = copy * written
+            for table, columns in copied.items():
+                values = columns.replace("number", f"number + {offset}") if table == "trials" else columns
+                connection.execute(
+                    f"INSERT INTO {table} (trial_id, {columns}) SELECT trial_id + {offset}, {values} FROM {table} "
+                    f"WHERE trial_id <= {written}"
+                )
 
 
 def main() -> None:
