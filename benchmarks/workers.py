@@ -22,17 +22,17 @@ from data_utils.synthetic import synthesize
 
 def work(folder: Path, store: Path, seed: int, pipe: Connection) -> None:
     """A worker: trains some epochs whenever it is told how many."""
-    from data_utils.normalize import PreprocessConfig
     from data_utils.prepared import open_data
     from data_utils.splits import split_signers
-    from model.config import ModelConfig, TrainConfig
-    from search.settings import Configs
-    from search.trial import Parts, start_training
+    from search.definition import Plan
+    from search.parts import Parts
+    from search.settings import build_configs
+    from search.trial import start_trainings
 
     data = open_data(folder)
     parts = Parts(data, split_signers(data.words_of), store, lambda event: None)
-    configs = Configs(model=ModelConfig(), train=TrainConfig(epochs=10_000), preprocess=PreprocessConfig())
-    training = start_training(configs, seed, "cpu", parts)
+    configs = build_configs({"train.epochs": 10_000, "train.patience": 0}, "workers")
+    (training,) = start_trainings(configs, seed, "cpu", Plan(), parts.turns(configs.preprocess), len(data.words))
     training.run_epoch()
     pipe.send("ready")
     while epochs := pipe.recv():

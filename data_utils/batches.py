@@ -49,11 +49,32 @@ class Batch:
 
     blocks: tuple[Block, ...]
 
+    frames_MF: np.ndarray | None = None
+    """float32 `[M, 260]`: the batch's frames where augmentation has changed them; None: they are the clip set's rows."""
 
-def batch_of(clips: ClipSet, chosen: np.ndarray, frames_multiple: int = 1) -> Batch:
-    """The batch made of the chosen clips. Every block has a multiple of `frames_multiple` frames."""
-    order = chosen[np.argsort(clips.lengths_C[chosen], kind="stable")]
-    lengths = clips.lengths_C[order]
+
+@dataclass(frozen=True)
+class Views:
+    """Which stretch of each chosen clip is shown, and in how many frames."""
+
+    start_B: np.ndarray
+    """int64 `[B]`: first frame of the stretch."""
+
+    kept_B: np.ndarray
+    """int64 `[B]`: its length in frames of the clip."""
+
+    shown_B: np.ndarray
+    """int64 `[B]`: frames that are made of it; each is the nearest one of the stretch."""
+
+
+def batch_of(clips: ClipSet, chosen: np.ndarray, frames_multiple: int = 1, views: Views | None = None) -> Batch:
+    """The batch made of the chosen clips. Every block has a multiple of `frames_multiple` frames.
+
+    With `views` each clip is shown as they say, else whole.
+    """
+    shown = clips.lengths_C[chosen] if views is None else views.shown_B
+    by_length = np.argsort(shown, kind="stable")
+    order, lengths = chosen[by_length], shown[by_length]
     sources, positions, blocks = [], [], []
     first = start = 0
     while first < len(order):
@@ -62,7 +83,8 @@ def batch_of(clips: ClipSet, chosen: np.ndarray, frames_multiple: int = 1) -> Ba
         frames = -(-int(lengths[last - 1]) // frames_multiple) * frames_multiple
         frame = np.arange(frames)
         begin = clips.starts_C[order[first:last], None]
-        source = np.where(frame < lengths[first:last, None], begin + frame, 0)
+        place = frame if views is None else _places(views, by_length[first:last], frame)
+        source = np.where(frame < lengths[first:last, None], begin + place, 0)
         sources.append(source.reshape(-1))
         positions.append(np.tile(frame, last - first))
         blocks.append(Block(start, last - first, frames))
@@ -71,11 +93,23 @@ def batch_of(clips: ClipSet, chosen: np.ndarray, frames_multiple: int = 1) -> Ba
     return Batch(order, np.concatenate(sources), np.concatenate(positions), tuple(blocks))
 
 
+def _places(views: Views, which: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """`[clips, frames]`: the frame of the clip that each shown frame is."""
+    kept, shown = views.kept_B[which, None], views.shown_B[which, None]
+    return views.start_B[which, None] + (2 * frame + 1) * kept // (2 * shown)  # the middle of the shown frame, in whole numbers
+
+
+def batches_of_numbers(count: int, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The numbers 0 to count - 1 in random order, in batches."""
+    order = rng.permutation(count)
+    for first in range(0, count, batch_size):
+        yield order[first : first + batch_size]
+
+
 def shuffled_batches(clips: ClipSet, batch_size: int, rng: np.random.Generator, frames_multiple: int = 1) -> Iterator[Batch]:
     """One epoch: every clip once, in random order; the last batch may be smaller."""
-    order = rng.permutation(len(clips))
-    for first in range(0, len(order), batch_size):
-        yield batch_of(clips, order[first : first + batch_size], frames_multiple)
+    for chosen in batches_of_numbers(len(clips), batch_size, rng):
+        yield batch_of(clips, chosen, frames_multiple)
 
 
 def ordered_batches(clips: ClipSet, max_rows: int = 16384, frames_multiple: int = 1) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Training, validation and test parts by signer. No signer is in two parts.
+"""Training, validation and test parts by signer, or folds. No signer is in two parts.
 
 Signers are compared by their whole names. The test part is sealed: nothing but `search test` may read its clips.
 """
@@ -6,7 +6,7 @@ Signers are compared by their whole names. The test part is sealed: nothing but 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,9 @@ from data_utils.hdf5 import suggest
 
 Wish = Sequence[str] | Literal["rest", "none", "auto"]
 """Signers by name, or `rest` (those in no other part), `none`, or `auto`."""
+
+Folds = int | Literal["each"] | None
+"""So many groups of signers that validate in turn, each signer by itself (`each`), or none: one validation part."""
 
 _AUTO_SHARE = 5  # `auto` takes a fifth of the signers
 _AUTO_DRAWS = 200
@@ -32,6 +35,15 @@ class Split:
     note: str = ""
     """What a person should know about how it came to be; empty if nothing."""
 
+    folds: tuple[tuple[str, ...], ...] = ()
+    """With folds: the groups of training signers that validate in turn. There is no validation part then."""
+
+    def turns(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+        """Who trains and who validates, for each model that a trial needs: one, or one a fold."""
+        if not self.folds:
+            return ((self.train, self.validation),)
+        return tuple((tuple(signer for signer in self.train if signer not in fold), fold) for fold in self.folds)
+
     def parts(self) -> dict[str, tuple[str, ...]]:
         """The three parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
@@ -43,6 +55,7 @@ def split_signers(
     train: Wish = "rest",
     validation: Wish = "auto",
     test: Wish = "auto",
+    folds: Folds = None,
     seed: int = 0,
 ) -> Split:
     """Decides who trains, who validates and who is sealed.
@@ -51,11 +64,17 @@ def split_signers(
     draws in which every word stays in training, it keeps the first whose held-out parts hold the most words. With fewer
     than three signers there is no test part, and `note` says so.
 
+    With `folds` there is no validation part: the training signers are dealt out into groups of nearly equal size, so that every
+    word stays in the training of each fold; again the first of 200 seeded draws whose groups hold the most words.
+
     `words_of`: the class numbers that each signer has clips of.
 
     Raises:
-        DataError: an unknown signer, a signer in two parts, an empty training or validation part, a word that training lacks.
+        DataError: an unknown signer, a signer in two parts, an empty training or validation part, a word that training lacks,
+            more folds than signers.
     """
+    if folds is not None:
+        validation = "none"
     wishes: dict[str, Wish] = {"train": train, "validation": validation, "test": test}
     named = _named_signers(wishes, words_of)
     note = ""
@@ -73,9 +92,46 @@ def split_signers(
     if rest:
         taken = {signer for part, signers in named.items() for signer in signers}
         named[rest[0]] = tuple(signer for signer in words_of if signer not in taken)
-    split = Split(**{part: tuple(sorted(named[part])) for part in wishes}, note=note)
+    parts = {part: tuple(sorted(named[part])) for part in wishes}
+    split = Split(parts["train"], parts["validation"], parts["test"], note)
+    if folds is not None:
+        split = _folded(split, len(split.train) if folds == "each" else folds, words_of, seed)
     _check(split, words_of)
     return split
+
+
+def _folded(split: Split, count: int, words_of: Mapping[str, frozenset[int]], seed: int) -> Split:
+    """The split with its training signers dealt out into folds."""
+    if not 2 <= count <= len(split.train):
+        raise DataError(
+            f"{count} folds cannot be made of {_signers(len(split.train))}",
+            expected=f"2 to {len(split.train)} folds" if len(split.train) >= 2 else "two signers or more that are not sealed",
+            hint="set `data.folds` lower, or `data.test` to `none`",
+        )
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(split.train), count]))
+    everything = _words(split.train, words_of)
+    best: Split | None = None
+    best_score = (-1, -1)
+    for _ in range(_AUTO_DRAWS):
+        order = [split.train[i] for i in rng.permutation(len(split.train))]
+        dealt = replace(split, folds=tuple(sorted(tuple(sorted(order[i::count])) for i in range(count))))
+        if any(_words(train, words_of) != everything for train, _ in dealt.turns()):
+            continue
+        held = [len(_words(fold, words_of)) for fold in dealt.folds]
+        if (score := (min(held), sum(held))) > best_score:
+            best, best_score = dealt, score
+    if best is None:
+        rare = [word for word in sorted(everything) if sum(word in words_of[signer] for signer in split.train) < 2]
+        raise DataError(
+            f"no draw of {count} folds leaves every word in the training of each",
+            got=f"class {', '.join(map(str, rare))} has clips of one signer only" if rare else "some words have few signers",
+            hint="fewer folds may do, or name a validation part instead",
+        )
+    lacking = [str(n) for n, fold in enumerate(best.folds, 1) if _words(fold, words_of) != everything]
+    if lacking:
+        note = f"fold {', '.join(lacking)} validates without some words: its signers have no clip of them"
+        best = replace(best, note="; ".join(filter(None, [best.note, note])))
+    return best
 
 
 def _named_signers(wishes: Mapping[str, Wish], words_of: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
@@ -147,7 +203,7 @@ def _draw(
 
 
 def _check(split: Split, words_of: Mapping[str, frozenset[int]]) -> None:
-    for part, signers in (("training", split.train), ("validation", split.validation)):
+    for part, signers in (("training", split.train), ("validation", split.folds or split.validation)):
         if not signers:
             raise DataError(
                 f"the {part} part has no signer",

@@ -11,6 +11,7 @@ from typing import Any
 _HOME = {
     "ModelConfig": "model.config",
     "TrainConfig": "model.config",
+    "Objective": "model.objective",
     "TransformerEnISLR": "model.transformer",
     "logits": "model.transformer",
     "load_reference": "model.reference",

@@ -1,8 +1,9 @@
-"""A training put aside in a file, and taken up again so that its later epochs are the same bit for bit.
+"""Trainings put aside in a file, and taken up again so that their later epochs are the same bit for bit.
 
-    "islr-search checkpoint 1\\n", 8 hexadecimal digits of CRC-32, "\\n", then a safetensors image:
-        tensors     weights, best weights, optimiser, generator of dropout
-        metadata    `about`: which training it is; `state`: the rest, as JSON
+    "islr-search checkpoint 2\\n", 8 hexadecimal digits of CRC-32, "\\n", then a safetensors image:
+        tensors     of each training, with its number before the name: weights, best and averaged weights, optimiser,
+                    generator of dropout
+        metadata    `about`: which trainings they are; `state`: the rest of each, as JSON
 
 Nothing in it can run code when it is read. A file that was cut, changed or mixed up is refused whole.
 """
@@ -12,45 +13,50 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from data_utils.files import write_whole
 from model.training import Training
 
-_MAGIC = b"islr-search checkpoint 1\n"
+_MAGIC = b"islr-search checkpoint 2\n"
 _HEAD = len(_MAGIC) + 9  # the checksum and its newline
 _LENGTH = struct.Struct("<Q")  # safetensors' own head: how long its JSON is
 
 
 class BadCheckpoint(ValueError):
-    """The file is not a checkpoint, is damaged, or is of another training. Its text says which."""
+    """The file is not a checkpoint, is damaged, or is of other trainings. Its text says which."""
 
 
-def save_checkpoint(training: Training, path: Path, about: str) -> None:
-    """Writes the training as it stands between two epochs, whole or not at all.
+def save_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> None:
+    """Writes trainings as they stand between two epochs, all in one file, whole or not at all.
 
-    `about` says what training it is: only a training with the same text may take it up.
+    `about` says what trainings they are: only trainings with the same text may take it up.
 
     Raises:
         OSError: it cannot be written.
     """
-    tensors, state = training.state()
-    # A piece of memory of its own for each: safetensors refuses tensors that share one.
-    image = save(
-        {name: value.detach().cpu().clone() for name, value in tensors.items()}, {"about": about, "state": json.dumps(state)}
-    )
+    tensors: dict[str, Tensor] = {}
+    states = []
+    for number, training in enumerate(trainings):
+        held, state = training.state()
+        # A piece of memory of its own for each: safetensors refuses tensors that share one.
+        tensors |= {f"{number}.{name}": value.detach().cpu().clone() for name, value in held.items()}
+        states.append(state)
+    image = save(tensors, {"about": about, "state": json.dumps(states)})
     write_whole(path, b"".join([_MAGIC, b"%08x\n" % zlib.crc32(image), image]))
 
 
-def load_checkpoint(training: Training, path: Path, about: str) -> None:
-    """Puts a fresh training, made with the same configuration and data, where the written one stood.
+def load_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> None:
+    """Puts fresh trainings, made with the same configurations and data, where the written ones stood.
 
     Raises:
-        BadCheckpoint: see above. The training may then be half changed: make it anew.
+        BadCheckpoint: see above. The trainings may then be half changed: make them anew.
         OSError: there is no such file, or it cannot be read.
     """
     content = path.read_bytes()
@@ -63,12 +69,24 @@ def load_checkpoint(training: Training, path: Path, about: str) -> None:
         metadata = _metadata(image)
         if metadata["about"] != about:
             raise BadCheckpoint("it is of another training")
-        # Cloned: slices of the file lie at odd addresses, where a kernel may round otherwise.
-        training.set_state({name: value.clone() for name, value in load(image).items()}, json.loads(metadata["state"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, struct.error) as error:
+        _restore(trainings, load(image), json.loads(metadata["state"]))
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, struct.error) as error:
         if isinstance(error, BadCheckpoint):
             raise
         raise BadCheckpoint(f"it does not fit: {str(error).splitlines()[0]}") from error
+
+
+def _restore(trainings: Sequence[Training], tensors: dict[str, Tensor], states: list[dict[str, Any]]) -> None:
+    """Gives each training what carries its number."""
+    if len(states) != len(trainings):
+        raise BadCheckpoint(f"it does not fit: it holds {len(states)} trainings, expected {len(trainings)}")
+    held: list[dict[str, Tensor]] = [{} for _ in trainings]
+    for name, value in tensors.items():
+        number, _, rest = name.partition(".")
+        # Cloned: slices of the file lie at odd addresses, where a kernel may round otherwise.
+        held[int(number)][rest] = value.clone()
+    for training, mine, state in zip(trainings, held, states, strict=True):
+        training.set_state(mine, state)
 
 
 def _metadata(image: bytes) -> dict[str, Any]:

@@ -124,8 +124,10 @@ class DeviceClips:
         real_M = torch.from_numpy(self.clips.real_N[batch.source_M])
         bias = tuple(None if b is None else b.to(self.device) for b in key_biases(batch.blocks, real_M))
         position_M = torch.from_numpy(batch.position_M).to(self.device)
-        source_M = torch.from_numpy(batch.source_M).to(self.frames_NF.device)
-        frames_MF = self.frames_NF[source_M].to(self.device)
+        if batch.frames_MF is None:
+            frames_MF = self.frames_NF[torch.from_numpy(batch.source_M).to(self.frames_NF.device)].to(self.device)
+        else:
+            frames_MF = torch.from_numpy(batch.frames_MF).to(self.device)
         return frames_MF, Layout(batch.blocks, position_M, real_M.to(self.device), bias)
 
 

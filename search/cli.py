@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import io
 import os
-import re
 import sys
 import tempfile
 import time
@@ -52,6 +51,7 @@ _RUNS = Path("runs")
 
 @app.command()
 def run(
+    context: typer.Context,
     study: Study = _STUDY,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Target of finished trials. [default: the study's, else 50]")
@@ -78,13 +78,17 @@ def run(
     allow_wider: Annotated[
         bool, typer.Option("--allow-wider", help="Go on with ranges that hold all of the study's own and more; recorded.")
     ] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="STUDY", help="Try the best trials of this study of the same storage first.")
+    ] = None,
+    source_best: Annotated[int, typer.Option("--from-best", min=1, metavar="N", help="How many of them.")] = 5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved study and start nothing.")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Live view on a terminal.")] = True,
     as_json: AsJson = False,
 ) -> int:
     """Search until the target is reached. The same command starts and resumes."""
     from search.console import columns, say, say_json, screen, talk
-    from search.definition import checked_name, load_definition
+    from search.definition import checked_name, load_definition, study_name
 
     if trials is not None and more is not None:
         raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
@@ -93,7 +97,7 @@ def run(
     if dry_run:
         from search.describe import described
 
-        rows = described(definition)
+        rows = [*described(definition), *_places(context, {"data": data, "storage": storage, "runs": runs, "device": device})]
         if as_json:
             for key, value, source in rows:
                 say_json({"key": key, "value": value, "from": source})
@@ -106,6 +110,7 @@ def run(
     from search.run import run as run_search
     from search.stopping import StopSignals
     from search.storage import database_path
+    from search.times import seconds_of
 
     require_place(runs, definition.name, database_path(storage))
     options = RunOptions(
@@ -120,6 +125,8 @@ def run(
         engine=checked_engine(engine),
         trial_timeout_s=None if trial_timeout is None else seconds_of(trial_timeout),
         allow_wider=allow_wider,
+        source=None if source is None else study_name(source),
+        source_best=source_best,
     )
     listener = screen(as_json=as_json, progress=progress)
     try:
@@ -219,16 +226,23 @@ def export(
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="This trial instead of the best.")] = None,
 ) -> None:
     """The best configuration as YAML, complete enough to train again anywhere."""
-    from search.console import talk
+    from search.console import talk, values_text
     from search.results.export import export_text
-    from search.study import require_best, trial_result
+    from search.study import front_of, require_best, study_goals, summary
 
     opened = _open(study, storage)
     chosen = require_best(opened) if trial is None else _trial(opened, trial)
+    front = [found for other in front_of(opened.get_trials(deepcopy=False)) if (found := summary(other))]
     _write_out(export_text(opened, chosen), output)
     if output is not None:
-        result = trial_result(chosen)
-        talk(f"wrote trial {chosen.number} to {output}: val_loss {result['val_loss']:.4f}, top1 {result['val_top1']:.4f}")
+        found = summary(chosen)
+        assert found is not None, "a complete trial has a result"
+        talk(f"wrote trial {chosen.number} to {output}: {values_text(found.values)}, top1 {found.val_top1:.4f}")
+    if trial is None and len(front) > 1:
+        talk(f"no trial beats all others; this is the best in {study_goals(opened)[0].name}. The front:")
+        for other in front:
+            talk(f"  --trial {other.trial:<5} {values_text(other.values)}, top1 {other.val_top1:.4f}")
+    if output is not None:
         talk(f"next: python -m search retrain {output}")
 
 
@@ -253,8 +267,9 @@ def retrain(
     exported, configs = read_export(file)
     with StopSignals() as stop:
 
-        def on_epoch(record: Any) -> bool:
-            talk(epoch_line(record, configs.train.epochs))
+        def on_epoch(training: int, record: Any) -> bool:
+            model = f"model {training + 1}  " if exported.repeats > 1 or exported.data.get("folds") else ""
+            talk(model + epoch_line(record, configs.train.epochs))
             return not stop.reason
 
         used = checked_device(device or str(exported.made_with.get("device", "auto")))
@@ -274,7 +289,7 @@ def retrain(
         return stop.exit_code
     for line in retrained_lines(result):
         say(line)
-    return ExitCode.DONE if result.came_back or not result.should_come_back else ExitCode.NO
+    return ExitCode.DONE if not result.invalid and (result.came_back or not result.should_come_back) else ExitCode.NO
 
 
 @app.command()
@@ -327,17 +342,16 @@ def doctor(
     return ExitCode.NO if wrong else ExitCode.DONE
 
 
-def seconds_of(text: str) -> float:
-    """`90m`, `1h30m`, `45s` or plain seconds.
-
-    Raises:
-        DefinitionError: it is none of them.
-    """
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    if not found or not any(found.groups()):
-        raise DefinitionError("this is not a time", got=text, expected="90m, 1h30m, 45s")
-    hours, minutes, seconds = (float(group or 0) for group in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
+def _places(context: typer.Context, given: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of what is not in the study file: name, value, where it came from."""
+    names = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment"}
+    rows = []
+    for name, value in given.items():
+        source = context.get_parameter_source(name)
+        origin = names.get(source.name if source is not None else "", "default")
+        variable = f" SEARCH_{name.upper()}" if origin == "environment" else f" --{name}" if origin == "flag" else ""
+        rows.append((f"--{name}", "the demo set" if value is None else str(value), f"{origin}{variable}"))
+    return rows
 
 
 def _open(study: str, storage: str) -> optuna.Study:

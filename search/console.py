@@ -120,7 +120,7 @@ class PlainScreen:
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._table, self._storage = TrialTable(list(event.space)), event.storage
+                self._table, self._storage = TrialTable(list(event.space), event.objectives), event.storage
                 for line in [*header(event), self._table.head()]:
                     self._line(line)
             case Notice():
@@ -170,7 +170,7 @@ class LiveScreen:
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._table, self._storage = TrialTable(list(event.space)), event.storage
+                self._table, self._storage = TrialTable(list(event.space), event.objectives), event.storage
                 for line in [*header(event), self._table.head()]:
                     self._print(line)
                 self._progress.update(self._all, total=event.target, completed=event.finished, visible=True)
@@ -192,7 +192,7 @@ class LiveScreen:
                 )
             case EpochFinished(record=record):
                 note = f"val_loss {record.val_loss:.4f}  top1 {record.val_top1:.4f}"
-                self._progress.update(self._bars[event.trial], completed=record.epoch, note=note)
+                self._progress.update(self._bars[event.trial], completed=event.step, note=note)
             case WorkerDied():
                 self._print(worker_died(event))
             case TrialFinished():
@@ -223,26 +223,36 @@ class LiveScreen:
 class TrialTable:
     """Finished trials as lines of fixed columns, 80 wide for a few short names."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], objectives: Sequence[str] = ("val_loss",)) -> None:
         self._names = list(names)
+        self._objectives = list(objectives)
 
     def head(self) -> str:
         """The column names."""
-        return self._join("", "trial", "state", "val_loss", "top1", "epochs", "time", self._names)
+        return self._join("", "trial", "state", self._objectives, "top1", "epochs", "time", self._names)
 
     def row(self, event: TrialFinished) -> str:
         """One trial; a star marks a new best, a failure tells its reason."""
-        value = "-" if event.value is None else f"{event.value:.4f}"
+        values = [value_text(event.values[name]) if name in event.values else "-" for name in self._objectives]
         top1 = "-" if event.val_top1 is None else f"{event.val_top1:.4f}"
         params = [number(event.params.get(name, "-")) for name in self._names]
         star = "*" if event.is_best else ""
-        line = self._join(star, str(event.trial), event.state, value, top1, str(event.epochs), duration(event.seconds), params)
+        line = self._join(star, str(event.trial), event.state, values, top1, str(event.epochs), duration(event.seconds), params)
         return f"{line}  {event.reason}" if event.reason else line
 
     def _join(
-        self, star: str, trial: str, state: str, value: str, top1: str, epochs: str, spent: str, params: Sequence[str]
+        self,
+        star: str,
+        trial: str,
+        state: str,
+        values: Sequence[str],
+        top1: str,
+        epochs: str,
+        spent: str,
+        params: Sequence[str],
     ) -> str:
-        cells = [f"{star:1}{trial:>5}", f"{state:8}", f"{value:>8}", f"{top1:>6}", f"{epochs:>6}", f"{spent:>6}"]
+        shown = [f"{text:>{max(len(name), 8)}}" for name, text in zip(self._objectives, values, strict=True)]
+        cells = [f"{star:1}{trial:>5}", f"{state:8}", *shown, f"{top1:>6}", f"{epochs:>6}", f"{spent:>6}"]
         cells += [" " * (max(width(name), 7) - width(text)) + text for name, text in zip(self._names, params, strict=True)]
         return " ".join(cells)
 
@@ -276,11 +286,17 @@ def header(event: RunStarted) -> list[str]:
     train, validation, test = (len(event.parts[part]) for part in ("train", "validation", "test"))
     workers = f", {event.workers} workers" if event.workers > 1 else ""
     sealed = f"{test} sealed for the test" if test else "none for a test"
+    signers = (
+        f"{train} train ({event.clips['train']:,} clips), {validation} validate ({event.clips['validation']:,} clips), {sealed}"
+    )
+    if event.folds:
+        signers = f"{train} in {event.folds} folds that validate in turn ({event.clips['train']:,} clips), {sealed}"
+    each = [f"each trial trains {event.trainings} models; its value is their mean"] if event.trainings > 1 else []
     return [
         f"study    {event.study}" + (f": {event.about}" if event.about else ""),
         f"data     {event.data}: {event.words:,} words",
-        f"signers  {train} train ({event.clips['train']:,} clips), {validation} validate "
-        f"({event.clips['validation']:,} clips), {sealed}",
+        f"signers  {signers}",
+        *(f"trials   {text}" for text in each),
         f"device   {event.device}{workers}, storage {event.storage}",
         f"target   {event.target:,} finished trials, {event.finished:,} so far",
     ]
@@ -303,7 +319,9 @@ def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     study = event.study if storage == DEFAULT_STORAGE else f"{event.study} --storage {shlex.quote(storage)}"
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
     lines = ["", f"{event.finished:,} of {event.target:,} trials finished ({counts}), {duration(event.seconds)} this time"]
-    lines += summary_lines("best", event.best) if event.best else ["best     none: no trial has trained to its end"]
+    if event.ended_by and event.finished != event.target:
+        lines.append(f"the search has ended: {event.ended_by}")
+    lines += best_lines(event.best, event.front) if event.best else ["best     none: no trial has trained to its end"]
     lines += baseline_lines(event.best, event.baseline)
     if event.stopped_by:
         return lines
@@ -315,21 +333,46 @@ def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     return lines
 
 
+def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = ()) -> list[str]:
+    """The best trial; with several objectives all that no other trial beats in everything."""
+    if not front:
+        return summary_lines("best", best)
+    lines = [f"front    {len(front)} {'trial' if len(front) == 1 else 'trials'} that no other beats in everything"]
+    names = list(best.values)
+    rows = [[str(t.trial), *(value_text(t.values[n]) for n in names), f"{t.val_top1:.4f}", _params(t)] for t in front]
+    table = columns([["trial", *names, "top1", ""], *rows], right=range(len(names) + 2))
+    return lines + [f"         {line}" for line in table]
+
+
+def value_text(value: float) -> str:
+    """An objective's value: 4 digits, counts with commas."""
+    return f"{value:,.0f}" if float(value).is_integer() and value >= 100 else f"{value:.4f}"
+
+
+def values_text(values: Mapping[str, float]) -> str:
+    """Objectives by name."""
+    return ", ".join(f"{name} {value_text(value)}" for name, value in values.items())
+
+
+def _params(trial: TrialSummary) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in trial.params.items())
+
+
 def baseline_lines(best: TrialSummary | None, baseline: TrialSummary | None) -> list[str]:
     """The baseline beside the best."""
     if baseline is None:
         return ["baseline not finished yet"]
-    if best is not None and best.trial == baseline.trial:
+    if best is not None and best.trial == baseline.trial and len(baseline.values) < 2:
         return ["         this is the baseline: nothing has beaten it"]
     return summary_lines("baseline", baseline)
 
 
 def summary_lines(label: str, trial: TrialSummary) -> list[str]:
     """A trial in two lines."""
-    params = ", ".join(f"{name} {number(value)}" for name, value in trial.params.items())
+    values = values_text(trial.values or {"val_loss": trial.value})
     return [
-        f"{label:8} trial {trial.trial}: val_loss {trial.value:.4f}, top1 {trial.val_top1:.4f} at epoch {trial.epoch}",
-        f"         {params}",
+        f"{label:8} trial {trial.trial}: {values}, top1 {trial.val_top1:.4f} at epoch {trial.epoch}",
+        f"         {_params(trial)}",
     ]
 
 
@@ -344,11 +387,13 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
 def retrained_lines(result: Retrained) -> list[str]:
     """Whether the recorded number came back, and if not, why that may be."""
     lines = [
-        f"recorded val_loss {result.recorded!r}",
-        f"now      val_loss {result.value!r}, top1 {result.best.val_top1:.4f} at epoch {result.best.epoch}",
+        f"recorded {result.name} {result.recorded!r}",
+        f"now      {result.name} {result.value!r}, top1 {result.measured['val_top1']:.4f} at epoch {result.measured['epoch']}",
     ]
+    if result.invalid:
+        return [*lines, result.invalid]
     if result.came_back:
-        return [*lines, "the recorded val_loss came back, bit for bit"]
+        return [*lines, f"the recorded {result.name} came back, bit for bit"]
     gap = result.value - result.recorded
     if result.should_come_back:
         return [*lines, f"it did NOT come back: {gap:+.3e}, although nothing that was recorded has changed"]

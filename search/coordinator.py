@@ -16,24 +16,27 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.errors import DataError
 from data_utils.files import write_whole
-from model.record import EpochRecord
-from search.definition import StudyDefinition, dump_yaml
-from search.engines import Engine, EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted, WorkerLost
+from search.curves import Step
+from search.definition import StudyDefinition
+from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.errors import NegativeAnswer, ResourceError, os_errors
 from search.events import EpochFinished, Listener, Notice, RunFinished, TrialFinished, TrialStarted, WorkerDied
-from search.records import curve_text, trial_folder
+from search.records import curve_text, signers_text, trial_folder
+from search.score import result_of, values_of, why_invalid
 from search.study import (
     STATE_NAMES,
     baseline_summary,
     best_trial,
     count_states,
+    front_of,
     is_finished,
     num_finished,
     store_result,
     summary,
 )
 from search.supply import Supply, Taken
-from search.trial import remove_checkpoint
+from search.trial import Outcome, remove_checkpoint
+from search.yaml_text import dump_yaml
 
 _POLL_S = 0.5
 """How often the study is looked at while other runs have its last trials, and a wish to stop is noticed while workers train."""
@@ -59,6 +62,7 @@ class Coordinator:
         engine: Engine,
         *,
         target: int,
+        num_words: int,
         runs: Path,
         emit: Listener,
         stop: StopRequest,
@@ -70,6 +74,7 @@ class Coordinator:
         self.supply = supply
         self.engine = engine
         self.target = target
+        self.num_words = num_words
         self.runs = runs
         self.emit = emit
         self.stop = stop
@@ -83,7 +88,7 @@ class Coordinator:
         """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
 
         self.failures = 0
-        study.pruner = definition.pruner.make()
+        study.pruner = definition.pruner.make(definition.most_epochs)
 
     def run(self) -> RunFinished:
         """Searches until the target is met, the space is exhausted, or it is asked to stop.
@@ -149,11 +154,11 @@ class Coordinator:
             match event:
                 case JobStarted():
                     self._note_start(running, event)
-                case EpochDone(record=record):
-                    answer = self.engine.go if self._is_promising(running, record) else self.engine.drop
+                case StepDone(step=step):
+                    answer = self.engine.go if self._is_promising(running, step) else self.engine.drop
                     answer(event.trial)
-                case JobDone():
-                    self._tell(running, TrialState.COMPLETE)
+                case JobDone(outcome=outcome):
+                    self._complete(running, outcome)
                 case JobFailed(reason=reason):
                     self._tell(running, TrialState.FAIL, reason)
                 case WorkerLost(reason=reason):
@@ -162,39 +167,42 @@ class Coordinator:
                     del self.running[event.trial]
         except optuna.exceptions.UpdateFinishedTrialError:
             self.running.pop(event.trial, None)
-            if isinstance(event, EpochDone | JobStarted):
+            if isinstance(event, StepDone | JobStarted):
                 self.engine.drop(event.trial)
             self.emit(Notice(f"trial {event.trial} was ended by another program; its training ends too"))
 
     def _note_start(self, running: Taken, event: JobStarted) -> None:
         running.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
-        epochs = running.job.configs.train.epochs
-        self.emit(TrialStarted(event.trial, running.trial.params, epochs, event.done, event.remark))
+        self.emit(TrialStarted(event.trial, running.trial.params, event.most, event.done, event.remark))
 
-    def _is_promising(self, running: Taken, record: EpochRecord) -> bool:
-        """Takes an epoch in: whether the trial goes on. Tells its result if the pruner ends it."""
-        running.history.append(record)
-        known = running.told.get(record.epoch)
-        is_last_known = record.epoch == max(running.told, default=0)
-        if known is None:
-            self.emit(EpochFinished(running.job.trial, record))
-        if known != record.val_loss:
-            self._report(running, record)
+    def _is_promising(self, running: Taken, step: Step) -> bool:
+        """Takes a step in: whether the trial goes on. Tells its result if the pruner ends it."""
+        running.curves.add(step)
+        report = running.curves.report(step) if len(self.definition.goals) == 1 else None
+        number, value = report or (0, 0.0)
+        known = running.told.get(number)
+        if known is None or report is None:
+            self.emit(EpochFinished(running.job.trial, running.curves.shown(step), running.curves.steps))
+        if report is None:
+            return True  # several objectives, or a training that goes on: nothing to judge
+        is_last_known = number == max(running.told, default=0)
+        if known != value:
+            self._report(running, number, value)
         elif not is_last_known:
             return True  # it was judged before the cut
-        if record.epoch == running.job.configs.train.epochs or not running.trial.should_prune():
+        if step.is_last or not running.trial.should_prune():
             return True  # at its end nothing is left to save
         self._tell(running, TrialState.PRUNED)
         return False
 
-    def _report(self, running: Taken, record: EpochRecord) -> None:
-        if record.epoch in running.told:  # it starts over with other versions, or on a GPU: what was reported is no longer true
+    def _report(self, running: Taken, number: int, value: float) -> None:
+        if number in running.told:  # it starts over with other versions, or on a GPU: what was reported is no longer true
             trial = running.trial
-            trial.storage.set_trial_intermediate_value(trial._trial_id, record.epoch, record.val_loss)
+            trial.storage.set_trial_intermediate_value(trial._trial_id, number, value)
             running.trial = optuna.Trial(self.study, trial._trial_id)
         else:
-            running.trial.report(record.val_loss, record.epoch)
-        running.told[record.epoch] = record.val_loss
+            running.trial.report(value, number)
+        running.told[number] = value
 
     def _start_again(self, running: Taken, reason: str) -> None:
         """The trial's worker died: another goes on from the checkpoint, unless that has happened too often."""
@@ -206,35 +214,43 @@ class Coordinator:
             self._tell(running, TrialState.FAIL, f"{many}: {reason}")
             return
         self.emit(WorkerDied(running.job.trial, reason, deaths, self.max_restarts))
-        running.history = []
+        running.forget()
         running.job = running.job.once_more()
         self.engine.start(running.job)
 
-    def _tell(self, running: Taken, state: TrialState, reason: str = "") -> None:
+    def _complete(self, running: Taken, outcome: Outcome) -> None:
+        """A trial has trained to its end. What cannot be true does not count."""
+        reason = why_invalid(running.job.configs.train, self.num_words, running.curves.histories, outcome.label_smoothing)
+        self._tell(running, TrialState.FAIL if reason else TrialState.COMPLETE, reason, outcome)
+
+    def _tell(self, running: Taken, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
         """Writes the trial's files, then its result: a trial that is finished in the study has its files."""
-        number, history = running.job.trial, running.history
-        self._write_files(running)
-        if history:
-            store_result(running.trial, history)
+        number, curves = running.job.trial, running.curves
+        self._write_files(running, outcome)
+        if curves.steps:
+            store_result(running.trial, result_of(self.definition.goals, curves, outcome))
         if reason:
             running.trial.set_user_attr("reason", reason)
-        before = best_trial(self._trials())
-        value = min(record.val_loss for record in history) if state == TrialState.COMPLETE else None
+        values = None
+        if state == TrialState.COMPLETE:
+            values = list(values_of(self.definition.goals, curves, outcome).values())
         del self.running[number]
-        self.study.tell(running.trial, value, state)
+        self.study.tell(running.trial, values, state)
         self.ask_from = 0.0
         self._remove_checkpoint(running.job.folder)
-        self._announce(running, state, reason, None if before is None else before.value)
+        self._announce(running, state, reason, outcome)
         if state == TrialState.FAIL:
             self._count_failure(reason)
 
-    def _write_files(self, running: Taken) -> None:
+    def _write_files(self, running: Taken, outcome: Outcome | None) -> None:
         folder = running.job.folder
         settings = {"trial": running.job.trial, "seed": running.job.seed, **running.job.configs.as_dict()}
         hint = "is the disk full or read-only? The same command goes on with this trial"
         with os_errors("a trial's files cannot be written", where=folder, hint=hint):
             write_whole(folder / "config.yaml", dump_yaml(settings))
-            write_whole(folder / "curve.csv", curve_text(running.history))
+            write_whole(folder / "curve.csv", curve_text(running.curves.histories))
+            if outcome is not None:
+                write_whole(folder / "signers.csv", signers_text(outcome.signers))
 
     def _sweep(self) -> None:
         """Deletes checkpoints that a run could not delete because it was killed just after it had told a result."""
@@ -247,21 +263,23 @@ class Coordinator:
         with os_errors("a checkpoint cannot be deleted", where=folder, hint="is the disk read-only?"):
             remove_checkpoint(folder)
 
-    def _announce(self, running: Taken, state: TrialState, reason: str, best_before: float | None) -> None:
-        best_epoch = min(running.history, key=lambda record: record.val_loss, default=None)
-        gave = best_epoch if state != TrialState.FAIL else None
-        beats = gave is not None and (best_before is None or gave.val_loss < best_before)
+    def _announce(self, running: Taken, state: TrialState, reason: str, outcome: Outcome | None) -> None:
+        curves = running.curves
+        gave = state != TrialState.FAIL and curves.steps > 0
+        values = values_of(self.definition.goals, curves, outcome) if gave else {}
+        trials = self._trials()
         self.emit(
             TrialFinished(
                 trial=running.job.trial,
                 state=STATE_NAMES[state],
                 params=running.trial.params,
-                value=None if gave is None else gave.val_loss,
-                val_top1=None if gave is None else gave.val_top1,
-                epochs=len(running.history),
-                seconds=sum(record.seconds for record in running.history),
-                is_best=state == TrialState.COMPLETE and beats,
-                finished=num_finished(self._trials()),
+                value=next(iter(values.values()), None),
+                values=values,
+                val_top1=curves.mean(lambda history: curves.objective.epoch(history).val_top1) if gave else None,
+                epochs=curves.num_epochs,
+                seconds=curves.seconds,
+                is_best=any(trial.number == running.job.trial for trial in front_of(trials)),
+                finished=num_finished(trials),
                 target=self.target,
                 reason=reason,
             )
@@ -286,8 +304,10 @@ class Coordinator:
             counts=count_states(trials),
             best=summary(best_trial(trials)),
             baseline=baseline_summary(trials),
+            front=tuple(filter(None, map(summary, front_of(trials)))) if len(self.definition.goals) > 1 else (),
             seconds=seconds,
             stopped_by=self.stop.reason,
+            ended_by=self.supply.ended_by,
         )
         self.emit(result)
         return result

@@ -2,39 +2,86 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import yaml
-from annotated_types import Gt
+import numpy as np
+from annotated_types import Ge, Gt, Unit
 
-from data_utils.splits import Wish
+from data_utils.splits import Folds, Wish
+from model.objective import Objective
 from search import strategy
 from search.errors import DefinitionError
+from search.goals import Goal, goals, leading
 from search.settings import Configs, build, build_configs, checked, find_setting, require_mapping, settings
-from search.space import Dimension, dimension
+from search.space import (
+    Choices,
+    Dimension,
+    Range,
+    applies,
+    applying,
+    dimension,
+    every_setting,
+    in_order,
+    num_settings,
+    random_setting,
+)
+from search.times import seconds_of
+from search.yaml_text import parse_yaml
 
-SECTIONS = ("about", "objective", "trials", "sampler", "pruner", "data", "fixed", "space", "baseline")
+SECTIONS = (
+    "about",
+    "objective",
+    "trials",
+    "time",
+    "stagnation",
+    "repeats",
+    "sampler",
+    "pruner",
+    "data",
+    "fixed",
+    "space",
+    "baseline",
+)
 _STUDY_NAME = re.compile(r"\w[\w.-]*")
 _NAME_BYTES = 100
 _TAKEN_NAMES = ("prepared", "data")  # folders that `--runs` holds beside those of the studies; some disks know no capitals
 _STUDY_BYTES = 1 << 20
+_LOOKED_THROUGH = 10_000  # settings that are tried before a space is called impossible
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What a search minimises."""
+class Stagnation:
+    """When a search that gains nothing any more ends."""
 
-    metric: Literal["val_loss"] = "val_loss"
-    """The plain cross-entropy on the validation signers at its best epoch; never smoothed."""
+    trials: Annotated[int, Gt(0), Unit("trials")]
+    """Finished trials without a gain."""
 
-    direction: Literal["minimize"] = "minimize"
+    noise: Annotated[float, Ge(0)] | None = None
+    """What does not count as a gain, in the objective's unit. Empty: it is estimated from the best trial, with folds or repeats
+    from their spread, else from how its curve moves from epoch to epoch."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How every trial of a study trains its models."""
+
+    objective: Objective = Objective()  # noqa: RUF009 (frozen)
+    """Decides which epoch speaks for a curve."""
+
+    repeats: int = 1
+    """Trainings of each fold, with seeds of their own."""
+
+    one_by_one: bool = False
+    """Trainings run after each other; else side by side, an epoch of each in turn."""
+
+    wants_latency: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +91,8 @@ class SignerWishes:
     train: Wish = "rest"
     validation: Wish = "auto"
     test: Wish = "auto"
+    folds: Folds = None
+    """Instead of a validation part: so many groups of signers, each of which validates once; `each`: every signer by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +104,59 @@ class StudyDefinition:
     """The file it was read from, for messages."""
 
     about: str
-    objective: Objective
+    goals: tuple[Goal, ...]
+    """What is minimised. With several, a study has a front of best trials instead of one."""
+
     trials: int
     """How many trials are to be finished."""
 
-    sampler: strategy.Tpe | strategy.Random
-    pruner: strategy.Median | strategy.NoPruning
+    time_s: float | None
+    """How long all its trials together may train; None: as long as they like."""
+
+    stagnation: Stagnation | None
+    repeats: int
+    """How often each trial trains the same setting, with seeds of its own."""
+
+    sampler: strategy.Sampler
+    pruner: strategy.Pruner
+    """As written. See `prunes`."""
+
     signers: SignerWishes
     fixed: Mapping[str, Any]
     """Values by full key."""
 
     space: tuple[Dimension, ...]
+    """Each dimension behind those that its condition looks at."""
+
     baseline: Mapping[str, Any]
-    """A value for each dimension, by the dimension's name. Always trial 0."""
+    """A value for each dimension that applies, by the dimension's name. Always trial 0."""
 
     seed: int
     origins: Mapping[str, str]
     """Where each key's value came from: the file, or `--set`. What is missing here is a default."""
+
+    @property
+    def prunes(self) -> bool:
+        """Whether a pruner is at work: with several objectives no order of half-trained trials means anything."""
+        return len(self.goals) == 1 and not isinstance(self.pruner, strategy.NoPruning)
+
+    @property
+    def plan(self) -> Plan:
+        """How its trials train."""
+        return Plan(
+            objective=leading(self.goals),
+            repeats=self.repeats,
+            one_by_one=self.prunes and self.pruner.by_training,
+            wants_latency=any(goal.metric == "latency_ms" for goal in self.goals),
+        )
+
+    @property
+    def most_epochs(self) -> int:
+        """The most epochs that one training can have."""
+        searched = {dim.setting.key: dim for dim in self.space}
+        if "train.epochs" not in searched:
+            return int(self.fixed.get("train.epochs", settings()["train.epochs"].default))
+        return int(searched["train.epochs"].highest)
 
     def configs(self, params: Mapping[str, Any]) -> Configs:
         """The configurations of a trial with these parameters.
@@ -79,7 +164,7 @@ class StudyDefinition:
         Raises:
             DefinitionError: the values do not go together.
         """
-        chosen = {dim.setting.key: params[dim.name] for dim in self.space}
+        chosen = {dim.setting.key: params[dim.name] for dim in applying(self.space, params)}
         return build_configs({**self.fixed, **chosen}, self.source)
 
 
@@ -130,10 +215,11 @@ def checked_name(name: str) -> str:
     return name
 
 
-def known_studies() -> dict[str, str]:
+def known_studies(*, packaged_only: bool = False) -> dict[str, str]:
     """The studies that can be named: those in `./studies` first, then those that come with the package. Name -> about."""
     found: dict[str, str] = {}
-    for folder in (Path("studies"), resources.files("studies")):
+    packaged = resources.files("studies")
+    for folder in [packaged] if packaged_only else [Path("studies"), packaged]:
         if folder.is_dir():
             for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
                 if entry.name.endswith(".yaml"):
@@ -194,79 +280,6 @@ def _text_of(path: Path) -> str:
             "the study file is too large", where=str(path), got="more than 1 MiB", expected="a study of a few kilobytes"
         )
     return content.decode("utf-8")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as the number it is, and refuses what nothing could be done with.
-
-    That is a key given twice, references (`*name`), whole numbers that no machine word holds, and halves of characters.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # a value that holds itself would never end
-            raise yaml.composer.ComposerError(None, None, "references are not read", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        times = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for key, count in times.items():
-            if count > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key}` is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        text = super().construct_scalar(node)
-        if any("\ud800" <= mark <= "\udfff" for mark in text):
-            raise yaml.constructor.ConstructorError(None, None, "half of a character, which no file can hold", node.start_mark)
-        return text
-
-    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
-        """A whole number of 64 bits."""
-        number: int = self.construct_yaml_int(node)
-        if not -(2**63) <= number < 2**63:
-            raise yaml.constructor.ConstructorError(None, None, "a whole number of more than 64 bits", node.start_mark)
-        return number
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes the text that `_Loader` would read as a number, and writes no references."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
-        list("-+.0123456789"),
-    )
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
-_MALFORMED = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, OverflowError)
-"""What PyYAML raises for malformed text; the last four come from values that contradict their tag, such as `!!bool maybe`."""
-
-
-def dump_yaml(value: Mapping[str, Any]) -> str:
-    """YAML that `parse_yaml` reads as the same values."""
-    text: str = yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return text
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain values from YAML.
-
-    Raises:
-        DefinitionError: it is not YAML, or a key is given twice.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
-    except _MALFORMED as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
-        reason = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        raise DefinitionError(
-            "this is not YAML", where=f"{where}{line}", got=reason, expected="lines of `key: value`"
-        ) from error
 
 
 def _paths(raw: Any, prefix: str = "") -> list[str]:
@@ -333,19 +346,167 @@ def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDef
         name=name,
         source=source,
         about=checked(str, raw.get("about", ""), "about", source),
-        objective=build(Objective, _section(raw, "objective"), "objective", source),
+        goals=goals(_section(raw, "objective"), f"{source}: objective"),
         trials=checked(Annotated[int, Gt(0)], raw.get("trials", 50), "trials", source),
+        time_s=_time(raw.get("time"), source),
+        stagnation=_stagnation(raw.get("stagnation"), source),
+        repeats=checked(Annotated[int, Gt(0)], raw.get("repeats", 1), "repeats", source),
         sampler=strategy.sampler(raw.get("sampler", {"name": "tpe"}), source),
         pruner=strategy.pruner(raw.get("pruner", {"name": "median"}), source),
         signers=_signers(_section(raw, "data"), source),
         fixed=dict(fixed.values()),
-        space=space,
-        baseline=_baseline(_section(raw, "baseline"), space, source),
+        space=in_order(space, dict(fixed.values()), f"{source}: space"),
+        baseline={},
         seed=seed,
         origins={},
     )
-    definition.configs(definition.baseline)  # what does not go together is found now
+    definition = replace(definition, baseline=_baseline(_section(raw, "baseline"), definition.space, source))
+    _require_possible(definition)
+    _require_strategy(definition)
     return definition
+
+
+def _time(given: Any, source: str) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = str(given)
+    return seconds_of(checked(str, given, "time", source))
+
+
+def _stagnation(given: Any, source: str) -> Stagnation | None:
+    if given is None:
+        return None
+    return build(Stagnation, {"trials": given} if isinstance(given, int) else given, "stagnation", source)
+
+
+def _require_possible(definition: StudyDefinition) -> None:
+    """Refuses a space in which nothing goes together, and a baseline that does not."""
+    try:
+        definition.configs(definition.baseline)
+    except DefinitionError as error:
+        where = f"{definition.source}: space"
+        if not any(_goes_together(definition, params) for params in _some_settings(definition.space)):
+            raise DefinitionError(
+                "no setting of this space goes together", where=where, got=error.got, hint="change a range, or what is fixed"
+            ) from error
+        raise DefinitionError(
+            "the baseline's settings do not go together",
+            where=f"{definition.source}: baseline",
+            got=error.got,
+            hint="write values under `baseline` that do",
+        ) from error
+
+
+def _goes_together(definition: StudyDefinition, params: Mapping[str, Any]) -> bool:
+    try:
+        definition.configs(params)
+    except DefinitionError:
+        return False
+    return True
+
+
+def _some_settings(space: tuple[Dimension, ...]) -> Iterator[dict[str, Any]]:
+    """All settings of a small space, a thousand random ones of a large."""
+    if num_settings(space) <= _LOOKED_THROUGH:
+        yield from every_setting(space)
+        return
+    rng = np.random.default_rng(0)
+    for _ in range(_LOOKED_THROUGH):
+        yield random_setting(space, rng)
+
+
+def _require_strategy(definition: StudyDefinition) -> None:
+    """Refuses a sampler or a pruner that could not do its work in this study."""
+    where, sampler, pruner = definition.source, definition.sampler, definition.pruner
+    if len(definition.goals) > 1 and not sampler.many_objectives:
+        able = [name for name, kind in strategy.SAMPLERS.items() if kind.many_objectives]
+        raise DefinitionError(
+            f"the sampler `{strategy.name_of(sampler)}` searches for one objective only",
+            where=where,
+            got=", ".join(goal.name for goal in definition.goals),
+            expected=f"one objective, or one of {', '.join(able)}",
+        )
+    if len(definition.goals) > 1 and definition.stagnation is not None:
+        raise DefinitionError(
+            "`stagnation` is for one objective: several have no single best", where=where, hint="use `trials` or `time`"
+        )
+    if isinstance(sampler, strategy.CmaEs):
+        numeric = [dim.name for dim in definition.space if not dim.when and isinstance(dim.domain, Range)]
+        if len(numeric) < 2:
+            raise DefinitionError(
+                "the sampler `cmaes` evolves two or more numeric dimensions that always apply",
+                where=where,
+                got=", ".join(numeric) or "none",
+                hint="use tpe, which takes every kind",
+            )
+    if isinstance(sampler, strategy.Grid):
+        _require_grid(definition)
+    folds = definition.signers.folds
+    if isinstance(pruner, strategy.Wilcoxon) and definition.prunes and folds != "each":
+        require_trainings(definition, (folds or 1) * definition.repeats)
+
+
+def require_fits(definition: StudyDefinition, trainings: int, num_words: int) -> None:
+    """Refuses what cannot work with the data: too few trainings a trial for its pruner, an eps that so few words cannot have.
+
+    Raises:
+        DefinitionError: see above.
+    """
+    require_trainings(definition, trainings)
+    most = 1 - 1 / num_words
+    searched = {dim.setting.key: dim for dim in definition.space}
+
+    def reached(key: str) -> list[Any]:
+        if key in searched:
+            domain = searched[key].domain
+            return domain.choices if isinstance(domain, Choices) else [domain.high]
+        return [definition.fixed.get(key, settings()[key].default)]
+
+    highest = max(reached("train.label_smoothing"))
+    if "wrong" in reached("train.label_smoothing_over") and highest > most:
+        raise DefinitionError(
+            "with `label_smoothing_over: wrong` the true word would get less than the others",
+            where=definition.source,
+            got=f"label_smoothing up to {highest:g}, {num_words} words",
+            expected=f"at most {most:.4g}",
+        )
+
+
+def require_trainings(definition: StudyDefinition, trainings: int) -> None:
+    """Refuses a pruner that goes by trainings, where a trial has too few of them for it ever to stop one.
+
+    Raises:
+        DefinitionError: see above.
+    """
+    pruner = definition.pruner
+    if definition.prunes and isinstance(pruner, strategy.Wilcoxon) and trainings < pruner.least_trainings():
+        raise DefinitionError(
+            "the pruner `wilcoxon` could never stop a trial",
+            where=definition.source,
+            got=f"{trainings} {'training' if trainings == 1 else 'trainings'} a trial (folds times repeats)",
+            expected=f"{pruner.least_trainings()} or more at p {pruner.p:g}",
+            hint="set `data.folds` or `repeats`, or use `median`",
+        )
+
+
+def _require_grid(definition: StudyDefinition) -> None:
+    endless = [dim for dim in definition.space if math.isinf(dim.size)]
+    if endless:
+        raise DefinitionError(
+            f"a grid needs values to walk through, and `{endless[0].name}` is continuous",
+            where=f"{definition.source}: space",
+            got=endless[0].domain.text(),
+            expected="choices, whole numbers, or a range with `step`",
+        )
+    size = num_settings(definition.space)
+    if size > definition.trials:
+        raise DefinitionError(
+            "the grid is too large for its trials",
+            where=definition.source,
+            got=f"{size:,} settings, {definition.trials:,} trials",
+            hint=f"`--trials {size}` walks through all of it; fewer values or `sampler: {{name: random}}` make it shorter",
+        )
 
 
 def _settings_in(section: Any, key: str, source: str) -> dict[str, tuple[str, Any]]:
@@ -383,10 +544,12 @@ def _refuse_second(key: str, seen: list[str], where: str) -> None:
 
 
 def _signers(section: Any, source: str) -> SignerWishes:
-    require_mapping(section, "data", source, ("train", "validation", "test"))
-    wishes: dict[str, Wish] = {}
+    require_mapping(section, "data", source, ("train", "validation", "test", "folds"))
+    wishes: dict[str, Any] = {}
     for part, wish in section.items():
-        if wish in ("rest", "none", "auto"):
+        if part == "folds":
+            wishes[part] = _folds(wish, source)
+        elif wish in ("rest", "none", "auto"):
             wishes[part] = wish
         elif isinstance(wish, list) and wish and all(type(s) in (str, int) for s in wish):
             wishes[part] = tuple(str(s) for s in wish)
@@ -397,23 +560,51 @@ def _signers(section: Any, source: str) -> SignerWishes:
                 got=repr(wish),
                 expected="a list such as [36257, 16069], or `rest`, `none` or `auto`",
             )
+    if wishes.get("folds") and wishes.get("validation", "none") != "none":
+        raise DefinitionError(
+            "`data.folds` and `data.validation` cannot be given together",
+            where=source,
+            hint="with folds every signer validates once; take one of them away",
+        )
     return SignerWishes(**wishes)
 
 
+def _folds(wish: Any, source: str) -> Folds:
+    if wish is None or wish == "none":
+        return None
+    if wish == "each":
+        return "each"
+    if type(wish) is int and wish >= 2:
+        return wish
+    raise DefinitionError(
+        "`data.folds` has a wrong value", where=source, got=repr(wish)[:80], expected="2 or more, `each` or `none`"
+    )
+
+
 def _baseline(section: Any, space: tuple[Dimension, ...], source: str) -> dict[str, Any]:
-    """A value for every dimension: as written, else the setting's default."""
+    """A value for every dimension that applies: as written, else the setting's default."""
     where = f"{source}: baseline"
     written = _settings_in(section, "baseline", source)
     by_key = dict(written.values())
-    searched = {dim.setting.key for dim in space}
+    baseline: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for dim in space:
+        if applies(dim, values):
+            values[dim.setting.key] = baseline[dim.name] = by_key.get(dim.setting.key, dim.setting.default)
     for name, (key, _) in written.items():
-        if key not in searched:
+        if key not in {dim.setting.key for dim in space}:
             raise DefinitionError(
                 f"`{name}` is not searched", where=where, hint=f"write it under `fixed`, or `{name}` under `space`"
             )
-    baseline = {dim.name: by_key.get(dim.setting.key, dim.setting.default) for dim in space}
+        if key not in values:
+            raise DefinitionError(
+                f"`{name}` does not apply to the baseline",
+                where=where,
+                expected=next(dim.text() for dim in space if dim.setting.key == key),
+                hint=f"take `{name}` out of the baseline",
+            )
     for dim in space:
-        if not dim.contains(baseline[dim.name]):
+        if dim.name in baseline and not dim.contains(baseline[dim.name]):
             raise DefinitionError(
                 f"the baseline's `{dim.name}` is outside the space",
                 where=where,

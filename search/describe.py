@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from search import strategy
 from search.definition import StudyDefinition
 from search.settings import settings
 
@@ -17,13 +18,20 @@ def _head(definition: StudyDefinition) -> list[tuple[str, str, str]]:
     rows = [
         ("study", definition.name, definition.source),
         ("about", definition.about, _origin(definition, "about")),
-        ("objective", f"{definition.objective.direction} {definition.objective.metric}", _origin(definition, "objective")),
+        ("objective", f"minimize {', '.join(goal.name for goal in definition.goals)}", _origin(definition, "objective")),
         ("trials", str(definition.trials), _origin(definition, "trials")),
+        ("time", _or_none(definition.time_s, "{:g} s"), _origin(definition, "time")),
+        (
+            "stagnation",
+            _or_none(None if definition.stagnation is None else definition.stagnation.trials, "{} trials"),
+            _origin(definition, "stagnation"),
+        ),
+        ("repeats", str(definition.repeats), _origin(definition, "repeats")),
         ("seed", str(definition.seed), "--seed" if definition.seed else "default"),
     ]
     for section, chosen in (("sampler", definition.sampler), ("pruner", definition.pruner)):
-        rows.append((section, type(chosen).__name__.lower(), _origin(definition, f"{section}.name")))
-        for name, value in dataclasses.asdict(chosen).items():
+        rows.append((section, strategy.name_of(chosen), _origin(definition, f"{section}.name")))
+        for name, value in dataclasses.asdict(chosen).items():  # type: ignore[call-overload]  # every strategy is a dataclass
             rows.append((f"{section}.{name}", str(value), _origin(definition, f"{section}.{name}")))
     return rows
 
@@ -31,9 +39,18 @@ def _head(definition: StudyDefinition) -> list[tuple[str, str, str]]:
 def _signers(definition: StudyDefinition) -> list[tuple[str, str, str]]:
     wishes = dataclasses.asdict(definition.signers)
     return [
-        (f"data.{part}", wish if isinstance(wish, str) else ", ".join(wish), _origin(definition, f"data.{part}"))
+        (
+            f"data.{part}",
+            ", ".join(wish) if isinstance(wish, tuple) else str(wish or "none"),
+            _origin(definition, f"data.{part}"),
+        )
         for part, wish in wishes.items()
+        if part != "validation" or not wishes["folds"]
     ]
+
+
+def _or_none(value: float | None, form: str) -> str:
+    return "no limit" if value is None else form.format(value)
 
 
 def _settings(definition: StudyDefinition) -> list[tuple[str, str, str]]:
@@ -42,9 +59,10 @@ def _settings(definition: StudyDefinition) -> list[tuple[str, str, str]]:
     for key, setting in settings().items():
         if key in searched:
             dim = searched[key]
-            rows.append((key, f"searched: {dim.domain.text()}", _origin(definition, f"space.{dim.name}")))
+            rows.append((key, f"searched ({dim.role}): {dim.text()}", _origin(definition, f"space.{dim.name}")))
             baseline = _origin(definition, f"baseline.{key}", f"baseline.{setting.field}")
-            rows.append((f"{key} of the baseline", str(definition.baseline[dim.name]), baseline))
+            value = str(definition.baseline.get(dim.name, f"{setting.default} (does not apply)"))
+            rows.append((f"{key} of the baseline", value, baseline))
         else:
             value = definition.fixed.get(key, setting.default)
             rows.append((key, str(value), _origin(definition, f"fixed.{key}", f"fixed.{setting.field}")))

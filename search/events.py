@@ -37,6 +37,15 @@ class RunStarted:
     space: Mapping[str, str]
     """Searched settings and their ranges as text."""
 
+    objectives: tuple[str, ...]
+    """What is minimised."""
+
+    folds: int
+    """Groups of signers that validate in turn; 0: one validation part."""
+
+    trainings: int
+    """Models that each trial trains: folds times repeats."""
+
     run: str
     """This run's name: its log bears it, and the trials that it takes."""
 
@@ -63,8 +72,10 @@ class TrialStarted:
     trial: int
     params: Mapping[str, Any]
     epochs: int
+    """Steps that it can have: epochs of all its trainings side by side, or, one by one, of all of them."""
+
     done: int = 0
-    """Epochs that it had trained when it was cut off, and need not train again."""
+    """Steps that it had done when it was cut off, and need not do again."""
 
     remark: str = ""
     """How a trial that was cut off goes on; empty for a fresh one."""
@@ -88,6 +99,10 @@ class EpochFinished:
 
     trial: int
     record: EpochRecord
+    """With several trainings side by side, their mean."""
+
+    step: int
+    """How many steps it has done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +115,23 @@ class TrialFinished:
 
     params: Mapping[str, Any]
     value: float | None = None
-    """The objective: val_loss at the best epoch; None for a failed trial."""
+    """The (first) objective; None for a failed trial."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Every objective by name."""
 
     val_top1: float | None = None
-    """Accuracy at that epoch."""
+    """Accuracy at the epoch that counts."""
 
     epochs: int = 0
+    """Epochs trained, all its trainings together."""
+
     seconds: float = 0.0
     """What its epochs took, all runs together."""
 
     is_best: bool = False
+    """No trial so far beats it in everything."""
+
     finished: int
     target: int
     reason: str = ""
@@ -128,9 +150,15 @@ class RunFinished:
 
     best: TrialSummary | None
     baseline: TrialSummary | None
+    front: tuple[TrialSummary, ...]
+    """With several objectives, the trials that no other beats in everything; else empty."""
+
     seconds: float
     stopped_by: str = ""
-    """Empty when the target was met."""
+    """The signal or time limit that stopped the run; empty when the study came to its end."""
+
+    ended_by: str = ""
+    """What ended the study, in words."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +180,10 @@ class TrialSummary:
     value: float = float("nan")
     val_top1: float = float("nan")
     epoch: int = 0
-    """The epoch that gave them."""
+    """The epoch that gave them; with several trainings the mean of theirs."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Every objective by name; `value` is the first."""
 
 
 Event = RunStarted | Notice | DataPrepared | TrialStarted | EpochFinished | WorkerDied | TrialFinished | RunFinished | RunFailed

@@ -26,17 +26,24 @@ _ABSENT = "not there"
 
 
 def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dict[str, str]:
-    """Objective, space, baseline, every fixed setting (defaults too), data, split and seed."""
+    """Objectives, repeats, space, baseline, every fixed setting (defaults too), data, split and seed."""
     searched = {dim.setting.key: dim for dim in definition.space}
-    lines = {"objective": f"{definition.objective.direction} {definition.objective.metric}", "seed": str(definition.seed)}
+    wishes = ", ".join(goal.name for goal in definition.goals)
+    lines = {"objective": f"minimize {wishes}", "repeats": str(definition.repeats), "seed": str(definition.seed)}
+    if definition.plan.one_by_one:
+        lines["pruner"] = "by training"  # it reports otherwise
     for key, setting in settings().items():
         if key in searched:
-            lines[f"{_SPACE}{searched[key].name}"] = searched[key].domain.text()
-            lines[f"baseline: {searched[key].name}"] = str(definition.baseline[searched[key].name])
+            dim = searched[key]
+            lines[f"{_SPACE}{dim.name}"] = dim.domain.text()
+            if dim.when:
+                lines[f"condition: {dim.name}"] = dim.condition_text
+            lines[f"baseline: {dim.name}"] = str(definition.baseline.get(dim.name, "does not apply"))
         else:
             lines[f"fixed: {key}"] = str(definition.fixed.get(key, setting.default))
     for part, signers in split.parts().items():
         lines[f"data: {part} signers"] = " ".join(signers) or "none"
+    lines |= {f"data: fold {number}": " ".join(fold) for number, fold in enumerate(split.folds, 1)}
     lines["data: fingerprint"] = fingerprint
     return lines
 

@@ -1,13 +1,12 @@
 """What to try next: parameters that go together and that no trial of the study has had.
 
 The sampler is asked first, several times if need be. If it keeps naming what was there already, as it will towards the end
-of a small space, the settings that are left are drawn at random; when none is left, the space is exhausted.
+of a small space, the settings that are left are drawn at random; when none is left, the space is exhausted. A grid is walked
+through in order.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,8 +14,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from search import strategy
 from search.definition import StudyDefinition
 from search.errors import DefinitionError
+from search.space import applies, applying, every_setting, num_settings, random_setting
 
 FIXED = "fixed_params"
 """Where Optuna keeps what a person enqueues: a trial gets these values instead of drawn ones."""
@@ -36,8 +37,12 @@ def key_of(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def taken(trials: Iterable[FrozenTrial], definition: StudyDefinition) -> set[tuple[tuple[str, Any], ...]]:
     """The parameter sets that trials have had, whatever came of them."""
-    names = {dim.name for dim in definition.space}
-    return {key_of(trial.params) for trial in trials if trial.params.keys() == names}
+    return {key_of(trial.params) for trial in trials if trial.params and is_whole(trial.params, definition)}
+
+
+def is_whole(params: Mapping[str, Any], definition: StudyDefinition) -> bool:
+    """Whether parameters hold a value for every dimension that applies, and no other."""
+    return params.keys() == {dim.name for dim in applying(definition.space, params)}
 
 
 def given_to(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, Any]:
@@ -77,43 +82,54 @@ def propose(
     What the trial has already stays. If it has everything, it gets that, whether or not it can be tried: see `why_not`.
     """
     given = given_to(trial, definition)
-    if len(given) == len(definition.space):
+    if given and is_whole(given, definition):
         return given
-    for params in _drawn(study, trial, definition, np.random.default_rng(seed)):
-        whole = {**params, **given}
-        if key_of(whole) not in seen and not why_not(whole, definition):
+    for params in _drawn(study, trial, definition, given, np.random.default_rng(seed)):
+        whole = only_applying({**params, **given}, definition)
+        if is_whole(whole, definition) and key_of(whole) not in seen and not why_not(whole, definition):
             return whole
     return None
 
 
+def only_applying(params: Mapping[str, Any], definition: StudyDefinition) -> dict[str, Any]:
+    """Parameters without those of dimensions that do not apply."""
+    return {dim.name: params[dim.name] for dim in applying(definition.space, params) if dim.name in params}
+
+
 def _drawn(
-    study: optuna.Study, trial: FrozenTrial, definition: StudyDefinition, rng: np.random.Generator
+    study: optuna.Study,
+    trial: FrozenTrial,
+    definition: StudyDefinition,
+    given: Mapping[str, Any],
+    rng: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
-    for _ in range(_DRAWS):
-        yield _asked(study, trial, definition)
-    if num_settings(definition) <= _LISTED:
-        everything = list(itertools.product(*(dim.values() for dim in definition.space)))
-        for chosen in rng.permutation(len(everything)):
-            yield dict(zip((dim.name for dim in definition.space), everything[chosen], strict=True))
+    if isinstance(definition.sampler, strategy.Grid):
+        yield from every_setting(definition.space)
         return
-    random = optuna.samplers.RandomSampler(seed=int(rng.integers(1 << 32)))
+    for _ in range(_DRAWS):
+        yield _asked(study, trial, definition, given)
+    if num_settings(definition.space) <= _LISTED:
+        everything = list(every_setting(definition.space))
+        for chosen in rng.permutation(len(everything)):
+            yield everything[chosen]
+        return
     for _ in range(_RANDOM_DRAWS):
-        yield {dim.name: random.sample_independent(study, trial, dim.name, dim.distribution()) for dim in definition.space}
+        yield random_setting(definition.space, rng)
 
 
-def _asked(study: optuna.Study, trial: FrozenTrial, definition: StudyDefinition) -> dict[str, Any]:
+def _asked(study: optuna.Study, trial: FrozenTrial, definition: StudyDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
     """What the sampler says, as Optuna itself asks it: for all dimensions that it sees together, then one by one."""
     sampler = study.sampler
     together = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
-    params = {}
+    params: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for dim in definition.space:
+        if not applies(dim, values):
+            continue
         value = together.get(dim.name)
-        if dim.name not in together or not dim.contains(value):  # contains: it may know of values outside a narrower choice
+        if dim.name in given:
+            value = given[dim.name]
+        elif dim.name not in together or not dim.contains(value):  # it may know of values outside a narrower choice
             value = sampler.sample_independent(study, trial, dim.name, dim.distribution())
-        params[dim.name] = value
+        params[dim.name] = values[dim.setting.key] = value
     return params
-
-
-def num_settings(definition: StudyDefinition) -> float:
-    """How many parameter sets the space holds; infinite where a dimension is continuous."""
-    return math.prod(dim.size for dim in definition.space)

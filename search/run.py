@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,21 +15,25 @@ from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from data_utils.synthetic import synthesize
+from search import strategy
 from search.coordinator import Coordinator
-from search.definition import StudyDefinition
+from search.definition import StudyDefinition, require_fits
 from search.engines import Engine
 from search.engines.inline import InlineEngine
 from search.engines.processes import ProcessEngine, visible_gpus
 from search.engines.worker import Setup
 from search.errors import DefinitionError, ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
+from search.identity import require_ours
 from search.leases import Lease, num_runs
 from search.logs import RunLog
+from search.machine import resolve_device
+from search.parts import Parts, data_store, open_indexed
 from search.stopping import StopSignals
-from search.storage import database_errors, database_path, open_storage
+from search.storage import database_errors, database_path, load_study, open_storage
 from search.study import num_finished, open_study
 from search.supply import Supply
-from search.trial import Parts, data_store, open_indexed, resolve_device
+from search.warm import warm_start
 
 EngineName = Literal["inline", "processes"]
 
@@ -61,6 +65,12 @@ class RunOptions:
     allow_wider: bool = False
     """Ranges of a study that exists may be wider than they were."""
 
+    source: str | None = None
+    """A study of the same storage whose best trials are tried first."""
+
+    source_best: int = 5
+    """How many of them."""
+
 
 def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: StopSignals) -> RunFinished:
     """Starts or resumes a search and stays with it until it ends.
@@ -75,10 +85,15 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     folder = options.data or demo_data(options.runs, emit)
     data = open_indexed(folder, options.runs)
     split = split_of(definition, data)
-    if split.note:
-        emit(Notice(split.note))
+    trainings = len(split.turns()) * definition.repeats
+    require_fits(definition, trainings, len(data.words))
+    for note in _notes(definition, split):
+        emit(Notice(note))
     parts = Parts(data, split, data_store(options.runs), emit)
-    train, validation = parts.clips(definition.configs(definition.baseline).preprocess)
+    turns = parts.turns(definition.configs(definition.baseline).preprocess)
+    clips = {"train": len(turns[0].train), "validation": len(turns[0].validation)}
+    if split.folds:
+        clips = {"train": sum(len(turn.validation) for turn in turns), "validation": 0}
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=True)
         with Lease(database, definition.name) as lease:
@@ -88,6 +103,11 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
             with RunLog(options.runs, definition.name, lease.owner.run) as log, database_errors(options.storage):
                 emit = log.beside(emit)
+                if options.source is not None:
+                    source = load_study(storage, options.source)
+                    require_ours(source)
+                    with lease.patient_turn():
+                        warm_start(study, source, definition, split, best=options.source_best, emit=emit)
                 for change in wider:
                     emit(Notice(f"the study goes on with a wider range: {change}"))
                 finished = num_finished(study.get_trials(deepcopy=False))
@@ -100,29 +120,51 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         data=str(folder),
                         words=len(data.words),
                         parts=split.parts(),
-                        clips={"train": len(train), "validation": len(validation)},
+                        clips=clips,
                         device=device,
                         workers=options.workers,
                         storage=options.storage,
                         finished=finished,
                         target=target,
-                        epochs=definition.configs(definition.baseline).train.epochs,
-                        space={dim.name: dim.domain.text() for dim in definition.space},
+                        epochs=definition.most_epochs,
+                        space={dim.name: dim.text() for dim in definition.space},
+                        objectives=tuple(goal.name for goal in definition.goals),
+                        folds=len(split.folds),
+                        trainings=trainings,
                         run=lease.owner.run,
                     )
                 )
                 return Coordinator(
                     study,
                     definition,
-                    Supply(study, definition, lease, target=target, device=device, runs=options.runs, emit=emit),
+                    Supply(
+                        study,
+                        definition,
+                        lease,
+                        target=target,
+                        more=options.more is not None,
+                        device=device,
+                        runs=options.runs,
+                        emit=emit,
+                    ),
                     _engine(kind, options, parts, emit, device),
                     target=target,
+                    num_words=len(data.words),
                     runs=options.runs,
                     emit=emit,
                     stop=stop,
                     max_failures=options.max_failures,
                     max_restarts=options.max_restarts,
                 ).run()
+
+
+def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
+    """What a person should know before it starts."""
+    if split.note:
+        yield split.note
+    if len(definition.goals) > 1 and not isinstance(definition.pruner, strategy.NoPruning):
+        names = ", ".join(goal.name for goal in definition.goals)
+        yield f"pruning is off: with several objectives ({names}) half-trained trials have no order"
 
 
 def checked_engine(name: str | None) -> EngineName | None:
@@ -193,7 +235,12 @@ def split_of(definition: StudyDefinition, data: DataSet) -> Split:
         )
     wishes = definition.signers
     return split_signers(
-        data.words_of, train=wishes.train, validation=wishes.validation, test=wishes.test, seed=definition.seed
+        data.words_of,
+        train=wishes.train,
+        validation=wishes.validation,
+        test=wishes.test,
+        folds=wishes.folds,
+        seed=definition.seed,
     )
 
 

@@ -1,7 +1,7 @@
 """Settings by name: which exist, where they live, and checked building of configurations.
 
-A setting is a field of `ModelConfig`, `TrainConfig` or `PreprocessConfig`. Its key is dotted (`train.lr`) or, where only one
-configuration has it, bare (`lr`).
+A setting is a field of `ModelConfig`, `TrainConfig`, `PreprocessConfig` or `AugmentConfig`. Its key is dotted (`train.lr`) or,
+where only one configuration has it, bare (`lr`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from data_utils.augment import AugmentConfig
 from data_utils.hdf5 import suggest
 from data_utils.normalize import PreprocessConfig
 from model.config import ModelConfig, TrainConfig
@@ -22,7 +23,12 @@ from search.errors import DefinitionError
 
 T = TypeVar("T")
 
-GROUPS: dict[str, type] = {"model": ModelConfig, "train": TrainConfig, "preprocess": PreprocessConfig}
+GROUPS: dict[str, type] = {
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "preprocess": PreprocessConfig,
+    "augment": AugmentConfig,
+}
 
 _OTHER_NAMES = {  # what people type -> what it is called here; for hints only
     "learning_rate": "train.lr",
@@ -59,6 +65,7 @@ class Configs:
     model: ModelConfig
     train: TrainConfig
     preprocess: PreprocessConfig
+    augment: AugmentConfig
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values by group and field."""
@@ -112,6 +119,7 @@ def build_configs(values: Mapping[str, Any], where: str) -> Configs:
             model=ModelConfig(**parts["model"]),
             train=TrainConfig(**parts["train"]),
             preprocess=PreprocessConfig(**parts["preprocess"]),
+            augment=AugmentConfig(**parts["augment"]),
         )
     except ValueError as error:
         raise DefinitionError(
@@ -143,7 +151,7 @@ def build(kind: type[T], given: Any, key: str, where: str) -> T:
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
     require_mapping(given, key, where, fields)
     for name in fields:
-        needed = fields[name].default is dataclasses.MISSING
+        needed = fields[name].default is dataclasses.MISSING and fields[name].default_factory is dataclasses.MISSING
         if needed and name not in given:
             raise DefinitionError(f"`{key}` lacks `{name}`", where=where, expected=", ".join(fields))
     hints = get_type_hints(kind, include_extras=True)

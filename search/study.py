@@ -6,9 +6,10 @@ count towards the target; FAIL does not.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.splits import Split
-from model.record import EpochRecord
-from search.definition import StudyDefinition
+from model.objective import Objective
+from search.definition import Plan, StudyDefinition
 from search.errors import NegativeAnswer
 from search.events import TrialSummary
+from search.goals import Goal
 from search.identity import identity, is_described, require_same, store_identity, widen
 from search.leases import Owner, owner_of
 from search.records import trial_folder
@@ -40,9 +42,6 @@ STATE_NAMES = {
 BASELINE_TRIAL = 0
 EXHAUSTED = "exhausted"
 """The attribute of a study whose space holds nothing more to try."""
-
-MEASURED = ("epoch", "val_loss", "val_top1", "val_top5", "val_ece", "train_loss")
-"""What is kept of a trial's best epoch."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ def open_study(
     if definition.name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=definition.name, storage=storage)
         half_made = not is_described(study) and not study.get_trials(deepcopy=False)
-        if half_made and study.directions == [StudyDirection.MINIMIZE]:  # a run died between making and describing it
+        if half_made and study.directions == [StudyDirection.MINIMIZE] * len(
+            definition.goals
+        ):  # a run died between making and describing it
             _describe(study, definition, data, split, fingerprint, lines)
         elif wider:
             changes = widen(study, lines, definition)
@@ -82,7 +83,8 @@ def open_study(
         else:
             require_same(study, lines)
     else:
-        study = optuna.create_study(storage=storage, study_name=definition.name, direction=definition.objective.direction)
+        directions = [goal.direction for goal in definition.goals]
+        study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
         _describe(study, definition, data, split, fingerprint, lines)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(definition.baseline))
@@ -99,18 +101,32 @@ def _describe(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
-        study.set_metric_names([definition.objective.metric])
+        study.set_metric_names([goal.name for goal in definition.goals])
     study.set_user_attr("about", definition.about)
     study.set_user_attr("seed", definition.seed)
-    about_data = {"folder": str(data.folder.resolve()), "fingerprint": fingerprint, "words": list(data.words), **split.parts()}
-    study.set_user_attr("data", json.dumps(about_data, ensure_ascii=False))
+    study.set_user_attr("goals", [dataclasses.asdict(goal) for goal in definition.goals])
+    study.set_user_attr("plan", dataclasses.asdict(definition.plan))
+    roles = {dim.name: {"key": dim.setting.key, "range": dim.text(), "role": dim.role} for dim in definition.space}
+    study.set_user_attr("space", json.dumps(roles, ensure_ascii=False))
+    about_data = {
+        "folder": str(data.folder.resolve()),
+        "fingerprint": fingerprint,
+        "words": list(data.words),
+        "folds": split.folds,
+    }
+    study.set_user_attr("data", json.dumps({**about_data, **split.parts()}, ensure_ascii=False))
     store_identity(study, lines)  # last: a study with an identity has all the rest
 
 
 def study_data(study: optuna.Study) -> StudyData:
     """What a study was made with."""
     stored = json.loads(study.user_attrs["data"])
-    split = Split(train=tuple(stored["train"]), validation=tuple(stored["validation"]), test=tuple(stored["test"]))
+    split = Split(
+        train=tuple(stored["train"]),
+        validation=tuple(stored["validation"]),
+        test=tuple(stored["test"]),
+        folds=tuple(tuple(fold) for fold in stored.get("folds", [])),
+    )
     return StudyData(stored["folder"], stored["fingerprint"], tuple(stored["words"]), split)
 
 
@@ -134,13 +150,37 @@ def num_finished(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state in FINISHED for trial in trials)
 
 
-def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The complete trial with the lowest value; the first of equals; None if none is complete.
+def study_goals(study: optuna.Study) -> tuple[Goal, ...]:
+    """What a study minimises."""
+    return tuple(Goal(**goal) for goal in study.user_attrs.get("goals", [{}]))
 
-    A trial that another program told has no result of ours: nobody could train it again.
+
+def study_plan(study: optuna.Study) -> Plan:
+    """How a study's trials train."""
+    stored = dict(study.user_attrs.get("plan", {}))
+    return Plan(**{**stored, "objective": Objective(**stored.get("objective", {}))})
+
+
+def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The complete trial with the lowest value (of several, the first); the first of equals; None if none is complete."""
+    return min(_complete(trials), key=lambda trial: (trial.values[0], trial.number), default=None)
+
+
+def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials that no other beats in everything (the Pareto front), the best in the first objective first.
+
+    Of trials with equal values the first. With one objective that is the best trial alone.
     """
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and "result" in trial.user_attrs]
-    return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+    front: list[FrozenTrial] = []
+    for trial in sorted(_complete(trials), key=lambda trial: (*trial.values, trial.number)):
+        if not any(all(a <= b for a, b in zip(other.values, trial.values, strict=True)) for other in front):
+            front.append(trial)
+    return front
+
+
+def _complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """A trial that another program told has no result of ours: nobody could train it again."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and "result" in trial.user_attrs]
 
 
 def require_best(study: optuna.Study) -> FrozenTrial:
@@ -163,7 +203,8 @@ def summary(trial: FrozenTrial | None) -> TrialSummary | None:
     result = trial_result(trial) if trial is not None else {}
     if trial is None or not result:
         return None
-    return TrialSummary(trial.number, trial.params, result["val_loss"], result["val_top1"], result["epoch"])
+    values = result.get("values") or {"val_loss": result["val_loss"]}  # without: an earlier version wrote it
+    return TrialSummary(trial.number, trial.params, next(iter(values.values())), result["val_top1"], result["epoch"], values)
 
 
 def baseline_summary(trials: Sequence[FrozenTrial]) -> TrialSummary | None:
@@ -171,11 +212,8 @@ def baseline_summary(trials: Sequence[FrozenTrial]) -> TrialSummary | None:
     return next((summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED), None)
 
 
-def store_result(trial: optuna.Trial, history: Sequence[EpochRecord]) -> None:
-    """Keeps with a trial what its best epoch gave, and what it cost."""
-    best = min(history, key=lambda record: record.val_loss)
-    seconds = sum(record.seconds for record in history)
-    result = {name: getattr(best, name) for name in MEASURED} | {"epochs": len(history), "seconds": seconds}
+def store_result(trial: optuna.Trial, result: Mapping[str, Any]) -> None:
+    """Keeps with a trial what it gave, and what it cost."""
     trial.set_user_attr("result", json.dumps(result))
 
 
@@ -192,7 +230,7 @@ def trial_settings(trial: FrozenTrial) -> dict[str, dict[str, Any]]:
 
 
 def curve_of(trial: FrozenTrial) -> dict[int, float]:
-    """val_loss by epoch, as reported."""
+    """The objective by epoch (with the pruner `wilcoxon` by training), as reported."""
     return dict(sorted(trial.intermediate_values.items()))
 
 

@@ -16,12 +16,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from model.record import EpochRecord
+from search.curves import Curves
 from search.definition import StudyDefinition
+from search.ending import ended
 from search.events import Listener, Notice, TrialFinished
 from search.leases import Lease
-from search.proposal import FIXED, given_to, key_of, num_settings, outside, propose, taken, why_not
+from search.proposal import FIXED, given_to, key_of, outside, propose, taken, why_not
 from search.records import trial_folder
+from search.space import applying, num_settings
 from search.study import EXHAUSTED, STATE_NAMES, num_finished, owner
 from search.trial import CHECKPOINT, Job, sampler_seed, trial_seed
 
@@ -37,12 +39,19 @@ class Taken:
     trial: optuna.Trial
     job: Job
     told: dict[int, float]
-    """val_loss of the epochs that the study knows already. They come again, and are not reported twice."""
+    """What the study knows already, by step. Those steps come again, and are not reported twice."""
 
     deaths: list[str]
     """How workers died that trained it."""
 
-    history: list[EpochRecord] = field(default_factory=list)
+    curves: Curves = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """It starts again, and all its steps come anew."""
+        self.curves = Curves(self.job.plan.objective, self.job.plan.one_by_one)
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,20 @@ class Supply:
         lease: Lease,
         *,
         target: int,
+        more: bool = False,
         device: str,
         runs: Path,
         emit: Listener,
     ) -> None:
+        """`more`: so many trials were asked for, whatever else would end the study."""
         self.study = study
         self.definition = definition
         self.lease = lease
         self.target = target
+        self.more = more
+        self.ended_by = ""
+        """What ended the study, in words; empty while it goes on."""
+
         self.device = device
         self.runs = runs
         self.emit = emit
@@ -99,9 +114,10 @@ class Supply:
                 trials = self._trials()
                 now = self._situation(trials)
                 places = now.open_places(self.target)
+                enough = bool(self._enough(trials))
                 if places > 0 and now.orphans:
                     trial = self._resumed(trials[now.orphans[0]])
-                elif places > len(now.orphans) and (now.waiting or not self._is_exhausted(trials)):
+                elif not enough and places > len(now.orphans) and (now.waiting or not self._is_exhausted(trials)):
                     trial = self._asked(now.waiting, len(trials))
                 else:
                     return None
@@ -115,16 +131,24 @@ class Supply:
         """Whether no trial will come any more, for a run that trains none."""
         trials = self._trials()
         now = self._situation(trials)
+        self.ended_by = self._enough(trials)
         if now.finished >= self.target:
             return True
         if now.others:
             self._tell_of([trials[number] for number in now.others])
             return False
-        if now.orphans or now.waiting or not self._is_exhausted(trials):
+        if now.orphans:
+            return False
+        if self.ended_by:
+            return True
+        if now.waiting or not self._is_exhausted(trials):
             return False
         tried = len(taken(trials, self.definition))
-        self.emit(Notice(f"the space is exhausted: {tried:,} settings were tried, and no other was found that goes together"))
+        self.ended_by = f"the space is exhausted: {tried:,} settings were tried, and no other was found that goes together"
         return True
+
+    def _enough(self, trials: Sequence[FrozenTrial]) -> str:
+        return ended(trials, self.definition, self.target, more=self.more)
 
     def _situation(self, trials: Sequence[FrozenTrial]) -> _Situation:
         running = [t for t in trials if t.state == TrialState.RUNNING]
@@ -149,7 +173,7 @@ class Supply:
         return optuna.Trial(self.study, left._trial_id)
 
     def _seed_sampler(self, number: int) -> None:
-        self.study.sampler = self.definition.sampler.make(sampler_seed(self.definition.seed, number))
+        self.study.sampler = self.definition.sampler.make(sampler_seed(self.definition.seed, number), self.definition.seed)
 
     def _prepared(self, trial: optuna.Trial, before: Sequence[FrozenTrial]) -> Taken | None:
         """Makes the trial this run's own, with its parameters; None if there is nothing for it to try.
@@ -164,7 +188,7 @@ class Supply:
             return None
         # All at once, in the place of enqueued values: a run that is killed while it stores one by one draws no others.
         trial.storage.set_trial_system_attr(trial._trial_id, FIXED, params)
-        for dim in self.definition.space:
+        for dim in applying(self.definition.space, params):
             if dim.name not in frozen.params:
                 shape = dim.distribution()
                 trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
@@ -174,6 +198,7 @@ class Supply:
             trial=frozen.number,
             configs=self.definition.configs(params),
             seed=trial_seed(self.definition.seed, frozen.number),
+            plan=self.definition.plan,
             device=self.device,
             folder=folder,
             again=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
@@ -221,7 +246,7 @@ class Supply:
 
     def _is_exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
         tried = len(taken(trials, self.definition))
-        return tried >= num_settings(self.definition) or bool(self.study.user_attrs.get(EXHAUSTED))
+        return tried >= num_settings(self.definition.space) or bool(self.study.user_attrs.get(EXHAUSTED))
 
     def _tell_of_turn(self) -> None:
         """Another run takes a moment; one that takes a minute is suspended."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,17 @@ import numpy as np
 import torch
 
 from data_utils.files import ASIDE
-from data_utils.normalize import PreprocessConfig
-from data_utils.prepared import ClipSet, DataSet, fingerprint, open_data
-from data_utils.splits import Split
-from data_utils.store import prepared
+from data_utils.prepared import fingerprint
 from model.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
-from model.record import EpochRecord
+from model.latency import latency_ms
+from model.metrics import measure
 from model.training import Diverged, Training
-from search import __version__
+from search.curves import Step
+from search.definition import Plan
 from search.errors import os_errors
-from search.events import DataPrepared, Listener, Notice
+from search.machine import THREADS, made_with
+from search.parts import Parts, Turn
 from search.settings import Configs
-
-THREADS = 1
-"""CPU threads a worker computes with. One: results do not depend on how many workers share the machine, and two workers of one
-thread do more trials an hour than one of two."""
 
 CHECKPOINT = "checkpoint"
 """A file of this name in a trial's folder, from its first epoch until it ends."""
@@ -49,7 +45,9 @@ class Job:
     trial: int
     configs: Configs
     seed: int
-    """Decides starting weights, order of the clips and dropout."""
+    """Decides starting weights, order of the clips, augmentation and dropout."""
+
+    plan: Plan
 
     device: str
     folder: Path
@@ -68,79 +66,77 @@ def trial_seed(study_seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([study_seed, 0, trial]).generate_state(1)[0])
 
 
+def training_seed(seed: int, training: int) -> int:
+    """The seed of one of a trial's trainings: the trial's own for the first."""
+    return seed if training == 0 else int(np.random.SeedSequence([seed, training]).generate_state(1)[0])
+
+
 def sampler_seed(study_seed: int, trial: int) -> int:
     """The sampler's seed when it is asked for a trial. With one seed for all it would repeat itself at each resume."""
     return int(np.random.SeedSequence([study_seed, 1, trial]).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The training and validation clips of a data set, prepared in files under `store`. The test part is never read here."""
+class SignerScore:
+    """How well one training does on one of its validation signers, at the epoch that counts."""
 
-    data: DataSet
-    split: Split
-    store: Path
-    emit: Listener
-
-    def clips(self, config: PreprocessConfig) -> tuple[ClipSet, ClipSet]:
-        """Both parts, with this pre-processing. They share their frames.
-
-        Raises:
-            DataError: a clip is not what it should be.
-            ResourceError: the store cannot be written.
-        """
-        train = self.data.chosen(self.split.train, mirrored=True)
-        validation = self.data.chosen(self.split.validation, mirrored=False)
-        both = prepared(
-            [*train, *validation],
-            config,
-            self.store,
-            report=lambda text: self.emit(Notice(text)),
-            progress=lambda done, total: self.emit(DataPrepared(done, total)),
-        )
-        is_train = np.arange(len(both)) < sum(len(entry.names) for entry in train)
-        return both.select(is_train), both.select(~is_train)
+    training: int
+    signer: str
+    clips: int
+    val_loss: float
+    val_top1: float
 
 
-def data_store(runs: Path) -> Path:
-    """Where prepared data and the index of data sets are kept: everything in it can be made again."""
-    return runs / "prepared"
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial that has trained to its end gave, beside its curves."""
+
+    signers: tuple[SignerScore, ...]
+    label_smoothing: float
+    """The eps that the loss function really used, found by probing it; of several trainings the one that is
+    furthest from the setting."""
+
+    parameters: int
+    """Numbers that the model learned."""
+
+    latency_ms: float | None
+    """Milliseconds for one clip; None where nobody asked."""
 
 
-def open_indexed(folder: Path, runs: Path) -> DataSet:
-    """The data set in a folder; its index is kept under `runs`.
+def start_trainings(
+    configs: Configs, seed: int, device: str, plan: Plan, turns: Sequence[Turn], num_words: int
+) -> list[Training]:
+    """The trainings of a trial, ready for their first epoch: for each fold in turn, its repeats.
 
     Raises:
-        DataError: it is not what it should be.
-    """
-    return open_data(folder, data_store(runs) / "index")
-
-
-def start_training(configs: Configs, seed: int, device: str, parts: Parts) -> Training:
-    """A training ready for its first epoch.
-
-    Raises:
-        DataError: the data set is damaged.
         ValueError: the settings do not fit together or do not fit the data.
     """
     torch.set_num_threads(THREADS)
-    train, validation = parts.clips(configs.preprocess)
-    return Training(
-        configs.model,
-        configs.train,
-        train=train,
-        validation=validation,
-        num_words=len(parts.data.words),
-        seed=seed,
-        device=device,
-    )
+    trainings: list[Training] = []
+    for turn in turns:
+        for _ in range(plan.repeats):
+            trainings.append(
+                Training(
+                    configs.model,
+                    configs.train,
+                    configs.augment,
+                    train=turn.train,
+                    validation=turn.validation,
+                    num_words=num_words,
+                    seed=training_seed(seed, len(trainings)),
+                    device=device,
+                    objective=plan.objective,
+                    beside=trainings[0].train if trainings else None,
+                )
+            )
+    return trainings
 
 
 class TrialRun:
     """A trial in training, step by step. Put aside at any moment, it goes on from its last checkpoint with the same numbers."""
 
     def __init__(self, job: Job, parts: Parts) -> None:
-        """A fresh training, or the one that was begun before.
+        """Fresh trainings, or those that were begun before.
 
         Raises:
             DataError: the data set is damaged.
@@ -148,45 +144,106 @@ class TrialRun:
             ValueError: the settings do not fit together or do not fit the data.
         """
         self._job = job
+        self._turns = parts.turns(job.configs.preprocess)
+        self._num_words = len(parts.data.words)
         self.made_with = made_with(job.device)
         self._about = _about(job, parts, self.made_with)
         self.path = job.folder / CHECKPOINT
-        self.training = self._fresh(parts)
+        self.trainings = self._fresh()
         self.remark = ""
         """How a trial that was begun before goes on, for people; empty for a fresh one."""
 
         if job.again:
-            self.remark = self._take_up(parts)
+            self.remark = self._take_up()
         self._told = 0
-        self._saved = len(self.training.history)
+        self._saved = self.done
         self._save_from = 0.0  # the first epoch is saved at once
         self._cost_s = math.inf
         """What a checkpoint takes when nothing disturbs it; known once a second one was written."""
 
     @property
-    def done(self) -> list[EpochRecord]:
-        """The epochs so far, those before the last cut too."""
-        return self.training.history
+    def done(self) -> int:
+        """Steps so far, those before the last cut too."""
+        lengths = [len(training.history) for training in self.trainings]
+        return sum(lengths) if self._job.plan.one_by_one else max(lengths)
+
+    @property
+    def most(self) -> int:
+        """Steps that there can be."""
+        epochs = self._job.configs.train.epochs
+        return epochs * len(self.trainings) if self._job.plan.one_by_one else epochs
+
+    @property
+    def seconds(self) -> float:
+        """What the epochs so far took."""
+        return sum(record.seconds for training in self.trainings for record in training.history)
 
     @property
     def is_over(self) -> bool:
         """Whether all epochs have run and were told."""
-        return self.training.finished and self._told == len(self.done)
+        return self._is_trained and self._told == self.done
 
-    def next_epoch(self) -> EpochRecord | None:
-        """An epoch that was trained before the last cut and not told since, else one more; None when all have run.
+    @property
+    def _is_trained(self) -> bool:
+        return all(training.finished for training in self.trainings)
+
+    def next_step(self) -> Step | None:
+        """A step that was trained before the last cut and not told since, else one more; None when all have run.
 
         Raises:
             Diverged: a loss is not finite.
         """
-        if self._told < len(self.done):
-            record = self.done[self._told]
-        elif self.training.finished:
-            return None
-        else:
-            record = self.training.run_epoch()
+        if self._told == self.done:
+            going_on = [training for training in self.trainings if not training.finished]
+            if not going_on:
+                return None
+            for training in going_on[:1] if self._job.plan.one_by_one else going_on:
+                training.run_epoch()
+        step = self._step(self._told)
         self._told += 1
-        return record
+        return step
+
+    def _step(self, number: int) -> Step:
+        """A step that has been trained, by its number from 0."""
+        epochs: dict[int, int] = {}
+        if self._job.plan.one_by_one:
+            first = 0
+            for n, training in enumerate(self.trainings):
+                if first <= number < first + len(training.history):
+                    epochs = {n: number - first}
+                first += len(training.history)
+        else:
+            epochs = {n: number for n, training in enumerate(self.trainings) if number < len(training.history)}
+        over = {n for n, epoch in epochs.items() if self.trainings[n].finished and epoch + 1 == len(self.trainings[n].history)}
+        return Step(
+            records={n: self.trainings[n].history[epoch] for n, epoch in epochs.items()},
+            over=frozenset(over),
+            is_last=self._is_trained and number + 1 == self.done,
+        )
+
+    def outcome(self) -> Outcome:
+        """What the trained models give at the epochs that count. Only when all have run."""
+        wished = self._job.configs.train.label_smoothing
+        used = [training.label_smoothing_used for training in self.trainings]
+        first = self.trainings[0]
+        return Outcome(
+            signers=tuple(self._signer_scores()),
+            label_smoothing=max(used, key=lambda eps: abs(eps - wished)),
+            parameters=sum(weight.numel() for weight in first.model.parameters()),
+            latency_ms=latency_ms(first.model, first.validation) if self._job.plan.wants_latency else None,
+        )
+
+    def _signer_scores(self) -> list[SignerScore]:
+        scores = []
+        for number, training in enumerate(self.trainings):
+            turn = self._turns[number // self._job.plan.repeats]
+            logits_CK = training.kept_logits()
+            labels_C = torch.from_numpy(turn.validation.labels_C)
+            for n, signer in enumerate(turn.signers):
+                mine = torch.from_numpy(turn.signer_C == n)
+                metrics = measure(logits_CK[mine], labels_C[mine])
+                scores.append(SignerScore(number, signer, int(mine.sum()), metrics.loss, metrics.top1))
+        return scores
 
     def save(self, *, at_once: bool = False) -> None:
         """Writes a checkpoint if there is something new to keep, and, unless it is wanted `at_once`, if it is time for one.
@@ -195,13 +252,13 @@ class TrialRun:
             ResourceError: it cannot be written.
         """
         began = time.perf_counter()
-        if self._saved == len(self.done) or self.is_over or not (at_once or began >= self._save_from):
+        if self._saved == self.done or self.is_over or not (at_once or began >= self._save_from):
             return
         what = f"the checkpoint of trial {self._job.trial} cannot be written"
         hint = "is the disk full or read-only? The same command goes on with this trial"
         with os_errors(what, where=self.path, hint=hint):
-            save_checkpoint(self.training, self.path, self._about)
-        first, self._saved = self._save_from == 0.0, len(self.done)
+            save_checkpoint(self.trainings, self.path, self._about)
+        first, self._saved = self._save_from == 0.0, self.done
         ended = time.perf_counter()
         if first:
             self._save_from = ended + _SECOND_SAVE_S
@@ -209,20 +266,29 @@ class TrialRun:
         self._cost_s = min(ended - began, self._cost_s)
         self._save_from = ended + self._cost_s / _SAVING_SHARE
 
-    def _fresh(self, parts: Parts) -> Training:
-        return start_training(self._job.configs, self._job.seed, self._job.device, parts)
+    def _fresh(self) -> list[Training]:
+        job = self._job
+        return start_trainings(job.configs, job.seed, job.device, job.plan, self._turns, self._num_words)
 
-    def _take_up(self, parts: Parts) -> str:
+    def _take_up(self) -> str:
         if not self.path.exists():
             return "it starts over: no epoch was kept"
         what = f"the checkpoint of trial {self._job.trial} cannot be read"
         try:
             with os_errors(what, where=self.path, hint="delete it, and the trial starts over"):
-                load_checkpoint(self.training, self.path, self._about)
+                load_checkpoint(self.trainings, self.path, self._about)
         except BadCheckpoint as error:
-            self.training = self._fresh(parts)
+            self.trainings = self._fresh()
             return f"it starts over: its checkpoint cannot be used, {error}"
-        return f"it goes on after epoch {len(self.training.history)}"
+        epoch = max(len(training.history) for training in self.trainings)
+        if len(self.trainings) == 1:
+            return f"it goes on after epoch {epoch}"
+        begun = sum(bool(training.history) for training in self.trainings)
+        return (
+            f"it goes on after epoch {epoch} of {begun} trainings"
+            if not self._job.plan.one_by_one
+            else (f"it goes on in training {begun} of {len(self.trainings)}")
+        )
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -249,42 +315,8 @@ def _about(job: Job, parts: Parts, machine: dict[str, Any]) -> str:
         "settings": job.configs.as_dict(),
         "data": fingerprint(parts.data),
         **parts.split.parts(),
+        "folds": parts.split.folds,
+        "plan": dataclasses.asdict(job.plan),
         "made_with": {name: value for name, value in machine.items() if name != "optuna"},  # it has no part in training
     }
     return json.dumps(about, sort_keys=True)
-
-
-def resolve_device(wish: str) -> str:
-    """`auto` becomes CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: the device does not exist.
-    """
-    if wish == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wish)
-    except RuntimeError as error:
-        raise ValueError("expected auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError("expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"there {'is 1 GPU' if torch.cuda.device_count() == 1 else f'are {torch.cuda.device_count()} GPUs'} for CUDA here"
-        )
-    return wish
-
-
-def made_with(device: str) -> dict[str, Any]:
-    """Versions and machine: what decides whether a number comes back bit for bit."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine()
-    packages = {package: version(package) for package in ("torch", "numpy", "optuna", "h5py")}
-    return {
-        "islr-search": __version__,
-        **packages,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "processor": name,
-        "threads": THREADS,
-    }

@@ -36,10 +36,12 @@ from data_utils.prepared import open_data
 from data_utils.synthetic import synthesize
 from model.record import EpochRecord
 from model.training import fit
+from search.definition import Plan
+from search.parts import Parts
 from search.records import read_curve, trial_folder
 from search.settings import build_configs
 from search.study import trial_settings
-from search.trial import Parts, start_training
+from search.trial import start_trainings
 
 STUDY = """\
 about: A search under fire
@@ -155,7 +157,10 @@ def in_peace(place: Path, data: Path, number: int) -> list[EpochRecord]:
     from search.run import split_of
 
     parts = Parts(opened, split_of(load_definition(str(place / f"{NAME}.yaml")), opened), place / "peace", lambda event: None)
-    return fit(start_training(build_configs(values, "soak"), trial.user_attrs["seed"], "cpu", parts))
+    configs = build_configs(values, "soak")
+    turns = parts.turns(configs.preprocess)
+    (training,) = start_trainings(configs, trial.user_attrs["seed"], "cpu", Plan(), turns, len(opened.words))
+    return fit(training)
 
 
 def check(place: Path, data: Path, target: int) -> list[str]:

@@ -47,9 +47,22 @@ STARTED = RunStarted(
     target=1000,
     epochs=50,
     space={"label_smoothing": "0.0 .. 0.6", "lr": "1e-05 .. 0.01 log", "dropout": "0.0 .. 0.5"},
+    objectives=("val_loss",),
+    folds=0,
+    trainings=1,
     run="20261124T120000Z-7-ab12",
 )
-RECORD = EpochRecord(epoch=3, train_loss=1.5, val_loss=1.25, val_top1=0.5, val_top5=0.875, val_ece=0.125, seconds=2.0)
+RECORD = EpochRecord(
+    epoch=3,
+    train_loss=1.5,
+    val_loss=1.25,
+    val_top1=0.5,
+    val_top5=0.875,
+    val_ece=0.125,
+    val_loss_ts=1.125,
+    temperature=1.5,
+    seconds=2.0,
+)
 BEST = TrialSummary(3, PARAMS, 1.25, 0.5, 17)
 BASELINE = TrialSummary(0, {"label_smoothing": 0.0, "lr": 3e-4, "dropout": 0.1}, 1.5, 0.25, 50)
 
@@ -61,6 +74,7 @@ def finished_trial(**changed: object) -> TrialFinished:
         "state": "complete",
         "params": PARAMS,
         "value": 1.25,
+        "values": {"val_loss": 1.25},
         "val_top1": 0.5,
         "epochs": 50,
         "seconds": 128.0,
@@ -80,6 +94,7 @@ def finished_run(**changed: object) -> RunFinished:
         "counts": {"complete": 7, "pruned": 3, "failed": 1},
         "best": BEST,
         "baseline": BASELINE,
+        "front": (),
         "seconds": 3725.0,
     }
     return RunFinished(**{**given, **changed})  # type: ignore[arg-type]

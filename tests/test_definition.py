@@ -12,12 +12,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from launch import ROOT, TINY_STUDY
 
-from search.definition import StudyDefinition, checked_name, dump_yaml, known_studies, load_definition, parse_yaml, study_name
+from search.definition import StudyDefinition, checked_name, known_studies, load_definition, study_name
 from search.describe import described
 from search.errors import DefinitionError
 from search.identity import identity
 from search.settings import settings
 from search.space import Range
+from search.yaml_text import dump_yaml, parse_yaml
 
 SPACE = "space: {lr: {low: 1e-5, high: 1e-2, log: true}}\n"
 LAST_LINE = re.compile(r"(expected|hint): \S.*")
@@ -338,8 +339,8 @@ def test_origins(tmp_path: Path) -> None:
     file = str(tmp_path / "mine.yaml")
     assert rows["train.lr"] == ("0.01", "--set lr=0.01")
     assert rows["train.epochs"] == ("4", "--set train.epochs=4")
-    assert rows["model.dropout"] == ("searched: 0.1 .. 0.5", "--set space.dropout.low=0.1")
-    assert rows["train.label_smoothing"] == ("searched: 0.0 .. 0.6", file)
+    assert rows["model.dropout"] == ("searched (nuisance): 0.1 .. 0.5", "--set space.dropout.low=0.1")
+    assert rows["train.label_smoothing"] == ("searched (nuisance): 0.0 .. 0.6", file)
     assert rows["model.width"] == ("16", file)
     assert rows["model.heads"] == ("2", "default")
     assert rows.keys() >= settings().keys()

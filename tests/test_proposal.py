@@ -11,7 +11,8 @@ from conftest import Cli
 from launch import stored_trials
 
 from search.definition import StudyDefinition, load_definition
-from search.proposal import key_of, num_settings, propose, taken, why_not
+from search.proposal import key_of, propose, taken, why_not
+from search.space import num_settings
 
 GRID = """
 fixed: {epochs: 1}
@@ -87,8 +88,8 @@ def test_sizes(grid: StudyDefinition, tmp_path: Path) -> None:
     """How many settings there are; a range of floats without steps has no number."""
     assert [dim.size for dim in grid.space] == [3, 4, 3]
     assert [dim.values() for dim in grid.space] == [[16, 18, 20], [1, 2, 3, 4], [0.0, 0.2, 0.4]]
-    assert num_settings(grid) == 36
-    assert num_settings(load_definition("label_smoothing")) == math.inf
+    assert num_settings(grid.space) == 36
+    assert num_settings(load_definition("label_smoothing").space) == math.inf
     assert all(dim.contains(value) for dim in grid.space for value in dim.values())
     assert not any(dim.contains("x") for dim in grid.space)
 

@@ -188,7 +188,7 @@ def test_a_trial_that_ends_while_its_owner_is_looked_at(
     """Another run tells the result and is gone between our look at the study and at that run: the trial is left alone."""
     run = ("run", "tiny.yaml", "--data", tiny)
     with monkeypatch.context() as patch:
-        patch.setattr(TrialRun, "next_epoch", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(TrialRun, "next_step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         assert cli(*run, "--trials", 1).code == 130
     assert states(place) == ["RUNNING"]
     real = Supply._resumed

@@ -36,6 +36,8 @@ COMMANDS = {
         "--max-failures=10",
         "--max-restarts=3",
         "--allow-wider=False",
+        "--from=None",
+        "--from-best=5",
         "--dry-run=False",
         "--progress/--no-progress=True",
         "--json=False",
@@ -87,10 +89,25 @@ def test_variables_of_the_environment() -> None:
 
 def test_keys_of_a_study_file() -> None:
     """The sections, and what can stand in them."""
-    assert SECTIONS == ("about", "objective", "trials", "sampler", "pruner", "data", "fixed", "space", "baseline")
+    assert " ".join(SECTIONS) == ("about objective trials time stagnation repeats sampler pruner data fixed space baseline")
     kinds = {**strategy.SAMPLERS, **strategy.PRUNERS}
-    options = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in kinds.items()}
-    assert options == {"tpe": ["startup"], "random": [], "median": ["startup", "warmup_epochs"], "none": []}
+    assert {name: {field.name: field.default for field in dataclasses.fields(kind)} for name, kind in kinds.items()} == {
+        "tpe": {"startup": 10},
+        "gp": {"startup": 10},
+        "cmaes": {"startup": 1, "population": None},
+        "random": {},
+        "qmc": {"sequence": "sobol", "scramble": True},
+        "grid": {},
+        "nsga2": {"population": 20},
+        "median": {"startup": 5, "warmup_epochs": 10},
+        "none": {},
+        "percentile": {"keep": 25.0, "startup": 5, "warmup_epochs": 10},
+        "hyperband": {"min_epochs": 5, "reduction": 3},
+        "asha": {"min_epochs": 5, "reduction": 3},
+        "patient": {"patience": 10, "min_gain": 0.0, "wraps": "median", "startup": 5},
+        "wilcoxon": {"p": 0.1, "startup": 2},
+        "threshold": {"upper": dataclasses.MISSING, "warmup_epochs": 10},
+    }
 
 
 def test_settings_and_their_defaults() -> None:
@@ -111,26 +128,53 @@ def test_settings_and_their_defaults() -> None:
         "train.label_smoothing": 0.0,
         "train.epochs": 50,
         "train.batch_size": 32,
+        "train.label_smoothing_over": "all",
+        "train.optimizer": "adam",
+        "train.weight_decay": 0.0,
+        "train.warmup_epochs": 0,
+        "train.schedule": "constant",
+        "train.clip_norm": 0.0,
+        "train.ema": 0.0,
+        "train.patience": 20,
         "preprocess.align": "framewise",
         "preprocess.scale": "unique",
         "preprocess.missing": "zero",
         "preprocess.right_hand_origin": "reference",
         "preprocess.mask": "lengths",
+        "augment.flip": 0.0,
+        "augment.crop": 0.0,
+        "augment.crop_least": 0.5,
+        "augment.warp": 0.0,
+        "augment.warp_most": 2.0,
+        "augment.affine": 0.0,
+        "augment.affine_scope": "body",
+        "augment.affine_shift": 0.1,
+        "augment.affine_scale": 1.5,
+        "augment.affine_rotate": 30.0,
+        "augment.affine_skew": 30.0,
+        "augment.drop_frames": 0.0,
+        "augment.drop_frames_share": 0.2,
+        "augment.drop_parts": 0.0,
+        "augment.noise": 0.0,
+        "augment.noise_sd": 0.01,
     }
 
 
 EVENTS = """
-run_started: study about data words parts clips device workers storage finished target epochs space run
+run_started: study about data words parts clips device workers storage finished target epochs space objectives folds trainings run
 notice: text
 data_prepared: done total
 trial_started: trial params epochs done remark
-epoch_finished: trial record
+epoch_finished: trial record step
 worker_died: trial reason deaths allowed
-trial_finished: trial state params value val_top1 epochs seconds is_best finished target reason
-run_finished: study finished target counts best baseline seconds stopped_by
+trial_finished: trial state params value values val_top1 epochs seconds is_best finished target reason
+run_finished: study finished target counts best baseline front seconds stopped_by ended_by
 run_failed: error exit_code
-"""
-EXPORTED = "schema study about trial exported seed recorded baseline model train preprocess data made_with"
+"""  # noqa: E501
+EXPORTED = (
+    "schema study about trial exported seed recorded baseline front objective repeats model train preprocess augment data "
+    "made_with"
+)
 
 
 def test_events_and_their_fields() -> None:
@@ -142,5 +186,5 @@ def test_events_and_their_fields() -> None:
 
 def test_keys_of_an_exported_file() -> None:
     """Exported files outlive the program that wrote them."""
-    assert EXPORT_SCHEMA == 1
+    assert EXPORT_SCHEMA == 2
     assert " ".join(field.name for field in dataclasses.fields(Exported)) == EXPORTED

@@ -78,23 +78,23 @@ def test_a_spoilt_checkpoint(
     assert done.code == 0
     assert f"trial 1 was cut off: {said}" in done.err
     assert outcomes(place) == peace
-    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["config.yaml", "curve.csv"]
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["config.yaml", "curve.csv", "signers.csv"]
 
 
 def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another PyTorch began is not mixed with this one's epochs."""
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", "epochs=4")
     with monkeypatch.context() as patch:
-        real = TrialRun.next_epoch
-        patch.setattr("search.trial.version", lambda package: "0.1")
+        real = TrialRun.next_step
+        patch.setattr("search.machine.version", lambda package: "0.1")
 
         def cut(self: TrialRun) -> object:
-            if len(self.done) == 2:
+            if self.done == 2:
                 raise KeyboardInterrupt
-            record = real(self)
-            return record and replace(record, val_loss=9.0)  # another version computes otherwise
+            step = real(self)
+            return step and replace(step, records={0: replace(step.records[0], val_loss=9.0)})  # another version's number
 
-        patch.setattr(TrialRun, "next_epoch", cut)
+        patch.setattr(TrialRun, "next_step", cut)
         assert cli(*run).code == 130
     done = cli(*run)
     assert done.code == 0

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from model.record import EpochRecord
-from search.trial import Job
+from search.curves import Step
+from search.trial import Job, Outcome
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class JobStarted:
     """Versions and machine."""
 
     done: int
-    """Epochs that were trained before and are kept. They are told once more, one by one."""
+    """Steps that were trained before and are kept. They are told once more, one by one."""
+
+    most: int
+    """Steps that there can be."""
 
     seconds: float
     """What those took."""
@@ -29,11 +32,11 @@ class JobStarted:
 
 
 @dataclass(frozen=True)
-class EpochDone:
-    """A job has one more epoch. It goes on only after `go` (or ends by `drop`)."""
+class StepDone:
+    """A job has done one more step. It goes on only after `go` (or ends by `drop`)."""
 
     trial: int
-    record: EpochRecord
+    step: Step
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class JobDone:
     """A job has trained all its epochs."""
 
     trial: int
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class WorkerLost:
     reason: str
 
 
-EngineEvent = JobStarted | EpochDone | JobDone | JobFailed | JobKept | WorkerLost
+EngineEvent = JobStarted | StepDone | JobDone | JobFailed | JobKept | WorkerLost
 
 
 class Engine(Protocol):

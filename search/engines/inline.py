@@ -7,8 +7,9 @@ import time
 import torch
 
 from data_utils.errors import ResourceError
-from search.engines import EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted
-from search.trial import Job, Parts, TrialRun, own_fault
+from search.engines import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone
+from search.parts import Parts
+from search.trial import Job, TrialRun, own_fault
 
 
 class InlineEngine:
@@ -56,12 +57,13 @@ class InlineEngine:
             return JobKept(job.trial)
         if self._run is None:
             self._run = run = TrialRun(job, self._parts)
-            return JobStarted(job.trial, run.made_with, len(run.done), sum(r.seconds for r in run.done), run.remark)
-        record = self._run.next_epoch()
-        if record is None:
+            return JobStarted(job.trial, run.made_with, run.done, run.most, run.seconds, run.remark)
+        step = self._run.next_step()
+        if step is None:
+            outcome = self._run.outcome()
             self.close()
-            return JobDone(job.trial)
-        return EpochDone(job.trial, record)
+            return JobDone(job.trial, outcome)
+        return StepDone(job.trial, step)
 
     def go(self, trial: int) -> None:
         """Keeps the epoch, if it is time for a checkpoint. The job trains when it is asked for its next event."""

@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from data_utils.errors import ExplainedError, ResourceError
-from search.engines import EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted, WorkerLost
+from search.engines import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.engines.worker import STOPS, Broken, Fault, Ready, Setup, Verdict, work
 from search.events import DataPrepared, Listener, Notice
 from search.trial import Job
@@ -191,7 +191,7 @@ class ProcessEngine:
         match event:
             case JobStarted(seconds=seconds):
                 self._allow(worker, seconds)
-            case EpochDone():
+            case StepDone():
                 worker.waits = True
                 worker.stop_clock()
             case JobDone() | JobFailed() | JobKept():

@@ -21,9 +21,10 @@ from data_utils.errors import DataError, ExplainedError
 from data_utils.prepared import fingerprint
 from data_utils.processes import end_with_parent
 from data_utils.splits import Split
-from search.engines import EngineEvent, EpochDone, JobDone, JobFailed, JobKept, JobStarted
+from search.engines import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone
 from search.events import DataPrepared, Notice
-from search.trial import Job, Parts, TrialRun, data_store, open_indexed, own_fault
+from search.parts import Parts, data_store, open_indexed
+from search.trial import Job, TrialRun, own_fault
 
 
 class Verdict(enum.Enum):
@@ -111,9 +112,9 @@ def _open(setup: Setup, pipe: Connection) -> Parts:
 def _train(job: Job, parts: Parts, pipe: Connection) -> None:
     try:
         run = TrialRun(job, parts)
-        pipe.send(JobStarted(job.trial, run.made_with, len(run.done), sum(r.seconds for r in run.done), run.remark))
-        while (record := run.next_epoch()) is not None:
-            pipe.send(EpochDone(job.trial, record))
+        pipe.send(JobStarted(job.trial, run.made_with, run.done, run.most, run.seconds, run.remark))
+        while (step := run.next_step()) is not None:
+            pipe.send(StepDone(job.trial, step))
             verdict: Verdict = pipe.recv()
             match verdict:
                 case Verdict.GO:
@@ -128,7 +129,7 @@ def _train(job: Job, parts: Parts, pipe: Connection) -> None:
                     return
                 case _:
                     assert_never(verdict)
-        pipe.send(JobDone(job.trial))
+        pipe.send(JobDone(job.trial, run.outcome()))
     except Exception as error:
         reason = own_fault(error)
         if not reason:

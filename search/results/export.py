@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
+from annotated_types import Gt
 from optuna.trial import FrozenTrial, TrialState
 
-from search.definition import dump_yaml, parse_yaml
+from model.objective import Objective
+from search.definition import Plan
 from search.errors import DefinitionError
-from search.settings import Configs, build, build_configs, require_mapping
-from search.study import MEASURED, STATE_NAMES, baseline_summary, study_data, trial_result, trial_settings
+from search.goals import Goal
+from search.score import MEASURED
+from search.settings import GROUPS, Configs, build, build_configs, require_mapping
+from search.study import (
+    STATE_NAMES,
+    baseline_summary,
+    front_of,
+    study_data,
+    study_goals,
+    study_plan,
+    trial_result,
+    trial_settings,
+)
+from search.yaml_text import dump_yaml, parse_yaml
 
-EXPORT_SCHEMA = 1
+EXPORT_SCHEMA = 2
+_BEFORE: dict[int, dict[str, Any]] = {1: {"train.patience": 0}}
+"""Settings that files of an earlier schema do not have, and what they were then."""
+
 _EXPORT_HINT = "`python -m search export --output FILE` writes one"
 
 
@@ -31,6 +49,9 @@ class ExportedData:
     words: list[str]
     train: list[str]
     validation: list[str]
+    folds: list[list[str]] = field(default_factory=list)
+    """Groups of training signers that validate in turn; none: the validation part does."""
+
     test: list[str]
     """Sealed: never read by search or retrain."""
 
@@ -47,9 +68,19 @@ class Exported:
     seed: int
     recorded: dict[str, int | float]
     baseline: dict[str, int | float] = field(default_factory=dict)
+    front: list[dict[str, int | float]] = field(default_factory=list)
+    """With several objectives: all trials that no other beats in everything, with their values."""
+
+    objective: dict[str, str] = field(default_factory=dict)
+    """Which number is compared, and how a curve becomes one."""
+
+    repeats: Annotated[int, Gt(0)] = 1
+    """Trainings of each fold, with seeds of their own."""
+
     model: dict[str, Any]
     train: dict[str, Any]
     preprocess: dict[str, Any]
+    augment: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any]
     made_with: dict[str, Any]
 
@@ -71,6 +102,8 @@ def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
     data = study_data(study)
     baseline = baseline_summary(study.get_trials(deepcopy=False))
     result = trial_result(trial)
+    plan = study_plan(study)
+    front = front_of(study.get_trials(deepcopy=False)) if len(study_goals(study)) > 1 else []
     content = {
         "schema": EXPORT_SCHEMA,
         "study": study.study_name,
@@ -78,14 +111,18 @@ def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
         "trial": trial.number,
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": trial.user_attrs["seed"],
-        "recorded": {name: result[name] for name in MEASURED},
-        "baseline": {} if baseline is None else {"val_loss": baseline.value, "val_top1": baseline.val_top1},
+        "recorded": {**{name: result[name] for name in MEASURED if name in result}, **_compared(plan, result)},
+        "baseline": {} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
+        **({"front": [{"trial": t.number, **trial_result(t)["values"]} for t in front]} if front else {}),
+        "objective": dataclasses.asdict(plan.objective),
+        "repeats": plan.repeats,
         **trial_settings(trial),
         "data": {
             "folder": data.folder,
             "fingerprint": data.fingerprint,
             "words": list(data.words),
             **{part: list(signers) for part, signers in data.split.parts().items()},
+            "folds": [list(fold) for fold in data.split.folds],
         },
         "made_with": json.loads(trial.user_attrs["made_with"]),
     }
@@ -111,14 +148,25 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
         ) from error
     raw = parse_yaml(text, where)
     exported = build(Exported, raw, "the exported configuration", where)
-    if exported.schema != EXPORT_SCHEMA:
+    if exported.schema != EXPORT_SCHEMA and exported.schema not in _BEFORE:
         raise DefinitionError("the file has another schema", where=where, got=str(exported.schema), expected=str(EXPORT_SCHEMA))
+    name = compared_name(build(Objective, exported.objective, "objective", where))
     build(ExportedData, exported.data, "data", where)
-    groups = {"model": exported.model, "train": exported.train, "preprocess": exported.preprocess}
-    values: dict[str, Any] = {}
+    groups = {name: getattr(exported, name) for name in GROUPS}
+    values: dict[str, Any] = dict(_BEFORE.get(exported.schema, {}))
     for group, fields in groups.items():
         require_mapping(fields, group, where)
         values |= {f"{group}.{name}": value for name, value in fields.items()}
-    if "val_loss" not in exported.recorded:
-        raise DefinitionError("the file records no val_loss to compare with", where=where, hint=_EXPORT_HINT)
+    if name not in exported.recorded:
+        raise DefinitionError(f"the file records no {name} to compare with", where=where, hint=_EXPORT_HINT)
     return exported, build_configs(values, where)
+
+
+def compared_name(objective: Objective) -> str:
+    """What the number is called that training again is to give."""
+    return Goal(metric=objective.metric, reduce=objective.reduce).name
+
+
+def _compared(plan: Plan, result: dict[str, Any]) -> dict[str, float]:
+    value = result.get("all_values", {}).get(f"{plan.objective.metric}_{plan.objective.reduce}", result["val_loss"])
+    return {compared_name(plan.objective): value}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,35 +13,47 @@ from safetensors.torch import save_file
 
 from data_utils.errors import DataError
 from data_utils.files import write_whole
-from data_utils.prepared import fingerprint
-from data_utils.splits import split_signers
+from data_utils.prepared import DataSet, fingerprint
+from data_utils.splits import Split, split_signers
+from model.objective import Objective
 from model.record import EpochRecord
-from model.training import Diverged, fit
+from model.training import Diverged, Training, fit
 from search.coordinator import StopRequest
-from search.definition import dump_yaml
+from search.curves import Curves
+from search.definition import Plan
 from search.errors import DefinitionError, NegativeAnswer
 from search.events import Listener
+from search.machine import made_with
+from search.parts import Parts, data_store, open_indexed
 from search.records import curve_text
-from search.results.export import Exported, ExportedData
+from search.results.export import Exported, ExportedData, compared_name
+from search.score import measured, why_invalid
 from search.settings import Configs
-from search.study import MEASURED
-from search.trial import Parts, data_store, made_with, open_indexed, start_training
+from search.trial import start_trainings
+from search.yaml_text import dump_yaml
 
 
 @dataclass(frozen=True)
 class Retrained:
     """What came of training an exported configuration again."""
 
+    name: str
+    """What is compared."""
+
     recorded: float
     value: float
-    history: list[EpochRecord]
-    best: EpochRecord
+    measured: dict[str, Any]
+    """At the epoch that counts; means over the trainings."""
+
     differences: list[str]
     """In words, what is not as it was."""
 
+    invalid: str
+    """Why it cannot have been trained as it should; empty if nothing speaks against it."""
+
     @property
     def came_back(self) -> bool:
-        """Whether the recorded val_loss came back bit for bit."""
+        """Whether the recorded number came back bit for bit."""
         return self.value == self.recorded
 
     @property
@@ -58,13 +71,17 @@ def retrain(
     device: str,
     runs: Path,
     emit: Listener,
-    on_epoch: Callable[[EpochRecord], bool],
+    on_epoch: Callable[[int, EpochRecord], bool],
     output: Path | None,
     stop: StopRequest,
 ) -> Retrained | None:
     """Trains an exported configuration on its own split and compares with the recorded number. None if it was stopped.
 
-    With `output`, writes `model.safetensors` (weights of the best epoch), `config.yaml`, `metrics.json` and `curve.csv` there.
+    A configuration with folds or repeats trains all of its models again. `on_epoch` is told the number of the model and each
+    epoch, and answers whether to go on.
+
+    With `output`, writes `model.safetensors` (weights of the epoch that counts; several models are numbered), `config.yaml`,
+    `metrics.json` and `curve.csv` there.
 
     Raises:
         DataError: the data set or one of its signers is not there, or its words differ.
@@ -79,28 +96,44 @@ def retrain(
             got=", ".join(data_set.words)[:100],
             expected=", ".join(stored.words)[:100],
         )
-    split = split_signers(data_set.words_of, train=stored.train, validation=stored.validation, test="none")
+    split = _split(stored, data_set)
     used_seed = exported.seed if seed is None else seed
     differences = _differences(exported, fingerprint(data_set), used_seed, made_with(device))
+    plan = Plan(objective=Objective(**exported.objective), repeats=exported.repeats)  # type: ignore[arg-type]  # it was checked
+    curves = Curves(plan.objective, one_by_one=True)
     try:
-        training = start_training(configs, used_seed, device, Parts(data_set, split, data_store(runs), emit))
-        history = fit(training, on_epoch)
+        turns = Parts(data_set, split, data_store(runs), emit).turns(configs.preprocess)
+        trainings = start_trainings(configs, used_seed, device, plan, turns, len(data_set.words))
+        for number, training in enumerate(trainings):
+            curves.histories[number] = fit(training, functools.partial(on_epoch, number))
+            if stop.reason:
+                return None
     except (Diverged, ValueError) as error:
         raise NegativeAnswer(
             "the training failed", got=str(error), hint="was the file changed? `python -m search export` writes it anew"
         ) from error
-    if stop.reason:
-        return None
+    used = trainings[0].label_smoothing_used
     result = Retrained(
-        recorded=float(exported.recorded["val_loss"]),
-        value=training.best.val_loss,
-        history=history,
-        best=training.best,
+        name=compared_name(plan.objective),
+        recorded=float(exported.recorded[compared_name(plan.objective)]),
+        value=curves.value,
+        measured=measured([plan.objective.epoch(history) for history in curves.histories.values()]),
         differences=differences,
+        invalid=why_invalid(configs.train, len(data_set.words), curves.histories, used),
     )
     if output is not None:
-        _write(output, training.best_state, configs, used_seed, result, data_set.words)
+        _write(output, trainings, configs, used_seed, result, curves, data_set.words)
     return result
+
+
+def _split(stored: ExportedData, data_set: DataSet) -> Split:
+    """The split of the record. Its folds are taken as they were drawn."""
+    if not stored.folds:
+        return split_signers(data_set.words_of, train=stored.train, validation=stored.validation, test="none")
+    for fold in stored.folds:
+        rest = [signer for signer in stored.train if signer not in fold]
+        split_signers(data_set.words_of, train=rest, validation=fold, test="none")  # refuses what is not there
+    return Split(tuple(stored.train), (), (), folds=tuple(tuple(fold) for fold in stored.folds))
 
 
 def _differences(exported: Exported, data_fingerprint: str, seed: int, here: Mapping[str, Any]) -> list[str]:
@@ -117,18 +150,26 @@ def _differences(exported: Exported, data_fingerprint: str, seed: int, here: Map
 
 
 def _write(
-    folder: Path, weights: Mapping[str, Any], configs: Configs, seed: int, result: Retrained, words: tuple[str, ...]
+    folder: Path,
+    trainings: Sequence[Training],
+    configs: Configs,
+    seed: int,
+    result: Retrained,
+    curves: Curves,
+    words: tuple[str, ...],
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / ".model.safetensors.part"
-        save_file({name: value.cpu().contiguous() for name, value in weights.items()}, aside)
-        aside.replace(folder / "model.safetensors")
+        for number, training in enumerate(trainings):
+            name = "model.safetensors" if len(trainings) == 1 else f"model-{number}.safetensors"
+            aside = folder / f".{name}.part"
+            save_file({key: value.cpu().contiguous() for key, value in training.best_state.items()}, aside)
+            aside.replace(folder / name)
         settings = {"seed": seed, "words": list(words), **configs.as_dict()}
         write_whole(folder / "config.yaml", dump_yaml(settings))
-        metrics = {"schema": 1, **{name: getattr(result.best, name) for name in MEASURED}, "recorded_val_loss": result.recorded}
+        metrics = {"schema": 1, result.name: result.value, **result.measured, f"recorded_{result.name}": result.recorded}
         write_whole(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-        write_whole(folder / "curve.csv", curve_text(result.history))
+        write_whole(folder / "curve.csv", curve_text(curves.histories))
     except OSError as error:
         raise DefinitionError(
             "the output folder cannot be written", where=str(folder), got=error.strerror, hint="name another with --output"

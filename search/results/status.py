@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.console import baseline_lines, columns, duration, number, summary_lines
+from model.objective import Metric, Reduce
+from search.console import baseline_lines, best_lines, columns, duration, number, values_text
 from search.definition import known_studies
 from search.events import TrialSummary
 from search.leases import is_alive, locks_folder, num_runs
-from search.records import read_curve
+from search.records import read_curves, read_signers
 from search.storage import database_path, open_storage
 from search.study import (
     STATE_NAMES,
@@ -23,9 +24,12 @@ from search.study import (
     count_states,
     curve_of,
     files_of,
+    front_of,
     num_finished,
     owner,
     study_data,
+    study_goals,
+    study_plan,
     summary,
     trial_result,
     trial_settings,
@@ -37,7 +41,7 @@ _WORKING = {0: "no run is working on it", 1: "a run is working on it"}
 def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     """The state of a study as plain values."""
     trials = study.get_trials(deepcopy=False)
-    best, baseline = summary(best_trial(trials)), baseline_summary(trials)
+    best, baseline, goals = summary(best_trial(trials)), baseline_summary(trials), study_goals(study)
     runs = num_runs(database_path(storage), study.study_name)
     return {
         "study": study.study_name,
@@ -49,6 +53,8 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "trials": count_states(trials),
         "best": _summary_json(best),
         "baseline": _summary_json(baseline),
+        "objectives": [goal.name for goal in goals],
+        "front": [_summary_json(summary(t)) for t in front_of(trials)] if len(goals) > 1 else [],
         "running": [
             {
                 "trial": t.number,
@@ -74,17 +80,25 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
         f"now      {_WORKING.get(runs, f'{runs} runs are working on it')}",
     ]
     best, baseline = summary(best_trial(trials)), baseline_summary(trials)
-    lines += summary_lines("best", best) if best else ["best     none: no trial has trained to its end yet"]
+    front = [found for trial in front_of(trials) if (found := summary(trial))] if len(study_goals(study)) > 1 else []
+    lines += best_lines(best, front) if best else ["best     none: no trial has trained to its end yet"]
     lines += baseline_lines(best, baseline)
     for trial in _running(trials):
         curve = curve_of(trial)
-        so_far = f"epoch {max(curve)}, val_loss {curve[max(curve)]:.4f}" if curve else "no epoch yet"
+        so_far = _so_far(study, curve)
         alive = _has_owner(trial, storage, study.study_name)
         lines.append(f"{'running' if alive else 'cut off':8} trial {trial.number}: {so_far}")
         if not alive:
             lines.append("         the next run goes on with it")
     lines += [f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in _failed(trials)]
     return lines
+
+
+def _so_far(study: optuna.Study, curve: dict[int, float]) -> str:
+    if not curve:
+        return "nothing reported yet"
+    unit = "training" if study_plan(study).one_by_one else "epoch"
+    return f"{unit} {max(curve)}, {study_goals(study)[0].name} {curve[max(curve)]:.4f}"
 
 
 def all_studies(storage: str) -> list[dict[str, Any]]:
@@ -111,7 +125,8 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
 def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, Any]:
     """One trial as plain values."""
     files = files_of(runs, study.study_name, trial.number)
-    curve = read_curve(next((path for path in files if path.name == "curve.csv"), Path()))
+    curves = read_curves(next((path for path in files if path.name == "curve.csv"), Path()))
+    signers = read_signers(next((path for path in files if path.name == "signers.csv"), Path()))
     return {
         "study": study.study_name,
         "trial": trial.number,
@@ -120,8 +135,9 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "result": trial_result(trial) or None,
         "seed": trial.user_attrs.get("seed"),
         "settings": trial_settings(trial),
-        "curve": [dataclasses.asdict(record) for record in curve]
-        or [{"epoch": epoch, "val_loss": value} for epoch, value in curve_of(trial).items()],
+        "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
+        "reported": curve_of(trial),
+        "signers": signers,
         "files": [str(path) for path in files],
         "reason": trial.user_attrs.get("reason", ""),
         "deaths": trial.user_attrs.get("deaths", []),
@@ -139,17 +155,34 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
     lines += [f"         {name} {number(value)}" for name, value in trial.params.items()]
     if result := shown["result"]:
         data = study_data(study)
-        lines.append(f"best     val_loss {result['val_loss']:.4f}, top1 {result['val_top1']:.4f} at epoch {result['epoch']}")
+        if values := result.get("values"):
+            lines.append(f"value    {values_text(values)}")
+        lines.append(f"epoch    {result['epoch']}: val_loss {result['val_loss']:.4f}, top1 {result['val_top1']:.4f}")
         lines.append(
             f"         top5 {result['val_top5']:.4f}, ece {result['val_ece']:.4f}; chance is {1 / len(data.words):.4f}"
         )
+        lines += _reading_lines(result.get("all_values", {}))
         lines.append(f"cost     {result['epochs']} epochs in {duration(result['seconds'])}, seed {shown['seed']}")
     lines += [f"file     {path}" for path in shown["files"]]
+    if shown["signers"]:
+        names = list(shown["signers"][0])
+        rows = [[f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n]) for n in names] for row in shown["signers"]]
+        lines += ["", *columns([names, *rows], right=range(len(names)))]
     if shown["curve"]:
-        names = [name for name in ("epoch", "train_loss", "val_loss", "val_top1", "val_ece") if name in shown["curve"][0]]
-        rows = [[f"{row[n]:.4f}" if n != "epoch" else str(row[n]) for n in names] for row in shown["curve"]]
+        several = ["training"] if len({row["training"] for row in shown["curve"]}) > 1 else []
+        names = [*several, "epoch", "train_loss", "val_loss", "val_loss_ts", "val_top1", "val_ece"]
+        rows = [[f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n]) for n in names] for row in shown["curve"]]
         lines += ["", *columns([names, *rows], right=range(len(names)))]
     return lines
+
+
+def _reading_lines(values: dict[str, float]) -> list[str]:
+    """The nine readings of a trial's curve as a small table: it may look good by one and bad by another."""
+    if not values:
+        return []
+    rows = [[metric, *(f"{values[f'{metric}_{reduce}']:.4f}" for reduce in get_args(Reduce))] for metric in get_args(Metric)]
+    head = ["", *get_args(Reduce)]
+    return [f"         {line}" for line in columns([head, *rows], right=range(1, len(head)))]
 
 
 def _summary_json(trial: TrialSummary | None) -> dict[str, Any] | None:

@@ -10,11 +10,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from search.study import MEASURED, STATE_NAMES, trial_result
+from search.score import MEASURED, VALUE_NAMES
+from search.study import STATE_NAMES, trial_result
 
 
 def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """Every trial as a flat row: number, state, value, what its best epoch gave, cost, parameters, reason."""
+    """Every trial as a flat row: number, state, value (the first objective), what its counted epoch gave, cost, the
+    values of every objective that there is, parameters, reason."""
     trials = study.get_trials(deepcopy=False)
     names = sorted({name for trial in trials for name in trial.params})
     return [_trial_row(trial, names) for trial in trials]
@@ -22,11 +24,13 @@ def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
 
 def _trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
     result = trial_result(trial)
-    measured = {name: result.get(name) for name in (*MEASURED, "epochs", "seconds")}
+    measured = {name: result.get(name) for name in (*MEASURED, "epochs", "seconds", "parameters")}
     return {
         "trial": trial.number,
         "state": STATE_NAMES[trial.state],
+        "value": next(iter(result.get("values", {}).values()), None),
         **measured,
+        **{name: result.get("all_values", {}).get(name) for name in VALUE_NAMES},
         "seed": trial.user_attrs.get("seed"),
         **{f"param_{name}": trial.params.get(name) for name in names},
         "reason": trial.user_attrs.get("reason", ""),

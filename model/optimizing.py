@@ -1,0 +1,57 @@
+"""From a gradient to the next weights: the optimiser, its step size at each step, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from model.config import TrainConfig
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser that the settings name. Weight decay, if there is any, acts on matrices only."""
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    weights = list(model.parameters())
+    if config.weight_decay == 0:
+        return kind(weights, lr=config.lr, weight_decay=0.0, fused=True)
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    return kind(groups, lr=config.lr, fused=True)
+
+
+def step_size(config: TrainConfig, step: int, steps_an_epoch: int) -> float:
+    """The step size at a step, counted from 0 over the whole training.
+
+    Warm-up reaches `lr` with its last step; the cosine starts there and would reach 0 one step after the last.
+    """
+    warmup, all_steps = config.warmup_epochs * steps_an_epoch, config.epochs * steps_an_epoch
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    if config.schedule == "cosine":
+        return config.lr * (1 + math.cos(math.pi * (step - warmup) / (all_steps - warmup))) / 2
+    return config.lr
+
+
+def set_step_size(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Makes this the step size of all weights from the next step on."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def ema_decay(ema: float, step: int) -> float:
+    """The share that averaged weights keep of themselves at a step, counted from 0.
+
+    Less near the start, so that the starting weights are soon forgotten. Source: TensorFlow's ExponentialMovingAverage with
+    `num_updates`.
+    """
+    return min(ema, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def average_into(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Moves the averaged weights towards the model's: decay times what they were, plus 1 - decay times the model's."""
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)

@@ -1,0 +1,74 @@
+"""The learning curves of a trial, as they come in: one for each of its trainings (folds and repeats)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from model.objective import Objective
+from model.record import EpochRecord, mean_record
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a trial does between two looks at it: one epoch of each training that goes on, or, one by one, of one training."""
+
+    records: Mapping[int, EpochRecord]
+    """By the training's number."""
+
+    over: frozenset[int] = frozenset()
+    """Trainings that end with this step."""
+
+    is_last: bool = False
+    """Nothing comes after it."""
+
+
+@dataclass
+class Curves:
+    """The epochs of a trial's trainings so far."""
+
+    objective: Objective
+    one_by_one: bool
+    histories: dict[int, list[EpochRecord]] = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, step: Step) -> None:
+        """Takes a step in."""
+        for training, record in step.records.items():
+            self.histories.setdefault(training, []).append(record)
+        self.steps += 1
+
+    def report(self, step: Step) -> tuple[int, float] | None:
+        """What a pruner is told after the last step: number and value; None if there is nothing to tell yet.
+
+        Side by side: the epoch, and the mean over all trainings. One by one: the training that has ended, and its value.
+        """
+        if not self.one_by_one:
+            return self.steps, self.mean(self.objective.so_far)
+        ended = next(iter(step.over), None)
+        return None if ended is None else (ended, self.objective.value(self.histories[ended]))
+
+    def shown(self, step: Step) -> EpochRecord:
+        """The last step for people: the mean over the trainings; those that have ended stand with their last epoch."""
+        records = step.records.values() if self.one_by_one else [history[-1] for history in self.histories.values()]
+        seconds = sum(record.seconds for record in step.records.values())
+        return replace(mean_record(list(records)), seconds=seconds)
+
+    def mean(self, value: Callable[[list[EpochRecord]], float]) -> float:
+        """Mean over the trainings of something that a curve gives."""
+        return sum(value(history) for history in self.histories.values()) / len(self.histories)
+
+    @property
+    def value(self) -> float:
+        """The objective: its mean over the trainings."""
+        return self.mean(self.objective.value)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that were trained, all trainings together."""
+        return sum(len(history) for history in self.histories.values())
+
+    @property
+    def seconds(self) -> float:
+        """What they took."""
+        return sum(record.seconds for history in self.histories.values() for record in history)

@@ -1,0 +1,82 @@
+"""The training and validation clips of a study, prepared in files that runs and workers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_utils.normalize import PreprocessConfig
+from data_utils.prepared import ClipSet, DataSet, open_data
+from data_utils.splits import Split
+from data_utils.store import prepared
+from search.events import DataPrepared, Listener, Notice
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The clips of one training."""
+
+    train: ClipSet
+    validation: ClipSet
+    signers: tuple[str, ...]
+    """Who validates."""
+
+    signer_C: np.ndarray
+    """int64 `[C]`: whose each validation clip is, as an index into `signers`."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The clips that trials train and validate on, in files under `store`. The test part is never read here."""
+
+    data: DataSet
+    split: Split
+    store: Path
+    emit: Listener
+
+    def turns(self, config: PreprocessConfig) -> tuple[Turn, ...]:
+        """The clips of each training, with this pre-processing: one, or one a fold. All share their frames.
+
+        Raises:
+            DataError: a clip is not what it should be, or signers have no clip.
+            ResourceError: the store cannot be written.
+        """
+        turns = self.split.turns()
+        wanted = {entry.file.path for train, _ in turns for entry in self.data.chosen(train, mirrored=True)}
+        wanted |= {entry.file.path for _, held_out in turns for entry in self.data.chosen(held_out, mirrored=False)}
+        entries = [entry for entry in self.data.entries if entry.file.path in wanted]
+        clips = prepared(
+            entries,
+            config,
+            self.store,
+            report=lambda text: self.emit(Notice(text)),
+            progress=lambda done, total: self.emit(DataPrepared(done, total)),
+        )
+        entry_C = np.repeat(np.arange(len(entries)), [len(entry.names) for entry in entries])
+        found = []
+        for train, held_out in turns:
+            trains = np.array([entry.file.signer in train for entry in entries])
+            place = [
+                held_out.index(entry.file.signer) if entry.file.signer in held_out and not entry.file.mirrored else -1
+                for entry in entries
+            ]
+            signer_C = np.array(place)[entry_C]
+            validates_C = signer_C >= 0
+            found.append(Turn(clips.select(trains[entry_C]), clips.select(validates_C), held_out, signer_C[validates_C]))
+        return tuple(found)
+
+
+def data_store(runs: Path) -> Path:
+    """Where prepared data and the index of data sets are kept: everything in it can be made again."""
+    return runs / "prepared"
+
+
+def open_indexed(folder: Path, runs: Path) -> DataSet:
+    """The data set in a folder; its index is kept under `runs`.
+
+    Raises:
+        DataError: it is not what it should be.
+    """
+    return open_data(folder, data_store(runs) / "index")

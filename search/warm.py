@@ -1,0 +1,81 @@
+"""A warm start: the best trials of another study are tried first, where they are legal in the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from data_utils.splits import Split
+from search.definition import StudyDefinition
+from search.errors import DefinitionError
+from search.events import Listener, Notice
+from search.proposal import key_of, why_not
+from search.space import applies
+from search.study import front_of, study_data, trial_settings
+
+_ATTRIBUTE = "warm_start"
+
+
+def warm_start(
+    study: optuna.Study, source: optuna.Study, definition: StudyDefinition, split: Split, *, best: int, emit: Listener
+) -> None:
+    """Enqueues the settings of the best trials of `source`, once. Says what came of it.
+
+    A dimension takes the value that the trial was trained with, whether it was searched there or fixed.
+
+    Raises:
+        DefinitionError: `source` has no complete trial, or has looked at signers that are sealed here.
+    """
+    if study.user_attrs.get(_ATTRIBUTE):
+        return
+    known = study_data(source).split
+    seen = sorted({*known.train, *known.validation} & set(split.test))
+    if seen:
+        raise DefinitionError(
+            f"the study `{source.study_name}` has chosen its best with signers that are sealed here",
+            got=", ".join(seen),
+            hint="give this study the same test signers, with `--set data.test=[...]`",
+        )
+    found = _ranked(source.get_trials(deepcopy=False))
+    if not found:
+        raise DefinitionError(
+            f"no trial of `{source.study_name}` has trained to its end", hint="name another study with --from"
+        )
+    taken = {key_of(definition.baseline)}
+    numbers: list[int] = []
+    for trial in found:
+        if len(numbers) == best:
+            break
+        params = translated(trial, definition)
+        reason = why_not(params, definition)
+        if reason:
+            emit(Notice(f"trial {trial.number} of {source.study_name} is not tried here: {reason}"))
+        elif key_of(params) not in taken:
+            taken.add(key_of(params))
+            numbers.append(trial.number)
+            study.enqueue_trial(params, user_attrs={"from": f"{source.study_name} trial {trial.number}"})
+    study.set_user_attr(_ATTRIBUTE, {"study": source.study_name, "trials": numbers})
+    tried = f"trial {', '.join(map(str, numbers))}" if numbers else "none"
+    emit(Notice(f"from the best of {source.study_name} are tried first: {tried}"))
+
+
+def translated(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, object]:
+    """The settings that a trial was trained with, as parameters of another space. Some may lie outside it."""
+    settings = trial_settings(trial)
+    values: dict[str, object] = {}
+    params = {}
+    for dim in definition.space:
+        if applies(dim, values):
+            value = settings.get(dim.setting.group, {}).get(dim.setting.field, dim.setting.default)
+            params[dim.name] = values[dim.setting.key] = value
+    return params
+
+
+def _ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Complete trials, the best first; with several objectives the front before the rest."""
+    front = front_of(trials)
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and "result" in t.user_attrs]
+    rest = sorted((t for t in complete if t not in front), key=lambda t: (t.values[0], t.number))
+    return [*front, *rest]

@@ -1,0 +1,99 @@
+"""The one best temperature, and the loss that it leaves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model import metrics
+from model.loss import plain_cross_entropy
+from model.metrics import TEMPERATURES, best_temperature, measure
+
+COLDEST, HOTTEST = TEMPERATURES
+
+
+def some(seed: int, *, clips: int = 40, words: int = 6, scale: float = 1.0, known: float = 1.5) -> tuple[Tensor, Tensor]:
+    """Random logits that know something of random labels."""
+    rng = torch.Generator().manual_seed(seed)
+    labels_C = torch.randint(0, words, (clips,), generator=rng)
+    logits_CK = torch.randn(clips, words, generator=rng, dtype=torch.float64)
+    logits_CK[torch.arange(clips), labels_C] += known
+    return logits_CK * scale, labels_C
+
+
+def loss_at(temperature: float, logits_CK: Tensor, labels_C: Tensor) -> float:
+    """Mean plain cross-entropy of the divided logits."""
+    return plain_cross_entropy(logits_CK / temperature, labels_C).mean().item()
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    clips=st.integers(1, 50),
+    words=st.integers(2, 12),
+    scale=st.floats(-2.5, 2.5).map(lambda power: 10**power),
+    known=st.floats(0, 4),
+)
+def test_no_other_temperature_is_better(seed: int, clips: int, words: int, scale: float, known: float) -> None:
+    """Nothing on a fine grid over the whole range gives a lower loss."""
+    logits_CK, labels_C = some(seed, clips=clips, words=words, scale=scale, known=known)
+    found = best_temperature(logits_CK, labels_C)
+    assert COLDEST <= found <= HOTTEST
+    grid = torch.logspace(math.log10(COLDEST), math.log10(HOTTEST), 200, dtype=torch.float64).clamp(COLDEST, HOTTEST)
+    lowest = min(loss_at(t, logits_CK, labels_C) for t in grid.tolist())
+    found_loss = loss_at(found, logits_CK, labels_C)
+    assert found_loss <= lowest + 1e-12 * max(1.0, lowest)
+
+
+def test_a_temperature_worked_out_by_hand() -> None:
+    """Two words, logits 1 and -1, right three times of four: the best confidence is 3/4, so 2/T = ln 3."""
+    logits_CK, labels_C = torch.tensor([[1.0, -1.0]]).repeat(4, 1), torch.tensor([0, 0, 0, 1])
+    assert best_temperature(logits_CK, labels_C) == pytest.approx(2 / math.log(3), abs=1e-9)
+
+
+def test_larger_logits_have_a_larger_temperature() -> None:
+    """Logits of ten times the size are divided by ten times as much and leave the same loss; added constants do not matter."""
+    logits_CK, labels_C = some(1)
+    one, ten = (best_temperature(scale * logits_CK + 7, labels_C) for scale in (1.0, 10.0))
+    assert ten == pytest.approx(10 * one, rel=1e-9)
+    assert loss_at(ten, 10 * logits_CK, labels_C) == pytest.approx(loss_at(one, logits_CK, labels_C), abs=1e-12)
+
+
+def test_the_limits() -> None:
+    """All right: as cold as allowed. All wrong: as hot as allowed. All words alike: no temperature does anything, so 1."""
+    logits_CK, labels_C = torch.eye(5), torch.arange(5)
+    assert best_temperature(logits_CK, labels_C) == COLDEST
+    assert best_temperature(logits_CK, labels_C.roll(1)) == HOTTEST
+    assert best_temperature(torch.full((5, 5), 3.0), labels_C) == 1.0
+    assert best_temperature(torch.full((5, 5), math.nan), labels_C) > 0, "it ends; the loss itself tells of NaN"
+
+
+def test_it_is_found_in_few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temperature costs twenty passes over the logits at most, however far from 1 it lies."""
+    real, calls = metrics._slope, 0
+
+    def counted(logits_CK: Tensor, b: float) -> tuple[float, float]:
+        nonlocal calls
+        calls += 1
+        return real(logits_CK, b)
+
+    monkeypatch.setattr(metrics, "_slope", counted)
+    for seed in range(20):
+        for scale in (0.01, 0.1, 1.0, 10.0, 100.0):
+            calls = 0
+            best_temperature(*some(seed, scale=scale))
+            assert 0 < calls <= 20
+
+
+def test_measure_tells_temperature_and_what_it_leaves() -> None:
+    """`loss_ts` is the plain loss at the best temperature, never above the loss as it stands."""
+    for scale in (0.1, 1.0, 10.0):
+        logits_CK, labels_C = some(3, scale=scale)
+        found = measure(logits_CK, labels_C)
+        assert found.temperature == best_temperature(logits_CK, labels_C)
+        assert found.loss_ts == pytest.approx(loss_at(found.temperature, logits_CK, labels_C), abs=1e-12)
+        assert found.loss_ts < found.loss
