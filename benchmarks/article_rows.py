@@ -44,7 +44,7 @@ def main() -> None:
         for seed in range(options.seeds):
             training = Training(
                 ModelConfig(init="reference"),
-                TrainConfig(label_smoothing=eps, epochs=options.epochs),
+                TrainConfig(label_smoothing=eps, epochs=options.epochs, patience=0),
                 train=train,
                 validation=validation,
                 num_words=len(data.words),

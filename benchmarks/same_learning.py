@@ -58,7 +58,7 @@ def one_run(task: tuple[str, int, Path, list[str], int, float]) -> list[float]:
     else:
         ours = Training(
             ModelConfig(init="reference"),
-            TrainConfig(epochs=epochs, label_smoothing=eps),
+            TrainConfig(epochs=epochs, label_smoothing=eps, patience=0),
             train=train,
             validation=validation,
             num_words=words,

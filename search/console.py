@@ -325,6 +325,7 @@ def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     lines += baseline_lines(event.best, event.baseline)
     if event.stopped_by:
         return lines
+    lines += [f"edge     {edge}: better ones may lie beyond (`--allow-wider`)" for edge in event.edges]
     if event.best and event.baseline and event.best.trial != event.baseline.trial:
         lines.append("The best of many trials is partly luck: train it again with other seeds before you believe the gain.")
     if event.best:

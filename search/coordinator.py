@@ -23,7 +23,9 @@ from search.errors import NegativeAnswer, ResourceError, os_errors
 from search.events import EpochFinished, Listener, Notice, RunFinished, TrialFinished, TrialStarted, WorkerDied
 from search.records import curve_text, signers_text, trial_folder
 from search.score import result_of, values_of, why_invalid
+from search.space import applying
 from search.study import (
+    BASELINE_TRIAL,
     STATE_NAMES,
     baseline_summary,
     best_trial,
@@ -190,8 +192,8 @@ class Coordinator:
             self._report(running, number, value)
         elif not is_last_known:
             return True  # it was judged before the cut
-        if step.is_last or not running.trial.should_prune():
-            return True  # at its end nothing is left to save
+        if step.is_last or running.job.trial == BASELINE_TRIAL or not running.trial.should_prune():
+            return True  # at its end nothing is left to save, and all others are compared with the baseline
         self._tell(running, TrialState.PRUNED)
         return False
 
@@ -305,12 +307,22 @@ class Coordinator:
             best=summary(best_trial(trials)),
             baseline=baseline_summary(trials),
             front=tuple(filter(None, map(summary, front_of(trials)))) if len(self.definition.goals) > 1 else (),
+            edges=self._edges(best_trial(trials)) if len(self.definition.goals) == 1 else (),
             seconds=seconds,
             stopped_by=self.stop.reason,
             ended_by=self.supply.ended_by,
         )
         self.emit(result)
         return result
+
+    def _edges(self, best: FrozenTrial | None) -> tuple[str, ...]:
+        if best is None or best.number == BASELINE_TRIAL:
+            return ()
+        return tuple(
+            f"{dim.name} {best.params[dim.name]:.3g} lies at the {end} edge of its range {dim.domain.text()}"
+            for dim in applying(self.definition.space, best.params)
+            if dim.name in best.params and (end := dim.edge(best.params[dim.name]))
+        )
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

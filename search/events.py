@@ -153,6 +153,9 @@ class RunFinished:
     front: tuple[TrialSummary, ...]
     """With several objectives, the trials that no other beats in everything; else empty."""
 
+    edges: tuple[str, ...]
+    """Where the best trial lies at an end of a range, in words."""
+
     seconds: float
     stopped_by: str = ""
     """The signal or time limit that stopped the run; empty when the study came to its end."""

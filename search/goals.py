@@ -55,7 +55,7 @@ def goals(given: Any, where: str) -> tuple[Goal, ...]:
             raise DefinitionError(f"`{goal.metric}` has no curve to reduce", where=where, hint="take `reduce` away")
     names = [goal.name for goal in found]
     if len(set(names)) < len(names):
-        raise DefinitionError("an objective is there twice", where=where, got=", ".join(names))
+        raise DefinitionError("an objective is there twice", where=where, got=", ".join(names), expected="each once")
     if not any(goal.objective for goal in found):
         raise DefinitionError(
             "no objective asks whether the model is any good",

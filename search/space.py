@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
 
+_EDGE = 0.05  # how much of a range, from either end, counts as its edge
 _MOST_STEPS = 2**53  # beyond, a float cannot tell one step from the next
 
 
@@ -186,6 +187,32 @@ class Dimension:
     def highest(self) -> Any:
         """The largest value of a dimension of numbers."""
         return max(self.domain.choices) if isinstance(self.domain, Choices) else self.domain.high
+
+    def edge(self, value: Any) -> str:
+        """Whether a value lies at the `lower` or `upper` end of its range, where better ones may lie beyond; else empty.
+
+        At the end: the outermost twentieth of the range, on the scale that it is drawn on, or the last of its steps. An end
+        that the setting itself cannot pass, such as a dropout of 0, is none; neither is a choice.
+        """
+        domain = self.domain
+        if not isinstance(domain, Range):
+            return ""
+        scale = math.log if domain.log else float
+        low, high = scale(domain.low), scale(domain.high)
+        place = (scale(value) - low) / (high - low)
+        near = _EDGE if math.isinf(self.size) else min(_EDGE, 0.5 / (self.size - 1))
+        if place <= near and self._passes(domain.low, -1):
+            return "lower"
+        return "upper" if place >= 1 - near and self._passes(domain.high, 1) else ""
+
+    def _passes(self, end: float, direction: int) -> bool:
+        """Whether the setting may have values beyond an end of the range."""
+        beyond = int(end) + direction if self.is_int else float(end) + direction * 1e-9 * max(1.0, abs(end))
+        try:
+            checked(self.setting.annotation, beyond, self.name, "")
+        except DefinitionError:
+            return False
+        return True
 
     def contains(self, value: Any) -> bool:
         """Whether a value lies in the range (on its grid) or among the choices."""

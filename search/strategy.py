@@ -86,16 +86,17 @@ class CmaEs:
     startup: Trials = 1
     """Trials drawn at random before the distribution is used."""
 
-    population: Annotated[int, Ge(2), Unit("trials")] | None = None
+    population: Annotated[int, Ge(4), Unit("trials")] | None = None
     """Trials a generation; empty: 4 + 3 ln(dimensions), as the method's author advises (Hansen 2016)."""
 
     def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
         """The Optuna sampler."""
         import optuna
 
-        return optuna.samplers.CmaEsSampler(
-            n_startup_trials=self.startup, popsize=self.population, seed=seed, warn_independent_sampling=False
-        )
+        with _experimental():
+            return optuna.samplers.CmaEsSampler(
+                n_startup_trials=self.startup, popsize=self.population, seed=seed, warn_independent_sampling=False
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,8 @@ class Qmc:
         """The Optuna sampler."""
         from search.sequence import SequenceSampler
 
-        return SequenceSampler(self.sequence, scramble=self.scramble, study_seed=study_seed, seed=seed)
+        with _experimental():
+            return SequenceSampler(self.sequence, scramble=self.scramble, study_seed=study_seed, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +278,8 @@ class Patient:
         import optuna
 
         inner = optuna.pruners.MedianPruner(self.startup) if self.wraps == "median" else None
-        return optuna.pruners.PatientPruner(inner, self.patience, self.min_gain)
+        with _experimental():
+            return optuna.pruners.PatientPruner(inner, self.patience, self.min_gain)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,6 +95,7 @@ def finished_run(**changed: object) -> RunFinished:
         "best": BEST,
         "baseline": BASELINE,
         "front": (),
+        "edges": (),
         "seconds": 3725.0,
     }
     return RunFinished(**{**given, **changed})  # type: ignore[arg-type]
@@ -151,8 +152,8 @@ def test_header() -> None:
 def test_table() -> None:
     """Columns hold their places, and the default study fits into 80."""
     table = TrialTable(["label_smoothing", "lr", "dropout"])
-    pruned = finished_trial(trial=12, state="pruned", is_best=False, epochs=11, value=2.5)
-    failed = finished_trial(trial=9999, state="failed", value=None, val_top1=None, is_best=False, epochs=0, reason="nan")
+    pruned = finished_trial(trial=12, state="pruned", is_best=False, epochs=11, values={"val_loss": 2.5})
+    failed = finished_trial(trial=9999, state="failed", values={}, val_top1=None, is_best=False, epochs=0, reason="nan")
     lines = [table.head(), table.row(finished_trial()), table.row(pruned), table.row(failed)]
     assert lines == [
         " trial state    val_loss   top1 epochs   time label_smoothing      lr dropout",
@@ -208,10 +209,10 @@ def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     show(STARTED)
     capsys.readouterr()
     show(TrialStarted(3, PARAMS, 50))
-    show(EpochFinished(3, RECORD))
+    show(EpochFinished(3, RECORD, 3))
     now[0] = 61.0
-    show(EpochFinished(3, RECORD))
-    show(EpochFinished(3, RECORD))
+    show(EpochFinished(3, RECORD, 3))
+    show(EpochFinished(3, RECORD, 3))
     show(TrialStarted(4, PARAMS, 50, done=7, remark="it goes on after epoch 7"))
     show(WorkerDied(4, "it was ended by SIGKILL (out of memory?)", 1, 3))
     show(Notice("2 signers in all: no test part"))
@@ -237,7 +238,7 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
         STARTED,
         Notice("手"),
         TrialStarted(3, PARAMS, 50),
-        EpochFinished(3, RECORD),
+        EpochFinished(3, RECORD, 3),
         finished_trial(),
         finished_run(),
     ):
@@ -273,7 +274,7 @@ def test_the_right_screen(variable: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
     """Finished trials scroll by, and the footer comes last, on stdout. Each trial in training has a bar of its own."""
     show = LiveScreen()
-    for event in (STARTED, TrialStarted(3, PARAMS, 50), TrialStarted(4, PARAMS, 50), EpochFinished(3, RECORD)):
+    for event in (STARTED, TrialStarted(3, PARAMS, 50), TrialStarted(4, PARAMS, 50), EpochFinished(3, RECORD, 3)):
         show(event)
     assert sorted(show._bars) == [3, 4]
     show(WorkerDied(3, "it was ended by SIGKILL", 1, 3))

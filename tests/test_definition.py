@@ -131,7 +131,7 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         ("fixed: {epochs: '3'}\n" + SPACE, "`epochs` has a wrong value", "got: '3'"),
         ("fixed: {norm_first: 1}\n" + SPACE, "`norm_first` has a wrong value", "got: 1"),
         ("fixed: {dropout: .nan}\n" + SPACE, "`dropout` has a wrong value", "expected: a finite number"),
-        ("fixed: {width: 30, heads: 4}\n" + SPACE, "the settings do not go together", "width 30"),
+        ("fixed: {width: 30, heads: 4}\n" + SPACE, "no setting of this space goes together", "width 30"),
         ("fixed: 5\n" + SPACE, "`fixed` is not a mapping", "got: 5"),
         ("fixed: []\n" + SPACE, "`fixed` is not a mapping", "got: []"),
         ("fixed: {1: 2}\n" + SPACE, "a key under `fixed` is not text", "got: 1"),

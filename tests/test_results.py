@@ -44,7 +44,7 @@ def test_export_names_everything(exported: Path, searched: Path, tiny: Path) -> 
     content = yaml.safe_load(exported.read_text(encoding="utf-8"))
     best = best_trial(stored_trials(searched))
     assert best is not None
-    assert (content["study"], content["trial"], content["schema"]) == ("tiny", best.number, 1)
+    assert (content["study"], content["trial"], content["schema"]) == ("tiny", best.number, 2)
     assert content["recorded"]["val_loss"] == best.value
     assert content["seed"] == best.user_attrs["seed"]
     assert content["train"]["lr"] == best.params["lr"]
@@ -119,7 +119,7 @@ def test_a_number_that_does_not_come_back(exported: Path, cli: Cli) -> None:
         (lambda c: c["train"].update(lr=float("nan")), 2, "`train.lr` has a wrong value"),
         (lambda c: c["model"].update(heads=5), 2, "the settings do not go together"),
         (lambda c: c.update(model=3), 2, "`the exported configuration.model` has a wrong value"),
-        (lambda c: c.update(schema=2), 2, "the file has another schema"),
+        (lambda c: c.update(schema=3), 2, "the file has another schema"),
         (lambda c: c.pop("seed"), 2, "`the exported configuration` lacks `seed`"),
         (lambda c: c["recorded"].pop("val_loss"), 2, "the file records no val_loss to compare with"),
         (lambda c: c["data"].update(words=["a", "b", "c"]), 2, "the words are not those of the record"),
@@ -217,9 +217,13 @@ def test_status_watch_on_a_pipe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_list(cli: Cli) -> None:
     """Studies in the database first, then those that could be run."""
-    assert [line.split()[0] for line in cli("list").out.splitlines()] == ["study", "tiny", "label_smoothing"]
+    shipped = ["architecture", "article", "augmentation", "folds", "label_smoothing", "quick"]
+    assert [line.split()[0] for line in cli("list").out.splitlines()] == ["study", "tiny", *shipped]
     rows = [json.loads(line) for line in cli("list", "--json").out.splitlines()]
-    assert [(row["study"], row["finished"], row["target"]) for row in rows] == [("tiny", 6, 6), ("label_smoothing", 0, None)]
+    assert [(row["study"], row["finished"], row["target"]) for row in rows] == [
+        ("tiny", 6, 6),
+        *((name, 0, None) for name in shipped),
+    ]
 
 
 def test_show(cli: Cli, searched: Path) -> None:
@@ -228,10 +232,12 @@ def test_show(cli: Cli, searched: Path) -> None:
     shown = json.loads(cli("show", "tiny", 2, "--json").out)
     assert shown["params"] == trial.params
     assert {row["epoch"]: row["val_loss"] for row in shown["curve"]} == trial.intermediate_values
-    assert shown["files"] == ["runs/tiny/trials/0002/config.yaml", "runs/tiny/trials/0002/curve.csv"]
+    assert shown["files"] == [f"runs/tiny/trials/0002/{name}" for name in ("config.yaml", "curve.csv", "signers.csv")]
+    assert [row["clips"] for row in shown["signers"]] == [12]
+    assert shown["signers"][0]["val_loss"] == trial.value, "one signer validates"
     text = cli("show", "tiny", 2).out
     assert "trial    2 of tiny: complete" in text
-    assert f"best     val_loss {trial.value:.4f}" in text
+    assert f"value    val_loss {trial.value:.4f}" in text
     assert "chance is 0.3333" in text
     assert "trial    0 of tiny (the baseline): complete" in cli("show", "tiny", 0).out
 
@@ -239,7 +245,8 @@ def test_show(cli: Cli, searched: Path) -> None:
 def test_show_without_files(cli: Cli, tmp_path: Path) -> None:
     """Where the files are gone, the database still gives the curve."""
     shown = json.loads(cli("show", "tiny", 1, "--runs", tmp_path, "--json").out)
-    assert (shown["files"], [row["epoch"] for row in shown["curve"]]) == ([], [1, 2])
+    assert (shown["files"], shown["curve"], list(shown["reported"])) == ([], [], ["1", "2"])
+    assert cli("show", "tiny", 1, "--runs", tmp_path).out.splitlines()[-3].split() == ["epoch", "val_loss"]
 
 
 def test_doctor(cli: Cli, tiny: Path, tmp_path: Path) -> None:

@@ -224,6 +224,15 @@ def test_patience_looks_at_all_three(gains: str) -> None:
     assert not training.finished
 
 
+def test_augmentation_acts_in_training_only() -> None:
+    """Changed clips give another training loss, the same each time; with frozen weights validation stays what it was."""
+    changed = AugmentConfig(flip=0.5, noise=1.0, noise_sd=0.5)
+    assert losses(make_training(augment=changed)) == losses(make_training(augment=changed)) != losses(make_training())
+    plain, other = (losses(make_training(augment=one, lr=1e-30, epochs=1))[0] for one in (AugmentConfig(), changed))
+    assert plain[0] != other[0]
+    assert plain[1] == other[1]
+
+
 def test_augmentation_has_a_generator_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are made with the training's settings and with two generators; what augmentation draws changes no order."""
     seen = []

@@ -168,6 +168,10 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
         names = list(shown["signers"][0])
         rows = [[f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n]) for n in names] for row in shown["signers"]]
         lines += ["", *columns([names, *rows], right=range(len(names)))]
+    if shown["reported"] and not shown["curve"]:  # the files are gone: what the database has
+        unit = "training" if study_plan(study).one_by_one else "epoch"
+        rows = [[str(step), f"{value:.4f}"] for step, value in shown["reported"].items()]
+        lines += ["", *columns([[unit, study_goals(study)[0].name], *rows], right=(0, 1))]
     if shown["curve"]:
         several = ["training"] if len({row["training"] for row in shown["curve"]}) > 1 else []
         names = [*several, "epoch", "train_loss", "val_loss", "val_loss_ts", "val_top1", "val_ece"]

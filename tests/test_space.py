@@ -1,0 +1,314 @@
+"""What every kind of dimension must hold, and what conditions mean."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from data_utils.splits import Split
+from search.definition import StudyDefinition, load_definition
+from search.errors import DefinitionError
+from search.identity import identity
+from search.space import Dimension, applying, every_setting, num_settings, random_setting
+from search.yaml_text import dump_yaml, parse_yaml
+
+SPLIT = Split(train=("a",), validation=("b",), test=())
+
+
+def space_of(folder: Path, space: str, rest: str = "") -> tuple[Dimension, ...]:
+    """The dimensions of a study with this space."""
+    path = folder / "one.yaml"
+    path.write_text(f"space: {space}\n{rest}", encoding="utf-8")
+    return load_definition(str(path)).space
+
+
+class DimensionContract:
+    """What holds of every kind of dimension. A kind names itself by the attributes below."""
+
+    name: str
+    given: dict[str, Any]
+    baseline: Any
+    inside: list[Any]
+    outside: list[Any]
+    other: dict[str, Any]
+    """Another question."""
+
+    edges: dict[Any, str]
+    """Values, and the edge that they lie at."""
+
+    @pytest.fixture
+    def dim(self, tmp_path: Path) -> Dimension:
+        """The dimension as a study file gives it."""
+        return self.study(tmp_path, self.given).space[0]
+
+    def study(self, folder: Path, given: dict[str, Any]) -> StudyDefinition:
+        """A study with one dimension."""
+        path = folder / "one.yaml"
+        path.write_text(dump_yaml({"space": {self.name: given}, "baseline": {self.name: self.baseline}}), encoding="utf-8")
+        return load_definition(str(path))
+
+    def test_every_sample_lies_inside(self, dim: Dimension) -> None:
+        """Its own draws, and those of Optuna's samplers."""
+        rng = np.random.default_rng(0)
+        assert all(dim.contains(dim.draw(rng)) for _ in range(200))
+        for sampler in (optuna.samplers.RandomSampler(seed=0), optuna.samplers.TPESampler(seed=0, n_startup_trials=5)):
+            study = optuna.create_study(sampler=sampler)
+            for number in range(20):
+                trial = study.ask({dim.name: dim.distribution()})
+                assert dim.contains(trial.params[dim.name])
+                study.tell(trial, float(number % 3))
+
+    def test_samples_are_of_the_settings_type(self, dim: Dimension) -> None:
+        """Whole numbers stay whole, and floats stay floats."""
+        rng = np.random.default_rng(0)
+        assert {type(dim.draw(rng)) for _ in range(20)} <= {type(value) for value in self.inside}
+
+    def test_what_lies_inside(self, dim: Dimension) -> None:
+        """Both ends are in; what lies beyond, between two steps or is of another kind is out."""
+        assert [value for value in self.inside if not dim.contains(value)] == []
+        assert [value for value in self.outside if dim.contains(value)] == []
+
+    def test_round_trip_through_yaml(self, dim: Dimension, tmp_path: Path) -> None:
+        """Written and read again it is the same dimension, and so are its values."""
+        again = {"low": 0, **self.given} if "low" in self.given else self.given
+        assert self.study(tmp_path, again).space[0] == dim
+        rng = np.random.default_rng(1)
+        values = [*self.inside, *(dim.draw(rng) for _ in range(50))]
+        assert parse_yaml(dump_yaml({"values": values}), "here")["values"] == values
+
+    def test_round_trip_through_a_database(self, dim: Dimension) -> None:
+        """Optuna keeps each value as it was."""
+        study = optuna.create_study()
+        for value in self.inside:
+            study.enqueue_trial({dim.name: value})
+            assert study.ask({dim.name: dim.distribution()}).params[dim.name] == value
+
+    def test_fingerprint(self, tmp_path: Path) -> None:
+        """Read twice it is the same question; any change to the range is another."""
+        backwards = dict(reversed(self.given.items()))
+        lines = [identity(self.study(tmp_path, given), SPLIT, "f") for given in (self.given, backwards, self.other)]
+        assert lines[0] == lines[1]
+        assert lines[0] != lines[2]
+
+    def test_edges(self, dim: Dimension) -> None:
+        """A value near the end of a range that could go on is told."""
+        assert {value: dim.edge(value) for value in self.edges} == self.edges
+
+    def test_size(self, dim: Dimension) -> None:
+        """A finite kind lists as many values as it says, all of them inside and no two alike."""
+        if not math.isinf(dim.size):
+            values = dim.values()
+            assert len(values) == dim.size == len(set(values))
+            assert all(dim.contains(value) for value in values)
+
+
+class TestFloat(DimensionContract):
+    """Any number between two."""
+
+    name, baseline = "dropout", 0.1
+    given, other = {"low": 0.0, "high": 0.5}, {"low": 0.0, "high": 0.50001}
+    inside, outside = [0.0, 0.5, 0.123456789], [-1e-9, 0.5000001, "x", None]
+    edges = {0.0: "", 0.01: "", 0.25: "", 0.47: "", 0.476: "upper", 0.5: "upper"}  # dropout cannot go below 0
+
+
+class TestLogFloat(DimensionContract):
+    """A rate."""
+
+    name, baseline = "train.lr", 1e-3
+    given, other = {"low": 1e-5, "high": 1e-2, "log": True}, {"low": 1e-5, "high": 1e-2}
+    inside, outside = [1e-5, 1e-2, 3.3e-4], [9.9e-6, 1.1e-2, 0.0]
+    edges = {1e-5: "lower", 1.3e-5: "lower", 2e-5: "", 1e-3: "", 9e-3: "upper"}
+
+
+class TestSteppedFloat(DimensionContract):
+    """Tenths."""
+
+    name, baseline = "label_smoothing", 0.1
+    given, other = {"low": 0.1, "high": 0.5, "step": 0.1}, {"low": 0.1, "high": 0.5, "step": 0.2}
+    inside, outside = [0.1, 0.2, 0.3, 0.4, 0.5], [0.0, 0.15, 0.6]
+    edges = {0.1: "lower", 0.2: "", 0.4: "", 0.5: "upper"}
+
+
+class TestInt(DimensionContract):
+    """Whole numbers."""
+
+    name, baseline = "layers", 2
+    given, other = {"low": 1, "high": 4}, {"low": 1, "high": 5}
+    inside, outside = [1, 2, 3, 4], [0, 5, 1.5]
+    edges = {1: "", 2: "", 4: "upper"}  # no model has 0 layers
+
+
+class TestSteppedInt(DimensionContract):
+    """Every sixteenth."""
+
+    name, baseline = "batch_size", 16
+    given, other = {"low": 16, "high": 64, "step": 16}, {"low": 16, "high": 64, "step": 24}
+    inside, outside = [16, 32, 48, 64], [17, 8, 80]
+    edges = {16: "lower", 32: "", 64: "upper"}
+
+
+class TestLogInt(DimensionContract):
+    """Whole numbers over their logarithm."""
+
+    name, baseline = "ffn_width", 64
+    given, other = {"low": 16, "high": 1024, "log": True}, {"low": 16, "high": 1024}
+    inside, outside = [16, 17, 1024], [15, 1025, 16.5]
+    edges = {16: "lower", 100: "", 1024: "upper"}
+
+
+class TestTexts(DimensionContract):
+    """Choices of words."""
+
+    name, baseline = "activation", "relu"
+    given, other = {"choices": ["relu", "gelu", "mish"]}, {"choices": ["relu", "gelu"]}
+    inside, outside = ["relu", "gelu", "mish"], ["silu", 0, None]
+    edges = {"relu": "", "mish": ""}
+
+
+class TestSwitch(DimensionContract):
+    """Yes or no."""
+
+    name, baseline = "norm_first", True
+    given, other = {"choices": [True, False]}, {"choices": [True]}
+    inside, outside = [True, False], ["yes", 2]
+    edges = {True: ""}
+
+
+class TestNumbersToChooseFrom(DimensionContract):
+    """Choices of numbers."""
+
+    name, baseline = "label_smoothing", 0.0
+    given, other = {"choices": [0, 0.1, 0.3, 0.5]}, {"choices": [0, 0.1, 0.3]}
+    inside, outside = [0.0, 0.1, 0.3, 0.5], [0.2, -0.1]
+    edges = {0.5: ""}
+
+
+CONDITIONAL = """
+  weight_decay: {low: 1e-4, high: 1e-1, log: true, when: {optimizer: adamw}}
+  optimizer: {choices: [adam, adamw]}
+  width: {choices: [16, 32]}
+  warmup_epochs: {choices: [1, 2], when: {optimizer: adamw, width: [16, 32]}}
+"""
+
+
+def test_conditions(tmp_path: Path) -> None:
+    """A dimension stands behind what its condition looks at, and applies where that holds."""
+    space = space_of(tmp_path, CONDITIONAL, "baseline: {optimizer: adam, width: 16}\n")
+    assert [dim.name for dim in space] == ["optimizer", "weight_decay", "width", "warmup_epochs"]
+    assert [dim.name for dim in applying(space, {"optimizer": "adam", "width": 16})] == ["optimizer", "width"]
+    assert len(applying(space, {"optimizer": "adamw", "weight_decay": 0.1, "width": 16})) == 4
+    assert [dim.text() for dim in space if dim.when] == [
+        "0.0001 .. 0.1 log when train.optimizer is adamw",
+        "1 | 2 when train.optimizer is adamw and model.width is 16 or 32",
+    ]
+    rng = np.random.default_rng(0)
+    drawn = [random_setting(space, rng) for _ in range(100)]
+    assert all(
+        ("weight_decay" in params) == (params["optimizer"] == "adamw") == ("warmup_epochs" in params) for params in drawn
+    )
+    assert {params["optimizer"] for params in drawn} == {"adam", "adamw"}
+
+
+def test_settings_are_counted_through_conditions(tmp_path: Path) -> None:
+    """Two widths with adam, and two times two with adamw."""
+    text = (
+        "{optimizer: {choices: [adam, adamw]}, width: {choices: [16, 32]}, layers: {low: 1, high: 2, when: {optimizer: adamw}}}"
+    )
+    space = space_of(tmp_path, text, "baseline: {optimizer: adam, width: 16}\n")
+    every = list(every_setting(space))
+    assert num_settings(space) == len(every) == 6
+    assert len({tuple(sorted(params.items())) for params in every}) == 6
+    assert every[0] == {"optimizer": "adam", "width": 16}
+
+
+def test_a_setting_that_does_not_apply_keeps_its_default(tmp_path: Path) -> None:
+    """Adam trains without the weight decay that AdamW is searched with."""
+    path = tmp_path / "one.yaml"
+    path.write_text(f"space:{CONDITIONAL}\nbaseline: {{optimizer: adam, width: 16}}\n", encoding="utf-8")
+    definition = load_definition(str(path))
+    assert definition.baseline == {"optimizer": "adam", "width": 16}
+    assert definition.configs(definition.baseline).train.weight_decay == 0.0
+    other = {"optimizer": "adamw", "width": 16, "weight_decay": 0.01, "warmup_epochs": 2}
+    assert definition.configs(other).train.weight_decay == 0.01
+
+
+@pytest.mark.parametrize(
+    ("space", "rest", "what"),
+    [
+        ("{lr: {low: 1, high: 2, when: {optimizer: adam}}}", "", "looks at what is not searched"),
+        ("{lr: {low: 1, high: 2, when: {optimzer: adam}}}", "", "unknown key `optimzer`"),
+        ("{lr: {low: 1, high: 2, when: {optimizer: sgd}}}", "", "`space.lr.when.optimizer` has a wrong value"),
+        ("{lr: {low: 1, high: 2, when: {optimizer: []}}}", "", "names no value"),
+        ("{lr: {low: 1, high: 2, when: adam}}", "", "`space.lr.when` is not a mapping"),
+        ("{lr: {low: 1, high: 2, role: main}}", "", "`space.lr.role` is unknown"),
+        (
+            "{lr: {low: 1, high: 2, when: {width: 32}}, width: {choices: [16, 64]}}",
+            "baseline: {lr: 1, width: 16}",
+            "the condition of `lr` can never hold",
+        ),
+        (
+            "{lr: {low: 1, high: 2, when: {width: [16, 32]}}, width: {choices: [16, 64]}}",
+            "baseline: {lr: 1, width: 16}",
+            "names a value that cannot be",
+        ),
+        (
+            "{width: {choices: [16, 64], when: {layers: 1}}, layers: {choices: [1, 2], when: {width: 16}}}",
+            "",
+            "the conditions of `width`, `layers` go in a circle",
+        ),
+        (
+            "{optimizer: {choices: [adam, adamw]}, weight_decay: {low: 0.1, high: 1, when: {optimizer: adamw}}}",
+            "baseline: {optimizer: adam, weight_decay: 0.1}",
+            "`weight_decay` does not apply to the baseline",
+        ),
+        ("{width: {choices: [17, 19]}, heads: {choices: [2]}}", "baseline: {width: 17}", "no setting of this space goes"),
+        (
+            "{width: {choices: [16, 18]}, heads: {choices: [2, 4]}}",
+            "baseline: {width: 18, heads: 4}",
+            "the baseline's settings do not go together",
+        ),
+        ("{lr: {low: 2, high: 1}}", "", "`space.lr` has wrong values"),
+        ("{lr: {low: 1e-4, high: 1}}", "sampler: {name: grid}", "a grid needs values to walk through"),
+        (
+            "{width: {low: 2, high: 128, step: 2}, heads: {choices: [1, 2]}}",
+            "sampler: {name: grid}\nbaseline: {width: 64}",
+            "the grid is too large for its trials",
+        ),
+        ("{lr: {low: 1e-4, high: 1}}", "sampler: {name: cmaes}", "evolves two or more numeric dimensions"),
+        ("{lr: {low: 1e-4, high: 1}}", "pruner: {name: wilcoxon}", "could never stop a trial"),
+        ("{lr: {low: 1e-4, high: 1}}", "pruner: {name: wilcoxon}\ndata: {folds: 4}", "could never stop a trial"),
+        ("{lr: {low: 1e-4, high: 1}}", "pruner: {name: threshold}", "`pruner` lacks `upper`"),
+        ("{lr: {low: 1e-4, high: 1}}", "sampler: {name: qmc, sequence: sobel}", "`sampler.sequence` has a wrong value"),
+        ("{lr: {low: 1e-4, high: 1}}", "data: {folds: 1}", "`data.folds` has a wrong value"),
+        ("{lr: {low: 1e-4, high: 1}}", "data: {folds: 3, validation: [a]}", "cannot be given together"),
+        ("{lr: {low: 1e-4, high: 1}}", "time: soon", "this is not a time"),
+        ("{lr: {low: 1e-4, high: 1}}", "stagnation: {trials: 0}", "`stagnation.trials` has a wrong value"),
+        ("{lr: {low: 1e-4, high: 1}}", "repeats: 0", "`repeats` has a wrong value"),
+        ("{lr: {low: 1e-4, high: 1}}", "objective: {metric: parameters}", "no objective asks whether the model is any good"),
+        ("{lr: {low: 1e-4, high: 1}}", "objective: [{metric: val_loss}, {metric: val_loss}]", "an objective is there twice"),
+        ("{lr: {low: 1e-4, high: 1}}", "objective: [{}, {metric: parameters, reduce: last}]", "has no curve to reduce"),
+        ("{lr: {low: 1e-4, high: 1}}", "objective: []", "no objective asks"),
+        (
+            "{lr: {low: 1e-4, high: 1}, dropout: {low: 0, high: 0.5}}",
+            "sampler: {name: cmaes}\nobjective: [{}, {metric: parameters}]",
+            "searches for one objective only",
+        ),
+        (
+            "{lr: {low: 1e-4, high: 1}}",
+            "stagnation: 5\nobjective: [{}, {metric: parameters}]",
+            "`stagnation` is for one objective",
+        ),
+    ],
+)
+def test_what_cannot_work_is_told_at_once(space: str, rest: str, what: str, tmp_path: Path) -> None:
+    """A space, a grid, a condition, a sampler or a pruner that could not do its work."""
+    with pytest.raises(DefinitionError) as caught:
+        space_of(tmp_path, space, rest)
+    assert what in caught.value.what
+    shown = caught.value.render().splitlines()
+    assert shown[-1].startswith(("hint: ", "expected: "))
