@@ -60,7 +60,8 @@ def serve(side: str, count: int, pipe: Connection) -> None:
         run: Any = article.run_epoch
     else:
         torch.set_num_threads(1)
-        ours = Training(ModelConfig(), TrainConfig(epochs=1000, patience=0), train=train, validation=held_out, num_words=WORDS, seed=0)
+        config = TrainConfig(epochs=1000, patience=0)
+        ours = Training(ModelConfig(), config, train=train, validation=held_out, num_words=WORDS, seed=0)
         run = ours.run_epoch
     pipe.send(int(train.lengths_C.sum()))
     while pipe.recv():

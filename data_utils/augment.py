@@ -1,10 +1,10 @@
-"""Changed copies of training clips: mirrored, cut, slowed down, tilted, with gaps and noise. A batch at a time, on packed frames.
+"""Changed copies of training clips: mirrored, cut, slowed, tilted, with gaps and noise. A batch at a time, on packed frames.
 
 Source: the article series' later notebooks on augmentation, which tried each of these by itself (their ranges are the defaults
 here). Horizontal flip was the only one that stood clear of the noise.
 """
 
-# B clips of a batch, M rows of a batch, m rows of the clips that are changed, F features of a frame (260: 130 x, then 130 y)
+# B clips of a batch, M rows of a batch, F features of a frame (260: 130 x, then 130 y), T frames of a clip, P points (130)
 
 from __future__ import annotations
 
@@ -132,59 +132,58 @@ def _views(lengths_B: np.ndarray, config: AugmentConfig, rng: np.random.Generato
 
 
 def _changed(clips: ClipSet, batch: Batch, config: AugmentConfig, rng: np.random.Generator) -> Float[np.ndarray, "M 260"]:
-    """The batch's frames, changed. The clip set's own are not touched."""
+    """The batch's frames, changed clip by clip, each while it is in the cache. The clip set's own are not touched."""
     frames_MF = np.take(clips.frames_NF, batch.source_M, axis=0)
-    count = len(batch.clips_B)
-    clip_M = np.repeat(np.arange(count), np.concatenate([np.full(block.clips, block.frames) for block in batch.blocks]))
+    clips_T2P: list[np.ndarray] = []  # views of the rows, padding included
+    for block in batch.blocks:
+        clips_T2P += list(frames_MF[block.rows].reshape(block.clips, block.frames, 2, NUM_POINTS))
+    count = len(clips_T2P)
 
-    def rows(probability: float) -> np.ndarray:
-        """The rows of the clips that are hit."""
-        return np.flatnonzero((rng.random(count) < probability)[clip_M])
+    def hit(probability: float) -> list[int]:
+        """The clips that are changed, by their place in the batch."""
+        return np.flatnonzero(rng.random(count) < probability).tolist()
 
     if config.flip:
-        hit = rows(config.flip)
-        frames_MF[hit] = _mirrored(frames_MF[hit])
+        for clip in hit(config.flip):
+            _mirror(clips_T2P[clip])
     if config.affine:
-        hit = rows(config.affine)
-        frames_MF[hit] = _transformed(frames_MF[hit], _affine(count, config, rng)[clip_M[hit]])
+        matrix_B6P = _affine(count, config, rng)
+        for clip in hit(config.affine):
+            _transform(clips_T2P[clip], matrix_B6P[clip])
     if config.noise:
-        hit = rows(config.noise)
-        frames = frames_MF[hit]
-        noise = rng.standard_normal(frames.shape, np.float32)
-        noise *= np.float32(config.noise_sd)
-        noise *= frames != 0
-        frames_MF[hit] = frames + noise
+        for clip in hit(config.noise):
+            _add_noise(clips_T2P[clip], config.noise_sd, rng)
     if config.drop_parts:
-        hit = rows(config.drop_parts)
-        part_B = rng.integers(len(PARTS), size=count)
-        for number, where in enumerate(PARTS.values()):
-            emptied = hit[part_B[clip_M[hit]] == number]
-            frames_MF.reshape(-1, 2, NUM_POINTS)[emptied, :, where] = 0.0
+        parts = list(PARTS.values())
+        part_B = rng.integers(len(parts), size=count)
+        for clip in hit(config.drop_parts):
+            clips_T2P[clip][:, :, parts[part_B[clip]]] = 0.0
     if config.drop_frames:
-        hit = rows(config.drop_frames)
-        frames_MF[hit[rng.random(len(hit)) < config.drop_frames_share]] = 0.0
+        for clip in hit(config.drop_frames):
+            frames = clips_T2P[clip]
+            frames[rng.random(len(frames)) < config.drop_frames_share] = 0.0
     return frames_MF
 
 
 def _mirror_order() -> np.ndarray:
-    """`[260]`: which feature takes each place in a mirrored frame."""
+    """`[130]`: which point takes each place in a mirrored frame."""
     points = np.arange(NUM_POINTS)
     points[MIRROR_PAIRS[:, 0]], points[MIRROR_PAIRS[:, 1]] = MIRROR_PAIRS[:, 1], MIRROR_PAIRS[:, 0]
-    return np.concatenate([points, NUM_POINTS + points])
+    return points
 
 
 _MIRROR_ORDER = _mirror_order()
+_PART_SIZES = [where.stop - where.start for where in PARTS.values()]
 
 
-def _mirrored(frames_mF: np.ndarray) -> np.ndarray:
-    mirrored_mF = frames_mF[:, _MIRROR_ORDER]
-    x = mirrored_mF[:, :NUM_POINTS]
-    np.subtract(np.float32(0.0), x, out=x)  # not negated: an undetected 0 stays 0.0
-    return mirrored_mF
+def _mirror(clip_T2P: np.ndarray) -> None:
+    clip_T2P[:] = clip_T2P.take(_MIRROR_ORDER, axis=2)
+    x_TP = clip_T2P[:, 0]
+    np.subtract(np.float32(0.0), x_TP, out=x_TP)  # not negated: an undetected 0 stays 0.0
 
 
-def _affine(count: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """`[B, parts, 6]` float32: for each clip and part a, b, c, d, and the shift: x' = a x + b y + e, y' = c x + d y + f."""
+def _affine(count: int, config: AugmentConfig, rng: np.random.Generator) -> Float[np.ndarray, "B 6 130"]:
+    """For each clip and point, float32 a, b, c, d, e, f: x' = a x + b y + e, y' = c x + d y + f."""
     kinds = len(PARTS) if config.affine_scope == "parts" else 1
     draw = rng.uniform(-1.0, 1.0, (5, count, kinds))
     scale = np.exp(draw[0] * math.log(config.affine_scale))
@@ -192,16 +191,20 @@ def _affine(count: int, config: AugmentConfig, rng: np.random.Generator) -> np.n
     skew = np.tan(draw[2] * math.radians(config.affine_skew))
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
     shift = config.affine_shift * draw[3:]
-    matrix = np.stack([cos, cos * skew - sin, sin, sin * skew + cos, shift[0], shift[1]], axis=2)  # turn after skew
-    return np.broadcast_to(matrix, (count, len(PARTS), 6)).astype(np.float32)
+    matrix = np.stack([cos, cos * skew - sin, sin, sin * skew + cos, shift[0], shift[1]], axis=1)  # turn after skew
+    return np.repeat(matrix.astype(np.float32), _PART_SIZES if kinds > 1 else NUM_POINTS, axis=2)
 
 
-def _transformed(frames_mF: np.ndarray, matrix_mP6: np.ndarray) -> np.ndarray:
-    result_mF = np.empty_like(frames_mF)
-    for number, where in enumerate(PARTS.values()):
-        x, y = frames_mF[:, where], frames_mF[:, NUM_POINTS + where.start : NUM_POINTS + where.stop]
-        a, b, c, d, e, f = matrix_mP6[:, number, :, None].transpose(1, 0, 2)
-        detected = (x != 0) | (y != 0)
-        result_mF[:, where] = a * x + b * y + e * detected
-        result_mF[:, NUM_POINTS + where.start : NUM_POINTS + where.stop] = c * x + d * y + f * detected
-    return result_mF
+def _transform(clip_T2P: np.ndarray, matrix_6P: np.ndarray) -> None:
+    x_TP, y_TP = clip_T2P[:, 0].copy(), clip_T2P[:, 1].copy()
+    a, b, c, d, e, f = matrix_6P
+    detected_TP = (x_TP != 0) | (y_TP != 0)
+    clip_T2P[:, 0] = a * x_TP + b * y_TP + e * detected_TP
+    clip_T2P[:, 1] = c * x_TP + d * y_TP + f * detected_TP
+
+
+def _add_noise(clip_T2P: np.ndarray, sd: float, rng: np.random.Generator) -> None:
+    noise_T2P = rng.standard_normal(clip_T2P.shape, np.float32)
+    noise_T2P *= np.float32(sd)
+    noise_T2P *= clip_T2P != 0
+    clip_T2P += noise_T2P

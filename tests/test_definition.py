@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from launch import ROOT, TINY_STUDY
 
-from search.definition import StudyDefinition, checked_name, known_studies, load_definition, study_name
+from search.definition import SECTIONS, StudyDefinition, checked_name, known_studies, load_definition, study_name
 from search.describe import described
 from search.errors import DefinitionError
 from search.identity import identity
@@ -369,16 +369,40 @@ SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(["relu", "rest", "auto", "tpe"])
 )
 KEYS = st.one_of(
-    st.sampled_from([*settings(), "lr", "dropout", "low", "high", "log", "step", "choices", "name", "startup", "train"]),
+    st.sampled_from(
+        [
+            *settings(),
+            "lr",
+            "dropout",
+            "low",
+            "high",
+            "log",
+            "step",
+            "choices",
+            "name",
+            "startup",
+            "train",
+            "folds",
+            "when",
+            "role",
+            "metric",
+            "reduce",
+        ]
+    ),
     st.text(max_size=5),
 )
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
 )
-SECTION_NAMES = st.sampled_from(["about", "objective", "trials", "sampler", "pruner", "data", "fixed", "space", "baseline"])
+SECTION_NAMES = st.sampled_from(SECTIONS)
 RANGES = st.fixed_dictionaries(
     {"low": st.floats(0, 1) | st.integers(-3, 3), "high": st.floats() | st.integers()},
-    optional={"log": st.booleans(), "step": st.floats() | st.integers(-2, 5)},
+    optional={
+        "log": st.booleans(),
+        "step": st.floats() | st.integers(-2, 5),
+        "role": st.sampled_from(["scientific", "nuisance", "x"]),
+        "when": st.dictionaries(st.sampled_from(["lr", "optimizer", "width"]), SCALARS, max_size=2),
+    },
 )
 STUDIES = st.dictionaries(SECTION_NAMES, VALUES, max_size=5) | st.fixed_dictionaries(
     {"space": st.dictionaries(KEYS, RANGES, min_size=1, max_size=2)}, optional={"fixed": VALUES, "baseline": VALUES}

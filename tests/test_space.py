@@ -208,9 +208,8 @@ def test_conditions(tmp_path: Path) -> None:
     ]
     rng = np.random.default_rng(0)
     drawn = [random_setting(space, rng) for _ in range(100)]
-    assert all(
-        ("weight_decay" in params) == (params["optimizer"] == "adamw") == ("warmup_epochs" in params) for params in drawn
-    )
+    adamw = [params["optimizer"] == "adamw" for params in drawn]
+    assert adamw == ["weight_decay" in params for params in drawn] == ["warmup_epochs" in params for params in drawn]
     assert {params["optimizer"] for params in drawn} == {"adam", "adamw"}
 
 

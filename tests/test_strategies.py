@@ -110,9 +110,8 @@ def test_each_pruner_stops_a_bad_trial_and_no_good_one(name: str) -> None:
 
     for number in range(9):
         stopped_at(curve(1.0 + number / 10))
-    bad = [
-        stopped_at([9.0 + step / 10 for step in range(20)]) for _ in range(4)
-    ]  # hyperband deals them out among races, some more patient
+    # hyperband deals them out among races, some of them more patient
+    bad = [stopped_at([9.0 + step / 10 for step in range(20)]) for _ in range(4)]
     assert any(0 < step < 20 for step in bad)
     assert [stopped_at(curve(0.1 - n / 100)) for n in range(4)] == [0] * 4
 

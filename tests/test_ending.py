@@ -1,0 +1,110 @@
+"""A study ends when it has its trials, its time, or nothing to gain, and says which."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from launch import stored_trials
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.definition import Stagnation, StudyDefinition, load_definition
+from search.ending import ended, noise_of
+
+
+def trial_of(number: int, value: float, *, pruned: bool = False, seconds: float = 1.0, **result: object) -> FrozenTrial:
+    """A finished trial whose curve swings by 0.2 from epoch to epoch."""
+    curve = {epoch: value + 0.2 * (epoch % 2) for epoch in range(1, 21)}
+    trial = create_trial(
+        state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+        value=value,
+        intermediate_values=curve,
+        user_attrs={"result": json.dumps({"seconds": seconds, **result})},
+    )
+    trial.number = number
+    trial.datetime_complete = datetime.datetime(2026, 1, 1, 0, 0, number)
+    return trial
+
+
+@pytest.fixture
+def definition() -> StudyDefinition:
+    """The default study: 50 trials, and no other end."""
+    return load_definition("label_smoothing")
+
+
+def test_trials(definition: StudyDefinition) -> None:
+    """Complete and pruned ones count."""
+    trials = [trial_of(0, 1.0), trial_of(1, 1.0, pruned=True)]
+    assert ended(trials, definition, 3) == ""
+    assert ended(trials, definition, 2) == "2 trials are finished"
+
+
+def test_time(definition: StudyDefinition) -> None:
+    """All trials' training together; whoever asks for more gets more."""
+    timed = replace(definition, time_s=5.0)
+    assert ended([trial_of(n, 1.0) for n in range(4)], timed, 50) == ""
+    trials = [trial_of(n, 1.0) for n in range(5)]
+    assert ended(trials, timed, 50) == "its trials have trained for 5 s, of the 5 s that they may"
+    assert ended(trials, timed, 50, more=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "noise", "ends"),
+    [
+        ([1.0, 1.1, 1.2], 0.05, False),
+        ([1.0, 1.1, 1.2, 1.3], 0.05, True),
+        ([1.0, 1.1, 0.96, 1.3], 0.05, True),  # 0.96 is within the noise
+        ([1.0, 1.1, 0.94, 1.3], 0.05, False),
+        ([1.0, 0.98, 0.96, 0.94, 1.0], 0.05, False),  # many small steps are a gain in the end
+        ([1.0, 0.9, 1.0, 1.0, 1.0], 0.0, True),
+        ([1.0, 0.9, 1.0, 1.0], 0.0, False),
+    ],
+)
+def test_stagnation(values: list[float], noise: float, ends: bool, definition: StudyDefinition) -> None:
+    """Three trials without a gain beyond the noise end it."""
+    study = replace(definition, stagnation=Stagnation(trials=3, noise=noise))
+    said = ended([trial_of(n, value) for n, value in enumerate(values)], study, 50)
+    assert bool(said) == ends
+    assert not ends or "have gained nothing beyond the noise" in said
+
+
+def test_pruned_trials_gain_nothing(definition: StudyDefinition) -> None:
+    """However low a half-trained trial is, it is not what a study looks for."""
+    study = replace(definition, stagnation=Stagnation(trials=2, noise=0.0))
+    trials = [trial_of(0, 1.0), trial_of(1, 0.5, pruned=True), trial_of(2, 0.4, pruned=True)]
+    assert "the last 2 trials" in ended(trials, study, 50)
+    assert ended(trials[1:], study, 50) == "", "before one is complete nothing is known"
+
+
+def test_noise() -> None:
+    """From the spread of trainings where there are several, else from the swing of the curve."""
+    assert noise_of(trial_of(0, 1.0)) == pytest.approx(0.2 / 2**0.5, rel=0.05)
+    several = [{"value": 1.0}, {"value": 1.2}, {"value": 1.4}, {"value": 1.6}]
+    assert noise_of(trial_of(0, 1.3, trainings=several)) == pytest.approx(0.2582 / 2, rel=1e-3)
+    assert noise_of(create_trial(value=1.0)) == 0.0
+
+
+def test_a_run_says_what_ended_it(place: Path, tiny: Path, cli: Cli) -> None:
+    """By stagnation, and the same command then has nothing to do; `--more` goes on all the same."""
+    run = ("run", "tiny.yaml", "--data", tiny, "--set", "stagnation={trials: 2, noise: 100}")
+    done = cli(*run, "--trials", 9)
+    assert done.code == 0
+    assert "3 of 9 trials finished" in done.out
+    assert "the search has ended: the last 2 trials have gained nothing beyond the noise (1e+02)" in done.out
+    assert len(stored_trials(place)) == 3
+    assert cli(*run, "--trials", 9).code == 0
+    assert len(stored_trials(place)) == 3
+    assert cli(*run, "--more", 2).code == 0
+    assert len(stored_trials(place)) == 5
+
+
+def test_a_run_that_has_used_its_time(place: Path, tiny: Path, cli: Cli) -> None:
+    """The trial in progress is finished; no other is begun."""
+    done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 9, "--set", "time=0.0001s")
+    assert done.code == 0
+    assert "the search has ended: its trials have trained for" in done.out
+    assert len(stored_trials(place)) == 1

@@ -1,0 +1,97 @@
+"""Objectives: which number is minimised, several at once, and all readings of a curve whatever is minimised."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Cli
+from hypothesis import given
+from hypothesis import strategies as st
+from launch import TINY_STUDY, stored_trials
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.records import read_curves
+from search.study import best_trial, front_of
+
+TWO = "objective=[{metric: val_loss}, {metric: parameters}]"
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val_loss_ts", "val_error"])
+@pytest.mark.parametrize("reduce", ["best", "last", "mean_last_5"])
+def test_each_objective(metric: str, reduce: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """The value follows from the curve, and all nine readings are kept beside it."""
+    objective = f"objective={{metric: {metric}, reduce: {reduce}}}"
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", objective, "--set", "epochs=7").code == 0
+    (trial,) = stored_trials(place)
+    (history,) = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv").values()
+    every = {}
+    for name in ("val_loss", "val_loss_ts", "val_error"):
+        curve = [getattr(record, name) for record in history]
+        every |= {f"{name}_best": min(curve), f"{name}_last": curve[-1], f"{name}_mean_last_5": math.fsum(curve[-5:]) / 5}
+    assert trial.value == every[f"{metric}_{reduce}"]
+    assert json.loads(trial.user_attrs["result"])["all_values"] == pytest.approx(every, abs=1e-12)
+    curve = [getattr(record, metric) for record in history]
+    told = curve if reduce != "mean_last_5" else [sum(curve[max(0, n - 5) : n]) / min(n, 5) for n in range(1, 8)]
+    assert list(trial.intermediate_values.values()) == pytest.approx(told, abs=1e-12)
+
+
+def test_two_objectives(place: Path, tiny: Path, cli: Cli) -> None:
+    """A front instead of a best trial: in the run's last words, in `status`, in `export`; and pruning is off, and said so."""
+    text = TINY_STUDY.replace("width: 16, ", "", 1).replace("space:", "space:\n  width: {choices: [16, 32, 48, 64]}")
+    (place / "tiny.yaml").write_text(text.replace("name: none", "name: median"), encoding="utf-8")
+    done = cli("run", "tiny.yaml", "--data", tiny, "--set", TWO, "--trials", 6)
+    assert done.code == 0, done.err
+    assert "pruning is off: with several objectives (val_loss, parameters) half-trained trials have no order" in done.err
+    trials = stored_trials(place)
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    assert {trial.values[1] for trial in trials} == {float(json.loads(t.user_attrs["result"])["parameters"]) for t in trials}
+    front = [trial.number for trial in front_of(trials)]
+    status = json.loads(cli("status", "tiny", "--json").out)
+    assert [one["trial"] for one in status["front"]] == front
+    assert status["objectives"] == ["val_loss", "parameters"]
+    assert f"front    {len(front)} trial" in cli("status", "tiny").out
+    exported = cli("export", "tiny", "--output", "best.yaml")
+    content = yaml.safe_load((place / "best.yaml").read_text(encoding="utf-8"))
+    assert content["trial"] == front[0]
+    assert [one["trial"] for one in content["front"]] == front
+    assert len(front) == 1 or f"--trial {front[1]}" in exported.err
+    assert cli("retrain", "best.yaml").code == 0
+
+
+def test_latency(place: Path, tiny: Path, cli: Cli) -> None:
+    """It is measured, and is no more than a second for a model of this size."""
+    sets = ("--set", "objective=[{metric: val_error}, {metric: latency_ms}]", "--set", "sampler={name: nsga2, population: 2}")
+    assert cli("run", "tiny.yaml", "--data", tiny, *sets, "--trials", 2).code == 0
+    assert all(0 < trial.values[1] < 1000 for trial in stored_trials(place))
+
+
+VALUES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
+
+
+def trial_of(number: int, values: tuple[int, ...]) -> FrozenTrial:
+    """A complete trial."""
+    trial = create_trial(state=TrialState.COMPLETE, values=list(values), user_attrs={"result": "{}"})
+    trial.number = number
+    return trial
+
+
+@given(values=VALUES)
+def test_the_front(values: list[tuple[int, int]]) -> None:
+    """Nothing in it is beaten, everything outside is, and it starts with the best in the first objective."""
+    trials = [trial_of(number, one) for number, one in enumerate(values)]
+    front = front_of(trials)
+
+    def beaten(trial: FrozenTrial) -> bool:
+        return any(
+            all(a <= b for a, b in zip(o.values, trial.values, strict=True)) and (o.values != trial.values or o.number < trial.number)
+            for o in trials
+        )  # fmt: skip
+
+    assert {trial.number for trial in front} == {trial.number for trial in trials if not beaten(trial)}
+    assert [trial.values[0] for trial in front] == sorted(trial.values[0] for trial in front)
+    first = best_trial(trials)
+    assert not trials or (first is not None and front[0].values[0] == first.values[0])

@@ -1,0 +1,75 @@
+"""The studies that come with the program: each runs, and their page is what the program says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from launch import ROOT, stored_trials
+
+from search import keys
+from search.definition import load_definition
+from search.settings import settings
+
+SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
+SMALL = ["width=16", "ffn_width=16", "layers=1", "heads=2"]
+OWN = {  # what a data set of four made-up signers needs, and what makes a study small
+    "article": ["data.validation=[9001]", "repeats=2", *SMALL],
+    "architecture": ["warmup_epochs=1", "sampler.population=2"],
+    "folds": ["data.folds=4", "data.test=none", "pruner.p=0.3", "pruner.startup=2", *SMALL],
+}
+
+
+def test_all_are_here() -> None:
+    """None is lost."""
+    assert SHIPPED == ["architecture", "article", "augmentation", "folds", "label_smoothing", "quick"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_study_runs(name: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """In a tiny form: few epochs, a small model, its own space, sampler, pruner and split."""
+    sets = [word for one in [*OWN.get(name, SMALL), "epochs=2"] for word in ("--set", one)]
+    done = cli("run", name, "--data", tiny, "--trials", 4, *sets)
+    assert done.code == 0, done.err
+    trials = stored_trials(place, name)
+    assert [trial.state.name in ("COMPLETE", "PRUNED") for trial in trials] == [True] * 4
+    assert trials[0].params == load_definition(name).baseline
+    assert cli("export", name).code == 0
+
+
+def test_the_articles_question() -> None:
+    """Its four settings and nothing else, from its own starting weights, with several seeds each, as a grid."""
+    definition = load_definition("article")
+    (dim,) = definition.space
+    assert dim.values() == [0.0, 0.1, 0.3, 0.5]
+    assert definition.repeats >= 5
+    configs = definition.configs({"label_smoothing": 0.3})
+    assert (configs.model.init, configs.preprocess.mask) == ("reference", "detected")
+    assert (configs.train.lr, configs.train.epochs, configs.train.batch_size, configs.model.dropout) == (3e-4, 50, 32, 0.1)
+    assert (configs.train.patience, configs.augment.is_off) == (0, True)
+
+
+def test_the_page_of_keys() -> None:
+    """`studies/README.md` is what `python -m search.keys` prints."""
+    page = (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
+    assert page == keys.page(), "make it anew: python -m search.keys > studies/README.md"
+
+
+def test_the_page_lists_every_key() -> None:
+    """Each setting with its default and a meaning."""
+    page = keys.page()
+    for key, setting in settings().items():
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{key}` |")]
+        assert len(rows) == 1, key
+        cells = [cell.strip() for cell in rows[0].strip("|").replace("\\|", "/").split("|")]
+        assert cells[2] == (str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default))
+        assert cells[1], f"{key} says nothing of its values"
+        assert len(cells[4]) > 10, f"{key} has no meaning"
+
+
+def test_the_study_on_the_page_is_one(place: Path) -> None:
+    """Whoever copies it has a study that loads."""
+    text = keys.page().split("```yaml\n")[1].split("```")[0]
+    Path("wide.yaml").write_text(text, encoding="utf-8")
+    assert len(load_definition("wide.yaml").space) == 5

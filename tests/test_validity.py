@@ -1,0 +1,90 @@
+"""A trial that was not trained as its record says is found out: the article's misspelt variable, planted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from launch import stored_trials
+
+import model.training
+from model.config import TrainConfig
+from model.loss import SmoothedLoss, smoothing_floor
+from model.record import EpochRecord
+from search.score import why_invalid
+
+SETS = ("--set", "space.label_smoothing={choices: [0.0, 0.1, 0.3, 0.5]}", "--set", "sampler={name: random}", "--seed", "2")
+
+
+def record(train_loss: float) -> EpochRecord:
+    """An epoch with this training loss."""
+    return EpochRecord(
+        epoch=1, train_loss=train_loss, val_loss=1.0, val_top1=0.5, val_top5=1.0, val_ece=0.1, val_loss_ts=1.0, temperature=1.0, seconds=1.0
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("eps", "loss"),
+    [(0.3, 0.672), (0.5, 0.672)],  # the article's last epochs of its runs labelled 0.3 and 0.5
+)
+def test_the_articles_runs(eps: float, loss: float) -> None:
+    """Its own stored training losses prove that 0.3 and 0.5 were not used; its runs labelled 0 and 0.1 may have been."""
+    said = why_invalid(TrainConfig(label_smoothing=eps), 10, {0: [record(2.2), record(loss)]}, eps)
+    assert f"a training loss of {loss:.4f} lies below {smoothing_floor(eps, 10):.4f}" in said
+    assert why_invalid(TrainConfig(label_smoothing=0.0), 10, {0: [record(0.193)]}, 0.0) == ""
+    assert why_invalid(TrainConfig(label_smoothing=0.1), 10, {0: [record(0.667)]}, 0.1) == ""
+
+
+def test_the_other_reading_has_its_own_floor() -> None:
+    """With eps on the wrong words only, the entropy is another."""
+    config = TrainConfig(label_smoothing=0.3, label_smoothing_over="wrong")
+    floor = smoothing_floor(0.3, 10, "wrong")
+    assert floor > smoothing_floor(0.3, 10)
+    assert why_invalid(config, 10, {0: [record(floor + 0.01)]}, 0.3) == ""
+    assert "lies below" in why_invalid(config, 10, {0: [record(floor - 0.01)]}, 0.3)
+
+
+def always_a_tenth(label_smoothing: float, num_words: int, over: str) -> SmoothedLoss:
+    """What the misspelt variable did: whatever is asked for, smoothing stays at 0.1."""
+    return SmoothedLoss(0.1, num_words, over)  # type: ignore[arg-type]
+
+
+def test_the_planted_typo_is_caught(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every trial with another eps is flagged as invalid, is never the best, and does not count."""
+    monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
+    run = ("run", "tiny.yaml", "--data", tiny, *SETS, "--trials", 2, "--max-failures", 50)
+    done = cli(*run)
+    trials = stored_trials(place)
+    for trial in trials:
+        eps = trial.params["label_smoothing"]
+        assert trial.state.name == ("COMPLETE" if eps == 0.1 else "FAIL")
+        if eps != 0.1:
+            said = f"invalid: label_smoothing is recorded as {eps:g}, but the loss function used 0.1"
+            assert trial.user_attrs["reason"] == said
+            assert said in done.err
+            assert json.loads(trial.user_attrs["result"])["label_smoothing_used"] == pytest.approx(0.1)
+    assert {trial.params["label_smoothing"] for trial in trials} > {0.1}
+    assert "invalid: " in cli("status", "tiny").out
+
+
+def test_the_typo_is_caught_by_the_loss_itself(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the loss function says what it should: no training loss lies below the entropy of its target."""
+    monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
+    monkeypatch.setattr(model.training.Training, "label_smoothing_used", property(lambda self: self.config.label_smoothing))
+    learns = ("--set", "epochs=25", "--set", "lr=0.01", "--set", "dropout=0", "--set", "width=32")
+    eps = ("--set", "space.label_smoothing={choices: [0.5]}", "--set", "baseline.label_smoothing=0.5")
+    done = cli("run", "tiny.yaml", "--data", tiny, *learns, *eps, "--trials", 1, "--max-failures", 0)
+    assert done.code == 1
+    (trial,) = stored_trials(place)
+    assert "lies below 0.8676, the lowest that label_smoothing 0.5 allows with 3 words" in trial.user_attrs["reason"]
+
+
+def test_retrain_looks_too(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exported configuration that is not trained as it says is answered with no."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
+    done = cli("retrain", "best.yaml")
+    assert (done.code, "invalid: label_smoothing is recorded as 0" in done.out) == (1, True)

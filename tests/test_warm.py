@@ -1,0 +1,76 @@
+"""A warm start from another study: its best, where they are legal, and never what the sealed signers have chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from launch import stored_trials
+
+NEW = """
+trials: 5
+pruner: {name: none}
+sampler: {name: random}
+fixed: {epochs: 2, batch_size: 8, width: 16, ffn_width: 16, layers: 1}
+space:
+  lr: {low: 1e-4, high: 1e-1, log: true}
+  dropout: {low: 0.0, high: 0.5}
+  label_smoothing: {low: 0.0, high: 0.6}
+  activation: {choices: [relu, gelu]}
+baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
+"""
+
+
+@pytest.fixture
+def place(place: Path, tiny: Path, cli: Cli) -> Path:
+    """A place with a finished study `tiny` of six trials, and a new one."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 6).code == 0
+    (place / "new.yaml").write_text(NEW, encoding="utf-8")
+    return place
+
+
+def test_the_best_are_tried_first(place: Path, tiny: Path, cli: Cli) -> None:
+    """After the baseline the best of the other study, with what was fixed there; once, however often the command is given."""
+    run = ("run", "new.yaml", "--data", tiny, "--from", "tiny", "--from-best", 3)
+    done = cli(*run, "--trials", 2)
+    assert done.code == 0, done.err
+    assert cli(*run, "--trials", 5).code == 0
+    old = sorted(stored_trials(place), key=lambda trial: (trial.value, trial.number))
+    best = [trial for trial in old if trial.number != 0][:3] if old[0].number else old[1:4]
+    new = stored_trials(place, "new")
+    assert [trial.params for trial in new[1:4]] == [{**trial.params, "activation": "relu"} for trial in best]
+    assert [trial.user_attrs.get("from") for trial in new] == [
+        None,
+        *(f"tiny trial {trial.number}" for trial in best),
+        None,
+    ]
+    assert f"from the best of tiny are tried first: trial {', '.join(str(t.number) for t in best)}" in done.err
+    assert len({json.dumps(trial.params, sort_keys=True) for trial in new}) == 5
+
+
+def test_what_is_not_legal_is_left_out(place: Path, tiny: Path, cli: Cli) -> None:
+    """And said; the rest is tried."""
+    text = NEW.replace("high: 1e-1", "high: 2e-3")
+    (place / "new.yaml").write_text(text, encoding="utf-8")
+    done = cli("run", "new.yaml", "--data", tiny, "--from", "tiny", "--trials", 4)
+    assert done.code == 0
+    assert "is not tried here: lr" in done.err
+    assert all(trial.params["lr"] <= 2e-3 for trial in stored_trials(place, "new"))
+
+
+def test_no_knowledge_of_sealed_signers(place: Path, tiny: Path, cli: Cli) -> None:
+    """A study that has validated on signers which are sealed here would tell what they like."""
+    seen = json.loads(cli("status", "tiny", "--json").out)["study"]
+    assert seen == "tiny"
+    done = cli("run", "new.yaml", "--data", tiny, "--from", "tiny", "--seed", 3, "--set", "data.test=[9001, 9002]")
+    assert done.code == 2
+    assert "has chosen its best with signers that are sealed here" in done.err
+
+
+@pytest.mark.parametrize(("source", "said"), [("nope", "there is no study `nope`"), ("new", "has trained to its end")])
+def test_nothing_to_start_from(source: str, said: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """A study that is not there, or has no complete trial."""
+    done = cli("run", "new.yaml", "--data", tiny, "--from", source)
+    assert (done.code, said in done.err) == (2, True)
