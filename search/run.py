@@ -24,7 +24,6 @@ from search.engines.processes import ProcessEngine, visible_gpus
 from search.engines.worker import Setup
 from search.errors import DefinitionError, ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
-from search.identity import require_ours
 from search.leases import Lease, num_runs
 from search.logs import RunLog
 from search.machine import resolve_device
@@ -33,7 +32,7 @@ from search.stopping import StopSignals
 from search.storage import database_errors, database_path, load_study, open_storage
 from search.study import num_finished, open_study
 from search.supply import Supply
-from search.warm import warm_start
+from search.warm import require_source, warm_start
 
 EngineName = Literal["inline", "processes"]
 
@@ -96,6 +95,9 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         clips = {"train": sum(len(turn.validation) for turn in turns), "validation": 0}
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=True)
+        source = None if options.source is None else load_study(storage, options.source)
+        if source is not None:
+            require_source(source, split)
         with Lease(database, definition.name) as lease:
             with lease.patient_turn():
                 if options.allow_wider:
@@ -103,11 +105,9 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
             with RunLog(options.runs, definition.name, lease.owner.run) as log, database_errors(options.storage):
                 emit = log.beside(emit)
-                if options.source is not None:
-                    source = load_study(storage, options.source)
-                    require_ours(source)
+                if source is not None:
                     with lease.patient_turn():
-                        warm_start(study, source, definition, split, best=options.source_best, emit=emit)
+                        warm_start(study, source, definition, best=options.source_best, emit=emit)
                 for change in wider:
                     emit(Notice(f"the study goes on with a wider range: {change}"))
                 finished = num_finished(study.get_trials(deepcopy=False))

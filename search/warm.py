@@ -11,6 +11,7 @@ from data_utils.splits import Split
 from search.definition import StudyDefinition
 from search.errors import DefinitionError
 from search.events import Listener, Notice
+from search.identity import require_ours
 from search.proposal import key_of, why_not
 from search.space import applies
 from search.study import front_of, study_data, trial_settings
@@ -18,18 +19,13 @@ from search.study import front_of, study_data, trial_settings
 _ATTRIBUTE = "warm_start"
 
 
-def warm_start(
-    study: optuna.Study, source: optuna.Study, definition: StudyDefinition, split: Split, *, best: int, emit: Listener
-) -> None:
-    """Enqueues the settings of the best trials of `source`, once. Says what came of it.
-
-    A dimension takes the value that the trial was trained with, whether it was searched there or fixed.
+def require_source(source: optuna.Study, split: Split) -> None:
+    """Refuses a study to start from that has nothing to give, or that knows too much.
 
     Raises:
         DefinitionError: `source` has no complete trial, or has looked at signers that are sealed here.
     """
-    if study.user_attrs.get(_ATTRIBUTE):
-        return
+    require_ours(source)
     known = study_data(source).split
     seen = sorted({*known.train, *known.validation} & set(split.test))
     if seen:
@@ -38,14 +34,22 @@ def warm_start(
             got=", ".join(seen),
             hint="give this study the same test signers, with `--set data.test=[...]`",
         )
-    found = _ranked(source.get_trials(deepcopy=False))
-    if not found:
+    if not _ranked(source.get_trials(deepcopy=False)):
         raise DefinitionError(
             f"no trial of `{source.study_name}` has trained to its end", hint="name another study with --from"
         )
+
+
+def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefinition, *, best: int, emit: Listener) -> None:
+    """Enqueues the settings of the best trials of `source`, once. Says what came of it.
+
+    A dimension takes the value that the trial was trained with, whether it was searched there or fixed.
+    """
+    if study.user_attrs.get(_ATTRIBUTE):
+        return
     taken = {key_of(definition.baseline)}
     numbers: list[int] = []
-    for trial in found:
+    for trial in _ranked(source.get_trials(deepcopy=False)):
         if len(numbers) == best:
             break
         params = translated(trial, definition)

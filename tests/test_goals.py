@@ -85,11 +85,12 @@ def test_the_front(values: list[tuple[int, int]]) -> None:
     trials = [trial_of(number, one) for number, one in enumerate(values)]
     front = front_of(trials)
 
+    def beats(one: FrozenTrial, other: FrozenTrial) -> bool:
+        no_worse = all(a <= b for a, b in zip(one.values, other.values, strict=True))
+        return no_worse and (one.values != other.values or one.number < other.number)
+
     def beaten(trial: FrozenTrial) -> bool:
-        return any(
-            all(a <= b for a, b in zip(o.values, trial.values, strict=True)) and (o.values != trial.values or o.number < trial.number)
-            for o in trials
-        )  # fmt: skip
+        return any(beats(other, trial) for other in trials)
 
     assert {trial.number for trial in front} == {trial.number for trial in trials if not beaten(trial)}
     assert [trial.values[0] for trial in front] == sorted(trial.values[0] for trial in front)

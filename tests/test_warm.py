@@ -69,8 +69,10 @@ def test_no_knowledge_of_sealed_signers(place: Path, tiny: Path, cli: Cli) -> No
     assert "has chosen its best with signers that are sealed here" in done.err
 
 
-@pytest.mark.parametrize(("source", "said"), [("nope", "there is no study `nope`"), ("new", "has trained to its end")])
+@pytest.mark.parametrize(("source", "said"), [("nope", "`nope`"), ("empty", "no trial of `empty` has trained to its end")])
 def test_nothing_to_start_from(source: str, said: str, place: Path, tiny: Path, cli: Cli) -> None:
     """A study that is not there, or has no complete trial."""
+    assert cli("run", "new.yaml", "--data", tiny, "--as", "empty", "--set", "lr=1e30", "--max-failures", 0).code == 1
     done = cli("run", "new.yaml", "--data", tiny, "--from", source)
     assert (done.code, said in done.err) == (2, True)
+    assert "new" not in cli("list").out.split(), "nothing was begun"
