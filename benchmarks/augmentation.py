@@ -3,9 +3,9 @@
     python benchmarks/augmentation.py [--rounds 5] [--clips 3881]
 
 The set is that of `training.py`, made up and of the article's size. Each kind changes half of the clips (probability 0.5). All
-variants take turns within a round, an epoch of one thread each, so that a slow minute of the machine hits all of them. A ratio is
-the median over rounds of a variant's CPU seconds by those of `none` in the same round. Warping and cropping change how many frames an epoch has;
-the column `frames` says by how much.
+variants take turns within a round, an epoch of one thread each, so that a slow minute of the machine hits all of them; a ratio
+is the median over rounds of a variant's CPU seconds by those of `none` in the same round. Warping and cropping change how many
+frames an epoch has: the column `frames` says by how much.
 """
 
 from __future__ import annotations

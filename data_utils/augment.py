@@ -110,6 +110,8 @@ def augmented_batches(
     for chosen in batches_of_numbers(len(clips), batch_size, order_rng):
         views = _views(clips.lengths_C[chosen], config, augment_rng)
         batch = batch_of(clips, chosen, frames_multiple, views)
+        if config.crop or config.warp:
+            batch = _with_something_to_see(clips, chosen, frames_multiple, views, batch)
         yield replace(batch, frames_MF=_changed(clips, batch, config, augment_rng))
 
 
@@ -129,6 +131,20 @@ def _views(lengths_B: np.ndarray, config: AugmentConfig, rng: np.random.Generato
         factor_B = np.exp(rng.uniform(-1.0, 1.0, count) * math.log(config.warp_most))
         shown_B = np.where(hit_B, np.maximum(1, np.rint(kept_B * factor_B)), kept_B).astype(np.int64)
     return Views(start_B, kept_B, shown_B)
+
+
+def _with_something_to_see(clips: ClipSet, chosen: np.ndarray, frames_multiple: int, views: Views, batch: Batch) -> Batch:
+    """The batch, with clips shown whole of which the model would else attend to no frame (to no pair, where time is pooled)."""
+    real_M = clips.real_N[batch.source_M]
+    seen = [real_M[block.rows].reshape(block.clips, -1, frames_multiple).all(axis=2).any(axis=1) for block in batch.blocks]
+    blind = np.isin(chosen, batch.clips_B[~np.concatenate(seen)])
+    if not blind.any():
+        return batch
+    whole = clips.lengths_C[chosen]
+    views = Views(
+        np.where(blind, 0, views.start_B), np.where(blind, whole, views.kept_B), np.where(blind, whole, views.shown_B)
+    )
+    return batch_of(clips, chosen, frames_multiple, views)
 
 
 def _changed(clips: ClipSet, batch: Batch, config: AugmentConfig, rng: np.random.Generator) -> Float[np.ndarray, "M 260"]:

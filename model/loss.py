@@ -67,7 +67,7 @@ def smoothing_floor(label_smoothing: float, num_words: int, over: Over = "all") 
     """
     other = label_smoothing / (num_words if over == "all" else max(num_words - 1, 1))
     true = 1 - (num_words - 1) * other
-    return -sum(p * math.log(p) for p in [true, *[other] * (num_words - 1)] if p > 0)
+    return sum(-p * math.log(p) for p in [true, *[other] * (num_words - 1)] if p > 0)
 
 
 def measured_smoothing(loss: Callable[[Tensor, Tensor], Tensor], num_words: int, over: Over = "all") -> float:

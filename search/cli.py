@@ -113,6 +113,8 @@ def run(
     from search.times import seconds_of
 
     require_place(runs, definition.name, database_path(storage))
+    if source is not None and study_name(source) == definition.name:
+        raise DefinitionError("a study cannot start from itself", got=source, hint="name the new one with `--as NAME`")
     options = RunOptions(
         data=data,
         storage=storage,
@@ -227,19 +229,21 @@ def export(
 ) -> None:
     """The best configuration as YAML, complete enough to train again anywhere."""
     from search.console import talk, values_text
+    from search.goals import lead_of
     from search.results.export import export_text
     from search.study import front_of, require_best, study_goals, summary
 
     opened = _open(study, storage)
     chosen = require_best(opened) if trial is None else _trial(opened, trial)
-    front = [found for other in front_of(opened.get_trials(deepcopy=False)) if (found := summary(other))]
+    goals = study_goals(opened)
+    front = [found for other in front_of(opened.get_trials(deepcopy=False), lead_of(goals)) if (found := summary(other))]
     _write_out(export_text(opened, chosen), output)
     if output is not None:
         found = summary(chosen)
         assert found is not None, "a complete trial has a result"
         talk(f"wrote trial {chosen.number} to {output}: {values_text(found.values)}, top1 {found.val_top1:.4f}")
-    if trial is None and len(front) > 1:
-        talk(f"no trial beats all others; this is the best in {study_goals(opened)[0].name}. The front:")
+    if trial is None and len(goals) > 1:
+        talk(f"with several objectives there is no single best: this is the best in {goals[lead_of(goals)].name}. The front:")
         for other in front:
             talk(f"  --trial {other.trial:<5} {values_text(other.values)}, top1 {other.val_top1:.4f}")
     if output is not None:

@@ -320,7 +320,7 @@ def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
     lines = ["", f"{event.finished:,} of {event.target:,} trials finished ({counts}), {duration(event.seconds)} this time"]
     if event.ended_by and event.finished != event.target:
-        lines.append(f"the search has ended: {event.ended_by}")
+        lines.append(f"the search has ended: {event.ended_by}; `--more N` goes on")
     lines += best_lines(event.best, event.front) if event.best else ["best     none: no trial has trained to its end"]
     lines += baseline_lines(event.best, event.baseline)
     if event.stopped_by:

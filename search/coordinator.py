@@ -21,6 +21,7 @@ from search.definition import StudyDefinition
 from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.errors import NegativeAnswer, ResourceError, os_errors
 from search.events import EpochFinished, Listener, Notice, RunFinished, TrialFinished, TrialStarted, WorkerDied
+from search.goals import lead_of
 from search.records import curve_text, signers_text, trial_folder
 from search.score import result_of, values_of, why_invalid
 from search.space import applying
@@ -36,7 +37,7 @@ from search.study import (
     store_result,
     summary,
 )
-from search.supply import Supply, Taken
+from search.supply import PRUNED_AT, Supply, Taken
 from search.trial import Outcome, remove_checkpoint
 from search.yaml_text import dump_yaml
 
@@ -89,6 +90,7 @@ class Coordinator:
         self.ask_from = 0.0
         """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
 
+        self.lead = lead_of(definition.goals)
         self.failures = 0
         study.pruner = definition.pruner.make(definition.most_epochs)
 
@@ -160,7 +162,7 @@ class Coordinator:
                     answer = self.engine.go if self._is_promising(running, step) else self.engine.drop
                     answer(event.trial)
                 case JobDone(outcome=outcome):
-                    self._complete(running, outcome)
+                    self._finish(running, TrialState.COMPLETE, outcome)
                 case JobFailed(reason=reason):
                     self._tell(running, TrialState.FAIL, reason)
                 case WorkerLost(reason=reason):
@@ -174,6 +176,7 @@ class Coordinator:
             self.emit(Notice(f"trial {event.trial} was ended by another program; its training ends too"))
 
     def _note_start(self, running: Taken, event: JobStarted) -> None:
+        running.label_smoothing_used, running.done = event.label_smoothing, event.done
         running.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
         self.emit(TrialStarted(event.trial, running.trial.params, event.most, event.done, event.remark))
 
@@ -181,21 +184,32 @@ class Coordinator:
         """Takes a step in: whether the trial goes on. Tells its result if the pruner ends it."""
         running.curves.add(step)
         report = running.curves.report(step) if len(self.definition.goals) == 1 else None
-        number, value = report or (0, 0.0)
+        if report is None:  # several objectives, or a training that goes on: nothing to judge
+            if running.curves.steps > running.done:
+                self._show(running, step)
+            return True
+        number, value = report
         known = running.told.get(number)
-        if known is None or report is None:
-            self.emit(EpochFinished(running.job.trial, running.curves.shown(step), running.curves.steps))
-        if report is None:
-            return True  # several objectives, or a training that goes on: nothing to judge
         is_last_known = number == max(running.told, default=0)
+        if known is None:
+            self._show(running, step)
         if known != value:
             self._report(running, number, value)
         elif not is_last_known:
             return True  # it was judged before the cut
-        if step.is_last or running.job.trial == BASELINE_TRIAL or not running.trial.should_prune():
-            return True  # at its end nothing is left to save, and all others are compared with the baseline
-        self._tell(running, TrialState.PRUNED)
+        if not self._should_prune(running, number) or step.is_last:
+            return True  # at its end nothing is left to save
+        running.trial.set_user_attr(PRUNED_AT, number)
+        self._finish(running, TrialState.PRUNED)
         return False
+
+    def _should_prune(self, running: Taken, number: int) -> bool:
+        """What the pruner says. The baseline takes part in its races, but trains to its end: all others are seen against it."""
+        says = running.pruned_at == number or running.trial.should_prune()
+        return says and running.job.trial != BASELINE_TRIAL
+
+    def _show(self, running: Taken, step: Step) -> None:
+        self.emit(EpochFinished(running.job.trial, running.curves.shown(step), running.curves.steps))
 
     def _report(self, running: Taken, number: int, value: float) -> None:
         if number in running.told:  # it starts over with other versions, or on a GPU: what was reported is no longer true
@@ -220,17 +234,17 @@ class Coordinator:
         running.job = running.job.once_more()
         self.engine.start(running.job)
 
-    def _complete(self, running: Taken, outcome: Outcome) -> None:
-        """A trial has trained to its end. What cannot be true does not count."""
-        reason = why_invalid(running.job.configs.train, self.num_words, running.curves.histories, outcome.label_smoothing)
-        self._tell(running, TrialState.FAIL if reason else TrialState.COMPLETE, reason, outcome)
+    def _finish(self, running: Taken, state: TrialState, outcome: Outcome | None = None) -> None:
+        """A trial has trained to its end, or is stopped. What cannot be true does not count."""
+        reason = why_invalid(running.job.configs.train, self.num_words, running.curves.histories, running.label_smoothing_used)
+        self._tell(running, TrialState.FAIL if reason else state, reason, outcome)
 
     def _tell(self, running: Taken, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
         """Writes the trial's files, then its result: a trial that is finished in the study has its files."""
         number, curves = running.job.trial, running.curves
         self._write_files(running, outcome)
         if curves.steps:
-            store_result(running.trial, result_of(self.definition.goals, curves, outcome))
+            store_result(running.trial, result_of(self.definition.goals, curves, outcome, running.label_smoothing_used))
         if reason:
             running.trial.set_user_attr("reason", reason)
         values = None
@@ -280,7 +294,7 @@ class Coordinator:
                 val_top1=curves.mean(lambda history: curves.objective.epoch(history).val_top1) if gave else None,
                 epochs=curves.num_epochs,
                 seconds=curves.seconds,
-                is_best=any(trial.number == running.job.trial for trial in front_of(trials)),
+                is_best=any(trial.number == running.job.trial for trial in front_of(trials, self.lead)),
                 finished=num_finished(trials),
                 target=self.target,
                 reason=reason,
@@ -304,9 +318,9 @@ class Coordinator:
             finished=num_finished(trials),
             target=self.target,
             counts=count_states(trials),
-            best=summary(best_trial(trials)),
+            best=summary(best_trial(trials, self.lead)),
             baseline=baseline_summary(trials),
-            front=tuple(filter(None, map(summary, front_of(trials)))) if len(self.definition.goals) > 1 else (),
+            front=tuple(filter(None, map(summary, front_of(trials, self.lead)))) if len(self.definition.goals) > 1 else (),
             edges=self._edges(best_trial(trials)) if len(self.definition.goals) == 1 else (),
             seconds=seconds,
             stopped_by=self.stop.reason,

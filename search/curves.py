@@ -28,7 +28,13 @@ class Curves:
     """The epochs of a trial's trainings so far."""
 
     objective: Objective
-    one_by_one: bool
+    one_by_one: bool = False
+    repeats: int = 1
+    """Trainings of each fold."""
+
+    unit: int = 1
+    """One by one: after so many trainings there is something to tell, all repeats of a fold, or one without folds."""
+
     histories: dict[int, list[EpochRecord]] = field(default_factory=dict)
     steps: int = 0
 
@@ -41,12 +47,16 @@ class Curves:
     def report(self, step: Step) -> tuple[int, float] | None:
         """What a pruner is told after the last step: number and value; None if there is nothing to tell yet.
 
-        Side by side: the epoch, and the mean over all trainings. One by one: the training that has ended, and its value.
+        Side by side: the epoch, and the mean over all trainings. One by one: the fold (without folds: the repeat) that has
+        ended, and its mean value.
         """
         if not self.one_by_one:
             return self.steps, self.mean(self.objective.so_far)
         ended = next(iter(step.over), None)
-        return None if ended is None else (ended, self.objective.value(self.histories[ended]))
+        if ended is None or (ended + 1) % self.unit:
+            return None
+        values = [self.objective.value(self.histories[n]) for n in range(ended + 1 - self.unit, ended + 1)]
+        return ended // self.unit, sum(values) / len(values)
 
     def shown(self, step: Step) -> EpochRecord:
         """The last step for people: the mean over the trainings; those that have ended stand with their last epoch."""
@@ -57,6 +67,10 @@ class Curves:
     def mean(self, value: Callable[[list[EpochRecord]], float]) -> float:
         """Mean over the trainings of something that a curve gives."""
         return sum(value(history) for history in self.histories.values()) / len(self.histories)
+
+    def mean_of_counted(self, number: Callable[[EpochRecord], float]) -> float:
+        """Mean over the trainings of something at the epoch that counts."""
+        return self.mean(lambda history: number(self.objective.epoch(history)))
 
     @property
     def value(self) -> float:

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Ge, Gt, Unit
 
 from data_utils.splits import Folds, Wish
 from model.objective import Objective
 from search import strategy
 from search.errors import DefinitionError
+from search.feasible import require_possible, require_strategy
 from search.goals import Goal, goals, leading
+from search.pruners import NoPruning, Pruner
+from search.samplers import Sampler
 from search.settings import Configs, build, build_configs, checked, find_setting, require_mapping, settings
 from search.space import (
-    Choices,
     Dimension,
-    Range,
     applies,
     applying,
     dimension,
-    every_setting,
     in_order,
-    num_settings,
-    random_setting,
 )
 from search.times import seconds_of
 from search.yaml_text import parse_yaml
@@ -53,7 +49,6 @@ _STUDY_NAME = re.compile(r"\w[\w.-]*")
 _NAME_BYTES = 100
 _TAKEN_NAMES = ("prepared", "data")  # folders that `--runs` holds beside those of the studies; some disks know no capitals
 _STUDY_BYTES = 1 << 20
-_LOOKED_THROUGH = 10_000  # settings that are tried before a space is called impossible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +59,8 @@ class Stagnation:
     """Finished trials without a gain."""
 
     noise: Annotated[float, Ge(0)] | None = None
-    """What does not count as a gain, in the objective's unit. Empty: it is estimated from the best trial, with folds or repeats
-    from their spread, else from how its curve moves from epoch to epoch."""
+    """What does not count as a gain, in the objective's unit. Empty: it is estimated from the best trial: from the spread of
+    its repeats, else from how its folds differ from those of the second best, else from how its curve moves."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +75,9 @@ class Plan:
 
     one_by_one: bool = False
     """Trainings run after each other; else side by side, an epoch of each in turn."""
+
+    unit: int = 1
+    """One by one: after how many trainings the pruner is asked: all repeats of a fold, or one where there are no folds."""
 
     wants_latency: bool = False
 
@@ -117,8 +115,8 @@ class StudyDefinition:
     repeats: int
     """How often each trial trains the same setting, with seeds of its own."""
 
-    sampler: strategy.Sampler
-    pruner: strategy.Pruner
+    sampler: Sampler
+    pruner: Pruner
     """As written. See `prunes`."""
 
     signers: SignerWishes
@@ -138,7 +136,7 @@ class StudyDefinition:
     @property
     def prunes(self) -> bool:
         """Whether a pruner is at work: with several objectives no order of half-trained trials means anything."""
-        return len(self.goals) == 1 and not isinstance(self.pruner, strategy.NoPruning)
+        return len(self.goals) == 1 and not isinstance(self.pruner, NoPruning)
 
     @property
     def plan(self) -> Plan:
@@ -147,6 +145,7 @@ class StudyDefinition:
             objective=leading(self.goals),
             repeats=self.repeats,
             one_by_one=self.prunes and self.pruner.by_training,
+            unit=self.repeats if self.signers.folds else 1,
             wants_latency=any(goal.metric == "latency_ms" for goal in self.goals),
         )
 
@@ -156,7 +155,8 @@ class StudyDefinition:
         searched = {dim.setting.key: dim for dim in self.space}
         if "train.epochs" not in searched:
             return int(self.fixed.get("train.epochs", settings()["train.epochs"].default))
-        return int(searched["train.epochs"].highest)
+        dim = searched["train.epochs"]
+        return max(int(dim.highest), dim.setting.default if dim.when else 0)
 
     def configs(self, params: Mapping[str, Any]) -> Configs:
         """The configurations of a trial with these parameters.
@@ -361,8 +361,8 @@ def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDef
         origins={},
     )
     definition = replace(definition, baseline=_baseline(_section(raw, "baseline"), definition.space, source))
-    _require_possible(definition)
-    _require_strategy(definition)
+    require_possible(definition)
+    require_strategy(definition)
     return definition
 
 
@@ -371,142 +371,16 @@ def _time(given: Any, source: str) -> float | None:
         return None
     if isinstance(given, int | float) and not isinstance(given, bool):
         given = str(given)
-    return seconds_of(checked(str, given, "time", source))
+    seconds = seconds_of(checked(str, given, "time", source))
+    if seconds <= 0:
+        raise DefinitionError("`time` has a wrong value", where=source, got=str(given), expected="more than no time")
+    return seconds
 
 
 def _stagnation(given: Any, source: str) -> Stagnation | None:
     if given is None:
         return None
     return build(Stagnation, {"trials": given} if isinstance(given, int) else given, "stagnation", source)
-
-
-def _require_possible(definition: StudyDefinition) -> None:
-    """Refuses a space in which nothing goes together, and a baseline that does not."""
-    try:
-        definition.configs(definition.baseline)
-    except DefinitionError as error:
-        where = f"{definition.source}: space"
-        if not any(_goes_together(definition, params) for params in _some_settings(definition.space)):
-            raise DefinitionError(
-                "no setting of this space goes together", where=where, got=error.got, hint="change a range, or what is fixed"
-            ) from error
-        raise DefinitionError(
-            "the baseline's settings do not go together",
-            where=f"{definition.source}: baseline",
-            got=error.got,
-            hint="write values under `baseline` that do",
-        ) from error
-
-
-def _goes_together(definition: StudyDefinition, params: Mapping[str, Any]) -> bool:
-    try:
-        definition.configs(params)
-    except DefinitionError:
-        return False
-    return True
-
-
-def _some_settings(space: tuple[Dimension, ...]) -> Iterator[dict[str, Any]]:
-    """All settings of a small space, a thousand random ones of a large."""
-    if num_settings(space) <= _LOOKED_THROUGH:
-        yield from every_setting(space)
-        return
-    rng = np.random.default_rng(0)
-    for _ in range(_LOOKED_THROUGH):
-        yield random_setting(space, rng)
-
-
-def _require_strategy(definition: StudyDefinition) -> None:
-    """Refuses a sampler or a pruner that could not do its work in this study."""
-    where, sampler, pruner = definition.source, definition.sampler, definition.pruner
-    if len(definition.goals) > 1 and not sampler.many_objectives:
-        able = [name for name, kind in strategy.SAMPLERS.items() if kind.many_objectives]
-        raise DefinitionError(
-            f"the sampler `{strategy.name_of(sampler)}` searches for one objective only",
-            where=where,
-            got=", ".join(goal.name for goal in definition.goals),
-            expected=f"one objective, or one of {', '.join(able)}",
-        )
-    if len(definition.goals) > 1 and definition.stagnation is not None:
-        raise DefinitionError(
-            "`stagnation` is for one objective: several have no single best", where=where, hint="use `trials` or `time`"
-        )
-    if isinstance(sampler, strategy.CmaEs):
-        numeric = [dim.name for dim in definition.space if not dim.when and isinstance(dim.domain, Range)]
-        if len(numeric) < 2:
-            raise DefinitionError(
-                "the sampler `cmaes` evolves two or more numeric dimensions that always apply",
-                where=where,
-                got=", ".join(numeric) or "none",
-                hint="use tpe, which takes every kind",
-            )
-    if isinstance(sampler, strategy.Grid):
-        _require_grid(definition)
-    folds = definition.signers.folds
-    if isinstance(pruner, strategy.Wilcoxon) and definition.prunes and folds != "each":
-        require_trainings(definition, (folds or 1) * definition.repeats)
-
-
-def require_fits(definition: StudyDefinition, trainings: int, num_words: int) -> None:
-    """Refuses what cannot work with the data: too few trainings a trial for its pruner, an eps that so few words cannot have.
-
-    Raises:
-        DefinitionError: see above.
-    """
-    require_trainings(definition, trainings)
-    most = 1 - 1 / num_words
-    searched = {dim.setting.key: dim for dim in definition.space}
-
-    def reached(key: str) -> list[Any]:
-        if key in searched:
-            domain = searched[key].domain
-            return domain.choices if isinstance(domain, Choices) else [domain.high]
-        return [definition.fixed.get(key, settings()[key].default)]
-
-    highest = max(reached("train.label_smoothing"))
-    if "wrong" in reached("train.label_smoothing_over") and highest > most:
-        raise DefinitionError(
-            "with `label_smoothing_over: wrong` the true word would get less than the others",
-            where=definition.source,
-            got=f"label_smoothing up to {highest:g}, {num_words} words",
-            expected=f"at most {most:.4g}",
-        )
-
-
-def require_trainings(definition: StudyDefinition, trainings: int) -> None:
-    """Refuses a pruner that goes by trainings, where a trial has too few of them for it ever to stop one.
-
-    Raises:
-        DefinitionError: see above.
-    """
-    pruner = definition.pruner
-    if definition.prunes and isinstance(pruner, strategy.Wilcoxon) and trainings < pruner.least_trainings():
-        raise DefinitionError(
-            "the pruner `wilcoxon` could never stop a trial",
-            where=definition.source,
-            got=f"{trainings} {'training' if trainings == 1 else 'trainings'} a trial (folds times repeats)",
-            expected=f"{pruner.least_trainings()} or more at p {pruner.p:g}",
-            hint="set `data.folds` or `repeats`, or use `median`",
-        )
-
-
-def _require_grid(definition: StudyDefinition) -> None:
-    endless = [dim for dim in definition.space if math.isinf(dim.size)]
-    if endless:
-        raise DefinitionError(
-            f"a grid needs values to walk through, and `{endless[0].name}` is continuous",
-            where=f"{definition.source}: space",
-            got=endless[0].domain.text(),
-            expected="choices, whole numbers, or a range with `step`",
-        )
-    size = num_settings(definition.space)
-    if size > definition.trials:
-        raise DefinitionError(
-            "the grid is too large for its trials",
-            where=definition.source,
-            got=f"{size:,} settings, {definition.trials:,} trials",
-            hint=f"`--trials {size}` walks through all of it; fewer values or `sampler: {{name: random}}` make it shorter",
-        )
 
 
 def _settings_in(section: Any, key: str, source: str) -> dict[str, tuple[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -36,7 +35,8 @@ def _stagnates(trials: Sequence[FrozenTrial], wish: Stagnation) -> str:
     complete = [trial for trial in order if trial.state == TrialState.COMPLETE]
     if not complete:
         return ""
-    noise = noise_of(min(complete, key=_value)) if wish.noise is None else wish.noise
+    ranked = sorted(complete, key=_value)
+    noise = noise_of(*ranked[:2]) if wish.noise is None else wish.noise
     mark, since = float("inf"), 0
     for trial in order:
         if trial.state == TrialState.COMPLETE and _value(trial) < mark - noise:
@@ -48,18 +48,33 @@ def _stagnates(trials: Sequence[FrozenTrial], wish: Stagnation) -> str:
     return f"the last {since} trials have gained nothing beyond the noise ({noise:.2g})"
 
 
-def noise_of(trial: FrozenTrial) -> float:
+def noise_of(best: FrozenTrial, second: FrozenTrial | None = None) -> float:
     """How far a trial's value is from what it would be with other seeds, roughly.
 
-    With several trainings the standard error of their mean. With one, how its curve moves from epoch to epoch near its end:
-    the standard deviation of the differences divided by sqrt 2, as if epochs were independent.
+    With repeats the standard error of the mean over all trainings, from their spread within each fold. With folds alone, whose
+    spread is mostly how hard their signers are, the standard error of the mean difference to the second best trial, fold by
+    fold. With one training how its curve moves from epoch to epoch near its end: the standard deviation of the steps divided
+    by sqrt 2, as if epochs were independent.
     """
-    trainings: list[dict[str, Any]] = trial_result(trial).get("trainings", [])
-    if len(trainings) > 1:
-        return statistics.stdev(one["value"] for one in trainings) / len(trainings) ** 0.5
-    curve = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)][-_TAIL:]
+    folds = _by_fold(best)
+    count = sum(map(len, folds.values()))
+    if any(len(values) > 1 for values in folds.values()):
+        within = [statistics.variance(values) for values in folds.values() if len(values) > 1]
+        return float((statistics.fmean(within) / count) ** 0.5)
+    if count > 1:
+        others = {} if second is None else _by_fold(second)
+        gaps = [values[0] - others[fold][0] for fold, values in folds.items() if fold in others]
+        return statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
+    curve = [best.intermediate_values[step] for step in sorted(best.intermediate_values)][-_TAIL:]
     steps = [after - before for before, after in itertools.pairwise(curve)]
     return float(statistics.pstdev(steps) / 2**0.5) if len(steps) > 1 else 0.0
+
+
+def _by_fold(trial: FrozenTrial) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for one in trial_result(trial).get("trainings", []):
+        found.setdefault(one["fold"], []).append(one["value"])
+    return found
 
 
 def _value(trial: FrozenTrial) -> float:

@@ -24,7 +24,8 @@ class Goal:
     device, which no two runs measure alike. The last two make sense beside one of the first three only."""
 
     reduce: Reduce = "best"
-    """How a curve becomes a number: its `best` epoch, its `last`, or the mean of the last five (`mean_last_5`)."""
+    """How a curve becomes a number: its `best` epoch, its `last`, or the mean of the last five (`mean_last_5`). Of several
+    objectives the first that has a curve says which epoch is best: all are read there, from one and the same model."""
 
     direction: Literal["minimize"] = "minimize"
     """There is no other."""
@@ -64,6 +65,11 @@ def goals(given: Any, where: str) -> tuple[Goal, ...]:
             expected=f"one of {', '.join(get_args(Metric))} among them",
         )
     return found
+
+
+def lead_of(found: Sequence[Goal]) -> int:
+    """Which of several goals comes first where one best trial is named: the first that asks how good the model is."""
+    return next(number for number, goal in enumerate(found) if goal.objective is not None)
 
 
 def leading(found: Sequence[Goal]) -> Objective:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NoReturn
 from data_utils.splits import Split
 from search.definition import StudyDefinition
 from search.errors import DefinitionError
-from search.settings import settings
+from search.samplers import SAMPLERS
+from search.settings import BEFORE, settings
 from search.space import Choices, Range
+from search.strategy import name_of
 
 if TYPE_CHECKING:
     import optuna
@@ -96,6 +98,12 @@ def widen(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefini
         _refuse(study, {key: texts for key, texts in changed.items() if key not in wider})
     if not wider:
         return []
+    if not definition.sampler.widens:
+        raise DefinitionError(
+            f"the sampler `{name_of(definition.sampler)}` cannot go on with a wider range: it would forget what it has learned",
+            expected=f"one of {', '.join(name for name, kind in SAMPLERS.items() if kind.widens)}",
+            hint="start a new study with `--as NAME --from` this one",
+        )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     trials = len(study.get_trials(deepcopy=False))
     study.set_user_attr(_WIDENED, [*study.user_attrs.get(_WIDENED, []), {"time": now, "trials": trials, "ranges": wider}])
@@ -106,8 +114,16 @@ def widen(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefini
 def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """What was and what is now, by key, where they differ."""
     stored = json.loads(study.user_attrs[_ATTRIBUTE])
-    both = {key: (stored.get(key, _ABSENT), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
+    both = {key: (stored.get(key, _before(key)), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
     return {key: (was, now) for key, (was, now) in both.items() if was != now}
+
+
+def _before(key: str) -> str:
+    """What a line says that a study of an earlier version does not have: new settings stand as they acted then."""
+    name = key.removeprefix("fixed: ")
+    if key == "repeats":
+        return "1"
+    return str(BEFORE.get(name, settings()[name].default)) if name in settings() else _ABSENT
 
 
 def _is_wider(domain: Range | Choices | None, was: str) -> bool:

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Le, Lt, Unit
 
-from search import strategy
 from search.definition import Stagnation, known_studies
 from search.goals import Goal
+from search.pruners import PRUNERS
+from search.samplers import SAMPLERS
 from search.settings import GROUPS
 
 _HEAD = """\
@@ -129,8 +130,8 @@ def page() -> str:
         dimensions=_keys(_DIMENSIONS),
         objective=_keys(_fields(Goal)),
         stagnation=_keys(_fields(Stagnation)),
-        samplers=_kinds(strategy.SAMPLERS),
-        pruners=_kinds(strategy.PRUNERS),
+        samplers=_kinds(SAMPLERS),
+        pruners=_kinds(PRUNERS),
         settings="\n\n".join(
             f"### `{group}`\n\n{_doc(kind)}\n\n{_keys(_fields(kind, f'{group}.'))}" for group, kind in GROUPS.items()
         ),

@@ -14,9 +14,9 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from search import strategy
 from search.definition import StudyDefinition
 from search.errors import DefinitionError
+from search.samplers import Grid
 from search.space import applies, applying, every_setting, num_settings, random_setting
 
 FIXED = "fixed_params"
@@ -81,7 +81,7 @@ def propose(
 
     What the trial has already stays. If it has everything, it gets that, whether or not it can be tried: see `why_not`.
     """
-    given = given_to(trial, definition)
+    given = only_applying(given_to(trial, definition), definition)
     if given and is_whole(given, definition):
         return given
     for params in _drawn(study, trial, definition, given, np.random.default_rng(seed)):
@@ -103,7 +103,7 @@ def _drawn(
     given: Mapping[str, Any],
     rng: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
-    if isinstance(definition.sampler, strategy.Grid):
+    if isinstance(definition.sampler, Grid):
         yield from every_setting(definition.space)
         return
     for _ in range(_DRAWS):

@@ -15,19 +15,20 @@ from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from data_utils.synthetic import synthesize
-from search import strategy
 from search.coordinator import Coordinator
-from search.definition import StudyDefinition, require_fits
+from search.definition import StudyDefinition
 from search.engines import Engine
 from search.engines.inline import InlineEngine
 from search.engines.processes import ProcessEngine, visible_gpus
 from search.engines.worker import Setup
 from search.errors import DefinitionError, ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
+from search.feasible import require_fits
 from search.leases import Lease, num_runs
 from search.logs import RunLog
 from search.machine import resolve_device
 from search.parts import Parts, data_store, open_indexed
+from search.pruners import NoPruning
 from search.stopping import StopSignals
 from search.storage import database_errors, database_path, load_study, open_storage
 from search.study import num_finished, open_study
@@ -85,7 +86,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     data = open_indexed(folder, options.runs)
     split = split_of(definition, data)
     trainings = len(split.turns()) * definition.repeats
-    require_fits(definition, trainings, len(data.words))
+    require_fits(definition, len(split.folds) or definition.repeats, len(data.words))
     for note in _notes(definition, split):
         emit(Notice(note))
     parts = Parts(data, split, data_store(options.runs), emit)
@@ -162,7 +163,7 @@ def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
     """What a person should know before it starts."""
     if split.note:
         yield split.note
-    if len(definition.goals) > 1 and not isinstance(definition.pruner, strategy.NoPruning):
+    if len(definition.goals) > 1 and not isinstance(definition.pruner, NoPruning):
         names = ", ".join(goal.name for goal in definition.goals)
         yield f"pruning is off: with several objectives ({names}) half-trained trials have no order"
 

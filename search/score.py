@@ -28,10 +28,15 @@ _EPS_SLACK = 1e-6
 
 
 def values_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None) -> dict[str, float]:
-    """The goals' values by name; costs only where the outcome is known."""
+    """The goals' values by name; costs only where the outcome is known.
+
+    Of several goals all that ask for the best epoch are read at that of the leading one: a value is of a model that there is.
+    """
     values = {}
     for goal in goals:
-        if goal.objective is not None:
+        if goal.objective is not None and goal.reduce == "best" and len(goals) > 1:
+            values[goal.name] = curves.mean_of_counted(goal.objective.of)
+        elif goal.objective is not None:
             values[goal.name] = curves.mean(goal.objective.value)
         elif outcome is not None:
             cost = outcome.parameters if goal.metric == "parameters" else outcome.latency_ms
@@ -39,7 +44,7 @@ def values_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None) ->
     return values
 
 
-def result_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None) -> dict[str, Any]:
+def result_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None, label_smoothing_used: float) -> dict[str, Any]:
     """Everything that is kept of a trial beside its curves, as plain values. Means over its trainings."""
     counted = {n: curves.objective.epoch(history) for n, history in sorted(curves.histories.items())}
     result: dict[str, Any] = measured(list(counted.values()))
@@ -50,14 +55,16 @@ def result_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None) ->
         result["trainings"] = [
             {
                 "training": n,
+                "fold": n // curves.repeats,
                 "epochs": len(curves.histories[n]),
                 "value": curves.objective.value(curves.histories[n]),
                 **measured([record]),
             }
             for n, record in counted.items()
         ]
+    result["label_smoothing_used"] = label_smoothing_used
     if outcome is not None:
-        result |= {"parameters": outcome.parameters, "label_smoothing_used": outcome.label_smoothing}
+        result["parameters"] = outcome.parameters
         result |= {} if outcome.latency_ms is None else {"latency_ms": outcome.latency_ms}
     return result
 

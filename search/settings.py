@@ -30,6 +30,9 @@ GROUPS: dict[str, type] = {
     "augment": AugmentConfig,
 }
 
+BEFORE: dict[str, Any] = {"train.patience": 0}
+"""How settings acted before there were any of that name, where that is not their default."""
+
 _OTHER_NAMES = {  # what people type -> what it is called here; for hints only
     "learning_rate": "train.lr",
     "smoothing": "train.label_smoothing",

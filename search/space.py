@@ -340,6 +340,13 @@ def _require_possible(
             hint=f"take `when` away, or `{dim.name}` out of the space",
         )
     looked_at = by_key[condition.key]
+    if math.isinf(looked_at.size):
+        raise DefinitionError(
+            what,
+            where=where,
+            got=f"{looked_at.name} is continuous: it is never exactly {condition.values[0]}",
+            expected="a condition on choices, whole numbers or steps",
+        )
     strange = [value for value in condition.values if not looked_at.contains(value)]
     if strange:
         raise DefinitionError(

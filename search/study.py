@@ -23,10 +23,11 @@ from model.objective import Objective
 from search.definition import Plan, StudyDefinition
 from search.errors import NegativeAnswer
 from search.events import TrialSummary
-from search.goals import Goal
+from search.goals import Goal, lead_of
 from search.identity import identity, is_described, require_same, store_identity, widen
 from search.leases import Owner, owner_of
 from search.records import trial_folder
+from search.settings import BEFORE, settings
 
 if TYPE_CHECKING:
     from data_utils.prepared import DataSet
@@ -161,21 +162,28 @@ def study_plan(study: optuna.Study) -> Plan:
     return Plan(**{**stored, "objective": Objective(**stored.get("objective", {}))})
 
 
-def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The complete trial with the lowest value (of several, the first); the first of equals; None if none is complete."""
-    return min(_complete(trials), key=lambda trial: (trial.values[0], trial.number), default=None)
+def best_trial(trials: Sequence[FrozenTrial], lead: int = 0) -> FrozenTrial | None:
+    """The complete trial with the lowest value; the first of equals; None if none is complete.
+
+    Of several objectives the one at `lead` decides (see `goals.lead_of`), then the others.
+    """
+    return min(_complete(trials), key=lambda trial: _order(trial, lead), default=None)
 
 
-def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete trials that no other beats in everything (the Pareto front), the best in the first objective first.
+def front_of(trials: Sequence[FrozenTrial], lead: int = 0) -> list[FrozenTrial]:
+    """The complete trials that no other beats in everything (the Pareto front), starting with `best_trial`.
 
     Of trials with equal values the first. With one objective that is the best trial alone.
     """
     front: list[FrozenTrial] = []
-    for trial in sorted(_complete(trials), key=lambda trial: (*trial.values, trial.number)):
+    for trial in sorted(_complete(trials), key=lambda trial: _order(trial, lead)):
         if not any(all(a <= b for a, b in zip(other.values, trial.values, strict=True)) for other in front):
             front.append(trial)
     return front
+
+
+def _order(trial: FrozenTrial, lead: int) -> tuple[float, ...]:
+    return (trial.values[lead], *trial.values, trial.number)
 
 
 def _complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -189,7 +197,7 @@ def require_best(study: optuna.Study) -> FrozenTrial:
     Raises:
         NegativeAnswer: there is none.
     """
-    best = best_trial(study.get_trials(deepcopy=False))
+    best = best_trial(study.get_trials(deepcopy=False), lead_of(study_goals(study)))
     if best is None:
         raise NegativeAnswer(
             f"no trial of `{study.study_name}` has trained to its end yet",
@@ -224,9 +232,18 @@ def trial_result(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def trial_settings(trial: FrozenTrial) -> dict[str, dict[str, Any]]:
-    """The settings that a trial was trained with, by group; empty for a trial that never started."""
+    """The settings that a trial was trained with, by group; empty for a trial that never started.
+
+    Settings that there were not yet when it was trained stand as they acted then.
+    """
     stored: dict[str, dict[str, Any]] = json.loads(trial.user_attrs.get("settings", "{}"))
-    return stored
+    if not stored:
+        return {}
+    whole: dict[str, dict[str, Any]] = {}
+    for key, setting in settings().items():
+        value = stored.get(setting.group, {}).get(setting.field, BEFORE.get(key, setting.default))
+        whole.setdefault(setting.group, {})[setting.field] = value
+    return whole
 
 
 def curve_of(trial: FrozenTrial) -> dict[int, float]:

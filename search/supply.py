@@ -7,6 +7,7 @@ ends at exactly its target and no trial is trained twice.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ from search.space import applying, num_settings
 from search.study import EXHAUSTED, STATE_NAMES, num_finished, owner
 from search.trial import CHECKPOINT, Job, sampler_seed, trial_seed
 
+PRUNED_AT = "pruned_at"
+"""Where the verdict of a pruner is kept until the trial's result is told: some pruners judge otherwise when asked again."""
+
 _MINUTE_S = 60.0
 _TURN_S = 0.1
 """How long a run waits for its turn before it looks after its workers again."""
@@ -44,6 +48,15 @@ class Taken:
     deaths: list[str]
     """How workers died that trained it."""
 
+    label_smoothing_used: float = math.nan
+    """What its loss function was found to use; NaN until it has started."""
+
+    done: int = 0
+    """Steps that it had done when it was begun again; they were announced then."""
+
+    pruned_at: int | None = None
+    """The step at which a run was about to stop it, before it died."""
+
     curves: Curves = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +64,8 @@ class Taken:
 
     def forget(self) -> None:
         """It starts again, and all its steps come anew."""
-        self.curves = Curves(self.job.plan.objective, self.job.plan.one_by_one)
+        plan = self.job.plan
+        self.curves = Curves(plan.objective, plan.one_by_one, plan.repeats, plan.unit)
 
 
 @dataclass(frozen=True)
@@ -206,7 +220,13 @@ class Supply:
         trial.set_user_attr("owner", self.lease.stored())
         trial.set_user_attr("seed", job.seed)
         trial.set_user_attr("settings", json.dumps(job.configs.as_dict()))
-        return Taken(trial, job, dict(frozen.intermediate_values), frozen.user_attrs.get("deaths", []))
+        return Taken(
+            trial,
+            job,
+            dict(frozen.intermediate_values),
+            frozen.user_attrs.get("deaths", []),
+            pruned_at=frozen.user_attrs.get(PRUNED_AT),
+        )
 
     def _params(self, trial: optuna.Trial, frozen: FrozenTrial, others: Sequence[FrozenTrial]) -> dict[str, Any] | None:
         """What the trial is to try; None if it cannot try anything, and has been told so."""

@@ -92,10 +92,6 @@ class Outcome:
     """What a trial that has trained to its end gave, beside its curves."""
 
     signers: tuple[SignerScore, ...]
-    label_smoothing: float
-    """The eps that the loss function really used, found by probing it; of several trainings the one that is
-    furthest from the setting."""
-
     parameters: int
     """Numbers that the model learned."""
 
@@ -179,6 +175,12 @@ class TrialRun:
         return sum(record.seconds for training in self.trainings for record in training.history)
 
     @property
+    def label_smoothing(self) -> float:
+        """The eps that the loss functions really use; of several the one that is furthest from the setting."""
+        wished = self._job.configs.train.label_smoothing
+        return max((training.label_smoothing_used for training in self.trainings), key=lambda eps: abs(eps - wished))
+
+    @property
     def is_over(self) -> bool:
         """Whether all epochs have run and were told."""
         return self._is_trained and self._told == self.done
@@ -223,12 +225,9 @@ class TrialRun:
 
     def outcome(self) -> Outcome:
         """What the trained models give at the epochs that count. Only when all have run."""
-        wished = self._job.configs.train.label_smoothing
-        used = [training.label_smoothing_used for training in self.trainings]
         first = self.trainings[0]
         return Outcome(
             signers=tuple(self._signer_scores()),
-            label_smoothing=max(used, key=lambda eps: abs(eps - wished)),
             parameters=sum(weight.numel() for weight in first.model.parameters()),
             latency_ms=latency_ms(first.model, first.validation) if self._job.plan.wants_latency else None,
         )
@@ -280,15 +279,11 @@ class TrialRun:
         except BadCheckpoint as error:
             self.trainings = self._fresh()
             return f"it starts over: its checkpoint cannot be used, {error}"
-        epoch = max(len(training.history) for training in self.trainings)
-        if len(self.trainings) == 1:
-            return f"it goes on after epoch {epoch}"
         begun = sum(bool(training.history) for training in self.trainings)
-        return (
-            f"it goes on after epoch {epoch} of {begun} trainings"
-            if not self._job.plan.one_by_one
-            else (f"it goes on in training {begun} of {len(self.trainings)}")
-        )
+        if self._job.plan.one_by_one:
+            return f"it goes on in training {begun} of {len(self.trainings)}"
+        epoch = max(len(training.history) for training in self.trainings)
+        return f"it goes on after epoch {epoch}" + (f" of its {begun} trainings" if begun > 1 else "")
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -11,10 +9,11 @@ from data_utils.splits import Split
 from search.definition import StudyDefinition
 from search.errors import DefinitionError
 from search.events import Listener, Notice
+from search.goals import lead_of
 from search.identity import require_ours
-from search.proposal import key_of, why_not
+from search.proposal import given_to, key_of, why_not
 from search.space import applies
-from search.study import front_of, study_data, trial_settings
+from search.study import front_of, study_data, study_goals, trial_settings
 
 _ATTRIBUTE = "warm_start"
 
@@ -26,15 +25,14 @@ def require_source(source: optuna.Study, split: Split) -> None:
         DefinitionError: `source` has no complete trial, or has looked at signers that are sealed here.
     """
     require_ours(source)
-    known = study_data(source).split
-    seen = sorted({*known.train, *known.validation} & set(split.test))
+    seen = sorted(_seen_by(source) & set(split.test))
     if seen:
         raise DefinitionError(
             f"the study `{source.study_name}` has chosen its best with signers that are sealed here",
             got=", ".join(seen),
             hint="give this study the same test signers, with `--set data.test=[...]`",
         )
-    if not _ranked(source.get_trials(deepcopy=False)):
+    if not _ranked(source):
         raise DefinitionError(
             f"no trial of `{source.study_name}` has trained to its end", hint="name another study with --from"
         )
@@ -47,9 +45,10 @@ def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefin
     """
     if study.user_attrs.get(_ATTRIBUTE):
         return
-    taken = {key_of(definition.baseline)}
+    trials = study.get_trials(deepcopy=False)
+    taken = {key_of(given_to(trial, definition)) for trial in trials}
     numbers: list[int] = []
-    for trial in _ranked(source.get_trials(deepcopy=False)):
+    for trial in _ranked(source):
         if len(numbers) == best:
             break
         params = translated(trial, definition)
@@ -60,9 +59,16 @@ def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefin
             taken.add(key_of(params))
             numbers.append(trial.number)
             study.enqueue_trial(params, user_attrs={"from": f"{source.study_name} trial {trial.number}"})
-    study.set_user_attr(_ATTRIBUTE, {"study": source.study_name, "trials": numbers})
+    about = {"study": source.study_name, "trials": numbers, "seen": sorted(_seen_by(source))}
+    study.set_user_attr(_ATTRIBUTE, about)
     tried = f"trial {', '.join(map(str, numbers))}" if numbers else "none"
     emit(Notice(f"from the best of {source.study_name} are tried first: {tried}"))
+
+
+def _seen_by(study: optuna.Study) -> set[str]:
+    """The signers that a study has trained or validated on, and those that the study it started from has."""
+    split = study_data(study).split
+    return {*split.train, *split.validation, *study.user_attrs.get(_ATTRIBUTE, {}).get("seen", [])}
 
 
 def translated(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, object]:
@@ -72,14 +78,15 @@ def translated(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, obj
     params = {}
     for dim in definition.space:
         if applies(dim, values):
-            value = settings.get(dim.setting.group, {}).get(dim.setting.field, dim.setting.default)
+            value = settings[dim.setting.group][dim.setting.field]
             params[dim.name] = values[dim.setting.key] = value
     return params
 
 
-def _ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def _ranked(source: optuna.Study) -> list[FrozenTrial]:
     """Complete trials, the best first; with several objectives the front before the rest."""
-    front = front_of(trials)
+    trials, lead = source.get_trials(deepcopy=False), lead_of(study_goals(source))
+    front = front_of(trials, lead)
     complete = [t for t in trials if t.state == TrialState.COMPLETE and "result" in t.user_attrs]
-    rest = sorted((t for t in complete if t not in front), key=lambda t: (t.values[0], t.number))
+    rest = sorted((t for t in complete if t not in front), key=lambda t: (t.values[lead], t.number))
     return [*front, *rest]

@@ -22,7 +22,7 @@ about: A small search
 trials: 4
 sampler: {name: tpe, startup: 4}
 pruner: {name: none}
-fixed: {epochs: 2, batch_size: 8, width: 16, ffn_width: 16, layers: 1}
+fixed: {epochs: 2, batch_size: 8, width: 16, ffn_width: 16, layers: 1, patience: 0}
 space:
   label_smoothing: {low: 0.0, high: 0.6}
   lr: {low: 1e-4, high: 1e-1, log: true}

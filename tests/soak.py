@@ -48,7 +48,7 @@ about: A search under fire
 trials: 8
 sampler: {name: tpe, startup: 5}
 pruner: {name: median, startup: 3, warmup_epochs: 30}
-fixed: {epochs: 100, batch_size: 8, width: 32, ffn_width: 64, layers: 2}
+fixed: {epochs: 100, batch_size: 8, width: 32, ffn_width: 64, layers: 2, patience: 0}
 space:
   label_smoothing: {low: 0.0, high: 0.6}
   lr: {low: 1e-4, high: 1e-1, log: true}

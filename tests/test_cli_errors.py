@@ -9,8 +9,8 @@ import pytest
 from conftest import Cli
 from launch import TINY_STUDY, run_cli
 
-from search.cli import seconds_of
 from search.errors import DefinitionError, ExitCode, NegativeAnswer, ResourceError, SearchError, exit_code_of
+from search.times import seconds_of
 
 DATA = "DATA"  # stands for the tiny data set
 WRONG = [  # command, exit code, first line on stderr after "error: "

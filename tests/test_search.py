@@ -485,6 +485,20 @@ def test_dry_run_starts_nothing(place: Path, cli: Cli) -> None:
     assert [path.name for path in place.iterdir()] == ["tiny.yaml"]
 
 
+def test_dry_run_says_where_each_value_comes_from(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--set`, the file, the environment, a flag, the default."""
+    monkeypatch.setenv("SEARCH_DATA", str(tiny))
+    shown = cli("run", "tiny.yaml", "--runs", "here", "--set", "lr=0.1", "--seed", 3, "--dry-run", "--json")
+    rows = {row["key"]: (row["value"], row["from"]) for row in map(json.loads, shown.out.splitlines())}
+    assert rows["train.lr"] == ("0.1", "--set lr=0.1")
+    assert rows["train.epochs"] == ("2", "tiny.yaml")
+    assert rows["train.optimizer"] == ("adam", "default")
+    assert rows["seed"] == ("3", "--seed")
+    assert rows["--data"] == (str(tiny), "environment SEARCH_DATA")
+    assert rows["--runs"] == ("here", "flag --runs")
+    assert rows["--storage"] == ("sqlite:///runs/studies.db", "default")
+
+
 def test_settings_never_lose_a_field(searched: Path) -> None:
     """What is recorded of a trial builds the same configurations again."""
     used = json.loads(stored_trials(searched)[3].user_attrs["settings"])

@@ -13,6 +13,8 @@ from launch import stored_trials
 from search import strategy
 from search.definition import StudyDefinition, load_definition
 from search.proposal import key_of, propose, taken
+from search.pruners import PRUNERS
+from search.samplers import SAMPLERS
 from search.storage import open_storage
 from search.trial import sampler_seed
 
@@ -33,7 +35,7 @@ space:
   optimizer: {choices: [adam, adamw]}
   weight_decay: {choices: [0.01, 0.1], when: {optimizer: adamw}}
 """
-SAMPLERS = {
+SAMPLER_TEXTS = {
     "tpe": "{name: tpe, startup: 3}",
     "gp": "{name: gp, startup: 3}",
     "cmaes": "{name: cmaes, startup: 2, population: 4}",
@@ -42,7 +44,7 @@ SAMPLERS = {
     "grid": "{name: grid}",
     "nsga2": "{name: nsga2, population: 4}",
 }
-PRUNERS = {
+PRUNER_TEXTS = {
     "median": "{name: median, startup: 2, warmup_epochs: 1}",
     "none": "{name: none}",
     "percentile": "{name: percentile, keep: 25, startup: 2, warmup_epochs: 1}",
@@ -56,14 +58,14 @@ PRUNERS = {
 
 def test_every_name_is_tested() -> None:
     """A new sampler or pruner needs its tests here."""
-    assert SAMPLERS.keys() == strategy.SAMPLERS.keys()
-    assert PRUNERS.keys() == strategy.PRUNERS.keys()
+    assert SAMPLER_TEXTS.keys() == SAMPLERS.keys()
+    assert PRUNER_TEXTS.keys() == PRUNERS.keys()
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_TEXTS)
 def test_each_sampler_finishes_a_study(name: str, place: Path, tiny: Path, cli: Cli) -> None:
     """With conditions, choices and ranges, to its target; the grid to its end."""
-    text = f"trials: 6\nsampler: {SAMPLERS[name]}\npruner: {{name: none}}\n{GRID if name == 'grid' else SPACE}"
+    text = f"trials: 6\nsampler: {SAMPLER_TEXTS[name]}\npruner: {{name: none}}\n{GRID if name == 'grid' else SPACE}"
     (place / "tiny.yaml").write_text(text, encoding="utf-8")
     done = cli("run", "tiny.yaml", "--data", tiny)
     assert done.code == 0, done.err
@@ -73,11 +75,11 @@ def test_each_sampler_finishes_a_study(name: str, place: Path, tiny: Path, cli: 
     assert all(("weight_decay" in trial.params) == (trial.params["optimizer"] == "adamw") for trial in trials)
 
 
-@pytest.mark.parametrize("name", PRUNERS)
+@pytest.mark.parametrize("name", PRUNER_TEXTS)
 def test_each_pruner_finishes_a_study(name: str, place: Path, tiny: Path, cli: Cli) -> None:
     """To its target, whatever it stops."""
     repeats = 4 if name == "wilcoxon" else 1
-    text = f"trials: 5\nrepeats: {repeats}\nsampler: {{name: random}}\npruner: {PRUNERS[name]}\n{SPACE}"
+    text = f"trials: 5\nrepeats: {repeats}\nsampler: {{name: random}}\npruner: {PRUNER_TEXTS[name]}\n{SPACE}"
     (place / "tiny.yaml").write_text(text, encoding="utf-8")
     done = cli("run", "tiny.yaml", "--data", tiny, "--set", "epochs=4" if repeats == 1 else "epochs=2")
     assert done.code == 0, done.err
@@ -92,10 +94,10 @@ def curve(last: float, epochs: int = 20) -> list[float]:
     return [last + (3 - last) * 0.7**epoch for epoch in range(1, epochs + 1)]
 
 
-@pytest.mark.parametrize("name", [name for name in PRUNERS if name != "none"])
+@pytest.mark.parametrize("name", [name for name in PRUNER_TEXTS if name != "none"])
 def test_each_pruner_stops_a_bad_trial_and_no_good_one(name: str) -> None:
     """Nine trials of different worth, then one that is far worse than all, then one that is better."""
-    pruner = strategy.pruner({**parsed(PRUNERS[name]), **({"upper": 2.5} if name == "threshold" else {})}, "here").make(20)
+    pruner = strategy.pruner({**parsed(PRUNER_TEXTS[name]), **({"upper": 2.5} if name == "threshold" else {})}, "here").make(20)
     study = optuna.create_study(pruner=pruner, study_name="a", sampler=optuna.samplers.RandomSampler(seed=0))
 
     def stopped_at(values: list[float]) -> int:
@@ -156,11 +158,11 @@ def search_of(
     return [trial.params for trial in study.trials]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_TEXTS)
 def test_each_sampler_goes_on_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
     """Twelve trials, and four and eight more by another run, are the same; another seed gives others (but for a grid)."""
     space = GRID.replace("[0.01, 0.1]", "[0.01, 0.03, 0.1, 0.3, 1.0]") if name == "grid" else SPACE
-    (tmp_path / "s.yaml").write_text(f"trials: 12\nsampler: {SAMPLERS[name]}\n{space}", encoding="utf-8")
+    (tmp_path / "s.yaml").write_text(f"trials: 12\nsampler: {SAMPLER_TEXTS[name]}\n{space}", encoding="utf-8")
     definition = load_definition(str(tmp_path / "s.yaml"))
     whole = search_of(definition, f"sqlite:///{tmp_path / 'whole.db'}", 12)
     assert len({key_of(params) for params in whole}) == 12

@@ -8,12 +8,13 @@ from typing import get_args
 
 import typer
 
-from search import strategy
 from search.cli import app
 from search.definition import SECTIONS
 from search.errors import ExitCode
 from search.events import SCHEMA, Event, event_name
+from search.pruners import PRUNERS
 from search.results.export import EXPORT_SCHEMA, Exported
+from search.samplers import SAMPLERS
 from search.settings import settings
 
 STORAGE = "--storage=sqlite:///runs/studies.db"
@@ -90,7 +91,7 @@ def test_variables_of_the_environment() -> None:
 def test_keys_of_a_study_file() -> None:
     """The sections, and what can stand in them."""
     assert " ".join(SECTIONS) == ("about objective trials time stagnation repeats sampler pruner data fixed space baseline")
-    kinds = {**strategy.SAMPLERS, **strategy.PRUNERS}
+    kinds = {**SAMPLERS, **PRUNERS}
     assert {name: {field.name: field.default for field in dataclasses.fields(kind)} for name, kind in kinds.items()} == {
         "tpe": {"startup": 10},
         "gp": {"startup": 10},

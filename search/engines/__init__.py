@@ -27,6 +27,9 @@ class JobStarted:
     seconds: float
     """What those took."""
 
+    label_smoothing: float
+    """The eps that its loss function really uses, found by probing it."""
+
     remark: str
     """How a job that was begun before goes on; empty for a fresh one."""
 

@@ -57,7 +57,7 @@ class InlineEngine:
             return JobKept(job.trial)
         if self._run is None:
             self._run = run = TrialRun(job, self._parts)
-            return JobStarted(job.trial, run.made_with, run.done, run.most, run.seconds, run.remark)
+            return JobStarted(job.trial, run.made_with, run.done, run.most, run.seconds, run.label_smoothing, run.remark)
         step = self._run.next_step()
         if step is None:
             outcome = self._run.outcome()

@@ -112,7 +112,7 @@ def _open(setup: Setup, pipe: Connection) -> Parts:
 def _train(job: Job, parts: Parts, pipe: Connection) -> None:
     try:
         run = TrialRun(job, parts)
-        pipe.send(JobStarted(job.trial, run.made_with, run.done, run.most, run.seconds, run.remark))
+        pipe.send(JobStarted(job.trial, run.made_with, run.done, run.most, run.seconds, run.label_smoothing, run.remark))
         while (step := run.next_step()) is not None:
             pipe.send(StepDone(job.trial, step))
             verdict: Verdict = pipe.recv()

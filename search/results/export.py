@@ -16,9 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from model.objective import Objective
 from search.definition import Plan
 from search.errors import DefinitionError
-from search.goals import Goal
+from search.goals import Goal, lead_of
 from search.score import MEASURED
-from search.settings import GROUPS, Configs, build, build_configs, require_mapping
+from search.settings import BEFORE, GROUPS, Configs, build, build_configs, require_mapping
 from search.study import (
     STATE_NAMES,
     baseline_summary,
@@ -32,8 +32,8 @@ from search.study import (
 from search.yaml_text import dump_yaml, parse_yaml
 
 EXPORT_SCHEMA = 2
-_BEFORE: dict[int, dict[str, Any]] = {1: {"train.patience": 0}}
-"""Settings that files of an earlier schema do not have, and what they were then."""
+_READ = (1, EXPORT_SCHEMA)
+"""Schemas that are read. Files of schema 1 lack newer settings."""
 
 _EXPORT_HINT = "`python -m search export --output FILE` writes one"
 
@@ -103,7 +103,8 @@ def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
     baseline = baseline_summary(study.get_trials(deepcopy=False))
     result = trial_result(trial)
     plan = study_plan(study)
-    front = front_of(study.get_trials(deepcopy=False)) if len(study_goals(study)) > 1 else []
+    goals = study_goals(study)
+    front = front_of(study.get_trials(deepcopy=False), lead_of(goals)) if len(goals) > 1 else []
     content = {
         "schema": EXPORT_SCHEMA,
         "study": study.study_name,
@@ -148,12 +149,12 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
         ) from error
     raw = parse_yaml(text, where)
     exported = build(Exported, raw, "the exported configuration", where)
-    if exported.schema != EXPORT_SCHEMA and exported.schema not in _BEFORE:
+    if exported.schema not in _READ:
         raise DefinitionError("the file has another schema", where=where, got=str(exported.schema), expected=str(EXPORT_SCHEMA))
     name = compared_name(build(Objective, exported.objective, "objective", where))
     build(ExportedData, exported.data, "data", where)
     groups = {name: getattr(exported, name) for name in GROUPS}
-    values: dict[str, Any] = dict(_BEFORE.get(exported.schema, {}))
+    values: dict[str, Any] = dict(BEFORE) if exported.schema == 1 else {}
     for group, fields in groups.items():
         require_mapping(fields, group, where)
         values |= {f"{group}.{name}": value for name, value in fields.items()}

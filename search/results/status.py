@@ -14,6 +14,7 @@ from model.objective import Metric, Reduce
 from search.console import baseline_lines, best_lines, columns, duration, number, values_text
 from search.definition import known_studies
 from search.events import TrialSummary
+from search.goals import lead_of
 from search.leases import is_alive, locks_folder, num_runs
 from search.records import read_curves, read_signers
 from search.storage import database_path, open_storage
@@ -41,7 +42,8 @@ _WORKING = {0: "no run is working on it", 1: "a run is working on it"}
 def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     """The state of a study as plain values."""
     trials = study.get_trials(deepcopy=False)
-    best, baseline, goals = summary(best_trial(trials)), baseline_summary(trials), study_goals(study)
+    goals = study_goals(study)
+    best, baseline = summary(best_trial(trials, lead_of(goals))), baseline_summary(trials)
     runs = num_runs(database_path(storage), study.study_name)
     return {
         "study": study.study_name,
@@ -54,11 +56,12 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "best": _summary_json(best),
         "baseline": _summary_json(baseline),
         "objectives": [goal.name for goal in goals],
-        "front": [_summary_json(summary(t)) for t in front_of(trials)] if len(goals) > 1 else [],
+        "front": [_summary_json(summary(t)) for t in front_of(trials, lead_of(goals))] if len(goals) > 1 else [],
         "running": [
             {
                 "trial": t.number,
-                "epoch": max(t.intermediate_values, default=0),
+                "epoch": 0 if study_plan(study).one_by_one else max(t.intermediate_values, default=0),
+                "reported": len(t.intermediate_values),
                 "params": t.params,
                 "alive": _has_owner(t, storage, study.study_name),
             }
@@ -79,8 +82,10 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
         f"trials   {num_finished(trials):,} of {study.user_attrs.get('target', 0):,} finished ({counts or 'none yet'})",
         f"now      {_WORKING.get(runs, f'{runs} runs are working on it')}",
     ]
-    best, baseline = summary(best_trial(trials)), baseline_summary(trials)
-    front = [found for trial in front_of(trials) if (found := summary(trial))] if len(study_goals(study)) > 1 else []
+    goals = study_goals(study)
+    lead = lead_of(goals)
+    best, baseline = summary(best_trial(trials, lead)), baseline_summary(trials)
+    front = [found for trial in front_of(trials, lead) if (found := summary(trial))] if len(goals) > 1 else []
     lines += best_lines(best, front) if best else ["best     none: no trial has trained to its end yet"]
     lines += baseline_lines(best, baseline)
     for trial in _running(trials):
@@ -96,9 +101,11 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
 
 def _so_far(study: optuna.Study, curve: dict[int, float]) -> str:
     if not curve:
-        return "nothing reported yet"
-    unit = "training" if study_plan(study).one_by_one else "epoch"
-    return f"{unit} {max(curve)}, {study_goals(study)[0].name} {curve[max(curve)]:.4f}"
+        return "in training, nothing reported yet"
+    last, name = curve[max(curve)], study_goals(study)[0].name
+    if study_plan(study).one_by_one:
+        return f"{len(curve)} {'fold' if len(curve) == 1 else 'folds'} or repeats done, the last with {name} {last:.4f}"
+    return f"epoch {max(curve)}, {name} {last:.4f}"
 
 
 def all_studies(storage: str) -> list[dict[str, Any]]:

@@ -24,11 +24,11 @@ def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
 
 def _trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
     result = trial_result(trial)
-    measured = {name: result.get(name) for name in (*MEASURED, "epochs", "seconds", "parameters")}
+    measured = {name: result.get(name) for name in (*MEASURED, "epochs", "seconds", "parameters", "latency_ms")}
     return {
         "trial": trial.number,
         "state": STATE_NAMES[trial.state],
-        "value": next(iter(result.get("values", {}).values()), None),
+        "value": next(iter(result.get("values", {}).values()), result.get("val_loss")),
         **measured,
         **{name: result.get("all_values", {}).get(name) for name in VALUE_NAMES},
         "seed": trial.user_attrs.get("seed"),
