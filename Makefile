@@ -12,7 +12,7 @@ run: setup
 	$(BIN)/python -m search export
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .
@@ -20,7 +20,7 @@ check: setup
 	$(BIN)/mypy
 
 fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"
 
 setup: $(READY)
 

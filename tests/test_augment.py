@@ -451,3 +451,15 @@ def test_a_clip_sets_own_frames_are_never_written_to() -> None:
             assert batch.frames_MF is not None
             assert not np.shares_memory(batch.frames_MF, clips.frames_NF)
     assert clips.frames_NF.tobytes() == before
+
+
+@pytest.mark.parametrize(("multiple", "frames"), [(1, slice(0, 1)), (2, slice(2, 4))])
+def test_a_clip_never_loses_all_that_there_is_to_see(multiple: int, frames: slice) -> None:
+    """With one detected frame (with pooling, one pair) among forty, no cut and no change of speed loses it."""
+    clip = np.zeros((40, NUM_FEATURES), np.float32)
+    clip[frames] = 1.0
+    clips = clip_set([clip] * 64, mask="detected")
+    config = AugmentConfig(crop=1.0, crop_least=0.01, warp=1.0)
+    for batch in epoch(clips, config, multiple=multiple):
+        for _, rows in padded(batch):
+            assert clips.real_N[batch.source_M[rows]].reshape(-1, multiple).all(axis=1).any()

@@ -83,8 +83,15 @@ def test_pruned_trials_gain_nothing(definition: StudyDefinition) -> None:
 def test_noise() -> None:
     """From the spread of trainings where there are several, else from the swing of the curve."""
     assert noise_of(trial_of(0, 1.0)) == pytest.approx(0.2 / 2**0.5, rel=0.05)
-    several = [{"value": 1.0}, {"value": 1.2}, {"value": 1.4}, {"value": 1.6}]
-    assert noise_of(trial_of(0, 1.3, trainings=several)) == pytest.approx(0.2582 / 2, rel=1e-3)
+    repeats = [{"fold": 0, "value": value} for value in (1.0, 1.2, 1.4, 1.6)]
+    assert noise_of(trial_of(0, 1.3, trainings=repeats)) == pytest.approx(0.2582 / 2, rel=1e-3)
+    easy_and_hard = [{"fold": fold, "value": fold + seed} for fold in (0, 5) for seed in (0.1, 0.3)]
+    assert noise_of(trial_of(0, 1.3, trainings=easy_and_hard)) == pytest.approx(0.02**0.5 / 2), "not how folds differ"
+    folds = [{"fold": fold, "value": 5.0 * fold} for fold in range(4)]
+    second = [{"fold": fold, "value": 5.0 * fold + gap} for fold, gap in enumerate([0.1, 0.3, 0.1, 0.3])]
+    assert noise_of(trial_of(0, 1.0, trainings=folds), trial_of(1, 1.2, trainings=second)) == pytest.approx(
+        0.1155 / 2, rel=1e-3
+    )
     assert noise_of(create_trial(value=1.0)) == 0.0
 
 

@@ -179,3 +179,18 @@ def test_an_exported_trial_of_folds_trains_back(place: Path, tiny: Path, cli: Cl
     assert done.code == 0, done.out + done.err
     assert done.out.splitlines()[-1] == "the recorded val_error_mean_last_5 came back, bit for bit"
     assert sorted(path.name for path in (place / "model").glob("model*")) == [f"model-{n}.safetensors" for n in range(6)]
+
+
+def test_wilcoxon_compares_folds_not_seeds(place: Path, tiny: Path, cli: Cli) -> None:
+    """With folds and repeats each step is a fold: the mean over its repeats."""
+    sets = ["pruner={name: wilcoxon, p: 0.6, startup: 2}", "data.folds=4", "data.test=none", "repeats=2"]
+    words = [word for one in sets for word in ("--set", one)]
+    assert cli("run", "tiny.yaml", "--data", tiny, *words, "--trials", 2).code == 0
+    for trial in stored_trials(place):
+        curves = read_curves(place / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv")
+        best = [min(record.val_loss for record in curve) for curve in curves.values()]
+        folds = len(best) // 2
+        means = {fold: sum(best[2 * fold : 2 * fold + 2]) / 2 for fold in range(folds)}
+        assert trial.intermediate_values == means
+        rows = json.loads(trial.user_attrs["result"])["trainings"]
+        assert [row["fold"] for row in rows] == [n // 2 for n in range(2 * folds)]

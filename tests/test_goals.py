@@ -69,6 +69,21 @@ def test_latency(place: Path, tiny: Path, cli: Cli) -> None:
     assert all(0 < trial.values[1] < 1000 for trial in stored_trials(place))
 
 
+def test_all_values_of_a_trial_are_of_one_model(place: Path, tiny: Path, cli: Cli) -> None:
+    """Of two objectives both are read at the best epoch of the first, and the export names the front's own trial."""
+    sets = ("--set", "objective=[{metric: parameters}, {metric: val_error}, {metric: val_loss}]", "--set", "epochs=8")
+    done = cli("run", "tiny.yaml", "--data", tiny, *sets, "--trials", 5)
+    assert done.code == 0
+    trials = stored_trials(place)
+    for trial in trials:
+        (history,) = read_curves(place / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv").values()
+        counted = min(history, key=lambda record: (record.val_error, record.val_loss))
+        assert trial.values[1:] == [counted.val_error, counted.val_loss]
+    front = front_of(trials, lead=1)
+    assert json.loads(cli("status", "tiny", "--json").out)["best"]["trial"] == front[0].number
+    assert "with several objectives there is no single best: this is the best in val_error" in cli("export", "tiny").err
+
+
 VALUES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
 
 
@@ -79,11 +94,11 @@ def trial_of(number: int, values: tuple[int, ...]) -> FrozenTrial:
     return trial
 
 
-@given(values=VALUES)
-def test_the_front(values: list[tuple[int, int]]) -> None:
-    """Nothing in it is beaten, everything outside is, and it starts with the best in the first objective."""
+@given(values=VALUES, lead=st.sampled_from([0, 1]))
+def test_the_front(values: list[tuple[int, int]], lead: int) -> None:
+    """Nothing in it is beaten, everything outside is, and it starts with the best trial in the leading objective."""
     trials = [trial_of(number, one) for number, one in enumerate(values)]
-    front = front_of(trials)
+    front = front_of(trials, lead)
 
     def beats(one: FrozenTrial, other: FrozenTrial) -> bool:
         no_worse = all(a <= b for a, b in zip(one.values, other.values, strict=True))
@@ -93,6 +108,5 @@ def test_the_front(values: list[tuple[int, int]]) -> None:
         return any(beats(other, trial) for other in trials)
 
     assert {trial.number for trial in front} == {trial.number for trial in trials if not beaten(trial)}
-    assert [trial.values[0] for trial in front] == sorted(trial.values[0] for trial in front)
-    first = best_trial(trials)
-    assert not trials or (first is not None and front[0].values[0] == first.values[0])
+    assert [trial.values[lead] for trial in front] == sorted(trial.values[lead] for trial in front)
+    assert (front[0] if front else None) == best_trial(trials, lead)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,3 +137,37 @@ def test_not_while_another_run_works(place: Path, tiny: Path, cli: Cli) -> None:
     other.kill()
     other.communicate()
     assert (done.code, done.err.splitlines()[0]) == (3, "error: another run is working on the study `tiny`")
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga2"])
+def test_wider_only_where_the_sampler_goes_on(sampler: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """Some samplers look at trials of one range only: with a wider one they would draw at random, and say nothing."""
+    run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", f"sampler={{name: {sampler}}}")
+    assert cli(*run).code == 0
+    assert cli(*run, "--allow-wider").code == 0, "nothing is wider"
+    done = cli(*run, "--allow-wider", "--set", "space.dropout.high=0.6")
+    assert (done.code, f"the sampler `{sampler}` cannot go on with a wider range" in done.err) == (2, True)
+
+
+def test_a_study_of_an_earlier_version(place: Path, tiny: Path, cli: Cli) -> None:
+    """Settings that there were not yet stand as they acted then: only early stopping has to be turned off to go on."""
+    run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1)
+    assert cli(*run).code == 0
+    storage = f"sqlite:///{place / 'runs' / 'studies.db'}"
+    study = optuna.load_study(study_name="tiny", storage=storage)
+    new = ("augment.", *(f"train.{name}" for name in ("optimizer", "weight", "ema", "patience", "clip", "warm", "sche")))
+    lines = json.loads(study.user_attrs["identity"])
+    kept = {key: text for key, text in lines.items() if not key.removeprefix("fixed: ").startswith(new) and key != "repeats"}
+    study.set_user_attr("identity", json.dumps(kept))
+    (trial,) = study.get_trials()
+    settings = json.loads(trial.user_attrs["settings"])
+    del settings["augment"], settings["train"]["patience"], settings["train"]["ema"]
+    with sqlite3.connect(place / "runs" / "studies.db") as database:
+        told = json.dumps(json.dumps(settings))
+        database.execute("UPDATE trial_user_attributes SET value_json = ? WHERE key = 'settings'", (told,))
+    database.close()
+    refused = cli(*run, "--set", "patience=20")
+    assert (refused.code, "fixed: train.patience: 0 -> 20" in refused.err, "augment" in refused.err) == (2, True, False)
+    assert cli(*run).code == 0
+    exported = yaml.safe_load(cli("export", "tiny").out)
+    assert (exported["train"]["patience"], exported["train"]["ema"], exported["augment"]["flip"]) == (0, 0.0, 0.0)

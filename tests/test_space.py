@@ -271,6 +271,12 @@ def test_a_setting_that_does_not_apply_keeps_its_default(tmp_path: Path) -> None
             "baseline: {width: 18, heads: 4}",
             "the baseline's settings do not go together",
         ),
+        (
+            "{lr: {low: 1e-5, high: 1e-2, log: true}, dropout: {low: 0, high: 0.5, when: {lr: 1e-4}}}",
+            "",
+            "the condition of `dropout` can never hold",
+        ),
+        ("{lr: {low: 1e-4, high: 1}}", "time: 0", "`time` has a wrong value"),
         ("{lr: {low: 2, high: 1}}", "", "`space.lr` has wrong values"),
         ("{lr: {low: 1e-4, high: 1}}", "sampler: {name: grid}", "a grid needs values to walk through"),
         (
@@ -311,3 +317,17 @@ def test_what_cannot_work_is_told_at_once(space: str, rest: str, what: str, tmp_
     assert what in caught.value.what
     shown = caught.value.render().splitlines()
     assert shown[-1].startswith(("hint: ", "expected: "))
+
+
+def test_the_most_epochs(tmp_path: Path) -> None:
+    """A pruner that shares out epochs knows the most that a trial can have, by default too where a condition does not hold."""
+    path = tmp_path / "one.yaml"
+    optimizer = "optimizer: {choices: [adam, adamw]}"
+    for space, most in (
+        ("{lr: {low: 1e-4, high: 1}}", 50),
+        ("{epochs: {low: 5, high: 80}}", 80),
+        ("{epochs: {choices: [5, 50]}}", 50),
+        (f"{{epochs: {{low: 5, high: 10, when: {{optimizer: adamw}}}}, {optimizer}}}", 50),
+    ):
+        path.write_text(f"space: {space}\n", encoding="utf-8")
+        assert load_definition(str(path)).most_epochs == most

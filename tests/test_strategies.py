@@ -8,14 +8,16 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import Cli
-from launch import stored_trials
+from launch import outcomes, stored_trials
 
 from search import strategy
+from search.coordinator import Coordinator
 from search.definition import StudyDefinition, load_definition
 from search.proposal import key_of, propose, taken
 from search.pruners import PRUNERS
 from search.samplers import SAMPLERS
 from search.storage import open_storage
+from search.supply import Taken
 from search.trial import sampler_seed
 
 SPACE = """
@@ -195,3 +197,27 @@ def test_the_grid_goes_in_order(tmp_path: Path) -> None:
         (0.3, "adamw", 0.01),
         (0.3, "adamw", 0.1),
     ]
+
+
+@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
+def test_a_verdict_survives_a_kill(pruner: str, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that dies between a pruner's verdict and the trial's result: the next one keeps to the verdict."""
+    text = f"sampler: {{name: random}}\npruner: {PRUNER_TEXTS[pruner]}\n{SPACE.replace('epochs: 2', 'epochs: 4')}"
+    (place / "tiny.yaml").write_text(text, encoding="utf-8")
+    (place / "peace").mkdir()
+    monkeypatch.chdir(place / "peace")  # of the same name: Hyperband's races hang on it
+    assert cli("run", "../tiny.yaml", "--data", tiny, "--trials", 5).code == 0
+    monkeypatch.chdir(place)
+    real, died = Coordinator._tell, []
+
+    def tell(self: Coordinator, running: Taken, state: optuna.trial.TrialState, *more: object) -> None:
+        if state == optuna.trial.TrialState.PRUNED and running.job.trial not in died:
+            died.append(running.job.trial)
+            raise KeyboardInterrupt
+        real(self, running, state, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Coordinator, "_tell", tell)
+    codes = [cli("run", "tiny.yaml", "--data", tiny, "--trials", 5).code for _ in range(6)]
+    assert died
+    assert codes[: len(died) + 1] == [130] * len(died) + [0]
+    assert outcomes(place) == outcomes(place / "peace")

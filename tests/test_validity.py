@@ -87,3 +87,15 @@ def test_retrain_looks_too(place: Path, tiny: Path, cli: Cli, monkeypatch: pytes
     monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
     done = cli("retrain", "best.yaml")
     assert (done.code, "invalid: label_smoothing is recorded as 0" in done.out) == (1, True)
+
+
+def test_pruned_trials_are_checked_too(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count towards the target and teach the sampler: one that was not trained as it says does neither."""
+    monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
+    pruner = ("--set", "pruner={name: threshold, upper: 0.01, warmup_epochs: 0}", "--set", "baseline.label_smoothing=0.1")
+    cli("run", "tiny.yaml", "--data", tiny, *SETS, *pruner, "--trials", 3, "--max-failures", 50)
+    trials = stored_trials(place)
+    states = {trial.params["label_smoothing"]: trial.state.name for trial in trials[1:]}
+    assert trials[0].state.name == "COMPLETE", "the baseline, which is never pruned"
+    assert states == {eps: "PRUNED" if eps == 0.1 else "FAIL" for eps in states}
+    assert len(states) > 1

@@ -62,8 +62,6 @@ def test_what_is_not_legal_is_left_out(place: Path, tiny: Path, cli: Cli) -> Non
 
 def test_no_knowledge_of_sealed_signers(place: Path, tiny: Path, cli: Cli) -> None:
     """A study that has validated on signers which are sealed here would tell what they like."""
-    seen = json.loads(cli("status", "tiny", "--json").out)["study"]
-    assert seen == "tiny"
     done = cli("run", "new.yaml", "--data", tiny, "--from", "tiny", "--seed", 3, "--set", "data.test=[9001, 9002]")
     assert done.code == 2
     assert "has chosen its best with signers that are sealed here" in done.err
@@ -76,3 +74,21 @@ def test_nothing_to_start_from(source: str, said: str, place: Path, tiny: Path, 
     done = cli("run", "new.yaml", "--data", tiny, "--from", source)
     assert (done.code, said in done.err) == (2, True)
     assert "new" not in cli("list").out.split(), "nothing was begun"
+
+
+def test_no_knowledge_of_sealed_signers_by_a_chain(place: Path, tiny: Path, cli: Cli) -> None:
+    """What a study started from has looked at, it has looked at itself."""
+    own = ("--set", "data.train=[9003]", "--set", "data.validation=[9004]", "--set", "data.test=none")
+    assert cli("run", "new.yaml", "--data", tiny, "--from", "tiny", "--as", "middle", *own, "--trials", 2).code == 0
+    sealed = ("--seed", 1, "--set", "data.train=[9003]", "--set", "data.validation=[9004]", "--set", "data.test=[9001, 9002]")
+    done = cli("run", "new.yaml", "--data", tiny, "--from", "middle", *sealed)
+    assert (done.code, "has chosen its best with signers that are sealed here" in done.err) == (2, True)
+
+
+def test_into_a_study_that_is_under_way(place: Path, tiny: Path, cli: Cli) -> None:
+    """Nothing is tried twice, and a study does not start from itself."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--from", "tiny", "--trials", 7).code == 2
+    assert cli("run", "tiny.yaml", "--data", tiny, "--as", "same", "--trials", 3).code == 0
+    assert cli("run", "tiny.yaml", "--data", tiny, "--as", "same", "--from", "tiny", "--from-best", 6, "--trials", 6).code == 0
+    trials = stored_trials(place, "same")
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * len(trials)
