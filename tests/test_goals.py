@@ -20,8 +20,7 @@ from search.study import best_trial, front_of
 TWO = "objective=[{metric: val_loss}, {metric: parameters}]"
 
 
-@pytest.mark.parametrize("metric", ["val_loss", "val_loss_ts", "val_error"])
-@pytest.mark.parametrize("reduce", ["best", "last", "mean_last_5"])
+@pytest.mark.parametrize(("metric", "reduce"), [("val_loss", "last"), ("val_loss_ts", "best"), ("val_error", "mean_last_5")])
 def test_each_objective(metric: str, reduce: str, place: Path, tiny: Path, cli: Cli) -> None:
     """The value follows from the curve, and all nine readings are kept beside it."""
     objective = f"objective={{metric: {metric}, reduce: {reduce}}}"

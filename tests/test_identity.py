@@ -139,7 +139,7 @@ def test_not_while_another_run_works(place: Path, tiny: Path, cli: Cli) -> None:
     assert (done.code, done.err.splitlines()[0]) == (3, "error: another run is working on the study `tiny`")
 
 
-@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga2"])
+@pytest.mark.parametrize("sampler", ["gp", "qmc"])
 def test_wider_only_where_the_sampler_goes_on(sampler: str, place: Path, tiny: Path, cli: Cli) -> None:
     """Some samplers look at trials of one range only: with a wider one they would draw at random, and say nothing."""
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", f"sampler={{name: {sampler}}}")

@@ -199,7 +199,7 @@ def test_the_grid_goes_in_order(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
+@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
 def test_a_verdict_survives_a_kill(pruner: str, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that dies between a pruner's verdict and the trial's result: the next one keeps to the verdict."""
     text = f"sampler: {{name: random}}\npruner: {PRUNER_TEXTS[pruner]}\n{SPACE.replace('epochs: 2', 'epochs: 4')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,13 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 
 
 @pytest.fixture
-def place(place: Path, tiny: Path, cli: Cli) -> Path:
+def place(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place with a finished study `tiny` of six trials, and a new one."""
-    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 6).code == 0
-    (place / "new.yaml").write_text(NEW, encoding="utf-8")
-    return place
+    folder = tmp_path / "place"
+    shutil.copytree(searched, folder)
+    (folder / "new.yaml").write_text(NEW, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def test_the_best_are_tried_first(place: Path, tiny: Path, cli: Cli) -> None:
