@@ -18,7 +18,7 @@ from search.space import Choices, Dimension, Range, every_setting, num_settings,
 if TYPE_CHECKING:
     from search.definition import StudyDefinition
 
-_LOOKED_THROUGH = 10_000  # settings that are tried before a space is called impossible
+_LOOKED_THROUGH = 2_000  # settings that are tried before a space is called impossible
 
 
 def require_possible(definition: StudyDefinition) -> None:
@@ -52,7 +52,7 @@ def _goes_together(definition: StudyDefinition, params: Mapping[str, Any]) -> bo
 
 
 def _some_settings(space: tuple[Dimension, ...]) -> Iterator[dict[str, Any]]:
-    """All settings of a small space, a thousand random ones of a large."""
+    """All settings of a small space, many random ones of a large."""
     if num_settings(space) <= _LOOKED_THROUGH:
         yield from every_setting(space)
         return
