@@ -434,7 +434,7 @@ def _signers(section: Any, source: str) -> SignerWishes:
                 got=repr(wish),
                 expected="a list such as [36257, 16069], or `rest`, `none` or `auto`",
             )
-    if wishes.get("folds") and wishes.get("validation", "none") != "none":
+    if wishes.get("folds") and wishes.get("validation", "auto") not in ("auto", "none"):
         raise DefinitionError(
             "`data.folds` and `data.validation` cannot be given together",
             where=source,

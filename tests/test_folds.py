@@ -16,6 +16,7 @@ from launch import outcomes, stored_trials
 
 from data_utils.errors import DataError
 from data_utils.splits import split_signers
+from search.definition import load_definition
 from search.records import read_curves, read_signers
 from search.trial import TrialRun, training_seed
 
@@ -72,6 +73,12 @@ def test_a_fold_that_validates_without_a_word_is_told() -> None:
     """It can be used, but its number is of fewer words."""
     split = split_signers({**FIVE, "f": frozenset({0, 1})}, folds="each", test="none")
     assert split.note == "fold 6 validates without some words: its signers have no clip of them"
+
+
+def test_folds_by_one_word(place: Path) -> None:
+    """The default study, whose validation part is `auto`, takes folds without more ado."""
+    definition = load_definition("label_smoothing", ["data.folds=5"])
+    assert (definition.signers.folds, definition.signers.test) == (5, "auto")
 
 
 def test_a_fold_without_a_class_is_refused_before_anything_starts(place: Path, tiny: Path, cli: Cli) -> None:
