@@ -291,7 +291,7 @@ class Coordinator:
                 params=running.trial.params,
                 value=next(iter(values.values()), None),
                 values=values,
-                val_top1=curves.mean(lambda history: curves.objective.epoch(history).val_top1) if gave else None,
+                val_top1=curves.mean_of_counted(lambda record: record.val_top1) if gave else None,
                 epochs=curves.num_epochs,
                 seconds=curves.seconds,
                 is_best=any(trial.number == running.job.trial for trial in front_of(trials, self.lead)),
