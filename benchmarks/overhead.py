@@ -24,9 +24,10 @@ import optuna
 
 from data_utils.synthetic import synthesize
 from search.definition import load_definition
+from search.engines.choice import EngineName, Workers
 from search.events import Event, TrialStarted
 from search.records import read_curve
-from search.run import EngineName, RunOptions, run
+from search.run import RunOptions, run
 from search.stopping import StopSignals
 from search.storage import open_storage
 
@@ -50,8 +51,7 @@ def searched(folder: Path, data: Path, engine: EngineName, trials: int, epochs: 
         storage=f"sqlite:///{folder / engine / 'studies.db'}",
         runs=folder / engine,
         more=None,
-        device="cpu",
-        engine=engine,
+        by=Workers(device="cpu", engine=engine),
     )
     run(definition, options, listen, StopSignals())
     spent = time.perf_counter() - began[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.loss import plain_cross_entropy
 
 ECE_BINS = 15
-"""Equal-width bins of confidence. Source: Guo et al. 2017, "On calibration of modern neural networks"."""
+"""Bins of confidence, of equal width or of equal mass. Source: Guo et al. 2017, "On calibration of modern neural networks"."""
 
 TEMPERATURES = (0.05, 20.0)
 """Between these the best temperature is looked for. Without limits it would go to 0 where every clip is right, and to infinity
@@ -42,7 +42,10 @@ class Metrics:
     """Share of clips whose word is among the five most likely, 0..1; always 1 with five words or fewer."""
 
     ece: float
-    """Expected calibration error, 0..1: mean gap between confidence and accuracy."""
+    """Expected calibration error, 0..1: mean gap between confidence and accuracy, over bins of equal width."""
+
+    ece_mass: float
+    """The same over bins of equally many clips, 0..1. It sees what equal widths hide where nearly all confidences are alike."""
 
 
 def measure(logits_CK: Float[Tensor, "C K"], labels_C: Int[Tensor, " C"]) -> Metrics:
@@ -51,13 +54,15 @@ def measure(logits_CK: Float[Tensor, "C K"], labels_C: Int[Tensor, " C"]) -> Met
     best_CN = logits_CK.topk(min(5, logits_CK.shape[1]), dim=1).indices
     hit_CN = best_CN == labels_C[:, None]
     temperature = best_temperature(logits_CK, labels_C)
+    confidence_C = logits_CK.softmax(dim=1).amax(dim=1)
     return Metrics(
         loss=plain_cross_entropy(logits_CK, labels_C).mean().item(),
         loss_ts=plain_cross_entropy(logits_CK / temperature, labels_C).mean().item(),
         temperature=temperature,
         top1=hit_CN[:, 0].double().mean().item(),
         top5=hit_CN.any(dim=1).double().mean().item(),
-        ece=calibration_error(logits_CK.softmax(dim=1).amax(dim=1), hit_CN[:, 0]),
+        ece=calibration_error(confidence_C, hit_CN[:, 0]),
+        ece_mass=calibration_error_equal_mass(confidence_C, hit_CN[:, 0]),
     )
 
 
@@ -101,7 +106,25 @@ def _slope(logits_CK: Tensor, b: float) -> tuple[float, float]:
 
 def calibration_error(confidence_C: Float[Tensor, " C"], correct_C: Tensor) -> float:
     """Mean over bins of |accuracy - mean confidence|, each bin weighed by its clips."""
-    bins_C = (confidence_C * ECE_BINS).long().clamp(max=ECE_BINS - 1)
+    bins_C = (confidence_C.nan_to_num() * ECE_BINS).long().clamp(max=ECE_BINS - 1)  # NaN needs a bin to be told in the end
     gap = torch.zeros(ECE_BINS, dtype=torch.float64)
     gap.index_add_(0, bins_C, correct_C.double() - confidence_C.double())
     return gap.abs().sum().item() / len(confidence_C)
+
+
+def calibration_error_equal_mass(confidence_C: Float[Tensor, " C"], correct_C: Tensor, bins: int = ECE_BINS) -> float:
+    """Mean over bins of |accuracy - mean confidence|, each bin weighed by its clips: equally many in each, to one clip.
+
+    Clips are sorted by confidence and dealt out in order, the first bins getting one more where it does not come out even; with
+    fewer clips than bins each has its own. Of clips with equal confidence each counts with the accuracy of all of them, so
+    that the result does not depend on which of them falls into which bin.
+
+    Source: adaptive calibration error, Nixon et al. 2019, "Measuring calibration in deep learning", here for the most likely
+    word only.
+    """
+    # U different confidences, in ascending order
+    levels_U, level_C, clips_U = torch.unique(confidence_C.double(), return_inverse=True, return_counts=True)
+    accuracy_U = torch.zeros_like(levels_U).index_add_(0, level_C, correct_C.double()) / clips_U
+    gap_C = (accuracy_U - levels_U).repeat_interleave(clips_U)
+    parts = gap_C.tensor_split(bins)
+    return sum(part.sum().abs().item() for part in parts) / len(gap_C)

@@ -25,7 +25,10 @@ class EpochRecord:
     val_top1: float
     val_top5: float
     val_ece: float
-    """Expected calibration error on the validation clips, 0..1."""
+    """Expected calibration error on the validation clips, 0..1, over bins of equal width."""
+
+    val_ece_mass: float
+    """The same over bins of equally many clips, 0..1."""
 
     val_loss_ts: float
     """Mean plain cross-entropy after dividing the logits by the one best temperature, nats. The temperature is fitted on these

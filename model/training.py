@@ -164,6 +164,7 @@ class Training:
             val_top1=metrics.top1,
             val_top5=metrics.top5,
             val_ece=metrics.ece,
+            val_ece_mass=metrics.ece_mass,
             val_loss_ts=metrics.loss_ts,
             temperature=metrics.temperature,
             seconds=time.perf_counter() - started,

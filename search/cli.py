@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -42,6 +43,15 @@ Data = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where trials train.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+WorkerCount = Annotated[int, typer.Option("--workers", min=1, help="Trials that train at once, each in a process of its own.")]
+EngineChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", metavar="inline|processes", help="Where trials train. [default: inline for one worker, else processes]"
+    ),
+]
+MaxRestarts = Annotated[int, typer.Option("--max-restarts", min=0, help="Fail a trial on which more workers die.")]
+Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Live view on a terminal.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study; repeatable.")]
 
 _STUDY = "label_smoothing"
@@ -65,16 +75,13 @@ def run(
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Study name other than the file's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Trials that train at once, each in a process of its own.")] = 1,
-    engine: Annotated[
-        str | None,
-        typer.Option(metavar="inline|processes", help="Where trials train. [default: inline for one worker, else processes]"),
-    ] = None,
+    workers: WorkerCount = 1,
+    engine: EngineChoice = None,
     trial_timeout: Annotated[
         str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer, all its epochs together.")
     ] = None,
     max_failures: Annotated[int, typer.Option(min=0, help="Give up when more trials of this run fail.")] = 10,
-    max_restarts: Annotated[int, typer.Option(min=0, help="Fail a trial on which more workers die.")] = 3,
+    max_restarts: MaxRestarts = 3,
     allow_wider: Annotated[
         bool, typer.Option("--allow-wider", help="Go on with ranges that hold all of the study's own and more; recorded.")
     ] = False,
@@ -83,7 +90,7 @@ def run(
     ] = None,
     source_best: Annotated[int, typer.Option("--from-best", min=1, metavar="N", help="How many of them.")] = 5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved study and start nothing.")] = False,
-    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Live view on a terminal.")] = True,
+    progress: Progress = True,
     as_json: AsJson = False,
 ) -> int:
     """Search until the target is reached. The same command starts and resumes."""
@@ -105,8 +112,9 @@ def run(
             for line in columns(rows):
                 say(line)
         return ExitCode.DONE
+    from search.engines.choice import Workers, checked_engine
     from search.records import require_place
-    from search.run import RunOptions, checked_engine, resume_command
+    from search.run import RunOptions, resume_command
     from search.run import run as run_search
     from search.stopping import StopSignals
     from search.storage import database_path
@@ -120,12 +128,14 @@ def run(
         storage=storage,
         runs=runs,
         more=more,
-        device=device,
+        by=Workers(
+            device=device,
+            workers=workers,
+            engine=checked_engine(engine),
+            trial_timeout_s=None if trial_timeout is None else seconds_of(trial_timeout),
+        ),
         max_failures=max_failures,
         max_restarts=max_restarts,
-        workers=workers,
-        engine=checked_engine(engine),
-        trial_timeout_s=None if trial_timeout is None else seconds_of(trial_timeout),
         allow_wider=allow_wider,
         source=None if source is None else study_name(source),
         source_best=source_best,
@@ -221,23 +231,105 @@ def show(
 
 
 @app.command()
+def confirm(
+    study: Study = _STUDY,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials are trained again.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="How often each, with seeds that no trial had.")] = 5,
+    data: Data = None,
+    storage: Storage = _STORAGE,
+    runs: Runs = _RUNS,
+    device: Device = "auto",
+    workers: WorkerCount = 1,
+    engine: EngineChoice = None,
+    max_restarts: MaxRestarts = 3,
+    progress: Progress = True,
+    as_json: AsJson = False,
+) -> int:
+    """Train the best trials and the baseline again with fresh seeds: is the gain more than noise?"""
+    from search.confirm.command import ConfirmOptions
+    from search.confirm.command import confirm as train_again
+    from search.console import screen, talk
+    from search.definition import study_name
+    from search.engines.choice import Workers, checked_engine
+    from search.stopping import StopSignals
+
+    options = ConfirmOptions(
+        study=study_name(study),
+        storage=storage,
+        runs=runs,
+        data=data,
+        top=top,
+        seeds=seeds,
+        by=Workers(device=device, workers=workers, engine=checked_engine(engine)),
+        max_restarts=max_restarts,
+    )
+    listener = screen(as_json=as_json, progress=progress)
+    try:
+        with StopSignals(None, getattr(listener, "announce", None)) as stop:
+            confirmed = train_again(options, listener, stop)
+    finally:
+        getattr(listener, "close", lambda: None)()
+    if confirmed is None:
+        talk(f"stopped ({stop.reason}); everything is kept. Go on with:")
+        talk(f"  {shlex.join(['python', '-m', 'search', *sys.argv[1:]])}")
+        return stop.exit_code
+    return ExitCode.DONE if confirmed.found.recommended is not None else ExitCode.NO
+
+
+@app.command("test")
+def open_test(
+    study: Study = _STUDY,
+    data: Data = None,
+    storage: Storage = _STORAGE,
+    runs: Runs = _RUNS,
+    again: Annotated[bool, typer.Option("--again", help="Open the sealed signers although they were opened before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open the sealed test signers for the confirmed configuration and the baseline; it is recorded."""
+    import dataclasses
+
+    from search.console import say, say_json, sealed_lines, talk
+    from search.definition import study_name
+    from search.events import Event, Notice
+    from search.sealed.command import SealedOptions, open_sealed
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            talk(event.text)
+
+    options = SealedOptions(study=study_name(study), storage=storage, runs=runs, data=data, again=again)
+    opening = open_sealed(options, tell)
+    if as_json:
+        say_json(dataclasses.asdict(opening))
+        return
+    for line in sealed_lines(opening):
+        say(line)
+
+
+@app.command()
 def export(
     study: Study = _STUDY,
     storage: Storage = _STORAGE,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="This trial instead of the best.")] = None,
+    searched: Annotated[
+        bool, typer.Option("--searched", help="The best of the search, whatever a confirmation recommends.")
+    ] = False,
 ) -> None:
     """The best configuration as YAML, complete enough to train again anywhere."""
     from search.console import talk, values_text
     from search.goals import lead_of
-    from search.results.export import export_text
-    from search.study import front_of, require_best, study_goals, summary
+    from search.results.export import choose, export_text
+    from search.study import front_of, study_goals, summary
 
+    if searched and trial is not None:
+        raise DefinitionError("--searched and --trial cannot be given together", hint="--trial names any trial")
     opened = _open(study, storage)
-    chosen = require_best(opened) if trial is None else _trial(opened, trial)
+    chosen, why = choose(opened, None if trial is None else _trial(opened, trial), searched=searched)
     goals = study_goals(opened)
     front = [found for other in front_of(opened.get_trials(deepcopy=False), lead_of(goals)) if (found := summary(other))]
     _write_out(export_text(opened, chosen), output)
+    talk(why)
     if output is not None:
         found = summary(chosen)
         assert found is not None, "a complete trial has a result"
@@ -263,9 +355,9 @@ def retrain(
 ) -> int:
     """Train an exported configuration and compare with the recorded number."""
     from search.console import epoch_line, retrained_lines, say, screen, talk
+    from search.engines.choice import checked_device
     from search.results.export import read_export
     from search.results.retrain import retrain as train_again
-    from search.run import checked_device
     from search.stopping import StopSignals
 
     exported, configs = read_export(file)

@@ -20,8 +20,11 @@ from rich.text import Text
 from data_utils.errors import ExplainedError
 from model.record import EpochRecord
 from search import DEFAULT_STORAGE
+from search.confirm.evidence import BASELINE, Confirmation, Row
+from search.confirm.record import Confirmed
 from search.events import (
     SCHEMA,
+    ConfirmFinished,
     DataPrepared,
     EpochFinished,
     Event,
@@ -35,6 +38,7 @@ from search.events import (
     WorkerDied,
     as_json,
 )
+from search.sealed.record import Opening
 
 if TYPE_CHECKING:
     from search.results.retrain import Retrained
@@ -141,6 +145,9 @@ class PlainScreen:
             case RunFinished():
                 for line in footer(event, self._storage):
                     say(line)
+            case ConfirmFinished():
+                for line in confirm_footer(event, self._storage):
+                    say(line)
 
     def _line(self, text: str) -> None:
         talk(text)
@@ -198,10 +205,14 @@ class LiveScreen:
             case TrialFinished():
                 self._hide(event.trial)
                 self._print(self._table.row(event), style="bold green" if event.is_best else None)
-                self._progress.update(self._all, completed=event.finished)
+                self._progress.update(self._all, completed=event.finished, total=event.target)
             case RunFinished():
                 self.close()
                 for line in footer(event, self._storage):
+                    say(line)
+            case ConfirmFinished():
+                self.close()
+                for line in confirm_footer(event, self._storage):
                     say(line)
 
     def announce(self, text: str) -> None:
@@ -316,7 +327,7 @@ def worker_died(event: WorkerDied) -> str:
 
 def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     """How it ended, and what to do next."""
-    study = event.study if storage == DEFAULT_STORAGE else f"{event.study} --storage {shlex.quote(storage)}"
+    study = study_words(event.study, storage)
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
     lines = ["", f"{event.finished:,} of {event.target:,} trials finished ({counts}), {duration(event.seconds)} this time"]
     if event.ended_by and event.finished != event.target:
@@ -327,11 +338,129 @@ def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
         return lines
     lines += [f"edge     {edge}: better ones may lie beyond (`--allow-wider`)" for edge in event.edges]
     if event.best and event.baseline and event.best.trial != event.baseline.trial:
-        lines.append("The best of many trials is partly luck: train it again with other seeds before you believe the gain.")
+        lines.append("The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain.")
     if event.best:
-        lines.append(f"next     python -m search export {study} --output best.yaml")
+        lines.append(f"next     python -m search confirm {study}")
+        lines.append(f"         python -m search export {study} --output best.yaml")
         lines.append(f"         python -m search dashboard {study}")
     return lines
+
+
+def study_words(study: str, storage: str) -> str:
+    """A study as a command names it."""
+    return study if storage == DEFAULT_STORAGE else f"{study} --storage {shlex.quote(storage)}"
+
+
+def confirm_footer(event: ConfirmFinished, storage: str) -> list[str]:
+    """What a confirmation has found, and what to do next."""
+    study, found = study_words(event.study, storage), event.confirmed.found
+    saved = f", {found.saved} saved by dropping clear losers" if found.saved else ""
+    lines = ["", f"{found.trainings} trainings with fresh seeds{saved}, {duration(event.seconds)} this time"]
+    lines += [*confirmed_lines(event.confirmed), *pairs_lines(found)]
+    if found.recommended is not None:
+        lines.append(f"next     python -m search test {study}")
+        lines.append(f"         python -m search export {study} --output best.yaml")
+    return lines
+
+
+def pairs_lines(found: Confirmation) -> list[str]:
+    """How probably each setting is better than each other."""
+    names = ["base" if row.trial == BASELINE else str(row.trial) for row in found.rows]
+    cells = [[name, *map(_or_dash, line)] for name, line in zip(names, found.better_than, strict=True)]
+    table = columns([["", *names], *cells], right=range(len(names) + 1))
+    return [
+        "pairs    how probably the setting of the row is better than that of the column",
+        *(f"         {line}" for line in table),
+    ]
+
+
+def confirmed_lines(confirmed: Confirmed) -> list[str]:
+    """A confirmation as a table, and what it comes to."""
+    found = confirmed.found
+    rows = [_confirmed_cells(row, found) for row in found.rows]
+    head = ["", "trial", "searched", "mean", "95 %", "sd", "gain", "95 %", "better"]
+    lines = columns([head, *rows], right=range(1, len(head)))
+    lines += [f"out      {text}" for text in _out_of_the_race(found)]
+    best = next((row for row in found.rows if row.trial == found.recommended), None)
+    if best is None:
+        return [*lines, f"none is recommended: {found.why}"]
+    name = "the baseline" if best.trial == BASELINE else f"trial {best.trial}"
+    interval = f" (95 % {best.low:.4f} to {best.high:.4f})" if best.low is not None and best.high is not None else ""
+    lines.append(f"use      {name}: {confirmed.objective} {_or_dash(best.mean)}{interval} over {found.seeds} seeds")
+    lines.append(f"         {params_text(best.params)}")
+    lines.append(f"because  {found.why}")
+    lines.append(f"verdict  {found.verdict}{_gain_text(best)}")
+    if best.optimism is not None and best.searched is not None:
+        side = "better" if best.optimism > 0 else "worse"
+        lines.append(f"luck     the search's own number, {best.searched:.4f}, is {abs(best.optimism):.4f} {side} than the mean")
+    lines.append(f"noise    {_or_dash(found.noise)} between seeds; other signers vary more, and only `test` asks some")
+    return lines
+
+
+def sealed_lines(opening: Opening) -> list[str]:
+    """What the sealed signers say."""
+    names = {score.trial: "baseline" if score.trial == BASELINE else f"trial {score.trial}" for score in opening.scores}
+    looks = "for the first time" if opening.count == 1 else f"time {opening.count}"
+    lines = [
+        f"sealed   {len(opening.signers)} signers, {opening.clips:,} clips, opened {opening.time[:10]}, {looks}",
+        f"by       {opening.commit}",
+    ]
+    head = ["", "top1", "sd", "loss", "sd", "loss_ts", "ece", "ece_ts", "ece_mass", "ece_mass_ts"]
+    rows = [
+        [
+            names[score.trial],
+            *(_or_dash(value) for value in (score.top1, score.top1_sd, score.loss, score.loss_sd, score.loss_ts)),
+            *(_or_dash(value) for value in (score.ece, score.ece_ts, score.ece_mass, score.ece_mass_ts)),
+        ]
+        for score in opening.scores
+    ]
+    lines += columns([head, *rows], right=range(1, len(head)))
+    if opening.gain is not None and opening.gain_low is not None and opening.gain_high is not None:
+        interval = f"95 % {opening.gain_low:+.4f} to {opening.gain_high:+.4f}, over seeds and clips"
+        lines.append(f"gain     {opening.gain:+.4f} in accuracy ({interval})")
+    if len(opening.scores) == 1:
+        lines.append("gain     none: the baseline is what is recommended" if opening.trial == BASELINE else "gain     unknown")
+    lines.append("note     _ts: after the temperature that suited the validation clips, T " + _temperatures(opening, names))
+    by_signer = zip(*(score.signers for score in opening.scores), strict=True)
+    cells = [[ones[0].signer, f"{ones[0].clips:,}", *(f"{one.top1:.4f}" for one in ones)] for ones in by_signer]
+    return [*lines, *columns([["signer", "clips", *names.values()], *cells], right=range(1, len(names) + 2))]
+
+
+def _temperatures(opening: Opening, names: Mapping[int, str]) -> str:
+    return ", ".join(f"{score.temperature:.2f} ({names[score.trial]})" for score in opening.scores)
+
+
+def _confirmed_cells(row: Row, found: Confirmation) -> list[str]:
+    star = "*" if row.trial == found.recommended else ""
+    cells = [_or_dash(row.searched), _or_dash(row.mean), _half(row.low, row.high), _or_dash(row.sd)]
+    if row.trial == BASELINE:
+        return [star, "base", *cells, "", "", ""]
+    gain = "-" if row.gain is None else f"{row.gain:+.4f}"
+    return [star, str(row.trial), *cells, gain, _half(row.gain_low, row.gain_high), _or_dash(row.better)]
+
+
+def _half(low: float | None, high: float | None) -> str:
+    """An interval by how far it reaches on either side of its middle."""
+    return "-" if low is None or high is None else f"±{(high - low) / 2:.4f}"
+
+
+def _out_of_the_race(found: Confirmation) -> list[str]:
+    """Who failed or was dropped, in words."""
+    failed = [row for row in found.rows if row.failed]
+    texts = [f"trial {row.trial} failed with seed {', '.join(map(str, row.failed))}" for row in failed]
+    dropped = [row for row in found.rows if row.dropped_after is not None and not row.failed]
+    return texts + [f"trial {row.trial} was clearly behind after {row.dropped_after} seeds" for row in dropped]
+
+
+def _gain_text(row: Row) -> str:
+    if row.gain is None or row.gain_low is None or row.gain_high is None or row.better is None:
+        return ""
+    sure = f"{row.better:.3f}" if row.better < 0.9995 else "over 0.999"
+    return f": {row.gain:+.4f} (95 % {row.gain_low:+.4f} to {row.gain_high:+.4f}), with probability {sure}"
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = ()) -> list[str]:
@@ -340,7 +469,9 @@ def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = ()) -> list[s
         return summary_lines("best", best)
     lines = [f"front    {len(front)} {'trial' if len(front) == 1 else 'trials'} that no other beats in everything"]
     names = list(best.values)
-    rows = [[str(t.trial), *(value_text(t.values[n]) for n in names), f"{t.val_top1:.4f}", _params(t)] for t in front]
+    rows = [
+        [str(t.trial), *(value_text(t.values[n]) for n in names), f"{t.val_top1:.4f}", params_text(t.params)] for t in front
+    ]
     table = columns([["trial", *names, "top1", ""], *rows], right=range(len(names) + 2))
     return lines + [f"         {line}" for line in table]
 
@@ -355,8 +486,9 @@ def values_text(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in values.items())
 
 
-def _params(trial: TrialSummary) -> str:
-    return ", ".join(f"{name} {number(value)}" for name, value in trial.params.items())
+def params_text(params: Mapping[str, Any]) -> str:
+    """Parameters by name."""
+    return ", ".join(f"{name} {number(value)}" for name, value in params.items())
 
 
 def baseline_lines(best: TrialSummary | None, baseline: TrialSummary | None) -> list[str]:
@@ -373,7 +505,7 @@ def summary_lines(label: str, trial: TrialSummary) -> list[str]:
     values = values_text(trial.values or {"val_loss": trial.value})
     return [
         f"{label:8} trial {trial.trial}: {values}, top1 {trial.val_top1:.4f} at epoch {trial.epoch}",
-        f"         {_params(trial)}",
+        f"         {params_text(trial.params)}",
     ]
 
 

@@ -7,6 +7,7 @@ engine). Other runs may work on the same study: they take turns when they take t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -17,27 +18,21 @@ from optuna.trial import FrozenTrial, TrialState
 from data_utils.errors import DataError
 from data_utils.files import write_whole
 from search.curves import Step
-from search.definition import StudyDefinition
 from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.errors import NegativeAnswer, ResourceError, os_errors
-from search.events import EpochFinished, Listener, Notice, RunFinished, TrialFinished, TrialStarted, WorkerDied
-from search.goals import lead_of
+from search.events import EpochFinished, Listener, Notice, TrialFinished, TrialStarted, WorkerDied
+from search.goals import Goal, lead_of
 from search.records import curve_text, signers_text, trial_folder
 from search.score import result_of, values_of, why_invalid
-from search.space import applying
 from search.study import (
     BASELINE_TRIAL,
     STATE_NAMES,
-    baseline_summary,
-    best_trial,
-    count_states,
     front_of,
     is_finished,
     num_finished,
     store_result,
-    summary,
 )
-from search.supply import PRUNED_AT, Supply, Taken
+from search.supply import PRUNED_AT, Taken
 from search.trial import Outcome, remove_checkpoint
 from search.yaml_text import dump_yaml
 
@@ -54,17 +49,33 @@ class StopRequest(Protocol):
         ...
 
 
+class Supply(Protocol):
+    """Where the coordinator's trials come from."""
+
+    @property
+    def target(self) -> int:
+        """How many finished trials there will be, as far as is known."""
+        ...
+
+    def take(self) -> Taken | None:
+        """The next trial; None if there is none to take now."""
+        ...
+
+    def is_over(self) -> bool:
+        """Whether no trial will come any more, for a run that trains none."""
+        ...
+
+
 class Coordinator:
     """One run of a study on its way to its target."""
 
     def __init__(
         self,
         study: optuna.Study,
-        definition: StudyDefinition,
+        goals: Sequence[Goal],
         supply: Supply,
         engine: Engine,
         *,
-        target: int,
         num_words: int,
         runs: Path,
         emit: Listener,
@@ -72,11 +83,11 @@ class Coordinator:
         max_failures: int,
         max_restarts: int,
     ) -> None:
+        """`study` has its pruner set."""
         self.study = study
-        self.definition = definition
+        self.goals = goals
         self.supply = supply
         self.engine = engine
-        self.target = target
         self.num_words = num_words
         self.runs = runs
         self.emit = emit
@@ -90,12 +101,11 @@ class Coordinator:
         self.ask_from = 0.0
         """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
 
-        self.lead = lead_of(definition.goals)
+        self.lead = lead_of(goals)
         self.failures = 0
-        study.pruner = definition.pruner.make(definition.most_epochs)
 
-    def run(self) -> RunFinished:
-        """Searches until the target is met, the space is exhausted, or it is asked to stop.
+    def run(self) -> None:
+        """Trains until the target is met, there is nothing more to train, or it is asked to stop.
 
         Trials cut short stay RUNNING; the next run goes on with them.
 
@@ -103,7 +113,6 @@ class Coordinator:
             NegativeAnswer: more trials failed than `max_failures`.
             ResourceError: disk, database or data are gone.
         """
-        started = perf_counter()
         self._sweep()
         try:
             while True:
@@ -128,7 +137,6 @@ class Coordinator:
             ) from error
         finally:
             self.engine.close()
-        return self._finished(perf_counter() - started)
 
     def _hand_out(self) -> None:
         """A trial for every free slot, as far as the target wants them."""
@@ -183,7 +191,7 @@ class Coordinator:
     def _is_promising(self, running: Taken, step: Step) -> bool:
         """Takes a step in: whether the trial goes on. Tells its result if the pruner ends it."""
         running.curves.add(step)
-        report = running.curves.report(step) if len(self.definition.goals) == 1 else None
+        report = running.curves.report(step) if len(self.goals) == 1 else None
         if report is None:  # several objectives, or a training that goes on: nothing to judge
             if running.curves.steps > running.done:
                 self._show(running, step)
@@ -244,12 +252,12 @@ class Coordinator:
         number, curves = running.job.trial, running.curves
         self._write_files(running, outcome)
         if curves.steps:
-            store_result(running.trial, result_of(self.definition.goals, curves, outcome, running.label_smoothing_used))
+            store_result(running.trial, result_of(self.goals, curves, outcome, running.label_smoothing_used))
         if reason:
             running.trial.set_user_attr("reason", reason)
         values = None
         if state == TrialState.COMPLETE:
-            values = list(values_of(self.definition.goals, curves, outcome).values())
+            values = list(values_of(self.goals, curves, outcome).values())
         del self.running[number]
         self.study.tell(running.trial, values, state)
         self.ask_from = 0.0
@@ -271,7 +279,7 @@ class Coordinator:
     def _sweep(self) -> None:
         """Deletes checkpoints that a run could not delete because it was killed just after it had told a result."""
         for trial in self._trials():
-            folder = trial_folder(self.runs, self.definition.name, trial.number)
+            folder = trial_folder(self.runs, self.study.study_name, trial.number)
             if is_finished(trial) and folder.is_dir():
                 self._remove_checkpoint(folder)
 
@@ -282,7 +290,7 @@ class Coordinator:
     def _announce(self, running: Taken, state: TrialState, reason: str, outcome: Outcome | None) -> None:
         curves = running.curves
         gave = state != TrialState.FAIL and curves.steps > 0
-        values = values_of(self.definition.goals, curves, outcome) if gave else {}
+        values = values_of(self.goals, curves, outcome) if gave else {}
         trials = self._trials()
         self.emit(
             TrialFinished(
@@ -296,7 +304,7 @@ class Coordinator:
                 seconds=curves.seconds,
                 is_best=any(trial.number == running.job.trial for trial in front_of(trials, self.lead)),
                 finished=num_finished(trials),
-                target=self.target,
+                target=self.supply.target,
                 reason=reason,
             )
         )
@@ -306,37 +314,10 @@ class Coordinator:
         if self.failures > self.max_failures:
             raise NegativeAnswer(
                 f"{self.failures} trials of this run failed, more than --max-failures {self.max_failures}",
-                where=f"study {self.definition.name}",
+                where=f"study {self.study.study_name}",
                 got=f"the last one: {reason}",
-                hint=f"`python -m search trials {self.definition.name}` lists them; perhaps a range is too wide",
+                hint=f"`python -m search trials {self.study.study_name}` lists them; perhaps a range is too wide",
             )
-
-    def _finished(self, seconds: float) -> RunFinished:
-        trials = self._trials()
-        result = RunFinished(
-            study=self.definition.name,
-            finished=num_finished(trials),
-            target=self.target,
-            counts=count_states(trials),
-            best=summary(best_trial(trials, self.lead)),
-            baseline=baseline_summary(trials),
-            front=tuple(filter(None, map(summary, front_of(trials, self.lead)))) if len(self.definition.goals) > 1 else (),
-            edges=self._edges(best_trial(trials)) if len(self.definition.goals) == 1 else (),
-            seconds=seconds,
-            stopped_by=self.stop.reason,
-            ended_by=self.supply.ended_by,
-        )
-        self.emit(result)
-        return result
-
-    def _edges(self, best: FrozenTrial | None) -> tuple[str, ...]:
-        if best is None or best.number == BASELINE_TRIAL:
-            return ()
-        return tuple(
-            f"{dim.name} {best.params[dim.name]:.3g} lies at the {end} edge of its range {dim.domain.text()}"
-            for dim in applying(self.definition.space, best.params)
-            if dim.name in best.params and (end := dim.edge(best.params[dim.name]))
-        )
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.record import EpochRecord
+from search.confirm.record import Confirmed
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,28 @@ class TrialSummary:
     """Every objective by name; `value` is the first."""
 
 
-Event = RunStarted | Notice | DataPrepared | TrialStarted | EpochFinished | WorkerDied | TrialFinished | RunFinished | RunFailed
+@dataclass(frozen=True)
+class ConfirmFinished:
+    """The best trials and the baseline have been trained again with fresh seeds."""
+
+    study: str
+    confirmed: Confirmed
+    seconds: float
+    """What this run of it took."""
+
+
+Event = (
+    RunStarted
+    | Notice
+    | DataPrepared
+    | TrialStarted
+    | EpochFinished
+    | WorkerDied
+    | TrialFinished
+    | RunFinished
+    | RunFailed
+    | ConfirmFinished
+)
 Listener = Callable[[Event], None]
 
 SCHEMA = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,13 @@ class Parts:
             validates_C = signer_C >= 0
             found.append(Turn(clips.select(trains[entry_C]), clips.select(validates_C), held_out, signer_C[validates_C]))
         return tuple(found)
+
+
+def count_clips(turns: Sequence[Turn]) -> dict[str, int]:
+    """Clips of the training and validation parts; with folds, all that validate in turn count as training."""
+    if len(turns) > 1:
+        return {"train": sum(len(turn.validation) for turn in turns), "validation": 0}
+    return {"train": len(turns[0].train), "validation": len(turns[0].validation)}
 
 
 def data_store(runs: Path) -> Path:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from time import perf_counter
 
-import torch
+import optuna
+from optuna.trial import FrozenTrial
 
 from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
@@ -17,25 +17,31 @@ from data_utils.splits import Split, split_signers
 from data_utils.synthetic import synthesize
 from search.coordinator import Coordinator
 from search.definition import StudyDefinition
-from search.engines import Engine
-from search.engines.inline import InlineEngine
-from search.engines.processes import ProcessEngine, visible_gpus
-from search.engines.worker import Setup
-from search.errors import DefinitionError, ResourceError, os_errors
+from search.engines.choice import Workers, checked_device
+from search.errors import ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.feasible import require_fits
+from search.goals import lead_of
 from search.leases import Lease, num_runs
 from search.logs import RunLog
-from search.machine import resolve_device
-from search.parts import Parts, data_store, open_indexed
+from search.parts import Parts, count_clips, data_store, open_indexed
 from search.pruners import NoPruning
+from search.sealed.record import opened_before
+from search.space import applying
 from search.stopping import StopSignals
 from search.storage import database_errors, database_path, load_study, open_storage
-from search.study import num_finished, open_study
+from search.study import (
+    BASELINE_TRIAL,
+    baseline_summary,
+    best_trial,
+    count_states,
+    front_of,
+    num_finished,
+    open_study,
+    summary,
+)
 from search.supply import Supply
 from search.warm import require_source, warm_start
-
-EngineName = Literal["inline", "processes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +56,10 @@ class RunOptions:
     more: int | None
     """Finished trials beyond those there are, instead of the study's target; None: the study's target."""
 
-    device: str
+    by: Workers
     max_failures: int = 10
     max_restarts: int = 3
     """Workers that may die on one trial."""
-
-    workers: int = 1
-    engine: EngineName | None = None
-    """None: `inline` for one worker, if no time limit of a trial has to be kept from outside."""
-
-    trial_timeout_s: float | None = None
-    """What a trial may take, all its epochs together."""
 
     allow_wider: bool = False
     """Ranges of a study that exists may be wider than they were."""
@@ -78,10 +77,10 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    device = checked_device(options.device)
+    device = checked_device(options.by.device)
     database = database_path(options.storage)  # a wrong URL is told before anything is made
-    kind = _engine_kind(options)
-    _make_folder(options.runs)
+    options.by.kind()
+    make_folder(options.runs)
     folder = options.data or demo_data(options.runs, emit)
     data = open_indexed(folder, options.runs)
     split = split_of(definition, data)
@@ -91,9 +90,6 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         emit(Notice(note))
     parts = Parts(data, split, data_store(options.runs), emit)
     turns = parts.turns(definition.configs(definition.baseline).preprocess)
-    clips = {"train": len(turns[0].train), "validation": len(turns[0].validation)}
-    if split.folds:
-        clips = {"train": sum(len(turn.validation) for turn in turns), "validation": 0}
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=True)
         source = None if options.source is None else load_study(storage, options.source)
@@ -109,6 +105,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 if source is not None:
                     with lease.patient_turn():
                         warm_start(study, source, definition, best=options.source_best, emit=emit)
+                if opened := opened_before(study):
+                    emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
                 for change in wider:
                     emit(Notice(f"the study goes on with a wider range: {change}"))
                 finished = num_finished(study.get_trials(deepcopy=False))
@@ -121,9 +119,9 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         data=str(folder),
                         words=len(data.words),
                         parts=split.parts(),
-                        clips=clips,
+                        clips=count_clips(turns),
                         device=device,
-                        workers=options.workers,
+                        workers=options.by.workers,
                         storage=options.storage,
                         finished=finished,
                         target=target,
@@ -135,21 +133,23 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         run=lease.owner.run,
                     )
                 )
-                return Coordinator(
+                supply = Supply(
                     study,
                     definition,
-                    Supply(
-                        study,
-                        definition,
-                        lease,
-                        target=target,
-                        more=options.more is not None,
-                        device=device,
-                        runs=options.runs,
-                        emit=emit,
-                    ),
-                    _engine(kind, options, parts, emit, device),
+                    lease,
                     target=target,
+                    more=options.more is not None,
+                    device=device,
+                    runs=options.runs,
+                    emit=emit,
+                )
+                study.pruner = definition.pruner.make(definition.most_epochs)
+                began = perf_counter()
+                Coordinator(
+                    study,
+                    definition.goals,
+                    supply,
+                    options.by.hire(replace(parts, emit=emit), options.runs),
                     num_words=len(data.words),
                     runs=options.runs,
                     emit=emit,
@@ -157,6 +157,38 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                     max_failures=options.max_failures,
                     max_restarts=options.max_restarts,
                 ).run()
+                result = _finished(study, definition, supply, perf_counter() - began, stop.reason)
+                emit(result)
+                return result
+
+
+def _finished(study: optuna.Study, definition: StudyDefinition, supply: Supply, seconds: float, stopped_by: str) -> RunFinished:
+    trials = study.get_trials(deepcopy=False)
+    lead, several = lead_of(definition.goals), len(definition.goals) > 1
+    best = best_trial(trials, lead)
+    return RunFinished(
+        study=definition.name,
+        finished=num_finished(trials),
+        target=supply.target,
+        counts=count_states(trials),
+        best=summary(best),
+        baseline=baseline_summary(trials),
+        front=tuple(filter(None, map(summary, front_of(trials, lead)))) if several else (),
+        edges=() if several else _edges(best, definition),
+        seconds=seconds,
+        stopped_by=stopped_by,
+        ended_by=supply.ended_by,
+    )
+
+
+def _edges(best: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, ...]:
+    if best is None or best.number == BASELINE_TRIAL:
+        return ()
+    return tuple(
+        f"{dim.name} {best.params[dim.name]:.3g} lies at the {end} edge of its range {dim.domain.text()}"
+        for dim in applying(definition.space, best.params)
+        if dim.name in best.params and (end := dim.edge(best.params[dim.name]))
+    )
 
 
 def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
@@ -168,47 +200,6 @@ def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
         yield f"pruning is off: with several objectives ({names}) half-trained trials have no order"
 
 
-def checked_engine(name: str | None) -> EngineName | None:
-    """The engine that is meant; None if none was named.
-
-    Raises:
-        DefinitionError: there is no such engine.
-    """
-    if name is None:
-        return None
-    for known in get_args(EngineName):
-        if name == known:
-            return known
-    raise DefinitionError("there is no such engine", got=name, expected=" or ".join(get_args(EngineName)))
-
-
-def _engine_kind(options: RunOptions) -> EngineName:
-    """Which engine is meant.
-
-    Raises:
-        DefinitionError: the one that was named cannot do what else was asked for.
-    """
-    needs_processes = "--workers" if options.workers > 1 else "--trial-timeout" if options.trial_timeout_s is not None else ""
-    if options.engine == "inline" and needs_processes:
-        raise DefinitionError(
-            f"the engine `inline` trains in this process: {needs_processes} is not for it",
-            expected="--engine processes, or none named",
-        )
-    return options.engine or ("processes" if needs_processes else "inline")
-
-
-def _engine(kind: EngineName, options: RunOptions, parts: Parts, emit: Listener, device: str) -> Engine:
-    if kind == "inline":
-        return InlineEngine(replace(parts, emit=emit))
-    return ProcessEngine(
-        Setup(parts.data.folder, options.runs, parts.split, fingerprint(parts.data), gpu=None),
-        slots=options.workers,
-        gpus=visible_gpus(device, torch.cuda.device_count()),
-        trial_timeout_s=math.inf if options.trial_timeout_s is None else options.trial_timeout_s,
-        emit=emit,
-    )
-
-
 def _require_alone(database: Path, study: str) -> None:
     if num_runs(database, study) > 1:
         raise ResourceError(
@@ -218,7 +209,7 @@ def _require_alone(database: Path, study: str) -> None:
         )
 
 
-def _make_folder(runs: Path) -> None:
+def make_folder(runs: Path) -> None:
     what = "the folder of everything that is written cannot be made"
     with os_errors(what, where=runs, hint="name another with --runs"):
         runs.mkdir(parents=True, exist_ok=True)
@@ -258,20 +249,6 @@ def demo_data(runs: Path, emit: Listener) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
             synthesize(folder)
     return folder
-
-
-def checked_device(wish: str) -> str:
-    """The device that is meant.
-
-    Raises:
-        DefinitionError: there is no such device.
-    """
-    try:
-        return resolve_device(wish)
-    except ValueError as error:
-        raise DefinitionError(
-            f"the device `{wish}` cannot be used", got=str(error), hint="`--device auto` takes what is there"
-        ) from error
 
 
 def resume_command(arguments: Sequence[str], target: int) -> str:

@@ -14,7 +14,17 @@ from search.goals import Goal
 if TYPE_CHECKING:
     from search.trial import Outcome
 
-MEASURED = ("epoch", "val_loss", "val_top1", "val_top5", "val_ece", "val_loss_ts", "temperature", "train_loss")
+MEASURED = (
+    "epoch",
+    "val_loss",
+    "val_top1",
+    "val_top5",
+    "val_ece",
+    "val_ece_mass",
+    "val_loss_ts",
+    "temperature",
+    "train_loss",
+)
 """What is kept of the epoch that counts."""
 
 VALUE_NAMES = tuple(f"{metric}_{reduce}" for metric in get_args(Metric) for reduce in get_args(Reduce))

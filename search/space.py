@@ -188,6 +188,15 @@ class Dimension:
         """The largest value of a dimension of numbers."""
         return max(self.domain.choices) if isinstance(self.domain, Choices) else self.domain.high
 
+    def place(self, value: Any) -> float:
+        """Where a value lies in its range, on the scale that it is drawn on: 0 at `low`, 1 at `high`; of choices, its index."""
+        domain = self.domain
+        if isinstance(domain, Choices):
+            return float(domain.choices.index(value))
+        scale = math.log if domain.log else float
+        low, high = scale(domain.low), scale(domain.high)
+        return (scale(value) - low) / (high - low)
+
     def edge(self, value: Any) -> str:
         """Whether a value lies at the `lower` or `upper` end of its range, where better ones may lie beyond; else empty.
 
@@ -197,9 +206,7 @@ class Dimension:
         domain = self.domain
         if not isinstance(domain, Range):
             return ""
-        scale = math.log if domain.log else float
-        low, high = scale(domain.low), scale(domain.high)
-        place = (scale(value) - low) / (high - low)
+        place = self.place(value)
         near = _EDGE if math.isinf(self.size) else min(_EDGE, 0.5 / (self.size - 1))
         if place <= near and self._passes(domain.low, -1):
             return "lower"

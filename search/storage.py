@@ -18,6 +18,7 @@ import sqlalchemy
 import sqlalchemy.exc
 
 from search import DEFAULT_STORAGE
+from search.confirm.record import is_companion
 from search.errors import DefinitionError, ResourceError
 from search.leases import creating
 
@@ -124,7 +125,7 @@ def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
     Raises:
         DefinitionError: there is none of this name.
     """
-    names = optuna.get_all_study_names(storage)
+    names = [known for known in optuna.get_all_study_names(storage) if known == name or not is_companion(known)]
     if name not in names:
         raise DefinitionError(
             f"the database holds no study `{name}`",

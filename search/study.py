@@ -167,7 +167,7 @@ def best_trial(trials: Sequence[FrozenTrial], lead: int = 0) -> FrozenTrial | No
 
     Of several objectives the one at `lead` decides (see `goals.lead_of`), then the others.
     """
-    return min(_complete(trials), key=lambda trial: _order(trial, lead), default=None)
+    return min(complete_trials(trials), key=lambda trial: _order(trial, lead), default=None)
 
 
 def front_of(trials: Sequence[FrozenTrial], lead: int = 0) -> list[FrozenTrial]:
@@ -176,7 +176,7 @@ def front_of(trials: Sequence[FrozenTrial], lead: int = 0) -> list[FrozenTrial]:
     Of trials with equal values the first. With one objective that is the best trial alone.
     """
     front: list[FrozenTrial] = []
-    for trial in sorted(_complete(trials), key=lambda trial: _order(trial, lead)):
+    for trial in sorted(complete_trials(trials), key=lambda trial: _order(trial, lead)):
         if not any(all(a <= b for a, b in zip(other.values, trial.values, strict=True)) for other in front):
             front.append(trial)
     return front
@@ -186,7 +186,7 @@ def _order(trial: FrozenTrial, lead: int) -> tuple[float, ...]:
     return (trial.values[lead], *trial.values, trial.number)
 
 
-def _complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def complete_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """A trial that another program told has no result of ours: nobody could train it again."""
     return [trial for trial in trials if trial.state == TrialState.COMPLETE and "result" in trial.user_attrs]
 

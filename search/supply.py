@@ -32,7 +32,7 @@ PRUNED_AT = "pruned_at"
 """Where the verdict of a pruner is kept until the trial's result is told: some pruners judge otherwise when asked again."""
 
 _MINUTE_S = 60.0
-_TURN_S = 0.1
+TURN_S = 0.1
 """How long a run waits for its turn before it looks after its workers again."""
 
 
@@ -69,8 +69,8 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class _Situation:
-    """What the study's trials are to this run."""
+class Situation:
+    """What a study's trials are to a run."""
 
     finished: int
     mine: int
@@ -85,6 +85,50 @@ class _Situation:
     def open_places(self, target: int) -> int:
         """How many trials may be taken, all that train now being finished some day."""
         return target - self.finished - self.mine - len(self.others)
+
+
+def situation(trials: Sequence[FrozenTrial], lease: Lease) -> Situation:
+    """What these trials are to the run that holds the lease."""
+    running = [t for t in trials if t.state == TrialState.RUNNING]
+    strange = [t for t in running if not lease.owns(owner(t))]
+    alive = {t.number for t in strange if lease.is_alive(owner(t))}
+    return Situation(
+        finished=num_finished(trials),
+        mine=len(running) - len(strange),
+        others=sorted(alive),
+        orphans=[t.number for t in strange if t.number not in alive],
+        waiting=[t.number for t in trials if t.state == TrialState.WAITING],
+    )
+
+
+class Waiting:
+    """Tells a person, once, what a run waits for while others work on its study."""
+
+    def __init__(self, emit: Listener) -> None:
+        self._emit = emit
+        self._told_of_others = False
+        self._turn_missed = 0.0
+        """Since when another run has had the turn; 0 if this one got it last time."""
+
+        self._told_of_turn = False
+
+    def got_turn(self) -> None:
+        """The turn is this run's."""
+        self._turn_missed = 0.0
+
+    def missed_turn(self) -> None:
+        """Another run takes a moment; one that takes a minute is suspended."""
+        self._turn_missed = self._turn_missed or perf_counter()
+        if perf_counter() - self._turn_missed > _MINUTE_S and not self._told_of_turn:
+            self._emit(Notice("another run of this study holds its turn and does not let go: was it suspended (Ctrl-Z)?"))
+            self._told_of_turn = True
+
+    def for_others(self, others: Sequence[FrozenTrial]) -> None:
+        """Nothing is left but what other runs train."""
+        if not self._told_of_others:
+            names = ", ".join(f"trial {t.number} (process {who.pid})" for t in others if (who := owner(t)) is not None)
+            self._emit(Notice(f"waiting for what another run trains: {names}"))
+        self._told_of_others = True
 
 
 class Supply:
@@ -114,19 +158,15 @@ class Supply:
         self.device = device
         self.runs = runs
         self.emit = emit
-        self._told_of_others = False
-        self._turn_missed = 0.0
-        """Since when another run has had the turn; 0 if this one got it last time."""
-
-        self._told_of_turn = False
+        self._waiting = Waiting(emit)
 
     def take(self) -> Taken | None:
         """The next trial; None if there is none to take now, or another run is just taking one."""
-        with self.lease.turn(_TURN_S) as is_mine:
+        with self.lease.turn(TURN_S) as is_mine:
             while is_mine:
-                self._turn_missed = 0.0
+                self._waiting.got_turn()
                 trials = self._trials()
-                now = self._situation(trials)
+                now = situation(trials, self.lease)
                 places = now.open_places(self.target)
                 enough = bool(self._enough(trials))
                 if places > 0 and now.orphans:
@@ -138,18 +178,18 @@ class Supply:
                 if (taken_trial := self._prepared(trial, trials)) is not None:
                     return taken_trial
             if not is_mine:
-                self._tell_of_turn()
+                self._waiting.missed_turn()
         return None
 
     def is_over(self) -> bool:
         """Whether no trial will come any more, for a run that trains none."""
         trials = self._trials()
-        now = self._situation(trials)
+        now = situation(trials, self.lease)
         self.ended_by = self._enough(trials)
         if now.finished >= self.target:
             return True
         if now.others:
-            self._tell_of([trials[number] for number in now.others])
+            self._waiting.for_others([trials[number] for number in now.others])
             return False
         if now.orphans:
             return False
@@ -163,18 +203,6 @@ class Supply:
 
     def _enough(self, trials: Sequence[FrozenTrial]) -> str:
         return ended(trials, self.definition, self.target, more=self.more)
-
-    def _situation(self, trials: Sequence[FrozenTrial]) -> _Situation:
-        running = [t for t in trials if t.state == TrialState.RUNNING]
-        strange = [t for t in running if not self.lease.owns(owner(t))]
-        alive = {t.number for t in strange if self.lease.is_alive(owner(t))}
-        return _Situation(
-            finished=num_finished(trials),
-            mine=len(running) - len(strange),
-            others=sorted(alive),
-            orphans=[t.number for t in strange if t.number not in alive],
-            waiting=[t.number for t in trials if t.state == TrialState.WAITING],
-        )
 
     def _asked(self, waiting: Sequence[int], count: int) -> optuna.Trial:
         """A trial that waits, or a new one; its sampler's seed follows from its number."""
@@ -267,19 +295,6 @@ class Supply:
     def _is_exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
         tried = len(taken(trials, self.definition))
         return tried >= num_settings(self.definition.space) or bool(self.study.user_attrs.get(EXHAUSTED))
-
-    def _tell_of_turn(self) -> None:
-        """Another run takes a moment; one that takes a minute is suspended."""
-        self._turn_missed = self._turn_missed or perf_counter()
-        if perf_counter() - self._turn_missed > _MINUTE_S and not self._told_of_turn:
-            self.emit(Notice("another run of this study holds its turn and does not let go: was it suspended (Ctrl-Z)?"))
-            self._told_of_turn = True
-
-    def _tell_of(self, others: Sequence[FrozenTrial]) -> None:
-        if not self._told_of_others:
-            names = ", ".join(f"trial {t.number} (process {who.pid})" for t in others if (who := owner(t)) is not None)
-            self.emit(Notice(f"waiting for what another run trains: {names}"))
-        self._told_of_others = True
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

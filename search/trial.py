@@ -24,6 +24,7 @@ from search.curves import Step
 from search.definition import Plan
 from search.errors import os_errors
 from search.machine import THREADS, made_with
+from search.models import save_models
 from search.parts import Parts, Turn
 from search.settings import Configs
 
@@ -56,6 +57,12 @@ class Job:
     again: bool = False
     """It was begun before, and goes on from its checkpoint if there is one."""
 
+    folds: tuple[tuple[str, ...], ...] = ()
+    """Groups of training signers that validate in turn, instead of those of the study."""
+
+    keeps_models: bool = False
+    """The weights of the epochs that count are left in its folder."""
+
     def once_more(self) -> Job:
         """The same, to go on from its checkpoint."""
         return replace(self, again=True)
@@ -69,6 +76,11 @@ def trial_seed(study_seed: int, trial: int) -> int:
 def training_seed(seed: int, training: int) -> int:
     """The seed of one of a trial's trainings: the trial's own for the first."""
     return seed if training == 0 else int(np.random.SeedSequence([seed, training]).generate_state(1)[0])
+
+
+def fresh_seed(study_seed: int, number: int) -> int:
+    """The seed of a training that confirms, by its number from 1: the same for all that are compared, and no trial's own."""
+    return int(np.random.SeedSequence([study_seed, 2, number]).generate_state(1)[0])
 
 
 def sampler_seed(study_seed: int, trial: int) -> int:
@@ -140,6 +152,8 @@ class TrialRun:
             ValueError: the settings do not fit together or do not fit the data.
         """
         self._job = job
+        if job.folds:
+            parts = replace(parts, split=replace(parts.split, folds=job.folds))
         self._turns = parts.turns(job.configs.preprocess)
         self._num_words = len(parts.data.words)
         self.made_with = made_with(job.device)
@@ -224,8 +238,16 @@ class TrialRun:
         )
 
     def outcome(self) -> Outcome:
-        """What the trained models give at the epochs that count. Only when all have run."""
+        """What the trained models give at the epochs that count. Only when all have run. Keeps them, if the job says so.
+
+        Raises:
+            ResourceError: they cannot be written.
+        """
         first = self.trainings[0]
+        if self._job.keeps_models:
+            hint = "is the disk full or read-only? The same command goes on with this trial"
+            with os_errors("the models of a trial cannot be written", where=self._job.folder, hint=hint):
+                save_models(self.trainings, self._job.folder)
         return Outcome(
             signers=tuple(self._signer_scores()),
             parameters=sum(weight.numel() for weight in first.model.parameters()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from data_utils.splits import Split
 from search.definition import StudyDefinition
@@ -12,8 +12,9 @@ from search.events import Listener, Notice
 from search.goals import lead_of
 from search.identity import require_ours
 from search.proposal import given_to, key_of, why_not
+from search.sealed.record import openings
 from search.space import applies
-from search.study import front_of, study_data, study_goals, trial_settings
+from search.study import complete_trials, front_of, study_data, study_goals, trial_settings
 
 _ATTRIBUTE = "warm_start"
 
@@ -66,9 +67,11 @@ def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefin
 
 
 def _seen_by(study: optuna.Study) -> set[str]:
-    """The signers that a study has trained or validated on, and those that the study it started from has."""
+    """The signers that a study has trained or validated on, the sealed ones if they were opened, and those that the study it
+    started from has seen."""
     split = study_data(study).split
-    return {*split.train, *split.validation, *study.user_attrs.get(_ATTRIBUTE, {}).get("seen", [])}
+    opened = split.test if openings(study) else ()
+    return {*split.train, *split.validation, *opened, *study.user_attrs.get(_ATTRIBUTE, {}).get("seen", [])}
 
 
 def translated(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, object]:
@@ -87,6 +90,5 @@ def _ranked(source: optuna.Study) -> list[FrozenTrial]:
     """Complete trials, the best first; with several objectives the front before the rest."""
     trials, lead = source.get_trials(deepcopy=False), lead_of(study_goals(source))
     front = front_of(trials, lead)
-    complete = [t for t in trials if t.state == TrialState.COMPLETE and "result" in t.user_attrs]
-    rest = sorted((t for t in complete if t not in front), key=lambda t: (t.values[lead], t.number))
+    rest = sorted((t for t in complete_trials(trials) if t not in front), key=lambda t: (t.values[lead], t.number))
     return [*front, *rest]

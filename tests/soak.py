@@ -181,7 +181,7 @@ def check(place: Path, data: Path, target: int) -> list[str]:
         if [record.epoch for record in curve] != list(range(1, len(curve) + 1)):
             wrong.append(f"trial {trial.number}: epochs {[record.epoch for record in curve]}")
         for found, expected in zip(curve, peace, strict=False):
-            for name in ("train_loss", "val_loss", "val_top1", "val_top5", "val_ece"):
+            for name in ("train_loss", "val_loss", "val_top1", "val_top5", "val_ece", "val_ece_mass"):
                 if getattr(found, name) != getattr(expected, name):
                     wrong.append(f"trial {trial.number}, epoch {found.epoch}: {name} is not as in peace")
         if told != {record.epoch: record.val_loss for record in curve}:

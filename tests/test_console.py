@@ -59,6 +59,7 @@ RECORD = EpochRecord(
     val_top1=0.5,
     val_top5=0.875,
     val_ece=0.125,
+    val_ece_mass=0.125,
     val_loss_ts=1.125,
     temperature=1.5,
     seconds=2.0,
@@ -180,8 +181,9 @@ def test_footer() -> None:
         "         label_smoothing 0.25, lr 8.1e-04, dropout 0.1",
         "baseline trial 0: val_loss 1.5000, top1 0.2500 at epoch 50",
         "         label_smoothing 0, lr 3.0e-04, dropout 0.1",
-        "The best of many trials is partly luck: train it again with other seeds before you believe the gain.",
-        "next     python -m search export mine --output best.yaml",
+        "The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain.",
+        "next     python -m search confirm mine",
+        "         python -m search export mine --output best.yaml",
         "         python -m search dashboard mine",
     ]
 
@@ -197,7 +199,8 @@ def test_footers_of_other_ends() -> None:
 def test_next_commands_name_the_storage() -> None:
     """A study that lies elsewhere is found by the commands that are printed."""
     lines = footer(finished_run(), "sqlite:///my place/x.db")
-    assert lines[-2] == "next     python -m search export mine --storage 'sqlite:///my place/x.db' --output best.yaml"
+    assert lines[-3] == "next     python -m search confirm mine --storage 'sqlite:///my place/x.db'"
+    assert lines[-2] == "         python -m search export mine --storage 'sqlite:///my place/x.db' --output best.yaml"
     assert lines[-1] == "         python -m search dashboard mine --storage 'sqlite:///my place/x.db'"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from model import metrics
 from model.loss import plain_cross_entropy
-from model.metrics import TEMPERATURES, best_temperature, measure
+from model.metrics import ECE_BINS, TEMPERATURES, best_temperature, calibration_error_equal_mass, measure
 
 COLDEST, HOTTEST = TEMPERATURES
 
@@ -97,3 +98,61 @@ def test_measure_tells_temperature_and_what_it_leaves() -> None:
         assert found.temperature == best_temperature(logits_CK, labels_C)
         assert found.loss_ts == pytest.approx(loss_at(found.temperature, logits_CK, labels_C), abs=1e-12)
         assert found.loss_ts < found.loss
+
+
+def equal_mass_by_hand(confidence: list[float], correct: list[bool], bins: int) -> float:
+    """The calibration error over bins of equal mass, clip by clip and bin by bin."""
+    hits = {level: [c for other, c in zip(confidence, correct, strict=True) if other == level] for level in confidence}
+    clips = sorted((level, sum(hits[level]) / len(hits[level])) for level in confidence)
+    parts = np.array_split(np.arange(len(clips)), min(bins, len(clips)))
+    gaps = [abs(np.mean([clips[n][1] for n in part]) - np.mean([clips[n][0] for n in part])) for part in parts]
+    return float(sum(len(part) * gap for part, gap in zip(parts, gaps, strict=True)) / len(clips))
+
+
+def test_equal_mass_worked_out_by_hand() -> None:
+    """Five clips in two bins: three and two. Their confidences mean 0.5 and 0.85, and 2/3 and 1/2 of them are right."""
+    confidence_C = torch.tensor([0.9, 0.4, 0.5, 0.8, 0.6])
+    correct_C = torch.tensor([False, True, True, True, False])
+    found = calibration_error_equal_mass(confidence_C, correct_C, bins=2)
+    assert found == pytest.approx((3 * (2 / 3 - 0.5) + 2 * (0.85 - 0.5)) / 5, abs=1e-7)
+
+
+def test_equal_mass_sees_what_equal_widths_hide() -> None:
+    """Thirty clips of nearly one confidence share one bin of width 1/15, where their two faults cancel out."""
+    sure = torch.linspace(0.94, 0.99, 30, dtype=torch.float64)
+    right = torch.arange(30) < 29  # the surest clip is wrong, which makes up for the others being too humble
+    assert metrics.calibration_error(sure, right) < 0.01
+    assert calibration_error_equal_mass(sure, right) > 0.05
+
+
+@given(
+    levels=st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=60),
+    bins=st.integers(1, 20),
+    seed=st.integers(0, 100),
+)
+def test_equal_mass_against_a_slow_reference(levels: list[tuple[int, bool]], bins: int, seed: int) -> None:
+    """With many clips of equal confidence, in any order, and with fewer clips than bins."""
+    confidence, correct = [level / 12 for level, _ in levels], [right for _, right in levels]
+    order = np.random.default_rng(seed).permutation(len(levels))
+    confidence_C, correct_C = torch.tensor(confidence, dtype=torch.float64), torch.tensor(correct)
+    found = calibration_error_equal_mass(confidence_C, correct_C, bins)
+    assert found == pytest.approx(equal_mass_by_hand(confidence, correct, bins), abs=1e-12)
+    assert calibration_error_equal_mass(confidence_C[order], correct_C[order], bins) == pytest.approx(found, abs=1e-12)
+
+
+def test_measure_tells_both_calibration_errors() -> None:
+    """Each from the confidence in the most likely word."""
+    logits_CK, labels_C = some(5, clips=200)
+    found = measure(logits_CK, labels_C)
+    confidence_C, words_C = logits_CK.softmax(dim=1).max(dim=1)
+    expected = equal_mass_by_hand(confidence_C.tolist(), (words_C == labels_C).tolist(), ECE_BINS)
+    assert found.ece_mass == pytest.approx(expected, abs=1e-12)
+    assert found.ece == metrics.calibration_error(confidence_C, words_C == labels_C)
+
+
+def test_logits_that_are_no_numbers_are_measured_all_the_same() -> None:
+    """So that the training can say that it diverged, and in which epoch."""
+    found = measure(torch.full((4, 3), math.nan), torch.tensor([0, 1, 2, 0]))
+    assert math.isnan(found.loss)
+    assert math.isnan(found.ece)
+    assert math.isnan(found.ece_mass)

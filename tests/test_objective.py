@@ -23,6 +23,7 @@ def record(epoch: int, val_loss: float, val_loss_ts: float, val_top1: float) -> 
         val_top1=val_top1,
         val_top5=1.0,
         val_ece=0.1,
+        val_ece_mass=0.1,
         val_loss_ts=val_loss_ts,
         temperature=1.5,
         seconds=2.0,

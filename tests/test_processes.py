@@ -22,6 +22,7 @@ from launch import TINY_STUDY, environment, is_in_trial, outcomes, run_cli, star
 from data_utils.splits import Split
 from search.definition import load_definition
 from search.engines import processes, worker
+from search.engines.choice import Workers
 from search.engines.processes import visible_gpus
 from search.engines.worker import Setup
 from search.errors import ResourceError
@@ -52,10 +53,12 @@ def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Ev
         events.append(event)
         watch(event)
 
-    given = {"storage": "sqlite:///runs/studies.db", "runs": Path("runs"), "more": None, "device": "cpu", "workers": 1}
+    who = {name: options.pop(name) for name in ("workers", "trial_timeout_s") if name in options}
+    by = Workers(device="cpu", engine="processes", **who)
+    given = {"storage": "sqlite:///runs/studies.db", "runs": Path("runs"), "more": None, "by": by}
     definition = load_definition("tiny.yaml", sets)
     with StopSignals() as stop:
-        run(definition, RunOptions(data=data, engine="processes", **{**given, **options}), listen, stop)
+        run(definition, RunOptions(data=data, **{**given, **options}), listen, stop)
     assert not workers(), "no worker outlives its run"
     return events
 

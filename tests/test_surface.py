@@ -47,7 +47,22 @@ COMMANDS = {
     "list": [STORAGE, "--json=False"],
     "trials": ["study=None", STORAGE, "--format=csv", "--output=None"],
     "show": ["study=None", "trial=None", STORAGE, "--runs=runs", "--json=False"],
-    "export": ["study=label_smoothing", STORAGE, "--output=None", "--trial=None"],
+    "confirm": [
+        "study=label_smoothing",
+        "--top=5",
+        "--seeds=5",
+        "--data=None",
+        STORAGE,
+        "--runs=runs",
+        "--device=auto",
+        "--workers=1",
+        "--engine=None",
+        "--max-restarts=3",
+        "--progress/--no-progress=True",
+        "--json=False",
+    ],
+    "test": ["study=label_smoothing", "--data=None", STORAGE, "--runs=runs", "--again=False", "--json=False"],
+    "export": ["study=label_smoothing", STORAGE, "--output=None", "--trial=None", "--searched=False"],
     "retrain": ["file=None", "--data=None", "--output=None", "--seed=None", "--device=None", "--runs=runs"],
     "dashboard": ["study=label_smoothing", STORAGE, "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
@@ -171,9 +186,10 @@ worker_died: trial reason deaths allowed
 trial_finished: trial state params value values val_top1 epochs seconds is_best finished target reason
 run_finished: study finished target counts best baseline front edges seconds stopped_by ended_by
 run_failed: error exit_code
+confirm_finished: study confirmed seconds
 """  # noqa: E501
 EXPORTED = (
-    "schema study about trial exported seed recorded baseline front objective repeats model train preprocess augment data "
+    "schema study about trial exported seed recorded baseline front confirmed sealed objective repeats model train preprocess augment data "
     "made_with"
 )
 

@@ -98,7 +98,7 @@ def test_validation_is_never_smoothed() -> None:
     A step size too small to move a float32 weight freezes them; the training loss shows that eps acts.
     """
     records = [fit(make_training(lr=1e-30, epochs=1, label_smoothing=eps))[0] for eps in (0.0, 0.1, 0.3, 0.5)]
-    for name in ("val_loss", "val_top1", "val_top5", "val_ece", "val_loss_ts", "temperature"):
+    for name in ("val_loss", "val_top1", "val_top5", "val_ece", "val_ece_mass", "val_loss_ts", "temperature"):
         assert len({getattr(record, name) for record in records}) == 1, name
     assert len({record.train_loss for record in records}) == 4
 

@@ -14,15 +14,20 @@ from annotated_types import Gt
 from optuna.trial import FrozenTrial, TrialState
 
 from model.objective import Objective
+from search.confirm.evidence import BASELINE
+from search.confirm.record import stored_confirmed
 from search.definition import Plan
 from search.errors import DefinitionError
 from search.goals import Goal, lead_of
 from search.score import MEASURED
+from search.sealed.record import openings
 from search.settings import BEFORE, GROUPS, Configs, build, build_configs, require_mapping
 from search.study import (
     STATE_NAMES,
     baseline_summary,
     front_of,
+    num_finished,
+    require_best,
     study_data,
     study_goals,
     study_plan,
@@ -71,6 +76,12 @@ class Exported:
     front: list[dict[str, int | float]] = field(default_factory=list)
     """With several objectives: all trials that no other beats in everything, with their values."""
 
+    confirmed: dict[str, Any] = field(default_factory=dict)
+    """What fresh seeds gave; empty if the trial was not confirmed."""
+
+    sealed: dict[str, Any] = field(default_factory=dict)
+    """What the sealed signers gave; empty if they were not asked."""
+
     objective: dict[str, str] = field(default_factory=dict)
     """Which number is compared, and how a curve becomes one."""
 
@@ -83,6 +94,30 @@ class Exported:
     augment: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any]
     made_with: dict[str, Any]
+
+
+def choose(study: optuna.Study, named: FrozenTrial | None, *, searched: bool) -> tuple[FrozenTrial, str]:
+    """The trial to export, and why it is that one, in words: the one that is named, what a confirmation recommends, the best.
+
+    Raises:
+        NegativeAnswer: no trial has trained to its end.
+    """
+    if named is not None:
+        return named, f"this is trial {named.number}, as asked for"
+    best, confirmed = require_best(study), stored_confirmed(study)
+    if searched:
+        return best, f"this is trial {best.number}, the best of the search: its number is partly luck"
+    if confirmed is None or confirmed.found.recommended is None:
+        hint = f"`python -m search confirm {study.study_name}` tells how much of its number is luck"
+        return best, f"this is trial {best.number}, the best of the search, not confirmed: {hint}"
+    trials = study.get_trials(deepcopy=False)
+    found = trials[confirmed.found.recommended]
+    text = f"this is trial {found.number}{' (the baseline)' if found.number == BASELINE else ''}, confirmed with fresh seeds"
+    since = num_finished(trials) - confirmed.trials
+    if since:
+        more = "1 trial was" if since == 1 else f"{since} trials were"
+        text += f"; {more} finished since, which `python -m search confirm {study.study_name}` would weigh too"
+    return found, text
 
 
 def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
@@ -114,6 +149,8 @@ def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
         "seed": trial.user_attrs["seed"],
         "recorded": {**{name: result[name] for name in MEASURED if name in result}, **_compared(plan, result)},
         "baseline": {} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
+        "confirmed": _confirmed(study, trial),
+        "sealed": _sealed(study, trial),
         **({"front": [{"trial": t.number, **trial_result(t)["values"]} for t in front]} if front else {}),
         "objective": dataclasses.asdict(plan.objective),
         "repeats": plan.repeats,
@@ -131,6 +168,37 @@ def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
         f"# The configuration of trial {trial.number} of the study {study.study_name}. "
         f"Train it again: python -m search retrain FILE\n{dump_yaml(content)}"
     )
+
+
+def _confirmed(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """What a confirmation says of the trial; empty if it has not trained it again."""
+    confirmed = stored_confirmed(study)
+    row = None if confirmed is None else next((r for r in confirmed.found.rows if r.trial == trial.number), None)
+    if confirmed is None or row is None:
+        return {}
+    numbers = {
+        "mean": row.mean,
+        "sd": row.sd,
+        "low": row.low,
+        "high": row.high,
+        "gain": row.gain,
+        "gain_low": row.gain_low,
+        "gain_high": row.gain_high,
+        "better_than_baseline": row.better,
+    }
+    about = {"objective": confirmed.objective, "seeds": len(row.values) - row.values.count(None)}
+    recommended = {"recommended": confirmed.found.recommended == trial.number, "time": confirmed.time}
+    return {**about, **{name: value for name, value in numbers.items() if value is not None}, **recommended}
+
+
+def _sealed(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """What the sealed signers said of the trial, the last time that they were asked; empty if never."""
+    for look in reversed(openings(study)):
+        for score in look.scores:
+            if score.trial == trial.number:
+                numbers = {"top1": score.top1, "top1_sd": score.top1_sd, "loss": score.loss, "temperature": score.temperature}
+                return {**numbers, "seeds": score.seeds, "clips": look.clips, "opened": look.count, "time": look.time}
+    return {}
 
 
 def read_export(path: Path) -> tuple[Exported, Configs]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from data_utils.errors import DataError
 from data_utils.files import write_whole
 from data_utils.prepared import DataSet, fingerprint
@@ -24,6 +22,7 @@ from search.definition import Plan
 from search.errors import DefinitionError, NegativeAnswer
 from search.events import Listener
 from search.machine import made_with
+from search.models import save_models
 from search.parts import Parts, data_store, open_indexed
 from search.records import curve_text
 from search.results.export import Exported, ExportedData, compared_name
@@ -159,12 +158,7 @@ def _write(
     words: tuple[str, ...],
 ) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, training in enumerate(trainings):
-            name = "model.safetensors" if len(trainings) == 1 else f"model-{number}.safetensors"
-            aside = folder / f".{name}.part"
-            save_file({key: value.cpu().contiguous() for key, value in training.best_state.items()}, aside)
-            aside.replace(folder / name)
+        save_models(trainings, folder)
         settings = {"seed": seed, "words": list(words), **configs.as_dict()}
         write_whole(folder / "config.yaml", dump_yaml(settings))
         metrics = {"schema": 1, result.name: result.value, **result.measured, f"recorded_{result.name}": result.recorded}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,12 +12,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from model.objective import Metric, Reduce
-from search.console import baseline_lines, best_lines, columns, duration, number, values_text
+from search.confirm.record import is_companion, stored_confirmed
+from search.console import baseline_lines, best_lines, columns, confirmed_lines, duration, number, values_text
 from search.definition import known_studies
 from search.events import TrialSummary
 from search.goals import lead_of
 from search.leases import is_alive, locks_folder, num_runs
 from search.records import read_curves, read_signers
+from search.sealed.record import opened_before, openings
 from search.storage import database_path, open_storage
 from search.study import (
     STATE_NAMES,
@@ -56,6 +59,8 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "best": _summary_json(best),
         "baseline": _summary_json(baseline),
         "objectives": [goal.name for goal in goals],
+        "confirmed": None if (confirmed := stored_confirmed(study)) is None else dataclasses.asdict(confirmed),
+        "openings": [dataclasses.asdict(one) for one in openings(study)],
         "front": [_summary_json(summary(t)) for t in front_of(trials, lead_of(goals))] if len(goals) > 1 else [],
         "running": [
             {
@@ -88,6 +93,12 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
     front = [found for trial in front_of(trials, lead) if (found := summary(trial))] if len(goals) > 1 else []
     lines += best_lines(best, front) if best else ["best     none: no trial has trained to its end yet"]
     lines += baseline_lines(best, baseline)
+    if confirmed := stored_confirmed(study):
+        since = num_finished(trials) - confirmed.trials
+        more = f"; {since} {'trial was' if since == 1 else 'trials were'} finished since" if since else ""
+        lines += [f"confirmed on {confirmed.time[:10]}{more}", *confirmed_lines(confirmed)]
+    if opened := opened_before(study):
+        lines.append(f"sealed   {opened}: `python -m search test {study.study_name}` shows what was seen")
     for trial in _running(trials):
         curve = curve_of(trial)
         so_far = _so_far(study, curve)
@@ -113,7 +124,7 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     if database_path(storage).exists():
         opened = open_storage(storage, create=False)
-        for name in sorted(optuna.get_all_study_names(opened)):
+        for name in sorted(filterfalse(is_companion, optuna.get_all_study_names(opened))):
             study = optuna.load_study(study_name=name, storage=opened)
             trials = study.get_trials(deepcopy=False)
             finished, target = num_finished(trials), study.user_attrs.get("target")

@@ -1,0 +1,226 @@
+"""`search confirm`: the best of a study and its baseline, trained again with fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from data_utils.errors import DataError
+from data_utils.prepared import DataSet, fingerprint
+from search.confirm.candidates import embedding, top
+from search.confirm.estimate import estimate_search
+from search.confirm.evidence import BASELINE, Candidate, weigh
+from search.confirm.record import Confirmed, companion_name, store_confirmed
+from search.confirm.supply import CANDIDATE, SEED, ConfirmSupply, fresh_folds, values_of
+from search.coordinator import Coordinator
+from search.engines.choice import Workers, checked_device
+from search.errors import NegativeAnswer
+from search.events import ConfirmFinished, Event, Listener, RunStarted, TrialFinished
+from search.goals import lead_of
+from search.identity import require_ours
+from search.leases import Lease
+from search.logs import RunLog
+from search.parts import Parts, count_clips, data_store, open_indexed
+from search.run import make_folder
+from search.searched import study_space
+from search.settings import Configs, build_configs
+from search.stopping import StopSignals
+from search.storage import database_errors, database_path, load_study, open_storage
+from search.study import complete_trials, num_finished, study_data, study_goals, study_plan, trial_result, trial_settings
+from search.trial import fresh_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmOptions:
+    """What `search confirm` was asked for."""
+
+    study: str
+    storage: str
+    runs: Path
+    data: Path | None
+    """None: where the data of the search lay."""
+
+    top: int
+    """Trials that are trained again."""
+
+    seeds: int
+    by: Workers
+    max_restarts: int = 3
+
+
+def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confirmed | None:
+    """Starts or resumes a confirmation and stays with it until it ends. None if it was stopped.
+
+    Raises:
+        ExplainedError: anything that a person should put right; see `search.errors`.
+    """
+    device = checked_device(options.by.device)
+    options.by.kind()
+    database = database_path(options.storage)
+    with database_errors(options.storage):
+        storage = open_storage(options.storage, create=False)
+        study = load_study(storage, options.study)
+        require_ours(study)
+        chosen = chosen_trials(study, options.top)
+        make_folder(options.runs)
+        data = open_same(study, options.data, options.runs)
+        goals, split = study_goals(study), study_data(study).split
+        with Lease(database, companion_name(study.study_name)) as lease:
+            with lease.patient_turn():
+                companion = _companion(storage, study)
+            with RunLog(options.runs, companion.study_name, lease.owner.run) as log, database_errors(options.storage):
+                emit = _without_stars(log.beside(emit))
+                parts = Parts(data, split, data_store(options.runs), emit)
+                seeds = {number: fresh_seed(study.user_attrs["seed"], number) for number in range(1, options.seeds + 1)}
+                supply = ConfirmSupply(
+                    companion,
+                    {trial.number: configs_of(trial) for trial in chosen},
+                    lease,
+                    lead=lead_of(goals),
+                    plan=study_plan(study),
+                    seeds=seeds,
+                    folds={number: fresh_folds(split, data.words_of, seed) for number, seed in seeds.items()},
+                    device=device,
+                    runs=options.runs,
+                    emit=emit,
+                )
+                emit(_started(options, study, supply, parts, device, lease))
+                began = perf_counter()
+                Coordinator(
+                    companion,
+                    goals,
+                    supply,
+                    options.by.hire(parts, options.runs),
+                    num_words=len(data.words),
+                    runs=options.runs,
+                    emit=emit,
+                    stop=stop,
+                    max_failures=len(chosen) * options.seeds,  # a candidate that fails is out of the race, and that is told
+                    max_restarts=options.max_restarts,
+                ).run()
+                if stop.reason:
+                    return None
+                confirmed = _weighed(study, chosen, companion, options.seeds)
+                emit(ConfirmFinished(study.study_name, confirmed, perf_counter() - began))
+                return confirmed
+
+
+def chosen_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
+    """The baseline, and the best complete trials that are not nearly the same.
+
+    Raises:
+        NegativeAnswer: no trial but the baseline has trained to its end.
+    """
+    trials = study.get_trials(deepcopy=False)
+    complete = complete_trials(trials)
+    best = top(complete, trials[BASELINE], study_space(study), lead_of(study_goals(study)), count) if complete else []
+    if not best or not trial_settings(trials[BASELINE]):
+        raise NegativeAnswer(
+            f"no trial of `{study.study_name}` but the baseline has trained to its end: there is nothing to confirm",
+            hint=f"`python -m search run {study.study_name}` goes on",
+        )
+    return [trials[BASELINE], *best]
+
+
+def configs_of(trial: FrozenTrial) -> Configs:
+    """The configurations that a trial was trained with."""
+    values = {f"{group}.{name}": value for group, fields in trial_settings(trial).items() for name, value in fields.items()}
+    return build_configs(values, f"trial {trial.number}")
+
+
+def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
+    """The data set of a search, in the folder where it was or in another.
+
+    Raises:
+        DataError: it is not there, or not the same.
+    """
+    about = study_data(study)
+    data = open_indexed(folder or Path(about.folder), runs)
+    if fingerprint(data) != about.fingerprint:
+        raise DataError(
+            f"this is not the data that `{study.study_name}` has searched on",
+            file=data.folder,
+            got=f"fingerprint {fingerprint(data)[:12]}...",
+            expected=f"fingerprint {about.fingerprint[:12]}...",
+            hint="name the folder of the search's data with --data",
+        )
+    return data
+
+
+def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> optuna.Study:
+    name = companion_name(study.study_name)
+    companion = optuna.create_study(storage=storage, study_name=name, directions=study.directions, load_if_exists=True)
+    companion.set_user_attr("about", f"the best trials of {study.study_name} and its baseline, trained with fresh seeds")
+    companion.pruner = optuna.pruners.NopPruner()
+    return companion
+
+
+def _without_stars(emit: Listener) -> Listener:
+    """A single training is never the best: what counts is the mean over the seeds."""
+
+    def listen(event: Event) -> None:
+        emit(replace(event, is_best=False) if isinstance(event, TrialFinished) else event)
+
+    return listen
+
+
+def _started(
+    options: ConfirmOptions, study: optuna.Study, supply: ConfirmSupply, parts: Parts, device: str, lease: Lease
+) -> RunStarted:
+    configs, plan = list(supply.configs.values()), study_plan(study)
+    turns = parts.turns(configs[0].preprocess)
+    target, left = supply.target, supply.left
+    return RunStarted(
+        study=supply.study.study_name,
+        about=f"the best {len(configs) - 1} of {study.study_name} and its baseline, {options.seeds} fresh seeds each",
+        data=str(parts.data.folder),
+        words=len(parts.data.words),
+        parts=parts.split.parts(),
+        clips=count_clips(turns),
+        device=device,
+        workers=options.by.workers,
+        storage=options.storage,
+        finished=target - left,
+        target=target,
+        epochs=max(one.train.epochs for one in configs),
+        space={CANDIDATE: ", ".join(map(str, supply.configs)), SEED: f"1 .. {options.seeds}"},
+        objectives=tuple(goal.name for goal in study_goals(study)),
+        folds=len(parts.split.folds),
+        trainings=len(turns) * plan.repeats,
+        run=lease.owner.run,
+    )
+
+
+def _weighed(study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, seeds: int) -> Confirmed:
+    goals, space = study_goals(study), study_space(study)
+    lead = lead_of(goals)
+    trained = companion.get_trials(deepcopy=False)
+    numbers = [trial.number for trial in chosen]
+    values = {
+        number: {seed: value for seed, value in by_seed.items() if seed <= seeds}
+        for number, by_seed in values_of(trained, lead).items()
+        if number in numbers
+    }
+    parameters = {trial.params[CANDIDATE]: trial_result(trial).get("parameters") for trial in trained}
+    middle = embedding(chosen[0].params, space)
+    candidates = [
+        Candidate(
+            trial=trial.number,
+            params=trial.params,
+            searched=trial.values[lead] if trial in complete_trials([trial]) else None,
+            parameters=parameters.get(trial.number),
+            distance=float(np.linalg.norm(embedding(trial.params, space) - middle)),
+        )
+        for trial in chosen
+    ]
+    trials = study.get_trials(deepcopy=False)
+    placed = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
+    estimates = estimate_search(list(placed.values()), space, lead, values)
+    found = weigh(candidates, values, seeds, estimates)
+    return store_confirmed(study, found, trials=num_finished(trials), objective=goals[lead].name)

@@ -1,0 +1,394 @@
+"""What trainings with fresh seeds say: who is still in the race, who is better than whom, and which setting is recommended.
+
+Pure functions of plain values; lower values are better. Every setting trains with the same seeds, numbered from 1, so that two
+settings are compared seed by seed: what a seed does to both falls out of the difference.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.confirm.estimate import Estimates
+
+BASELINE = 0
+"""The baseline's number among the trials of a search."""
+
+ALPHA = 0.005
+"""The chance with which one look drops a candidate that is as good as the leader. Three looks at four others stay below one in
+ten together (Bonferroni: 3 * 4 * 0.005 = 0.06)."""
+
+TIE = 0.35
+"""A setting that is better than the leader with this probability cannot be told apart from it. At 0.5 the two are level."""
+
+PROBABLY = 0.8
+"""From this probability on a setting is called probably better."""
+
+COVERAGE = 0.95
+"""How often an interval holds the true mean."""
+
+Values = Mapping[int, Mapping[int, float | None]]
+"""By trial and seed number (from 1) what a training gave, a finite number; None for one that failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A setting that is trained again."""
+
+    trial: int
+    """Its number in the search; `BASELINE` for the baseline."""
+
+    params: Mapping[str, Any]
+    """Its value of every dimension that applies, by the dimension's name."""
+
+    searched: float | None
+    """Its value in the search; None for a baseline that has none."""
+
+    parameters: int | None
+    """How many numbers its model learns; None if unknown."""
+
+    distance: float
+    """From the baseline, Euclidean in the unit cube of `candidates.embedding`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is known of one setting."""
+
+    trial: int
+    """Its number in the search; `BASELINE` for the baseline."""
+
+    params: dict[str, Any]
+    """As in `Candidate`."""
+
+    searched: float | None
+    """Its value in the search."""
+
+    parameters: int | None
+    """How many numbers its model learns."""
+
+    distance: float
+    """From the baseline, in the unit cube."""
+
+    values: tuple[float | None, ...]
+    """What it gave with seed 1, 2, ...; None where it failed or was not trained."""
+
+    failed: tuple[int, ...]
+    """The seeds whose training failed."""
+
+    dropped_after: int | None
+    """The round after which it left the race; None if it stayed."""
+
+    mean: float | None
+    """Of its values; None without any."""
+
+    sd: float | None
+    """Standard deviation of its values; None with fewer than two."""
+
+    low: float | None
+    """Lower end of the mean's 95 % interval, from its own spread; None with fewer than two values."""
+
+    high: float | None
+    """Upper end of the same interval."""
+
+    estimate: float | None
+    """The mean once the search's neighbouring trials are heard (`estimate.py`); None where nothing was estimated."""
+
+    gain: float | None
+    """Mean difference to the baseline over the seeds of both: below 0 is better; None without a common seed."""
+
+    gain_low: float | None
+    """Lower end of the gain's 95 % interval (paired); None with fewer than two common seeds, and for the baseline."""
+
+    gain_high: float | None
+    """Upper end of the same interval."""
+
+    better: float | None
+    """Probability of being better than the baseline (`probability_better`); None where the interval is."""
+
+    optimism: float | None
+    """Mean minus the search's value: how much luck the search's value held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """What a confirmation found. Only plain values: `dataclasses.asdict` makes JSON of it, `confirmation_of` reads it back."""
+
+    rows: tuple[Row, ...]
+    """The candidates by mean, then the baseline."""
+
+    better_than: tuple[tuple[float | None, ...], ...]
+    """By two rows' places the probability that the first is better; None for itself and with fewer than two common seeds."""
+
+    recommended: int | None
+    """The trial to use; None if none has trained with every seed."""
+
+    leader: int | None
+    """The one with the lowest estimate (mean, where nothing was estimated) of all that trained with every seed."""
+
+    tied: tuple[int, ...]
+    """The leader, and those that cannot be told apart from it, the lowest first."""
+
+    why: str
+    """Why this one is recommended, in a sentence without a full stop."""
+
+    verdict: str
+    """How the recommended one compares with the baseline, in the same form."""
+
+    noise: float | None
+    """Standard deviation between the seeds of a setting, pooled over settings; None if none has two values."""
+
+    seeds: int
+    """With how many seeds a setting trains that stays in the race."""
+
+    trainings: int
+    """How many trainings were made, the failed ones too."""
+
+    saved: int
+    """How many were not needed because their candidate had clearly lost."""
+
+
+def dropped(trials: Sequence[int], values: Values, rounds: int) -> dict[int, int]:
+    """Which candidates leave the race in the first `rounds` rounds, and after which.
+
+    A round trains every candidate in the race with one more seed. Whoever fails is out. From the second round on a clear loser
+    is out: one whose mean lies further above the leader's than the residual noise explains, by a one-sided t-test at `ALPHA`
+    in a randomised block design with seeds as blocks. The race is run again from the values, up to the first round that
+    somebody has not trained: equal values give the same race, in whatever order they came. The baseline takes no part.
+
+    Source: racing, Maron and Moore 1994, "Hoeffding races", with blocks as in Birattari et al. 2002, "A racing algorithm for
+    configuring metaheuristics"; the test is that of Montgomery, "Design and analysis of experiments", chapter 4.
+    """
+    race = [trial for trial in trials if trial != BASELINE]
+    out: dict[int, int] = {}
+    for round_ in range(1, rounds + 1):
+        if any(round_ not in values.get(trial, {}) for trial in race):
+            break
+        failed = {trial for trial in race if values[trial][round_] is None}
+        race = [trial for trial in race if trial not in failed]
+        block = {trial: [_number(values[trial][seed]) for seed in range(1, round_ + 1)] for trial in race}
+        lost = _losers(block, round_)
+        race = [trial for trial in race if trial not in lost]
+        out |= dict.fromkeys([trial for trial in trials if trial in failed | lost], round_)
+    return out
+
+
+def _losers(block: Mapping[int, Sequence[float]], seeds: int) -> set[int]:
+    """The clear losers of complete blocks: a value per trial and seed."""
+    freedom = (len(block) - 1) * (seeds - 1)
+    if freedom < 1:
+        return set()
+    means = {trial: statistics.fmean(row) for trial, row in block.items()}
+    seed_means = [statistics.fmean(column) for column in zip(*block.values(), strict=True)]
+    middle = statistics.fmean(means.values())
+    residuals = [y - means[trial] - seed_means[j] + middle for trial, row in block.items() for j, y in enumerate(row)]
+    variance = math.fsum(residual**2 for residual in residuals) / freedom
+    allowed = _t_quantile(1 - ALPHA, freedom) * math.sqrt(variance * 2 / seeds)
+    lowest = min(means.values())
+    return {trial for trial, mean in means.items() if mean - lowest > allowed}
+
+
+def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
+    """The probability that `a` has the lower true mean, from two or more pairs of values.
+
+    It is the posterior of the mean difference under the usual flat prior (Gelman et al., "Bayesian data analysis", 3.2), a
+    Student t, and 1 minus the p of a one-sided paired t-test. Where every pair differs by the same it is 0, 0.5 or 1.
+
+    Raises:
+        ValueError: unequal lengths.
+    """
+    from scipy.special import stdtr
+
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+    return float(stdtr(len(differences) - 1, -mean / error)) if error > 0 else _sure(mean)
+
+
+def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates: Estimates | None) -> Confirmation:
+    """What the values say of the candidates, the baseline among them, and which is recommended.
+
+    Only who trained with every seed can be recommended. The lowest estimate leads; of those that cannot be told apart from the
+    leader the one with the fewest parameters is recommended, and of equals the nearest to the baseline.
+
+    Args:
+        candidates: the settings, with the baseline.
+        values: what their trainings gave. May be incomplete.
+        seeds: with how many each trains that stays in the race.
+        estimates: from the whole search; without them means and paired t-tests decide.
+    """
+    out = dropped([candidate.trial for candidate in candidates], values, seeds - 1)
+    base = _by_seed(values.get(BASELINE, {}), seeds)
+    rows = [_row(one, values.get(one.trial, {}), base, out.get(one.trial), estimates) for one in candidates]
+    rows.sort(key=lambda row: (row.trial == BASELINE, row.mean is None, row.mean or 0.0, row.trial))
+    complete = [row for row in rows if None not in row.values]
+    ranked = sorted(complete, key=_level)  # of equals the baseline stays last
+    tied = [row for row in ranked if row is ranked[0] or _may_be_better(row, ranked[0], estimates)]
+    choice = _simplest(tied) if tied else None
+    variance = noise_variance(values)
+    by = "mean" if estimates is None else "estimate"
+    return Confirmation(
+        rows=tuple(rows),
+        better_than=tuple(tuple(None if a is b else _better(a.values, b.values) for b in rows) for a in rows),
+        recommended=choice.trial if choice else None,
+        leader=ranked[0].trial if ranked else None,
+        tied=tuple(row.trial for row in tied),
+        why=_why(choice, tied, by) if choice else "no setting has a value for every seed",
+        verdict=_verdict(choice, failed=None in base),
+        noise=None if variance is None else math.sqrt(variance),
+        seeds=seeds,
+        trainings=sum(len(values.get(candidate.trial, {})) for candidate in candidates),
+        saved=sum(row.values.count(None) for row in rows if row.dropped_after is not None and not row.failed),
+    )
+
+
+def confirmation_of(stored: Mapping[str, Any]) -> Confirmation:
+    """The confirmation that `dataclasses.asdict` and JSON made of one."""
+    rows = tuple(Row(**{**row, "values": tuple(row["values"]), "failed": tuple(row["failed"])}) for row in stored["rows"])
+    better_than = tuple(tuple(line) for line in stored["better_than"])
+    return Confirmation(**{**stored, "rows": rows, "better_than": better_than, "tied": tuple(stored["tied"])})
+
+
+def noise_variance(values: Values) -> float | None:
+    """Variance between the seeds of a setting, pooled by their degrees of freedom; None if none has two values."""
+    groups = [[value for value in by_seed.values() if value is not None] for by_seed in values.values()]
+    groups = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    return math.fsum(statistics.variance(group) * (len(group) - 1) for group in groups) / freedom if groups else None
+
+
+def _row(
+    candidate: Candidate,
+    own: Mapping[int, float | None],
+    base: Sequence[float | None],
+    dropped_after: int | None,
+    estimates: Estimates | None,
+) -> Row:
+    values = _by_seed(own, len(base))
+    mean, sd, low, high = _interval([value for value in values if value is not None])
+    gain, _, gain_low, gain_high = _interval([a - b for a, b in _pairs(values, base)])
+    is_baseline = candidate.trial == BASELINE  # it has no interval around itself
+    return Row(
+        trial=candidate.trial,
+        params=dict(candidate.params),
+        searched=candidate.searched,
+        parameters=candidate.parameters,
+        distance=candidate.distance,
+        values=values,
+        failed=tuple(seed for seed, value in sorted(own.items()) if value is None),
+        dropped_after=dropped_after,
+        mean=mean,
+        sd=sd,
+        low=low,
+        high=high,
+        estimate=None if estimates is None or mean is None else estimates.mean_of(candidate.trial),
+        gain=gain,
+        gain_low=None if is_baseline else gain_low,
+        gain_high=None if is_baseline else gain_high,
+        better=None if is_baseline else _better(values, base),
+        optimism=None if mean is None or candidate.searched is None else mean - candidate.searched,
+    )
+
+
+def _by_seed(own: Mapping[int, float | None], seeds: int) -> tuple[float | None, ...]:
+    return tuple(own.get(seed) for seed in range(1, seeds + 1))
+
+
+def _pairs(a: Sequence[float | None], b: Sequence[float | None]) -> list[tuple[float, float]]:
+    """The values of the seeds that both have."""
+    return [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+
+
+def _better(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
+    """`probability_better` over the seeds that both have; None with fewer than two."""
+    pairs = _pairs(a, b)
+    return probability_better([x for x, _ in pairs], [y for _, y in pairs]) if len(pairs) > 1 else None
+
+
+def _interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None, float | None]:
+    """Mean, standard deviation, and both ends of the mean's interval (Student 1908); None for what cannot be known."""
+    if len(values) < 2:
+        return (values[0] if values else None), None, None, None
+    mean, sd = statistics.fmean(values), statistics.stdev(values)
+    half = _t_quantile((1 + COVERAGE) / 2, len(values) - 1) * sd / math.sqrt(len(values))
+    return mean, sd, mean - half, mean + half
+
+
+def _t_quantile(probability: float, freedom: int) -> float:
+    from scipy.special import stdtrit  # it loads in a fifth of the time of scipy.stats
+
+    return float(stdtrit(freedom, probability))
+
+
+def _sure(difference: float) -> float:
+    """The probability of being better where nothing is left to chance."""
+    return 0.5 if difference == 0 else float(difference < 0)
+
+
+def _number(value: float | None) -> float:
+    assert value is not None, "who failed was taken out before"
+    return value
+
+
+def _level(row: Row) -> float:
+    """What settings are compared by."""
+    return _number(row.mean if row.estimate is None else row.estimate)
+
+
+def _may_be_better(row: Row, leader: Row, estimates: Estimates | None) -> bool:
+    """Whether it cannot be told apart from the leader; with a single seed nothing can."""
+    better = _better(row.values, leader.values)
+    if estimates is not None:
+        better = estimates.probability_better(row.trial, leader.trial)
+    return better is None or better >= TIE
+
+
+def _simplest(tied: Sequence[Row]) -> Row:
+    """The one with the fewest parameters; of equals the nearest to the baseline, then the lowest."""
+    return min(_fewest(tied), key=lambda row: row.distance)  # min keeps the first of equals, and the lowest comes first
+
+
+def _fewest(tied: Sequence[Row]) -> list[Row]:
+    """Those with the fewest parameters; all, if somebody's are unknown."""
+    counts = [row.parameters for row in tied if row.parameters is not None]
+    return [row for row in tied if len(counts) < len(tied) or row.parameters == min(counts)]
+
+
+def _why(choice: Row, tied: Sequence[Row], by: str) -> str:
+    named = _named([choice])
+    if len(tied) == 1:
+        return f"{named} has the lowest {by}"
+    fewest = _fewest(tied)
+    beginning = f"{_named(tied)} cannot be told apart"
+    if len(fewest) == 1:
+        return f"{beginning}; of these {named} has the fewest parameters ({choice.parameters:,})"
+    rest = "stays" if choice.trial == BASELINE else "is nearest to the baseline"
+    if len(fewest) == len(tied):
+        return f"{beginning}; of these {named} {rest}" if choice.trial != BASELINE else f"{beginning}, so {named} {rest}"
+    return f"{beginning}; of these {_named(fewest)} have the fewest parameters ({choice.parameters:,}), and {named} {rest}"
+
+
+def _named(rows: Sequence[Row]) -> str:
+    """`trials 12, 8 and the baseline`."""
+    numbers = [str(row.trial) for row in rows if row.trial != BASELINE]
+    names = [f"trial{'s' if len(numbers) > 1 else ''} {numbers[0]}", *numbers[1:]] if numbers else []
+    if len(numbers) < len(rows):
+        names.append("the baseline")
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _verdict(choice: Row | None, *, failed: bool) -> str:
+    if choice is None:
+        return "nothing can be compared with the baseline"
+    if choice.trial == BASELINE:
+        return "the baseline is recommended"
+    if failed and choice.better is None:
+        return "the baseline failed, so nothing can be compared with it"
+    if choice.gain_high is not None and choice.gain_high < 0:
+        return "better than the baseline"
+    if choice.better is not None and choice.better >= PROBABLY:
+        return "probably better than the baseline"
+    return "no gain over the baseline is shown"

@@ -1,0 +1,59 @@
+"""What a confirmation has found, kept with the study that it confirms. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search.confirm.evidence import Confirmation, confirmation_of
+
+if TYPE_CHECKING:
+    import optuna
+
+_ATTRIBUTE = "confirmed"
+_COMPANION = "/confirm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """A confirmation that came to its end."""
+
+    time: str
+    """UTC, ISO 8601."""
+
+    trials: int
+    """Finished trials that the search had then."""
+
+    objective: str
+    """What was compared."""
+
+    found: Confirmation
+
+
+def companion_name(study: str) -> str:
+    """The study that holds the trainings of a confirmation. No search can have this name."""
+    return f"{study}{_COMPANION}"
+
+
+def is_companion(study: str) -> bool:
+    """Whether a study's name says that it holds such trainings."""
+    return study.endswith(_COMPANION)
+
+
+def store_confirmed(study: optuna.Study, found: Confirmation, *, trials: int, objective: str) -> Confirmed:
+    """Keeps it, in the place of an earlier one."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    confirmed = Confirmed(time=now, trials=trials, objective=objective, found=found)
+    study.set_user_attr(_ATTRIBUTE, json.dumps(dataclasses.asdict(confirmed), ensure_ascii=False))
+    return confirmed
+
+
+def stored_confirmed(study: optuna.Study) -> Confirmed | None:
+    """The last confirmation of a study; None if there was none."""
+    if _ATTRIBUTE not in study.user_attrs:
+        return None
+    stored: dict[str, Any] = json.loads(study.user_attrs[_ATTRIBUTE])
+    return Confirmed(**{**stored, "found": confirmation_of(stored["found"])})

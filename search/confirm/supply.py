@@ -1,0 +1,177 @@
+"""Where the trainings of a confirmation come from: round by round, a seed for all that are still in the race.
+
+They are the trials of a study of their own, `STUDY/confirm`, in the same database, so that they resume, share workers and end
+as those of a search do. A trial there says which candidate it trained and with which seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from data_utils.splits import Folds, Split, split_signers
+from search.confirm.evidence import BASELINE, Values, dropped
+from search.definition import Plan
+from search.events import Listener
+from search.leases import Lease
+from search.records import trial_folder
+from search.settings import Configs
+from search.study import num_finished
+from search.supply import TURN_S, Taken, Waiting, situation
+from search.trial import CHECKPOINT, Job
+
+CANDIDATE, SEED = "candidate", "seed"
+_SHAPES: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
+
+
+def values_of(trials: Sequence[FrozenTrial], lead: int) -> dict[int, dict[int, float | None]]:
+    """What finished trainings gave, by candidate and seed; None for one that failed."""
+    found: dict[int, dict[int, float | None]] = {}
+    for trial in trials:
+        if trial.state.is_finished():
+            value = trial.values[lead] if trial.state == TrialState.COMPLETE else None
+            found.setdefault(trial.params[CANDIDATE], {})[trial.params[SEED]] = value
+    return found
+
+
+def wanted(candidates: Sequence[int], values: Values, seeds: int) -> list[tuple[int, int]]:
+    """What the first round that is not full lacks, as (candidate, seed); nothing when all rounds are full."""
+    for seed in range(1, seeds + 1):
+        out = dropped(candidates, values, seed - 1)
+        racing = [BASELINE, *(candidate for candidate in candidates if candidate not in out)]
+        lacking = [(candidate, seed) for candidate in racing if seed not in values.get(candidate, {})]
+        if lacking:
+            return lacking
+    return []
+
+
+class ConfirmSupply:
+    """Gives one run its trainings. What comes next follows from what has been trained, whoever trained it, and when."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        configs: Mapping[int, Configs],
+        lease: Lease,
+        *,
+        lead: int,
+        plan: Plan,
+        seeds: Mapping[int, int],
+        folds: Mapping[int, tuple[tuple[str, ...], ...]],
+        device: str,
+        runs: Path,
+        emit: Listener,
+    ) -> None:
+        """Everything by number: `configs` of the baseline and of each candidate by its number in the search, the best first;
+        `seeds` and the `folds` that go with them by the number of the seed, from 1.
+        """
+        self.study = study
+        self.configs = configs
+        self.candidates = [number for number in configs if number != BASELINE]
+        self.lease = lease
+        self.lead = lead
+        self.plan = plan
+        self.seeds = seeds
+        self.folds = folds
+        self.device = device
+        self.runs = runs
+        self._waiting = Waiting(emit)
+
+    @property
+    def target(self) -> int:
+        """How many trainings there will be if nobody else is dropped."""
+        return num_finished(self._trials()) + self.left
+
+    @property
+    def left(self) -> int:
+        """How many of them are not finished."""
+        values = values_of(self._trials(), self.lead)
+        lacking = wanted(self.candidates, values, len(self.seeds))
+        if not lacking:
+            return 0
+        seed = lacking[0][1]
+        racing = len(self.configs) - len(dropped(self.candidates, values, seed - 1))
+        return len(lacking) + racing * (len(self.seeds) - seed)
+
+    def take(self) -> Taken | None:
+        """The next training; None if there is none to take before others have ended."""
+        with self.lease.turn(TURN_S) as is_mine:
+            if not is_mine:
+                self._waiting.missed_turn()
+                return None
+            self._waiting.got_turn()
+            trials = self._trials()
+            if orphans := self._ours(trials, situation(trials, self.lease).orphans):
+                return self._taken(orphans[0])
+            running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
+            for key in wanted(self.candidates, values_of(trials, self.lead), len(self.seeds)):
+                if key not in running:
+                    return self._begun(key)
+        return None
+
+    def is_over(self) -> bool:
+        """Whether all rounds are full."""
+        trials = self._trials()
+        if not wanted(self.candidates, values_of(trials, self.lead), len(self.seeds)):
+            return True
+        if others := situation(trials, self.lease).others:
+            self._waiting.for_others([trials[number] for number in others])
+        return False
+
+    def _ours(self, trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> list[FrozenTrial]:
+        """Those that this run's candidates and seeds want; a run with other wishes may have left more."""
+        wishes = set(wanted(self.candidates, values_of(trials, self.lead), len(self.seeds)))
+        return [trials[number] for number in numbers if _key(trials[number]) in wishes]
+
+    def _begun(self, key: tuple[int, int]) -> Taken:
+        """A new trial, stored in one piece: a run that dies here leaves it whole, or not at all."""
+        candidate, seed = key
+        configs = self.configs[candidate]
+        attributes = {
+            "owner": self.lease.stored(),
+            "seed": self.seeds[seed],
+            "settings": json.dumps(configs.as_dict()),
+        }
+        params = {CANDIDATE: candidate, SEED: seed}
+        self.study.add_trial(
+            create_trial(state=TrialState.RUNNING, params=params, distributions=_SHAPES, user_attrs=attributes)
+        )
+        return self._taken(self._trials()[-1])
+
+    def _taken(self, frozen: FrozenTrial) -> Taken:
+        candidate, seed = _key(frozen)
+        trial = optuna.Trial(self.study, frozen._trial_id)
+        trial.set_user_attr("owner", self.lease.stored())
+        folder = trial_folder(self.runs, self.study.study_name, frozen.number)
+        job = Job(
+            trial=frozen.number,
+            configs=self.configs[candidate],
+            seed=self.seeds[seed],
+            plan=self.plan,
+            device=self.device,
+            folder=folder,
+            again=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
+            folds=self.folds[seed],
+            keeps_models=True,
+        )
+        return Taken(trial, job, dict(frozen.intermediate_values), frozen.user_attrs.get("deaths", []))
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+
+def fresh_folds(split: Split, words_of: Mapping[str, frozenset[int]], seed: int) -> tuple[tuple[str, ...], ...]:
+    """The training signers dealt out anew, into as many folds as the study has; none for a study without."""
+    if not split.folds:
+        return ()
+    folds: Folds = len(split.folds)
+    return split_signers(words_of, train=split.train, test=split.test or "none", folds=folds, seed=seed).folds
+
+
+def _key(trial: FrozenTrial) -> tuple[int, int]:
+    return trial.params[CANDIDATE], trial.params[SEED]

@@ -1,0 +1,27 @@
+"""Trained weights as files: one a training, of the epoch that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save
+
+from data_utils.files import write_whole
+from model.training import Training
+
+
+def model_path(folder: Path, number: int, count: int) -> Path:
+    """Where the weights of one of `count` trainings lie."""
+    return folder / ("model.safetensors" if count == 1 else f"model-{number}.safetensors")
+
+
+def save_models(trainings: Sequence[Training], folder: Path) -> None:
+    """Writes the weights of trainings that have ended.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    for number, training in enumerate(trainings):
+        weights = {name: value.cpu().contiguous() for name, value in training.best_state.items()}
+        write_whole(model_path(folder, number, len(trainings)), save(weights))

@@ -1,0 +1,1 @@
+"""The sealed test signers: opened by `search test` alone, and never without a record."""

@@ -1,0 +1,52 @@
+"""The space of a study, read back from its storage: no study file is needed to judge what a search has found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from search.settings import settings
+from search.space import Choices, Dimension, Range
+
+
+def study_space(study: optuna.Study) -> tuple[Dimension, ...]:
+    """The dimensions that trials have had, without their conditions: a trial has a parameter where they held.
+
+    A range that became wider counts as it is now.
+    """
+    widest = _widest(study.get_trials(deepcopy=False))
+    described = json.loads(study.user_attrs["space"])
+    return tuple(
+        Dimension(name, settings()[about["key"]], _domain(widest[name]), about.get("role", "nuisance"))
+        for name, about in described.items()
+        if name in widest
+    )
+
+
+def _widest(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    found: dict[str, BaseDistribution] = {}
+    for trial in trials:
+        for name, shape in trial.distributions.items():
+            before = found.get(name)
+            if before is None or _span(shape) > _span(before):
+                found[name] = shape
+    return found
+
+
+def _span(shape: BaseDistribution) -> float:
+    return shape.high - shape.low if isinstance(shape, FloatDistribution | IntDistribution) else 0.0
+
+
+def _domain(shape: BaseDistribution) -> Range | Choices:
+    match shape:
+        case CategoricalDistribution():
+            return Choices(choices=list(shape.choices))
+        case IntDistribution():
+            return Range(low=shape.low, high=shape.high, log=shape.log, step=None if shape.step == 1 else shape.step)
+        case FloatDistribution():
+            return Range(low=shape.low, high=shape.high, log=shape.log, step=shape.step)
+    raise AssertionError(f"there is no dimension of this kind: {shape}")

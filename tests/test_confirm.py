@@ -1,0 +1,269 @@
+"""`confirm`: the best and the baseline again, with fresh seeds, and the same table however often it was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import sqlite3
+import statistics
+from pathlib import Path
+
+import optuna
+import pytest
+from conftest import Cli
+from launch import Answer, start_cli, stored_trials, wait_until
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy import stats
+
+from search.confirm.record import Confirmed, stored_confirmed
+from search.confirm.supply import values_of, wanted
+from search.records import read_signers, trial_folder
+from search.trial import fresh_seed, trial_seed
+
+CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "3")
+
+
+@pytest.fixture
+def found(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own with the finished study `tiny`."""
+    folder = tmp_path / "found"
+    shutil.copytree(searched, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def main_study(folder: Path, name: str = "tiny") -> optuna.Study:
+    """A study, read with Optuna alone."""
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'runs' / 'studies.db'}")
+
+
+def confirmed(folder: Path, name: str = "tiny") -> Confirmed:
+    """What a confirmation has left with its study."""
+    kept = stored_confirmed(main_study(folder, name))
+    assert kept is not None
+    return kept
+
+
+def trainings(folder: Path, name: str = "tiny") -> list[FrozenTrial]:
+    """The trainings of a confirmation."""
+    return stored_trials(folder, f"{name}/confirm")
+
+
+def events(done: Answer) -> list[dict[str, object]]:
+    """What `--json` wrote."""
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_the_same_fresh_seeds_for_all(found: Path, cli: Cli) -> None:
+    """Every setting trains with the same seeds, and no trial of the search had one of them."""
+    assert cli(*CONFIRM).code == 0
+    ones = trainings(found)
+    seeds = {number: fresh_seed(0, number) for number in (1, 2, 3)}
+    assert {one.user_attrs["seed"] for one in ones} == set(seeds.values())
+    assert all(one.user_attrs["seed"] == seeds[one.params["seed"]] for one in ones)
+    assert not set(seeds.values()) & {trial_seed(0, number) for number in range(1000)}
+    search = main_study(found).get_trials()
+    for one in ones:
+        assert one.user_attrs["settings"] == search[one.params["candidate"]].user_attrs["settings"]
+
+
+def test_who_is_confirmed(found: Path, cli: Cli) -> None:
+    """The lowest two that are not nearly the same, and the baseline; all trained as often as asked."""
+    assert cli(*CONFIRM).code == 0
+    search = [trial for trial in main_study(found).get_trials() if trial.number > 0]
+    lowest = sorted(search, key=lambda trial: trial.value or 0)[:2]
+    kept = confirmed(found).found
+    assert {row.trial for row in kept.rows} == {0, *(trial.number for trial in lowest)}
+    assert kept.trainings == len(trainings(found)) <= 9
+    assert kept.rows[-1].trial == 0
+    assert all(None not in row.values for row in kept.rows if row.dropped_after is None)
+
+
+def test_numbers_of_the_table(found: Path, cli: Cli) -> None:
+    """Means, spreads, intervals and probabilities are those of the stored trainings, computed another way."""
+    done = cli(*CONFIRM, "--json")
+    assert done.code == 0
+    last = events(done)[-1]
+    assert last["event"] == "confirm_finished"
+    kept = confirmed(found)
+    assert last["confirmed"] == json.loads(json.dumps(dataclasses.asdict(kept)))
+    values = {row.trial: [] for row in kept.found.rows}
+    for one in sorted(trainings(found), key=lambda one: one.params["seed"]):
+        values[one.params["candidate"]].append(one.value)
+    base = values[0]
+    for row in kept.found.rows:
+        mine = values[row.trial]
+        assert row.mean == pytest.approx(statistics.fmean(mine))
+        assert row.optimism == pytest.approx(row.mean - main_study(found).get_trials()[row.trial].value)
+        low, high = stats.t.interval(0.95, len(mine) - 1, statistics.fmean(mine), stats.sem(mine))
+        assert (row.low, row.high) == pytest.approx((low, high))
+        if row.trial:
+            test = stats.ttest_rel(mine, base[: len(mine)], alternative="less")
+            assert row.better == pytest.approx(1 - test.pvalue)
+
+
+def test_again(found: Path, cli: Cli) -> None:
+    """The same command trains nothing again and says the same; more seeds add to what there is."""
+    first = cli(*CONFIRM, "--json")
+    before = confirmed(found).found
+    assert cli(*CONFIRM, "--json").code == first.code == 0
+    assert confirmed(found).found == before
+    assert len(trainings(found)) == before.trainings
+    assert cli("confirm", "tiny", "--top", "2", "--seeds", "4").code == 0
+    after = confirmed(found).found
+    assert after.trainings > before.trainings
+    shared = {row.trial: row.values for row in before.rows}
+    assert all(row.values[:3] == shared[row.trial][:3] for row in after.rows if row.dropped_after is None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_anywhere(workers: int, found: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A confirmation that is killed again and again, by the system and by Ctrl-C, ends with the table of one in peace."""
+    command = (*CONFIRM, "--workers", str(workers))
+    peace = tmp_path / "peace"
+    shutil.copytree(found, peace)
+    for number, how in ((1, signal.SIGKILL), (4, signal.SIGTERM), (6, signal.SIGKILL)):
+        process = start_cli(*command, cwd=found)
+        wait_until(is_in_companion(found, number), process)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == (143 if how == signal.SIGTERM else -9), err
+    assert cli(*command).code == 0
+    monkeypatch.chdir(peace)
+    assert cli(*command).code == 0
+    assert confirmed(found).found == confirmed(peace).found
+    assert sorted(map(outcome, trainings(found))) == sorted(map(outcome, trainings(peace)))
+
+
+def outcome(trial: FrozenTrial) -> tuple[object, ...]:
+    """What must come out the same."""
+    return (trial.params["candidate"], trial.params["seed"], trial.state.name, trial.values, trial.intermediate_values)
+
+
+def is_in_companion(folder: Path, number: int) -> object:
+    """Whether that training of the confirmation has begun."""
+
+    def answer() -> bool:
+        try:
+            return len(trainings(folder)) > number
+        except KeyError:
+            return False
+
+    return answer
+
+
+def test_folds_are_dealt_anew(place: Path, tiny: Path, cli: Cli) -> None:
+    """With folds each seed has folds of its own, the same for all that are compared."""
+    folds = ("--set", "data.folds=2", "--set", "data.test=none")
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3, *folds).code == 0
+    assert cli("confirm", "tiny", "--top", 1, "--seeds", 4).code == 0
+    dealt: dict[int, set[tuple[tuple[int, str], ...]]] = {}
+    for one in trainings(place):
+        rows = read_signers(trial_folder(Path("runs"), "tiny/confirm", one.number) / "signers.csv")
+        dealt.setdefault(one.params["seed"], set()).add(tuple((row["training"], row["signer"]) for row in rows))
+    assert all(len(of_seed) == 1 for of_seed in dealt.values())
+    assert len(set.union(*dealt.values())) > 1
+
+
+def test_a_training_that_fails(place: Path, tiny: Path, cli: Cli) -> None:
+    """A candidate that diverges with a fresh seed is out of the race, and the table says so."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4).code == 0
+    study = main_study(place)
+    best = min((t for t in study.get_trials() if t.number), key=lambda t: t.value or 0)
+    settings = json.loads(best.user_attrs["settings"])
+    settings["train"]["lr"] = 1e30  # it did well by luck, and diverges with every other seed
+    with sqlite3.connect("runs/studies.db") as database:
+        text = json.dumps(json.dumps(settings))
+        change = "UPDATE trial_user_attributes SET value_json = ? WHERE trial_id = ? AND key = 'settings'"
+        assert database.execute(change, (text, best._trial_id)).rowcount == 1
+    done = cli("confirm", "tiny", "--top", 2, "--seeds", 3)
+    assert done.code == 0
+    kept = confirmed(place).found
+    row = next(row for row in kept.rows if row.trial == best.number)
+    assert (row.failed, row.dropped_after, row.mean) == ((1,), 1, None)
+    assert f"trial {best.number} failed with seed 1" in done.out
+    assert kept.recommended not in (best.number, None)
+    assert sum(one.params["candidate"] == best.number for one in trainings(place)) == 1
+
+
+def test_nothing_to_confirm(place: Path, tiny: Path, cli: Cli) -> None:
+    """A study that is not there, and one with its baseline alone."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
+    done = cli("confirm", "nope")
+    assert (done.code, "the database holds no study `nope`" in done.err) == (2, True)
+    done = cli("confirm", "tiny")
+    assert (done.code, "but the baseline has trained to its end" in done.err) == (1, True)
+    assert not (place / "runs" / "tiny" / "confirm").exists()
+
+
+def test_other_data(found: Path, tmp_path: Path, tiny: Path, cli: Cli) -> None:
+    """Numbers from other clips would not be comparable."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    (other / "sign_to_prediction_index_map.json").write_text('{"a": 0, "b": 1, "c": 2}', encoding="utf-8")
+    done = cli(*CONFIRM, "--data", other)
+    assert (done.code, "this is not the data" in done.err) == (2, True)
+
+
+def test_the_companion_is_no_search(found: Path, cli: Cli) -> None:
+    """What trains with fresh seeds is not listed as a study, nor can a search take its name."""
+    assert cli(*CONFIRM).code == 0
+    assert "confirm" not in cli("list").out
+    assert "/confirm" not in cli("status", "nope").err
+    assert cli("run", "tiny.yaml", "--as", "tiny/confirm").code == 2
+
+
+def test_status_tells(found: Path, cli: Cli) -> None:
+    """The confirmation stands in `status`, and that the search has gone on since."""
+    assert cli(*CONFIRM).code == 0
+    shown = cli("status", "tiny")
+    assert "verdict" in shown.out
+    assert "since" not in shown.out
+    assert cli("run", "tiny.yaml", "--data", main_data(found), "--more", 1).code == 0
+    assert "1 trial was finished since" in cli("status", "tiny").out
+
+
+def main_data(folder: Path) -> str:
+    """The data of the study."""
+    return str(json.loads(main_study(folder).user_attrs["data"])["folder"])
+
+
+def training(candidate: int, seed: int, value: float | None) -> FrozenTrial:
+    """A training of a confirmation that has ended; None: it failed."""
+    from search.confirm.supply import _SHAPES
+
+    state = TrialState.FAIL if value is None else TrialState.COMPLETE
+    params = {"candidate": candidate, "seed": seed}
+    return create_trial(state=state, value=value, params=params, distributions=_SHAPES)
+
+
+def test_rounds() -> None:
+    """A round trains all that are in the race with one more seed; the next waits until it is full."""
+    values = values_of([], 0)
+    assert wanted([7, 3], values, 2) == [(0, 1), (7, 1), (3, 1)]
+    values = values_of([training(7, 1, 0.5), training(0, 1, 0.9)], 0)
+    assert wanted([7, 3], values, 2) == [(3, 1)]
+    values = values_of([training(7, 1, 0.5), training(0, 1, 0.9), training(3, 1, None)], 0)
+    assert wanted([7, 3], values, 2) == [(0, 2), (7, 2)], "who failed is out"
+    values = values_of([training(n, s, 0.5) for n in (0, 7, 3) for s in (1, 2)], 0)
+    assert wanted([7, 3], values, 2) == []
+
+
+def test_clear_losers_train_no_more() -> None:
+    """Whoever is clearly behind after two rounds is not trained in the third."""
+    given = {0: [1.0, 1.1], 7: [0.50, 0.53], 3: [0.51, 0.52], 5: [5.0, 5.01]}
+    values = values_of([training(n, s, v) for n, row in given.items() for s, v in enumerate(row, 1)], 0)
+    assert wanted([7, 3, 5], values, 3) == [(0, 3), (7, 3), (3, 3)]
+
+
+def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
+    """The first objective that asks how good the model is decides."""
+    both = ("--set", "objective=[{metric: parameters}, {metric: val_loss}]")
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, *both).code == 0
+    assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
+    assert confirmed(place).objective == "val_loss"
+    values = [one.values[1] for one in trainings(place) if one.params["candidate"] == 0]
+    assert confirmed(place).found.rows[-1].values == tuple(values)

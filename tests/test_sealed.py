@@ -1,0 +1,283 @@
+"""`test`: the sealed signers are opened for what was confirmed, by nothing else, and never without a record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from conftest import Cli
+from launch import stored_trials
+from safetensors.torch import load_file
+
+from data_utils import prepared
+from data_utils.hdf5 import SignerFile
+from data_utils.prepared import open_data, prepare
+from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+from search.confirm.command import configs_of
+from search.results.export import read_export
+from search.sealed.command import _Tester
+from search.sealed.record import Opening, openings
+from search.sealed.scores import gain_interval
+from search.study import study_data
+
+CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "2")
+
+
+@pytest.fixture(scope="session")
+def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the finished and confirmed study `tiny`. Only to be read."""
+    import os
+
+    from search.cli import answer
+
+    folder = tmp_path_factory.mktemp("once") / "confirmed"
+    shutil.copytree(searched, folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert answer(list(CONFIRM)) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def confirmed(once_confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own with the confirmed study."""
+    folder = tmp_path / "confirmed"
+    shutil.copytree(once_confirmed, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def study_of(folder: Path) -> optuna.Study:
+    """The study `tiny`, read with Optuna alone."""
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / 'runs' / 'studies.db'}")
+
+
+def recommended(folder: Path) -> int:
+    """The trial that the confirmation recommends."""
+    return int(json.loads(study_of(folder).user_attrs["confirmed"])["found"]["recommended"])
+
+
+def recommend(folder: Path, trial: int) -> None:
+    """Lets the confirmation recommend another one."""
+    study = study_of(folder)
+    stored = json.loads(study.user_attrs["confirmed"])
+    stored["found"]["recommended"] = trial
+    study.set_user_attr("confirmed", json.dumps(stored))
+
+
+def other_than_baseline(folder: Path) -> int:
+    """A confirmed trial that is not the baseline, which is recommended from now on."""
+    rows = json.loads(study_of(folder).user_attrs["confirmed"])["found"]["rows"]
+    trial = next(row["trial"] for row in rows if row["trial"] and None not in row["values"])
+    recommend(folder, trial)
+    return int(trial)
+
+
+def test_numbers(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """Accuracy and loss are those of the kept models on the sealed clips, computed another way."""
+    trial = other_than_baseline(confirmed)
+    done = cli("test", "tiny", "--json")
+    assert done.code == 0
+    told = json.loads(done.out)
+    study = study_of(confirmed)
+    (look,) = openings(study)
+    assert json.loads(json.dumps(told["scores"])) == json.loads(study.user_attrs["openings"])[0]["scores"]
+    assert (look.count, look.trial, look.signers) == (1, trial, study_data(study).split.test)
+    data = open_data(tiny)
+    right: dict[int, list[np.ndarray]] = {}
+    losses: dict[int, list[float]] = {}
+    for one in stored_trials(confirmed, "tiny/confirm"):
+        number = one.params["candidate"]
+        configs = configs_of(study.get_trials()[number])
+        clips = prepare(data, look.signers, configs.preprocess, mirrored=False)
+        model = TransformerEnISLR(configs.model, len(data.words), torch.Generator())
+        model.load_state_dict(load_file(f"runs/tiny/confirm/trials/{one.number:04d}/model.safetensors"))
+        logits_CK = logits_of(model, DeviceClips(clips, torch.device("cpu"))).double()
+        labels_C = torch.from_numpy(clips.labels_C)
+        right.setdefault(number, []).append((logits_CK.argmax(1) == labels_C).numpy())
+        losses.setdefault(number, []).append(torch.nn.functional.cross_entropy(logits_CK, labels_C).item())
+        assert look.clips == len(clips)
+    for score in look.scores:
+        assert score.top1 == pytest.approx(np.mean(right[score.trial]))
+        assert score.top1_sd == pytest.approx(np.std([hits.mean() for hits in right[score.trial]], ddof=1))
+        assert score.loss == pytest.approx(np.mean(losses[score.trial]))
+        assert np.average([s.top1 for s in score.signers], weights=[s.clips for s in score.signers]) == pytest.approx(
+            score.top1
+        )
+    assert [score.trial for score in look.scores] == [trial, 0]
+    assert look.gain == pytest.approx(np.mean(right[trial]) - np.mean(right[0]))
+    assert look.gain_low is not None
+    assert look.gain_high is not None
+    assert look.gain_low <= look.gain <= look.gain_high
+
+
+def test_only_once(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second `test` shows what was seen and opens nothing; `--again` opens, warns and counts."""
+    first = cli("test", "tiny")
+    assert (first.code, "for the first time" in first.out) == (0, True)
+    read = spied(monkeypatch)
+    second = cli("test", "tiny")
+    assert (second.code, second.out) == (0, first.out)
+    assert "`--again` opens them again" in second.err
+    assert not read
+    third = cli("test", "tiny", "--again")
+    assert (third.code, "time 2" in third.out) == (0, True)
+    assert "were opened once" in third.err
+    assert read == set(study_data(study_of(confirmed)).split.test)
+    assert [look.count for look in openings(study_of(confirmed))] == [1, 2]
+    assert "opened 2 times" in cli("status", "tiny").out
+
+
+def test_another_recommendation_since(confirmed: Path, cli: Cli) -> None:
+    """What was seen of one trial is not passed off as another's."""
+    trial = other_than_baseline(confirmed)
+    assert cli("test", "tiny").code == 0
+    recommend(confirmed, 0)
+    done = cli("test", "tiny")
+    assert f"trial 0 is recommended now; this was seen of trial {trial}" in done.err
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Signers whose landmarks are read from now on."""
+    read: set[str] = set()
+    real = prepared.read_clips
+
+    def spy(file: SignerFile, num_words: int) -> object:
+        read.add(file.signer)
+        return real(file, num_words)
+
+    monkeypatch.setattr(prepared, "read_clips", spy)
+    return read
+
+
+def test_nothing_else_reads_them(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search, confirmation and export read no sealed landmark, and no file that they prepare holds one."""
+    read = spied(monkeypatch)
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3).code == 0
+    assert cli(*CONFIRM).code == 0
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    split = study_data(study_of(place)).split
+    assert read == {*split.train, *split.validation}
+    abouts = list(Path("runs/prepared").glob("*/about.json"))
+    assert abouts
+    for about in abouts:
+        signers = {Path(name).stem for name in json.loads(about.read_text())["signers"]}
+        assert signers <= {*split.train, *split.validation}
+    assert cli("test", "tiny").code == 0
+    assert read == {*split.train, *split.validation, *split.test}
+    assert list(Path("runs/prepared").glob("*/about.json")) == abouts, "sealed clips are prepared in memory only"
+
+
+def test_a_look_that_was_cut_off_counts(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record comes before the look."""
+
+    def torn(self: _Tester, opening: Opening, models: object) -> Opening:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Tester, "opened", torn)
+        assert cli("test", "tiny").code == 130
+    assert [(look.count, look.scores) for look in openings(study_of(confirmed))] == [(1, ())]
+    done = cli("test", "tiny")
+    assert (done.code, "time 2" in done.out, "were opened once" in done.err) == (0, True, True)
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
+def test_models_that_are_gone(damage: str, confirmed: Path, cli: Cli) -> None:
+    """They are trained again, with the same numbers."""
+    shutil.copytree(confirmed / "runs", confirmed / "whole")
+    for path in Path("runs/tiny/confirm/trials").glob("*/model.safetensors"):
+        if damage == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:100])
+    done = cli("test", "tiny", "--json")
+    assert done.code == 0
+    assert "is gone: it is trained again" in done.err
+    assert "it gives" not in done.err
+    shutil.rmtree("runs")
+    Path("whole").rename("runs")
+    told, whole = (json.loads(answer.out) for answer in (done, cli("test", "tiny", "--json")))
+    assert told["scores"] == whole["scores"]
+
+
+def test_not_yet(searched: Path, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a confirmation, or without sealed signers, nothing is opened."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2).code == 0
+    done = cli("test", "tiny")
+    assert (done.code, "nothing of `tiny` is confirmed yet" in done.err) == (1, True)
+    bare = ("--as", "bare", "--set", "data.test=none")
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, *bare).code == 0
+    assert cli("confirm", "bare", "--top", 1, "--seeds", 2).code == 0
+    done = cli("test", "bare")
+    assert (done.code, "has no sealed signers" in done.err) == (1, True)
+
+
+def test_what_comes_after_a_look(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """A search that goes on is told, and another does not start from it with the same signers sealed."""
+    assert cli("test", "tiny").code == 0
+    more = cli("run", "tiny.yaml", "--data", tiny, "--more", 1)
+    assert "can no longer be tested on them fairly" in more.err
+    split = study_data(study_of(confirmed)).split
+    parts = [f"data.{part}=[{', '.join(signers)}]" for part, signers in split.parts().items()]
+    sets = [word for part in parts for word in ("--set", part)]
+    done = cli("run", "tiny.yaml", "--data", tiny, "--as", "new", "--from", "tiny", *sets)
+    assert (done.code, "has chosen its best with signers that are sealed here" in done.err) == (2, True)
+
+
+def test_export_prefers_what_is_confirmed(confirmed: Path, cli: Cli) -> None:
+    """The recommended trial with its evidence; `--searched` gives the best of the search; each says which it is."""
+    best = min((t for t in study_of(confirmed).get_trials()), key=lambda t: t.value or 0).number
+    trial = next(n for n in (row["trial"] for row in rows_of(confirmed)) if n not in (best, 0))
+    recommend(confirmed, trial)
+    done = cli("export", "tiny", "--output", "best.yaml")
+    assert f"this is trial {trial}, confirmed with fresh seeds" in done.err
+    exported, _ = read_export(Path("best.yaml"))
+    row = next(row for row in rows_of(confirmed) if row["trial"] == trial)
+    assert exported.trial == trial
+    assert exported.confirmed["mean"] == row["mean"]
+    assert exported.sealed == {}
+    assert cli("test", "tiny").code == 0
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    assert read_export(Path("best.yaml"))[0].sealed["top1"] == openings(study_of(confirmed))[0].scores[0].top1
+    done = cli("export", "tiny", "--searched", "--output", "raw.yaml")
+    assert f"this is trial {best}, the best of the search: its number is partly luck" in done.err
+    assert read_export(Path("raw.yaml"))[0].trial == best
+    assert cli("export", "tiny", "--searched", "--trial", 1).code == 2
+    assert cli("retrain", "best.yaml").code == 0
+
+
+def rows_of(folder: Path) -> list[dict[str, object]]:
+    """The rows of the confirmation."""
+    return list(json.loads(study_of(folder).user_attrs["confirmed"])["found"]["rows"])
+
+
+def test_the_interval_covers() -> None:
+    """Over made-up seeds and clips the interval holds the true gain in at least nine of ten cases."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(100):
+        ours_C, base_C = rng.beta(6, 2, size=60), rng.beta(5, 3, size=60)  # how likely each clip is right
+        ours_SC, base_SC = (rng.random((5, 60)) < p_C for p_C in (ours_C, base_C))
+        low, high = gain_interval(ours_SC.astype(float), base_SC.astype(float), rng)
+        held += low <= 6 / 8 - 5 / 8 <= high
+    assert held >= 90
+
+
+def test_the_record_is_plain_json(confirmed: Path, cli: Cli) -> None:
+    """Other programs can read when it was opened, and by what."""
+    assert cli("test", "tiny").code == 0
+    with sqlite3.connect("runs/studies.db") as database:
+        query = "SELECT value_json FROM study_user_attributes WHERE key = 'openings'"
+        (stored,) = (json.loads(json.loads(row[0])) for row in database.execute(query))
+    assert stored[0]["time"].endswith("+00:00")
+    assert stored[0]["commit"].startswith("islr-search ")
