@@ -307,6 +307,22 @@ def open_test(
 
 
 @app.command()
+def analyze(study: Study = _STUDY, storage: Storage = _STORAGE, as_json: AsJson = False) -> None:
+    """What the trials say: edges, what mattered, how sure, noise, failures, cost."""
+    from search.console import say, say_json
+    from search.results.analyze import analysis_json, analysis_lines
+    from search.results.analyze import analyze as analyze_study
+    from search.storage import open_storage
+
+    found = analyze_study(_open(study, storage), open_storage(storage, create=False))
+    if as_json:
+        say_json(analysis_json(found))
+        return
+    for line in analysis_lines(found):
+        say(line)
+
+
+@app.command()
 def export(
     study: Study = _STUDY,
     storage: Storage = _STORAGE,

@@ -20,20 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.analysis import importance as importance_module
+from search.analysis.cost import Cost, infeasible, ledger
+from search.analysis.edges import edge_advice
+from search.analysis.importance import importance
+from search.analysis.isolation import Point, confident_value, isolation, points_of
+from search.analysis.noise import Noise, best_of, noise_of_repeats
+from search.analysis.readings import Pick, readings
 from search.definition import load_definition
 from search.errors import NegativeAnswer
-from search.results import analysis, cost
-from search.results.analysis import (
-    Pick,
-    Point,
-    confident_value,
-    edge_advice,
-    importance,
-    isolation,
-    points_of,
-    readings,
-)
-from search.results.cost import Cost, best_of, infeasible, ledger, noise_of_repeats
 from search.settings import find_setting
 from search.space import Choices, Dimension, Range, dimension
 
@@ -140,7 +135,7 @@ def test_the_seed_decides_the_draws() -> None:
 def test_the_spread_is_that_of_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quantiles and standard deviation over the draws; draws that say nothing are left out and counted."""
     answers = iter([{"x": 0.5, "y": 0.5}, *({"x": n / 10, "y": 1 - n / 10} for n in range(11)), {}, {}])
-    monkeypatch.setattr(analysis, "_shares", lambda rows, judged: next(answers))
+    monkeypatch.setattr(importance_module, "_shares", lambda rows, judged: next(answers))
     found = importance(drawn(20), SPACE[:2], first_value, seed=0, draws=13)
     assert found.draws == 11
     x, _ = found.params
@@ -156,7 +151,7 @@ def test_a_draw_is_one_of_the_trials_with_replacement(monkeypatch: pytest.Monkey
         seen.append([row.params["x"] for row in rows])
         return {"x": 0.5, "y": 0.5}
 
-    monkeypatch.setattr(analysis, "_shares", shares)
+    monkeypatch.setattr(importance_module, "_shares", shares)
     importance(drawn(40), SPACE[:2], first_value, seed=0, draws=5)
     whole, *draws = seen
     assert all(len(draw) == 40 and set(draw) < set(whole) for draw in draws)
@@ -637,7 +632,7 @@ def test_noise_needs_repeats() -> None:
     for groups in ([], [[]], [[1.0], [2.0]], [[1.0, math.nan]]):
         with pytest.raises(ValueError, match="no setting has two values"):
             noise_of_repeats(groups)
-    assert noise_of_repeats([[2.0, 2.0]]) == cost.Noise(0.0, 1, 0.0, 0.0)
+    assert noise_of_repeats([[2.0, 2.0]]) == Noise(0.0, 1, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(

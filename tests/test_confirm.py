@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
 from search.confirm.record import Confirmed, stored_confirmed
-from search.confirm.supply import values_of, wanted
+from search.confirm.rounds import SHAPES, values_of, wanted
 from search.records import read_signers, trial_folder
 from search.trial import fresh_seed, trial_seed
 
@@ -233,11 +233,9 @@ def main_data(folder: Path) -> str:
 
 def training(candidate: int, seed: int, value: float | None) -> FrozenTrial:
     """A training of a confirmation that has ended; None: it failed."""
-    from search.confirm.supply import _SHAPES
-
     state = TrialState.FAIL if value is None else TrialState.COMPLETE
     params = {"candidate": candidate, "seed": seed}
-    return create_trial(state=state, value=value, params=params, distributions=_SHAPES)
+    return create_trial(state=state, value=value, params=params, distributions=SHAPES)
 
 
 def test_rounds() -> None:

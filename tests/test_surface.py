@@ -62,6 +62,7 @@ COMMANDS = {
         "--json=False",
     ],
     "test": ["study=label_smoothing", "--data=None", STORAGE, "--runs=runs", "--again=False", "--json=False"],
+    "analyze": ["study=label_smoothing", STORAGE, "--json=False"],
     "export": ["study=label_smoothing", STORAGE, "--output=None", "--trial=None", "--searched=False"],
     "retrain": ["file=None", "--data=None", "--output=None", "--seed=None", "--device=None", "--runs=runs"],
     "dashboard": ["study=label_smoothing", STORAGE, "--host=127.0.0.1", "--port=8080", "--print-command=False"],
@@ -189,8 +190,8 @@ run_failed: error exit_code
 confirm_finished: study confirmed seconds
 """  # noqa: E501
 EXPORTED = (
-    "schema study about trial exported seed recorded baseline front confirmed sealed objective repeats model train preprocess augment data "
-    "made_with"
+    "schema study about trial exported seed recorded baseline front confirmed sealed objective repeats model train preprocess "
+    "augment data made_with"
 )
 
 

@@ -17,7 +17,8 @@ from search.confirm.candidates import embedding, top
 from search.confirm.estimate import estimate_search
 from search.confirm.evidence import BASELINE, Candidate, weigh
 from search.confirm.record import Confirmed, companion_name, store_confirmed
-from search.confirm.supply import CANDIDATE, SEED, ConfirmSupply, fresh_folds, values_of
+from search.confirm.rounds import CANDIDATE, SEED, values_of
+from search.confirm.supply import ConfirmSupply, fresh_folds
 from search.coordinator import Coordinator
 from search.engines.choice import Workers, checked_device
 from search.errors import NegativeAnswer

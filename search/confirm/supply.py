@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from data_utils.splits import Folds, Split, split_signers
-from search.confirm.evidence import BASELINE, Values, dropped
+from search.confirm.evidence import BASELINE, dropped
+from search.confirm.rounds import CANDIDATE, SEED, SHAPES, values_of, wanted
 from search.definition import Plan
 from search.events import Listener
 from search.leases import Lease
@@ -24,30 +24,6 @@ from search.settings import Configs
 from search.study import num_finished
 from search.supply import TURN_S, Taken, Waiting, situation
 from search.trial import CHECKPOINT, Job
-
-CANDIDATE, SEED = "candidate", "seed"
-_SHAPES: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
-
-
-def values_of(trials: Sequence[FrozenTrial], lead: int) -> dict[int, dict[int, float | None]]:
-    """What finished trainings gave, by candidate and seed; None for one that failed."""
-    found: dict[int, dict[int, float | None]] = {}
-    for trial in trials:
-        if trial.state.is_finished():
-            value = trial.values[lead] if trial.state == TrialState.COMPLETE else None
-            found.setdefault(trial.params[CANDIDATE], {})[trial.params[SEED]] = value
-    return found
-
-
-def wanted(candidates: Sequence[int], values: Values, seeds: int) -> list[tuple[int, int]]:
-    """What the first round that is not full lacks, as (candidate, seed); nothing when all rounds are full."""
-    for seed in range(1, seeds + 1):
-        out = dropped(candidates, values, seed - 1)
-        racing = [BASELINE, *(candidate for candidate in candidates if candidate not in out)]
-        lacking = [(candidate, seed) for candidate in racing if seed not in values.get(candidate, {})]
-        if lacking:
-            return lacking
-    return []
 
 
 class ConfirmSupply:
@@ -138,9 +114,7 @@ class ConfirmSupply:
             "settings": json.dumps(configs.as_dict()),
         }
         params = {CANDIDATE: candidate, SEED: seed}
-        self.study.add_trial(
-            create_trial(state=TrialState.RUNNING, params=params, distributions=_SHAPES, user_attrs=attributes)
-        )
+        self.study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=SHAPES, user_attrs=attributes))
         return self._taken(self._trials()[-1])
 
     def _taken(self, frozen: FrozenTrial) -> Taken:

@@ -25,7 +25,8 @@ from model.transformer import DeviceClips, TransformerEnISLR, logits_of
 from search.confirm.command import configs_of, open_same
 from search.confirm.evidence import BASELINE
 from search.confirm.record import Confirmed, companion_name, stored_confirmed
-from search.confirm.supply import CANDIDATE, SEED, fresh_folds
+from search.confirm.rounds import CANDIDATE, SEED
+from search.confirm.supply import fresh_folds
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, Notice
 from search.identity import require_ours

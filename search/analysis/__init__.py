@@ -1,0 +1,1 @@
+"""What a study's trials say. Pure functions over trials and plain values: nothing is opened, printed or stored."""

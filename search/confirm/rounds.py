@@ -1,0 +1,34 @@
+"""The trainings of a confirmation as trials: what has been trained, and what its next round wants. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search.confirm.evidence import BASELINE, Values, dropped
+
+CANDIDATE, SEED = "candidate", "seed"
+SHAPES: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
+
+
+def values_of(trials: Sequence[FrozenTrial], lead: int) -> dict[int, dict[int, float | None]]:
+    """What finished trainings gave, by candidate and seed; None for one that failed."""
+    found: dict[int, dict[int, float | None]] = {}
+    for trial in trials:
+        if trial.state.is_finished():
+            value = trial.values[lead] if trial.state == TrialState.COMPLETE else None
+            found.setdefault(trial.params[CANDIDATE], {})[trial.params[SEED]] = value
+    return found
+
+
+def wanted(candidates: Sequence[int], values: Values, seeds: int) -> list[tuple[int, int]]:
+    """What the first round that is not full lacks, as (candidate, seed); nothing when all rounds are full."""
+    for seed in range(1, seeds + 1):
+        out = dropped(candidates, values, seed - 1)
+        racing = [BASELINE, *(candidate for candidate in candidates if candidate not in out)]
+        lacking = [(candidate, seed) for candidate in racing if seed not in values.get(candidate, {})]
+        if lacking:
+            return lacking
+    return []
