@@ -18,7 +18,7 @@ from search.analysis.isolation import Bin, isolation, points_of
 from search.analysis.noise import Noise, best_of, noise_of_repeats
 from search.analysis.readings import Readings, readings
 from search.confirm.record import companion_name, stored_confirmed
-from search.confirm.supply import values_of
+from search.confirm.rounds import values_of
 from search.console import columns, duration, number, value_text
 from search.errors import NegativeAnswer
 from search.goals import lead_of
