@@ -378,18 +378,19 @@ def confirmed_lines(confirmed: Confirmed) -> list[str]:
     """A confirmation as a table, and what it comes to."""
     found = confirmed.found
     rows = [_confirmed_cells(row, found) for row in found.rows]
-    head = ["", "trial", "searched", "mean", "95 %", "sd", "gain", "95 %", "better"]
+    head = ["", "trial", "searched", "mean", "95 %", "sd", "estimate", "gain", "95 %", "better"]
     lines = columns([head, *rows], right=range(1, len(head)))
+    lines.append("         estimate: the mean, once the search's trials nearby are heard; gain: against the baseline")
     lines += [f"out      {text}" for text in _out_of_the_race(found)]
     best = next((row for row in found.rows if row.trial == found.recommended), None)
     if best is None:
         return [*lines, f"none is recommended: {found.why}"]
     name = "the baseline" if best.trial == BASELINE else f"trial {best.trial}"
-    interval = f" (95 % {best.low:.4f} to {best.high:.4f})" if best.low is not None and best.high is not None else ""
+    interval = "" if found.low is None or found.high is None else f" (95 % {found.low:.4f} to {found.high:.4f})"
     lines.append(f"use      {name}: {confirmed.objective} {_or_dash(best.mean)}{interval} over {found.seeds} seeds")
     lines.append(f"         {params_text(best.params)}")
     lines.append(f"because  {found.why}")
-    lines.append(f"verdict  {found.verdict}{_gain_text(best)}")
+    lines.append(f"verdict  {found.verdict}{_gain_text(best, found)}")
     if best.optimism is not None and best.searched is not None:
         side = "better" if best.optimism > 0 else "worse"
         lines.append(f"luck     the search's own number, {best.searched:.4f}, is {abs(best.optimism):.4f} {side} than the mean")
@@ -432,7 +433,7 @@ def _temperatures(opening: Opening, names: Mapping[int, str]) -> str:
 
 def _confirmed_cells(row: Row, found: Confirmation) -> list[str]:
     star = "*" if row.trial == found.recommended else ""
-    cells = [_or_dash(row.searched), _or_dash(row.mean), _half(row.low, row.high), _or_dash(row.sd)]
+    cells = [_or_dash(row.searched), _or_dash(row.mean), _half(row.low, row.high), _or_dash(row.sd), _or_dash(row.estimate)]
     if row.trial == BASELINE:
         return [star, "base", *cells, "", "", ""]
     gain = "-" if row.gain is None else f"{row.gain:+.4f}"
@@ -452,11 +453,11 @@ def _out_of_the_race(found: Confirmation) -> list[str]:
     return texts + [f"trial {row.trial} was clearly behind after {row.dropped_after} seeds" for row in dropped]
 
 
-def _gain_text(row: Row) -> str:
-    if row.gain is None or row.gain_low is None or row.gain_high is None or row.better is None:
+def _gain_text(row: Row, found: Confirmation) -> str:
+    if row.gain is None or found.gain_low is None or found.gain_high is None or row.better is None:
         return ""
     sure = f"{row.better:.3f}" if row.better < 0.9995 else "over 0.999"
-    return f": {row.gain:+.4f} (95 % {row.gain_low:+.4f} to {row.gain_high:+.4f}), with probability {sure}"
+    return f": {row.gain:+.4f} (95 % {found.gain_low:+.4f} to {found.gain_high:+.4f}), with probability {sure}"
 
 
 def _or_dash(value: float | None) -> str:

@@ -400,7 +400,35 @@ class TestRecommendation:
         assert (found.leader, found.recommended, found.why) == (8, 8, "trial 8 has the lowest estimate")
         assert [row.estimate for row in found.rows] == [0.48, 0.46, 0.6]
         together = Estimates((0, 8, 12), mean, 0.1 * np.eye(3))
-        assert weighed(values, 5, together).tied == (8, 12, 0)
+        assert weighed(values, 5, together).tied == (8, 12), "the baseline's own seeds tell it from trial 8"
+
+    @pytest.mark.parametrize(("behind", "tied"), [(0.9, (8, 12)), (1.0, (8,))])
+    def test_ties_by_seeds(self, behind: float, tied: tuple[int, ...]) -> None:
+        """Whose own seeds lie a standard error behind the leader's is told from it, whatever the estimates say.
+
+        With five seeds the probability is 0.2 at 0.941 standard errors, the quantile of Student's t with 4 degrees of freedom.
+        """
+        noise = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+        error = noise.std(ddof=1) / math.sqrt(5)
+        values = {0: by_seed(*[90.0] * 5), 8: by_seed(*[0.0] * 5), 12: by_seed(*(noise + behind * error))}
+        estimates = Estimates((0, 8, 12), np.array([90.0, 0.0, 0.0]), np.eye(3))
+        assert weighed(values, 5, estimates).tied == tied
+
+    def test_the_chosen_interval(self) -> None:
+        """Picked from three that its seeds cannot tell apart, each has a third of the error; the rows keep their own."""
+        values = self.values(t0=0.9, t8=0.5, t12=0.5001, t13=0.5002)
+        found = weighed(values, 5)
+        row = row_of(found, found.recommended or 0)
+        mine = [value for value in row.values if value is not None]
+        at = stats.t.interval(1 - 0.05 / 3, 4, np.mean(mine), stats.sem(mine))
+        assert (found.low, found.high) == pytest.approx(at)
+        assert (row.low, row.high) == pytest.approx(stats.t.interval(0.95, 4, np.mean(mine), stats.sem(mine)))
+        gains = [a - (b or 0) for a, b in zip(mine, row_of(found, 0).values, strict=True)]
+        assert (found.gain_low, found.gain_high) == pytest.approx(
+            stats.t.interval(1 - 0.05 / 3, 4, np.mean(gains), stats.sem(gains))
+        )
+        alone = weighed(self.values(t0=0.9, t8=0.5), 5)
+        assert (alone.low, alone.high) == (row_of(alone, 8).low, row_of(alone, 8).high)
 
     def test_no_better_than_its_estimate(self) -> None:
         """Two estimates that err together are told apart by less than two that err alone."""

@@ -25,6 +25,10 @@ ten together (Bonferroni: 3 * 4 * 0.005 = 0.06)."""
 TIE = 0.35
 """A setting that is better than the leader with this probability cannot be told apart from it. At 0.5 the two are level."""
 
+SEEDS_TIE = 0.2
+"""The same by its own seeds, paired: less than a standard error behind. Both must hold. Source: the one-standard-error rule of
+Breiman et al. 1984, "Classification and regression trees"."""
+
 PROBABLY = 0.8
 """From this probability on a setting is called probably better."""
 
@@ -133,6 +137,20 @@ class Confirmation:
     tied: tuple[int, ...]
     """The leader, and those that cannot be told apart from it, the lowest first."""
 
+    low: float | None
+    """Lower end of the 95 % interval of the recommended one's mean. Wider than its row's where it was picked from several that
+    its seeds cannot tell it from, the luckiest of which looks better than it is: each of n gets 5 % / n of the error
+    (Bonferroni)."""
+
+    high: float | None
+    """Upper end of the same interval."""
+
+    gain_low: float | None
+    """Lower end of the 95 % interval of its gain over the baseline, wider in the same way; None if it is the baseline."""
+
+    gain_high: float | None
+    """Upper end of the same interval."""
+
     why: str
     """Why this one is recommended, in a sentence without a full stop."""
 
@@ -228,6 +246,7 @@ def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates
     ranked = sorted(complete, key=_level)  # of equals the baseline stays last
     tied = [row for row in ranked if row is ranked[0] or _may_be_better(row, ranked[0], estimates)]
     choice = _simplest(tied) if tied else None
+    low, high, gain_low, gain_high = _chosen_intervals(choice, base, _rivals(choice, complete)) if choice else (None,) * 4
     variance = noise_variance(values)
     by = "mean" if estimates is None else "estimate"
     return Confirmation(
@@ -236,8 +255,12 @@ def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates
         recommended=choice.trial if choice else None,
         leader=ranked[0].trial if ranked else None,
         tied=tuple(row.trial for row in tied),
+        low=low,
+        high=high,
+        gain_low=gain_low,
+        gain_high=gain_high,
         why=_why(choice, tied, by) if choice else "no setting has a value for every seed",
-        verdict=_verdict(choice, failed=None in base),
+        verdict=_verdict(choice, gain_high, failed=None in base),
         noise=None if variance is None else math.sqrt(variance),
         seeds=seeds,
         trainings=sum(len(values.get(candidate.trial, {})) for candidate in candidates),
@@ -308,12 +331,31 @@ def _better(a: Sequence[float | None], b: Sequence[float | None]) -> float | Non
     return probability_better([x for x, _ in pairs], [y for _, y in pairs]) if len(pairs) > 1 else None
 
 
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None, float | None]:
+def _rivals(choice: Row, complete: Sequence[Row]) -> int:
+    """How many settings, itself among them, its seeds alone cannot tell it from."""
+    better = [_better(row.values, choice.values) for row in complete if row is not choice]
+    return 1 + sum(probability is None or probability >= 1 - COVERAGE for probability in better)
+
+
+def _chosen_intervals(
+    choice: Row, base: Sequence[float | None], picked_from: int
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Both ends of the intervals of the recommended one's mean and gain."""
+    coverage = 1 - (1 - COVERAGE) / picked_from
+    low, high = _interval([_number(value) for value in choice.values], coverage)[2:]
+    gains = [a - b for a, b in _pairs(choice.values, base)]
+    gain_low, gain_high = (None, None) if choice.trial == BASELINE else _interval(gains, coverage)[2:]
+    return low, high, gain_low, gain_high
+
+
+def _interval(
+    values: Sequence[float], coverage: float = COVERAGE
+) -> tuple[float | None, float | None, float | None, float | None]:
     """Mean, standard deviation, and both ends of the mean's interval (Student 1908); None for what cannot be known."""
     if len(values) < 2:
         return (values[0] if values else None), None, None, None
     mean, sd = statistics.fmean(values), statistics.stdev(values)
-    half = _t_quantile((1 + COVERAGE) / 2, len(values) - 1) * sd / math.sqrt(len(values))
+    half = _t_quantile((1 + coverage) / 2, len(values) - 1) * sd / math.sqrt(len(values))
     return mean, sd, mean - half, mean + half
 
 
@@ -339,11 +381,11 @@ def _level(row: Row) -> float:
 
 
 def _may_be_better(row: Row, leader: Row, estimates: Estimates | None) -> bool:
-    """Whether it cannot be told apart from the leader; with a single seed nothing can."""
-    better = _better(row.values, leader.values)
-    if estimates is not None:
-        better = estimates.probability_better(row.trial, leader.trial)
-    return better is None or better >= TIE
+    """Whether neither the seeds nor the estimates tell it from the leader; with a single seed nothing does."""
+    by_seeds = _better(row.values, leader.values)
+    if estimates is None:
+        return by_seeds is None or by_seeds >= TIE
+    return estimates.probability_better(row.trial, leader.trial) >= TIE and (by_seeds is None or by_seeds >= SEEDS_TIE)
 
 
 def _simplest(tied: Sequence[Row]) -> Row:
@@ -380,14 +422,14 @@ def _named(rows: Sequence[Row]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _verdict(choice: Row | None, *, failed: bool) -> str:
+def _verdict(choice: Row | None, gain_high: float | None, *, failed: bool) -> str:
     if choice is None:
         return "nothing can be compared with the baseline"
     if choice.trial == BASELINE:
         return "the baseline is recommended"
     if failed and choice.better is None:
         return "the baseline failed, so nothing can be compared with it"
-    if choice.gain_high is not None and choice.gain_high < 0:
+    if gain_high is not None and gain_high < 0:
         return "better than the baseline"
     if choice.better is not None and choice.better >= PROBABLY:
         return "probably better than the baseline"

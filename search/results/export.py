@@ -176,18 +176,20 @@ def _confirmed(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     row = None if confirmed is None else next((r for r in confirmed.found.rows if r.trial == trial.number), None)
     if confirmed is None or row is None:
         return {}
+    is_chosen = confirmed.found.recommended == trial.number
+    ends = confirmed.found if is_chosen else row  # wider where it was picked from several
     numbers = {
         "mean": row.mean,
         "sd": row.sd,
-        "low": row.low,
-        "high": row.high,
+        "low": ends.low,
+        "high": ends.high,
         "gain": row.gain,
-        "gain_low": row.gain_low,
-        "gain_high": row.gain_high,
+        "gain_low": ends.gain_low,
+        "gain_high": ends.gain_high,
         "better_than_baseline": row.better,
     }
     about = {"objective": confirmed.objective, "seeds": len(row.values) - row.values.count(None)}
-    recommended = {"recommended": confirmed.found.recommended == trial.number, "time": confirmed.time}
+    recommended = {"recommended": is_chosen, "time": confirmed.time}
     return {**about, **{name: value for name, value in numbers.items() if value is not None}, **recommended}
 
 

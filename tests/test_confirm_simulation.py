@@ -1,0 +1,323 @@
+"""Whether a confirmation keeps its promises, on landscapes whose truth is known.
+
+`python tests/test_confirm_simulation.py [REPEATS]` prints what it gains and costs by landscape and by noise.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import FrozenTrial
+
+from search.confirm.candidates import embedding, top
+from search.confirm.estimate import estimate_search
+from search.confirm.evidence import BASELINE, Candidate, Confirmation, dropped, weigh
+from search.settings import Setting
+from search.space import Dimension, Range
+
+NAMES = ("a", "b", "c")
+SPACE = tuple(Dimension(name, Setting("train", name, float, 0.5), Range(low=0.0, high=1.0)) for name in NAMES)
+KINDS = ("bowl", "plateau", "cliff", "valley")
+NOISE = 0.15
+"""Seed noise as a share of the landscape's standard deviation. Measured on real fingerspelling data: 0.075 of 0.5 nats."""
+
+TRIALS, TOP, SEEDS = 50, 5, 5
+REPEATS = 50
+"""Searches a landscape."""
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A true value everywhere in the unit cube; 0 at the optimum, and nowhere lower."""
+
+    kind: str
+    optimum: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def random(cls, kind: str, rng: np.random.Generator) -> Landscape:
+        """With its optimum somewhere inside, and dimensions that do not matter equally."""
+        return cls(kind, rng.uniform(0.2, 0.8, 3), rng.uniform(0.5, 2.0, 3))
+
+    def truth(self, place: Sequence[float]) -> float:
+        """The value without noise."""
+        u = np.asarray(place) - self.optimum
+        w = self.weight
+        if self.kind == "bowl":
+            return float(w @ u**2)
+        if self.kind == "plateau":  # far off everything is equally bad
+            return float(1 - np.exp(-3 * w @ u**2))
+        if self.kind == "cliff":  # one dimension matters, and beyond a point training breaks down
+            slope = 1 - np.exp(-1.5 * (6 * w[0] * u[0] ** 2 + 0.3 * w[1:] @ u[1:] ** 2))
+            return float(slope + (0.5 if u[0] > 0.25 else 0.0))
+        if self.kind == "valley":  # two dimensions must fit together
+            return float(2 * w[0] * (u[0] + 0.8 * u[1]) ** 2 + 0.15 * w[1] * u[1] ** 2 + 0.3 * w[2] * u[2] ** 2)
+        return 0.0
+
+    @property
+    def spread(self) -> float:
+        """Its standard deviation over the cube."""
+        cube = np.random.default_rng(0).uniform(size=(400, 3))
+        return statistics.pstdev([self.truth(place) for place in cube])
+
+
+def place_of(trial: FrozenTrial) -> list[float]:
+    """Where a trial lies in the cube."""
+    return [trial.params[name] for name in NAMES]
+
+
+def search(landscape: Landscape, noise: float, seed: int, trials: int = TRIALS) -> optuna.Study:
+    """A finished search of Optuna's TPE, its baseline drawn at random."""
+    rng = np.random.default_rng([seed, 8])
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(n_startup_trials=10, seed=seed))
+    study.enqueue_trial(dict(zip(NAMES, rng.uniform(size=3), strict=True)))
+    for error in noise * rng.normal(size=trials):
+        trial = study.ask()
+        study.tell(trial, landscape.truth([trial.suggest_float(name, 0, 1) for name in NAMES]) + error)
+    return study
+
+
+def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, seed: int) -> Confirmation:
+    """What `search confirm` does, with a normal draw for a training."""
+    rng = np.random.default_rng([seed, 9])
+    chosen = [trials[BASELINE], *top(trials, trials[BASELINE], SPACE, 0, TOP)]
+    truth = {trial.number: landscape.truth(place_of(trial)) for trial in chosen}
+    error = dict(zip(truth, noise * rng.normal(size=(len(truth), SEEDS)), strict=True))
+    values: dict[int, dict[int, float | None]] = {number: {} for number in truth}
+    for seed in range(1, SEEDS + 1):
+        out = dropped(list(truth), values, seed - 1)
+        for number in truth.keys() - out.keys():
+            values[number][seed] = truth[number] + error[number][seed - 1]
+    middle = embedding(trials[BASELINE].params, SPACE)
+    candidates = [
+        Candidate(
+            trial=trial.number,
+            params=trial.params,
+            searched=trial.value,
+            parameters=1000,
+            distance=float(np.linalg.norm(embedding(trial.params, SPACE) - middle)),
+        )
+        for trial in chosen
+    ]
+    return weigh(candidates, values, SEEDS, estimate_search(trials, SPACE, 0, values))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one search and its confirmation came to, in the landscape's unit."""
+
+    lowest: float
+    """The lowest truth among the finished trials."""
+
+    best: float
+    """The truth of Optuna's `best_trial`."""
+
+    recommended: float
+    """The truth of what is recommended."""
+
+    covered: bool
+    """Whether the recommended one's interval holds its truth."""
+
+    gain_covered: bool | None
+    """Whether its gain's interval does; None where the baseline is recommended."""
+
+    stays: bool
+    """Whether the baseline is recommended."""
+
+    tied: bool
+    """Whether the leader could not be told apart from another."""
+
+    claimed: bool
+    """Whether it is called better than the baseline without a `probably`."""
+
+    trainings: int
+
+
+def drawn(kind: str, ratio: float, repeat: int) -> tuple[Landscape, float]:
+    """A landscape, and the standard deviation of its noise: 1 where it is flat."""
+    landscape = Landscape.random(kind, np.random.default_rng([repeat, 7]))
+    return landscape, ratio * landscape.spread or 1.0
+
+
+def outcome(kind: str, ratio: float, repeat: int) -> Outcome:
+    """One search, and its confirmation."""
+    landscape, noise = drawn(kind, ratio, repeat)
+    study = search(landscape, noise, repeat)
+    trials = study.get_trials(deepcopy=False)
+    found = confirm(trials, landscape, noise, repeat)
+    truth = [landscape.truth(place_of(trial)) for trial in trials]
+    row = next(row for row in found.rows if row.trial == found.recommended)
+    return Outcome(
+        lowest=min(truth),
+        best=truth[study.best_trial.number],
+        recommended=truth[row.trial],
+        covered=holds(found.low, truth[row.trial], found.high),
+        gain_covered=gain_covered(found, truth),
+        stays=row.trial == BASELINE,
+        tied=len(found.tied) > 1,
+        claimed=found.verdict == "better than the baseline",
+        trainings=found.trainings,
+    )
+
+
+def holds(low: float | None, value: float, high: float | None) -> bool:
+    """Whether an interval holds a value."""
+    assert low is not None
+    assert high is not None
+    return low <= value <= high
+
+
+def gain_covered(found: Confirmation, truth: Sequence[float]) -> bool | None:
+    """Whether the interval of the recommended one's gain holds the true one; None for the baseline."""
+    if found.gain_low is None or found.recommended is None:
+        return None
+    return holds(found.gain_low, truth[found.recommended] - truth[BASELINE], found.gain_high)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Many outcomes together; regrets in the landscapes' unit."""
+
+    best: float
+    """Mean regret of Optuna's best trial against the lowest truth among the finished trials."""
+
+    recommended: float
+    """The same of the recommended one."""
+
+    best_of_space: float
+    """Mean regret of Optuna's best trial against the optimum of the whole space."""
+
+    recommended_of_space: float
+    covered: float
+    """Share of intervals that hold the truth."""
+
+    gain_covered: float
+    trainings: float
+    """Mean number that a confirmation took."""
+
+    stays: float
+    """Share in which the baseline is recommended."""
+
+    claimed: float
+    """Share in which the recommended one is called better than the baseline."""
+
+    worse: float
+    """Share in which the recommended one is truly worse than Optuna's best trial."""
+
+    improved: float
+    """Share in which it is truly better."""
+
+    @property
+    def ratio(self) -> float:
+        """Regret with confirmation over regret without."""
+        return self.recommended / self.best if self.best else math.nan
+
+    @property
+    def ratio_of_space(self) -> float:
+        """The same against the optimum of the space."""
+        return self.recommended_of_space / self.best_of_space if self.best_of_space else math.nan
+
+
+def summarize(outcomes: Sequence[Outcome]) -> Summary:
+    """Means and shares."""
+    mean = statistics.fmean
+    return Summary(
+        best=mean(one.best - one.lowest for one in outcomes),
+        recommended=mean(one.recommended - one.lowest for one in outcomes),
+        best_of_space=mean(one.best for one in outcomes),
+        recommended_of_space=mean(one.recommended for one in outcomes),
+        covered=mean(one.covered for one in outcomes),
+        gain_covered=mean(one.gain_covered for one in outcomes if one.gain_covered is not None),
+        trainings=mean(one.trainings for one in outcomes),
+        stays=mean(one.stays for one in outcomes),
+        claimed=mean(one.claimed for one in outcomes),
+        worse=mean(one.recommended > one.best for one in outcomes),
+        improved=mean(one.recommended < one.best for one in outcomes),
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    """Optuna does not tell every trial."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+@pytest.mark.slow
+def test_what_it_promises() -> None:
+    """It halves the regret, its intervals hold the truth as often as they say, and it trains no more than it may."""
+    found = summarize([outcome(kind, NOISE, repeat) for kind in KINDS for repeat in range(REPEATS)])
+    print(found, found.ratio, found.ratio_of_space)  # pytest shows it when something fails, or with -rP
+    assert found.ratio <= 0.5
+    assert found.ratio_of_space < 1
+    assert 0.90 <= found.covered <= 0.98
+    assert 0.90 <= found.gain_covered <= 0.98
+    assert found.trainings < (TOP + 1) * SEEDS, "the clear losers are spared"
+
+
+@pytest.mark.slow
+def test_where_there_is_nothing_to_find() -> None:
+    """On a flat landscape it mostly says so: the baseline stays or nothing can be told apart, and a gain is rarely claimed."""
+    outcomes = [outcome("flat", NOISE, repeat) for repeat in range(2 * REPEATS)]
+    found = summarize(outcomes)
+    honest = statistics.fmean(one.stays or one.tied for one in outcomes)
+    print(found, honest)
+    assert honest >= 0.7
+    assert found.claimed <= 0.1
+    assert found.covered >= 0.90
+    assert found.gain_covered >= 0.90
+
+
+RATIOS = (0.05, 0.1, 0.15, 0.2, 0.4)
+
+
+def longer(kind: str, ratio: float, repeat: int, trials: int) -> float:
+    """The truth of Optuna's best trial, had the trainings gone into a longer search instead."""
+    landscape, noise = drawn(kind, ratio, repeat)
+    return landscape.truth(place_of(search(landscape, noise, repeat, trials).best_trial))
+
+
+def line(name: str, found: Summary, spent: float) -> str:
+    """A row of the table."""
+    return (
+        f"{name:18}{found.best:9.4f}{found.recommended:9.4f}{found.ratio:7.2f}"
+        f"{found.best_of_space:11.4f}{found.recommended_of_space:9.4f}{found.ratio_of_space:7.2f}{spent:9.4f}"
+        f"{found.improved:9.0%}{found.worse:7.0%}{found.covered:7.0%}{found.gain_covered:7.0%}{found.stays:7.0%}"
+        f"{found.trainings:7.1f}"
+    )
+
+
+def main() -> None:
+    """Prints the table."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS
+    print(f"{repeats} searches of {TRIALS} trials a row; regret against the lowest finished trial, then against the optimum;")
+    print(f"longer: Optuna's best trial after {TRIALS + (TOP + 1) * SEEDS} trials")
+    print(
+        "                   Optuna  confirm  ratio     Optuna  confirm  ratio   longer"
+        "   better  worse  cover   gain  stays  runs"
+    )
+    for ratio in RATIOS:
+        together: list[Outcome] = []
+        spent: list[float] = []
+        for kind in KINDS:
+            outcomes = [outcome(kind, ratio, repeat) for repeat in range(repeats)]
+            more = [longer(kind, ratio, repeat, TRIALS + (TOP + 1) * SEEDS) for repeat in range(repeats)]
+            print(line(f"{ratio:<5} {kind}", summarize(outcomes), statistics.fmean(more)), flush=True)
+            together += outcomes
+            spent += more
+        print(line(f"{ratio:<5} all", summarize(together), statistics.fmean(spent)), flush=True)
+    print(line("flat", summarize([outcome("flat", NOISE, repeat) for repeat in range(repeats)]), 0.0))
+
+
+if __name__ == "__main__":
+    main()
