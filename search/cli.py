@@ -94,8 +94,9 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Search until the target is reached. The same command starts and resumes."""
-    from search.console import columns, say, say_json, screen, talk
+    from search.console import say, say_json, screen, talk
     from search.definition import checked_name, load_definition, study_name
+    from search.wording import columns
 
     if trials is not None and more is not None:
         raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
@@ -180,8 +181,9 @@ def status(
 @app.command("list")
 def list_studies(storage: Storage = _STORAGE, as_json: AsJson = False) -> None:
     """The studies in the database, and those that can be run."""
-    from search.console import columns, say, say_json
+    from search.console import say, say_json
     from search.results.status import all_studies
+    from search.wording import columns
 
     rows = all_studies(storage)
     if as_json:
@@ -288,10 +290,11 @@ def open_test(
     """Open the sealed test signers for the confirmed configuration and the baseline; it is recorded."""
     import dataclasses
 
-    from search.console import say, say_json, sealed_lines, talk
+    from search.console import say, say_json, talk
     from search.definition import study_name
     from search.events import Event, Notice
     from search.sealed.command import SealedOptions, open_sealed
+    from search.sealed.text import sealed_lines
 
     def tell(event: Event) -> None:
         if isinstance(event, Notice):
@@ -333,10 +336,11 @@ def export(
     ] = False,
 ) -> None:
     """The best configuration as YAML, complete enough to train again anywhere."""
-    from search.console import talk, values_text
+    from search.console import talk
     from search.goals import lead_of
     from search.results.export import choose, export_text
     from search.study import front_of, study_goals, summary
+    from search.wording import values_text
 
     if searched and trial is not None:
         raise DefinitionError("--searched and --trial cannot be given together", hint="--trial names any trial")

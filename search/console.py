@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sys
 import time
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,8 +18,7 @@ from rich.text import Text
 from data_utils.errors import ExplainedError
 from model.record import EpochRecord
 from search import DEFAULT_STORAGE
-from search.confirm.evidence import BASELINE, Confirmation, Row
-from search.confirm.record import Confirmed
+from search.confirm.text import confirm_footer
 from search.events import (
     SCHEMA,
     ConfirmFinished,
@@ -38,7 +35,7 @@ from search.events import (
     WorkerDied,
     as_json,
 )
-from search.sealed.record import Opening
+from search.wording import columns, duration, number, params_text, study_words, value_text, values_text, width
 
 if TYPE_CHECKING:
     from search.results.retrain import Retrained
@@ -65,40 +62,6 @@ def say_json(value: Mapping[str, Any]) -> None:
 def show_error(error: ExplainedError) -> None:
     """An error in its form on stderr."""
     talk(error.render())
-
-
-def number(value: Any) -> str:
-    """A parameter as people read it: 4 digits, small ones as 8.1e-04, counts with commas."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.1e}" if 0 < abs(value) < 0.01 else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """7s, 2m08s, 3h05m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-def width(text: str) -> int:
-    """Columns that a text takes in a terminal; East Asian wide characters take two."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = (), gap: str = "  ") -> list[str]:
-    """Rows of text as aligned lines; the columns in `right` stand to the right."""
-    widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]))]
-    flush_right = set(right)
-
-    def cell(i: int, text: str) -> str:
-        space = " " * (widths[i] - width(text))
-        return space + text if i in flush_right else text + space
-
-    return [gap.join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows]
 
 
 def screen(*, as_json: bool, progress: bool) -> Listener:
@@ -346,124 +309,6 @@ def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     return lines
 
 
-def study_words(study: str, storage: str) -> str:
-    """A study as a command names it."""
-    return study if storage == DEFAULT_STORAGE else f"{study} --storage {shlex.quote(storage)}"
-
-
-def confirm_footer(event: ConfirmFinished, storage: str) -> list[str]:
-    """What a confirmation has found, and what to do next."""
-    study, found = study_words(event.study, storage), event.confirmed.found
-    saved = f", {found.saved} saved by dropping clear losers" if found.saved else ""
-    lines = ["", f"{found.trainings} trainings with fresh seeds{saved}, {duration(event.seconds)} this time"]
-    lines += [*confirmed_lines(event.confirmed), *pairs_lines(found)]
-    if found.recommended is not None:
-        lines.append(f"next     python -m search test {study}")
-        lines.append(f"         python -m search export {study} --output best.yaml")
-    return lines
-
-
-def pairs_lines(found: Confirmation) -> list[str]:
-    """How probably each setting is better than each other."""
-    names = ["base" if row.trial == BASELINE else str(row.trial) for row in found.rows]
-    cells = [[name, *map(_or_dash, line)] for name, line in zip(names, found.better_than, strict=True)]
-    table = columns([["", *names], *cells], right=range(len(names) + 1))
-    return [
-        "pairs    how probably the setting of the row is better than that of the column",
-        *(f"         {line}" for line in table),
-    ]
-
-
-def confirmed_lines(confirmed: Confirmed) -> list[str]:
-    """A confirmation as a table, and what it comes to."""
-    found = confirmed.found
-    rows = [_confirmed_cells(row, found) for row in found.rows]
-    head = ["", "trial", "searched", "mean", "95 %", "sd", "estimate", "gain", "95 %", "better"]
-    lines = columns([head, *rows], right=range(1, len(head)))
-    lines.append("         estimate: the mean, once the search's trials nearby are heard; gain: against the baseline")
-    lines += [f"out      {text}" for text in _out_of_the_race(found)]
-    best = next((row for row in found.rows if row.trial == found.recommended), None)
-    if best is None:
-        return [*lines, f"none is recommended: {found.why}"]
-    name = "the baseline" if best.trial == BASELINE else f"trial {best.trial}"
-    interval = "" if found.low is None or found.high is None else f" (95 % {found.low:.4f} to {found.high:.4f})"
-    lines.append(f"use      {name}: {confirmed.objective} {_or_dash(best.mean)}{interval} over {found.seeds} seeds")
-    lines.append(f"         {params_text(best.params)}")
-    lines.append(f"because  {found.why}")
-    lines.append(f"verdict  {found.verdict}{_gain_text(best, found)}")
-    if best.optimism is not None and best.searched is not None:
-        side = "better" if best.optimism > 0 else "worse"
-        lines.append(f"luck     the search's own number, {best.searched:.4f}, is {abs(best.optimism):.4f} {side} than the mean")
-    lines.append(f"noise    {_or_dash(found.noise)} between seeds; other signers vary more, and only `test` asks some")
-    return lines
-
-
-def sealed_lines(opening: Opening) -> list[str]:
-    """What the sealed signers say."""
-    names = {score.trial: "baseline" if score.trial == BASELINE else f"trial {score.trial}" for score in opening.scores}
-    looks = "for the first time" if opening.count == 1 else f"time {opening.count}"
-    lines = [
-        f"sealed   {len(opening.signers)} signers, {opening.clips:,} clips, opened {opening.time[:10]}, {looks}",
-        f"by       {opening.commit}",
-    ]
-    head = ["", "top1", "sd", "loss", "sd", "loss_ts", "ece", "ece_ts", "ece_mass", "ece_mass_ts"]
-    rows = [
-        [
-            names[score.trial],
-            *(_or_dash(value) for value in (score.top1, score.top1_sd, score.loss, score.loss_sd, score.loss_ts)),
-            *(_or_dash(value) for value in (score.ece, score.ece_ts, score.ece_mass, score.ece_mass_ts)),
-        ]
-        for score in opening.scores
-    ]
-    lines += columns([head, *rows], right=range(1, len(head)))
-    if opening.gain is not None and opening.gain_low is not None and opening.gain_high is not None:
-        interval = f"95 % {opening.gain_low:+.4f} to {opening.gain_high:+.4f}, over seeds and clips"
-        lines.append(f"gain     {opening.gain:+.4f} in accuracy ({interval})")
-    if len(opening.scores) == 1:
-        lines.append("gain     none: the baseline is what is recommended" if opening.trial == BASELINE else "gain     unknown")
-    lines.append("note     _ts: after the temperature that suited the validation clips, T " + _temperatures(opening, names))
-    by_signer = zip(*(score.signers for score in opening.scores), strict=True)
-    cells = [[ones[0].signer, f"{ones[0].clips:,}", *(f"{one.top1:.4f}" for one in ones)] for ones in by_signer]
-    return [*lines, *columns([["signer", "clips", *names.values()], *cells], right=range(1, len(names) + 2))]
-
-
-def _temperatures(opening: Opening, names: Mapping[int, str]) -> str:
-    return ", ".join(f"{score.temperature:.2f} ({names[score.trial]})" for score in opening.scores)
-
-
-def _confirmed_cells(row: Row, found: Confirmation) -> list[str]:
-    star = "*" if row.trial == found.recommended else ""
-    cells = [_or_dash(row.searched), _or_dash(row.mean), _half(row.low, row.high), _or_dash(row.sd), _or_dash(row.estimate)]
-    if row.trial == BASELINE:
-        return [star, "base", *cells, "", "", ""]
-    gain = "-" if row.gain is None else f"{row.gain:+.4f}"
-    return [star, str(row.trial), *cells, gain, _half(row.gain_low, row.gain_high), _or_dash(row.better)]
-
-
-def _half(low: float | None, high: float | None) -> str:
-    """An interval by how far it reaches on either side of its middle."""
-    return "-" if low is None or high is None else f"±{(high - low) / 2:.4f}"
-
-
-def _out_of_the_race(found: Confirmation) -> list[str]:
-    """Who failed or was dropped, in words."""
-    failed = [row for row in found.rows if row.failed]
-    texts = [f"trial {row.trial} failed with seed {', '.join(map(str, row.failed))}" for row in failed]
-    dropped = [row for row in found.rows if row.dropped_after is not None and not row.failed]
-    return texts + [f"trial {row.trial} was clearly behind after {row.dropped_after} seeds" for row in dropped]
-
-
-def _gain_text(row: Row, found: Confirmation) -> str:
-    if row.gain is None or found.gain_low is None or found.gain_high is None or row.better is None:
-        return ""
-    sure = f"{row.better:.3f}" if row.better < 0.9995 else "over 0.999"
-    return f": {row.gain:+.4f} (95 % {found.gain_low:+.4f} to {found.gain_high:+.4f}), with probability {sure}"
-
-
-def _or_dash(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = ()) -> list[str]:
     """The best trial; with several objectives all that no other trial beats in everything."""
     if not front:
@@ -477,25 +322,10 @@ def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = ()) -> list[s
     return lines + [f"         {line}" for line in table]
 
 
-def value_text(value: float) -> str:
-    """An objective's value: 4 digits, counts with commas."""
-    return f"{value:,.0f}" if float(value).is_integer() and value >= 100 else f"{value:.4f}"
-
-
-def values_text(values: Mapping[str, float]) -> str:
-    """Objectives by name."""
-    return ", ".join(f"{name} {value_text(value)}" for name, value in values.items())
-
-
-def params_text(params: Mapping[str, Any]) -> str:
-    """Parameters by name."""
-    return ", ".join(f"{name} {number(value)}" for name, value in params.items())
-
-
 def baseline_lines(best: TrialSummary | None, baseline: TrialSummary | None) -> list[str]:
     """The baseline beside the best."""
     if baseline is None:
-        return ["baseline not finished yet"]
+        return ["baseline none: it has not trained to its end"]
     if best is not None and best.trial == baseline.trial and len(baseline.values) < 2:
         return ["         this is the baseline: nothing has beaten it"]
     return summary_lines("baseline", baseline)

@@ -8,20 +8,20 @@ from dataclasses import replace
 import pytest
 
 from model.record import EpochRecord
+from search.confirm.evidence import Candidate, weigh
+from search.confirm.record import Confirmed
+from search.confirm.text import confirm_footer, confirmed_lines
 from search.console import (
     LiveScreen,
     PlainScreen,
     TrialTable,
-    columns,
-    duration,
     footer,
     header,
     json_lines,
-    number,
     screen,
-    width,
 )
 from search.events import (
+    ConfirmFinished,
     EpochFinished,
     Notice,
     RunFinished,
@@ -31,6 +31,9 @@ from search.events import (
     TrialSummary,
     WorkerDied,
 )
+from search.sealed.record import Opening, SealedScore, SignerAccuracy
+from search.sealed.text import sealed_lines
+from search.wording import columns, duration, number, width
 
 PARAMS = {"label_smoothing": 0.25, "lr": 8.1e-4, "dropout": 0.1}
 STARTED = RunStarted(
@@ -193,7 +196,7 @@ def test_footers_of_other_ends() -> None:
     assert footer(finished_run(stopped_by="SIGINT"))[-1] == "         label_smoothing 0, lr 3.0e-04, dropout 0.1"
     assert footer(finished_run(best=BASELINE))[4] == "         this is the baseline: nothing has beaten it"
     nothing = footer(finished_run(best=None, baseline=None, finished=0))
-    assert nothing[2:] == ["best     none: no trial has trained to its end", "baseline not finished yet"]
+    assert nothing[2:] == ["best     none: no trial has trained to its end", "baseline none: it has not trained to its end"]
 
 
 def test_next_commands_name_the_storage() -> None:
@@ -202,6 +205,98 @@ def test_next_commands_name_the_storage() -> None:
     assert lines[-3] == "next     python -m search confirm mine --storage 'sqlite:///my place/x.db'"
     assert lines[-2] == "         python -m search export mine --storage 'sqlite:///my place/x.db' --output best.yaml"
     assert lines[-1] == "         python -m search dashboard mine --storage 'sqlite:///my place/x.db'"
+
+
+def confirmed(values: dict[int, dict[int, float | None]], seeds: int) -> Confirmed:
+    """A confirmation of trials that searched for half of what they gave first."""
+    candidates = [
+        Candidate(
+            trial=trial,
+            params={"lr": 1e-3 * (trial + 1)},
+            searched=0.9 * (by_seed[1] or 1.0),
+            parameters=1000,
+            distance=trial / 10,
+        )
+        for trial, by_seed in values.items()
+    ]
+    found = weigh(candidates, values, seeds, None)
+    return Confirmed(time="2026-11-24T12:00:00+00:00", trials=50, objective="val_loss", found=found)
+
+
+def test_a_confirmation() -> None:
+    """The table, who is out and why, the recommendation with its reason, the luck, and the next commands; 80 columns."""
+    values: dict[int, dict[int, float | None]] = {
+        0: {1: 1.1, 2: 1.2, 3: 1.0},
+        12: {1: 0.5, 2: 0.52, 3: 0.51},
+        7: {1: 0.51, 2: 0.51, 3: 0.53},
+        30: {1: 4.0, 2: 4.1},
+        9: {1: None},
+    }
+    kept = confirmed(values, 3)
+    lines = confirm_footer(ConfirmFinished("mine", kept, 65.0), "sqlite:///x.db")
+    assert lines[:14] == [
+        "",
+        "12 trainings with fresh seeds, 1 saved by dropping clear losers, 1m05s this time",
+        "   trial  searched    mean     95 %      sd  estimate     gain     95 %  better",
+        "*     12    0.4500  0.5100  ±0.0248  0.0100         -  -0.5900  ±0.2370  0.9957",
+        "       7    0.4590  0.5167  ±0.0287  0.0115         -  -0.5833  ±0.2736  0.9942",
+        "      30    3.6000  4.0500  ±0.6353  0.0707         -  +2.9000  ±0.0000  0.0000",
+        "       9    0.9000       -        -       -         -        -        -       -",
+        "    base    0.9900  1.1000  ±0.2484  0.1000         -",
+        "         estimate: the mean, once the search's trials nearby are heard; gain: against the baseline",
+        "out      trial 9 failed with seed 1",
+        "out      trial 30 was clearly behind after 2 seeds",
+        "use      trial 12: val_loss 0.5100 (95 % 0.4742 to 0.5458, as the pick of 2) over 3 seeds",
+        "         lr 0.013",
+        "because  trial 12 has the lowest mean",
+    ]
+    assert lines[-2:] == [
+        "next     python -m search test mine --storage sqlite:///x.db",
+        "         python -m search export mine --storage sqlite:///x.db --output best.yaml",
+    ]
+    assert any("pairs" in line for line in lines)
+    assert "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean with fresh seeds" in lines
+    table = lines[2:8]
+    assert all(width(line) <= 80 for line in table)
+
+
+def test_a_confirmation_without_an_answer() -> None:
+    """Nothing is recommended where nothing has trained to its end."""
+    kept = confirmed({0: {1: None}, 3: {1: None}}, 2)
+    assert confirmed_lines(kept)[-1] == "none is recommended: no setting has a value for every seed"
+
+
+def test_a_look_at_the_sealed() -> None:
+    """Who looked, what was seen, and that it was not the first time."""
+
+    def score(trial: int, top1: float) -> SealedScore:
+        rest = dict.fromkeys(("loss", "loss_sd", "loss_ts", "ece", "ece_ts", "ece_mass", "ece_mass_ts"), 0.25)
+        signers = (SignerAccuracy(signer="花子", clips=4, top1=top1),)
+        return SealedScore(trial=trial, seeds=2, top1=top1, top1_sd=0.1, temperature=1.5, signers=signers, **rest)
+
+    look = Opening(
+        time="2026-11-24T12:00:00+00:00",
+        commit="islr-search 0.1.0",
+        count=2,
+        trial=7,
+        signers=("花子",),
+        clips=4,
+        scores=(score(7, 0.75), score(0, 0.5)),
+        gain=0.25,
+        gain_low=-0.1,
+        gain_high=0.5,
+    )
+    assert sealed_lines(look) == [
+        "sealed   1 signer, 4 clips, opened 2026-11-24, time 2",
+        "by       islr-search 0.1.0",
+        "            top1      sd    loss      sd  loss_ts     ece  ece_ts  ece_mass  ece_mass_ts",
+        "trial 7   0.7500  0.1000  0.2500  0.2500   0.2500  0.2500  0.2500    0.2500       0.2500",
+        "baseline  0.5000  0.1000  0.2500  0.2500   0.2500  0.2500  0.2500    0.2500       0.2500",
+        "gain     +0.2500 in accuracy (95 % -0.1000 to +0.5000, over seeds and clips)",
+        "note     _ts: after the temperature that suited the validation clips, T 1.50 (trial 7), 1.50 (baseline)",
+        "signer  clips  trial 7  baseline",
+        "花子        4   0.7500    0.5000",
+    ]
 
 
 def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -428,6 +428,7 @@ class TestRecommendation:
             stats.t.interval(1 - 0.05 / 3, 4, np.mean(gains), stats.sem(gains))
         )
         alone = weighed(self.values(t0=0.9, t8=0.5), 5)
+        assert (found.picked_from, alone.picked_from) == (3, 1)
         assert (alone.low, alone.high) == (row_of(alone, 8).low, row_of(alone, 8).high)
 
     def test_no_better_than_its_estimate(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,6 +158,9 @@ def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
 def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> optuna.Study:
     name = companion_name(study.study_name)
     companion = optuna.create_study(storage=storage, study_name=name, directions=study.directions, load_if_exists=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
+        companion.set_metric_names([goal.name for goal in study_goals(study)])
     companion.set_user_attr("about", f"the best trials of {study.study_name} and its baseline, trained with fresh seeds")
     companion.pruner = optuna.pruners.NopPruner()
     return companion

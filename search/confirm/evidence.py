@@ -137,6 +137,9 @@ class Confirmation:
     tied: tuple[int, ...]
     """The leader, and those that cannot be told apart from it, the lowest first."""
 
+    picked_from: int
+    """How many settings, itself among them, the recommended one's seeds alone cannot tell it from; 0 if none is recommended."""
+
     low: float | None
     """Lower end of the 95 % interval of the recommended one's mean. Wider than its row's where it was picked from several that
     its seeds cannot tell it from, the luckiest of which looks better than it is: each of n gets 5 % / n of the error
@@ -246,7 +249,8 @@ def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates
     ranked = sorted(complete, key=_level)  # of equals the baseline stays last
     tied = [row for row in ranked if row is ranked[0] or _may_be_better(row, ranked[0], estimates)]
     choice = _simplest(tied) if tied else None
-    low, high, gain_low, gain_high = _chosen_intervals(choice, base, _rivals(choice, complete)) if choice else (None,) * 4
+    picked_from = _picked_from(choice, complete) if choice else 0
+    low, high, gain_low, gain_high = _chosen_intervals(choice, base, picked_from) if choice else (None,) * 4
     variance = noise_variance(values)
     by = "mean" if estimates is None else "estimate"
     return Confirmation(
@@ -255,6 +259,7 @@ def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates
         recommended=choice.trial if choice else None,
         leader=ranked[0].trial if ranked else None,
         tied=tuple(row.trial for row in tied),
+        picked_from=picked_from,
         low=low,
         high=high,
         gain_low=gain_low,
@@ -331,7 +336,7 @@ def _better(a: Sequence[float | None], b: Sequence[float | None]) -> float | Non
     return probability_better([x for x, _ in pairs], [y for _, y in pairs]) if len(pairs) > 1 else None
 
 
-def _rivals(choice: Row, complete: Sequence[Row]) -> int:
+def _picked_from(choice: Row, complete: Sequence[Row]) -> int:
     """How many settings, itself among them, its seeds alone cannot tell it from."""
     better = [_better(row.values, choice.values) for row in complete if row is not choice]
     return 1 + sum(probability is None or probability >= 1 - COVERAGE for probability in better)

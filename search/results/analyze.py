@@ -19,7 +19,6 @@ from search.analysis.noise import Noise, best_of, noise_of_repeats
 from search.analysis.readings import Readings, readings
 from search.confirm.record import companion_name, stored_confirmed
 from search.confirm.rounds import values_of
-from search.console import columns, duration, number, value_text
 from search.errors import NegativeAnswer
 from search.goals import lead_of
 from search.searched import study_space
@@ -32,6 +31,7 @@ from search.study import (
     trial_result,
     trial_settings,
 )
+from search.wording import columns, duration, number, value_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from model.objective import Metric, Reduce
 from search.confirm.record import is_companion, stored_confirmed
-from search.console import baseline_lines, best_lines, columns, confirmed_lines, duration, number, values_text
+from search.confirm.text import confirmed_lines
+from search.console import baseline_lines, best_lines
 from search.definition import known_studies
 from search.events import TrialSummary
 from search.goals import lead_of
@@ -38,6 +39,7 @@ from search.study import (
     trial_result,
     trial_settings,
 )
+from search.wording import columns, duration, number, values_text
 
 _WORKING = {0: "no run is working on it", 1: "a run is working on it"}
 
