@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ SHAPES_CHECKED = ["model", "data_utils"]
 jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before anything imports them
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from launch import TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
+from launch import CONFIRM, TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
 
 from data_utils.synthetic import synthesize  # noqa: E402
 from search.cli import answer  # noqa: E402
@@ -67,10 +68,33 @@ def searched(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with a finished study `tiny` of 6 trials. Only to be read."""
     folder = tmp_path_factory.mktemp("searched")
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    answered_in(folder, "run", "tiny.yaml", "--data", str(tiny), "--trials", "6")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the finished study `tiny`, confirmed by its best two with three seeds. Only to be read."""
+    folder = tmp_path_factory.mktemp("once") / "confirmed"
+    shutil.copytree(searched, folder)
+    answered_in(folder, *CONFIRM)
+    return folder
+
+
+@pytest.fixture
+def confirmed(once_confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own with the confirmed study."""
+    folder = tmp_path / "confirmed"
+    shutil.copytree(once_confirmed, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def answered_in(folder: Path, *words: str) -> None:
+    """Runs a command in a folder."""
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert answer(["run", "tiny.yaml", "--data", str(tiny), "--trials", "6"]) == 0
+        assert answer(list(words)) == 0
     finally:
         os.chdir(before)
-    return folder

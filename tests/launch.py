@@ -31,6 +31,10 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 """
 
 
+CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "3")
+"""What confirms a small study."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command gave."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import statistics
 from pathlib import Path
 
@@ -38,18 +37,15 @@ def test_of_a_search(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert "nothing was trained twice" in shown.out
 
 
-def test_of_a_confirmed_study(searched: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
     """The noise is that of the fresh seeds, and what they cost is told apart."""
-    folder = tmp_path / "found"
-    shutil.copytree(searched, folder)
-    monkeypatch.chdir(folder)
-    assert cli("confirm", "tiny", "--top", 1, "--seeds", 3).code == 0
     found = told(cli)
     groups: dict[int, list[float]] = {}
-    for one in stored_trials(folder, "tiny/confirm"):
+    for one in stored_trials(confirmed, "tiny/confirm"):
         groups.setdefault(one.params["candidate"], []).append(one.value)
-    assert found["noise"]["sd"] == pytest.approx(math.sqrt(statistics.fmean(map(statistics.variance, groups.values()))))
-    assert found["confirming"]["by_state"]["complete"]["trials"] == 6
+    squares = sum((len(values) - 1) * statistics.variance(values) for values in groups.values())
+    assert found["noise"]["sd"] == pytest.approx(math.sqrt(squares / sum(len(values) - 1 for values in groups.values())))
+    assert found["confirming"]["by_state"]["complete"]["trials"] == len(stored_trials(confirmed, "tiny/confirm"))
     assert found["ledger"]["by_state"]["complete"]["trials"] == 6
     assert found["luck"] == pytest.approx(1.2672 * found["noise"]["sd"], rel=1e-3)  # the largest of six: Tippett's tables
 

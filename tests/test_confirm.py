@@ -10,10 +10,11 @@ import sqlite3
 import statistics
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from conftest import Cli
-from launch import Answer, start_cli, stored_trials, wait_until
+from launch import CONFIRM, Answer, start_cli, stored_trials, wait_until
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
@@ -21,8 +22,6 @@ from search.confirm.record import Confirmed, stored_confirmed
 from search.confirm.rounds import SHAPES, values_of, wanted
 from search.records import read_signers, trial_folder
 from search.trial import fresh_seed, trial_seed
-
-CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "3")
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def main_study(folder: Path, name: str = "tiny") -> optuna.Study:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'runs' / 'studies.db'}")
 
 
-def confirmed(folder: Path, name: str = "tiny") -> Confirmed:
+def kept_by(folder: Path, name: str = "tiny") -> Confirmed:
     """What a confirmation has left with its study."""
     kept = stored_confirmed(main_study(folder, name))
     assert kept is not None
@@ -56,47 +55,46 @@ def events(done: Answer) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.out.splitlines()]
 
 
-def test_the_same_fresh_seeds_for_all(found: Path, cli: Cli) -> None:
+def test_the_same_fresh_seeds_for_all(confirmed: Path) -> None:
     """Every setting trains with the same seeds, and no trial of the search had one of them."""
-    assert cli(*CONFIRM).code == 0
-    ones = trainings(found)
+    ones = trainings(confirmed)
     seeds = {number: fresh_seed(0, number) for number in (1, 2, 3)}
+    assert seeds == {number: np.random.SeedSequence([0, 2, number]).generate_state(1)[0] for number in seeds}
     assert {one.user_attrs["seed"] for one in ones} == set(seeds.values())
     assert all(one.user_attrs["seed"] == seeds[one.params["seed"]] for one in ones)
     assert not set(seeds.values()) & {trial_seed(0, number) for number in range(1000)}
-    search = main_study(found).get_trials()
+    search = main_study(confirmed).get_trials()
     for one in ones:
         assert one.user_attrs["settings"] == search[one.params["candidate"]].user_attrs["settings"]
 
 
-def test_who_is_confirmed(found: Path, cli: Cli) -> None:
+def test_who_is_confirmed(confirmed: Path) -> None:
     """The lowest two that are not nearly the same, and the baseline; all trained as often as asked."""
-    assert cli(*CONFIRM).code == 0
-    search = [trial for trial in main_study(found).get_trials() if trial.number > 0]
+    search = [trial for trial in main_study(confirmed).get_trials() if trial.number > 0]
     lowest = sorted(search, key=lambda trial: trial.value or 0)[:2]
-    kept = confirmed(found).found
+    kept = kept_by(confirmed).found
     assert {row.trial for row in kept.rows} == {0, *(trial.number for trial in lowest)}
-    assert kept.trainings == len(trainings(found)) <= 9
+    assert kept.trainings == len(trainings(confirmed)) <= 9
     assert kept.rows[-1].trial == 0
     assert all(None not in row.values for row in kept.rows if row.dropped_after is None)
 
 
-def test_numbers_of_the_table(found: Path, cli: Cli) -> None:
+def test_numbers_of_the_table(confirmed: Path, cli: Cli) -> None:
     """Means, spreads, intervals and probabilities are those of the stored trainings, computed another way."""
     done = cli(*CONFIRM, "--json")
     assert done.code == 0
     last = events(done)[-1]
     assert last["event"] == "confirm_finished"
-    kept = confirmed(found)
+    kept = kept_by(confirmed)
     assert last["confirmed"] == json.loads(json.dumps(dataclasses.asdict(kept)))
     values = {row.trial: [] for row in kept.found.rows}
-    for one in sorted(trainings(found), key=lambda one: one.params["seed"]):
+    for one in sorted(trainings(confirmed), key=lambda one: one.params["seed"]):
         values[one.params["candidate"]].append(one.value)
     base = values[0]
     for row in kept.found.rows:
         mine = values[row.trial]
         assert row.mean == pytest.approx(statistics.fmean(mine))
-        assert row.optimism == pytest.approx(row.mean - main_study(found).get_trials()[row.trial].value)
+        assert row.optimism == pytest.approx(row.mean - main_study(confirmed).get_trials()[row.trial].value)
         low, high = stats.t.interval(0.95, len(mine) - 1, statistics.fmean(mine), stats.sem(mine))
         assert (row.low, row.high) == pytest.approx((low, high))
         if row.trial:
@@ -104,15 +102,14 @@ def test_numbers_of_the_table(found: Path, cli: Cli) -> None:
             assert row.better == pytest.approx(1 - test.pvalue)
 
 
-def test_again(found: Path, cli: Cli) -> None:
+def test_again(confirmed: Path, cli: Cli) -> None:
     """The same command trains nothing again and says the same; more seeds add to what there is."""
-    first = cli(*CONFIRM, "--json")
-    before = confirmed(found).found
-    assert cli(*CONFIRM, "--json").code == first.code == 0
-    assert confirmed(found).found == before
-    assert len(trainings(found)) == before.trainings
+    before = kept_by(confirmed).found
+    assert cli(*CONFIRM).code == 0
+    assert kept_by(confirmed).found == before
+    assert len(trainings(confirmed)) == before.trainings
     assert cli("confirm", "tiny", "--top", "2", "--seeds", "4").code == 0
-    after = confirmed(found).found
+    after = kept_by(confirmed).found
     assert after.trainings > before.trainings
     shared = {row.trial: row.values for row in before.rows}
     assert all(row.values[:3] == shared[row.trial][:3] for row in after.rows if row.dropped_after is None)
@@ -134,7 +131,7 @@ def test_killed_anywhere(workers: int, found: Path, tmp_path: Path, cli: Cli, mo
     assert cli(*command).code == 0
     monkeypatch.chdir(peace)
     assert cli(*command).code == 0
-    assert confirmed(found).found == confirmed(peace).found
+    assert kept_by(found).found == kept_by(peace).found
     assert sorted(map(outcome, trainings(found))) == sorted(map(outcome, trainings(peace)))
 
 
@@ -181,7 +178,7 @@ def test_a_training_that_fails(place: Path, tiny: Path, cli: Cli) -> None:
         assert database.execute(change, (text, best._trial_id)).rowcount == 1
     done = cli("confirm", "tiny", "--top", 2, "--seeds", 3)
     assert done.code == 0
-    kept = confirmed(place).found
+    kept = kept_by(place).found
     row = next(row for row in kept.rows if row.trial == best.number)
     assert (row.failed, row.dropped_after, row.mean) == ((1,), 1, None)
     assert f"trial {best.number} failed with seed 1" in done.out
@@ -208,21 +205,19 @@ def test_other_data(found: Path, tmp_path: Path, tiny: Path, cli: Cli) -> None:
     assert (done.code, "this is not the data" in done.err) == (2, True)
 
 
-def test_the_companion_is_no_search(found: Path, cli: Cli) -> None:
+def test_the_companion_is_no_search(confirmed: Path, cli: Cli) -> None:
     """What trains with fresh seeds is not listed as a study, nor can a search take its name."""
-    assert cli(*CONFIRM).code == 0
     assert "confirm" not in cli("list").out
     assert "/confirm" not in cli("status", "nope").err
     assert cli("run", "tiny.yaml", "--as", "tiny/confirm").code == 2
 
 
-def test_status_tells(found: Path, cli: Cli) -> None:
+def test_status_tells(confirmed: Path, cli: Cli) -> None:
     """The confirmation stands in `status`, and that the search has gone on since."""
-    assert cli(*CONFIRM).code == 0
     shown = cli("status", "tiny")
     assert "verdict" in shown.out
     assert "since" not in shown.out
-    assert cli("run", "tiny.yaml", "--data", main_data(found), "--more", 1).code == 0
+    assert cli("run", "tiny.yaml", "--data", main_data(confirmed), "--more", 1).code == 0
     assert "1 trial was finished since" in cli("status", "tiny").out
 
 
@@ -262,6 +257,6 @@ def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
     both = ("--set", "objective=[{metric: parameters}, {metric: val_loss}]")
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, *both).code == 0
     assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
-    assert confirmed(place).objective == "val_loss"
+    assert kept_by(place).objective == "val_loss"
     values = [one.values[1] for one in trainings(place) if one.params["candidate"] == 0]
-    assert confirmed(place).found.rows[-1].values == tuple(values)
+    assert kept_by(place).found.rows[-1].values == tuple(values)

@@ -12,7 +12,7 @@ import optuna
 import pytest
 import torch
 from conftest import Cli
-from launch import stored_trials
+from launch import CONFIRM, stored_trials
 from safetensors.torch import load_file
 
 from data_utils import prepared
@@ -25,35 +25,6 @@ from search.sealed.command import _Tester
 from search.sealed.record import Opening, openings
 from search.sealed.scores import gain_interval
 from search.study import study_data
-
-CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "2")
-
-
-@pytest.fixture(scope="session")
-def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the finished and confirmed study `tiny`. Only to be read."""
-    import os
-
-    from search.cli import answer
-
-    folder = tmp_path_factory.mktemp("once") / "confirmed"
-    shutil.copytree(searched, folder)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert answer(list(CONFIRM)) == 0
-    finally:
-        os.chdir(before)
-    return folder
-
-
-@pytest.fixture
-def confirmed(once_confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory of its own with the confirmed study."""
-    folder = tmp_path / "confirmed"
-    shutil.copytree(once_confirmed, folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def study_of(folder: Path) -> optuna.Study:
@@ -259,6 +230,14 @@ def test_export_prefers_what_is_confirmed(confirmed: Path, cli: Cli) -> None:
 def rows_of(folder: Path) -> list[dict[str, object]]:
     """The rows of the confirmation."""
     return list(json.loads(study_of(folder).user_attrs["confirmed"])["found"]["rows"])
+
+
+def test_the_interval_by_hand() -> None:
+    """With one seed and two clips that differ by 0 and 1, a redrawing gives 0, 1/2 or 1 with probability 1/4, 1/2, 1/4."""
+    ours_SC, base_SC = np.array([[1.0, 1.0]]), np.array([[1.0, 0.0]])
+    assert gain_interval(ours_SC, base_SC, np.random.default_rng(0)) == (0.0, 1.0)
+    same_SC = np.ones((3, 4))
+    assert gain_interval(same_SC, same_SC - 0.5, np.random.default_rng(0)) == pytest.approx((0.5, 0.5))
 
 
 def test_the_interval_covers() -> None:

@@ -70,6 +70,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         study = load_study(storage, options.study)
         require_ours(study)
         chosen = chosen_trials(study, options.top)
+        finished = num_finished(study.get_trials(deepcopy=False))  # what ends while this trains is not among them
         make_folder(options.runs)
         data = open_same(study, options.data, options.runs)
         goals, split = study_goals(study), study_data(study).split
@@ -108,7 +109,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 ).run()
                 if stop.reason:
                     return None
-                confirmed = _weighed(study, chosen, companion, options.seeds)
+                confirmed = _weighed(study, chosen, companion, options.seeds, finished)
                 emit(ConfirmFinished(study.study_name, confirmed, perf_counter() - began))
                 return confirmed
 
@@ -202,7 +203,9 @@ def _started(
     )
 
 
-def _weighed(study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, seeds: int) -> Confirmed:
+def _weighed(
+    study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, seeds: int, finished: int
+) -> Confirmed:
     goals, space = study_goals(study), study_space(study)
     lead = lead_of(goals)
     trained = companion.get_trials(deepcopy=False)
@@ -212,7 +215,7 @@ def _weighed(study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optu
         for number, by_seed in values_of(trained, lead).items()
         if number in numbers
     }
-    parameters = {trial.params[CANDIDATE]: trial_result(trial).get("parameters") for trial in trained}
+    parameters = {t.params[CANDIDATE]: count for t in trained if (count := trial_result(t).get("parameters")) is not None}
     middle = embedding(chosen[0].params, space)
     candidates = [
         Candidate(
@@ -228,4 +231,4 @@ def _weighed(study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optu
     placed = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
     estimates = estimate_search(list(placed.values()), space, lead, values)
     found = weigh(candidates, values, seeds, estimates)
-    return store_confirmed(study, found, trials=num_finished(trials), objective=goals[lead].name)
+    return store_confirmed(study, found, trials=finished, objective=goals[lead].name)
