@@ -131,12 +131,14 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def test_nothing_else_reads_them(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search, confirmation and export read no sealed landmark, and no file that they prepare holds one."""
+    """Search, confirmation, export and retraining read no sealed landmark, and no file that they prepare holds one."""
     read = spied(monkeypatch)
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3).code == 0
     assert cli(*CONFIRM).code == 0
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    assert cli("retrain", "best.yaml").code == 0
     split = study_data(study_of(place)).split
+    assert len(split.test) == 1
     assert read == {*split.train, *split.validation}
     abouts = list(Path("runs/prepared").glob("*/about.json"))
     assert abouts

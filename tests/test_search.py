@@ -14,8 +14,6 @@ import torch
 from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 
-from data_utils import prepared
-from data_utils.hdf5 import SignerFile
 from search.records import read_curve
 from search.run import resume_command
 from search.settings import Configs, settings
@@ -401,26 +399,6 @@ def test_every_epoch_is_reported(place: Path, tiny: Path, cli: Cli, monkeypatch:
     monkeypatch.setattr(optuna.Trial, "report", report)
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--set", "epochs=3").code == 0
     assert reports == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
-
-
-def test_sealed_signers_are_never_read(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search, export and retrain open no landmarks of the test part."""
-    read: set[str] = set()
-    real = prepared.read_clips
-
-    def spy(file: SignerFile, num_words: int) -> object:
-        read.add(file.signer)
-        return real(file, num_words)
-
-    monkeypatch.setattr(prepared, "read_clips", spy)
-    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2).code == 0
-    assert cli("export", "tiny", "--output", "best.yaml").code == 0
-    assert cli("retrain", "best.yaml").code == 0
-    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
-    split = study_data(study).split
-    assert len(split.test) == 1
-    assert read == {*split.train, *split.validation}
-    assert not read & {*split.test}
 
 
 def test_sealed_landmarks_change_nothing(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
