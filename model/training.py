@@ -96,9 +96,13 @@ class Training:
 
     def kept_logits(self) -> Float[Tensor, "C K"]:
         """Logits of the validation clips with the kept weights. There must have been an epoch; the training is not touched."""
+        return logits_of(self.kept_model(), self.validation)
+
+    def kept_model(self) -> TransformerEnISLR:
+        """A model with the kept weights. There must have been an epoch; the training is not touched."""
         model = copy.deepcopy(self.averaged)
         model.load_state_dict(self.best_state)
-        return logits_of(model, self.validation)
+        return model
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that later epochs depend on, between two epochs: tensors by name, and plain values for JSON."""

@@ -2,4 +2,5 @@
 
 __version__ = "0.1.0"
 
-DEFAULT_STORAGE = "sqlite:///runs/studies.db"
+DEFAULT_RUNS = "runs"
+DEFAULT_STORAGE = f"sqlite:///{DEFAULT_RUNS}/studies.db"

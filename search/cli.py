@@ -353,9 +353,9 @@ def export(
     if output is not None:
         found = summary(chosen)
         assert found is not None, "a complete trial has a result"
-        talk(f"wrote trial {chosen.number} to {output}: {values_text(found.values)}, top1 {found.val_top1:.4f}")
+        talk(f"wrote trial {chosen.number} to {output}; in the search: {values_text(found.values)}, top1 {found.val_top1:.4f}")
     if trial is None and len(goals) > 1:
-        talk(f"with several objectives there is no single best: this is the best in {goals[lead_of(goals)].name}. The front:")
+        talk(f"with several objectives there is no single best: {goals[lead_of(goals)].name} has decided. The front:")
         for other in front:
             talk(f"  --trial {other.trial:<5} {values_text(other.values)}, top1 {other.val_top1:.4f}")
     if output is not None:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from data_utils.errors import ExplainedError
 from model.record import EpochRecord
-from search import DEFAULT_STORAGE
+from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.confirm.text import confirm_footer
 from search.events import (
     SCHEMA,
@@ -82,12 +82,14 @@ class PlainScreen:
 
     def __init__(self) -> None:
         self._spoke = time.monotonic()
-        self._table, self._storage = TrialTable(()), DEFAULT_STORAGE
+        self._table = TrialTable(())
+        self._storage, self._runs = DEFAULT_STORAGE, DEFAULT_RUNS
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._table, self._storage = TrialTable(list(event.space), event.objectives), event.storage
+                self._table = TrialTable(list(event.space), event.objectives)
+                self._storage, self._runs = event.storage, event.runs
                 for line in [*header(event), self._table.head()]:
                     self._line(line)
             case Notice():
@@ -106,10 +108,10 @@ class PlainScreen:
             case TrialFinished():
                 self._line(self._table.row(event))
             case RunFinished():
-                for line in footer(event, self._storage):
+                for line in footer(event, self._storage, self._runs):
                     say(line)
             case ConfirmFinished():
-                for line in confirm_footer(event, self._storage):
+                for line in confirm_footer(event, self._storage, self._runs):
                     say(line)
 
     def _line(self, text: str) -> None:
@@ -122,7 +124,8 @@ class LiveScreen:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._table, self._storage = TrialTable(()), DEFAULT_STORAGE
+        self._table = TrialTable(())
+        self._storage, self._runs = DEFAULT_STORAGE, DEFAULT_RUNS
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -140,7 +143,8 @@ class LiveScreen:
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._table, self._storage = TrialTable(list(event.space), event.objectives), event.storage
+                self._table = TrialTable(list(event.space), event.objectives)
+                self._storage, self._runs = event.storage, event.runs
                 for line in [*header(event), self._table.head()]:
                     self._print(line)
                 self._progress.update(self._all, total=event.target, completed=event.finished, visible=True)
@@ -171,11 +175,11 @@ class LiveScreen:
                 self._progress.update(self._all, completed=event.finished, total=event.target)
             case RunFinished():
                 self.close()
-                for line in footer(event, self._storage):
+                for line in footer(event, self._storage, self._runs):
                     say(line)
             case ConfirmFinished():
                 self.close()
-                for line in confirm_footer(event, self._storage):
+                for line in confirm_footer(event, self._storage, self._runs):
                     say(line)
 
     def announce(self, text: str) -> None:
@@ -288,7 +292,7 @@ def worker_died(event: WorkerDied) -> str:
     )
 
 
-def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
+def footer(event: RunFinished, storage: str = DEFAULT_STORAGE, runs: str = DEFAULT_RUNS) -> list[str]:
     """How it ended, and what to do next."""
     study = study_words(event.study, storage)
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
@@ -303,7 +307,7 @@ def footer(event: RunFinished, storage: str = DEFAULT_STORAGE) -> list[str]:
     if event.best and event.baseline and event.best.trial != event.baseline.trial:
         lines.append("The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain.")
     if event.best:
-        lines.append(f"next     python -m search confirm {study}")
+        lines.append(f"next     python -m search confirm {study_words(event.study, storage, runs)}")
         lines.append(f"         python -m search export {study} --output best.yaml")
         lines.append(f"         python -m search dashboard {study}")
     return lines

@@ -32,6 +32,9 @@ class RunStarted:
     """Trials that train at once."""
 
     storage: str
+    runs: str
+    """Folder of everything that is written."""
+
     finished: int
     target: int
     epochs: int

@@ -123,6 +123,7 @@ class Lease:
     def __init__(self, database: Path, study: str) -> None:
         self._database = database
         self.folder = locks_folder(database, study)
+        self._study = study
         now = datetime.datetime.now(datetime.UTC)
         process = psutil.Process()
         self.owner = Owner(
@@ -176,7 +177,7 @@ class Lease:
         with self.turn(_TURN_PATIENCE_S) as is_mine:
             if not is_mine:
                 raise ResourceError(
-                    f"another run holds the study `{self.folder.name}` and does not let go",
+                    f"another run holds the study `{self._study}` and does not let go",
                     where=str(self.folder),
                     hint="was it suspended (Ctrl-Z)? Let it go on, or end it",
                 )

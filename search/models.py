@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +17,16 @@ def model_path(folder: Path, number: int, count: int) -> Path:
     return folder / ("model.safetensors" if count == 1 else f"model-{number}.safetensors")
 
 
-def save_models(trainings: Sequence[Training], folder: Path) -> None:
-    """Writes the weights of trainings that have ended.
+def save_models(trainings: Sequence[Training], folder: Path) -> tuple[str, ...]:
+    """Writes the weights of trainings that have ended; the SHA-256 of each file.
 
     Raises:
         OSError: they cannot be written.
     """
+    digests = []
     for number, training in enumerate(trainings):
         weights = {name: value.cpu().contiguous() for name, value in training.best_state.items()}
-        write_whole(model_path(folder, number, len(trainings)), save(weights))
+        content = save(weights)
+        write_whole(model_path(folder, number, len(trainings)), content)
+        digests.append(hashlib.sha256(content).hexdigest())
+    return tuple(digests)

@@ -105,7 +105,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 if source is not None:
                     with lease.patient_turn():
                         warm_start(study, source, definition, best=options.source_best, emit=emit)
-                if opened := opened_before(study):
+                if opened := opened_before(study, storage):
                     emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
                 for change in wider:
                     emit(Notice(f"the study goes on with a wider range: {change}"))
@@ -123,6 +123,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         device=device,
                         workers=options.by.workers,
                         storage=options.storage,
+                        runs=str(options.runs),
                         finished=finished,
                         target=target,
                         epochs=definition.most_epochs,

@@ -75,6 +75,7 @@ def result_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None, la
     result["label_smoothing_used"] = label_smoothing_used
     if outcome is not None:
         result["parameters"] = outcome.parameters
+        result |= {"models": list(outcome.models)} if outcome.models else {}
         result |= {} if outcome.latency_ms is None else {"latency_ms": outcome.latency_ms}
     return result
 

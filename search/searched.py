@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from search.settings import settings
+from search.settings import Setting, find_setting, settings
 from search.space import Choices, Dimension, Range
 
 
@@ -19,12 +20,21 @@ def study_space(study: optuna.Study) -> tuple[Dimension, ...]:
     A range that became wider counts as it is now.
     """
     widest = _widest(study.get_trials(deepcopy=False))
-    described = json.loads(study.user_attrs["space"])
+    described = json.loads(study.user_attrs.get("space", "{}"))
     return tuple(
-        Dimension(name, settings()[about["key"]], _domain(widest[name]), about.get("role", "nuisance"))
-        for name, about in described.items()
-        if name in widest
+        Dimension(name, _setting(name, described), _domain(shape), described.get(name, {}).get("role", "nuisance"))
+        for name, shape in _in_order(widest, described)
     )
+
+
+def _in_order(widest: Mapping[str, BaseDistribution], described: Mapping[str, Any]) -> list[tuple[str, BaseDistribution]]:
+    """As the study file has them; a study of the first version has kept no description, but its parameters bear the names."""
+    return [(name, widest[name]) for name in described or widest if name in widest]
+
+
+def _setting(name: str, described: Mapping[str, Any]) -> Setting:
+    key = described.get(name, {}).get("key")
+    return settings()[key] if key is not None else find_setting(name, "the study's space")
 
 
 def _widest(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:

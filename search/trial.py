@@ -110,6 +110,9 @@ class Outcome:
     latency_ms: float | None
     """Milliseconds for one clip; None where nobody asked."""
 
+    models: tuple[str, ...] = ()
+    """SHA-256 of the files of weights that were kept, one a training."""
+
 
 def start_trainings(
     configs: Configs, seed: int, device: str, plan: Plan, turns: Sequence[Turn], num_words: int
@@ -244,14 +247,16 @@ class TrialRun:
             ResourceError: they cannot be written.
         """
         first = self.trainings[0]
+        models: tuple[str, ...] = ()
         if self._job.keeps_models:
             hint = "is the disk full or read-only? The same command goes on with this trial"
             with os_errors("the models of a trial cannot be written", where=self._job.folder, hint=hint):
-                save_models(self.trainings, self._job.folder)
+                models = save_models(self.trainings, self._job.folder)
         return Outcome(
             signers=tuple(self._signer_scores()),
             parameters=sum(weight.numel() for weight in first.model.parameters()),
             latency_ms=latency_ms(first.model, first.validation) if self._job.plan.wants_latency else None,
+            models=models,
         )
 
     def _signer_scores(self) -> list[SignerScore]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from search import DEFAULT_STORAGE
+from search import DEFAULT_RUNS, DEFAULT_STORAGE
 
 
 def number(value: Any) -> str:
@@ -44,6 +45,11 @@ def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = (), gap: str =
     return [gap.join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows]
 
 
+def wrapped(label: str, text: str, width: int = 80) -> list[str]:
+    """A labelled sentence, on as many lines as it needs."""
+    return textwrap.wrap(text, width, initial_indent=f"{label:8} ", subsequent_indent=" " * 9, break_on_hyphens=False)
+
+
 def value_text(value: float) -> str:
     """An objective's value: 4 digits, counts with commas."""
     return f"{value:,.0f}" if float(value).is_integer() and value >= 100 else f"{value:.4f}"
@@ -59,9 +65,12 @@ def params_text(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in params.items())
 
 
-def study_words(study: str, storage: str) -> str:
-    """A study as a command names it."""
-    return study if storage == DEFAULT_STORAGE else f"{study} --storage {shlex.quote(storage)}"
+def study_words(study: str, storage: str, runs: str = DEFAULT_RUNS) -> str:
+    """A study as a command names it, with the places that it would not find by itself."""
+    words = [study]
+    words += [] if storage == DEFAULT_STORAGE else ["--storage", shlex.quote(storage)]
+    words += [] if runs == DEFAULT_RUNS else ["--runs", shlex.quote(runs)]
+    return " ".join(words)
 
 
 def or_dash(value: float | None) -> str:

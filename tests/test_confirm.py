@@ -181,9 +181,71 @@ def test_a_training_that_fails(place: Path, tiny: Path, cli: Cli) -> None:
     kept = kept_by(place).found
     row = next(row for row in kept.rows if row.trial == best.number)
     assert (row.failed, row.dropped_after, row.mean) == ((1,), 1, None)
-    assert f"trial {best.number} failed with seed 1" in done.out
+    assert f"trial {best.number} failed with seed 1: the training loss became" in " ".join(done.out.split())
     assert kept.recommended not in (best.number, None)
     assert sum(one.params["candidate"] == best.number for one in trainings(place)) == 1
+
+
+def test_what_the_machine_failed_is_tried_again(confirmed: Path, cli: Cli) -> None:
+    """A training whose worker ran out of memory is trained again by the next command, and the table is whole."""
+    peace = kept_by(confirmed).found
+    with sqlite3.connect("runs/studies.db") as database:
+        (study,) = database.execute("SELECT study_id FROM studies WHERE study_name = 'tiny/confirm'").fetchone()
+        trials = [
+            row[0] for row in database.execute("SELECT trial_id FROM trials WHERE study_id = ? ORDER BY number", (study,))
+        ]
+        for trial in trials[-2:]:
+            database.execute("UPDATE trials SET state = 'FAIL' WHERE trial_id = ?", (trial,))
+            attribute = (trial, "reason", json.dumps("out of memory: it was killed"))
+            database.execute("INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)", attribute)
+    assert cli(*CONFIRM).code == 0
+    assert kept_by(confirmed).found == peace
+    assert len(trainings(confirmed)) == peace.trainings + 2
+
+
+def test_a_study_of_the_first_version(found: Path, cli: Cli) -> None:
+    """It has kept no description of its space, goals or plan, and is confirmed and analysed all the same."""
+    with sqlite3.connect("runs/studies.db") as database:
+        database.execute("DELETE FROM study_user_attributes WHERE key IN ('space', 'goals', 'plan')")
+    assert cli(*CONFIRM).code == 0
+    assert kept_by(found).found.recommended is not None
+    for command in ("status", "analyze", "export", "test"):
+        assert cli(command, "tiny").code == 0
+
+
+def test_what_was_confirmed_stays_in_the_comparison(confirmed: Path, cli: Cli) -> None:
+    """Luckier numbers of a search that went on do not push it out."""
+    recommended = 5  # whatever it was: the worst of the search
+    study = main_study(confirmed)
+    stored = json.loads(study.user_attrs["confirmed"])
+    assert recommended not in {row["trial"] for row in stored["found"]["rows"]}
+    stored["found"]["recommended"] = recommended
+    study.set_user_attr("confirmed", json.dumps(stored))
+    assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
+    assert recommended in {row.trial for row in kept_by(confirmed).found.rows}
+
+
+def test_a_study_of_another_program(found: Path, cli: Cli) -> None:
+    """Trials that are no fresh trainings are not taken for such."""
+    name, storage = "tiny/confirm", "sqlite:///runs/studies.db"
+    foreign = optuna.create_study(study_name=name, storage=storage)
+    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    done = cli(*CONFIRM)
+    assert (done.code, "was made by another program" in done.err) == (2, True)
+    assert name in cli("list").out
+
+
+def test_a_record_of_another_version(confirmed: Path, cli: Cli) -> None:
+    """What a later version has added is passed over; what cannot be read counts as not confirmed."""
+    study = main_study(confirmed)
+    stored = json.loads(study.user_attrs["confirmed"])
+    stored["new"] = stored["found"]["new"] = stored["found"]["rows"][0]["new"] = 1
+    study.set_user_attr("confirmed", json.dumps(stored))
+    assert "confirmed with fresh seeds" in cli("export", "tiny").err
+    del stored["found"]["verdict"]
+    study.set_user_attr("confirmed", json.dumps(stored))
+    assert "not confirmed" in cli("export", "tiny").err
+    assert cli("status", "tiny").code == 0
 
 
 def test_nothing_to_confirm(place: Path, tiny: Path, cli: Cli) -> None:
@@ -192,7 +254,7 @@ def test_nothing_to_confirm(place: Path, tiny: Path, cli: Cli) -> None:
     done = cli("confirm", "nope")
     assert (done.code, "the database holds no study `nope`" in done.err) == (2, True)
     done = cli("confirm", "tiny")
-    assert (done.code, "but the baseline has trained to its end" in done.err) == (1, True)
+    assert (done.code, "than the baseline has trained to its end" in done.err) == (1, True)
     assert not (place / "runs" / "tiny" / "confirm").exists()
 
 

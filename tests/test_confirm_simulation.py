@@ -1,6 +1,6 @@
 """Whether a confirmation keeps its promises, on landscapes whose truth is known.
 
-`python tests/test_confirm_simulation.py [REPEATS]` prints what it gains and costs by landscape and by noise.
+`python tests/test_confirm_simulation.py [REPEATS]` prints what it changes and costs by landscape and by noise.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def search(landscape: Landscape, noise: float, seed: int, trials: int = TRIALS) 
     return study
 
 
-def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, seed: int) -> Confirmation:
-    """What `search confirm` does, with a normal draw for a training."""
+def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, seed: int, outlier: float = 0.0) -> Confirmation:
+    """What `search confirm` does, with a normal draw for a training; `outlier` is added to the baseline's second one."""
     rng = np.random.default_rng([seed, 9])
     chosen = [trials[BASELINE], *top(trials, trials[BASELINE], SPACE, 0, TOP)]
     truth = {trial.number: landscape.truth(place_of(trial)) for trial in chosen}
@@ -96,7 +96,7 @@ def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, s
     for seed in range(1, SEEDS + 1):
         out = dropped(list(truth), values, seed - 1)
         for number in truth.keys() - out.keys():
-            values[number][seed] = truth[number] + error[number][seed - 1]
+            values[number][seed] = truth[number] + error[number][seed - 1] + outlier * (number == BASELINE and seed == 2)
     middle = embedding(trials[BASELINE].params, SPACE)
     candidates = [
         Candidate(
@@ -127,8 +127,8 @@ class Outcome:
     covered: bool
     """Whether the recommended one's interval holds its truth."""
 
-    gain_covered: bool | None
-    """Whether its gain's interval does; None where the baseline is recommended."""
+    change_covered: bool | None
+    """Whether its change's interval does; None where the baseline is recommended."""
 
     stays: bool
     """Whether the baseline is recommended."""
@@ -161,7 +161,7 @@ def outcome(kind: str, ratio: float, repeat: int) -> Outcome:
         best=truth[study.best_trial.number],
         recommended=truth[row.trial],
         covered=holds(found.low, truth[row.trial], found.high),
-        gain_covered=gain_covered(found, truth),
+        change_covered=change_covered(found, truth),
         stays=row.trial == BASELINE,
         tied=len(found.tied) > 1,
         claimed=found.verdict == "better than the baseline",
@@ -176,11 +176,11 @@ def holds(low: float | None, value: float, high: float | None) -> bool:
     return low <= value <= high
 
 
-def gain_covered(found: Confirmation, truth: Sequence[float]) -> bool | None:
-    """Whether the interval of the recommended one's gain holds the true one; None for the baseline."""
-    if found.gain_low is None or found.recommended is None:
+def change_covered(found: Confirmation, truth: Sequence[float]) -> bool | None:
+    """Whether the interval of the recommended one's change holds the true one; None for the baseline."""
+    if found.change_low is None or found.recommended is None:
         return None
-    return holds(found.gain_low, truth[found.recommended] - truth[BASELINE], found.gain_high)
+    return holds(found.change_low, truth[found.recommended] - truth[BASELINE], found.change_high)
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Summary:
     covered: float
     """Share of intervals that hold the truth."""
 
-    gain_covered: float
+    change_covered: float
     trainings: float
     """Mean number that a confirmation took."""
 
@@ -236,7 +236,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
         best_of_space=mean(one.best for one in outcomes),
         recommended_of_space=mean(one.recommended for one in outcomes),
         covered=mean(one.covered for one in outcomes),
-        gain_covered=mean(one.gain_covered for one in outcomes if one.gain_covered is not None),
+        change_covered=mean(one.change_covered for one in outcomes if one.change_covered is not None),
         trainings=mean(one.trainings for one in outcomes),
         stays=mean(one.stays for one in outcomes),
         claimed=mean(one.claimed for one in outcomes),
@@ -262,21 +262,35 @@ def test_what_it_promises() -> None:
     assert found.ratio <= 0.5
     assert found.ratio_of_space < 1
     assert 0.90 <= found.covered <= 0.98
-    assert 0.90 <= found.gain_covered <= 0.98
+    assert 0.90 <= found.change_covered <= 0.98
     assert found.trainings < (TOP + 1) * SEEDS, "the clear losers are spared"
 
 
 @pytest.mark.slow
 def test_where_there_is_nothing_to_find() -> None:
-    """On a flat landscape it mostly says so: the baseline stays or nothing can be told apart, and a gain is rarely claimed."""
+    """On a flat landscape it mostly says so: the baseline stays or nothing can be told apart; a gain is rarely claimed."""
     outcomes = [outcome("flat", NOISE, repeat) for repeat in range(2 * REPEATS)]
     found = summarize(outcomes)
     honest = statistics.fmean(one.stays or one.tied for one in outcomes)
     print(found, honest)
-    assert honest >= 0.7
+    assert honest >= 0.6
     assert found.claimed <= 0.1
     assert found.covered >= 0.90
-    assert found.gain_covered >= 0.90
+    assert found.change_covered >= 0.90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outlier", [3.0, 30.0])
+def test_a_setting_that_breaks_down_now_and_then(outlier: float) -> None:
+    """One value of the baseline that is far off makes no worse setting the recommended one."""
+    behind = 0
+    for repeat in range(20):
+        landscape, noise = drawn("bowl", 0.05, repeat)
+        trials = search(landscape, noise, repeat, 30).get_trials(deepcopy=False)
+        found = confirm(trials, landscape, noise, repeat, outlier)
+        place = [row.trial for row in found.rows].index(found.recommended or BASELINE)
+        behind += any((line[place] or 0.0) > 0.95 for line in found.better_than)
+    assert behind == 0
 
 
 RATIOS = (0.05, 0.1, 0.15, 0.2, 0.4)
@@ -293,7 +307,7 @@ def line(name: str, found: Summary, spent: float) -> str:
     return (
         f"{name:18}{found.best:9.4f}{found.recommended:9.4f}{found.ratio:7.2f}"
         f"{found.best_of_space:11.4f}{found.recommended_of_space:9.4f}{found.ratio_of_space:7.2f}{spent:9.4f}"
-        f"{found.improved:9.0%}{found.worse:7.0%}{found.covered:7.0%}{found.gain_covered:7.0%}{found.stays:7.0%}"
+        f"{found.improved:9.0%}{found.worse:7.0%}{found.covered:7.0%}{found.change_covered:7.0%}{found.stays:7.0%}"
         f"{found.trainings:7.1f}"
     )
 
@@ -306,7 +320,7 @@ def main() -> None:
     print(f"longer: Optuna's best trial after {TRIALS + (TOP + 1) * SEEDS} trials")
     print(
         "                   Optuna  confirm  ratio     Optuna  confirm  ratio   longer"
-        "   better  worse  cover   gain  stays  runs"
+        "   better  worse  cover   change  stays  runs"
     )
     for ratio in RATIOS:
         together: list[Outcome] = []

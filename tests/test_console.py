@@ -46,6 +46,7 @@ STARTED = RunStarted(
     device="cpu",
     workers=1,
     storage="sqlite:///runs/studies.db",
+    runs="runs",
     finished=0,
     target=1000,
     epochs=50,
@@ -220,7 +221,7 @@ def confirmed(values: dict[int, dict[int, float | None]], seeds: int) -> Confirm
         for trial, by_seed in values.items()
     ]
     found = weigh(candidates, values, seeds, None)
-    return Confirmed(time="2026-11-24T12:00:00+00:00", trials=50, objective="val_loss", found=found)
+    return Confirmed(time="2026-11-24T12:00:00+00:00", trials=50, objective="val_loss", sealed=1, found=found)
 
 
 def test_a_confirmation() -> None:
@@ -229,41 +230,47 @@ def test_a_confirmation() -> None:
         0: {1: 1.1, 2: 1.2, 3: 1.0},
         12: {1: 0.5, 2: 0.52, 3: 0.51},
         7: {1: 0.51, 2: 0.51, 3: 0.53},
-        30: {1: 4.0, 2: 4.1},
+        30: {1: 4.0, 2: 4.15},
         9: {1: None},
     }
     kept = confirmed(values, 3)
-    lines = confirm_footer(ConfirmFinished("mine", kept, 65.0), "sqlite:///x.db")
-    assert lines[:14] == [
+    lines = confirm_footer(ConfirmFinished("mine", kept, 65.0), "sqlite:///x.db", "my runs")
+    assert lines[:21] == [
         "",
         "12 trainings with fresh seeds, 1 saved by dropping clear losers, 1m05s this time",
-        "   trial  searched    mean     95 %      sd  estimate     gain     95 %  better",
-        "*     12    0.4500  0.5100  ±0.0248  0.0100         -  -0.5900  ±0.2370  0.9957",
-        "       7    0.4590  0.5167  ±0.0287  0.0115         -  -0.5833  ±0.2736  0.9942",
-        "      30    3.6000  4.0500  ±0.6353  0.0707         -  +2.9000  ±0.0000  0.0000",
-        "       9    0.9000       -        -       -         -        -        -       -",
-        "    base    0.9900  1.1000  ±0.2484  0.1000         -",
-        "         estimate: the mean, once the search's trials nearby are heard; gain: against the baseline",
+        "trial  searched    mean     95 %      sd  estimate   change     95 %  better",
+        "  *12    0.4500  0.5100  ±0.0248  0.0100         -  -0.5900  ±0.2370  0.9957",
+        "    7    0.4590  0.5167  ±0.0287  0.0115         -  -0.5833  ±0.2736  0.9942",
+        "   30    3.6000  4.0750  ±0.9530  0.1061         -  +2.9250  ±0.3177  0.0027",
+        "    9    0.9000       -        -       -         -        -        -       -",
+        " base    0.9900  1.1000  ±0.2484  0.1000         -",
+        "         val_loss, lower is better. change: mean difference to the baseline;",
+        "         better: how probably it is",
         "out      trial 9 failed with seed 1",
         "out      trial 30 was clearly behind after 2 seeds",
-        "use      trial 12: val_loss 0.5100 (95 % 0.4742 to 0.5458, as the pick of 2) over 3 seeds",
+        "use      trial 12: val_loss 0.5100 (95 % 0.4742 to 0.5458, as the pick of 2)",
+        "         over 3 seeds",
         "         lr 0.013",
         "because  trial 12 has the lowest mean",
+        "verdict  better than the baseline: a change of -0.5900 (95 % -0.9318 to",
+        "         -0.2482), better with probability 0.996",
+        "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean",
+        "         with fresh seeds",
+        "noise    0.0673 between seeds, on the same validation signers; others vary more",
     ]
+    assert lines[21].startswith("pairs")
+    assert "           12       -  0.7357  0.9942  -  0.9957" in lines
     assert lines[-2:] == [
-        "next     python -m search test mine --storage sqlite:///x.db",
+        "next     python -m search test mine --storage sqlite:///x.db --runs 'my runs'",
         "         python -m search export mine --storage sqlite:///x.db --output best.yaml",
     ]
-    assert any("pairs" in line for line in lines)
-    assert "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean with fresh seeds" in lines
-    table = lines[2:8]
-    assert all(width(line) <= 80 for line in table)
+    assert all(width(line) <= 80 for line in lines[:-2])
 
 
 def test_a_confirmation_without_an_answer() -> None:
     """Nothing is recommended where nothing has trained to its end."""
     kept = confirmed({0: {1: None}, 3: {1: None}}, 2)
-    assert confirmed_lines(kept)[-1] == "none is recommended: no setting has a value for every seed"
+    assert confirmed_lines(kept)[-1] == "use      none is recommended: no setting has a value for every seed"
 
 
 def test_a_look_at_the_sealed() -> None:

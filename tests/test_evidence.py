@@ -138,9 +138,9 @@ class TestRace:
             assert min(mean, key=lambda n: mean[n]) not in after
 
     def test_without_noise(self) -> None:
-        """Trainings that repeat exactly are told apart after two rounds, and equal ones never."""
-        values = {1: by_seed(0.5, 0.5, 0.5), 2: by_seed(0.5, 0.5, 0.5), 3: by_seed(0.6, 0.6)}
-        assert dropped([1, 2, 3], values, 3) == {3: 2}
+        """Where trainings repeat exactly nothing is known of their noise, and nobody is dropped."""
+        values = {1: by_seed(0.5, 0.5, 0.5), 2: by_seed(0.5, 0.5, 0.5), 3: by_seed(0.6, 0.6, 0.6)}
+        assert dropped([1, 2, 3], values, 3) == {}
 
     def test_failure(self) -> None:
         """Whoever fails is out at once, and the others are judged without it."""
@@ -188,9 +188,9 @@ class TestNumbers:
         )
         assert probability_better(self.a, self.b) + probability_better(self.b, self.a) == pytest.approx(1)
 
-    @pytest.mark.parametrize(("b", "better"), [([2.0, 3.0], 1.0), ([1.0, 2.0], 0.5), ([0.5, 1.5], 0.0)])
+    @pytest.mark.parametrize(("b", "better"), [([2.0, 3.0], 0.75), ([1.0, 2.0], 0.5), ([0.5, 1.5], 0.25)])
     def test_without_spread(self, b: list[float], better: float) -> None:
-        """Where every pair differs by the same nothing is left to chance."""
+        """Two pairs that differ by the same are two in favour, of which Laplace makes three of four."""
         assert probability_better([1.0, 2.0], b) == better
 
     def test_unequal_pairs(self) -> None:
@@ -209,11 +209,11 @@ class TestNumbers:
         """The paired difference to the baseline with the paired t-test's interval; below 0 is better."""
         row = row_of(self.found, 6)
         reference = stats.ttest_rel(self.b, self.base)
-        assert row.gain == pytest.approx(np.mean(self.b) - np.mean(self.base))
-        assert (row.gain_low, row.gain_high) == pytest.approx(tuple(reference.confidence_interval(0.95)))
+        assert row.change == pytest.approx(np.mean(self.b) - np.mean(self.base))
+        assert (row.change_low, row.change_high) == pytest.approx(tuple(reference.confidence_interval(0.95)))
         assert row.better == pytest.approx(stats.ttest_rel(self.b, self.base, alternative="greater").pvalue)
         baseline = row_of(self.found, 0)
-        assert (baseline.gain, baseline.gain_low, baseline.gain_high, baseline.better) == (0, None, None, None)
+        assert (baseline.change, baseline.change_low, baseline.change_high, baseline.better) == (0, None, None, None)
 
     def test_matrix(self) -> None:
         """By the rows' places: the first is better than the second; nobody than itself."""
@@ -333,13 +333,13 @@ class TestRecommendation:
         found = weighed({0: by_seed(None, None, None), 4: by_seed(0.5, 0.6, 0.5), 5: by_seed(0.7, 0.8, 0.9)}, 3)
         assert (found.recommended, found.verdict) == (4, "the baseline failed, so nothing can be compared with it")
         assert (found.rows[-1].failed, found.rows[-1].mean) == ((1, 2, 3), None)
-        assert row_of(found, 4).gain is None
+        assert row_of(found, 4).change is None
 
     def test_baseline_failed_once(self) -> None:
         """It cannot be recommended either, and it is compared with by the seeds of both."""
         found = weighed({0: by_seed(0.1, None, 0.1), 4: by_seed(0.5, 0.6, 0.5)}, 3)
         assert (found.recommended, found.why) == (4, "trial 4 has the lowest mean")
-        assert row_of(found, 4).gain == pytest.approx(0.4)
+        assert row_of(found, 4).change == pytest.approx(0.4)
         assert found.verdict == "no gain over the baseline is shown"
 
     def test_a_candidate_failed(self) -> None:
@@ -365,8 +365,8 @@ class TestRecommendation:
         """Nothing can be told apart, so the baseline stays; no interval is made up."""
         found = weighed({0: by_seed(0.5), 4: by_seed(0.4)}, 1)
         row = row_of(found, 4)
-        assert (row.mean, row.gain) == (0.4, pytest.approx(-0.1))
-        assert (row.sd, row.low, row.gain_low, row.better, found.noise) == (None,) * 5
+        assert (row.mean, row.change) == (0.4, pytest.approx(-0.1))
+        assert (row.sd, row.low, row.change_low, row.better, found.noise) == (None,) * 5
         assert (found.recommended, found.tied) == (0, (4, 0))
 
     def test_one_candidate(self) -> None:
@@ -379,7 +379,7 @@ class TestRecommendation:
         values = {**self.values(t0=0.6, t1=0.5, t2=0.51), 3: by_seed(0.9, 0.92)}
         found = weighed(values, 5)
         assert (row_of(found, 3).dropped_after, found.trainings, found.saved) == (2, 17, 3)
-        assert row_of(found, 3).gain_high is not None, "two seeds are enough for an interval"
+        assert row_of(found, 3).change_high is not None, "two seeds are enough for an interval"
 
     def test_last_round(self) -> None:
         """After it there is nobody to drop: who lost then has all its values."""
@@ -393,7 +393,7 @@ class TestRecommendation:
 
     def test_estimates_decide(self) -> None:
         """The lowest estimate leads, not the lowest mean, and ties go by what is known of both together."""
-        values = self.values(t0=0.6, t8=0.5, t12=0.45)
+        values = self.values(t0=0.6, t8=0.455, t12=0.45)
         mean = np.array([0.6, 0.46, 0.48])
         apart = Estimates((0, 8, 12), mean, 1e-6 * np.eye(3))
         found = weighed(values, 5, apart)
@@ -401,6 +401,19 @@ class TestRecommendation:
         assert [row.estimate for row in found.rows] == [0.48, 0.46, 0.6]
         together = Estimates((0, 8, 12), mean, 0.1 * np.eye(3))
         assert weighed(values, 5, together).tied == (8, 12), "the baseline's own seeds tell it from trial 8"
+
+    def test_estimates_do_not_overrule_seeds(self) -> None:
+        """A setting that another beats clearly by their own seeds neither leads nor ties, whatever its estimate."""
+        values = self.values(t0=0.6, t8=0.5, t12=0.4)
+        estimates = Estimates((0, 8, 12), np.array([0.6, 0.1, 0.4]), np.eye(3))
+        found = weighed(values, 5, estimates)
+        assert (found.leader, found.tied, found.recommended) == (12, (12,), 12)
+
+    def test_trained_by_a_smaller_race(self) -> None:
+        """Who has every seed was not dropped, though a larger race would have done so."""
+        values = {**self.values(t0=0.6, t1=0.5, t2=0.51), 3: by_seed(0.9, 0.92, 0.91, 0.9, 0.92)}
+        row = row_of(weighed(values, 5), 3)
+        assert (row.dropped_after, None in row.values) == (None, False)
 
     @pytest.mark.parametrize(("behind", "tied"), [(0.9, (8, 12)), (1.0, (8,))])
     def test_ties_by_seeds(self, behind: float, tied: tuple[int, ...]) -> None:
@@ -423,9 +436,9 @@ class TestRecommendation:
         at = stats.t.interval(1 - 0.05 / 3, 4, np.mean(mine), stats.sem(mine))
         assert (found.low, found.high) == pytest.approx(at)
         assert (row.low, row.high) == pytest.approx(stats.t.interval(0.95, 4, np.mean(mine), stats.sem(mine)))
-        gains = [a - (b or 0) for a, b in zip(mine, row_of(found, 0).values, strict=True)]
-        assert (found.gain_low, found.gain_high) == pytest.approx(
-            stats.t.interval(1 - 0.05 / 3, 4, np.mean(gains), stats.sem(gains))
+        changes = [a - (b or 0) for a, b in zip(mine, row_of(found, 0).values, strict=True)]
+        assert (found.change_low, found.change_high) == pytest.approx(
+            stats.t.interval(1 - 0.05 / 3, 4, np.mean(changes), stats.sem(changes))
         )
         alone = weighed(self.values(t0=0.9, t8=0.5), 5)
         assert (found.picked_from, alone.picked_from) == (3, 1)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import Cli
 from launch import CONFIRM, stored_trials
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from data_utils import prepared
 from data_utils.hdf5 import SignerFile
@@ -103,6 +103,7 @@ def test_only_once(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     third = cli("test", "tiny", "--again")
     assert (third.code, "time 2" in third.out) == (0, True)
     assert "were opened once" in third.err
+    assert "were opened 2 times" in cli("confirm", "tiny", "--top", 2, "--seeds", 3).err, "a choice after a look is told"
     assert read == set(study_data(study_of(confirmed)).split.test)
     assert [look.count for look in openings(study_of(confirmed))] == [1, 2]
     assert "opened 2 times" in cli("status", "tiny").out
@@ -164,23 +165,63 @@ def test_a_look_that_was_cut_off_counts(confirmed: Path, cli: Cli, monkeypatch: 
     assert (done.code, "time 2" in done.out, "were opened once" in done.err) == (0, True, True)
 
 
-@pytest.mark.parametrize("damage", ["deleted", "cut"])
+@pytest.mark.parametrize("damage", ["deleted", "cut", "another's", "another shape"])
 def test_models_that_are_gone(damage: str, confirmed: Path, cli: Cli) -> None:
     """They are trained again, with the same numbers."""
     shutil.copytree(confirmed / "runs", confirmed / "whole")
-    for path in Path("runs/tiny/confirm/trials").glob("*/model.safetensors"):
+    paths = sorted(Path("runs/tiny/confirm/trials").glob("*/model.safetensors"))
+    first = paths[0].read_bytes()
+    for path in paths[1:]:
         if damage == "deleted":
             path.unlink()
-        else:
+        elif damage == "cut":
             path.write_bytes(path.read_bytes()[:100])
+        else:  # it can be read, and holds other weights
+            path.write_bytes(first if damage == "another's" else save({"x": torch.zeros(3)}))
     done = cli("test", "tiny", "--json")
     assert done.code == 0
-    assert "is gone: it is trained again" in done.err
+    assert "is gone, or not as it was written: it is trained again" in done.err
     assert "it gives" not in done.err
     shutil.rmtree("runs")
     Path("whole").rename("runs")
     told, whole = (json.loads(answer.out) for answer in (done, cli("test", "tiny", "--json")))
     assert told["scores"] == whole["scores"]
+
+
+def test_models_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
+    """Every fold's model looks at the sealed clips; those that are gone come back with the recorded numbers."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--set", "data.folds=3").code == 0
+    assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
+    first = cli("test", "tiny", "--json")
+    paths = sorted(Path("runs/tiny/confirm/trials").glob("*/model-2.safetensors"))
+    assert len(paths) == 4
+    for path in paths:
+        path.unlink()
+    again = cli("test", "tiny", "--again", "--json")
+    assert json.loads(again.out)["scores"] == json.loads(first.out)["scores"]
+    assert again.err.count("it is trained again") == 2 * len(json.loads(first.out)["scores"])
+    assert "it gives" not in again.err
+
+
+def test_the_same_signers_under_another_name(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """A second study on the same data has no other sealed signers: a look counts for both."""
+    assert cli("test", "tiny").code == 0
+    second = cli("run", "tiny.yaml", "--data", tiny, "--as", "second", "--trials", 2)
+    assert "were opened once (for `tiny` too)" in second.err
+    assert cli("confirm", "second", "--top", 1, "--seeds", 2).code == 0
+    done = cli("test", "second")
+    assert (done.code, "time 2" in done.out, "were opened once" in done.err) == (0, True, True)
+
+
+def test_another_study_in_the_same_folders(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """Weights that a study of the same name in another database has left are not taken for one's own."""
+    whole = json.loads(cli("test", "tiny", "--json").out)
+    other = ("--storage", "sqlite:///other.db")
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3, "--seed", 3, *other).code == 0
+    assert cli(*CONFIRM, *other).code == 0
+    again = cli("test", "tiny", "--again", "--json")
+    assert "not as it was written" in again.err
+    assert json.loads(again.out)["scores"] == whole["scores"]
 
 
 def test_not_yet(searched: Path, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

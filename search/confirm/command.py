@@ -10,26 +10,27 @@ from time import perf_counter
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
 from search.confirm.candidates import embedding, top
 from search.confirm.estimate import estimate_search
 from search.confirm.evidence import BASELINE, Candidate, weigh
-from search.confirm.record import Confirmed, companion_name, store_confirmed
-from search.confirm.rounds import CANDIDATE, SEED, values_of
+from search.confirm.record import CONFIRMS, Confirmed, companion_name, store_confirmed, stored_confirmed
+from search.confirm.rounds import CANDIDATE, SEED
 from search.confirm.supply import ConfirmSupply, fresh_folds
 from search.coordinator import Coordinator
 from search.engines.choice import Workers, checked_device
-from search.errors import NegativeAnswer
-from search.events import ConfirmFinished, Event, Listener, RunStarted, TrialFinished
+from search.errors import DefinitionError, NegativeAnswer
+from search.events import ConfirmFinished, Event, Listener, Notice, RunStarted, TrialFinished
 from search.goals import lead_of
 from search.identity import require_ours
 from search.leases import Lease
 from search.logs import RunLog
 from search.parts import Parts, count_clips, data_store, open_indexed
 from search.run import make_folder
+from search.sealed.record import opened_before
 from search.searched import study_space
 from search.settings import Configs, build_configs
 from search.stopping import StopSignals
@@ -93,6 +94,8 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                     runs=options.runs,
                     emit=emit,
                 )
+                if opened := opened_before(study, storage):
+                    emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
                 emit(_started(options, study, supply, parts, device, lease))
                 began = perf_counter()
                 Coordinator(
@@ -109,13 +112,13 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 ).run()
                 if stop.reason:
                     return None
-                confirmed = _weighed(study, chosen, companion, options.seeds, finished)
+                confirmed = _weighed(study, chosen, companion, supply, finished)
                 emit(ConfirmFinished(study.study_name, confirmed, perf_counter() - began))
                 return confirmed
 
 
 def chosen_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """The baseline, and the best complete trials that are not nearly the same.
+    """The baseline, the best complete trials that are not nearly the same, and what an earlier confirmation recommends.
 
     Raises:
         NegativeAnswer: no trial but the baseline has trained to its end.
@@ -125,9 +128,13 @@ def chosen_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     best = top(complete, trials[BASELINE], study_space(study), lead_of(study_goals(study)), count) if complete else []
     if not best or not trial_settings(trials[BASELINE]):
         raise NegativeAnswer(
-            f"no trial of `{study.study_name}` but the baseline has trained to its end: there is nothing to confirm",
+            f"there is nothing to confirm: no other trial of `{study.study_name}` than the baseline has trained to its end",
             hint=f"`python -m search run {study.study_name}` goes on",
         )
+    before = stored_confirmed(study)
+    known = {BASELINE, *(trial.number for trial in best)}
+    if before is not None and before.found.recommended not in known:
+        best.append(trials[before.found.recommended or BASELINE])  # luckier numbers do not push out what was confirmed
     return [trials[BASELINE], *best]
 
 
@@ -159,6 +166,12 @@ def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
 def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> optuna.Study:
     name = companion_name(study.study_name)
     companion = optuna.create_study(storage=storage, study_name=name, directions=study.directions, load_if_exists=True)
+    if companion.get_trials(deepcopy=False) and companion.user_attrs.get(CONFIRMS) != study.study_name:
+        raise DefinitionError(
+            f"the study `{name}` was made by another program: fresh trainings cannot be kept there",
+            hint="rename it, or search under another name with `--as NAME`",
+        )
+    companion.set_user_attr(CONFIRMS, study.study_name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
         companion.set_metric_names([goal.name for goal in study_goals(study)])
@@ -192,6 +205,7 @@ def _started(
         device=device,
         workers=options.by.workers,
         storage=options.storage,
+        runs=str(options.runs),
         finished=target - left,
         target=target,
         epochs=max(one.train.epochs for one in configs),
@@ -204,18 +218,18 @@ def _started(
 
 
 def _weighed(
-    study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, seeds: int, finished: int
+    study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, supply: ConfirmSupply, finished: int
 ) -> Confirmed:
-    goals, space = study_goals(study), study_space(study)
-    lead = lead_of(goals)
+    goals, space, lead, seeds = study_goals(study), study_space(study), supply.lead, len(supply.seeds)
     trained = companion.get_trials(deepcopy=False)
     numbers = [trial.number for trial in chosen]
     values = {
         number: {seed: value for seed, value in by_seed.items() if seed <= seeds}
-        for number, by_seed in values_of(trained, lead).items()
+        for number, by_seed in supply.values(trained).items()
         if number in numbers
     }
     parameters = {t.params[CANDIDATE]: count for t in trained if (count := trial_result(t).get("parameters")) is not None}
+    reasons = {t.params[CANDIDATE]: t.user_attrs.get("reason", "") for t in trained if t.state == TrialState.FAIL}
     middle = embedding(chosen[0].params, space)
     candidates = [
         Candidate(
@@ -223,6 +237,7 @@ def _weighed(
             params=trial.params,
             searched=trial.values[lead] if trial in complete_trials([trial]) else None,
             parameters=parameters.get(trial.number),
+            reason=reasons.get(trial.number, ""),
             distance=float(np.linalg.norm(embedding(trial.params, space) - middle)),
         )
         for trial in chosen
@@ -231,4 +246,5 @@ def _weighed(
     placed = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
     estimates = estimate_search(list(placed.values()), space, lead, values)
     found = weigh(candidates, values, seeds, estimates)
-    return store_confirmed(study, found, trials=finished, objective=goals[lead].name)
+    sealed = len(study_data(study).split.test)
+    return store_confirmed(study, found, trials=finished, objective=goals[lead].name, sealed=sealed)

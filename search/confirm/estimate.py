@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from search.confirm.candidates import embedding
-from search.confirm.evidence import Values, noise_variance
+from search.confirm.evidence import Values
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -44,6 +44,9 @@ AMPLITUDES = (1e-2, 1e2)
 
 JITTER = 1e-8
 """Added to every noise variance, in the same units, so that the matrix can be inverted where trainings repeat exactly."""
+
+PRIOR = 4
+"""Degrees of freedom that the usual noise is worth beside a setting's own: as many as five seeds have."""
 
 FENCE = 1.5
 """Interquartile ranges above the upper quartile where values are cut off: a setting that diverged tells nothing about the good
@@ -73,10 +76,11 @@ class Estimates:
 
 
 def estimate_search(trials: Sequence[FrozenTrial], space: Sequence[Dimension], lead: int, values: Values) -> Estimates | None:
-    """The true values of every setting that was trained again; None where too little is known for it.
+    """The true values of the settings that were trained again; None where too little is known for it.
 
-    A setting that was trained again stands with the mean of its value in the search and its fresh ones; the noise of one
-    training is what the fresh seeds show.
+    A setting that was trained again stands with the mean of its value in the search and its fresh ones; the noise of its
+    trainings is what its fresh seeds show, drawn towards what is usual. One that lies above the fence of all values has no
+    estimate: its own mean says enough.
 
     Args:
         trials: the complete ones, and the baseline in whatever state, so that its place is known.
@@ -87,7 +91,7 @@ def estimate_search(trials: Sequence[FrozenTrial], space: Sequence[Dimension], l
     place = {trial.number: embedding(trial.params, space) for trial in trials}
     searched = {trial.number: trial.values[lead] for trial in trials if trial.state.name == "COMPLETE"}
     known = {number: [value] for number, value in searched.items() if math.isfinite(value)}
-    noise = noise_variance(values)
+    noise = usual_noise(values)
     if noise is None or len(known) < FEWEST_TRIALS:
         return None
     wanted = []
@@ -101,9 +105,14 @@ def estimate_search(trials: Sequence[FrozenTrial], space: Sequence[Dimension], l
         return None
     mean_N = np.array([statistics.fmean(known[number]) for number in order])
     count_N = np.array([len(known[number]) for number in order])
+    noise_N = np.array([own_noise(values.get(number, {}), noise) for number in order])
     place_ND = np.stack([place[number] for number in order])
+    fence = upper_fence(mean_N)
+    wanted = [number for number in wanted if mean_N[order.index(number)] <= fence]
+    if not wanted:
+        return None
     try:
-        mean_M, covariance_MM = estimate(place_ND, mean_N, count_N, noise, [order.index(number) for number in wanted])
+        mean_M, covariance_MM = estimate(place_ND, mean_N, count_N, noise_N, [order.index(number) for number in wanted])
     except (np.linalg.LinAlgError, ValueError):  # values so large, or so alike, that no process can be fitted
         return None
     return Estimates(tuple(wanted), mean_M, covariance_MM)
@@ -113,7 +122,7 @@ def estimate(
     place_ND: Float[np.ndarray, "N D"],
     value_N: Float[np.ndarray, " N"],
     count_N: Int[np.ndarray, " N"],
-    noise: float,
+    noise: float | Float[np.ndarray, " N"],
     wanted: Sequence[int],
 ) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M M"]]:
     """Mean and covariance of the true values at the settings `wanted`, by their place among the N.
@@ -124,7 +133,7 @@ def estimate(
         place_ND: in the unit cube.
         value_N: the mean of a setting's trainings.
         count_N: how many trainings that is the mean of.
-        noise: variance of one training around its setting's true value.
+        noise: variance of one training around its setting's true value, for all or for each.
 
     Raises:
         LinAlgError, ValueError: no process can be fitted.
@@ -134,17 +143,48 @@ def estimate(
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
     wanted_MD = place_ND[list(wanted)]
-    lower, upper = np.quantile(value_N, [0.25, 0.75])
-    value_N = np.minimum(value_N, max(upper + FENCE * (upper - lower), value_N[list(wanted)].max()))
+    value_N = np.minimum(value_N, max(upper_fence(value_N), value_N[list(wanted)].max()))
     middle, scale = float(np.median(value_N)), float(value_N.std()) or 1.0
     near_N = _nearest(place_ND, wanted_MD)
     kernel = ConstantKernel(1.0, AMPLITUDES) * Matern([LENGTH_SCALE] * place_ND.shape[1], LENGTH_SCALES, nu=SMOOTHNESS)
-    process = GaussianProcessRegressor(kernel, alpha=noise / scale**2 / count_N[near_N] + JITTER)
+    process = GaussianProcessRegressor(kernel, alpha=np.asarray(noise / count_N)[near_N] / scale**2 + JITTER)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound is an answer: no effect
         process.fit(place_ND[near_N], (value_N[near_N] - middle) / scale)
     mean_M, covariance_MM = process.predict(wanted_MD, return_cov=True)
     return middle + scale * mean_M, scale**2 * covariance_MM
+
+
+def upper_fence(value_N: Float[np.ndarray, " N"]) -> float:
+    """Tukey's: what lies above is cut to it."""
+    lower, upper = np.quantile(value_N, [0.25, 0.75])
+    return float(upper + FENCE * (upper - lower))
+
+
+def usual_noise(values: Values) -> float | None:
+    """Variance between the seeds of a setting: the median over the settings with two values; None if there are none.
+
+    A setting that diverges with some seeds says nothing of the others' noise. The baseline counts like any other.
+    """
+    variances = [statistics.variance(group) for by_seed in values.values() if len(group := _numbers(by_seed)) > 1]
+    return statistics.median(variances) if variances else None
+
+
+def own_noise(by_seed: Mapping[int, float | None], usual: float) -> float:
+    """Variance between the seeds of one setting: its own, and the usual one as if `PRIOR` more degrees of freedom had shown it.
+
+    Source: the posterior mean of a variance under a scaled inverse chi-square prior, but for its correction of small samples;
+    Gelman et al., "Bayesian data analysis", section 2.6.
+    """
+    group = _numbers(by_seed)
+    if len(group) < 2:
+        return usual
+    freedom = len(group) - 1
+    return (PRIOR * usual + freedom * statistics.variance(group)) / (PRIOR + freedom)
+
+
+def _numbers(by_seed: Mapping[int, float | None]) -> list[float]:
+    return [value for value in by_seed.values() if value is not None]
 
 
 def _nearest(place_ND: Float[np.ndarray, "N D"], wanted_MD: Float[np.ndarray, "M D"]) -> Int[np.ndarray, " K"]:

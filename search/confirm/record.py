@@ -8,13 +8,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.confirm.evidence import Confirmation, confirmation_of
+from search.confirm.evidence import Confirmation, confirmation_of, known_fields
 
 if TYPE_CHECKING:
     import optuna
 
 _ATTRIBUTE = "confirmed"
 _COMPANION = "/confirm"
+CONFIRMS = "confirms"
+"""The attribute by which a study says which search's fresh trainings it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,9 @@ class Confirmed:
     objective: str
     """What was compared."""
 
+    sealed: int = 0
+    """How many signers are sealed for a test."""
+
     found: Confirmation
 
 
@@ -43,17 +48,22 @@ def is_companion(study: str) -> bool:
     return study.endswith(_COMPANION)
 
 
-def store_confirmed(study: optuna.Study, found: Confirmation, *, trials: int, objective: str) -> Confirmed:
-    """Keeps it, in the place of an earlier one."""
+def store_confirmed(study: optuna.Study, found: Confirmation, *, trials: int, objective: str, sealed: int) -> Confirmed:
+    """Keeps it, in the place of an earlier one. One that recommends nothing is not kept."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    confirmed = Confirmed(time=now, trials=trials, objective=objective, found=found)
+    confirmed = Confirmed(time=now, trials=trials, objective=objective, sealed=sealed, found=found)
+    if found.recommended is None:
+        return confirmed
     study.set_user_attr(_ATTRIBUTE, json.dumps(dataclasses.asdict(confirmed), ensure_ascii=False))
     return confirmed
 
 
 def stored_confirmed(study: optuna.Study) -> Confirmed | None:
-    """The last confirmation of a study; None if there was none."""
+    """The last confirmation of a study; None if there was none that this version can read."""
     if _ATTRIBUTE not in study.user_attrs:
         return None
     stored: dict[str, Any] = json.loads(study.user_attrs[_ATTRIBUTE])
-    return Confirmed(**{**stored, "found": confirmation_of(stored["found"])})
+    try:
+        return Confirmed(**known_fields(Confirmed, {**stored, "found": confirmation_of(stored["found"])}))
+    except (KeyError, TypeError):  # another version wrote it, which knew other things
+        return None

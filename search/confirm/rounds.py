@@ -13,14 +13,23 @@ CANDIDATE, SEED = "candidate", "seed"
 SHAPES: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
 
 
-def values_of(trials: Sequence[FrozenTrial], lead: int) -> dict[int, dict[int, float | None]]:
-    """What finished trainings gave, by candidate and seed; None for one that failed."""
+def values_of(trials: Sequence[FrozenTrial], lead: int, *, anew_before: int = 0) -> dict[int, dict[int, float | None]]:
+    """What finished trainings gave, by candidate and seed; None for one that failed.
+
+    `anew_before`: of trainings with a lower number, those that the machine has failed are to be tried again, and left out.
+    """
     found: dict[int, dict[int, float | None]] = {}
     for trial in trials:
-        if trial.state.is_finished():
+        if trial.state.is_finished() and not (trial.number < anew_before and failed_by_machine(trial)):
             value = trial.values[lead] if trial.state == TrialState.COMPLETE else None
             found.setdefault(trial.params[CANDIDATE], {})[trial.params[SEED]] = value
     return found
+
+
+def failed_by_machine(trial: FrozenTrial) -> bool:
+    """Whether a training failed because its workers died or memory was short, and not by its setting."""
+    reason = str(trial.user_attrs.get("reason", ""))
+    return trial.state == TrialState.FAIL and (bool(trial.user_attrs.get("deaths")) or reason.startswith("out of memory"))
 
 
 def wanted(candidates: Sequence[int], values: Values, seeds: int) -> list[tuple[int, int]]:

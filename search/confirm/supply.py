@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from data_utils.errors import DataError
 from data_utils.splits import Folds, Split, split_signers
 from search.confirm.evidence import BASELINE, dropped
 from search.confirm.rounds import CANDIDATE, SEED, SHAPES, values_of, wanted
@@ -56,7 +57,13 @@ class ConfirmSupply:
         self.folds = folds
         self.device = device
         self.runs = runs
+        self._anew_before = len(self._trials())
         self._waiting = Waiting(emit)
+
+    def values(self, trials: Sequence[FrozenTrial] | None = None) -> dict[int, dict[int, float | None]]:
+        """What has been trained. What a machine failed before this run is tried once more."""
+        trials = self._trials() if trials is None else trials
+        return values_of(trials, self.lead, anew_before=self._anew_before)
 
     @property
     def target(self) -> int:
@@ -66,7 +73,7 @@ class ConfirmSupply:
     @property
     def left(self) -> int:
         """How many of them are not finished."""
-        values = values_of(self._trials(), self.lead)
+        values = self.values()
         lacking = wanted(self.candidates, values, len(self.seeds))
         if not lacking:
             return 0
@@ -85,7 +92,7 @@ class ConfirmSupply:
             if orphans := self._ours(trials, situation(trials, self.lease).orphans):
                 return self._taken(orphans[0])
             running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
-            for key in wanted(self.candidates, values_of(trials, self.lead), len(self.seeds)):
+            for key in wanted(self.candidates, self.values(trials), len(self.seeds)):
                 if key not in running:
                     return self._begun(key)
         return None
@@ -93,7 +100,7 @@ class ConfirmSupply:
     def is_over(self) -> bool:
         """Whether all rounds are full."""
         trials = self._trials()
-        if not wanted(self.candidates, values_of(trials, self.lead), len(self.seeds)):
+        if not wanted(self.candidates, self.values(trials), len(self.seeds)):
             return True
         if others := situation(trials, self.lease).others:
             self._waiting.for_others([trials[number] for number in others])
@@ -101,7 +108,7 @@ class ConfirmSupply:
 
     def _ours(self, trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> list[FrozenTrial]:
         """Those that this run's candidates and seeds want; a run with other wishes may have left more."""
-        wishes = set(wanted(self.candidates, values_of(trials, self.lead), len(self.seeds)))
+        wishes = set(wanted(self.candidates, self.values(trials), len(self.seeds)))
         return [trials[number] for number in numbers if _key(trials[number]) in wishes]
 
     def _begun(self, key: tuple[int, int]) -> Taken:
@@ -140,11 +147,17 @@ class ConfirmSupply:
 
 
 def fresh_folds(split: Split, words_of: Mapping[str, frozenset[int]], seed: int) -> tuple[tuple[str, ...], ...]:
-    """The training signers dealt out anew, into as many folds as the study has; none for a study without."""
+    """The training signers dealt out anew, into as many folds as the study has; none for a study without.
+
+    The study's own folds where words are so rare that this seed finds no others.
+    """
     if not split.folds:
         return ()
     folds: Folds = len(split.folds)
-    return split_signers(words_of, train=split.train, test=split.test or "none", folds=folds, seed=seed).folds
+    try:
+        return split_signers(words_of, train=split.train, test=split.test or "none", folds=folds, seed=seed).folds
+    except DataError:
+        return split.folds
 
 
 def _key(trial: FrozenTrial) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from model.objective import Objective
 from search.confirm.evidence import BASELINE
 from search.confirm.record import stored_confirmed
 from search.definition import Plan
-from search.errors import DefinitionError
+from search.errors import DefinitionError, NegativeAnswer
 from search.goals import Goal, lead_of
 from search.score import MEASURED
 from search.sealed.record import openings
@@ -112,6 +112,12 @@ def choose(study: optuna.Study, named: FrozenTrial | None, *, searched: bool) ->
         return best, f"this is trial {best.number}, the best of the search, not confirmed: {hint}"
     trials = study.get_trials(deepcopy=False)
     found = trials[confirmed.found.recommended]
+    if found.state != TrialState.COMPLETE:
+        raise NegativeAnswer(
+            f"the confirmation recommends the baseline, which failed in the search of `{study.study_name}`",
+            got=str(found.user_attrs.get("reason", "no reason was recorded")),
+            hint="there is no recorded number that it could train back to; `--searched` writes the best of the search",
+        )
     text = f"this is trial {found.number}{' (the baseline)' if found.number == BASELINE else ''}, confirmed with fresh seeds"
     since = num_finished(trials) - confirmed.trials
     if since:
@@ -183,9 +189,9 @@ def _confirmed(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "sd": row.sd,
         "low": ends.low,
         "high": ends.high,
-        "gain": row.gain,
-        "gain_low": ends.gain_low,
-        "gain_high": ends.gain_high,
+        "change": row.change,
+        "change_low": ends.change_low,
+        "change_high": ends.change_high,
         "better_than_baseline": row.better,
     }
     about = {"objective": confirmed.objective, "seeds": len(row.values) - row.values.count(None)}

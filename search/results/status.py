@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import filterfalse
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from model.objective import Metric, Reduce
-from search.confirm.record import is_companion, stored_confirmed
+from search.confirm.record import CONFIRMS, stored_confirmed
 from search.confirm.text import confirmed_lines
 from search.console import baseline_lines, best_lines
 from search.definition import known_studies
@@ -20,7 +19,7 @@ from search.events import TrialSummary
 from search.goals import lead_of
 from search.leases import is_alive, locks_folder, num_runs
 from search.records import read_curves, read_signers
-from search.sealed.record import opened_before, openings
+from search.sealed.record import openings
 from search.storage import database_path, open_storage
 from search.study import (
     STATE_NAMES,
@@ -99,8 +98,9 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
         since = num_finished(trials) - confirmed.trials
         more = f"; {since} {'trial was' if since == 1 else 'trials were'} finished since" if since else ""
         lines += [f"confirmed on {confirmed.time[:10]}{more}", *confirmed_lines(confirmed)]
-    if opened := opened_before(study):
-        lines.append(f"sealed   {opened}: `python -m search test {study.study_name}` shows what was seen")
+    if looks := openings(study):
+        times = "once" if len(looks) == 1 else f"{len(looks)} times"
+        lines.append(f"sealed   opened {times}, last on {looks[-1].time[:10]}: `test` shows what was seen")
     for trial in _running(trials):
         curve = curve_of(trial)
         so_far = _so_far(study, curve)
@@ -126,8 +126,10 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     if database_path(storage).exists():
         opened = open_storage(storage, create=False)
-        for name in sorted(filterfalse(is_companion, optuna.get_all_study_names(opened))):
+        for name in sorted(optuna.get_all_study_names(opened)):
             study = optuna.load_study(study_name=name, storage=opened)
+            if CONFIRMS in study.user_attrs:
+                continue
             trials = study.get_trials(deepcopy=False)
             finished, target = num_finished(trials), study.user_attrs.get("target")
             rows[name] = {

@@ -6,20 +6,20 @@ The one place where clips of the test part are read. They are prepared in memory
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from data_utils.prepared import ClipSet, DataSet, prepare
+from model.objective import all_values
 from model.training import fit
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
 from search.confirm.command import configs_of, open_same
@@ -30,13 +30,14 @@ from search.confirm.supply import fresh_folds
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, Notice
 from search.identity import require_ours
+from search.leases import Lease
 from search.models import model_path, save_models
 from search.parts import Parts, data_store
 from search.records import trial_folder
-from search.sealed.record import Opening, opened_before, openings, store_opening, tool_version
+from search.sealed.record import Opening, all_openings, opened_before, openings, store_opening, tool_version
 from search.sealed.scores import SeedLogits, gain_interval, right, score
 from search.settings import Configs
-from search.storage import database_errors, load_study, open_storage
+from search.storage import database_errors, database_path, load_study, open_storage
 from search.study import num_finished, study_data, study_plan, trial_result
 from search.trial import start_trainings
 
@@ -66,28 +67,30 @@ def open_sealed(options: SealedOptions, emit: Listener) -> Opening:
         study = load_study(storage, options.study)
         require_ours(study)
         confirmed, trial = _recommended(study)
-        looks = openings(study)
-        seen = next((look for look in reversed(looks) if look.scores), None)
+        seen = next((look for look in reversed(openings(study)) if look.scores), None)
         if seen is not None and not options.again:
             _tell_of(seen, trial, emit)
             return seen
-        if looks:
-            emit(Notice(f"{opened_before(study)}: what was chosen since then may have been chosen to please them"))
+        if opened := opened_before(study, storage):
+            emit(Notice(f"{opened}: what was chosen since then may have been chosen to please them"))
         if num_finished(study.get_trials(deepcopy=False)) != confirmed.trials:
             emit(Notice("the search has gone on since it was confirmed: what it found since is not tested"))
         tester = _Tester(storage, study, options, emit)
         models = tester.ready(trial)
-        opening = Opening(
-            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            commit=tool_version(),
-            count=len(looks) + 1,
-            trial=trial,
-            signers=study_data(study).split.test,
-            clips=tester.num_clips,
-        )
-        store_opening(study, opening)  # first: a look that is cut off has been a look
-        opening = tester.opened(opening, models)
-        store_opening(study, opening)
+        with Lease(database_path(options.storage), study.study_name) as lease:
+            with lease.patient_turn():
+                opening = Opening(
+                    time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                    commit=tool_version(),
+                    count=len(all_openings(study, storage)) + 1,
+                    trial=trial,
+                    signers=study_data(study).split.test,
+                    clips=tester.num_clips,
+                )
+                store_opening(study, opening)  # first: a look that is cut off has been a look
+            opening = tester.opened(opening, models)
+            with lease.patient_turn():
+                store_opening(study, opening)
         return opening
 
 
@@ -117,6 +120,14 @@ def _tell_of(seen: Opening, trial: int, emit: Listener) -> None:
         emit(Notice(f"trial {trial} is recommended now; this was seen of trial {seen.trial}"))
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """A training of the confirmation with its models."""
+
+    trial: FrozenTrial
+    models: Sequence[TransformerEnISLR]
+
+
 class _Tester:
     """Finds the models of a confirmation, and lets them read the sealed clips."""
 
@@ -136,8 +147,8 @@ class _Tester:
         """How many clips are sealed."""
         return sum(len(entry.labels) for entry in self._data.chosen(self._split.test, mirrored=False))
 
-    def ready(self, trial: int) -> Mapping[int, Sequence[FrozenTrial]]:
-        """The confirmed trainings of a trial and of the baseline, all with their weights at hand.
+    def ready(self, trial: int) -> Mapping[int, Sequence[_Trained]]:
+        """The confirmed trainings of a trial and of the baseline, all with their models.
 
         Raises:
             ResourceError: weights cannot be written.
@@ -148,11 +159,10 @@ class _Tester:
                 trained.setdefault(one.params[CANDIDATE], []).append(one)
         for ones in trained.values():
             ones.sort(key=lambda one: one.params[SEED])
-            for one in ones:
-                self._require_weights(one)
-        return {number: trained[number] for number in dict.fromkeys((trial, BASELINE)) if number in trained}
+        numbers = [number for number in dict.fromkeys((trial, BASELINE)) if number in trained]
+        return {number: [_Trained(one, self._models(one)) for one in trained[number]] for number in numbers}
 
-    def opened(self, opening: Opening, models: Mapping[int, Sequence[FrozenTrial]]) -> Opening:
+    def opened(self, opening: Opening, models: Mapping[int, Sequence[_Trained]]) -> Opening:
         """What the models do on the sealed clips."""
         entries = self._data.chosen(self._split.test, mirrored=False)
         names = [entry.file.signer for entry in entries]
@@ -167,7 +177,7 @@ class _Tester:
         opening = replace(opening, scores=tuple(scores))
         if len(said) < 2:
             return opening
-        common = [sorted({one.params[SEED] for one in ones}) for ones in models.values()]
+        common = [[one.trial.params[SEED] for one in ones] for ones in models.values()]
         both = sorted(set(common[0]) & set(common[1]))
         ours_SC, base_SC = (
             rows[[found.index(seed) for seed in both]] for rows, found in zip(said.values(), common, strict=True)
@@ -177,39 +187,36 @@ class _Tester:
         low, high = gain_interval(ours_SC, base_SC, np.random.default_rng(self._study.user_attrs["seed"]))
         return replace(opening, gain=float(ours_SC.mean() - base_SC.mean()), gain_low=low, gain_high=high)
 
-    def _said(self, trained: FrozenTrial, clips: ClipSet) -> SeedLogits:
-        configs = self._configs(trained.params[CANDIDATE])
-        device = torch.device("cpu")
-        model = TransformerEnISLR(configs.model, len(self._data.words), torch.Generator())
-        on_device = DeviceClips(clips, device)
-        logits = []
-        for path in self._paths(trained):
-            model.load_state_dict(load_file(path))
-            logits.append(logits_of(model, on_device))
-        result = trial_result(trained)
-        return SeedLogits(logits, [one["temperature"] for one in result.get("trainings", [result])])
+    def _said(self, trained: _Trained, clips: ClipSet) -> SeedLogits:
+        on_device = DeviceClips(clips, torch.device("cpu"))
+        result = trial_result(trained.trial)
+        temperatures = [one["temperature"] for one in result.get("trainings", [result])]
+        return SeedLogits([logits_of(model, on_device) for model in trained.models], temperatures)
 
     def _configs(self, number: int) -> Configs:
         return configs_of(self._study.get_trials(deepcopy=False)[number])
 
-    def _folder(self, trained: FrozenTrial) -> Path:
-        return trial_folder(self._runs, self._companion.study_name, trained.number)
-
-    def _paths(self, trained: FrozenTrial) -> list[Path]:
-        count = len(trial_result(trained).get("trainings", [None]))
-        return [model_path(self._folder(trained), n, count) for n in range(count)]
-
-    def _require_weights(self, trained: FrozenTrial) -> None:
-        """Trains again what is not there any more, or cannot be read."""
+    def _models(self, trained: FrozenTrial) -> list[TransformerEnISLR]:
+        """The models of a training from its files; they are trained again if a file is gone, or is not what was written."""
+        folder = trial_folder(self._runs, self._companion.study_name, trained.number)
+        digests = trial_result(trained).get("models", [])
         try:
-            for path in self._paths(trained):
-                load_file(path)
-        except (OSError, SafetensorError):
-            self._train_again(trained)
+            files = [model_path(folder, n, len(digests)).read_bytes() for n in range(len(digests))]
+        except OSError:
+            files = []
+        if not files or [hashlib.sha256(file).hexdigest() for file in files] != digests:
+            return self._trained_again(trained, folder)
+        configs, models = self._configs(trained.params[CANDIDATE]), []
+        for file in files:
+            models.append(TransformerEnISLR(configs.model, len(self._data.words), torch.Generator()))
+            models[-1].load_state_dict(load(file))
+        return models
 
-    def _train_again(self, trained: FrozenTrial) -> None:
+    def _trained_again(self, trained: FrozenTrial, folder: Path) -> list[TransformerEnISLR]:
         number, seed = trained.params[CANDIDATE], trained.user_attrs["seed"]
-        self._emit(Notice(f"the model of trial {number} with seed {trained.params[SEED]} is gone: it is trained again"))
+        whose = "the baseline" if number == BASELINE else f"trial {number}"
+        which = f"the model of {whose} with seed {trained.params[SEED]}"
+        self._emit(Notice(f"{which} is gone, or not as it was written: it is trained again"))
         configs = self._configs(number)
         split = replace(self._split, folds=fresh_folds(self._split, self._data.words_of, seed))
         turns = Parts(self._data, split, data_store(self._runs), self._emit).turns(configs.preprocess)
@@ -219,10 +226,11 @@ class _Tester:
         for training in trainings:
             fit(training)
         objective = self._plan.objective
-        was = trial_result(trained)["all_values"][f"{objective.metric}_{objective.reduce}"]
-        now = fmean(objective.value(training.history) for training in trainings)
+        name = f"{objective.metric}_{objective.reduce}"
+        was = trial_result(trained)["all_values"][name]
+        now = sum(all_values(training.history)[name] for training in trainings) / len(trainings)  # as it was recorded
         if now != was:
             self._emit(Notice(f"it gives {now:.4f} where it gave {was:.4f}: this is another machine, or another version"))
-        folder = self._folder(trained)
         with os_errors("the models of a trial cannot be written", where=folder, hint="is the disk full or read-only?"):
             save_models(trainings, folder)
+        return [training.kept_model().cpu() for training in trainings]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import search
+from search.confirm.evidence import known_fields
 
 if TYPE_CHECKING:
     import optuna
@@ -77,7 +78,7 @@ class Opening:
     """Which version of this tool looked: its commit where it runs from a repository of its own, and its version."""
 
     count: int
-    """The how-manieth look at this study's sealed signers it is, from 1."""
+    """The how-manieth look at these signers it is, from 1, whichever study they were opened for."""
 
     trial: int
     """The recommended trial."""
@@ -97,23 +98,40 @@ class Opening:
 
 
 def openings(study: optuna.Study) -> list[Opening]:
-    """Every look at a study's sealed signers, the first first."""
+    """Every look that was taken for a study, the first first."""
     return [_opening(stored) for stored in json.loads(study.user_attrs.get(_ATTRIBUTE, "[]"))]
 
 
+def all_openings(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[tuple[str, Opening]]:
+    """Every look at a study's sealed signers, or at some of them, with the study that it was taken for, the first first.
+
+    Studies of the same database on the same data count: under another name a study has no other signers.
+    """
+    mine = json.loads(study.user_attrs["data"])
+    found = []
+    for one in storage.get_all_studies():
+        data = json.loads(one.user_attrs.get("data", "{}"))
+        if _ATTRIBUTE in one.user_attrs and data.get("fingerprint") == mine["fingerprint"]:
+            looks = [_opening(stored) for stored in json.loads(one.user_attrs[_ATTRIBUTE])]
+            found += [(one.study_name, look) for look in looks if set(look.signers) & set(mine["test"])]
+    return sorted(found, key=lambda pair: (pair[1].time, pair[1].count))
+
+
 def store_opening(study: optuna.Study, opening: Opening) -> None:
-    """Keeps a look, in the place of one with the same count."""
-    kept = [one for one in openings(study) if one.count != opening.count]
+    """Keeps a look, in the place of the same one without scores. Only in the study's turn: a look beside it would be lost."""
+    kept = [one for one in openings(study) if (one.time, one.count) != (opening.time, opening.count)]
     study.set_user_attr(_ATTRIBUTE, json.dumps([dataclasses.asdict(one) for one in [*kept, opening]], ensure_ascii=False))
 
 
-def opened_before(study: optuna.Study) -> str:
+def opened_before(study: optuna.Study, storage: optuna.storages.BaseStorage) -> str:
     """That the sealed signers were opened, in words; empty if they were not."""
-    looks = openings(study)
+    looks = all_openings(study, storage)
     if not looks:
         return ""
     times = "once" if len(looks) == 1 else f"{len(looks)} times"
-    return f"its sealed signers were opened {times}, last on {looks[-1].time[:10]}"
+    others = sorted({name for name, _ in looks if name != study.study_name})
+    whose = f" (for {', '.join(f'`{name}`' for name in others)} too)" if others else ""
+    return f"the sealed signers of `{study.study_name}` were opened {times}{whose}, last on {looks[-1][1].time[:10]}"
 
 
 def tool_version() -> str:
@@ -131,8 +149,9 @@ def tool_version() -> str:
 
 
 def _opening(stored: dict[str, Any]) -> Opening:
-    scores = tuple(
-        SealedScore(**{**score, "signers": tuple(SignerAccuracy(**one) for one in score["signers"])})
-        for score in stored["scores"]
-    )
-    return Opening(**{**stored, "signers": tuple(stored["signers"]), "scores": scores})
+    scores = []
+    for score in stored["scores"]:
+        signers = tuple(SignerAccuracy(**known_fields(SignerAccuracy, one)) for one in score["signers"])
+        scores.append(SealedScore(**known_fields(SealedScore, {**score, "signers": signers})))
+    whole = {**stored, "signers": tuple(stored["signers"]), "scores": tuple(scores)}
+    return Opening(**known_fields(Opening, whole))
