@@ -296,11 +296,14 @@ def test_a_look_at_the_sealed() -> None:
     assert sealed_lines(look) == [
         "sealed   1 signer, 4 clips, opened 2026-11-24, time 2",
         "by       islr-search 0.1.0",
-        "            top1      sd    loss      sd  loss_ts     ece  ece_ts  ece_mass  ece_mass_ts",
-        "trial 7   0.7500  0.1000  0.2500  0.2500   0.2500  0.2500  0.2500    0.2500       0.2500",
-        "baseline  0.5000  0.1000  0.2500  0.2500   0.2500  0.2500  0.2500    0.2500       0.2500",
+        "           top1     sd   loss     sd loss_ts    ece ece_ts   mass mass_ts",
+        "trial 7  0.7500 0.1000 0.2500 0.2500  0.2500 0.2500 0.2500 0.2500  0.2500",
+        "baseline 0.5000 0.1000 0.2500 0.2500  0.2500 0.2500 0.2500 0.2500  0.2500",
         "gain     +0.2500 in accuracy (95 % -0.1000 to +0.5000, over seeds and clips)",
-        "note     _ts: after the temperature that suited the validation clips, T 1.50 (trial 7), 1.50 (baseline)",
+        "note     _ts: after the temperature that suited the validation clips, 1.50",
+        "         (trial 7), 1.50 (baseline)",
+        "         ece: calibration error in bins of equal width; mass: in bins of equally",
+        "         many clips",
         "signer  clips  trial 7  baseline",
         "花子        4   0.7500    0.5000",
     ]
