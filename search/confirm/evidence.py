@@ -23,9 +23,6 @@ ALPHA = 0.005
 """The chance with which one look at one candidate, named beforehand, drops it though it is as good as the leader. The leader is
 picked by its luck, so that of five equal candidates with five seeds one or more are dropped in 12 of 100 races (simulated)."""
 
-BEATEN = 0.95
-"""A setting that another is better than with this probability, by their own seeds, neither leads nor ties."""
-
 _EXACT = 1e-9
 """Values that differ by less than this share of themselves are equal."""
 
@@ -33,8 +30,8 @@ TIE = 0.35
 """A setting that is better than the leader with this probability cannot be told apart from it. At 0.5 the two are level."""
 
 SEEDS_TIE = 0.2
-"""The same by its own seeds, paired: less than a standard error behind. Both must hold. Source: the one-standard-error rule of
-Breiman et al. 1984, "Classification and regression trees"."""
+"""The same by its own seeds, paired: less than a standard error behind. Both must hold, and nobody leads who is further behind
+another than that. Source: the one-standard-error rule of Breiman et al. 1984, "Classification and regression trees"."""
 
 PROBABLY = 0.8
 """From this probability on a setting is called probably better."""
@@ -251,8 +248,9 @@ def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
 def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates: Estimates | None) -> Confirmation:
     """What the values say of the candidates, the baseline among them, and which is recommended.
 
-    Only who trained with every seed can be recommended. The lowest estimate leads; of those that cannot be told apart from the
-    leader the one with the fewest parameters is recommended, and of equals the nearest to the baseline.
+    Only who trained with every seed can be recommended, and who is not a standard error behind another by their own seeds. Of
+    these the lowest estimate leads; of those that cannot be told apart from the leader the one with the fewest parameters is
+    recommended, and of equals the nearest to the baseline.
 
     Args:
         candidates: the settings, with the baseline.
@@ -419,8 +417,9 @@ def _may_be_better(row: Row, leader: Row, estimates: Estimates | None) -> bool:
 
 
 def _is_beaten(row: Row, complete: Sequence[Row]) -> bool:
-    """Whether another setting is clearly better by their own seeds. The one with the lowest mean never is."""
-    return any((_better(other.values, row.values) or 0.0) >= BEATEN for other in complete if other is not row)
+    """Whether by their own seeds another is a standard error ahead. The one with the lowest mean never is beaten."""
+    better = [_better(row.values, other.values) for other in complete if other is not row]
+    return any(probability is not None and probability < SEEDS_TIE for probability in better)
 
 
 def _simplest(tied: Sequence[Row]) -> Row:
