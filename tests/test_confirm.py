@@ -116,13 +116,22 @@ def test_again(confirmed: Path, cli: Cli) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_anywhere(workers: int, found: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("workers", "kills"), [(1, ((1, signal.SIGKILL), (6, signal.SIGKILL))), (2, ((2, signal.SIGKILL), (4, signal.SIGTERM)))]
+)
+def test_killed_anywhere(
+    workers: int,
+    kills: tuple[tuple[int, signal.Signals], ...],
+    found: Path,
+    tmp_path: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A confirmation that is killed again and again, by the system and by Ctrl-C, ends with the table of one in peace."""
     command = (*CONFIRM, "--workers", str(workers))
     peace = tmp_path / "peace"
     shutil.copytree(found, peace)
-    for number, how in ((1, signal.SIGKILL), (4, signal.SIGTERM), (6, signal.SIGKILL)):
+    for number, how in kills:
         process = start_cli(*command, cwd=found)
         wait_until(is_in_companion(found, number), process)
         process.send_signal(how)

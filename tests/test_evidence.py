@@ -408,6 +408,7 @@ class TestRecommendation:
         estimates = Estimates((0, 8, 12), np.array([0.6, 0.1, 0.4]), np.eye(3))
         found = weighed(values, 5, estimates)
         assert (found.leader, found.tied, found.recommended) == (12, (12,), 12)
+        assert found.why == "trial 12 has the lowest estimate of those that are not behind another by their own seeds"
 
     def test_trained_by_a_smaller_race(self) -> None:
         """Who has every seed was not dropped, though a larger race would have done so."""

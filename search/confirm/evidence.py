@@ -281,7 +281,9 @@ def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates
         high=high,
         change_low=change_low,
         change_high=change_high,
-        why=_why(choice, tied, by) if choice else "no setting has a value for every seed",
+        why=_why(choice, tied, by, overruled=ranked[0] is not min(complete, key=_level))
+        if choice
+        else "no setting has a value for every seed",
         verdict=_verdict(choice, change_high, failed=None in base),
         noise=None if variance is None else math.sqrt(variance),
         seeds=seeds,
@@ -433,10 +435,11 @@ def _fewest(tied: Sequence[Row]) -> list[Row]:
     return [row for row in tied if len(counts) < len(tied) or row.parameters == min(counts)]
 
 
-def _why(choice: Row, tied: Sequence[Row], by: str) -> str:
+def _why(choice: Row, tied: Sequence[Row], by: str, *, overruled: bool) -> str:
     named = _named([choice])
     if len(tied) == 1:
-        return f"{named} has the lowest {by}"
+        rest = " of those that are not behind another by their own seeds" if overruled else ""
+        return f"{named} has the lowest {by}{rest}"
     fewest = _fewest(tied)
     beginning = f"{_named(tied)} cannot be told apart"
     if len(fewest) == 1:

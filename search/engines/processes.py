@@ -83,6 +83,8 @@ class ProcessEngine:
         self._events: deque[EngineEvent] = deque()
         self._ends = False
         self._failed_boots = 0
+        self._looked = time.monotonic()
+        """When `next_event` was last left: a suspension may fall between two calls, too."""
 
     def start(self, job: Job) -> None:
         """Gives the job to an idle worker, or to a new one; when the engine winds down, puts it aside at once."""
@@ -103,6 +105,7 @@ class ProcessEngine:
             DataError: a worker could not read the data.
             WorkerFault: a fault of the program.
         """
+        self._forgive(time.monotonic() - self._looked)
         until = time.monotonic() + timeout_s
         while not self._events:
             began = time.monotonic()
@@ -115,13 +118,15 @@ class ProcessEngine:
                 self._end_overdue()
                 if time.monotonic() >= until:
                     break
+        self._looked = time.monotonic()
         return self._events.popleft() if self._events else None
 
     def _forgive(self, late_s: float) -> None:
         """Time in which the whole search was suspended is no trial's."""
         if late_s > _SUSPENDED_S:
+            now = time.monotonic()
             for worker in self._workers:
-                worker.since = None if worker.since is None else worker.since + late_s
+                worker.since = None if worker.since is None else min(worker.since + late_s, now)
 
     def go(self, trial: int) -> None:
         """Lets the job train on; when the engine winds down, puts it aside."""
