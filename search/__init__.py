@@ -4,3 +4,6 @@ __version__ = "0.1.0"
 
 DEFAULT_RUNS = "runs"
 DEFAULT_STORAGE = f"sqlite:///{DEFAULT_RUNS}/studies.db"
+
+BASELINE_TRIAL = 0
+"""The baseline's number among the trials of a search."""

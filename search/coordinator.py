@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.errors import DataError
 from data_utils.files import write_whole
+from search import BASELINE_TRIAL
 from search.curves import Step
 from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.errors import NegativeAnswer, ResourceError, os_errors
@@ -25,7 +26,6 @@ from search.goals import Goal, lead_of
 from search.records import curve_text, signers_text, trial_folder
 from search.score import result_of, values_of, why_invalid
 from search.study import (
-    BASELINE_TRIAL,
     STATE_NAMES,
     front_of,
     is_finished,

@@ -15,6 +15,7 @@ from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from data_utils.synthetic import synthesize
+from search import BASELINE_TRIAL
 from search.coordinator import Coordinator
 from search.definition import StudyDefinition
 from search.engines.choice import Workers, checked_device
@@ -31,7 +32,6 @@ from search.space import applying
 from search.stopping import StopSignals
 from search.storage import database_errors, database_path, load_study, open_storage
 from search.study import (
-    BASELINE_TRIAL,
     baseline_summary,
     best_trial,
     count_states,

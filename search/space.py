@@ -214,9 +214,12 @@ class Dimension:
 
     def _passes(self, end: float, direction: int) -> bool:
         """Whether the setting may have values beyond an end of the range."""
-        beyond = int(end) + direction if self.is_int else float(end) + direction * 1e-9 * max(1.0, abs(end))
+        return self.may_be(int(end) + direction if self.is_int else float(end) + direction * 1e-9 * max(1.0, abs(end)))
+
+    def may_be(self, value: Any) -> bool:
+        """Whether the setting may have a value at all, in its range or not."""
         try:
-            checked(self.setting.annotation, beyond, self.name, "")
+            checked(self.setting.annotation, value, self.name, "")
         except DefinitionError:
             return False
         return True

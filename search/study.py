@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.splits import Split
 from model.objective import Objective
+from search import BASELINE_TRIAL
 from search.definition import Plan, StudyDefinition
 from search.errors import NegativeAnswer
 from search.events import TrialSummary
@@ -40,7 +41,6 @@ STATE_NAMES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-BASELINE_TRIAL = 0
 EXHAUSTED = "exhausted"
 """The attribute of a study whose space holds nothing more to try."""
 

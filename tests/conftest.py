@@ -84,8 +84,18 @@ def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def confirmed(once_confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of its own with the confirmed study."""
-    folder = tmp_path / "confirmed"
-    shutil.copytree(once_confirmed, folder)
+    return own_copy(once_confirmed, tmp_path / "confirmed", monkeypatch)
+
+
+@pytest.fixture
+def found(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own with the finished study `tiny`."""
+    return own_copy(searched, tmp_path / "found", monkeypatch)
+
+
+def own_copy(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a working directory, entered."""
+    shutil.copytree(source, folder)
     monkeypatch.chdir(folder)
     return folder
 

@@ -24,15 +24,6 @@ from search.records import read_signers, trial_folder
 from search.trial import fresh_seed, trial_seed
 
 
-@pytest.fixture
-def found(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory of its own with the finished study `tiny`."""
-    folder = tmp_path / "found"
-    shutil.copytree(searched, folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def main_study(folder: Path, name: str = "tiny") -> optuna.Study:
     """A study, read with Optuna alone."""
     return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'runs' / 'studies.db'}")

@@ -16,9 +16,11 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
+from search import BASELINE_TRIAL
 from search.confirm.candidates import embedding, top
 from search.confirm.estimate import estimate_search
-from search.confirm.evidence import BASELINE, Candidate, Confirmation, dropped, weigh
+from search.confirm.evidence import dropped, weigh
+from search.confirm.found import Candidate, Confirmation
 from search.settings import Setting
 from search.space import Dimension, Range
 
@@ -89,15 +91,15 @@ def search(landscape: Landscape, noise: float, seed: int, trials: int = TRIALS) 
 def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, seed: int, outlier: float = 0.0) -> Confirmation:
     """What `search confirm` does, with a normal draw for a training; `outlier` is added to the baseline's second one."""
     rng = np.random.default_rng([seed, 9])
-    chosen = [trials[BASELINE], *top(trials, trials[BASELINE], SPACE, 0, TOP)]
+    chosen = [trials[BASELINE_TRIAL], *top(trials, trials[BASELINE_TRIAL], SPACE, 0, TOP)]
     truth = {trial.number: landscape.truth(place_of(trial)) for trial in chosen}
     error = dict(zip(truth, noise * rng.normal(size=(len(truth), SEEDS)), strict=True))
     values: dict[int, dict[int, float | None]] = {number: {} for number in truth}
     for seed in range(1, SEEDS + 1):
         out = dropped(list(truth), values, seed - 1)
         for number in truth.keys() - out.keys():
-            values[number][seed] = truth[number] + error[number][seed - 1] + outlier * (number == BASELINE and seed == 2)
-    middle = embedding(trials[BASELINE].params, SPACE)
+            values[number][seed] = truth[number] + error[number][seed - 1] + outlier * (number == BASELINE_TRIAL and seed == 2)
+    middle = embedding(trials[BASELINE_TRIAL].params, SPACE)
     candidates = [
         Candidate(
             trial=trial.number,
@@ -162,7 +164,7 @@ def outcome(kind: str, ratio: float, repeat: int) -> Outcome:
         recommended=truth[row.trial],
         covered=holds(found.low, truth[row.trial], found.high),
         change_covered=change_covered(found, truth),
-        stays=row.trial == BASELINE,
+        stays=row.trial == BASELINE_TRIAL,
         tied=len(found.tied) > 1,
         claimed=found.verdict == "better than the baseline",
         trainings=found.trainings,
@@ -180,7 +182,7 @@ def change_covered(found: Confirmation, truth: Sequence[float]) -> bool | None:
     """Whether the interval of the recommended one's change holds the true one; None for the baseline."""
     if found.change_low is None or found.recommended is None:
         return None
-    return holds(found.change_low, truth[found.recommended] - truth[BASELINE], found.change_high)
+    return holds(found.change_low, truth[found.recommended] - truth[BASELINE_TRIAL], found.change_high)
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,7 @@ def test_a_setting_that_breaks_down_now_and_then(outlier: float) -> None:
         landscape, noise = drawn("bowl", 0.05, repeat)
         trials = search(landscape, noise, repeat, 30).get_trials(deepcopy=False)
         found = confirm(trials, landscape, noise, repeat, outlier)
-        place = [row.trial for row in found.rows].index(found.recommended or BASELINE)
+        place = [row.trial for row in found.rows].index(found.recommended or BASELINE_TRIAL)
         behind += any((line[place] or 0.0) > 0.95 for line in found.better_than)
     assert behind == 0
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from model.record import EpochRecord
-from search.confirm.evidence import Candidate, weigh
+from search.confirm.evidence import weigh
+from search.confirm.found import Candidate
 from search.confirm.record import Confirmed
 from search.confirm.text import confirm_footer, confirmed_lines
 from search.console import (

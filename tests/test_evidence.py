@@ -17,23 +17,12 @@ from launch import ROOT, environment
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
+from search import BASELINE_TRIAL
 from search.confirm import estimate as estimating
 from search.confirm.candidates import NEAR, embedding, far_apart, top
 from search.confirm.estimate import Estimates, estimate, estimate_search
-from search.confirm.evidence import (
-    ALPHA,
-    BASELINE,
-    TIE,
-    Candidate,
-    Confirmation,
-    Row,
-    Values,
-    confirmation_of,
-    dropped,
-    noise_variance,
-    probability_better,
-    weigh,
-)
+from search.confirm.evidence import ALPHA, TIE, Values, dropped, probability_better, weigh
+from search.confirm.found import Candidate, Confirmation, Row, confirmation_of
 from search.settings import Setting
 from search.space import Choices, Condition, Dimension, Range
 
@@ -65,7 +54,7 @@ def candidate(trial: int, *, searched: float | None = 0.5, parameters: int | Non
         params={"dropout": 0.1, "optimizer": "adam"},
         searched=searched,
         parameters=parameters,
-        distance=0.0 if trial == BASELINE else distance,
+        distance=0.0 if trial == BASELINE_TRIAL else distance,
     )
 
 
@@ -225,9 +214,8 @@ class TestNumbers:
     def test_noise(self) -> None:
         """The spread within settings is pooled by degrees of freedom; a single value tells nothing."""
         values = {0: by_seed(1.0, 3.0), 1: by_seed(1.0, 2.0, 3.0, None), 2: by_seed(5.0)}
-        assert noise_variance(values) == pytest.approx((1 * 2.0 + 2 * 1.0) / 3)
-        assert weighed(values, 4).noise == pytest.approx(math.sqrt(4 / 3))
-        assert noise_variance({2: by_seed(5.0)}) is None
+        assert weighed(values, 4).noise == pytest.approx(math.sqrt((1 * 2.0 + 2 * 1.0) / 3))
+        assert weighed({0: by_seed(5.0)}, 3).noise is None
 
 
 class TestRecommendation:

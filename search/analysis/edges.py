@@ -10,8 +10,6 @@ from typing import Any, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from search.errors import DefinitionError
-from search.settings import checked
 from search.space import Dimension, Range
 
 _FARTHEST_EXPONENT = 700  # exp of more does not fit a float
@@ -73,7 +71,7 @@ def _new_end(dim: Dimension, domain: Range, *, upper: bool) -> int | float | Non
     for digits in range(2, _MOST_DIGITS + 1):
         end = float(f"{wished:.{digits - 1}e}")
         is_beyond = end > old if upper else end < old
-        if is_beyond and _may_be(dim, int(end) if dim.is_int else end):
+        if is_beyond and dim.may_be(int(end) if dim.is_int else end):
             return int(end) if dim.is_int else end
     return None
 
@@ -108,14 +106,6 @@ def _limit(dim: Dimension, *, upper: bool) -> tuple[float, bool]:
     if dim.is_int and not is_allowed:
         return limit - sign, True
     return limit, is_allowed
-
-
-def _may_be(dim: Dimension, value: int | float) -> bool:
-    try:
-        checked(dim.setting.annotation, value, dim.name, "")
-    except DefinitionError:
-        return False
-    return True
 
 
 def _flow_text(dim: Dimension, new: Range) -> str:

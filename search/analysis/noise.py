@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,25 @@ def noise_of_repeats(groups: Sequence[Sequence[float]]) -> Noise:
     """
     from scipy.stats import chi2  # half a second to import, and only this needs it
 
-    finite = [[value for value in group if math.isfinite(value)] for group in groups]
-    repeated = [group for group in finite if len(group) > 1]
-    if not repeated:
+    squares, freedom = _within(groups)
+    if not freedom:
         raise ValueError("no setting has two values: noise is seen only where something was repeated")
-    freedom = sum(len(group) - 1 for group in repeated)
-    squares = sum(float(np.var(group)) * len(group) for group in repeated)
     low, high = (math.sqrt(squares / float(chi2.ppf(share, freedom))) for share in (0.975, 0.025))
     return Noise(math.sqrt(squares / freedom), freedom, low, high)
+
+
+def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
+    """The standard deviation alone, as in `noise_of_repeats`; None if no group has two values."""
+    squares, freedom = _within(groups)
+    return math.sqrt(squares / freedom) if freedom else None
+
+
+def _within(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """The sum of squares around each group's mean, and its degrees of freedom."""
+    finite = [[value for value in group if math.isfinite(value)] for group in groups]
+    repeated = [group for group in finite if len(group) > 1]
+    squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in repeated)
+    return squares, sum(len(group) - 1 for group in repeated)
 
 
 def best_of(n: int, noise: float) -> float:

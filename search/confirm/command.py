@@ -14,9 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
+from search import BASELINE_TRIAL
 from search.confirm.candidates import embedding, top
 from search.confirm.estimate import estimate_search
-from search.confirm.evidence import BASELINE, Candidate, weigh
+from search.confirm.evidence import weigh
+from search.confirm.found import Candidate
 from search.confirm.record import CONFIRMS, Confirmed, companion_name, store_confirmed, stored_confirmed
 from search.confirm.rounds import CANDIDATE, SEED
 from search.confirm.supply import ConfirmSupply, fresh_folds
@@ -125,17 +127,17 @@ def chosen_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     """
     trials = study.get_trials(deepcopy=False)
     complete = complete_trials(trials)
-    best = top(complete, trials[BASELINE], study_space(study), lead_of(study_goals(study)), count) if complete else []
-    if not best or not trial_settings(trials[BASELINE]):
+    best = top(complete, trials[BASELINE_TRIAL], study_space(study), lead_of(study_goals(study)), count) if complete else []
+    if not best or not trial_settings(trials[BASELINE_TRIAL]):
         raise NegativeAnswer(
             f"there is nothing to confirm: no other trial of `{study.study_name}` than the baseline has trained to its end",
             hint=f"`python -m search run {study.study_name}` goes on",
         )
     before = stored_confirmed(study)
-    known = {BASELINE, *(trial.number for trial in best)}
+    known = {BASELINE_TRIAL, *(trial.number for trial in best)}
     if before is not None and before.found.recommended not in known:
-        best.append(trials[before.found.recommended or BASELINE])  # luckier numbers do not push out what was confirmed
-    return [trials[BASELINE], *best]
+        best.append(trials[before.found.recommended or BASELINE_TRIAL])  # luckier numbers do not push out what was confirmed
+    return [trials[BASELINE_TRIAL], *best]
 
 
 def configs_of(trial: FrozenTrial) -> Configs:

@@ -6,18 +6,17 @@ settings are compared seed by seed: what a seed does to both falls out of the di
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search import BASELINE_TRIAL
+from search.analysis.noise import pooled_sd
+from search.confirm.found import Candidate, Confirmation, Row
 
 if TYPE_CHECKING:
     from search.confirm.estimate import Estimates
-
-BASELINE = 0
-"""The baseline's number among the trials of a search."""
 
 ALPHA = 0.005
 """The chance with which one look at one candidate, named beforehand, drops it though it is as good as the leader. The leader is
@@ -43,146 +42,6 @@ Values = Mapping[int, Mapping[int, float | None]]
 """By trial and seed number (from 1) what a training gave, a finite number; None for one that failed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A setting that is trained again."""
-
-    trial: int
-    """Its number in the search; `BASELINE` for the baseline."""
-
-    params: Mapping[str, Any]
-    """Its value of every dimension that applies, by the dimension's name."""
-
-    searched: float | None
-    """Its value in the search; None for a baseline that has none."""
-
-    parameters: int | None
-    """How many numbers its model learns; None if unknown."""
-
-    distance: float
-    """From the baseline, Euclidean in the unit cube of `candidates.embedding`."""
-
-    reason: str = ""
-    """Why a training of it failed; empty if none did."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What is known of one setting."""
-
-    trial: int
-    """Its number in the search; `BASELINE` for the baseline."""
-
-    params: dict[str, Any]
-    """As in `Candidate`."""
-
-    searched: float | None
-    """Its value in the search."""
-
-    parameters: int | None
-    """How many numbers its model learns."""
-
-    distance: float
-    """From the baseline, in the unit cube."""
-
-    values: tuple[float | None, ...]
-    """What it gave with seed 1, 2, ...; None where it failed or was not trained."""
-
-    failed: tuple[int, ...]
-    """The seeds whose training failed."""
-
-    reason: str
-    """Why one of them did; empty if none failed."""
-
-    dropped_after: int | None
-    """The round after which it left the race; None if it stayed, or was trained with every seed by a smaller race."""
-
-    mean: float | None
-    """Of its values; None without any."""
-
-    sd: float | None
-    """Standard deviation of its values; None with fewer than two."""
-
-    low: float | None
-    """Lower end of the mean's 95 % interval, from its own spread; None with fewer than two values."""
-
-    high: float | None
-    """Upper end of the same interval."""
-
-    estimate: float | None
-    """The mean once the search's neighbouring trials are heard (`estimate.py`); None where nothing was estimated."""
-
-    change: float | None
-    """Mean difference to the baseline over the seeds of both: below 0 is better; None without a common seed."""
-
-    change_low: float | None
-    """Lower end of the change's 95 % interval (paired); None with fewer than two common seeds, and for the baseline."""
-
-    change_high: float | None
-    """Upper end of the same interval."""
-
-    better: float | None
-    """Probability of being better than the baseline (`probability_better`); None where the interval is."""
-
-    optimism: float | None
-    """Mean minus the search's value: how much luck the search's value held."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmation:
-    """What a confirmation found. Only plain values: `dataclasses.asdict` makes JSON of it, `confirmation_of` reads it back."""
-
-    rows: tuple[Row, ...]
-    """The candidates by mean, then the baseline."""
-
-    better_than: tuple[tuple[float | None, ...], ...]
-    """By two rows' places the probability that the first is better; None for itself and with fewer than two common seeds."""
-
-    recommended: int | None
-    """The trial to use; None if none has trained with every seed."""
-
-    leader: int | None
-    """The one with the lowest estimate (mean, where nothing was estimated) of all that trained with every seed."""
-
-    tied: tuple[int, ...]
-    """The leader, and those that cannot be told apart from it, the lowest first."""
-
-    picked_from: int
-    """How many settings, itself among them, the recommended one's seeds alone cannot tell it from; 0 if none is recommended."""
-
-    low: float | None
-    """Lower end of the 95 % interval of the recommended one's mean. Wider than its row's where it was picked from several that
-    its seeds cannot tell it from, the luckiest of which looks better than it is: each of n gets 5 % / n of the error
-    (Bonferroni)."""
-
-    high: float | None
-    """Upper end of the same interval."""
-
-    change_low: float | None
-    """Lower end of the 95 % interval of its difference to the baseline, wider in the same way; None if it is the baseline."""
-
-    change_high: float | None
-    """Upper end of the same interval."""
-
-    why: str
-    """Why this one is recommended, in a sentence without a full stop."""
-
-    verdict: str
-    """How the recommended one compares with the baseline, in the same form."""
-
-    noise: float | None
-    """Standard deviation between the seeds of a setting, pooled over settings; None if none has two values."""
-
-    seeds: int
-    """With how many seeds a setting trains that stays in the race."""
-
-    trainings: int
-    """How many trainings were made, the failed ones too."""
-
-    saved: int
-    """How many were not needed because their candidate had clearly lost."""
-
-
 def dropped(trials: Sequence[int], values: Values, rounds: int) -> dict[int, int]:
     """Which candidates leave the race in the first `rounds` rounds, and after which.
 
@@ -194,7 +53,7 @@ def dropped(trials: Sequence[int], values: Values, rounds: int) -> dict[int, int
     Source: racing, Maron and Moore 1994, "Hoeffding races", with blocks as in Birattari et al. 2002, "A racing algorithm for
     configuring metaheuristics"; the test is that of Montgomery, "Design and analysis of experiments", chapter 4.
     """
-    race = [trial for trial in trials if trial != BASELINE]
+    race = [trial for trial in trials if trial != BASELINE_TRIAL]
     out: dict[int, int] = {}
     for round_ in range(1, rounds + 1):
         if any(round_ not in values.get(trial, {}) for trial in race):
@@ -259,16 +118,16 @@ def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates
         estimates: from the whole search; without them means and paired t-tests decide.
     """
     out = dropped([candidate.trial for candidate in candidates], values, seeds - 1)
-    base = _by_seed(values.get(BASELINE, {}), seeds)
+    base = _by_seed(values.get(BASELINE_TRIAL, {}), seeds)
     rows = [_row(one, values.get(one.trial, {}), base, out.get(one.trial), estimates) for one in candidates]
-    rows.sort(key=lambda row: (row.trial == BASELINE, row.mean is None, row.mean or 0.0, row.trial))
+    rows.sort(key=lambda row: (row.trial == BASELINE_TRIAL, row.mean is None, row.mean or 0.0, row.trial))
     complete = [row for row in rows if None not in row.values]
     ranked = sorted((row for row in complete if not _is_beaten(row, complete)), key=_level)  # of equals the baseline is last
     tied = [row for row in ranked if row is ranked[0] or _may_be_better(row, ranked[0], estimates)]
     choice = _simplest(tied) if tied else None
     picked_from = _picked_from(choice, complete) if choice else 0
     low, high, change_low, change_high = _chosen_intervals(choice, base, picked_from) if choice else (None,) * 4
-    variance = noise_variance(values)
+    groups = [[value for value in by_seed.values() if value is not None] for by_seed in values.values()]
     by = "mean" if estimates is None else "estimate"
     return Confirmation(
         rows=tuple(rows),
@@ -285,34 +144,11 @@ def weigh(candidates: Sequence[Candidate], values: Values, seeds: int, estimates
         if choice
         else "no setting has a value for every seed",
         verdict=_verdict(choice, change_high, failed=None in base),
-        noise=None if variance is None else math.sqrt(variance),
+        noise=pooled_sd(groups),
         seeds=seeds,
         trainings=sum(len(values.get(candidate.trial, {})) for candidate in candidates),
         saved=sum(row.values.count(None) for row in rows if row.dropped_after is not None and not row.failed),
     )
-
-
-def confirmation_of(stored: Mapping[str, Any]) -> Confirmation:
-    """The confirmation that `dataclasses.asdict` and JSON made of one."""
-    lists = ("values", "failed")
-    rows = tuple(Row(**known_fields(Row, row | {name: tuple(row[name]) for name in lists})) for row in stored["rows"])
-    better_than = tuple(tuple(line) for line in stored["better_than"])
-    whole = {**stored, "rows": rows, "better_than": better_than, "tied": tuple(stored["tied"])}
-    return Confirmation(**known_fields(Confirmation, whole))
-
-
-def known_fields(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What a dataclass has a field for: a later version may have kept more."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {name: value for name, value in stored.items() if name in names}
-
-
-def noise_variance(values: Values) -> float | None:
-    """Variance between the seeds of a setting, pooled by their degrees of freedom; None if none has two values."""
-    groups = [[value for value in by_seed.values() if value is not None] for by_seed in values.values()]
-    groups = [group for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in groups)
-    return math.fsum(statistics.variance(group) * (len(group) - 1) for group in groups) / freedom if groups else None
 
 
 def _row(
@@ -325,7 +161,7 @@ def _row(
     values = _by_seed(own, len(base))
     mean, sd, low, high = _interval([value for value in values if value is not None])
     change, _, change_low, change_high = _interval([a - b for a, b in _pairs(values, base)])
-    is_baseline = candidate.trial == BASELINE  # it has no interval around itself
+    is_baseline = candidate.trial == BASELINE_TRIAL  # it has no interval around itself
     return Row(
         trial=candidate.trial,
         params=dict(candidate.params),
@@ -377,7 +213,7 @@ def _chosen_intervals(
     coverage = 1 - (1 - COVERAGE) / picked_from
     low, high = _interval([_number(value) for value in choice.values], coverage)[2:]
     changes = [a - b for a, b in _pairs(choice.values, base)]
-    change_low, change_high = (None, None) if choice.trial == BASELINE else _interval(changes, coverage)[2:]
+    change_low, change_high = (None, None) if choice.trial == BASELINE_TRIAL else _interval(changes, coverage)[2:]
     return low, high, change_low, change_high
 
 
@@ -444,15 +280,15 @@ def _why(choice: Row, tied: Sequence[Row], by: str, *, overruled: bool) -> str:
     beginning = f"{_named(tied)} cannot be told apart"
     if len(fewest) == 1:
         return f"{beginning}; of these {named} has the fewest parameters ({choice.parameters:,})"
-    rest = "stays" if choice.trial == BASELINE else "is nearest to the baseline"
+    rest = "stays" if choice.trial == BASELINE_TRIAL else "is nearest to the baseline"
     if len(fewest) == len(tied):
-        return f"{beginning}; of these {named} {rest}" if choice.trial != BASELINE else f"{beginning}, so {named} {rest}"
+        return f"{beginning}; of these {named} {rest}" if choice.trial != BASELINE_TRIAL else f"{beginning}, so {named} {rest}"
     return f"{beginning}; of these {_named(fewest)} have the fewest parameters ({choice.parameters:,}), and {named} {rest}"
 
 
 def _named(rows: Sequence[Row]) -> str:
     """`trials 12, 8 and the baseline`."""
-    numbers = [str(row.trial) for row in rows if row.trial != BASELINE]
+    numbers = [str(row.trial) for row in rows if row.trial != BASELINE_TRIAL]
     names = [f"trial{'s' if len(numbers) > 1 else ''} {numbers[0]}", *numbers[1:]] if numbers else []
     if len(numbers) < len(rows):
         names.append("the baseline")
@@ -462,7 +298,7 @@ def _named(rows: Sequence[Row]) -> str:
 def _verdict(choice: Row | None, change_high: float | None, *, failed: bool) -> str:
     if choice is None:
         return "nothing can be compared with the baseline"
-    if choice.trial == BASELINE:
+    if choice.trial == BASELINE_TRIAL:
         return "the baseline is recommended"
     if failed and choice.better is None:
         return "the baseline failed, so nothing can be compared with it"

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.confirm.evidence import Confirmation, confirmation_of, known_fields
+from search.confirm.found import Confirmation, confirmation_of, known_fields
 
 if TYPE_CHECKING:
     import optuna

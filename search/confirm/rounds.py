@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.confirm.evidence import BASELINE, Values, dropped
+from search import BASELINE_TRIAL
+from search.confirm.evidence import Values, dropped
 
 CANDIDATE, SEED = "candidate", "seed"
 SHAPES: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
@@ -36,7 +37,7 @@ def wanted(candidates: Sequence[int], values: Values, seeds: int) -> list[tuple[
     """What the first round that is not full lacks, as (candidate, seed); nothing when all rounds are full."""
     for seed in range(1, seeds + 1):
         out = dropped(candidates, values, seed - 1)
-        racing = [BASELINE, *(candidate for candidate in candidates if candidate not in out)]
+        racing = [BASELINE_TRIAL, *(candidate for candidate in candidates if candidate not in out)]
         lacking = [(candidate, seed) for candidate in racing if seed not in values.get(candidate, {})]
         if lacking:
             return lacking

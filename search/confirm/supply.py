@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from data_utils.errors import DataError
 from data_utils.splits import Folds, Split, split_signers
-from search.confirm.evidence import BASELINE, dropped
+from search import BASELINE_TRIAL
+from search.confirm.evidence import dropped
 from search.confirm.rounds import CANDIDATE, SEED, SHAPES, values_of, wanted
 from search.definition import Plan
 from search.events import Listener
@@ -49,7 +50,7 @@ class ConfirmSupply:
         """
         self.study = study
         self.configs = configs
-        self.candidates = [number for number in configs if number != BASELINE]
+        self.candidates = [number for number in configs if number != BASELINE_TRIAL]
         self.lease = lease
         self.lead = lead
         self.plan = plan

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from search.confirm.evidence import BASELINE, Confirmation, Row
+from search import BASELINE_TRIAL
+from search.confirm.found import Confirmation, Row
 from search.confirm.record import Confirmed
 from search.events import ConfirmFinished
 from search.wording import columns, duration, or_dash, params_text, study_words, wrapped
@@ -36,7 +37,7 @@ def confirmed_lines(confirmed: Confirmed) -> list[str]:
     best = next((row for row in found.rows if row.trial == found.recommended), None)
     if best is None:
         return [*lines, *wrapped("use", f"none is recommended: {found.why}")]
-    name = "the baseline" if best.trial == BASELINE else f"trial {best.trial}"
+    name = "the baseline" if best.trial == BASELINE_TRIAL else f"trial {best.trial}"
     pick = f", as the pick of {found.picked_from}" if found.picked_from > 1 else ""
     interval = "" if found.low is None or found.high is None else f" (95 % {found.low:.4f} to {found.high:.4f}{pick})"
     lines += wrapped("use", f"{name}: {confirmed.objective} {or_dash(best.mean)}{interval} over {found.seeds} seeds")
@@ -50,7 +51,7 @@ def confirmed_lines(confirmed: Confirmed) -> list[str]:
 
 def pairs_lines(found: Confirmation) -> list[str]:
     """How probably each setting is better than each other."""
-    names = ["base" if row.trial == BASELINE else str(row.trial) for row in found.rows]
+    names = ["base" if row.trial == BASELINE_TRIAL else str(row.trial) for row in found.rows]
     cells = [[name, *map(or_dash, line)] for name, line in zip(names, found.better_than, strict=True)]
     table = columns([["", *names], *cells], right=range(len(names) + 1))
     return [
@@ -61,9 +62,9 @@ def pairs_lines(found: Confirmation) -> list[str]:
 
 def _confirmed_cells(row: Row, found: Confirmation) -> list[str]:
     star = "*" if row.trial == found.recommended else ""
-    name = "base" if row.trial == BASELINE else str(row.trial)
+    name = "base" if row.trial == BASELINE_TRIAL else str(row.trial)
     cells = [or_dash(row.searched), or_dash(row.mean), _half(row.low, row.high), or_dash(row.sd), or_dash(row.estimate)]
-    if row.trial == BASELINE:
+    if row.trial == BASELINE_TRIAL:
         return [star + name, *cells, "", "", ""]
     change = "-" if row.change is None else f"{row.change:+.4f}"
     return [star + name, *cells, change, _half(row.change_low, row.change_high), or_dash(row.better)]
@@ -96,11 +97,11 @@ def _luck(found: Confirmation) -> list[str]:
 
 
 def _name(row: Row) -> str:
-    return "the baseline" if row.trial == BASELINE else f"trial {row.trial}"
+    return "the baseline" if row.trial == BASELINE_TRIAL else f"trial {row.trial}"
 
 
 def _change_text(row: Row, found: Confirmation) -> str:
-    if row.change is None or row.better is None or row.trial == BASELINE:
+    if row.change is None or row.better is None or row.trial == BASELINE_TRIAL:
         return ""
     interval = ""
     if found.change_low is not None and found.change_high is not None:

@@ -14,7 +14,7 @@ from annotated_types import Gt
 from optuna.trial import FrozenTrial, TrialState
 
 from model.objective import Objective
-from search.confirm.evidence import BASELINE
+from search import BASELINE_TRIAL
 from search.confirm.record import stored_confirmed
 from search.definition import Plan
 from search.errors import DefinitionError, NegativeAnswer
@@ -118,7 +118,9 @@ def choose(study: optuna.Study, named: FrozenTrial | None, *, searched: bool) ->
             got=str(found.user_attrs.get("reason", "no reason was recorded")),
             hint="there is no recorded number that it could train back to; `--searched` writes the best of the search",
         )
-    text = f"this is trial {found.number}{' (the baseline)' if found.number == BASELINE else ''}, confirmed with fresh seeds"
+    text = (
+        f"this is trial {found.number}{' (the baseline)' if found.number == BASELINE_TRIAL else ''}, confirmed with fresh seeds"
+    )
     since = num_finished(trials) - confirmed.trials
     if since:
         more = "1 trial was" if since == 1 else f"{since} trials were"

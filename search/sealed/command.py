@@ -22,8 +22,8 @@ from data_utils.prepared import ClipSet, DataSet, prepare
 from model.objective import all_values
 from model.training import fit
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+from search import BASELINE_TRIAL
 from search.confirm.command import configs_of, open_same
-from search.confirm.evidence import BASELINE
 from search.confirm.record import Confirmed, companion_name, stored_confirmed
 from search.confirm.rounds import CANDIDATE, SEED
 from search.confirm.supply import fresh_folds
@@ -155,11 +155,11 @@ class _Tester:
         """
         trained: dict[int, list[FrozenTrial]] = {}
         for one in self._companion.get_trials(deepcopy=False):
-            if one.state == TrialState.COMPLETE and one.params[CANDIDATE] in (trial, BASELINE):
+            if one.state == TrialState.COMPLETE and one.params[CANDIDATE] in (trial, BASELINE_TRIAL):
                 trained.setdefault(one.params[CANDIDATE], []).append(one)
         for ones in trained.values():
             ones.sort(key=lambda one: one.params[SEED])
-        numbers = [number for number in dict.fromkeys((trial, BASELINE)) if number in trained]
+        numbers = [number for number in dict.fromkeys((trial, BASELINE_TRIAL)) if number in trained]
         return {number: [_Trained(one, self._models(one)) for one in trained[number]] for number in numbers}
 
     def opened(self, opening: Opening, models: Mapping[int, Sequence[_Trained]]) -> Opening:
@@ -214,7 +214,7 @@ class _Tester:
 
     def _trained_again(self, trained: FrozenTrial, folder: Path) -> list[TransformerEnISLR]:
         number, seed = trained.params[CANDIDATE], trained.user_attrs["seed"]
-        whose = "the baseline" if number == BASELINE else f"trial {number}"
+        whose = "the baseline" if number == BASELINE_TRIAL else f"trial {number}"
         which = f"the model of {whose} with seed {trained.params[SEED]}"
         self._emit(Notice(f"{which} is gone, or not as it was written: it is trained again"))
         configs = self._configs(number)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import search
-from search.confirm.evidence import known_fields
+from search.confirm.found import known_fields
 
 if TYPE_CHECKING:
     import optuna

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from search.confirm.evidence import BASELINE
+from search import BASELINE_TRIAL
 from search.sealed.record import Opening
 from search.wording import columns, or_dash, wrapped
 
 
 def sealed_lines(opening: Opening) -> list[str]:
     """What the sealed signers say."""
-    names = {score.trial: "baseline" if score.trial == BASELINE else f"trial {score.trial}" for score in opening.scores}
+    names = {score.trial: "baseline" if score.trial == BASELINE_TRIAL else f"trial {score.trial}" for score in opening.scores}
     signers = "1 signer" if len(opening.signers) == 1 else f"{len(opening.signers)} signers"
     looks = "for the first time" if opening.count == 1 else f"time {opening.count}"
     lines = [
@@ -36,7 +36,7 @@ def sealed_lines(opening: Opening) -> list[str]:
 
 
 def _gain_lines(opening: Opening) -> list[str]:
-    if opening.trial == BASELINE:
+    if opening.trial == BASELINE_TRIAL:
         return wrapped("gain", "none: the baseline is what is recommended")
     if opening.gain is None or opening.gain_low is None or opening.gain_high is None:
         return wrapped("gain", "unknown: the baseline has no model to compare with")
