@@ -106,10 +106,56 @@ def _slope(logits_CK: Tensor, b: float) -> tuple[float, float]:
 
 def calibration_error(confidence_C: Float[Tensor, " C"], correct_C: Tensor) -> float:
     """Mean over bins of |accuracy - mean confidence|, each bin weighed by its clips."""
-    bins_C = (confidence_C.nan_to_num() * ECE_BINS).long().clamp(max=ECE_BINS - 1)  # NaN needs a bin to be told in the end
-    gap = torch.zeros(ECE_BINS, dtype=torch.float64)
-    gap.index_add_(0, bins_C, correct_C.double() - confidence_C.double())
+    gap = _sums(_bins(confidence_C), correct_C.double() - confidence_C.double())
     return gap.abs().sum().item() / len(confidence_C)
+
+
+def _bins(confidence_C: Float[Tensor, " C"]) -> Int[Tensor, " C"]:
+    """Which of `ECE_BINS` bins of equal width each clip falls into."""
+    return (confidence_C.nan_to_num() * ECE_BINS).long().clamp(max=ECE_BINS - 1)  # NaN needs a bin to be told in the end
+
+
+def _sums(bins_C: Int[Tensor, " C"], number_C: Tensor) -> Float[Tensor, " B"]:
+    """The sum of a number over the clips of each bin."""
+    return torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, bins_C, number_C.double())
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Clips whose most likely word is given about the same probability: one mark of a reliability diagram."""
+
+    low: float
+    """Where the bin of confidence begins, 0..1; all are 1 / `ECE_BINS` wide."""
+
+    clips: int
+    confidence: float
+    """Their mean, 0..1."""
+
+    accuracy: float
+    """The share of them whose most likely word is right, 0..1."""
+
+
+def reliability(logits_CK: Float[Tensor, "C K"], labels_C: Int[Tensor, " C"]) -> list[ConfidenceBin]:
+    """The bins that hold clips, in order. Their gaps, weighed by their clips, make the `ece` of `measure`.
+
+    Source: Guo et al. 2017, figure 1.
+    """
+    share_CK = logits_CK.double().softmax(dim=1)
+    confidence_C, word_C = share_CK.max(dim=1)
+    bins_C = _bins(confidence_C)
+    clips_B = torch.bincount(bins_C, minlength=ECE_BINS)
+    confidence_B, correct_B = _sums(bins_C, confidence_C), _sums(bins_C, word_C == labels_C)
+    return [
+        ConfidenceBin(n / ECE_BINS, clips, (confidence_B[n] / clips).item(), (correct_B[n] / clips).item())
+        for n, clips in enumerate(clips_B.tolist())
+        if clips
+    ]
+
+
+def confusion(logits_CK: Float[Tensor, "C K"], labels_C: Int[Tensor, " C"]) -> Int[Tensor, "K K"]:
+    """Clips by their true word (row) and their most likely word (column)."""
+    words = logits_CK.shape[1]
+    return torch.bincount(labels_C * words + logits_CK.argmax(dim=1), minlength=words * words).view(words, words)
 
 
 def calibration_error_equal_mass(confidence_C: Float[Tensor, " C"], correct_C: Tensor, bins: int = ECE_BINS) -> float:

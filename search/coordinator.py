@@ -23,8 +23,9 @@ from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, Job
 from search.errors import NegativeAnswer, ResourceError, os_errors
 from search.events import EpochFinished, Listener, Notice, TrialFinished, TrialStarted, WorkerDied
 from search.goals import Goal, lead_of
-from search.records import curve_text, signers_text, trial_folder
+from search.records import Answered, Confidence, SignerScore, curve_text, rows_text, trial_folder
 from search.score import result_of, values_of, why_invalid
+from search.stints import STINTS, Stint, as_stored, begun, ended
 from search.study import (
     STATE_NAMES,
     front_of,
@@ -176,6 +177,7 @@ class Coordinator:
                 case WorkerLost(reason=reason):
                     self._start_again(running, reason)
                 case JobKept():
+                    self._note_stints(running, ended(running.stints))
                     del self.running[event.trial]
         except optuna.exceptions.UpdateFinishedTrialError:
             self.running.pop(event.trial, None)
@@ -186,7 +188,12 @@ class Coordinator:
     def _note_start(self, running: Taken, event: JobStarted) -> None:
         running.label_smoothing_used, running.done = event.label_smoothing, event.done
         running.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
+        self._note_stints(running, begun(running.stints, running.run, event.worker))
         self.emit(TrialStarted(event.trial, running.trial.params, event.most, event.done, event.remark))
+
+    def _note_stints(self, running: Taken, stints: list[Stint]) -> None:
+        running.stints = stints
+        running.trial.set_user_attr(STINTS, as_stored(stints))
 
     def _is_promising(self, running: Taken, step: Step) -> bool:
         """Takes a step in: whether the trial goes on. Tells its result if the pruner ends it."""
@@ -232,6 +239,7 @@ class Coordinator:
         """The trial's worker died: another goes on from the checkpoint, unless that has happened too often."""
         running.deaths = [*running.deaths, reason]
         running.trial.set_user_attr("deaths", running.deaths)
+        self._note_stints(running, ended(running.stints))
         deaths = len(running.deaths)
         if deaths > self.max_restarts:
             many = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
@@ -274,7 +282,9 @@ class Coordinator:
             write_whole(folder / "config.yaml", dump_yaml(settings))
             write_whole(folder / "curve.csv", curve_text(running.curves.histories))
             if outcome is not None:
-                write_whole(folder / "signers.csv", signers_text(outcome.signers))
+                write_whole(folder / "signers.csv", rows_text(SignerScore, outcome.signers))
+                write_whole(folder / "answers.csv", rows_text(Answered, outcome.answers))
+                write_whole(folder / "confidence.csv", rows_text(Confidence, outcome.confidences))
 
     def _sweep(self) -> None:
         """Deletes checkpoints that a run could not delete because it was killed just after it had told a result."""

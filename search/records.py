@@ -7,17 +7,56 @@ import dataclasses
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar, get_type_hints
 
 from model.record import EpochRecord
 from search.errors import DefinitionError
 
-if TYPE_CHECKING:
-    from search.trial import SignerScore
-
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
-_SIGNERS = ("training", "signer", "clips", "val_loss", "val_top1")
+
+
+@dataclass(frozen=True)
+class SignerScore:
+    """How well one training does on one of its validation signers, at the epoch that counts."""
+
+    training: int
+    signer: str
+    clips: int
+    val_loss: float
+    val_top1: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How often one training answered one word to the validation clips of another, or of the same."""
+
+    training: int
+    word: str
+    """What was signed."""
+
+    answer: str
+    """What the model holds most likely."""
+
+    clips: int
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Validation clips of which one training is about equally sure: see `model.metrics.ConfidenceBin`."""
+
+    training: int
+    temperature: float
+    """By which its logits were divided: 1, and then the one that suits these clips best."""
+
+    low: float
+    clips: int
+    confidence: float
+    accuracy: float
+
+
+Row = TypeVar("Row", SignerScore, Answered, Confidence)
 
 
 def trial_folder(runs: Path, study: str, trial: int) -> Path:
@@ -52,12 +91,12 @@ def curve_text(histories: Mapping[int, Sequence[EpochRecord]]) -> str:
     return _csv_text(["training", *COLUMNS], rows)
 
 
-def signers_text(scores: Sequence[SignerScore]) -> str:
-    """How well each training does on each of its validation signers, as CSV with a header."""
-    return _csv_text(_SIGNERS, [[str(getattr(score, name)) for name in _SIGNERS] for score in scores])
+def rows_text(kind: type[Row], rows: Sequence[Row]) -> str:
+    """Rows of one kind as CSV with a header; numbers in full precision."""
+    return _csv_text([field.name for field in dataclasses.fields(kind)], [map(str, dataclasses.astuple(row)) for row in rows])
 
 
-def _csv_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _csv_text(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
@@ -79,10 +118,15 @@ def read_curve(path: Path) -> list[EpochRecord]:
     return read_curves(path).get(0, [])
 
 
+def read_rows(kind: type[Row], path: Path) -> list[Row]:
+    """What `rows_text` wrote; none if there is no such file."""
+    types = get_type_hints(kind)
+    return [kind(**{name: of(row[name]) for name, of in types.items()}) for row in _rows(path)]
+
+
 def read_signers(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `signers.csv`; none if there is no such file."""
-    kinds = {"training": int, "signer": str, "clips": int, "val_loss": float, "val_top1": float}
-    return [{name: kind(row[name]) for name, kind in kinds.items()} for row in _rows(path)]
+    """The rows of a `signers.csv` as plain values; none if there is no such file."""
+    return [dataclasses.asdict(row) for row in read_rows(SignerScore, path)]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

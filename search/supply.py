@@ -25,6 +25,7 @@ from search.leases import Lease
 from search.proposal import FIXED, given_to, key_of, outside, propose, taken, why_not
 from search.records import trial_folder
 from search.space import applying, num_settings
+from search.stints import STINTS, Stint, stints_of
 from search.study import EXHAUSTED, STATE_NAMES, num_finished, owner
 from search.trial import CHECKPOINT, Job, sampler_seed, trial_seed
 
@@ -47,6 +48,12 @@ class Taken:
 
     deaths: list[str]
     """How workers died that trained it."""
+
+    run: str
+    """The name of this run."""
+
+    stints: list[Stint]
+    """Who has trained it when."""
 
     label_smoothing_used: float = math.nan
     """What its loss function was found to use; NaN until it has started."""
@@ -253,6 +260,8 @@ class Supply:
             job,
             dict(frozen.intermediate_values),
             frozen.user_attrs.get("deaths", []),
+            self.lease.owner.run,
+            stints_of(frozen.user_attrs.get(STINTS)),
             pruned_at=frozen.user_attrs.get(PRUNED_AT),
         )
 

@@ -18,7 +18,7 @@ from data_utils.files import ASIDE
 from data_utils.prepared import fingerprint
 from model.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from model.latency import latency_ms
-from model.metrics import measure
+from model.metrics import best_temperature, confusion, measure, reliability
 from model.training import Diverged, Training
 from search.curves import Step
 from search.definition import Plan
@@ -26,6 +26,7 @@ from search.errors import os_errors
 from search.machine import THREADS, made_with
 from search.models import save_models
 from search.parts import Parts, Turn
+from search.records import Answered, Confidence, SignerScore
 from search.settings import Configs
 
 CHECKPOINT = "checkpoint"
@@ -89,21 +90,16 @@ def sampler_seed(study_seed: int, trial: int) -> int:
 
 
 @dataclass(frozen=True)
-class SignerScore:
-    """How well one training does on one of its validation signers, at the epoch that counts."""
-
-    training: int
-    signer: str
-    clips: int
-    val_loss: float
-    val_top1: float
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a trial that has trained to its end gave, beside its curves."""
 
     signers: tuple[SignerScore, ...]
+    answers: tuple[Answered, ...]
+    """What the models answered, word by word; pairs that did not happen are left out."""
+
+    confidences: tuple[Confidence, ...]
+    """How sure they are and how right, before and after temperature scaling."""
+
     parameters: int
     """Numbers that the model learned."""
 
@@ -158,7 +154,7 @@ class TrialRun:
         if job.folds:
             parts = replace(parts, split=replace(parts.split, folds=job.folds))
         self._turns = parts.turns(job.configs.preprocess)
-        self._num_words = len(parts.data.words)
+        self._words = parts.data.words
         self.made_with = made_with(job.device)
         self._about = _about(job, parts, self.made_with)
         self.path = job.folder / CHECKPOINT
@@ -247,20 +243,26 @@ class TrialRun:
             ResourceError: they cannot be written.
         """
         first = self.trainings[0]
+        signers, answers, confidences = self._on_validation_clips()
         models: tuple[str, ...] = ()
         if self._job.keeps_models:
             hint = "is the disk full or read-only? The same command goes on with this trial"
             with os_errors("the models of a trial cannot be written", where=self._job.folder, hint=hint):
                 models = save_models(self.trainings, self._job.folder)
         return Outcome(
-            signers=tuple(self._signer_scores()),
+            signers=tuple(signers),
+            answers=tuple(answers),
+            confidences=tuple(confidences),
             parameters=sum(weight.numel() for weight in first.model.parameters()),
             latency_ms=latency_ms(first.model, first.validation) if self._job.plan.wants_latency else None,
             models=models,
         )
 
-    def _signer_scores(self) -> list[SignerScore]:
-        scores = []
+    def _on_validation_clips(self) -> tuple[list[SignerScore], list[Answered], list[Confidence]]:
+        """What each training does at the epoch that counts: by signer, by word, by confidence."""
+        signers: list[SignerScore] = []
+        answers: list[Answered] = []
+        confidences: list[Confidence] = []
         for number, training in enumerate(self.trainings):
             turn = self._turns[number // self._job.plan.repeats]
             logits_CK = training.kept_logits()
@@ -268,8 +270,14 @@ class TrialRun:
             for n, signer in enumerate(turn.signers):
                 mine = torch.from_numpy(turn.signer_C == n)
                 metrics = measure(logits_CK[mine], labels_C[mine])
-                scores.append(SignerScore(number, signer, int(mine.sum()), metrics.loss, metrics.top1))
-        return scores
+                signers.append(SignerScore(number, signer, int(mine.sum()), metrics.loss, metrics.top1))
+            clips_KK = confusion(logits_CK, labels_C)
+            for word, answer in clips_KK.nonzero().tolist():
+                answers.append(Answered(number, self._words[word], self._words[answer], int(clips_KK[word, answer])))
+            for temperature in (1.0, best_temperature(logits_CK, labels_C)):
+                bins = reliability(logits_CK / temperature, labels_C)
+                confidences += [Confidence(number, temperature, *dataclasses.astuple(one)) for one in bins]
+        return signers, answers, confidences
 
     def save(self, *, at_once: bool = False) -> None:
         """Writes a checkpoint if there is something new to keep, and, unless it is wanted `at_once`, if it is time for one.
@@ -294,7 +302,7 @@ class TrialRun:
 
     def _fresh(self) -> list[Training]:
         job = self._job
-        return start_trainings(job.configs, job.seed, job.device, job.plan, self._turns, self._num_words)
+        return start_trainings(job.configs, job.seed, job.device, job.plan, self._turns, len(self._words))
 
     def _take_up(self) -> str:
         if not self.path.exists():

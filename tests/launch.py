@@ -31,6 +31,9 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 """
 
 
+TRIAL_FILES = ("answers.csv", "confidence.csv", "config.yaml", "curve.csv", "signers.csv")
+"""What a complete trial leaves in its folder, in order."""
+
 CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "3")
 """What confirms a small study."""
 

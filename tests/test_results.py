@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Cli
-from launch import stored_trials
+from launch import TRIAL_FILES, stored_trials
 
 from data_utils.prepared import fingerprint, open_data
 from search.study import best_trial
@@ -232,7 +232,7 @@ def test_show(cli: Cli, searched: Path) -> None:
     shown = json.loads(cli("show", "tiny", 2, "--json").out)
     assert shown["params"] == trial.params
     assert {row["epoch"]: row["val_loss"] for row in shown["curve"]} == trial.intermediate_values
-    assert shown["files"] == [f"runs/tiny/trials/0002/{name}" for name in ("config.yaml", "curve.csv", "signers.csv")]
+    assert shown["files"] == [f"runs/tiny/trials/0002/{name}" for name in TRIAL_FILES]
     assert [row["clips"] for row in shown["signers"]] == [12]
     assert shown["signers"][0]["val_loss"] == trial.value, "one signer validates"
     text = cli("show", "tiny", 2).out

@@ -19,7 +19,7 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import Cli
-from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 from test_storage import HOLD
 
 from search.records import read_curve
@@ -78,7 +78,7 @@ def test_a_spoilt_checkpoint(
     assert done.code == 0
     assert f"trial 1 was cut off: {said}" in done.err
     assert outcomes(place) == peace
-    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["config.yaml", "curve.csv", "signers.csv"]
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == list(TRIAL_FILES)
 
 
 def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,22 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a parameter's range, and the points in it."""
+
+    low: Any
+    high: Any
+    """Its ends; the same for a part of one value."""
+
+    points: tuple[Point, ...]
+
+    @property
+    def text(self) -> str:
+        """The part as people read it."""
+        return _part_text(self.low, self.high)
+
+
+@dataclass(frozen=True)
 class Bin:
     """The trials of one part of a parameter's range. The last three are None where there are none."""
 
@@ -49,8 +65,12 @@ class Bin:
     @property
     def text(self) -> str:
         """The bin as people read it."""
-        low, high = (f"{end:.3g}" if isinstance(end, float) else str(end) for end in (self.low, self.high))
-        return low if self.low == self.high else f"{low} .. {high}"
+        return _part_text(self.low, self.high)
+
+
+def _part_text(low: Any, high: Any) -> str:
+    first, last = (f"{end:.3g}" if isinstance(end, float) else str(end) for end in (low, high))
+    return first if low == high else f"{first} .. {last}"
 
 
 def points_of(trials: Sequence[FrozenTrial], name: str, value_of: Callable[[FrozenTrial], float]) -> list[Point]:
@@ -63,24 +83,35 @@ def points_of(trials: Sequence[FrozenTrial], name: str, value_of: Callable[[Froz
 def isolation(points: Sequence[Point], *, domain: Range | Choices, bins: int = 6) -> list[Bin]:
     """The best that was reached along a scientific parameter, with the nuisance parameters at whatever suited each part of it.
 
-    Bins of equal width on the parameter's scale, in order; each choice, and each step or whole number where there are no more
-    than `bins`, has its own. More steps are dealt out evenly, whole. A range with whole ends is one of whole numbers, as
-    `space.dimension` makes them. Empty bins stay in. Points outside the domain are in none.
+    Its bins are the parts that `parts_of` makes; empty ones stay in.
 
     Raises:
         ValueError: no bins are asked for.
 
     Source: isolation plots, Godbole et al. 2023, "Deep learning tuning playbook".
     """
-    if bins < 1:
-        raise ValueError(f"bins must be 1 or more, not {bins}")
-    ends = _bin_ends(domain, bins)
+    return [_bin(part) for part in parts_of(points, domain=domain, most=bins)]
+
+
+def parts_of(points: Sequence[Point], *, domain: Range | Choices, most: int = 6) -> list[Part]:
+    """The range of a parameter in at most so many parts, each with its points.
+
+    Parts of equal width on the parameter's scale, in order; each choice, and each step or whole number where there are no more
+    than `most`, has its own. More steps are dealt out evenly, whole. A range with whole ends is one of whole numbers, as
+    `space.dimension` makes them. Points outside the domain are in none.
+
+    Raises:
+        ValueError: no parts are asked for.
+    """
+    if most < 1:
+        raise ValueError(f"there must be 1 part or more, not {most}")
+    ends = _ends(domain, most)
     found: list[list[Point]] = [[] for _ in ends]
     for point in points:
-        place = _bin_of(domain, ends, point.at)
+        place = _place_of(domain, ends, point.at)
         if place is not None:
             found[place].append(point)
-    return [_bin(low, high, inside) for (low, high), inside in zip(ends, found, strict=True)]
+    return [Part(low, high, tuple(inside)) for (low, high), inside in zip(ends, found, strict=True)]
 
 
 def confident_value(values: Sequence[float]) -> float:
@@ -100,34 +131,35 @@ def confident_value(values: Sequence[float]) -> float:
     return sorted(values)[place - 1]
 
 
-def _bin(low: Any, high: Any, inside: Sequence[Point]) -> Bin:
-    if not inside:
-        return Bin(low, high, 0, None, None, None)
-    best = min(inside, key=lambda point: (point.value, point.trial))
-    return Bin(low, high, len(inside), best.value, best.trial, confident_value([point.value for point in inside]))
+def _bin(part: Part) -> Bin:
+    if not part.points:
+        return Bin(part.low, part.high, 0, None, None, None)
+    best = min(part.points, key=lambda point: (point.value, point.trial))
+    confident = confident_value([point.value for point in part.points])
+    return Bin(part.low, part.high, len(part.points), best.value, best.trial, confident)
 
 
 def _has_steps(domain: Range) -> bool:
     return domain.step is not None or (isinstance(domain.low, int) and isinstance(domain.high, int))
 
 
-def _bin_ends(domain: Range | Choices, bins: int) -> list[tuple[Any, Any]]:
-    """First and last value of each bin; ranges without steps share theirs with their neighbours."""
+def _ends(domain: Range | Choices, most: int) -> list[tuple[Any, Any]]:
+    """First and last value of each part; ranges without steps share theirs with their neighbours."""
     if isinstance(domain, Choices):
         return [(choice, choice) for choice in domain.choices]
-    if _has_steps(domain) and (not domain.log or domain.size <= bins):
+    if _has_steps(domain) and (not domain.log or domain.size <= most):
         size, step = domain.size, Decimal(str(domain.step or 1))
-        count = min(bins, size)
+        count = min(most, size)
         first = [-(-number * size // count) for number in range(count + 1)]
         low, kind = Decimal(str(domain.low)), type(domain.high)
         return [(kind(low + start * step), kind(low + (after - 1) * step)) for start, after in itertools.pairwise(first)]
     space = np.geomspace if domain.log else np.linspace
-    edges = [domain.low, *(float(edge) for edge in space(domain.low, domain.high, bins + 1)[1:-1]), domain.high]
+    edges = [domain.low, *(float(edge) for edge in space(domain.low, domain.high, most + 1)[1:-1]), domain.high]
     return list(itertools.pairwise(edges))
 
 
-def _bin_of(domain: Range | Choices, ends: Sequence[tuple[Any, Any]], at: Any) -> int | None:
-    """The bin that a value lies in; of two that meet there the upper one."""
+def _place_of(domain: Range | Choices, ends: Sequence[tuple[Any, Any]], at: Any) -> int | None:
+    """The part that a value lies in; of two that meet there the upper one."""
     if isinstance(domain, Choices):
         return domain.choices.index(at) if at in domain.choices else None
     slack = _SLACK * abs(domain.high - domain.low) if domain.step is not None else 0.0  # steps are rarely exact

@@ -23,6 +23,7 @@ from search.events import Listener
 from search.leases import Lease
 from search.records import trial_folder
 from search.settings import Configs
+from search.stints import STINTS, stints_of
 from search.study import num_finished
 from search.supply import TURN_S, Taken, Waiting, situation
 from search.trial import CHECKPOINT, Job
@@ -141,7 +142,10 @@ class ConfirmSupply:
             folds=self.folds[seed],
             keeps_models=True,
         )
-        return Taken(trial, job, dict(frozen.intermediate_values), frozen.user_attrs.get("deaths", []))
+        attributes = frozen.user_attrs
+        stints = stints_of(attributes.get(STINTS))
+        told = dict(frozen.intermediate_values)
+        return Taken(trial, job, told, attributes.get("deaths", []), self.lease.owner.run, stints)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

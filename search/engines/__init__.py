@@ -33,6 +33,9 @@ class JobStarted:
     remark: str
     """How a job that was begun before goes on; empty for a fresh one."""
 
+    worker: int = 0
+    """Which of the engine's slots trains it."""
+
 
 @dataclass(frozen=True)
 class StepDone:

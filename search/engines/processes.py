@@ -196,6 +196,7 @@ class ProcessEngine:
         match event:
             case JobStarted(seconds=seconds):
                 self._allow(worker, seconds)
+                event = replace(event, worker=worker.slot)
             case StepDone():
                 worker.waits = True
                 worker.stop_clock()
