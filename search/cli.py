@@ -166,7 +166,7 @@ def status(
     from search.console import LiveText, say_json
     from search.results.status import status_json, status_lines
 
-    opened = _open(study, storage)
+    opened = _look(study, storage)
     with LiveText() as text:
         while True:
             if as_json:
@@ -208,7 +208,7 @@ def trials(
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {"csv": csv_text, "jsonl": jsonl_text}
     if format not in writers:
         raise DefinitionError("unknown format", got=format, expected="csv or jsonl")
-    _write_out(writers[format](trial_rows(_open(study, storage))), output)
+    _write_out(writers[format](trial_rows(_look(study, storage))), output)
 
 
 @app.command()
@@ -471,12 +471,25 @@ def _places(context: typer.Context, given: dict[str, Any]) -> list[tuple[str, st
 
 
 def _open(study: str, storage: str) -> optuna.Study:
+    from search.storage import open_storage
+
+    return _ours(study, storage, lambda url: open_storage(url, create=False))
+
+
+def _look(study: str, storage: str) -> optuna.Study:
+    """To be read only, and without the curves of trials that are over."""
+    from search.thin import open_to_look
+
+    return _ours(study, storage, open_to_look)
+
+
+def _ours(study: str, storage: str, opening: Callable[[str], optuna.storages.BaseStorage]) -> optuna.Study:
     from search.definition import study_name
     from search.identity import require_ours
-    from search.storage import load_study, open_storage
+    from search.storage import load_study
 
     name = study_name(study)
-    found = load_study(open_storage(storage, create=False), name)
+    found = load_study(opening(storage), name)
     require_ours(found)
     return found
 

@@ -160,6 +160,9 @@ class RunFinished:
     edges: tuple[str, ...]
     """Where the best trial lies at an end of a range, in words."""
 
+    noise: float | None
+    """How far other seeds alone would move the best trial's value, roughly; None where nothing tells."""
+
     seconds: float
     stopped_by: str = ""
     """The signal or time limit that stopped the run; empty when the study came to its end."""

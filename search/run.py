@@ -18,6 +18,7 @@ from data_utils.synthetic import synthesize
 from search import BASELINE_TRIAL
 from search.coordinator import Coordinator
 from search.definition import StudyDefinition
+from search.ending import noise_of
 from search.engines.choice import Workers, checked_device
 from search.errors import ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
@@ -176,10 +177,19 @@ def _finished(study: optuna.Study, definition: StudyDefinition, supply: Supply, 
         baseline=baseline_summary(trials),
         front=tuple(filter(None, map(summary, front_of(trials, lead)))) if several else (),
         edges=() if several else _edges(best, definition),
+        noise=None if several else _noise(trials, best),
         seconds=seconds,
         stopped_by=stopped_by,
         ended_by=supply.ended_by,
     )
+
+
+def _noise(trials: Sequence[FrozenTrial], best: FrozenTrial | None) -> float | None:
+    if best is None:
+        return None
+    second = best_trial([trial for trial in trials if trial.number != best.number])
+    noise = noise_of(best, second)
+    return noise if 0 < noise < float("inf") else None
 
 
 def _edges(best: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, ...]:

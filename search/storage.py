@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
-import sqlalchemy.exc
 
 from search import DEFAULT_STORAGE
 from search.confirm.record import is_companion
@@ -23,7 +22,8 @@ from search.errors import DefinitionError, ResourceError
 from search.leases import creating
 
 _SQLITE = "sqlite:///"
-_BUSY_TIMEOUT_S = 60
+BUSY_TIMEOUT_S = 60
+"""How long a command waits for another that writes."""
 
 
 def database_path(url: str) -> Path:
@@ -48,6 +48,8 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
         DefinitionError: the URL is of another kind, or there is no database and `create` is off.
         ResourceError: the file is not a study database, or cannot be written.
     """
+    import sqlalchemy  # not before it is needed: a look at a study goes without (search/thin.py)
+
     path = database_path(url)
     if not path.exists() and not create:
         raise DefinitionError(
@@ -58,14 +60,14 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with creating(path) if create else contextlib.nullcontext(), database_errors(url):
-        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
         finally:
             connection.close()
         try:
             storage = optuna.storages.RDBStorage(
-                url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}}, skip_table_creation=not create
+                url, engine_kwargs={"connect_args": {"timeout": BUSY_TIMEOUT_S}}, skip_table_creation=not create
             )
         except RuntimeError as error:
             raise ResourceError(
@@ -75,12 +77,12 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
                 hint="`optuna storage upgrade --storage URL` may help, or name another file with --storage sqlite:///PATH",
             ) from error
         sqlalchemy.event.listen(storage.engine, "connect", _lighter_syncs)
-        sqlalchemy.event.listen(storage.engine, "checkout", _same_file(path))
+        sqlalchemy.event.listen(storage.engine, "checkout", same_file(path))
         storage.engine.dispose()  # connections made before the listeners
     return optuna.storages.get_storage(storage)
 
 
-def _same_file(path: Path) -> Callable[..., None]:
+def same_file(path: Path) -> Callable[..., None]:
     """Looks before each use whether the file is still the one that was opened. SQLite would go on writing into the void."""
     opened = path.stat()
 
@@ -109,7 +111,9 @@ def database_errors(url: str) -> Iterator[None]:
     """Turns errors of the database inside the block into a `ResourceError` that names the file."""
     try:
         yield
-    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except Exception as error:
+        if not _is_of_database(error):
+            raise
         cause = error.__cause__ or error
         raise ResourceError(
             "the study database cannot be used",
@@ -117,6 +121,13 @@ def database_errors(url: str) -> Iterator[None]:
             got=str(getattr(cause, "orig", None) or cause).splitlines()[0],
             hint="is the disk full or read-only? Name another file with --storage sqlite:///PATH",
         ) from error
+
+
+def _is_of_database(error: Exception) -> bool:
+    if isinstance(error, sqlite3.Error | optuna.exceptions.StorageInternalError):
+        return True
+    known = sys.modules.get("sqlalchemy.exc")  # where it was not imported it raised nothing
+    return known is not None and isinstance(error, known.SQLAlchemyError)
 
 
 def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-import textwrap
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
+
+_NO_START = "、。，．・：；？！）］｝」』】〕〉》ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々"
+_NO_END = "（［｛「『【〔〈《"
+"""What a line of Japanese text does not begin with, and what it does not end with."""
 
 
 def number(value: Any) -> str:
@@ -30,7 +34,30 @@ def duration(seconds: float) -> str:
 
 def width(text: str) -> int:
     """Columns that a text takes in a terminal; East Asian wide characters take two."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    if text.isascii():
+        return len(text)
+    return sum(map(_char_width, text))
+
+
+def _char_width(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cropped(text: str, room: int) -> str:
+    """A text of at most `room` columns; two dots stand for what is left out."""
+    return text if width(text) <= room else _start(text, max(room - 2, 0)) + ".."[:room]
+
+
+def _start(text: str, room: int) -> str:
+    """As many characters as fit."""
+    taken = 0
+    for i, char in enumerate(text):
+        taken += _char_width(char)
+        if taken > room:
+            return text[:i]
+    return text
 
 
 def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = (), gap: str = "  ") -> list[str]:
@@ -45,9 +72,56 @@ def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = (), gap: str =
     return [gap.join(cell(i, text) for i, text in enumerate(row)).rstrip() for row in rows]
 
 
-def wrapped(label: str, text: str, width: int = 80) -> list[str]:
-    """A labelled sentence, on as many lines as it needs."""
-    return textwrap.wrap(text, width, initial_indent=f"{label:8} ", subsequent_indent=" " * 9, break_on_hyphens=False)
+def wrapped(label: str, text: str, width: int | None = 80) -> list[str]:
+    """A labelled sentence, on as many lines as it needs; None: on one."""
+    return filled(f"{label:8} ", text, " " * 9, width) if text.strip() else []
+
+
+def folded(line: str, room: int | None) -> list[str]:
+    """A line as it is, or, if it is too wide, as several; what is labelled hangs."""
+    if room is None or width(line) <= room:
+        return [line]
+    label = re.match(r"[a-z0-9 ]{8} +(?=\S)|\s*", line)
+    first = label.group() if label else ""
+    hang = 9 if len(first) >= 9 else len(first) + 2
+    return filled(first, line[len(first) :], " " * hang, room)
+
+
+def filled(first: str, text: str, rest: str, room: int | None) -> list[str]:
+    """A text broken at `room` columns; its lines begin with `first` and then `rest`.
+
+    It breaks at spaces and between wide characters; what is longer than a line is cut.
+    """
+    if room is None:
+        return [first + re.sub(r"\s*\n\s*", " ", text.strip())]
+    lines, line, is_fresh = [], first, True
+    for gap, piece in _pieces(text.strip()):
+        if not is_fresh and width(line + gap + piece) > room:
+            lines.append(line)
+            line, is_fresh = rest, True
+        line += "" if is_fresh else gap
+        while piece and width(line + piece) > room:
+            start = _start(piece, max(room - width(line), 2))
+            lines.append(line + start)
+            line, piece = rest, piece[len(start) :]
+        line, is_fresh = line + piece, False
+    return [*lines, line]
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """What stays together, each with the space before it."""
+    for gap, word in re.findall(r"(\s*)(\S+)", text):
+        start = 0
+        for i in range(1, len(word)):
+            if _may_break(word[i - 1], word[i]):
+                yield "" if start else gap.expandtabs(1).replace("\n", " "), word[start:i]
+                start = i
+        yield "" if start else gap.expandtabs(1).replace("\n", " "), word[start:]
+
+
+def _may_break(before: str, after: str) -> bool:
+    is_wide = _char_width(before) == 2 or _char_width(after) == 2
+    return is_wide and _char_width(after) > 0 and after not in _NO_START and before not in _NO_END
 
 
 def value_text(value: float) -> str:

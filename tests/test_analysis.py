@@ -442,7 +442,7 @@ def test_points_of_trials() -> None:
     assert points == [Point(4, 0.5, 2.0), Point(5, 0.25, math.inf)]
     assert points_of(trials, "x", lambda trial: math.nan) == []
     assert isolation(points, domain=UNIT, bins=1)[0].confident == math.inf
-    with pytest.raises(ValueError, match="bins"):
+    with pytest.raises(ValueError, match="part"):
         isolation(points, domain=UNIT, bins=0)
 
 

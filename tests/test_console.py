@@ -102,6 +102,7 @@ def finished_run(**changed: object) -> RunFinished:
         "baseline": BASELINE,
         "front": (),
         "edges": (),
+        "noise": None,
         "seconds": 3725.0,
     }
     return RunFinished(**{**given, **changed})  # type: ignore[arg-type]
@@ -156,25 +157,29 @@ def test_header() -> None:
 
 
 def test_table() -> None:
-    """Columns hold their places, and the default study fits into 80."""
-    table = TrialTable(["label_smoothing", "lr", "dropout"])
+    """Columns hold their places, and the default study fits into 80. A failure tells its reason beneath."""
+    table = TrialTable(STARTED.space)
     pruned = finished_trial(trial=12, state="pruned", is_best=False, epochs=11, values={"val_loss": 2.5})
     failed = finished_trial(trial=9999, state="failed", values={}, val_top1=None, is_best=False, epochs=0, reason="nan")
-    lines = [table.head(), table.row(finished_trial()), table.row(pruned), table.row(failed)]
+    lines = [table.head(), *table.rows(finished_trial()), *table.rows(pruned), *table.rows(failed)]
     assert lines == [
         " trial state    val_loss   top1 epochs   time label_smoothing      lr dropout",
         "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1",
         "    12 pruned     2.5000 0.5000     11  2m08s            0.25 8.1e-04     0.1",
-        "  9999 failed          -      -      0  2m08s            0.25 8.1e-04     0.1  nan",
+        "  9999 failed          -      -      0  2m08s            0.25 8.1e-04     0.1",
+        "         nan",
     ]
-    assert all(width(line) <= 80 for line in lines[:3])
+    assert TrialTable(STARTED.space, room=80).head() == lines[0]
+    assert all(width(line) <= 80 for line in lines)
 
 
-def test_table_with_names_of_any_script() -> None:
+def test_table_with_names_and_choices_of_any_script() -> None:
     """A wide value does not move the columns after it."""
-    table = TrialTable(["手話の設定", "lr"])
-    lines = [table.head(), table.row(finished_trial(params={"手話の設定": "強", "lr": 0.5}))]
-    assert width(lines[0]) == width(lines[1])
+    table = TrialTable({"手話の設定": "弱い | とても強い設定 when lr is 1", "lr": "0.1 .. 1.0"})
+    head, row = table.head(), table.rows(finished_trial(params={"手話の設定": "とても強い設定", "lr": 0.5}))[0]
+    assert head.endswith("     手話の設定      lr")
+    assert row.endswith(" とても強い設定     0.5")
+    assert width(head) == width(row)
 
 
 def test_footer() -> None:
@@ -186,11 +191,26 @@ def test_footer() -> None:
         "         label_smoothing 0.25, lr 8.1e-04, dropout 0.1",
         "baseline trial 0: val_loss 1.5000, top1 0.2500 at epoch 50",
         "         label_smoothing 0, lr 3.0e-04, dropout 0.1",
-        "The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain.",
+        "luck     The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain.",
         "next     python -m search confirm mine",
         "         python -m search export mine --output best.yaml",
         "         python -m search dashboard mine",
     ]
+
+
+def test_a_footer_with_warnings() -> None:
+    """An edge, and how the gain compares with chance; sentences stay within the width."""
+    edge = "label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6"
+    lines = footer(finished_run(edges=(edge,), noise=0.00004), room=80)
+    assert lines[6:12] == [
+        "edge     label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6:",
+        "         better ones may lie beyond (`--allow-wider`)",
+        "noise    the best lies 0.2500 below the baseline; other seeds alone would move a",
+        "         trial by about 4.0e-05 (a rough estimate)",
+        "luck     The best of many trials is partly luck: confirm it with fresh seeds",
+        "         before you believe the gain.",
+    ]
+    assert not any(line.startswith(("noise", "luck")) for line in footer(finished_run(best=BASELINE, noise=0.1)))
 
 
 def test_footers_of_other_ends() -> None:
@@ -380,16 +400,21 @@ def test_the_right_screen(variable: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(screen(as_json=False, progress=True), PlainScreen)
 
 
+def labels(show: LiveScreen) -> list[str]:
+    """What has a bar."""
+    return [label.strip() for label, *_ in show._bars.rows(80)]
+
+
 def test_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
     """Finished trials scroll by, and the footer comes last, on stdout. Each trial in training has a bar of its own."""
     show = LiveScreen()
     for event in (STARTED, TrialStarted(3, PARAMS, 50), TrialStarted(4, PARAMS, 50), EpochFinished(3, RECORD, 3)):
         show(event)
-    assert sorted(show._bars) == [3, 4]
+    assert labels(show) == ["trials", "trial 3", "trial 4"]
     show(WorkerDied(3, "it was ended by SIGKILL", 1, 3))
     show(TrialStarted(3, PARAMS, 50, done=3, remark="it goes on after epoch 3"))
     show(finished_trial())
-    assert sorted(show._bars) == [4]
+    assert labels(show) == ["trials", "trial 4"]
     show(finished_run())
     show.close()
     shown = capsys.readouterr()

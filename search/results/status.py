@@ -20,8 +20,9 @@ from search.goals import lead_of
 from search.leases import is_alive, locks_folder, num_runs
 from search.records import read_curves, read_signers
 from search.sealed.record import openings
-from search.storage import database_path, open_storage
+from search.storage import database_path
 from search.study import (
+    FINISHED,
     STATE_NAMES,
     baseline_summary,
     best_trial,
@@ -38,7 +39,11 @@ from search.study import (
     trial_result,
     trial_settings,
 )
+from search.thin import open_to_look
 from search.wording import columns, duration, number, values_text
+
+_FAILED_SHOWN = 10
+"""How many failed trials are told for people; programs get them all."""
 
 _WORKING = {0: "no run is working on it", 1: "a run is working on it"}
 
@@ -46,7 +51,7 @@ _WORKING = {0: "no run is working on it", 1: "a run is working on it"}
 def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     """The state of a study as plain values."""
     trials = study.get_trials(deepcopy=False)
-    goals = study_goals(study)
+    goals, one_by_one = study_goals(study), study_plan(study).one_by_one
     best, baseline = summary(best_trial(trials, lead_of(goals))), baseline_summary(trials)
     runs = num_runs(database_path(storage), study.study_name)
     return {
@@ -66,7 +71,7 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "running": [
             {
                 "trial": t.number,
-                "epoch": 0 if study_plan(study).one_by_one else max(t.intermediate_values, default=0),
+                "epoch": 0 if one_by_one else max(t.intermediate_values, default=0),
                 "reported": len(t.intermediate_values),
                 "params": t.params,
                 "alive": _has_owner(t, storage, study.study_name),
@@ -108,8 +113,17 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
         lines.append(f"{'running' if alive else 'cut off':8} trial {trial.number}: {so_far}")
         if not alive:
             lines.append("         the next run goes on with it")
-    lines += [f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in _failed(trials)]
-    return lines
+    return lines + _failed_lines(study.study_name, _failed(trials))
+
+
+def _failed_lines(study: str, failed: Sequence[FrozenTrial]) -> list[str]:
+    """The last that failed, each with its reason, and how many there were before them."""
+    lines = []
+    if before := len(failed[:-_FAILED_SHOWN]):
+        lines.append(f"failed   {before:,} more before these; `python -m search trials {study}` lists them")
+    return lines + [
+        f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in failed[-_FAILED_SHOWN:]
+    ]
 
 
 def _so_far(study: optuna.Study, curve: dict[int, float]) -> str:
@@ -125,13 +139,13 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
     """Studies in the database and definitions that can be run; each name once."""
     rows: dict[str, dict[str, Any]] = {}
     if database_path(storage).exists():
-        opened = open_storage(storage, create=False)
+        opened = open_to_look(storage)
         for name in sorted(optuna.get_all_study_names(opened)):
             study = optuna.load_study(study_name=name, storage=opened)
             if CONFIRMS in study.user_attrs:
                 continue
-            trials = study.get_trials(deepcopy=False)
-            finished, target = num_finished(trials), study.user_attrs.get("target")
+            finished = opened.get_n_trials(opened.get_study_id_from_name(name), FINISHED)
+            target = study.user_attrs.get("target")
             rows[name] = {
                 "study": name,
                 "finished": finished,

@@ -1,0 +1,213 @@
+"""A look at a study without the weight of it: what `status`, `list` and `trials` show, in a second for thousands of trials.
+
+Optuna loads a study whole, and most of a long one is reported values: 100,000 of them for 5,000 trials of 20 epochs. Its
+libraries for databases take as long to import as the rest of a command. `ThinStorage` is a storage for Optuna's own `Study`
+that reads the same tables with a few plain statements and leaves out the values that finished trials reported.
+
+The tables are those of `optuna.storages._rdb.models`. A file of another form than `FORM` is left to Optuna. A test holds
+everything that is read here against what Optuna reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import datetime
+import json
+import math
+import sqlite3
+from collections import defaultdict
+from collections.abc import Container, Iterator
+from typing import Any, NoReturn
+
+import optuna
+from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+
+from search.storage import BUSY_TIMEOUT_S, database_errors, database_path, open_storage, same_file
+
+FORM = "v3.2.0.a"
+"""What Optuna calls the form of its tables that is read here."""
+
+_NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+_STUDY, _TRIAL = "study_id = ?", "trial_id = ?"
+
+
+def open_to_look(url: str) -> optuna.storages.BaseStorage:
+    """A storage to read from: a thin one, or Optuna's own where the file has a form that is not known here.
+
+    Raises:
+        DefinitionError: the URL is of another kind, or there is no database.
+        ResourceError: the file is not a study database.
+    """
+    if database_path(url).exists():
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(url)) as database:
+            if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(FORM,)]:
+                return ThinStorage(url)
+    return open_storage(url, create=False)
+
+
+def _connect(url: str) -> sqlite3.Connection:
+    """A connection that never makes the file."""
+    where = f"{database_path(url).resolve().as_uri()}?mode=rw"
+    return sqlite3.connect(where, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+
+
+class ThinStorage(optuna.storages.BaseStorage):
+    """A storage that can only be read. Of all trials together it gives those reported values that are of running ones."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._look = same_file(database_path(url))
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return int(self._one("SELECT study_id FROM studies WHERE study_name = ?", study_name))
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return str(self._one("SELECT study_name FROM studies WHERE study_id = ?", study_id))
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        found = self._all("SELECT direction FROM study_directions WHERE study_id = ? ORDER BY objective", study_id)
+        return [StudyDirection[name] for (name,) in found]
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study_attributes("study_user_attributes", study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study_attributes("study_system_attributes", study_id)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return [
+            FrozenStudy(
+                study_name=name,
+                direction=None,
+                directions=self.get_study_directions(study),
+                user_attrs=self.get_study_user_attrs(study),
+                system_attrs=self.get_study_system_attrs(study),
+                study_id=study,
+            )
+            for study, name in self._all("SELECT study_id, study_name FROM studies ORDER BY study_id")
+        ]
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """One trial, with all that it reported."""
+        with self._reading() as database:
+            found = _trials(database, _TRIAL, trial_id, reported_of="")
+        if not found:
+            raise KeyError(trial_id)
+        return found[0]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        with self._reading() as database:
+            trials = _trials(database, _STUDY, study_id, reported_of="AND state = 'RUNNING'")
+        trials = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
+        counts = dict(self._all("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", study_id))
+        wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
+        return sum(counts.get(one.name, 0) for one in wanted)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError("this storage can only be read")
+
+    create_new_study = delete_study = set_study_user_attr = set_study_system_attr = _refuse
+    create_new_trial = set_trial_param = set_trial_state_values = set_trial_intermediate_value = _refuse
+    set_trial_user_attr = set_trial_system_attr = _refuse
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees the database as it is now, whoever writes meanwhile."""
+        self._look()
+        with database_errors(self._url), contextlib.closing(_connect(self._url)) as database:
+            database.execute("BEGIN")
+            yield database
+
+    def _all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._reading() as database:
+            return database.execute(sql, values).fetchall()
+
+    def _one(self, sql: str, value: Any) -> Any:
+        found = self._all(sql, value)
+        if not found:
+            raise KeyError(value)
+        return found[0][0]
+
+    def _study_attributes(self, table: str, study: int) -> dict[str, Any]:
+        found = self._all(f"SELECT key, value_json FROM {table} WHERE study_id = ?", study)
+        return {key: json.loads(value) for key, value in found}
+
+
+def _trials(database: sqlite3.Connection, which: str, value: int, *, reported_of: str) -> list[FrozenTrial]:
+    """The trials that a condition names, by number."""
+
+    def rows(names: str, table: str, rest: str = "") -> list[tuple[Any, ...]]:
+        """Rows that belong to these trials, each with its trial first."""
+        sql = f"SELECT trial_id, {names} FROM {table} JOIN trials USING (trial_id) WHERE {which} {rest}"
+        return database.execute(sql, (value,)).fetchall()
+
+    trials = database.execute(
+        f"SELECT trial_id, number, state, datetime_start, datetime_complete FROM trials WHERE {which} ORDER BY number", (value,)
+    ).fetchall()
+    values = _numbers(rows("objective, value, value_type", "trial_values", "ORDER BY objective"))
+    params, shapes = _params(rows("param_name, param_value, distribution_json", "trial_params", "ORDER BY param_id"))
+    user = _attributes(rows("key, value_json", "trial_user_attributes"))
+    system = _attributes(rows("key, value_json", "trial_system_attributes"))
+    reported = _numbers(rows("step, intermediate_value, intermediate_value_type", "trial_intermediate_values", reported_of))
+    return [
+        FrozenTrial(
+            number=number,
+            state=TrialState[state],
+            value=None,
+            values=list(values[trial].values()) or None,
+            datetime_start=_local(start),
+            datetime_complete=_local(complete),
+            params=params[trial],
+            distributions=shapes[trial],
+            user_attrs=user[trial],
+            system_attrs=system[trial],
+            intermediate_values=reported[trial],
+            trial_id=trial,
+        )
+        for trial, number, state, start, complete in trials
+    ]
+
+
+def _numbers(rows: list[tuple[Any, ...]]) -> dict[int, dict[int, float]]:
+    """Numbers by trial and place (objective or step); what is not finite is stored as a word."""
+    found: dict[int, dict[int, float]] = defaultdict(dict)
+    for trial, place, number, kind in rows:
+        found[trial][place] = number if kind == "FINITE" else _NOT_FINITE[kind]
+    return found
+
+
+def _attributes(rows: list[tuple[Any, ...]]) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    values = json.loads(f"[{','.join(text for _, _, text in rows)}]")  # all at once: half the time
+    for (trial, key, _), value in zip(rows, values, strict=True):
+        found[trial][key] = value
+    return found
+
+
+def _params(rows: list[tuple[Any, ...]]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, BaseDistribution]]]:
+    """Parameters by trial in the order in which they were suggested, and their distributions."""
+    params: dict[int, dict[str, Any]] = defaultdict(dict)
+    shapes: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
+    known: dict[str, BaseDistribution] = {}  # thousands of trials share a few
+    for trial, name, value, text in rows:
+        if text not in known:
+            known[text] = json_to_distribution(text)
+        shapes[trial][name] = known[text]
+        params[trial][name] = known[text].to_external_repr(value)
+    return params, shapes
+
+
+def _local(stored: str | None) -> datetime.datetime | None:
+    """A time as Optuna gives it: stored in UTC, given in local time, neither saying so."""
+    if stored is None:
+        return None
+    return datetime.datetime.fromisoformat(stored).replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)

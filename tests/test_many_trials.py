@@ -1,0 +1,362 @@
+"""A study of many trials is looked at without loading it whole, and what is shown is what Optuna would have read."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import math
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from conftest import Cli
+from launch import environment, stored_trials
+from many import DATABASE, many_trials
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+import search.thin
+from search.errors import DefinitionError, ResourceError
+from search.results.status import all_studies, status_json, status_lines
+from search.results.table import trial_rows
+from search.storage import load_study, open_storage
+from search.thin import FORM, ThinStorage, open_to_look
+
+URL = f"sqlite:///{DATABASE}"
+SHAPES = {
+    "lr": FloatDistribution(1e-4, 1e-1, log=True),
+    "layers": IntDistribution(1, 4),
+    "optimizer": CategoricalDistribution(("adam", "sgd", None, True)),
+}
+
+
+@pytest.fixture(scope="session")
+def once_many(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a study `tiny` of 500 trials. Only to be read."""
+    return many_trials(tmp_path_factory.mktemp("many") / "place", 500, searched)
+
+
+@pytest.fixture
+def many(once_many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own with that study."""
+    shutil.copytree(once_many, tmp_path / "many")
+    monkeypatch.chdir(tmp_path / "many")
+    return tmp_path / "many"
+
+
+def execute(sql: str) -> None:
+    """Changes the database of the working directory."""
+    with contextlib.closing(sqlite3.connect(DATABASE)) as database, database:
+        assert database.execute(sql).rowcount > 0, "nothing was changed"
+
+
+def loaded(name: str = "tiny") -> optuna.Study:
+    """A study as Optuna reads it."""
+    return load_study(open_storage(URL, create=False), name)
+
+
+def looked_at(name: str = "tiny") -> optuna.Study:
+    """A study as it is looked at."""
+    storage = open_to_look(URL)
+    assert isinstance(storage, ThinStorage)
+    return load_study(storage, name)
+
+
+def told(number: int, state: TrialState, **more: object) -> FrozenTrial:
+    """A trial of a made-up study."""
+    given: dict[str, object] = {
+        "params": {"lr": 1e-3 * (number + 1), "layers": 1 + number % 4, "optimizer": (None, "sgd", True)[number % 3]},
+        "distributions": SHAPES,
+        "intermediate_values": {step: 1.0 / step for step in range(1, 4)},
+        "user_attrs": {"seed": number, "settings": json.dumps({"train": {"lr": number}}), "words": ["手話", '"', {}]},
+    }
+    if state == TrialState.FAIL:
+        given["user_attrs"] = {"reason": f"reason {number}", "deaths": ["a", "b"]}
+    if state == TrialState.COMPLETE:
+        result = {"val_loss": 0.5, "val_top1": 0.25, "epoch": number, "values": {"val_loss": 0.5}}
+        given |= {"user_attrs": {"result": json.dumps(result)}, "values": [0.5 - number % 3 / 10]}
+    return create_trial(state=state, **(given | more))  # type: ignore[arg-type]
+
+
+def of_two(number: int, values: list[float]) -> FrozenTrial:
+    """A complete trial of a study with two objectives."""
+    result = {"val_loss": 0.5, "val_top1": 0.25, "epoch": number, "values": dict(zip("ab", values, strict=True))}
+    return told(number, TrialState.COMPLETE, values=values, user_attrs={"result": json.dumps(result)})
+
+
+def waiting(number: int) -> FrozenTrial:
+    """A trial that nobody has begun."""
+    return told(number, TrialState.WAITING, params={}, distributions={}, intermediate_values={}, user_attrs={})
+
+
+ODD = {1: math.inf, 2: -math.inf, 3: math.nan, 7: 0.25}
+MADE_UP: dict[str, list[FrozenTrial]] = {
+    "nothing": [],
+    "fresh": [waiting(0)],
+    "running": [told(0, TrialState.COMPLETE), told(1, TrialState.RUNNING), told(2, TrialState.RUNNING, intermediate_values={})],
+    "odd reports": [told(0, TrialState.RUNNING, intermediate_values={1: math.inf, 2: -math.inf, 7: 0.25})],
+    "all failed": [told(n, TrialState.FAIL) for n in range(12)],
+    "no reasons": [told(n, TrialState.FAIL, user_attrs={}) for n in range(3)],
+    "all pruned": [told(n, TrialState.PRUNED, values=[0.1] if n else None) for n in range(3)],
+    "told by another program": [
+        told(n, TrialState.COMPLETE, values=[value], user_attrs={}) for n, value in enumerate([0.1, math.inf, -math.inf])
+    ],
+    "two objectives": [of_two(0, [0.5, 0.5]), of_two(1, [0.4, math.inf]), of_two(2, [0.6, -0.1]), of_two(3, [0.7, 0.7])],
+}
+
+
+def made_up(name: str, source: Path) -> None:
+    """A study in the working directory, described as the real one is."""
+    real = optuna.load_study(study_name="tiny", storage=f"sqlite:///{source / DATABASE}")
+    several = name == "two objectives"
+    directions = [StudyDirection.MINIMIZE] * (2 if several else 1)
+    study = optuna.create_study(storage=open_storage(URL, create=True), study_name=name, directions=directions)
+    for key, value in real.user_attrs.items():
+        study.set_user_attr(key, value)
+    if several:
+        study.set_user_attr("goals", [{"metric": "val_loss"}, {"metric": "parameters", "reduce": "last"}])
+    study.add_trials(MADE_UP[name])
+
+
+def require_same_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is shown, and all that is read but curves, is the same from both storages."""
+    whole, thin = loaded(name), looked_at(name)
+    expected = copy.deepcopy(whole.get_trials(deepcopy=False))
+    for trial in expected:
+        if trial.state != TrialState.RUNNING:
+            trial.intermediate_values = {}
+    found = thin.get_trials()
+    assert found == expected
+    assert [list(trial.params) for trial in found] == [list(trial.params) for trial in expected], "the order is shown"
+    assert (thin.directions, thin.user_attrs, thin.metric_names) == (whole.directions, whole.user_attrs, whole.metric_names)
+    assert status_json(thin, URL) == status_json(whole, URL)
+    assert status_lines(thin, URL) == status_lines(whole, URL)
+    assert trial_rows(thin) == trial_rows(whole)
+    rows = all_studies(URL)
+    monkeypatch.setattr("search.results.status.open_to_look", lambda url: open_storage(url, create=False))
+    assert rows == all_studies(URL)
+
+
+@pytest.mark.parametrize("name", MADE_UP)
+def test_same_as_optuna_reads(name: str, searched: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies in every state, beside another one whose trials must not be mixed in."""
+    for study in dict.fromkeys(["running", name]):
+        made_up(study, searched)
+    require_same_look(name, monkeypatch)
+
+
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is not UTC."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
+def test_same_of_many(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real attributes, hundreds of trials, local times."""
+    require_same_look("tiny", monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny/confirm"])
+def test_same_of_confirmed(name: str, confirmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study with a confirmation, and the confirmation itself."""
+    require_same_look(name, monkeypatch)
+
+
+def test_one_trial_in_full(searched: Path, place: Path) -> None:
+    """With its whole curve, also what is not finite."""
+    study = optuna.create_study(storage=open_storage(URL, create=True), study_name="s")
+    study.add_trials([told(0, TrialState.PRUNED), told(1, TrialState.PRUNED, intermediate_values=ODD)])
+    storage = open_to_look(URL)
+    shown = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("s"), 1))
+    assert repr(shown) == repr(study.get_trials()[1]), "by text: NaN equals nothing"
+    with pytest.raises(KeyError):
+        storage.get_trial(99)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["status", "tiny"], ["status", "tiny", "--json"], ["list"], ["trials", "tiny"], ["trials", "tiny", "--format", "jsonl"]],
+    ids=" ".join,
+)
+def test_no_report_of_a_finished_trial_is_read(arguments: list[str], many: Path, cli: Cli) -> None:
+    """They are spoilt here, so that nobody can read them; those of the running trial are not."""
+    before = cli(*arguments)
+    spoilt = "SELECT trial_id FROM trials WHERE state != 'RUNNING'"
+    execute(f"UPDATE trial_intermediate_values SET intermediate_value_type = 'SPOILT' WHERE trial_id IN ({spoilt})")
+    with pytest.raises(LookupError):
+        loaded().get_trials()
+    assert cli(*arguments) == before
+    assert before.code == 0
+
+
+def test_a_running_trial_is_shown_with_its_epoch(many: Path, cli: Cli) -> None:
+    """What it reported is needed, and read."""
+    last = loaded().get_trials()[-1]
+    running = json.loads(cli("status", "tiny", "--json").out)["running"]
+    assert [(one["trial"], one["epoch"]) for one in running] == [(499, max(last.intermediate_values))]
+    assert f"cut off  trial 499: epoch {max(last.intermediate_values)}, val_loss " in cli("status", "tiny").out
+
+
+@pytest.mark.parametrize("arguments", [["status", "tiny"], ["list"], ["trials", "tiny"]], ids=" ".join)
+def test_a_look_imports_nothing_heavy(arguments: list[str], once_many: Path) -> None:
+    """Neither PyTorch nor a library that only writing, drawing or reckoning needs."""
+    code = (
+        "import sys\nfrom search.cli import answer\n"
+        f"code = answer({arguments!r})\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'plotly', 'pandas', 'matplotlib', 'sqlalchemy', 'alembic', 'optuna_dashboard'}\n"
+        "print(sorted(heavy & sys.modules.keys()), file=sys.stderr)\nsys.exit(code)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=once_many, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def failed_lines(cli: Cli) -> list[str]:
+    """What `status` says of failures."""
+    return [line for line in cli("status", "tiny").out.splitlines() if line.startswith("failed")]
+
+
+def test_only_the_last_failures_are_told(many: Path, cli: Cli) -> None:
+    """People see ten and how many more there are; programs get all of them."""
+    failed = [trial for trial in loaded().get_trials() if trial.state == TrialState.FAIL]
+    assert len(failed) > 11
+    more = f"failed   {len(failed) - 10} more before these; `python -m search trials tiny` lists them"
+    assert failed_lines(cli) == [more, *(f"failed   trial {t.number}: {t.user_attrs['reason']}" for t in failed[-10:])]
+    listed = json.loads(cli("status", "tiny", "--json").out)["failed"]
+    assert listed == [{"trial": t.number, "reason": t.user_attrs["reason"]} for t in failed]
+
+
+@pytest.mark.parametrize(("count", "lines"), [(0, 0), (1, 1), (10, 10), (11, 11)])
+def test_few_failures_are_all_told(count: int, lines: int, many: Path, cli: Cli) -> None:
+    """Ten fit; of eleven one is only counted."""
+    execute("UPDATE trials SET state = 'PRUNED' WHERE state = 'FAIL'")
+    if count:
+        execute(f"UPDATE trials SET state = 'FAIL' WHERE number BETWEEN 1 AND {count}")
+    found = failed_lines(cli)
+    assert len(found) == lines
+    assert ("1 more before these" in "".join(found)) == (count == 11)
+
+
+def test_nobody_writes_through_a_look(many: Path) -> None:
+    """It is refused, not half done."""
+    study = looked_at()
+    for write in (lambda: study.set_user_attr("a", 1), study.ask, lambda: study.tell(499, 1.0)):
+        with pytest.raises(NotImplementedError):
+            write()
+
+
+def test_a_writer_does_not_hold_up_a_look(many: Path, cli: Cli) -> None:
+    """A look shows what was there before the other's transaction, at once."""
+    before = cli("status", "tiny").out
+    with contextlib.closing(sqlite3.connect(DATABASE, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE trials SET state = 'FAIL'")
+        assert cli("status", "tiny").out == before
+        writer.execute("COMMIT")
+    assert "500 failed" in cli("status", "tiny").out
+
+
+def test_a_look_sees_one_moment(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written between two of its statements belongs to the next look."""
+    expected = loaded().get_trials()
+    real = search.thin._params
+
+    def meanwhile(rows: list[tuple[object, ...]]) -> object:
+        execute("DELETE FROM trial_user_attributes")
+        return real(rows)
+
+    monkeypatch.setattr("search.thin._params", meanwhile)
+    assert [trial.user_attrs for trial in looked_at().get_trials()] == [trial.user_attrs for trial in expected]
+    monkeypatch.setattr("search.thin._params", real)
+    assert not any(trial.user_attrs for trial in looked_at().get_trials())
+
+
+def test_a_damaged_database(many: Path, cli: Cli) -> None:
+    """It is named, and there is no traceback."""
+    with contextlib.closing(sqlite3.connect(DATABASE)) as database, database:
+        database.execute("DROP TABLE trial_params")
+    done = cli("status", "tiny")
+    assert (done.code, done.err.splitlines()[0]) == (3, "error: the study database cannot be used")
+    assert "no such table: trial_params" in done.err
+
+
+def test_another_form_is_left_to_optuna(many: Path, cli: Cli) -> None:
+    """It knows what to do with it, or says so."""
+    execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    done = cli("status", "tiny")
+    assert done.code != 0
+    assert done.err.startswith("error: the study database was made by another version of Optuna")
+
+
+def test_the_form_is_that_of_this_optuna(place: Path) -> None:
+    """If this fails, Optuna has changed its tables: compare `search/thin.py` with its models, then name the new form."""
+    open_storage(URL, create=True)
+    with contextlib.closing(sqlite3.connect(DATABASE)) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(FORM,)]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be taken for one" * 50])
+@pytest.mark.parametrize("arguments", [["status", "tiny"], ["list"], ["trials", "tiny"]], ids=" ".join)
+def test_not_a_study_database(content: bytes, arguments: list[str], place: Path, cli: Cli) -> None:
+    """The same words as from every other command, and never a traceback."""
+    DATABASE.parent.mkdir()
+    DATABASE.write_bytes(content)
+    with pytest.raises(ResourceError) as caught:
+        open_storage(URL, create=False)
+    done = cli(*arguments)
+    assert (done.code, done.err) == (3, caught.value.render() + "\n")
+
+
+def test_a_look_never_makes_a_database(place: Path, many: Path) -> None:
+    """Neither where there was none nor where it has gone."""
+    storage = open_to_look(URL)
+    DATABASE.unlink()
+    with pytest.raises(ResourceError, match="was removed or replaced"):
+        storage.get_all_studies()
+    with pytest.raises(DefinitionError, match="there is no study database yet"):
+        open_to_look(URL)
+    assert not DATABASE.exists()
+
+
+def test_odd_paths(many: Path, cli: Cli) -> None:
+    """Letters that mean something in an address are none."""
+    for name in ("a b", "100%25", "a#b", "手話"):
+        shutil.copytree("runs", name)
+        assert "of 500 finished" in cli("status", "tiny", "--storage", f"sqlite:///{name}/studies.db").out
+
+
+@pytest.mark.parametrize("keys", [("COMPLETE", {"result"}), ("PRUNED", {"result", "pruned_at"}), ("FAIL", {"reason"})])
+def test_many_trials_are_like_real_ones(keys: tuple[str, set[str]], once_many: Path, searched: Path) -> None:
+    """What the builder makes: attributes as this tool writes them, states and curves as asked for."""
+    state, own = keys
+    always = set(stored_trials(searched)[1].user_attrs) - {"result"}
+    trials = stored_trials(once_many)
+    assert (trials[0].state, trials[-1].state) == (TrialState.COMPLETE, TrialState.RUNNING)
+    assert trials[0].params == {"label_smoothing": 0.0, "lr": 1e-3, "dropout": 0.1}
+    mine = [trial for trial in trials if trial.state.name == state]
+    assert len(mine) > 15
+    for trial in mine:
+        assert always | own <= set(trial.user_attrs) <= always | own | {"result", "deaths"}
+        assert (len(trial.intermediate_values) == 20) == (state == "COMPLETE")
+        create_trial(state=trial.state, values=trial.values, params=trial.params, distributions=trial.distributions)
+
+
+def test_many_trials_serve_every_command(many: Path, cli: Cli) -> None:
+    """The study can be analyzed, shown, exported and gone on with."""
+    for arguments in (["analyze", "tiny"], ["show", "tiny", "7"], ["export", "tiny"], ["run", "tiny.yaml", "--dry-run"]):
+        done = cli(*arguments)
+        assert done.code == 0, done.err

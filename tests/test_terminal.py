@@ -1,0 +1,542 @@
+"""What a whole search looks like, on screens of several widths and on a pipe, letter by letter.
+
+The golden files under tests/golden are written anew with
+
+    REWRITE_GOLDEN=1 python -m pytest tests/test_terminal.py
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+
+from model.record import EpochRecord
+from search.console import Bars, LiveScreen, LiveText, PlainScreen, TrialTable, header, room
+from search.events import (
+    DataPrepared,
+    EpochFinished,
+    Event,
+    Notice,
+    RunFinished,
+    RunStarted,
+    TrialFinished,
+    TrialStarted,
+    TrialSummary,
+    WorkerDied,
+)
+from search.run import _noise
+from search.wording import cropped, folded, width, wrapped
+
+GOLDEN = Path(__file__).parent / "golden"
+SPACE = {
+    "label_smoothing": "0.0 .. 0.6",
+    "lr": "1e-05 .. 0.01 log",
+    "scale": "手の大きさ | 肩の幅で割る",
+    "dropout": "0.0 .. 0.5",
+    "width": "16 .. 128 step 16",
+    "layers": "1 .. 4",
+    "heads": "1 | 2 | 4 | 8",
+    "activation": "relu | gelu | silu",
+    "optimizer": "adam | adamw",
+    "weight_decay": "0.0001 .. 0.1 log when train.optimizer is adamw",
+}
+PARAMS: dict[str, object] = {
+    "label_smoothing": 0.25,
+    "lr": 8.1e-4,
+    "scale": "肩の幅で割る",
+    "dropout": 0.1,
+    "width": 64,
+    "layers": 2,
+    "heads": 8,
+    "activation": "relu",
+    "optimizer": "adamw",
+    "weight_decay": 0.001,
+}
+STARTED = RunStarted(
+    study="手話の探索",
+    about="どの設定がよいか？見たことのない話者の手話を読むための、学習率とモデルの大きさを調べます。",
+    data="/home/someone/datasets/手話/asl-signs-selected",
+    words=250,
+    parts={"train": tuple("abcdefghijklm"), "validation": ("n", "o", "p", "q"), "test": ("r", "s", "t", "u")},
+    clips={"train": 61234, "validation": 12345},
+    device="cuda:0",
+    workers=2,
+    storage="sqlite:////home/someone/experiments/2026/studies.db",
+    runs="runs",
+    finished=0,
+    target=20,
+    epochs=10,
+    space=SPACE,
+    objectives=("val_loss",),
+    folds=0,
+    trainings=1,
+    run="20261124T120000Z-7-ab12",
+)
+REASON = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 7.93 GiB total capacity). 学習に使うメモリが足りません。"
+    "バッチを小さくしてください。"
+)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+class Terminal:
+    """What a terminal shows of the codes that it gets. It refuses to begin a line by itself."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.lines, self.row, self.column = width, [""], 0, 0
+        self.shows_cursor = True
+
+    def feed(self, text: str) -> Terminal:
+        """Takes in text and codes."""
+        for code, up, char in re.findall(r"(\x1b\[[?0-9;]*[mKhl])|\x1b\[(\d*)A|([^\x1b])", text):
+            if up or not (code or char):
+                self.row -= int(up or 1)
+                assert self.row >= 0
+            elif char:
+                self._write(char)
+            elif code == "\x1b[2K":
+                self.lines[self.row] = ""
+            elif code.startswith("\x1b[?25"):
+                self.shows_cursor = code.endswith("h")
+        return self
+
+    def _write(self, char: str) -> None:
+        if char == "\r":
+            self.column = 0
+        elif char == "\n":
+            self.row, self.column = self.row + 1, 0
+            self.lines += [""] * (self.row + 1 - len(self.lines))
+        else:
+            assert width(self.lines[self.row]) == self.column, "a line is written over"
+            self.lines[self.row] += char
+            self.column += width(char)
+            assert self.column <= self.width, f"wider than {self.width}: {self.lines[self.row]}"
+
+    def shown(self) -> str:
+        """The lines, without the empty ones at the end."""
+        return "\n".join(line.rstrip() for line in self.lines).rstrip() + "\n"
+
+
+def screen_of(width: int) -> Console:
+    """A terminal of fixed width, in colour, that keeps what it is told."""
+    return Console(file=io.StringIO(), force_terminal=True, width=width, height=50, highlight=False, legacy_windows=False)
+
+
+def told(console: Console) -> str:
+    """Everything that such a terminal was told."""
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def epoch(trial: int, step: int, loss: float) -> EpochFinished:
+    """An epoch with this loss."""
+    record = EpochRecord(
+        epoch=step,
+        train_loss=loss,
+        val_loss=loss,
+        val_top1=0.5,
+        val_top5=0.75,
+        val_ece=0.125,
+        val_ece_mass=0.125,
+        val_loss_ts=loss,
+        temperature=1.5,
+        seconds=2.0,
+    )
+    return EpochFinished(trial, record, step)
+
+
+def over(trial: int, finished: int, **changed: object) -> TrialFinished:
+    """A complete trial, but for what is changed."""
+    given = {
+        "state": "complete",
+        "params": PARAMS,
+        "value": 1.25,
+        "values": {"val_loss": 1.25},
+        "val_top1": 0.5,
+        "epochs": 10,
+        "seconds": 20.0,
+        "target": 20,
+    }
+    return TrialFinished(trial=trial, finished=finished, **{**given, **changed})  # type: ignore[arg-type]
+
+
+def script() -> Iterator[tuple[float, Event | str]]:
+    """Seconds that pass, and what happens then; a text is a moment at which to look."""
+    yield 0, Notice("2 clips of the validation signers have no word that is trained, and are left out: 手話 12, 手話 13")
+    yield 0, DataPrepared(10, 100)
+    yield 20, DataPrepared(50, 100)
+    yield 0, "while the data is prepared"
+    yield 20, DataPrepared(100, 100)
+    yield 0, STARTED
+    yield 0, TrialStarted(0, PARAMS, 10)
+    yield 0, TrialStarted(1, PARAMS, 10)
+    for step in range(1, 6):
+        yield 2, epoch(0, step, 2.5 - step / 10)
+    yield 0, epoch(1, 1, 2.75)
+    yield 0, "after a few epochs"
+    yield 10, over(0, 1, is_best=True)
+    yield 0, TrialStarted(2, PARAMS, 10)
+    yield 5, over(1, 2, state="pruned", epochs=3, values={"val_loss": 2.5}, value=2.5)
+    yield 0, TrialStarted(3, PARAMS, 10, 4, "it goes on after epoch 4")
+    yield 4, epoch(3, 5, 1.125)
+    yield 0, WorkerDied(3, "it was ended by SIGKILL (out of memory?)", 1, 3)
+    yield 0, TrialStarted(3, PARAMS, 10, 5, "it goes on after epoch 5")
+    yield 6, over(2, 2, state="failed", value=None, values={}, val_top1=None, epochs=0, seconds=6, reason=REASON)
+    yield 0, TrialStarted(4, PARAMS, 10)
+    yield 2, epoch(4, 1, 0.75)
+    better = {**PARAMS, "scale": "手の大きさ", "lr": 0.01, "optimizer": "adam"}
+    better.pop("weight_decay")
+    yield 8, over(3, 3, is_best=True, params=better, value=0.4321, values={"val_loss": 0.4321}, seconds=3725)
+    yield 0, "after the best"
+    best = TrialSummary(3, better, 0.4321, 0.875, 9, {"val_loss": 0.4321})
+    baseline = TrialSummary(0, PARAMS, 1.25, 0.5, 10, {"val_loss": 1.25})
+    yield (
+        0,
+        RunFinished(
+            study=STARTED.study,
+            finished=3,
+            target=20,
+            counts={"complete": 2, "pruned": 1, "failed": 1},
+            best=best,
+            baseline=baseline,
+            front=(),
+            edges=("lr 0.01 lies at the upper edge of its range 1e-05 .. 0.01 log",),
+            noise=0.0321,
+            seconds=75,
+            ended_by="the last 12 trials have gained nothing beyond the noise (0.032)",
+        ),
+    )
+
+
+@pytest.fixture(autouse=True)
+def plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the person who runs the tests changes what they see."""
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def compare(name: str, text: str) -> None:
+    """With the golden file, exactly."""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("REWRITE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_terminal(columns: int, no_color: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The screen at several moments, and what is left of it in the end; with NO_COLOR the same without a colour."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    clock, console = Clock(), screen_of(columns)
+    show, looks = LiveScreen(console, clock, draws_itself=False), []
+    for seconds, event in script():
+        clock.now += seconds
+        if isinstance(event, str):
+            show.draw()
+            looks.append(f"-- {event}\n{Terminal(columns).feed(told(console)).shown()}")
+        else:
+            show(event)
+    terminal = Terminal(columns).feed(told(console))
+    assert terminal.shows_cursor
+    looks.append(f"-- in the end\n{terminal.shown()}")
+    compare(f"terminal-{columns}", "\n".join([*looks, f"-- on stdout\n{capsys.readouterr().out}"]))
+    assert ("\x1b[32m━" in told(console)) != no_color
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", told(console))) != no_color
+
+
+@pytest.mark.parametrize("columns", [None, 60, 80, 120])
+def test_without_a_terminal(columns: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a pipe all parameters have a column, or as many as COLUMNS says. Not a single code."""
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    show = PlainScreen()
+    for _, event in script():
+        if not isinstance(event, str):
+            show(event)
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+    compare(f"plain-{columns or 'pipe'}", f"-- on stderr\n{shown.err}\n-- on stdout\n{shown.out}")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(GOLDEN.glob("*-[0-9]*.txt"))])
+def test_no_golden_line_is_too_wide(name: str) -> None:
+    """But for commands, which stay whole so that they can be copied."""
+    lines = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    assert all(width(line) <= int(name.split("-")[1]) for line in lines if "python -m search" not in line)
+
+
+LETTERS = st.text(st.sampled_from("abc_.手話設定、。（）ー|e\u0301"), min_size=1, max_size=30)
+WORDS = st.text(st.sampled_from("abc 手話設定、。（）ーe\u0301\u200b-/"), max_size=200)
+VALUES = st.one_of(st.integers(-(10**9), 10**9), st.floats(allow_nan=False), LETTERS, st.booleans())
+
+
+@settings(deadline=None)
+@given(
+    space=st.dictionaries(LETTERS, LETTERS, max_size=12),
+    objectives=st.lists(st.sampled_from(["val_loss", "parameters", "val_loss_ts_mean_last_5"]), min_size=1, unique=True),
+    columns=st.integers(40, 140),
+    data=st.data(),
+)
+def test_no_row_is_too_wide(space: dict[str, str], objectives: list[str], columns: int, data: st.DataObject) -> None:
+    """Whatever names, choices and values are: within the width, and what has a column stands below its name."""
+    params = {name: data.draw(VALUES) for name in space}
+    trial = over(7, 3, params=params, values=dict.fromkeys(objectives, 1.25), reason=data.draw(WORDS))
+    table = TrialTable(space, objectives, columns)
+    head, row, *reason = [table.head(), *table.rows(trial)]
+    assert all(width(line) <= columns for line in (head, row, *reason))
+    if max(width(head), width(row)) < columns - 2:
+        assert width(re.sub(r" \+\d+ more$", "", head)) == width(row)
+    whole = TrialTable(space, objectives)
+    assert whole.head().count("more") == "".join(space).count("more")
+    assert len(whole.rows(replace(trial, reason=""))) == 1
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(60, 1), (80, 2), (120, 6), (300, 10)])
+def test_as_many_parameters_as_fit(columns: int, shown: int) -> None:
+    """In the order of the space; the head says how many more there are."""
+    head = TrialTable(SPACE, room=columns).head()
+    assert sum(name in head or name[:10] in head for name in SPACE) == shown
+    assert head.endswith(f"+{10 - shown} more") or shown == 10
+
+
+@settings(deadline=None)
+@given(text=WORDS, columns=st.integers(20, 120))
+def test_sentences_lose_nothing(text: str, columns: int) -> None:
+    """A wrapped text is the text, within its width; no line begins with what ends a sentence, if it can be helped."""
+    lines = wrapped("label", text, columns)
+    assert all(width(line) <= columns for line in lines)
+    assert "".join("".join(line[9:].split()) for line in lines) == "".join(text.split())
+
+
+@settings(deadline=None)
+@given(text=WORDS, columns=st.integers(2, 60))
+def test_cropped_texts(text: str, columns: int) -> None:
+    """Within the width, and the same where it fits."""
+    assert width(cropped(text, columns)) <= columns
+    assert cropped(text, 1000) == text
+
+
+def test_japanese_is_broken_as_it_is_written() -> None:
+    """Between any two signs, but not before a full stop and not after a bracket."""
+    assert wrapped("study", "手話：どの設定がよいか。", 21) == ["study    手話：どの設", "         定がよいか。"]
+    assert wrapped("study", "手話の設定。どれ（よい）", 20) == ["study    手話の設", "         定。どれ", "         （よい）"]
+    assert wrapped("study", "ーーーーー", 14) == ["study    ーー", "         ーー", "         ー"]
+    assert wrapped("study", "ab の設定 of lr", 17) == ["study    ab の設", "         定 of lr"]
+
+
+def test_lines_that_are_labelled_hang() -> None:
+    """What is too wide goes on below its text."""
+    assert folded("running  trial 3: in training", 20) == ["running  trial 3: in", "         training"]
+    assert folded("    a b c d e f", 12) == ["    a b c d", "      e f"]
+    assert folded("as it is  here", 20) == ["as it is  here"]
+
+
+def test_the_room_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What COLUMNS says, if it says a number."""
+    assert room(io.StringIO()) is None
+    monkeypatch.setenv("COLUMNS", "97")
+    assert room(io.StringIO()) == 97
+    monkeypatch.setenv("COLUMNS", "wide")
+    assert room(io.StringIO()) is None
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_headers_keep_to_the_width(columns: int) -> None:
+    """All sentences hang below their labels."""
+    lines = header(replace(STARTED, folds=5, trainings=15), columns)
+    assert all(width(line) <= columns for line in lines)
+    assert all(re.match(r"[a-z ]{8} \S", line) for line in lines)
+
+
+def bars_of(clock: Clock, finished: int = 0, target: int = 10, **changed: object) -> Bars:
+    """Bars of a run that begins."""
+    bars = Bars(clock)
+    bars.begin(replace(STARTED, finished=finished, target=target, **changed))  # type: ignore[arg-type]
+    return bars
+
+
+def texts(bars: Bars, columns: int = 120) -> list[str]:
+    """What stands behind the bars, in single spaces."""
+    return [" ".join(text.split()) for _, _, _, text in bars.rows(columns)]
+
+
+def test_the_time_left() -> None:
+    """Of a trial by its own steps; of the whole by the trials of this run, those in training in part."""
+    clock = Clock()
+    bars = bars_of(clock)
+    clock.now += 1000  # what preparing took says nothing about trials
+    bars.start(TrialStarted(0, PARAMS, 10))
+    assert texts(bars) == ["0/10", "0/10"]
+    clock.now += 20
+    bars.epoch(epoch(0, 1, 1.5))
+    assert texts(bars) == ["0/10 about 33m00s left", "1/10 val_loss 1.5000 top1 0.5000 about 3m00s left"]
+    clock.now += 60  # nothing happens: the clock runs down
+    assert texts(bars) == ["0/10 about 32m00s left", "1/10 val_loss 1.5000 top1 0.5000 about 2m00s left"]
+    clock.now += 20
+    bars.finish(over(0, 1, target=10, is_best=True))
+    assert texts(bars) == ["1/10 best 1.2500 (trial 0) about 15m00s left"]
+    clock.now += 900
+    bars.finish(over(1, 10, target=10))
+    assert texts(bars) == ["10/10 best 1.2500 (trial 0)"]
+
+
+def test_a_resumed_study_is_timed_by_what_this_run_did() -> None:
+    """Neither trials nor epochs of earlier runs count as if they had just been done; nor do failures."""
+    clock = Clock()
+    bars = bars_of(clock, finished=90, target=100)
+    bars.start(TrialStarted(90, PARAMS, 10, 5, "it goes on after epoch 5"))
+    assert texts(bars) == ["90/100", "5/10"]
+    clock.now += 10
+    bars.epoch(epoch(90, 6, 1.5))
+    assert texts(bars)[0].endswith("about 16m00s left")  # 10 s for a tenth of a trial, 9.4 to go: 940 s
+    assert texts(bars)[1].endswith("about 40s left")
+    bars.start(TrialStarted(90, PARAMS, 10, 6, "it goes on after epoch 6"))  # its worker died
+    clock.now += 40
+    bars.finish(over(90, 91, target=100))
+    assert texts(bars)[0] == "91/100 about 15m00s left"  # 50 s for half a trial, 9 to go: 900 s
+    bars.start(TrialStarted(91, PARAMS, 10, 9, "it goes on after epoch 9"))
+    bars.finish(over(91, 91, target=100, state="failed"))
+    assert texts(bars)[0] == "91/100 about 15m00s left"
+
+
+def test_the_best_of_several_objectives_is_the_first_ones() -> None:
+    """A trial of the front that is worse in the first objective does not take its place."""
+    bars = bars_of(Clock(), objectives=("val_loss", "parameters"))
+    bars.finish(over(0, 1, is_best=True, values={"val_loss": 0.5, "parameters": 9000.0}))
+    bars.finish(over(1, 2, is_best=True, values={"val_loss": 0.75, "parameters": 10.0}))
+    bars.finish(over(2, 3, is_best=False, values={"val_loss": 0.25, "parameters": 10.0}))
+    assert "best 0.5000 (trial 0)" in texts(bars)[0]
+
+
+@pytest.mark.parametrize("columns", range(20, 130, 3))
+def test_bars_never_fill_the_line(columns: int) -> None:
+    """Rows of one width that stay below the terminal's, at any width and for large numbers."""
+    clock = Clock()
+    bars = bars_of(clock, finished=99_000, target=100_000)
+    for trial in (1, 99_999):
+        bars.start(TrialStarted(trial, PARAMS, 1000))
+    clock.now += 3600
+    bars.epoch(epoch(99_999, 1, 12345.6789))
+    bars.finish(over(1, 99_001, target=100_000, is_best=True))
+    rows = bars.rows(columns)
+    assert len(rows) == 2
+    assert all(width(before) + done + left + width(after) < columns for before, done, left, after in rows)
+    assert len({done + left for _, done, left, _ in rows}) == 1
+    assert columns < 80 or rows[0][1] + rows[0][2] >= 4
+
+
+def test_nothing_moves_when_a_trial_ends() -> None:
+    """The bars keep their length between two trials."""
+    bars = bars_of(Clock())
+    bars.start(TrialStarted(0, PARAMS, 10))
+    bars.epoch(epoch(0, 1, 1.5))
+    _, done, left, _ = bars.rows(80)[0]
+    bars.finish(over(0, 1, target=10))
+    assert sum(bars.rows(80)[0][1:3]) == done + left
+
+
+def test_a_terminal_that_is_made_narrower() -> None:
+    """The next lines keep to the new width, below a head that fits."""
+    console, clock = screen_of(120), Clock()
+    show = LiveScreen(console, clock, draws_itself=False)
+    show(STARTED)
+    show(TrialStarted(0, PARAMS, 10))
+    show(over(0, 1))
+    before = len(told(console))
+    console.width = 60
+    show(over(1, 2, reason=REASON))
+    show(over(2, 3))
+    show.draw()
+    lines = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", told(console)[before:]).replace("\r", "\n").split("\n")
+    assert all(width(line) <= 60 for line in lines)
+    assert sum("+9 more" in line for line in lines) == 1
+    show.close()
+
+
+def test_an_error_leaves_the_terminal_clean() -> None:
+    """Closed in the middle: the cursor is there, the bars are gone, and closing again does no harm."""
+    console = screen_of(80)
+    show = LiveScreen(console, Clock(), draws_itself=False)
+    for event in (STARTED, TrialStarted(0, PARAMS, 10), epoch(0, 1, 1.5)):
+        show(event)
+    show.draw()
+    before = Terminal(80).feed(told(console))
+    assert not before.shows_cursor
+    assert "━" in before.shown() or "─" in before.shown()
+    show.close()
+    show.close()
+    after = Terminal(80).feed(told(console))
+    assert after.shows_cursor
+    assert "─" not in after.shown()
+    assert after.column == 0
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_status_that_is_watched(columns: int) -> None:
+    """Long lines hang within the width, and each look takes the place of the one before it."""
+    console = screen_of(columns)
+    many = ", ".join(f"{name} {value}" for name, value in PARAMS.items())
+    with LiveText(console) as text:
+        text.show([f"study    {STARTED.study}: {STARTED.about}", f"         {many}", f"failed   trial 3: {REASON}"])
+        first = "".join(Terminal(columns).feed(told(console)).shown().split())
+        assert "".join(f"{STARTED.about}{many}failed   trial 3: {REASON}".split()) in first
+        text.show([f"study    {STARTED.study}: {STARTED.about}", "now      a run is working on it"])
+    terminal = Terminal(columns).feed(told(console))
+    assert terminal.shows_cursor
+    lines = terminal.shown().splitlines()
+    assert lines[0].startswith("study    手話の探索: どの設定がよいか？")
+    assert lines[-1] == "now      a run is working on it"
+    assert "failed" not in terminal.shown()
+    assert all(line.startswith("         ") for line in lines[1:-1])
+
+
+def test_a_status_on_a_terminal_without_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that follow each other."""
+    monkeypatch.setenv("TERM", "dumb")
+    with LiveText(screen_of(80)) as text:
+        text.show(["one"])
+        text.show(["two"])
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def finished(curve: Mapping[int, float]) -> optuna.trial.FrozenTrial:
+    """A complete trial with this curve."""
+    return create_trial(
+        state=TrialState.COMPLETE,
+        value=min(curve.values()),
+        intermediate_values=dict(curve),
+        user_attrs={"result": "{}"},
+    )
+
+
+def test_the_noise_of_a_run() -> None:
+    """That of its best trial; None where nothing tells."""
+    trial = finished({1: 1.0, 2: 0.5, 3: 0.7, 4: 0.4})
+    assert _noise([trial], trial) == pytest.approx(0.2082, abs=1e-4)  # steps -0.5, 0.2, -0.3
+    flat = finished({1: 1.0})
+    assert _noise([flat], flat) is None
+    assert _noise([], None) is None
