@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_settings_of_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the person who runs the tests changes what they see."""
-    for name in ("SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_RUNS"):
+    for name in ("SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_RUNS", "COLUMNS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -49,7 +49,8 @@ class Answer:
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a command: nothing of the person's own settings, one thread."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEARCH_")}
+    own = ("SEARCH_", "COLUMNS", "NO_COLOR")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(more or {})}
 
 

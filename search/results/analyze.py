@@ -75,7 +75,7 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
     """Reads a study and its confirmation."""
     trials, goals, space = study.get_trials(deepcopy=False), study_goals(study), study_space(study)
     lead, complete = lead_of(goals), complete_trials(trials)
-    fresh = _fresh(study, storage)
+    fresh = fresh_trials(study, storage)
     confirmed = stored_confirmed(study)
     chosen = best_trial(trials, lead)
     if confirmed is not None and confirmed.found.recommended is not None:
@@ -105,7 +105,8 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
     )
 
 
-def _fresh(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
+def fresh_trials(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
+    """The trainings of a study's confirmation; none if it was not confirmed."""
     name = companion_name(study.study_name)
     if name not in optuna.get_all_study_names(storage):
         return []
