@@ -326,6 +326,29 @@ def analyze(study: Study = _STUDY, storage: Storage = _STORAGE, as_json: AsJson 
 
 
 @app.command()
+def report(
+    study: Study = _STUDY,
+    storage: Storage = _STORAGE,
+    runs: Runs = _RUNS,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write it. [default: RUNS/STUDY/report.html]")
+    ] = None,
+) -> None:
+    """One HTML file with everything that a study says; it opens without a network."""
+    from search.console import talk
+    from search.figures.facts import Facts
+    from search.results.report import report_html
+    from search.storage import open_storage
+
+    opened = _open(study, storage)
+    facts = Facts(opened, open_storage(storage, create=False), url=storage, runs=runs)
+    target = output or runs / opened.study_name / "report.html"
+    text = report_html(facts)
+    _write_out(text, target)
+    talk(f"wrote {target} ({len(text.encode()) / 1e6:.1f} MB)")
+
+
+@app.command()
 def export(
     study: Study = _STUDY,
     storage: Storage = _STORAGE,

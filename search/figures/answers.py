@@ -28,10 +28,11 @@ def confusion(facts: Facts, clips: Clips | None) -> Figure:
     rows = [[counts[word, answer] for answer in words] for word in words]
     shares = [short(((cell / (sum(row) or 1)) for cell in row), 2) for row in rows]
     names = [shown(word) for word in words]
-    ticks = {"tickvals": list(range(len(words))), "ticktext": names}
+    marks = [[str(cell or "") for cell in row] for row in rows]
+    ticks = {"showgrid": False, "tickvals": list(range(len(words))), "ticktext": names}
     heat = go.Heatmap(
         z=shares,
-        text=rows if len(words) <= 20 else None,
+        text=marks if len(words) <= 20 else None,
         texttemplate="%{text}" if len(words) <= 20 else None,
         colorscale=[[0, "rgba(47,126,216,0)"], [1, "rgba(47,126,216,1)"]],
         zmin=0,

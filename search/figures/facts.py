@@ -63,6 +63,7 @@ class Facts:
 
     def __init__(self, study: optuna.Study, storage: optuna.storages.BaseStorage, *, url: str, runs: Path) -> None:
         """Reads the study and its confirmation from the storage, which is at an URL; its trials' files lie under `runs`."""
+        self.opened = study
         self.name = study.study_name
         self.storage = url
         self.about: str = study.user_attrs.get("about", "")

@@ -33,11 +33,12 @@ def picture(traces: Sequence[Any], *, height: int = 320, **layout: Any) -> go.Fi
     plot.update_layout(
         template=go.layout.Template(),
         height=height,
-        margin={"l": 56, "r": 16, "t": 16, "b": 48},
+        margin={"l": 56, "r": 16, "t": 16, "b": 56},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK, "size": 12},
         hovermode="closest",
+        hoverlabel={"bgcolor": "#30363d", "font": {"color": "#ffffff"}},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     )
     dress = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
