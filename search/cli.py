@@ -338,10 +338,10 @@ def report(
     from search.console import talk
     from search.figures.facts import Facts
     from search.results.report import report_html
-    from search.storage import open_storage
+    from search.thin import open_to_look
 
-    opened = _open(study, storage)
-    facts = Facts(opened, open_storage(storage, create=False), url=storage, runs=runs)
+    opened = _look(study, storage)
+    facts = Facts(opened, open_to_look(storage), url=storage, runs=runs)
     target = output or runs / opened.study_name / "report.html"
     text = report_html(facts)
     _write_out(text, target)

@@ -63,6 +63,7 @@ COMMANDS = {
     ],
     "test": ["study=label_smoothing", "--data=None", STORAGE, "--runs=runs", "--again=False", "--json=False"],
     "analyze": ["study=label_smoothing", STORAGE, "--json=False"],
+    "report": ["study=label_smoothing", STORAGE, "--runs=runs", "--output=None"],
     "export": ["study=label_smoothing", STORAGE, "--output=None", "--trial=None", "--searched=False"],
     "retrain": ["file=None", "--data=None", "--output=None", "--seed=None", "--device=None", "--runs=runs"],
     "dashboard": ["study=label_smoothing", STORAGE, "--host=127.0.0.1", "--port=8080", "--print-command=False"],

@@ -9,6 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
+from search.analysis.isolation import isolation as bins_of
+from search.analysis.isolation import points_of
 from search.figures import Figure
 from search.figures.facts import Facts
 from search.figures.style import (
@@ -34,6 +36,8 @@ _GRID = 24
 """Points along each side of the contour."""
 
 _MOST_SLICES = 12
+_MOST_DOTS = 2400
+"""Of all slices together."""
 
 
 def importance(facts: Facts) -> Figure:
@@ -70,24 +74,23 @@ def isolation(facts: Facts) -> Figure:
     """What was reached along the parameter that the study asks about, the others at whatever suited."""
     dim = facts.studied
     title = "Isolation" if dim is None else f"The best by {dim.name}"
-    bins = () if dim is None else facts.analysis.isolation.get(dim.name, ())
-    reached = [one for one in bins if one.best is not None]
-    if dim is None or not reached:
-        why = "no trial has trained to its end" if not facts.complete else "no parameter is marked as scientific"
-        return Figure("isolation", title, f"There is nothing to draw: {why}.")
-    having = [trial for trial in facts.complete if dim.name in trial.params]
+    having = [] if dim is None else [trial for trial in facts.complete if dim.name in trial.params]
+    if dim is None or not having:
+        return Figure("isolation", title, "There is nothing to draw: no trial has trained to its end.")
+    points = points_of(having, dim.name, lambda trial: trial.values[facts.lead])
+    reached = [one for one in bins_of(points, domain=dim.domain) if one.best is not None]
     values = {trial.number: trial.values[facts.lead] for trial in having}
     drawn = thinned(having, values)
     x, axis = places(dim, [trial.params[dim.name] for trial in drawn])
     limits, outside = value_range([values[trial.number] for trial in drawn])
-    points = _dots(facts, drawn, x, values, QUIET)
-    points.update(name="trials", showlegend=True)
+    dots = _dots(facts, drawn, x, values, QUIET)
+    dots.update(name="trials", showlegend=True)
     middles, _ = places(dim, [_middle(dim, one.low, one.high) for one in reached])
     lines = [
         _line(middles, [one.best for one in reached], "best", GOOD),
         _line(middles, [one.confident for one in reached], "reached nine times in ten", OTHER),
     ]
-    plot = picture([points, *lines], xaxis=axis, yaxis={"title": {"text": shown(facts.objective)}, "range": limits})
+    plot = picture([dots, *lines], xaxis=axis, yaxis={"title": {"text": shown(facts.objective)}, "range": limits})
     best = min(reached, key=lambda one: one.confident or 0.0)
     assert best.confident is not None, "a bin with a best has a confident value"
     caption = (
@@ -135,7 +138,7 @@ def slices(facts: Facts) -> Figure:
     if not facts.complete:
         return Figure("slices", title, "There is nothing to draw: no trial has trained to its end.")
     values = {trial.number: trial.values[facts.lead] for trial in facts.complete}
-    drawn = thinned(facts.complete, values, 4000 // max(len(dims), 4))
+    drawn = thinned(facts.complete, values, _MOST_DOTS // max(len(dims), 1))
     limits, outside = value_range([values[trial.number] for trial in drawn])
     rows = -(-len(dims) // 2)
     layout: dict[str, Any] = {"height": 40 + 230 * rows, "showlegend": False}
@@ -212,7 +215,7 @@ def contour(facts: Facts) -> Figure:
     )
     best = min(having, key=lambda trial: values[trial.number])
     caption = (
-        f"{facts.objective} over {first.name} and {second.name}, between {len(having):,} complete trials (dots; the other "
+        f"The {facts.objective} over {first.name} and {second.name}, between {len(having):,} complete trials (dots; the other "
         f"parameters differ between them): the lowest, {value_text(values[best.number])}, lies at "
         f"{first.name} {number(best.params[first.name])} and {second.name} {number(best.params[second.name])}."
     )

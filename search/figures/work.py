@@ -10,12 +10,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.figures import Figure
 from search.figures.facts import Facts
-from search.figures.style import BAD, GOOD, MOST_POINTS, OTHER, QUIET, picture
+from search.figures.style import BAD, GOOD, OTHER, QUIET, picture
 from search.stints import STINTS, stints_of
 from search.study import STATE_NAMES
 from search.wording import duration
 
 _COLORS = {"complete": GOOD, "pruned": OTHER, "failed": BAD, "running": QUIET, "cut off": QUIET}
+
+_MOST_BLOCKS = 600
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def timeline(facts: Facts) -> Figure:
         return Figure("timeline", title, "Nothing was recorded of when the trials were trained.")
     lanes = list(dict.fromkeys(block.lane for block in sorted(blocks, key=lambda block: block.begin)))
     runs = list(dict.fromkeys(run for run, _ in lanes))
-    drawn = blocks[-MOST_POINTS:]
+    drawn = blocks[-_MOST_BLOCKS:]
     names = [f"run {runs.index(run) + 1}, worker {worker}" for run, worker in lanes]
     traces = [_bars([b for b in drawn if b.state == state], lanes, state) for state in _COLORS]
     plot = picture(

@@ -1,0 +1,290 @@
+"""The report as text: what it says of studies of every kind. What a browser makes of it is tested in test_report_page.py."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import Cli
+from launch import CONFIRM, TINY_STUDY
+from many import many_trials
+
+from search.figures import Figure, figures
+from search.figures.facts import Facts
+from search.storage import load_study, open_storage
+
+DATABASE = "sqlite:///runs/studies.db"
+NAMES = [
+    "confirmation",
+    "importance",
+    "isolation",
+    "learning-curves",
+    "history",
+    "slices",
+    "contour",
+    "parallel",
+    "confusion",
+    "signers",
+    "reliability",
+    "timeline",
+]
+"""Every figure of a study with one objective, in order."""
+
+
+class Page(HTMLParser):
+    """What stands in a report: its text, its figures' places, the tags that it has."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self.drawn: list[str] = []
+        self.empty: list[str] = []
+        self._hidden = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes the tag."""
+        self.tags.add(tag)
+        self._hidden = tag in ("script", "style")
+        found = dict(attrs)
+        if tag == "figure":
+            (self.drawn if found["class"] == "plot" else self.empty).append(str(found["id"]).removeprefix("figure-"))
+
+    def handle_endtag(self, tag: str) -> None:
+        """What follows a script is text again."""
+        self._hidden = False
+
+    def handle_data(self, data: str) -> None:
+        """Collects what a person reads."""
+        if not self._hidden:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """What a person reads, in one line."""
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def reported(cli: Cli, study: str = "tiny") -> Page:
+    """The page that `report` writes."""
+    done = cli("report", study)
+    assert done.code == 0, done.err
+    assert f"wrote runs/{study}/report.html" in done.err
+    text = Path(f"runs/{study}/report.html").read_text(encoding="utf-8")
+    assert len(text.encode()) < 5e6
+    return Page(text)
+
+
+def drawn(study: str = "tiny") -> list[Figure]:
+    """The study's figures."""
+    storage = open_storage(DATABASE, create=False)
+    return list(figures(Facts(load_study(storage, study), storage, url=DATABASE, runs=Path("runs"))))
+
+
+def search(cli: Cli, tiny: Path, text: str = TINY_STUDY, trials: int = 4, *more: str) -> int:
+    """Runs a study file of that text."""
+    Path("tiny.yaml").write_text(text, encoding="utf-8")
+    return cli("run", "tiny.yaml", "--data", tiny, "--trials", trials, *more).code
+
+
+def fail(numbers: Iterator[int] | range, reason: str = "a reason") -> None:
+    """Makes finished trials of the study in the database failed ones."""
+    import sqlite3
+
+    with sqlite3.connect("runs/studies.db") as database:
+        for number in numbers:
+            (trial,) = database.execute("SELECT trial_id FROM trials WHERE number = ?", (number,)).fetchone()
+            database.execute("UPDATE trials SET state = 'FAIL' WHERE trial_id = ?", (trial,))
+            database.execute("DELETE FROM trial_values WHERE trial_id = ?", (trial,))
+            database.execute(
+                "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, 'reason', ?)",
+                (trial, json.dumps(reason)),
+            )
+
+
+def test_a_searched_study(found: Path, cli: Cli) -> None:
+    """Without a confirmation the best is named with a warning; what cannot be told yet says so."""
+    page = reported(cli)
+    best = json.loads(cli("status", "tiny", "--json").out)["best"]
+    assert f"Trial {best['trial']} is the best so far, not confirmed." in page.text
+    assert "its number is partly luck" in page.text
+    assert "python -m search confirm tiny" in page.text
+    assert "No setting was trained with fresh seeds yet" in page.text
+    assert [name for name in NAMES if name in page.drawn or name in page.empty] == NAMES
+    assert page.drawn + page.empty != page.drawn, "nothing was confirmed: that figure is empty"
+    assert set(page.empty) == {"confirmation", "importance"}
+
+
+def test_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
+    """What is recommended, how sure, beside the baseline."""
+    page = reported(cli)
+    told = json.loads(cli("status", "tiny", "--json").out)["confirmed"]["found"]
+    assert told["verdict"] in page.text
+    assert told["why"].rstrip(".")[1:] in page.text
+    assert f"{told['noise']:.4f}" in page.text or "seed to seed" in page.text
+    assert "confirmation" in page.drawn
+    assert "with fresh seeds answered" in page.text, "the confusion matrix is of the fresh trainings"
+
+
+def test_captions_tell_of_this_study(confirmed: Path) -> None:
+    """Each is one sentence with numbers of the study, and each figure has its own."""
+    captions = {figure.name: figure.caption for figure in drawn()}
+    assert list(captions) == NAMES
+    assert len(set(captions.values())) == len(captions)
+    for name, caption in captions.items():
+        assert not caption[0].islower(), name
+        assert caption.endswith("."), name
+        assert re.search(r"\d", caption), name
+
+
+def test_one_trial(place: Path, tiny: Path, cli: Cli) -> None:
+    """The baseline alone."""
+    assert search(cli, tiny, trials=1) == 0
+    page = reported(cli)
+    assert "Nothing has beaten the baseline so far." in page.text
+    assert "history" in page.drawn
+    assert "contour" in page.empty
+
+
+def test_all_failed(found: Path, cli: Cli) -> None:
+    """There is no answer; the reasons stand there, and no figure breaks."""
+    fail(range(6), "it broke & <b>burned</b>")
+    page = reported(cli)
+    assert "There is no answer yet." in page.text
+    assert "6 of 6 trials failed" in page.text
+    assert "it broke & <b>burned</b>" in page.text
+    assert set(page.drawn) <= {"timeline"}
+
+
+def test_all_pruned(place: Path, tiny: Path, cli: Cli) -> None:
+    """Trials that were stopped have values, but none is an answer."""
+    import sqlite3
+
+    assert search(cli, tiny) == 0
+    with sqlite3.connect("runs/studies.db") as database:
+        database.execute("UPDATE trials SET state = 'PRUNED'")
+        database.execute("DELETE FROM trial_values")
+    page = reported(cli)
+    assert "none has trained to its end: 4 pruned" in page.text
+    assert "history" in page.drawn
+
+
+def test_nothing_begun(place: Path, tiny: Path, cli: Cli) -> None:
+    """A study whose first run was killed before its first trial."""
+    import sqlite3
+
+    assert search(cli, tiny, trials=1) == 0
+    with sqlite3.connect("runs/studies.db") as database:
+        for table in ("trial_values", "trial_params", "trial_user_attributes", "trial_intermediate_values", "trials"):
+            database.execute(f"DELETE FROM {table}")
+    page = reported(cli)
+    assert "No trial has begun." in page.text
+    assert page.drawn == []
+
+
+def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
+    """The trade-off has a figure of its own."""
+    two = TINY_STUDY + "objective:\n  - {metric: parameters}\n  - {metric: val_loss}\n"
+    two = two.replace(", ffn_width: 16", "").replace("space:", "space:\n  ffn_width: {choices: [16, 32, 64]}")
+    two = two.replace("baseline: {", "baseline: {ffn_width: 16, ")
+    assert search(cli, tiny, two) == 0
+    page = reported(cli)
+    assert "front" in page.drawn
+    assert "beaten by no other in everything (parameters and val_loss)" in page.text
+
+
+def test_choices_and_conditions(place: Path, tiny: Path, cli: Cli) -> None:
+    """Parameters that are names, or that only some trials have."""
+    rows = "  optimizer: {choices: [adam, adamw], role: scientific}\n"
+    rows += "  weight_decay: {low: 1.0e-4, high: 1.0e-1, log: true, when: {optimizer: adamw}}\n"
+    some = TINY_STUDY.replace("space:\n", f"space:\n{rows}").replace("baseline: {", "baseline: {optimizer: adam, ")
+    assert search(cli, tiny, some, 6) == 0
+    page = reported(cli)
+    assert {"slices", "isolation", "parallel", "contour"} <= set(page.drawn) | {"contour"}
+    assert "The best by optimizer" in page.text
+
+
+def test_files_that_are_gone(confirmed: Path, cli: Cli) -> None:
+    """The database alone still makes a report; what is missing is told."""
+    shutil.rmtree("runs/tiny")
+    page = reported(cli)
+    assert "the files of its trials are not there" in page.text
+    assert "Nothing was kept of what the models" in page.text
+    assert set(page.empty) >= {"learning-curves", "confusion", "signers", "reliability"}
+    assert "history" in page.drawn
+
+
+def test_strange_labels(place: Path, tiny: Path, cli: Cli) -> None:
+    """Text of other people is text in every place: page, figures, their labels."""
+    evil = "<script>alert(1)</script>"
+    data = place / "data"
+    shutil.copytree(tiny, data)
+    words = data / "sign_to_prediction_index_map.json"
+    names = [evil, "手話 & co", "`x` [y](z) <b>"]
+    words.write_text(json.dumps({name: n for n, name in enumerate(names)}), encoding="utf-8")
+    assert search(cli, data, TINY_STUDY.replace("about: A small search", f"about: 'Is {evil} any good?'"), 2) == 0
+    page = reported(cli)
+    assert f"Is {evil} any good?" in page.text
+    html = Path("runs/tiny/report.html").read_text(encoding="utf-8")
+    assert evil not in html
+    (confusion,) = [figure for figure in drawn() if figure.name == "confusion"]
+    assert confusion.plot is not None
+    assert evil[:8] not in confusion.plot.to_json().replace("\\u003c", "<")
+    assert "手話" in html
+
+
+def test_output(found: Path, cli: Cli, tmp_path: Path) -> None:
+    """Another place; one that cannot be written is told."""
+    assert cli("report", "tiny", "--output", tmp_path / "new" / "page.html").code == 0
+    assert (tmp_path / "new" / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    Path("file").write_text("")
+    done = cli("report", "tiny", "--output", "file/page.html")
+    assert done.code == 2
+    assert "the output file cannot be written" in done.err
+    assert cli("report", "none").code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [500, 5000])
+def test_many(searched: Path, tmp_path: Path, cli: Cli, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long study fits: the page below 5 MB, each figure below 50 kB."""
+    folder = tmp_path / "many"
+    many_trials(folder, count, searched)
+    monkeypatch.chdir(folder)
+    reported(cli)
+    sizes = {figure.name: len(figure.plot.to_json()) for figure in drawn() if figure.plot is not None}
+    assert max(sizes.values()) < 50_000, sizes
+
+
+def test_it_is_whole_offline(found: Path, cli: Cli) -> None:
+    """Nothing in the page asks for anything from elsewhere."""
+    reported(cli)
+    html = Path("runs/tiny/report.html").read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html)
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_a_report_while_it_searches(found: Path, cli: Cli) -> None:
+    """A trial in training is shown as such."""
+    study = optuna.load_study(study_name="tiny", storage=DATABASE)
+    study.ask()
+    page = reported(cli)
+    assert "1 running" in page.text
+
+
+def test_confirming_again_changes_the_page(found: Path, cli: Cli) -> None:
+    """A report is of what the study says now."""
+    before = reported(cli).text
+    assert cli(*CONFIRM).code in (0, 1)
+    after: Any = reported(cli).text
+    assert before != after
+    assert "not confirmed" not in after
