@@ -397,8 +397,9 @@ def retrain(
     runs: Runs = _RUNS,
 ) -> int:
     """Train an exported configuration and compare with the recorded number."""
-    from search.console import epoch_line, retrained_lines, say, screen, talk
+    from search.console import say, screen, talk
     from search.engines.choice import checked_device
+    from search.lines import epoch_line, retrained_lines
     from search.results.export import read_export
     from search.results.retrain import retrain as train_again
     from search.stopping import StopSignals

@@ -23,7 +23,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "optuna": ("search",),
     "optuna_dashboard": ("search/results/dashboard.py",),
     "typer": ("search/cli.py",),
-    "rich": ("search/console.py",),
+    "rich": ("search/console.py", "search/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),
     "pyarrow": ("data_utils/kaggle.py",),

@@ -15,9 +15,6 @@ from search.confirm.text import confirm_footer, confirmed_lines
 from search.console import (
     LiveScreen,
     PlainScreen,
-    TrialTable,
-    footer,
-    header,
     json_lines,
     screen,
 )
@@ -32,6 +29,7 @@ from search.events import (
     TrialSummary,
     WorkerDied,
 )
+from search.lines import TrialTable, footer, header
 from search.sealed.record import Opening, SealedScore, SignerAccuracy
 from search.sealed.text import sealed_lines
 from search.wording import columns, duration, number, width

@@ -22,7 +22,8 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from model.record import EpochRecord
-from search.console import Bars, LiveScreen, LiveText, PlainScreen, TrialTable, header, room
+from search.bars import Bars
+from search.console import LiveScreen, LiveText, PlainScreen, room
 from search.events import (
     DataPrepared,
     EpochFinished,
@@ -35,6 +36,7 @@ from search.events import (
     TrialSummary,
     WorkerDied,
 )
+from search.lines import TrialTable, header
 from search.run import _noise
 from search.wording import cropped, folded, width, wrapped
 

@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from model.objective import Metric, Reduce
 from search.confirm.record import CONFIRMS, stored_confirmed
 from search.confirm.text import confirmed_lines
-from search.console import baseline_lines, best_lines
 from search.definition import known_studies
 from search.events import TrialSummary
 from search.goals import lead_of
 from search.leases import is_alive, locks_folder, num_runs
+from search.lines import baseline_lines, best_lines
 from search.records import read_curves, read_signers
 from search.sealed.record import openings
 from search.storage import database_path
