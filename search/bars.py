@@ -32,6 +32,8 @@ class Bars:
         """The whole of which this run does the rest."""
         self._whole = _Bar("trials", event.target, event.finished, self._clock())
         self._objective = event.objectives[0]
+        if event.best is not None:
+            self._note_best(event.best.value, event.best.trial)
 
     def prepare(self, event: DataPrepared) -> None:
         """Clips on their way to the store."""
@@ -66,15 +68,16 @@ class Bars:
         if self._whole is None:
             return
         self._whole.done, self._whole.total = event.finished, event.target
-        self._note_best(event)
+        value = event.values.get(self._objective, event.value)
+        if event.is_best and value is not None and (self._best is None or value < self._best[0]):
+            self._note_best(value, event.trial)
         self._estimate()
 
-    def _note_best(self, event: TrialFinished) -> None:
-        value = event.values.get(self._objective, event.value)
-        if event.is_best and value is not None and self._whole is not None and (self._best is None or value < self._best[0]):
-            self._best = value, event.trial
-            best = f"best {value_text(value)}"
-            self._whole.notes = (f"{best} (trial {event.trial})", best)
+    def _note_best(self, value: float, trial: int) -> None:
+        assert self._whole is not None, "there is a whole from the start"
+        self._best = value, trial
+        best = f"best {value_text(value)}"
+        self._whole.notes = (f"{best} (trial {trial})", best)
 
     def _estimate(self) -> None:
         """The time left of the whole: as many trials a second as this run has trained so far, those in training in part."""

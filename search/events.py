@@ -53,6 +53,9 @@ class RunStarted:
     run: str
     """This run's name: its log bears it, and the trials that it takes."""
 
+    best: TrialSummary | None = None
+    """The best trial of the runs before."""
+
 
 @dataclass(frozen=True)
 class Notice:

@@ -133,6 +133,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         folds=len(split.folds),
                         trainings=trainings,
                         run=lease.owner.run,
+                        best=summary(best_trial(study.get_trials(deepcopy=False), lead_of(definition.goals))),
                     )
                 )
                 supply = Supply(

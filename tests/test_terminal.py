@@ -425,6 +425,14 @@ def test_a_resumed_study_is_timed_by_what_this_run_did() -> None:
     assert texts(bars)[0] == "91/100 about 15m00s left"
 
 
+def test_a_resumed_study_knows_its_best() -> None:
+    """From the start, until a trial of this run is better."""
+    bars = bars_of(Clock(), finished=5, target=10, best=TrialSummary(3, value=0.4321))
+    assert "best 0.4321 (trial 3)" in texts(bars)[0]
+    bars.finish(over(6, 6, target=10, is_best=True, values={"val_loss": 0.4}))
+    assert "best 0.4000 (trial 6)" in texts(bars)[0]
+
+
 def test_the_best_of_several_objectives_is_the_first_ones() -> None:
     """A trial of the front that is worse in the first objective does not take its place."""
     bars = bars_of(Clock(), objectives=("val_loss", "parameters"))
