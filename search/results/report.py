@@ -7,7 +7,6 @@ import datetime
 import gzip
 import json
 from functools import cache
-from typing import Any
 
 import jinja2
 import markupsafe
@@ -61,10 +60,6 @@ def prose_html(text: str) -> markupsafe.Markup:
     return markupsafe.Markup("".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts)))
 
 
-def _is_number(cell: Any) -> bool:
-    return isinstance(cell, Number)
-
-
 @cache
 def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("search.results", "templates")
@@ -73,7 +68,6 @@ def _template() -> jinja2.Template:
     environment.filters["cell"] = cell_html
     environment.filters["prose"] = prose_html
     environment.filters["parameter"] = number
-    environment.tests["number_cell"] = _is_number
     return environment.get_template("report.html")
 
 
