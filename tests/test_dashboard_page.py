@@ -1,0 +1,131 @@
+"""What a browser shows of a study in optuna-dashboard: its note, its named plots, the files of a trial."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Open, Opened, chromium, marks, open_page
+from launch import start_cli
+
+from search.results.dashboard import free_port
+
+__all__ = ["chromium", "open_page"]  # fixtures
+
+pytestmark = pytest.mark.slow
+
+FILES = {"config.yaml", "confusion.png", "curve.csv"}
+
+
+@pytest.fixture(scope="module")
+def dashboard(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a dashboard on a confirmed study, once it has filled the page."""
+    folder = tmp_path_factory.mktemp("dashboard") / "place"
+    shutil.copytree(once_confirmed, folder)
+    process = start_cli("dashboard", "tiny", "--port", str(free_port("127.0.0.1", 20_000)), cwd=folder)
+    try:
+        assert process.stderr is not None
+        lines = [process.stderr.readline(), process.stderr.readline()]
+        found = re.match(r"optuna-dashboard on (http://\S+)", lines[0])
+        assert found, lines
+        assert lines[1].startswith("filled: "), lines
+        yield found[1]
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+
+def read(dashboard: str, path: str) -> bytes:
+    """What the server answers."""
+    with urllib.request.urlopen(urllib.parse.urljoin(dashboard, path), timeout=60) as reply:
+        return bytes(reply.read())
+
+
+@pytest.fixture
+def number(dashboard: str) -> int:
+    """What the server calls the study."""
+    studies = json.loads(read(dashboard, "/api/studies"))["study_summaries"]
+    (found,) = (study["study_id"] for study in studies if study["study_name"] == "tiny")
+    return int(found)
+
+
+@pytest.fixture
+def study(dashboard: str, number: int) -> dict[str, Any]:
+    """What the server says of the study."""
+    return dict(json.loads(read(dashboard, f"/api/studies/{number}?after=0")))
+
+
+def check(opened: Opened, dashboard: str) -> None:
+    """Nothing went wrong, and nobody but the dashboard was asked."""
+    assert opened.errors == []
+    ours = (urllib.parse.urljoin(dashboard, "/"), "data:", "blob:")
+    assert [url for url in opened.requests if not url.startswith(ours)] == []
+
+
+def test_the_list_names_the_study(open_page: Open, dashboard: str, number: int) -> None:
+    """The first page has it, and leads to it."""
+    opened = open_page(dashboard)
+    opened.page.get_by_text(f"{number}. tiny", exact=True).click()
+    opened.page.wait_for_url(f"{dashboard}/studies/{number}")
+    opened.page.get_by_text("Study User Attributes").wait_for()
+    check(opened, dashboard)
+
+
+def test_the_note(open_page: Open, dashboard: str, number: int) -> None:
+    """The study's note has the question as its head, the answer, and a table of numbers."""
+    opened = open_page(f"{dashboard}/studies/{number}/note")
+    page = opened.page
+    page.get_by_role("heading", name="A small search").wait_for()
+    assert page.get_by_text(re.compile("^Use ")).first.is_visible()
+    assert page.get_by_role("cell", name="val_loss, mean of 3 fresh seeds").is_visible()
+    assert "**" not in page.inner_text("body"), "Markdown is read, not shown"
+    check(opened, dashboard)
+
+
+def test_named_plots(open_page: Open, dashboard: str, number: int, study: dict[str, Any]) -> None:
+    """The study's page shows each of our plots with its title and its data."""
+    names = [plot["id"] for plot in study["plotly_graph_objects"]]
+    assert {"search-confirmation", "search-learning-curves", "search-confusion"} <= set(names)
+    opened = open_page(f"{dashboard}/studies/{number}")
+    for name in names:
+        place = f'[id="user-defined-plot:{name}"]'
+        opened.page.locator(f"{place} .gtitle").wait_for()
+        (count,) = marks(opened.page, place).values()
+        assert count > 0, name
+    title = opened.page.locator('[id="user-defined-plot:search-confirmation"] .gtitle').text_content()
+    assert str(title).startswith("Fresh seeds")
+    check(opened, dashboard)
+
+
+def test_the_files_of_a_trial(open_page: Open, dashboard: str, number: int) -> None:
+    """Trial 0 lists its files, shows its picture, and tells that it is the baseline."""
+    opened = open_page(f"{dashboard}/studies/{number}/trials?numbers=0")
+    page = opened.page
+    for name in FILES:
+        page.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_text("The baseline").first.wait_for()
+    page.wait_for_function("document.querySelector(\"img[alt='confusion.png']\")?.naturalWidth > 100")
+    address = str(page.locator("img[alt='confusion.png']").get_attribute("src"))
+    assert read(dashboard, address).startswith(b"\x89PNG")
+    check(opened, dashboard)
+
+
+def test_a_file_is_the_one_on_disk(once_confirmed: Path, dashboard: str, number: int, study: dict[str, Any]) -> None:
+    """What is offered of trial 0 are the files of its folder, letter by letter."""
+    trial = study["trials"][0]
+    files = {one["filename"]: one["artifact_id"] for one in trial["artifacts"]}
+    assert set(files) == FILES
+    for name in FILES - {"confusion.png"}:
+        there = once_confirmed / "runs" / "tiny" / "trials" / "0000" / name
+        assert read(dashboard, f"/artifacts/{number}/{trial['trial_id']}/{files[name]}") == there.read_bytes()
