@@ -436,26 +436,41 @@ def retrain(
 def dashboard(
     study: Study = _STUDY,
     storage: Storage = _STORAGE,
+    runs: Runs = _RUNS,
     host: Annotated[str, typer.Option(help="Address to listen on. There is no password: keep it local.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port; the next free one if it is taken.")] = 8080,
-    print_command: Annotated[bool, typer.Option("--print-command", help="Only say how to start it by hand.")] = False,
+    print_command: Annotated[
+        bool, typer.Option("--print-command", help="Fill the page, and say how to serve it by hand.")
+    ] = False,
 ) -> int:
-    """Start optuna-dashboard on the study database."""
+    """Fill the study's page with notes, plots and files, and start optuna-dashboard on it."""
     from search.console import say, talk
     from search.definition import study_name
-    from search.results.dashboard import address, free_port, plain_command, serve
+    from search.results.dashboard import address, artifact_folder, free_port, plain_command, serve
+    from search.results.filler import Filler
     from search.storage import load_study, open_storage
 
     opened = open_storage(storage, create=False)
-    load_study(opened, study_name(study))
+    filler = Filler(load_study(opened, study_name(study)), opened, url=storage, runs=runs, tell=talk)
+    artifacts = artifact_folder(runs)
     if print_command:
-        say(plain_command(storage, host, port))
+        filler.once()
+        say(plain_command(storage, host, port, artifacts))
+        if host == "127.0.0.1":
+            talk(f"to look at it from another machine, there: ssh -L {port}:{host}:{port} HOST")
         return ExitCode.DONE
     chosen = free_port(host, port)
+
+    def begin() -> None:
+        talk(f"optuna-dashboard on {address(host, chosen)}  (Ctrl-C ends it)")
+        filler.start()
+
     try:
-        serve(opened, host, chosen, lambda: talk(f"optuna-dashboard on {address(host, chosen)}  (Ctrl-C ends it)"))
+        serve(opened, host, chosen, begin, artifacts)
     except KeyboardInterrupt:
         talk("")
+    finally:
+        filler.end()
     return ExitCode.INTERRUPTED
 
 

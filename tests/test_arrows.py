@@ -21,7 +21,10 @@ ALLOWED = {  # which of the three a package may import, beside itself
 }
 ONLY_IN = {  # a module -> the files or folders that may import it
     "optuna": ("search",),
-    "optuna_dashboard": ("search/results/dashboard.py",),
+    "optuna_dashboard": ("search/results/dashboard.py", "search/results/board.py"),
+    "plotly": ("search/figures", "search/results/board.py", "search/results/report.py"),
+    "matplotlib": ("search/results/confusion_png.py",),
+    "jinja2": ("search/results/report.py",),
     "typer": ("search/cli.py",),
     "rich": ("search/console.py", "search/bars.py"),
     "torch": ("model", "search"),

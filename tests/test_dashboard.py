@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from conftest import Cli
-from launch import start_cli
+from launch import start_cli, wait_until
 
-from search.results.dashboard import address, free_port, serve
+from search.results.dashboard import address, free_port, plain_command, serve
 
 
 def taken_port() -> socket.socket:
@@ -29,22 +33,26 @@ def taken_port() -> socket.socket:
 
 
 @pytest.mark.slow
-def test_it_lists_the_study(searched: Path) -> None:
-    """Its HTTP API names the study; a taken port is passed over; Ctrl-C ends it."""
+def test_it_lists_the_study(found: Path) -> None:
+    """Its HTTP API names the study; a taken port is passed over; the page is filled as it is served; Ctrl-C ends it."""
     with taken_port() as listener:
         port = listener.getsockname()[1]
-        process = start_cli("dashboard", "tiny", "--port", str(port), cwd=searched)
+        process = start_cli("dashboard", "tiny", "--port", str(port), cwd=found)
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            found = re.fullmatch(r"optuna-dashboard on (http://127\.0\.0\.1:(\d+))/dashboard  \(Ctrl-C ends it\)\n", line)
-            assert found, line
-            assert int(found[2]) > port
-            with urllib.request.urlopen(f"{found[1]}/api/studies", timeout=30) as reply:
+            told = re.fullmatch(r"optuna-dashboard on (http://127\.0\.0\.1:(\d+))/dashboard  \(Ctrl-C ends it\)\n", line)
+            assert told, line
+            assert int(told[2]) > port
+            with urllib.request.urlopen(f"{told[1]}/api/studies", timeout=30) as reply:
                 studies = json.load(reply)["study_summaries"]
             assert [study["study_name"] for study in studies] == ["tiny"]
-            with urllib.request.urlopen(f"{found[1]}/api/studies/{studies[0]['study_id']}?after=0", timeout=30) as reply:
+            with urllib.request.urlopen(f"{told[1]}/api/studies/{studies[0]['study_id']}?after=0", timeout=30) as reply:
                 assert len(json.load(reply)["trials"]) == 6
+            assert process.stderr.readline().startswith("filled: note, ")
+            page = asked(f"{told[1]}/api/studies/{studies[0]['study_id']}?after=0")
+            assert "A small search" in page["note"]["body"]
+            assert [len(trial["artifacts"]) for trial in page["trials"]] == [3] * 6
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -68,12 +76,53 @@ def test_addresses() -> None:
     assert address("::1", 8080) == "http://[::1]:8080/dashboard"
 
 
-def test_print_command(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command to type by hand, alone on stdout."""
-    monkeypatch.chdir(searched)
-    done = cli("dashboard", "tiny", "--port", 9000, "--print-command")
-    assert (done.code, done.err) == (0, "")
-    assert done.out == "optuna-dashboard sqlite:///runs/studies.db --host 127.0.0.1 --port 9000\n"
+def test_print_command(found: Path, cli: Cli) -> None:
+    """The command to type by hand, alone on stdout; it serves what was filled, the files too."""
+    with taken_port() as listener:
+        port = listener.getsockname()[1]
+    done = cli("dashboard", "tiny", "--port", port, "--print-command")
+    assert (done.code, done.err[:14]) == (0, "filled: note, ")
+    places = f"--host 127.0.0.1 --port {port} --artifact-dir runs/artifacts"
+    assert done.out == f"optuna-dashboard sqlite:///runs/studies.db {places}\n"
+    words = shlex.split(done.out)
+    command = [sys.executable, "-c", "import sys; from optuna_dashboard._cli import main; main()", *words[1:]]
+    with subprocess.Popen(command, cwd=found, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            base = f"http://127.0.0.1:{port}"
+            wait_until(lambda: answers(f"{base}/api/studies"), process)
+            study = asked(f"{base}/api/studies")["study_summaries"][0]["study_id"]
+            page = asked(f"{base}/api/studies/{study}?after=0")
+            assert "A small search" in page["note"]["body"]
+            trial = page["trials"][0]
+            (known,) = (one for one in trial["artifacts"] if one["filename"] == "curve.csv")
+            with urllib.request.urlopen(
+                f"{base}/artifacts/{study}/{trial['trial_id']}/{known['artifact_id']}", timeout=30
+            ) as reply:
+                assert reply.read() == (found / "runs/tiny/trials/0000/curve.csv").read_bytes()
+        finally:
+            process.kill()
+
+
+def asked(address: str) -> Any:
+    """What the server says, as JSON."""
+    with urllib.request.urlopen(address, timeout=30) as reply:
+        return json.load(reply)
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens there already."""
+    try:
+        asked(address)
+    except OSError:
+        return False
+    return True
+
+
+def test_the_command_is_quoted(tmp_path: Path) -> None:
+    """Folders with spaces are one word."""
+    words = shlex.split(plain_command("sqlite:///my runs/studies.db", "::1", 8080, Path("my runs/artifacts")))
+    assert words[1] == "sqlite:///my runs/studies.db"
+    assert words[-1] == "my runs/artifacts"
 
 
 def test_a_host_that_is_not_ours(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +140,7 @@ def test_ctrl_c_during_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.raise_signal(signal.SIGINT)
         return [b"page"]
 
-    monkeypatch.setattr("optuna_dashboard.wsgi", lambda _storage: page)
+    monkeypatch.setattr("optuna_dashboard.wsgi", lambda *_: page)
     with taken_port() as listener:
         port = free_port("127.0.0.1", listener.getsockname()[1])
 

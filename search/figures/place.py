@@ -36,6 +36,9 @@ _GRID = 24
 """Points along each side of the contour."""
 
 _MOST_SLICES = 12
+_FEW = 5
+"""Fewer trials in a part of a range are an anecdote."""
+
 _MOST_DOTS = 2400
 """Of all slices together."""
 
@@ -98,6 +101,8 @@ def isolation(facts: Facts) -> Figure:
         f"ten, from {best.count:,} complete {'trial' if best.count == 1 else 'trials'}: the lowest of {len(reached)} parts of "
         "the range."
     )
+    if best.count < _FEW:
+        caption += " So few trials say little."
     return Figure("isolation", title, caption + outside_note(outside) + thin_note(len(drawn), len(having)), plot)
 
 

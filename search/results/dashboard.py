@@ -7,6 +7,7 @@ import socket
 import socketserver
 import wsgiref.simple_server
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -72,15 +73,24 @@ def address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/dashboard" if ":" in host else f"http://{host}:{port}/dashboard"
 
 
-def serve(storage: optuna.storages.BaseStorage, host: str, port: int, on_ready: Callable[[], None]) -> None:
-    """Serves until it is interrupted. `on_ready` is called once the port answers."""
-    app = optuna_dashboard.wsgi(storage)
+def serve(
+    storage: optuna.storages.BaseStorage, host: str, port: int, on_ready: Callable[[], None], artifacts: Path | None = None
+) -> None:
+    """Serves until it is interrupted, with the artifacts of a folder. `on_ready` is called once the port answers."""
+    store = None if artifacts is None else optuna.artifacts.FileSystemArtifactStore(artifacts)
+    app = optuna_dashboard.wsgi(storage, store)
     kind = _Server6 if ":" in host else _Server
     with wsgiref.simple_server.make_server(host, port, app, kind, _QuietHandler) as server:
         on_ready()
         server.serve_forever()
 
 
-def plain_command(storage_url: str, host: str, port: int) -> str:
+def artifact_folder(runs: Path) -> Path:
+    """Where the files lie that optuna-dashboard shows of trials."""
+    return runs / "artifacts"
+
+
+def plain_command(storage_url: str, host: str, port: int, artifacts: Path) -> str:
     """The same with optuna-dashboard's own command."""
-    return shlex.join(["optuna-dashboard", storage_url, "--host", host, "--port", str(port)])
+    where = ["--host", host, "--port", str(port), "--artifact-dir", str(artifacts)]
+    return shlex.join(["optuna-dashboard", storage_url, *where])

@@ -1,0 +1,499 @@
+"""What the dashboard shows of a study beside its trials: notes, plots, files. Filled again it writes only what is new."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import optuna_dashboard
+import pytest
+from conftest import Cli
+from launch import TINY_STUDY
+from many import many_trials
+
+import search.results.board
+from search.figures import figures
+from search.figures.facts import Facts
+from search.records import Answered
+from search.results import confusion_png as drawing
+from search.results.board import MOST_CHARACTERS, Filled, fill, titled
+from search.results.confusion_png import confusion_png
+from search.results.drafts import Draft, drafting
+from search.results.filler import Filler
+from search.results.note import MARKER, code_block, markdown, theirs_of, with_ours
+from search.storage import load_study, open_storage
+
+URL = "sqlite:///runs/studies.db"
+RUNS = Path("runs")
+FILES = ["config.yaml", "confusion.png", "curve.csv"]
+EVIL = "<script>alert(1)</script>"
+LINK = "[x](javascript:alert(1))"
+TWO_GOALS = (
+    (TINY_STUDY + "objective:\n  - {metric: parameters}\n  - {metric: val_loss}\n")
+    .replace(", ffn_width: 16", "")
+    .replace("space:", "space:\n  ffn_width: {choices: [16, 32, 64]}")
+    .replace("baseline: {", "baseline: {ffn_width: 16, ")
+)
+
+
+@contextlib.contextmanager
+def opened(name: str = "tiny") -> Iterator[tuple[optuna.Study, optuna.storages.BaseStorage]]:
+    """A study of the working directory."""
+    storage = open_storage(URL, create=False)
+    try:
+        yield load_study(storage, name), storage
+    finally:
+        storage._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
+def filled() -> Filled:
+    """Fills the page of the study; nothing goes wrong."""
+    with opened() as (study, storage):
+        done = fill(study, storage, url=URL, runs=RUNS)
+    assert done.faults == []
+    return done
+
+
+def rows(sql: str) -> list[tuple[Any, ...]]:
+    """What the database holds."""
+    with contextlib.closing(sqlite3.connect("runs/studies.db")) as database:
+        return database.execute(sql).fetchall()
+
+
+def dump() -> list[str]:
+    """The whole database, and the files that the page shows."""
+    with contextlib.closing(sqlite3.connect("runs/studies.db")) as database:
+        lines = list(database.iterdump())
+    return lines + sorted(path.name for path in (RUNS / "artifacts").glob("*"))
+
+
+def note(trial: int | None = None) -> str:
+    """A note as the dashboard shows it."""
+    with opened() as (study, storage):
+        draft = Draft(study._study_id, storage.get_study_system_attrs(study._study_id))
+        number = None if trial is None else study.get_trials(deepcopy=False)[trial]._trial_id
+        return str(optuna_dashboard.get_note(draft.of_trial(number)))
+
+
+def write_note(text: str, trial: int | None = None) -> None:
+    """What a person does in the browser."""
+    with opened() as (study, storage):
+        number = None if trial is None else study.get_trials(deepcopy=False)[trial]._trial_id
+        with drafting(storage, study._study_id) as draft:
+            optuna_dashboard.save_note(draft.of_trial(number), text)
+
+
+def plots() -> dict[str, str]:
+    """The named plots as the dashboard shows them."""
+    from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+
+    with opened() as (study, storage):
+        return dict(get_plotly_graph_objects(storage.get_study_system_attrs(study._study_id)))
+
+
+def artifacts() -> dict[int, list[str]]:
+    """File names by trial, as Optuna has them."""
+    with opened() as (study, storage):
+        return {
+            trial.number: sorted(meta.filename for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=storage))
+            for trial in study.get_trials(deepcopy=False)
+        }
+
+
+def execute(*statements: str) -> None:
+    """Changes the database."""
+    with contextlib.closing(sqlite3.connect("runs/studies.db")) as database, database:
+        for sql in statements:
+            database.execute(sql)
+
+
+def search_for(cli: Cli, data: Path, text: str, trials: int) -> None:
+    """Runs a study file of that text."""
+    Path("tiny.yaml").write_text(text, encoding="utf-8")
+    assert cli("run", "tiny.yaml", "--data", data, "--trials", trials).code == 0
+
+
+def test_a_confirmed_study(confirmed: Path) -> None:
+    """Note, plots and files tell what the study says."""
+    done = filled()
+    whole = note()
+    assert whole.startswith(f"{MARKER}\n\n---\n\n## A small search\n\n**Use ")
+    for part in (
+        "| val\\_loss in the search |",
+        "95 % interval",
+        "### Settings",
+        "# write the configuration\npython -m search export",
+    ):
+        assert part in whole
+    assert {"search-confirmation", "search-history", "search-confusion"} <= plots().keys()
+    assert len(plots()) == done.plots
+    assert artifacts() == dict.fromkeys(range(6), FILES)
+    assert done.artifacts == 18
+    assert len(list((RUNS / "artifacts").iterdir())) == 18
+
+
+def test_notes_of_trials(confirmed: Path) -> None:
+    """The baseline, new bests, the confirmed and the failed have one; the others none."""
+    execute(
+        "UPDATE trials SET state = 'FAIL' WHERE number = 5 AND study_id = 1",
+        "INSERT INTO trial_user_attributes (trial_id, key, value_json) SELECT trial_id, 'reason', "
+        f"'\"it burned {EVIL}\"' FROM trials WHERE number = 5 AND study_id = 1",
+        "INSERT INTO trial_user_attributes (trial_id, key, value_json) SELECT trial_id, 'deaths', "
+        "'[\"signal 9\"]' FROM trials WHERE number = 5 AND study_id = 1",
+    )
+    with opened() as (study, storage):
+        facts = Facts(study, storage, url=URL, runs=RUNS)
+        found = facts.confirmed
+    assert found is not None
+    filled()
+    assert "**The baseline**" in note(0)
+    assert "- seed: " in note(0)
+    assert "**Failed**: it burned &lt;script&gt;" in note(5)
+    assert "signal 9" in note(5)
+    for row in found.found.rows:
+        if row.trial != 5:
+            assert f"**Trained again** with 3 fresh seeds: val\\_loss {row.mean:.4f} on average" in note(row.trial)
+    lowest, bests = float("inf"), []
+    for trial in sorted(facts.complete, key=lambda trial: trial.datetime_complete):
+        if trial.value < lowest and trial.number:
+            bests.append(trial.number)
+        lowest = min(lowest, trial.value)
+    assert bests
+    told = {row.trial for row in found.found.rows} | {0, 5}
+    for number in range(6):
+        assert ("**A new best**" in note(number)) == (number in bests)
+        assert bool(note(number)) == (number in {*bests, *told})
+
+
+def test_filled_again_nothing_is_written(confirmed: Path) -> None:
+    """Not a row and not a file, by the same process or another."""
+    with opened() as (study, storage), contextlib.closing(sqlite3.connect("runs/studies.db")) as watcher:
+        fill(study, storage, url=URL, runs=RUNS)
+        before, version = dump(), watcher.execute("PRAGMA data_version").fetchone()
+        again = fill(study, storage, url=URL, runs=RUNS)
+        assert again == filled()
+        assert watcher.execute("PRAGMA data_version").fetchone() == version
+    assert dump() == before
+    assert again.artifacts == 18
+
+
+def test_more_trials_replace(found: Path, tiny: Path, cli: Cli) -> None:
+    """The plots keep their names, the attributes do not pile up, the new trial gets its files, the old none."""
+    filled()
+    names, old, count = plots(), artifacts(), len(rows("SELECT * FROM study_system_attributes"))
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
+    filled()
+    assert plots().keys() >= names.keys()
+    assert plots()["search-history"] != names["search-history"]
+    now = artifacts()
+    assert {number: now[number] for number in old} == old
+    assert now[6] == FILES
+    grown = len(rows("SELECT * FROM study_system_attributes")) - count
+    assert grown < 10 + sum(len(text) for text in plots().values()) / 2045 - sum(len(text) for text in names.values()) / 2045
+
+
+def test_the_text_of_a_person_stays(found: Path) -> None:
+    """What stands above the marker is theirs, letter by letter; what they do below it is undone."""
+    theirs = "# My thoughts\n\nuse $x$ and | bars \\ \n\n"
+    write_note(theirs + "\nlast line")
+    write_note("mine", trial=0)
+    filled()
+    assert note().startswith(f"{theirs}\nlast line\n\n{MARKER}\n")
+    assert note(0).startswith(f"mine\n\n{MARKER}\n")
+    whole = note()
+    write_note(theirs + whole[whole.index(MARKER) :] + "\nfrom below")
+    filled()
+    assert note().startswith(theirs + MARKER)
+    assert "from below" not in note()
+    before = dump()
+    filled()
+    assert dump() == before
+
+
+def test_parts_of_a_note() -> None:
+    """Ours is renewed, theirs is kept, and nothing is lost where there was no marker."""
+    assert with_ours("", "a") == f"{MARKER}\n\n---\n\na"
+    assert with_ours(with_ours("", "a"), "b") == with_ours("", "b")
+    assert with_ours("x", "a").startswith(f"x\n\n{MARKER}")
+    assert with_ours(with_ours("x \n", "a"), "b") == with_ours("x \n", "b")
+    assert theirs_of(with_ours("x", "a")) == "x\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (EVIL, "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        (LINK, "\\[x\\](javascript:alert(1))"),
+        ("a | b\nc", "a \\| b c"),
+        ("`x` *y* _z_ ~w~ $v$ \\u", "\\`x\\` \\*y\\* \\_z\\_ \\~w\\~ \\$v\\$ \\\\u"),
+        ("# head", "\\# head"),
+        ("1. first", "1\\. first"),
+        ("- item", "\\- item"),
+        ("---", "\\---"),
+        ("-0.5 and 0.25", "-0.5 and 0.25"),
+        ("&amp; 手話", "&amp;amp; 手話"),
+    ],
+)
+def test_text_of_other_people(text: str, shown: str) -> None:
+    """It stays text, for Markdown and for HTML."""
+    assert markdown(text) == shown
+
+
+def test_commands_keep_their_backticks() -> None:
+    """A block ends where its command does."""
+    assert code_block(["a ``` b"]) == "````sh\na ``` b\n````"
+
+
+def test_strange_labels(place: Path, tiny: Path, cli: Cli) -> None:
+    """Words and texts of other people are text in the note and in the plots; the picture shows what it can."""
+    data = place / "data"
+    shutil.copytree(tiny, data)
+    names = {EVIL: 0, "手話 & co": 1, LINK: 2}
+    (data / "sign_to_prediction_index_map.json").write_text(json.dumps(names), encoding="utf-8")
+    search_for(cli, data, TINY_STUDY.replace("about: A small search", f"about: 'Is {EVIL} a {LINK}?'"), 2)
+    filled()
+    assert f"## Is {markdown(EVIL)} a \\[x\\](javascript:alert(1))?" in note()
+    for text in [note(), *plots().values()]:
+        assert EVIL[:8] not in text.replace("\\u003c", "<")
+    assert artifacts()[0] == FILES
+
+
+def test_all_failed(found: Path) -> None:
+    """There is no answer, and every trial says why."""
+    execute("UPDATE trials SET state = 'FAIL'", "DELETE FROM trial_values")
+    filled()
+    assert "**There is no answer yet.**" in note()
+    assert all("**Failed**: the reason was not kept" in note(number) for number in range(6))
+    assert artifacts() == {number: ["config.yaml", "curve.csv"] for number in range(6)}
+
+
+def test_all_pruned(found: Path) -> None:
+    """They have their files, and no picture."""
+    execute("UPDATE trials SET state = 'PRUNED'", "DELETE FROM trial_values")
+    filled()
+    assert "6 pruned" in note()
+    assert artifacts()[3] == ["config.yaml", "curve.csv"]
+
+
+def test_one_trial_and_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
+    """A study that has just begun; then its trade-off has a plot too."""
+    search_for(cli, tiny, TWO_GOALS, 1)
+    filled()
+    assert "Nothing has beaten the baseline so far." in note()
+    execute("DELETE FROM study_system_attributes WHERE key = 'study:metric_names'")
+    search_for(cli, tiny, TWO_GOALS, 4)
+    filled()
+    assert "search-front" in plots()
+    (names,) = rows("SELECT value_json FROM study_system_attributes WHERE key = 'study:metric_names'")
+    assert json.loads(names[0]) == ["parameters", "val_loss"]
+
+
+def test_without_files(confirmed: Path) -> None:
+    """The database alone fills the page; a plot that is drawn no longer goes, and so does the note of a trial as any other."""
+    filled()
+    drawn = plots().keys()
+    shutil.rmtree("runs/tiny")
+    execute("DELETE FROM study_user_attributes WHERE key = 'confirmed'")
+    before = {number: note(number) for number in range(6)}
+    filled()
+    assert plots().keys() < drawn
+    assert "search-confusion" not in plots()
+    gone = [number for number in before if before[number] and not note(number)]
+    assert all("**A new best**" not in before[number] for number in gone)
+    assert not any("**Trained again**" in note(number) for number in range(6))
+    assert artifacts()[0] == FILES
+
+
+def test_what_a_person_took_away_stays_away(found: Path) -> None:
+    """A deleted file does not come back."""
+    filled()
+    execute(
+        "UPDATE trial_system_attributes SET value_json = '\"null\"' WHERE key LIKE 'artifacts:%' AND value_json LIKE '%curve%'"
+    )
+    before = dump()
+    filled()
+    assert dump() == before
+
+
+def test_the_page_sees_new_files(found: Path) -> None:
+    """Although Optuna reads a finished trial once."""
+    with opened() as (study, storage):
+        trials = storage.get_all_trials(study._study_id, deepcopy=False)
+        fill(study, storage, url=URL, runs=RUNS)
+        assert all(sum(key.startswith("artifacts:") for key in trial._system_attrs) == 3 for trial in trials)
+
+
+def test_a_full_disk_loses_nothing(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that could not be written is not in the database, and comes the next time."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("optuna.artifacts.FileSystemArtifactStore.write", full)
+        with opened() as (study, storage):
+            done = fill(study, storage, url=URL, runs=RUNS)
+    assert [str(fault) for fault in done.faults] == ["[Errno 28] No space left on device"]
+    assert "A small search" in note()
+    assert artifacts() == {number: [] for number in range(6)}
+    assert filled().artifacts == 18
+
+
+def test_a_figure_that_breaks(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plots before it are there, those that were there stay, and so do notes and files."""
+    filled()
+    there = plots().keys()
+
+    def broken(facts: Facts) -> Iterator[Any]:
+        yield next(iter(figures(facts)))
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(search.results.board, "figures", broken)
+    with opened() as (study, storage):
+        done = fill(study, storage, url=URL, runs=RUNS)
+    assert [type(fault) for fault in done.faults] == [ZeroDivisionError]
+    assert plots().keys() == there
+    assert done.artifacts == 18
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.slow)])
+def test_no_plot_is_too_large(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Every figure of a long study is saved, and the notes stay few."""
+    monkeypatch.chdir(many_trials(tmp_path / "many", count, searched))
+    with opened() as (study, storage):
+        facts = Facts(study, storage, url=URL, runs=RUNS)
+        sizes = {one.name: len(titled(one).to_json()) for one in figures(facts) if one.plot is not None}
+    assert {name: size for name, size in sizes.items() if size > MOST_CHARACTERS} == {}
+    done = filled()
+    assert done.plots == len(sizes)
+    assert 50 < done.notes <= 71 if count == 5000 else 0 < done.notes <= 71
+    before = dump()
+    filled()
+    assert dump() == before
+
+
+def test_two_dashboards(found: Path) -> None:
+    """One of them fills the page; the other does when the first has ended. A run is not counted for it."""
+    from search.leases import num_runs
+
+    said: list[str] = []
+    with opened() as (study, storage), opened() as (other, second):
+        first = Filler(study, storage, url=URL, runs=RUNS, tell=said.append)
+        late = Filler(other, second, url=URL, runs=RUNS, tell=said.append)
+        assert first._is_ours()
+        assert num_runs(Path("runs/studies.db"), "tiny") == 0
+        late._look()
+        late._look()
+        assert said == ["another dashboard fills the page of this study; this one shows it"]
+        assert note() == ""
+        first.end()
+        first._lock.release()
+        late.once()
+        assert said[1].startswith("filled: note, ")
+        assert note() != ""
+
+
+def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the background, and again once there is more; it says so once, and ends at once."""
+    monkeypatch.setattr("search.results.filler._LOOK_S", 0.05)
+    monkeypatch.setattr("search.results.filler._LEAST_PAUSE_S", 0.05)
+    monkeypatch.setattr("search.results.filler._PAUSE_PER_WORK", 0)
+    told = threading.Event()
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        told.set()
+
+    with opened() as (study, storage):
+        filler = Filler(study, storage, url=URL, runs=RUNS, tell=tell)
+        filler.start()
+        assert told.wait(60)
+        before = plots()["search-history"]
+        assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
+        deadline = time.monotonic() + 60
+        while artifacts()[6] != FILES:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        filler.end()
+        assert not filler._thread.is_alive()
+    assert plots()["search-history"] != before
+    assert len(said) == 1
+    assert said[0].startswith("filled: note, ")
+
+
+def test_what_goes_wrong_is_said_once(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the form of errors, with what can be done; nothing is raised."""
+
+    def broken(*_: object, **__: object) -> Filled:
+        return Filled(faults=[PermissionError(13, "Permission denied", "runs/artifacts"), ZeroDivisionError("a fault")])
+
+    said: list[str] = []
+    with opened() as (study, storage):
+        filler = Filler(study, storage, url=URL, runs=RUNS, tell=said.append)
+        with monkeypatch.context() as patched:
+            patched.setattr(search.results.board, "fill", broken)
+            filler.once()
+            filler.once()
+            assert len(said) == 2
+        filler.once()
+    assert said[2].startswith("filled: note, "), "what went wrong is tried again"
+    assert said[0].startswith("error: the page of the study could not be filled\n  --> runs/artifacts")
+    assert "ZeroDivisionError: a fault" in said[1]
+
+
+def test_a_study_of_another_program(place: Path) -> None:
+    """It is shown as it is."""
+    (place / "runs").mkdir()
+    storage = optuna.storages.RDBStorage(URL)
+    optuna.create_study(study_name="tiny", storage=storage)
+    storage.engine.dispose()
+    said: list[str] = []
+    before = dump()
+    with opened() as (study, other):
+        filler = Filler(study, other, url=URL, runs=RUNS, tell=said.append)
+        filler.once()
+        filler.start()
+        filler.end()
+    assert (said, dump()) == ([], before)
+
+
+def many_answers(words: list[str]) -> list[Answered]:
+    """Every word is often right, and the later ones are mistaken more often."""
+    right = [Answered(0, word, word, 9) for word in words]
+    return right + [Answered(1, word, words[n - 1], n) for n, word in enumerate(words)]
+
+
+@pytest.mark.parametrize("count", [3, 20, 40, 250])
+def test_the_picture_is_small(count: int) -> None:
+    """However many words there are."""
+    words = [f"word {n}" for n in range(count)]
+    png = confusion_png(many_answers(words), words, "trial 1")
+    assert png.startswith(b"\x89PNG")
+    assert len(png) < 60_000
+
+
+def test_the_picture_draws_every_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a warning: formulas, markup, Japanese, letters that no font has, and fonts that are not there."""
+    words = ["$x$", "$", EVIL, "手話", "\U0010fffd", "a_b^c"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        confusion_png(many_answers(words), words, "trial 1")
+        monkeypatch.setattr(drawing, "_FONTS", ("DejaVu Sans", "A font that nobody has"))
+        for known in (drawing._installed, drawing._letters):
+            known.cache_clear()
+        try:
+            assert drawing._label("手話", words) == "word 3"
+            confusion_png(many_answers(words), words, "trial 1")
+        finally:
+            for known in (drawing._installed, drawing._letters):
+                known.cache_clear()
