@@ -39,7 +39,7 @@ _MOST_SLICES = 12
 _FEW = 5
 """Fewer trials in a part of a range are an anecdote."""
 
-_MOST_DOTS = 2400
+_MOST_DOTS = 2000
 """Of all slices together."""
 
 

@@ -76,7 +76,6 @@ def _label(word: str, words: Sequence[str]) -> str:
 def _plain(texts: Iterable[Text]) -> None:
     """Dollar signs are no formulas, and every letter finds its font."""
     for text in texts:
-        text.set_parse_math(False)
         text.set_fontfamily(list(_installed()))
 
 
