@@ -66,7 +66,7 @@ COMMANDS = {
     "report": ["study=label_smoothing", STORAGE, "--runs=runs", "--output=None"],
     "export": ["study=label_smoothing", STORAGE, "--output=None", "--trial=None", "--searched=False"],
     "retrain": ["file=None", "--data=None", "--output=None", "--seed=None", "--device=None", "--runs=runs"],
-    "dashboard": ["study=label_smoothing", STORAGE, "--host=127.0.0.1", "--port=8080", "--print-command=False"],
+    "dashboard": ["study=label_smoothing", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }
 VARIABLES = {"--data": "SEARCH_DATA", "--storage": "SEARCH_STORAGE", "--runs": "SEARCH_RUNS"}

@@ -24,7 +24,7 @@ def confusion(facts: Facts, clips: Clips | None) -> Figure:
     if clips is None:
         return Figure("confusion", title, _nothing(facts))
     counts = pair_counts(clips)
-    words = _shown_words(facts.data.words, counts)
+    words = shown_words(facts.data.words, counts)
     rows = [[counts[word, answer] for answer in words] for word in words]
     shares = [short(((cell / (sum(row) or 1)) for cell in row), 2) for row in rows]
     names = [shown(word) for word in words]
@@ -71,10 +71,11 @@ def worst_pairs(clips: Clips, most: int = 10) -> list[tuple[str, str, int, int]]
     return [(word, answer, count, signed[word]) for count, word, answer in wrong[:most]]
 
 
-def _shown_words(words: Sequence[str], counts: Counter[tuple[str, str]]) -> list[str]:
+def shown_words(words: Sequence[str], counts: Counter[tuple[str, str]]) -> list[str]:
+    """The words that a matrix has room for: all, or those that are mistaken most often. In their order."""
     if len(words) <= _MOST_WORDS:
         return list(words)
-    wrong: Counter[str] = Counter()
+    wrong: Counter[str] = Counter(dict.fromkeys(words, 0))
     for (word, answer), count in counts.items():
         if word != answer:
             wrong[word] += count

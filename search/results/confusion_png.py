@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from search.figures.answers import shown_words
 from search.records import Answered
 
-_MOST_WORDS = 40
 _NUMBERED = 20
 """Up to so many words every cell tells its count."""
 
@@ -29,7 +29,7 @@ def confusion_png(answers: Sequence[Answered], words: Sequence[str], title: str)
     counts: Counter[tuple[str, str]] = Counter()
     for row in answers:
         counts[row.word, row.answer] += row.clips
-    some = _chosen(words, counts)
+    some = shown_words(words, counts)
     table = [[counts[word, answer] for answer in some] for word in some]
     shares = [[count / (sum(line) or 1) for count in line] for line in table]
     side = 2.2 + 0.2 * max(len(some), 8)
@@ -55,18 +55,6 @@ def confusion_png(answers: Sequence[Answered], words: Sequence[str], title: str)
     return _png(figure)
 
 
-def _chosen(words: Sequence[str], counts: Counter[tuple[str, str]]) -> list[str]:
-    if len(words) <= _MOST_WORDS:
-        return list(words)
-    wrong: Counter[str] = Counter(dict.fromkeys(words, 0))
-    for (word, answer), count in counts.items():
-        if word != answer:
-            wrong[word] += count
-            wrong[answer] += count
-    kept = {word for word, _ in wrong.most_common(_MOST_WORDS)}
-    return [word for word in words if word in kept]
-
-
 def _label(word: str, words: Sequence[str]) -> str:
     """A word, or its place in the list where no font has its letters."""
     short = word if len(word) <= _LONGEST_LABEL else word[: _LONGEST_LABEL - 1] + "…"
@@ -76,6 +64,7 @@ def _label(word: str, words: Sequence[str]) -> str:
 def _plain(texts: Iterable[Text]) -> None:
     """Dollar signs are no formulas, and every letter finds its font."""
     for text in texts:
+        text.set_parse_math(False)
         text.set_fontfamily(list(_installed()))
 
 
