@@ -124,6 +124,11 @@ def _may_break(before: str, after: str) -> bool:
     return is_wide and _char_width(after) > 0 and after not in _NO_START and before not in _NO_END
 
 
+def counted(count: int, word: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
 def value_text(value: float) -> str:
     """An objective's value: 4 digits, counts with commas."""
     return f"{value:,.0f}" if float(value).is_integer() and value >= 100 else f"{value:.4f}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from search import BASELINE_TRIAL
 from search.figures import Figure
 from search.figures.facts import Clips, Facts
 from search.figures.style import GOOD, OTHER, QUIET, picture, short, shown
@@ -26,7 +27,8 @@ def confusion(facts: Facts, clips: Clips | None) -> Figure:
     counts = pair_counts(clips)
     words = shown_words(facts.data.words, counts)
     rows = [[counts[word, answer] for answer in words] for word in words]
-    shares = [short(((cell / (sum(row) or 1)) for cell in row), 2) for row in rows]
+    signed = word_counts(counts)
+    shares = [short((cell / (signed[word] or 1) for cell in row), 2) for word, row in zip(words, rows, strict=True)]
     names = [shown(word) for word in words]
     marks = [[str(cell or "") for cell in row] for row in rows]
     ticks = {"showgrid": False, "tickvals": list(range(len(words))), "ticktext": names}
@@ -59,12 +61,18 @@ def pair_counts(clips: Clips) -> Counter[tuple[str, str]]:
     return found
 
 
+def word_counts(counts: Counter[tuple[str, str]]) -> Counter[str]:
+    """Answers by the word that was signed."""
+    found: Counter[str] = Counter()
+    for (word, _), count in counts.items():
+        found[word] += count
+    return found
+
+
 def worst_pairs(clips: Clips, most: int = 10) -> list[tuple[str, str, int, int]]:
     """The confusions that happen most often: signed, answered, how often, of how many clips of that word."""
     counts = pair_counts(clips)
-    signed: Counter[str] = Counter()
-    for (word, _), count in counts.items():
-        signed[word] += count
+    signed = word_counts(counts)
     wrong = sorted(
         ((count, word, answer) for (word, answer), count in counts.items() if word != answer), key=lambda one: -one[0]
     )
@@ -75,35 +83,32 @@ def shown_words(words: Sequence[str], counts: Counter[tuple[str, str]]) -> list[
     """The words that a matrix has room for: all, or those that are mistaken most often. In their order."""
     if len(words) <= _MOST_WORDS:
         return list(words)
-    wrong: Counter[str] = Counter(dict.fromkeys(words, 0))
-    for (word, answer), count in counts.items():
-        if word != answer:
-            wrong[word] += count
-            wrong[answer] += count
-    chosen = {word for word, _ in wrong.most_common(_MOST_WORDS)}
+    pairs = sorted((pair for pair in counts if pair[0] != pair[1]), key=lambda pair: -counts[pair])
+    ranked = dict.fromkeys([*(word for pair in pairs for word in pair), *words])
+    chosen = set(list(ranked)[:_MOST_WORDS])
     return [word for word in words if word in chosen]
 
 
 def _confusion_caption(facts: Facts, clips: Clips, counts: Counter[tuple[str, str]], words: int) -> str:
     total, right = sum(counts.values()), sum(count for (word, answer), count in counts.items() if word == answer)
+    clips_there = sum({row.signer: row.clips for row in clips.signers}.values())
     worst = worst_pairs(clips, 1)
     most = (
         "none is mistaken"
         if not worst
-        else f"most often `{worst[0][0]}` is taken for `{worst[0][1]}` ({worst[0][2]} of {worst[0][3]} times)"
+        else f"most often `{worst[0][0]}` is taken for `{worst[0][1]}` ({worst[0][2]} of {worst[0][3]} answers)"
     )
-    some = (
-        ""
-        if words == len(facts.data.words)
-        else f" Shown are the {words} words that are mistaken most often, of {len(facts.data.words)}."
-    )
-    return f"{_whose(clips)} answered {right:,} of {total:,} clips of the validation signers rightly; {most}.{some}"
+    there = len(facts.data.words)
+    some = "" if words == there else f" Shown are {words} of {there} words, those of the most frequent mistakes."
+    to = f"to {clips_there:,} clips of signers that the models were not trained on"
+    return f"{_whose(clips)} gave {right:,} right answers of {total:,} {to}; {most}.{some}"
 
 
 def _whose(clips: Clips) -> str:
     models = "the model" if clips.models == 1 else f"the {clips.models} models"
     kind = " with fresh seeds" if clips.confirmed else ""
-    return f"{models} of {name_of(clips.trial)}{kind}".capitalize()
+    whose = "the baseline" if clips.trial == BASELINE_TRIAL else name_of(clips.trial)
+    return f"{models} of {whose}{kind}".capitalize()
 
 
 def _nothing(facts: Facts) -> str:
@@ -194,14 +199,13 @@ def reliability(facts: Facts, clips: Clips | None) -> Figure:
     )
     used = sorted({row.temperature for row in after})
     temperature = number(sum(used) / len(used)) + (" on average" if len(used) > 1 else "")
-    gap_before, gap_after = gap(merged(before)), gap(merged(after))
+    gap_before, gap_after = mean_gap(before), mean_gap(after)
+    each = "its" if clips.models == 1 else "each model's"
     caption = (
-        f"How often {_whose(clips).lower()} are right by how sure they are, over validation clips: confidence and accuracy lie "
-        f"{gap_before:.3f} apart as trained, and {gap_after:.3f} after division by the temperature {temperature}; a larger dot "
-        "stands for more clips."
+        f"{_whose(clips)}: how often answers are right by how sure they are, all validation answers together; {each} "
+        f"confidence and accuracy lie {gap_before:.3f} apart (calibration error) as trained, and {gap_after:.3f} after "
+        f"division by the temperature {temperature}, which was fitted to these same clips; a larger dot is more answers."
     )
-    if clips.models == 1:
-        caption = caption.replace(" are right by how sure they are", " is right by how sure it is")
     return Figure("reliability", title, caption, plot)
 
 
@@ -219,9 +223,14 @@ def merged(rows: Sequence[Confidence]) -> list[tuple[float, float, int]]:
     return bins
 
 
-def gap(bins: Sequence[tuple[float, float, int]]) -> float:
-    """Mean gap between confidence and accuracy, each bin weighed by its clips."""
-    return sum(abs(accuracy - confidence) * clips for confidence, accuracy, clips in bins) / sum(clips for _, _, clips in bins)
+def mean_gap(rows: Sequence[Confidence]) -> float:
+    """The mean over the models of their expected calibration error: gaps of several models do not cancel each other."""
+    models = sorted({row.training for row in rows})
+    return sum(_gap([row for row in rows if row.training == model]) for model in models) / len(models)
+
+
+def _gap(rows: Sequence[Confidence]) -> float:
+    return sum(abs(row.accuracy - row.confidence) * row.clips for row in rows) / sum(row.clips for row in rows)
 
 
 def _sure(name: str, rows: Sequence[Confidence], color: str) -> go.Scatter:
@@ -235,5 +244,5 @@ def _sure(name: str, rows: Sequence[Confidence], color: str) -> go.Scatter:
         name=name,
         line={"color": color, "width": 1.5},
         marker={"size": [round(6 + 12 * (clips / most) ** 0.5, 1) for _, _, clips in bins]},
-        hovertemplate="%{customdata} clips: sure %{x:.2f}, right %{y:.2f}<extra></extra>",
+        hovertemplate="%{customdata} answers: sure %{x:.2f}, right %{y:.2f}<extra></extra>",
     )

@@ -67,7 +67,7 @@ def _panel(curves: Sequence[tuple[Band, Sequence[Sequence[EpochRecord]]]], name:
             y=short(middle, 4),
             mode="lines+markers" if len(epochs) == 1 else "lines",
             line={"color": color, "width": 2.6},
-            name=shown(band.text),
+            name=f"{shown(band.text)} ({len(found)})",
             showlegend=n == 0,
             legendgroup=band.text,
             hovertemplate=f"{shown(band.text)}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
@@ -90,14 +90,17 @@ def _median(found: Sequence[Sequence[EpochRecord]], name: str) -> tuple[list[int
 
 
 def _caption(name: str, curves: Sequence[tuple[Band, Sequence[Sequence[EpochRecord]]]]) -> str:
-    lowest = [(min(_median(found, "val_loss")[1]), band.text) for band, found in curves]
-    value, text = min(lowest)
-    trials = sum(len(found) for _, found in curves)
-    many = f"of {trials} complete {'trial' if trials == 1 else 'trials'}"
-    start = f"Validation loss (plain, so that all may be compared) and accuracy by epoch {many}"
+    lowest = [(min(_median(found, "val_loss")[1]), band.text, len(found)) for band, found in curves]
+    value, text, count = min(lowest)
+    there, trials = sum(len(band.trials) for band, _ in curves), sum(len(found) for _, found in curves)
+    many = "1 complete trial" if trials == 1 else f"{trials} complete trials"
+    start = f"Validation loss (plain, so that all may be compared) and accuracy by epoch of {many}"
+    if trials < there:
+        start += f", an even choice of {there:,}"
     if len(curves) == 1:
         return f"{start}, all with {name} {text}; thick is their median, whose lowest loss is {value_text(value)}."
+    whose = "one trial alone" if count == 1 else f"{count} trials"
     return (
-        f"{start}, coloured by {name}: thick is the median of a band, and the lowest median loss, {value_text(value)}, "
-        f"belongs to {name} {text}."
+        f"{start}, coloured by {name}: thick is the median of a band; the lowest, {value_text(value)}, is of {whose} "
+        f"at {name} {text}, and the other parameters differ between the bands."
     )

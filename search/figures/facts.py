@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from search.confirm.rounds import CANDIDATE
 from search.goals import Goal, lead_of
 from search.records import Answered, Confidence, Row, SignerScore, read_curves, read_rows, trial_folder
 from search.results.analyze import Analysis, analyze, fresh_trials
-from search.sealed.record import Opening, openings
+from search.sealed.record import Opening, all_openings, openings
 from search.searched import study_space
 from search.space import Dimension
 from search.study import (
@@ -32,6 +32,7 @@ from search.study import (
     trial_result,
 )
 
+_MOST_TRAININGS = 10_000
 _MOST_CURVES = 40
 """Curves that are drawn of one band: more would hide each other."""
 
@@ -79,6 +80,7 @@ class Facts:
         self.target: int = study.user_attrs.get("target", 0)
         self.confirmed: Confirmed | None = stored_confirmed(study)
         self.openings: Sequence[Opening] = openings(study)
+        self.looks: Sequence[tuple[str, Opening]] = all_openings(study, storage)
         self.analysis: Analysis = analyze(study, storage)
 
     @property
@@ -113,6 +115,11 @@ class Facts:
         scientific = [dim for dim in self.space if dim.role == "scientific"]
         return next(iter([*scientific, *self.space]), None)
 
+    @property
+    def opening(self) -> tuple[int, Opening] | None:
+        """The last look at the sealed signers that came to its end, with its place among all of the study."""
+        return next(((n, one) for n, one in reversed(list(enumerate(self.openings))) if one.scores), None)
+
     def of_state(self, state: TrialState) -> list[FrozenTrial]:
         """The trials in one state."""
         return [trial for trial in self.trials if trial.state == state]
@@ -123,7 +130,7 @@ class Facts:
         if not result:
             return None
         values = result.get("values") or {"val_loss": result["val_loss"]}
-        found: float | None = values.get(self.objective, next(iter(values.values()), None))
+        found: float | None = values.get(self.objective)
         return found
 
     @cached_property
@@ -159,7 +166,7 @@ class Facts:
             return None
         return Clips(
             trial=trial.number,
-            models=sum(len({row.training for row in read_rows(Answered, folder / "answers.csv")}) for folder in folders),
+            models=len({row.training for row in answers}),
             confirmed=places[0][0] != self.name,
             answers=answers,
             confidences=tuple(_all(Confidence, folders, "confidence.csv")),
@@ -168,5 +175,7 @@ class Facts:
 
 
 def _all(kind: type[Row], folders: Sequence[Path], name: str) -> Iterator[Row]:
-    for folder in folders:
-        yield from read_rows(kind, folder / name)
+    """The rows of all folders; trainings are numbered anew, so that no two have the same number."""
+    for n, folder in enumerate(folders):
+        for row in read_rows(kind, folder / name):
+            yield replace(row, training=n * _MOST_TRAININGS + row.training)

@@ -11,11 +11,12 @@ from optuna.trial import FrozenTrial
 
 from search.figures import Figure
 from search.figures.facts import Facts
-from search.figures.style import GOOD, OTHER, QUIET, picture, short, shown, thin_note, thinned, unit
+from search.figures.style import GOOD, OTHER, QUIET, outside_note, picture, short, shown, thin_note, thinned, value_range
 from search.space import Choices, Dimension
-from search.wording import number, value_text
+from search.wording import counted, number, value_text
 
 _MOST_LINES = 300
+_MOST_AXES = 12
 _QUARTERS = (
     ("worst quarter", QUIET, 0.8),
     ("third quarter", "#b58f6a", 0.9),
@@ -34,12 +35,15 @@ def parallel(facts: Facts) -> Figure:
     drawn = thinned(facts.complete, values, _MOST_LINES)
     ranked = sorted(drawn, key=lambda trial: -values[trial.number])
     parts = np.array_split(np.arange(len(ranked)), 4) if len(ranked) >= 4 else [np.arange(len(ranked))]
+    limits, outside = value_range(list(values.values()))
+    top = max(values.values()) if limits is None else limits[1]
+    dims = facts.space[:_MOST_AXES]
     traces = [
-        _lines(facts, [ranked[n] for n in part], values, *look)
+        _lines(dims, [ranked[n] for n in part], values, top, *look)
         for part, look in zip(parts, _QUARTERS[-len(parts) :], strict=True)
     ]
-    ends = [_ends(dim) for dim in facts.space] + [(value_text(min(values.values())), value_text(max(values.values())))]
-    names = [shown(name) for name in (*(dim.name for dim in facts.space), facts.objective)]
+    ends = [_foot_and_head(dim) for dim in dims] + [(value_text(min(values.values())), value_text(top))]
+    names = [shown(name) for name in (*(dim.name for dim in dims), facts.objective)]
     plot = picture(
         traces,
         height=360,
@@ -54,22 +58,28 @@ def parallel(facts: Facts) -> Figure:
     )
     best = ranked[-1]
     caption = (
-        f"Each line is a complete trial over all {len(facts.space)} parameters and its {facts.objective}; those that end "
+        f"Each line is a complete trial over {counted(len(dims), 'parameter')} and its {facts.objective}; those that end "
         f"lowest are the best, first of them trial {best.number} with {value_text(values[best.number])}."
     )
-    return Figure("parallel", title, caption + thin_note(len(drawn), len(facts.complete)), plot)
+    return Figure("parallel", title, caption + outside_note(outside) + thin_note(len(drawn), len(facts.complete)), plot)
 
 
 def _lines(
-    facts: Facts, trials: Sequence[FrozenTrial], values: Mapping[int, float], name: str, color: str, width: float
+    dims: Sequence[Dimension],
+    trials: Sequence[FrozenTrial],
+    values: Mapping[int, float],
+    top: float,
+    name: str,
+    color: str,
+    width: float,
 ) -> go.Scatter:
-    lowest, highest = min(values.values()), max(values.values())
+    lowest = min(values.values())
     x: list[int | None] = []
     y: list[float | None] = []
     for trial in trials:
-        last = (values[trial.number] - lowest) / (highest - lowest) if highest > lowest else 0.5
-        x += [*range(len(facts.space) + 1), None]
-        y += [*short([*(_height(dim, trial.params.get(dim.name)) for dim in facts.space), last], 3), None]
+        last = min((values[trial.number] - lowest) / (top - lowest), 1.05) if top > lowest else 0.5
+        x += [*range(len(dims) + 1), None]
+        y += [*short([*(_height(dim, trial.params.get(dim.name)) for dim in dims), last], 3), None]
     line = {"color": color, "width": width}
     return go.Scatter(x=x, y=y, mode="lines", name=name, line=line, opacity=0.75, hoverinfo="skip")
 
@@ -78,13 +88,13 @@ def _height(dim: Dimension, value: Any) -> float | None:
     """Where a value stands on its axis, 0..1; None for a parameter that the trial did not have."""
     if value is None:
         return None
-    if isinstance(dim.domain, Choices):
-        order = list(dim.domain.choices)
-        return order.index(value) / (len(order) - 1) if value in order and len(order) > 1 else 0.5
-    return unit(dim, value)
+    if not isinstance(dim.domain, Choices):
+        return dim.place(value)
+    order = list(dim.domain.choices)
+    return dim.place(value) / (len(order) - 1) if value in order and len(order) > 1 else 0.5
 
 
-def _ends(dim: Dimension) -> tuple[str, str]:
+def _foot_and_head(dim: Dimension) -> tuple[str, str]:
     """What stands at the foot and at the head of an axis."""
     if isinstance(dim.domain, Choices):
         order = list(dim.domain.choices)

@@ -26,7 +26,6 @@ from search.figures.style import (
     thin_note,
     thinned,
     trial_hover,
-    unit,
     value_range,
 )
 from search.space import Choices, Dimension, Range
@@ -48,7 +47,8 @@ def importance(facts: Facts) -> Figure:
     title = "Which parameters mattered"
     found = facts.analysis.importance
     if found is None:
-        return Figure("importance", title, f"This cannot be told yet: {facts.analysis.no_importance}.")
+        why = facts.analysis.no_importance
+        return Figure("importance", title, f"{why[:1].upper()}{why[1:]}.")
     params = list(reversed(found.params))
     bar = go.Bar(
         orientation="h",
@@ -89,20 +89,23 @@ def isolation(facts: Facts) -> Figure:
     dots = _dots(facts, drawn, x, values, QUIET)
     dots.update(name="trials", showlegend=True)
     middles, _ = places(dim, [_middle(dim, one.low, one.high) for one in reached])
-    lines = [
-        _line(middles, [one.best for one in reached], "best", GOOD),
-        _line(middles, [one.confident for one in reached], "reached nine times in ten", OTHER),
-    ]
+    sure = [(at, one.confident if one.count >= _FEW else None) for at, one in zip(middles, reached, strict=True)]
+    lines = [_line(middles, [one.best for one in reached], "best seen", GOOD)]
+    if any(value is not None for _, value in sure):
+        lines.append(_line(middles, [value for _, value in sure], "drawn anew, nine times in ten", OTHER))
     plot = picture([dots, *lines], xaxis=axis, yaxis={"title": {"text": shown(facts.objective)}, "range": limits})
-    best = min(reached, key=lambda one: one.confident or 0.0)
-    assert best.confident is not None, "a bin with a best has a confident value"
+    best = min(reached, key=lambda one: (one.best, one.trial))
+    assert best.best is not None, "a part that was reached has a best"
+    trials = "1 complete trial lies" if best.count == 1 else f"{best.count:,} complete trials lie"
     caption = (
-        f"With the other parameters as they came, {dim.name} {best.text} reaches {value_text(best.confident)} nine times in "
-        f"ten, from {best.count:,} complete {'trial' if best.count == 1 else 'trials'}: the lowest of {len(reached)} parts of "
-        "the range."
+        f"The lowest {facts.objective} seen, {value_text(best.best)}, lies at {dim.name} {best.text}, where {trials}; it is "
+        "one trial's, and the other parameters differ between the points."
     )
-    if best.count < _FEW:
-        caption += " So few trials say little."
+    if len(lines) > 1:
+        caption += (
+            " The second line is what the best of as many trials, drawn anew from those seen, reaches nine times in ten; "
+            f"parts with fewer than {_FEW} trials have none."
+        )
     return Figure("isolation", title, caption + outside_note(outside) + thin_note(len(drawn), len(having)), plot)
 
 
@@ -243,7 +246,7 @@ def _grid(
     from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import QhullError
 
-    at = np.array([[unit(first, t.params[first.name]), unit(second, t.params[second.name])] for t in trials])
+    at = np.array([[first.place(t.params[first.name]), second.place(t.params[second.name])] for t in trials])
     z = np.array([values[trial.number] for trial in trials])
     finite = np.isfinite(z)
     if finite.sum() < 4:

@@ -22,7 +22,7 @@ from search.figures.style import (
     value_range,
 )
 from search.study import front_of
-from search.wording import value_text
+from search.wording import counted, value_text
 
 _MARKS = {TrialState.COMPLETE: ("complete", GOOD, "circle"), TrialState.PRUNED: ("pruned", OTHER, "x-thin-open")}
 
@@ -91,15 +91,15 @@ def _best_so_far(facts: Facts, values: dict[int, float]) -> go.Scatter:
 
 def _history_caption(facts: Facts, failed: int) -> str:
     pruned = len(facts.of_state(TrialState.PRUNED))
+    stands = "; a pruned trial stands at what it had reached" if pruned else ""
     counts = f"{len(facts.complete):,} complete, {pruned:,} pruned, {failed:,} failed"
     if facts.best is None:
-        start = f"Of {len(facts.trials):,} trials none has trained to its end ({counts})"
-        return f"{start}; a pruned trial stands at what it had reached."
+        return f"Of {counted(len(facts.trials), 'trial')} none has trained to its end ({counts}){stands}."
     value = facts.value(facts.best)
     assert value is not None, "a complete trial has a value"
     return (
-        f"Of {len(facts.trials):,} trials ({counts}) number {facts.best.number} has the lowest {facts.objective}, "
-        f"{value_text(value)}; a pruned trial stands at what it had reached."
+        f"Of {counted(len(facts.trials), 'trial')} ({counts}) number {facts.best.number} has the lowest {facts.objective}, "
+        f"{value_text(value)}{stands}."
     )
 
 
@@ -136,6 +136,13 @@ def front(facts: Facts) -> Figure | None:
         xaxis={"title": {"text": shown(facts.goals[other].name)}},
         yaxis={"title": {"text": shown(facts.objective)}},
     )
-    many = f"{len(best):,} {'trial is' if len(best) == 1 else 'trials are'}"
-    caption = f"{many} beaten by no other in everything ({all_names}); here against {facts.goals[other].name}."
+    limits, outside = value_range([trial.values[facts.lead] for trial in drawn])
+    plot.update_yaxes(range=limits)
+    caption = (
+        f"For {counted(len(best), 'trial')} no other is at least as good in all of {all_names}; here against "
+        f"{facts.goals[other].name}."
+    )
+    if len(facts.goals) > 2:
+        caption += " In a picture of two objectives a trial may look beaten that is not."
+    caption += outside_note(outside)
     return Figure("front", title, caption + thin_note(len(drawn), len(facts.complete)), plot)

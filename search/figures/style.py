@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,34 +109,36 @@ def places(dim: Dimension, values: Sequence[Any]) -> tuple[list[Any], dict[str, 
     if isinstance(dim.domain, Choices):
         order = list(dim.domain.choices)
         names = [shown(choice) for choice in order]
-        axis = {"tickvals": list(range(len(order))), "ticktext": names, "range": [-0.5, len(order) - 0.5]}
+        steps = {"tickvals": list(range(len(order))), "ticktext": names, "range": [-0.5, len(order) - 0.5]}
         return [order.index(value) if value in order else None for value in values], {
-            **axis,
+            **steps,
             "title": {"text": shown(dim.name)},
         }
-    axis = {"title": {"text": shown(dim.name)}}
+    low, high = float(dim.domain.low), float(dim.domain.high)
+    axis: dict[str, Any] = {"title": {"text": shown(dim.name)}}
     if dim.domain.log:
-        axis |= {"type": "log", "dtick": "D1" if dim.domain.high / dim.domain.low < 50 else 1, "exponentformat": "power"}
+        pad = 0.03 * math.log10(high / low)
+        ticks = _log_ticks(low, high)
+        axis |= {"type": "log", "range": [math.log10(low) - pad, math.log10(high) + pad]}
+        axis |= {"tickvals": ticks, "ticktext": [number(tick) for tick in ticks]}
+    else:
+        axis["range"] = [low - 0.03 * (high - low), high + 0.03 * (high - low)]
     return short(values), axis
 
 
-def unit(dim: Dimension, value: float) -> float:
-    """Where a number lies between the ends of its range, on its scale, 0..1."""
-    low, high, scale = _ends(dim)
-    return float((scale(value) - low) / (high - low))
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of every power of ten, or over many powers 1 alone."""
+    steps = (1, 2, 5) if high / low < 100 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] or [low, high]
 
 
 def back(dim: Dimension, place: float) -> float:
-    """The number at a place between 0 and 1."""
-    low, high, scale = _ends(dim)
-    found = low + place * (high - low)
-    return math.exp(found) if scale is math.log else found
-
-
-def _ends(dim: Dimension) -> tuple[float, float, Callable[[float], float]]:
+    """The number at a place between the ends of a range, the inverse of `Dimension.place`."""
     assert isinstance(dim.domain, Range), "only numbers lie on a line"
-    scale: Callable[[float], float] = math.log if dim.domain.log else float
-    return scale(dim.domain.low), scale(dim.domain.high), scale
+    low, high = dim.domain.low, dim.domain.high
+    return float(low * (high / low) ** place if dim.domain.log else low + place * (high - low))
 
 
 def trial_hover(name: str) -> str:

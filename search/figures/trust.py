@@ -45,6 +45,8 @@ def _caption(confirmed: Confirmed) -> str:
     if best is None or best.mean is None:
         return f"{start}: none is recommended, {found.why}."
     base = next((row for row in found.rows if row.trial == BASELINE_TRIAL), None)
+    if found.picked_from > 1:
+        start += f", that of the star as the pick of {found.picked_from}"
     beside = "" if base is None or base.mean is None or base is best else f", the baseline {value_text(base.mean)}"
     return f"{start}: {name_of(best.trial)} gives {value_text(best.mean)}{beside}; the verdict is: {found.verdict}."
 
@@ -68,21 +70,23 @@ def _seeds(rows: list[Row]) -> list[go.Scatter]:
 
 
 def _mean(n: int, row: Row, confirmed: Confirmed) -> go.Scatter:
+    found = confirmed.found
     color = OTHER if row.trial == BASELINE_TRIAL else GOOD
     assert row.mean is not None, "rows without a mean are not drawn"
+    low, high = (found.low, found.high) if row.trial == found.recommended else (row.low, row.high)
     error = None
-    if row.low is not None and row.high is not None:
+    if low is not None and high is not None:
         error = {
             "type": "data",
             "symmetric": False,
-            "array": short([row.high - row.mean]),
-            "arrayminus": short([row.mean - row.low]),
+            "array": short([high - row.mean]),
+            "arrayminus": short([row.mean - low]),
         }
     return go.Scatter(
         x=[n + 0.12],
         y=short([row.mean]),
         mode="markers",
         error_y=error,
-        marker={"color": color, "size": 11, "symbol": "star" if row.trial == confirmed.found.recommended else "diamond"},
+        marker={"color": color, "size": 11, "symbol": "star" if row.trial == found.recommended else "diamond"},
         hovertemplate=f"{name_of(row.trial)}: mean %{{y:.4f}}<extra></extra>",
     )

@@ -6,14 +6,14 @@ import datetime
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from search.figures import Figure
 from search.figures.facts import Facts
 from search.figures.style import BAD, GOOD, OTHER, QUIET, picture
 from search.stints import STINTS, stints_of
 from search.study import STATE_NAMES
-from search.wording import duration
+from search.wording import counted, duration
 
 _COLORS = {"complete": GOOD, "pruned": OTHER, "failed": BAD, "running": QUIET, "cut off": QUIET}
 
@@ -27,7 +27,9 @@ class _Block:
     lane: tuple[str, int]
     trial: int
     begin: float
-    end: float
+    end: float | None
+    """None where nobody knows it: it is in training still, or its run was killed."""
+
     state: str
 
 
@@ -54,14 +56,19 @@ def timeline(facts: Facts) -> Figure:
 
 
 def _caption(blocks: list[_Block], lanes: int, runs: int, drawn: int) -> str:
-    spent = sum(block.end - block.begin for block in blocks)
-    whole = max(block.end for block in blocks) - min(block.begin for block in blocks)
+    known = [block for block in blocks if block.end is not None]
+    spent = sum((block.end or 0.0) - block.begin for block in known)
+    whole = max((block.end or 0.0 for block in known), default=0.0) - min(block.begin for block in blocks)
     trials = len({block.trial for block in blocks})
-    who = f"{lanes:,} {'worker' if lanes == 1 else 'workers'} of {runs:,} {'run' if runs == 1 else 'runs'}"
+    who = f"{counted(lanes, 'worker')} of {counted(runs, 'run')}"
     left_out = "" if drawn == len(blocks) else f" Drawn are the last {drawn:,} blocks."
-    many = f"{trials:,} {'trial' if trials == 1 else 'trials'}"
+    if unknown := len(blocks) - len(known):
+        many = "1 training" if unknown == 1 else f"{unknown:,} trainings"
+        left_out += f" {many} without a known end, running still or killed, are not counted, and stand as thin marks."
+    if not known:
+        return f"{who} began {counted(trials, 'trial')} (UTC).{left_out}"
     return (
-        f"{who} trained {many} for {duration(spent)} in all, within {duration(whole)} (UTC); "
+        f"{who} trained {counted(trials, 'trial')} for {duration(spent)} in all, within {duration(whole)} (UTC); "
         f"the gaps are waiting, or time in which nothing ran.{left_out}"
     )
 
@@ -74,9 +81,7 @@ def _blocks(trial: FrozenTrial) -> list[_Block]:
         end, state = stint.end, STATE_NAMES[trial.state] if is_last else "cut off"
         if end is None and is_last and trial.datetime_complete is not None:
             end = trial.datetime_complete.timestamp()
-        if end is None:  # it trains still, or its run was killed: nobody knows when
-            end, state = stint.begin, "running" if is_last and trial.state == TrialState.RUNNING else "cut off"
-        found.append(_Block((stint.run, stint.worker), trial.number, stint.begin, max(end, stint.begin), state))
+        found.append(_Block((stint.run, stint.worker), trial.number, stint.begin, end, state))
     return found
 
 
@@ -84,13 +89,17 @@ def _bars(blocks: list[_Block], lanes: list[tuple[str, int]], state: str) -> go.
     return go.Bar(
         orientation="h",
         base=[_utc(block.begin) for block in blocks],
-        x=[round(1000 * max(block.end - block.begin, 0.2)) for block in blocks],
+        x=[round(1000 * max(_seconds(block), 0.2)) for block in blocks],
         y=[lanes.index(block.lane) for block in blocks],
-        customdata=[[block.trial, duration(block.end - block.begin)] for block in blocks],
+        customdata=[[block.trial, duration(_seconds(block))] for block in blocks],
         name=state,
         marker={"color": _COLORS[state], "line": {"color": "rgba(255,255,255,0.6)", "width": 0.5}},
         hovertemplate=f"trial %{{customdata[0]}}, {state}, %{{customdata[1]}}<extra></extra>",
     )
+
+
+def _seconds(block: _Block) -> float:
+    return 0.0 if block.end is None else max(block.end - block.begin, 0.0)
 
 
 def _utc(seconds: float) -> str:

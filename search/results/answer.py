@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from search.figures.trust import name_of
 from search.results.cells import Cell, Change, Number, Table, known
 from search.sealed.record import Opening, SealedScore
 from search.study import num_finished, trial_result
-from search.wording import number, params_text, study_words
+from search.wording import counted, number, study_words
 
 _MANY_FAILURES = 0.2
 """From this share of failed trials on it is worth a warning."""
@@ -58,7 +59,9 @@ def _verdict(facts: Facts) -> tuple[str, str]:
     name = name_of(chosen.number)
     if confirmed is not None and confirmed.found.recommended == chosen.number:
         found = confirmed.found
-        return f"Use {'the ' if chosen.number == BASELINE_TRIAL else ''}{name}: {found.verdict}.", sentence(found.why)
+        if chosen.number == BASELINE_TRIAL:
+            return "Use the baseline.", sentence(found.why)
+        return f"Use {name}: {found.verdict}.", sentence(found.why)
     if chosen.number == BASELINE_TRIAL:
         return "Nothing has beaten the baseline so far.", "It has the lowest value of the search."
     return (
@@ -77,10 +80,10 @@ def _why_none(facts: Facts) -> str:
         return "No trial has begun."
     counts = [
         f"{count:,} {word}"
-        for state, word in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"), (TrialState.RUNNING, "in training"))
+        for state, word in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"), (TrialState.RUNNING, "not over"))
         if (count := len(facts.of_state(state)))
     ]
-    return f"Of {len(facts.trials):,} trials none has trained to its end: {', '.join(counts) or 'none has begun'}."
+    return f"Of {counted(len(facts.trials), 'trial')} none has trained to its end: {', '.join(counts) or 'none has begun'}."
 
 
 def _numbers(facts: Facts, chosen: FrozenTrial) -> Table:
@@ -89,8 +92,8 @@ def _numbers(facts: Facts, chosen: FrozenTrial) -> Table:
     beside = None if baseline is None or baseline.number == chosen.number else baseline
     rows: list[tuple[Cell, ...]] = [_searched(facts, chosen, beside), _accuracy(chosen, beside)]
     rows += _fresh_rows(facts, chosen, beside)
-    for n, opening in list(enumerate(facts.openings))[-1:]:
-        rows += _sealed_rows(n, opening, chosen, beside)
+    if facts.opening is not None:
+        rows += _sealed_rows(*facts.opening, chosen, beside)
     head = ("", name_of(chosen.number), *(["baseline", "change"] if beside is not None else []))
     return Table(head, tuple(row[: len(head)] for row in rows))
 
@@ -100,9 +103,14 @@ def trial_number(trial: FrozenTrial, column: str, value: float) -> Number:
     return Number(f"trials.{trial.number}.{column}", value)
 
 
-def _searched(facts: Facts, chosen: FrozenTrial, beside: FrozenTrial | None) -> tuple[Cell, ...]:
+def value_column(facts: Facts) -> str:
+    """What `trials` calls the leading objective."""
     goal = facts.goals[facts.lead]
-    column = "value" if facts.lead == 0 else f"{goal.metric}_{goal.reduce}"
+    return "value" if facts.lead == 0 else f"{goal.metric}_{goal.reduce}"
+
+
+def _searched(facts: Facts, chosen: FrozenTrial, beside: FrozenTrial | None) -> tuple[Cell, ...]:
+    column = value_column(facts)
     mine = facts.value(chosen)
     assert mine is not None, "a complete trial has a value"
     cells: list[Cell] = [f"{facts.objective} in the search", trial_number(chosen, column, mine)]
@@ -133,8 +141,10 @@ def _fresh_rows(facts: Facts, chosen: FrozenTrial, beside: FrozenTrial | None) -
     base = "confirm.found"
     seeds = f"{len(mine.values) - mine.values.count(None)} fresh seeds"
     cells: list[Cell] = [f"{facts.confirmed.objective}, mean of {seeds}", Number(f"{base}.rows.{n}.mean", mine.mean)]
-    pick = f", as the pick of {found.picked_from}" if found.picked_from > 1 else ""
-    ends: list[Cell] = [f"95 % interval{pick}", _interval(base, "low", found.low, "high", found.high)]
+    mine_ends = _interval(base, "low", found.low, "high", found.high)
+    if found.picked_from > 1 and not isinstance(mine_ends, str | Number):
+        mine_ends = (*mine_ends, f"(pick of {found.picked_from})")
+    ends: list[Cell] = ["95 % interval", mine_ends]
     if beside is not None and beside.number in by_trial:
         m, other = by_trial[beside.number]
         cells.append(known(f"{base}.rows.{m}.mean", other.mean))
@@ -199,17 +209,39 @@ def _warnings(facts: Facts) -> Iterator[str]:
         yield f"{failed.failed:,} of {failed.finished:,} trials failed ({failed.share:.0%})."
     yield from (sentence(place) for place in failed.places)
     yield from _sealed_doubt(facts)
-    if len(facts.openings) > 1:
-        yield f"The sealed signers were opened {len(facts.openings)} times: each look makes them worth less as a test."
+    if len(facts.looks) > 1:
+        yield f"The sealed signers were opened {len(facts.looks)} times: each look makes them worth less as a test."
 
 
 def _sealed_doubt(facts: Facts) -> Iterator[str]:
-    """Whether the sealed signers leave the gain open."""
-    for opening in facts.openings[-1:]:
-        low, high = opening.gain_low, opening.gain_high
-        if opening.trial != BASELINE_TRIAL and low is not None and high is not None and low <= 0:
-            interval = f"95 % {low:+.4f} to {high:+.4f}"
+    """What weakens what the sealed signers have said."""
+    if facts.looks:
+        others = sorted({name for name, _ in facts.looks if name != facts.name})
+        if others:
+            yield f"The sealed signers were opened for {', '.join(f'`{name}`' for name in others)} too."
+        last = facts.looks[-1][1].time
+        if _went_on(facts, last):
+            yield f"The search went on after the sealed signers were opened ({last[:10]}): they are no fair test any more."
+    if facts.opening is None or facts.chosen is None:
+        return
+    opening, low, high = facts.opening[1], facts.opening[1].gain_low, facts.opening[1].gain_high
+    if opening.trial != facts.chosen.number:
+        yield f"The sealed signers were opened for {name_of(opening.trial)}, not for what is recommended now."
+    elif opening.trial != BASELINE_TRIAL and low is not None and high is not None and low <= 0:
+        interval = f"95 % {low:+.4f} to {high:+.4f}"
+        if high < 0:
+            yield f"On the sealed signers the accuracy is worse than the baseline's ({interval})."
+        else:
             yield f"On the sealed signers the gain in accuracy may be none: its interval ({interval}) holds zero."
+
+
+def _went_on(facts: Facts, opened: str) -> bool:
+    """Whether a trial or a confirmation ended after the sealed signers were opened."""
+    moment = datetime.datetime.fromisoformat(opened).timestamp()
+    ends = [trial.datetime_complete.timestamp() for trial in facts.trials if trial.datetime_complete is not None]
+    if facts.confirmed is not None:
+        ends.append(datetime.datetime.fromisoformat(facts.confirmed.time).timestamp())
+    return max(ends, default=0.0) > moment
 
 
 def _commands(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -223,12 +255,7 @@ def _commands(facts: Facts) -> Iterator[tuple[str, str]]:
         return
     if facts.confirmed is None:
         yield "train the best again with fresh seeds", f"{search} confirm {whole}"
-    elif not facts.openings and facts.data.split.test:
+    elif not facts.looks and facts.data.split.test:
         yield "ask the sealed signers, once", f"{search} test {whole}"
     yield "write the configuration", f"{search} export {short} --output best.yaml"
     yield "train it again", f"{search} retrain best.yaml"
-
-
-def settings_text(answer: Answer) -> str:
-    """What to use, in one line."""
-    return params_text(answer.settings)

@@ -90,9 +90,9 @@ def known(of: str, value: float | None, kind: type[Number] = Number) -> Cell:
     return kind(of, value) if math.isfinite(value) else value_text(value)
 
 
-def tables_text(cells: Sequence[Cell]) -> list[str]:
-    """Cells as plain text."""
+def texts_of(cells: Sequence[Cell]) -> list[str]:
+    """The cells of a row as plain text."""
     return [
-        cell if isinstance(cell, str) else cell.text if isinstance(cell, Number) else " ".join(tables_text(list(cell)))
+        cell if isinstance(cell, str) else cell.text if isinstance(cell, Number) else " ".join(texts_of(list(cell)))
         for cell in cells
     ]

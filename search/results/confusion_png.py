@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from search.figures.answers import shown_words
+from search.figures.answers import shown_words, word_counts
 from search.records import Answered
 
 _NUMBERED = 20
@@ -31,7 +31,8 @@ def confusion_png(answers: Sequence[Answered], words: Sequence[str], title: str)
         counts[row.word, row.answer] += row.clips
     some = shown_words(words, counts)
     table = [[counts[word, answer] for answer in some] for word in some]
-    shares = [[count / (sum(line) or 1) for count in line] for line in table]
+    signed = word_counts(counts)
+    shares = [[count / (signed[word] or 1) for count in line] for word, line in zip(some, table, strict=True)]
     side = 2.2 + 0.2 * max(len(some), 8)
     figure = Figure(figsize=(side, side), dpi=80, layout="constrained")
     axes = figure.add_subplot()

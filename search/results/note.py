@@ -14,7 +14,7 @@ from search import BASELINE_TRIAL
 from search.confirm.found import Row
 from search.figures.facts import Facts
 from search.results.answer import answer_of, sentence
-from search.results.cells import Table, tables_text
+from search.results.cells import Table, texts_of
 from search.wording import number, value_text
 
 MARKER = "*What follows is written by the search and is replaced when it changes.*"
@@ -74,7 +74,7 @@ def study_note(facts: Facts) -> str:
 
 def _table(table: Table) -> str:
     width = len(table.head)
-    rows = [tables_text(list(row)) for row in table.rows]
+    rows = [texts_of(list(row)) for row in table.rows]
     lines = [[markdown(cell) for cell in [*row, *[""] * (width - len(row))]] for row in [list(table.head), *rows]]
     rule = [":--", *["--:"] * (width - 1)]
     note = f"\n\n{markdown(table.note)}" if table.note else ""

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search import BASELINE_TRIAL
 from search.analysis.cost import Cost
 from search.figures import Figure
 from search.figures.answers import by_signer, worst_pairs
 from search.figures.facts import Facts
 from search.figures.trust import name_of
-from search.results.answer import sentence, trial_number
+from search.results.answer import sentence, trial_number, value_column
 from search.results.cells import Cell, Change, Count, Number, ParameterNumber, Seconds, Share, Table, known
 from search.results.export import export_text
 from search.space import Dimension
 from search.study import trial_result, trial_settings
-from search.wording import number, params_text
+from search.wording import counted, number, params_text
 
 _BEST = 10
 _FAILURES = 20
@@ -69,7 +70,8 @@ def _noise(facts: Facts) -> Iterator[str]:
         return
     yield (
         f"From seed to seed the {facts.objective} moves by {noise.sd:.4f} (standard deviation; 95 % {noise.low:.4f} to "
-        f"{noise.high:.4f}). The best of {facts.analysis.complete:,} equal trials would look {luck:.4f} better than it is."
+        f"{noise.high:.4f}). The best of {counted(facts.analysis.complete, 'equal trial')} would look {luck:.4f} "
+        "better than it is, and more so the more were pruned beside them."
     )
     if facts.confirmed is not None:
         yield "The interval is over seeds, on the same validation signers; other signers vary more."
@@ -89,7 +91,8 @@ def _confirmation(facts: Facts) -> Iterator[Table]:
     head = ("", "searched", "mean", "95 % from", "to", "sd", "change", "better", "settings")
     note = (
         f"{facts.confirmed.objective}, lower is better. searched: in the search, with one seed. change: mean difference to the "
-        "baseline with the same seeds. better: how probably it is better than the baseline. *: recommended."
+        "baseline with the same seeds. better: how probably it is better than the baseline. *: recommended. Each interval is "
+        "by itself; that of the answer above is wider where it was picked from several."
     )
     yield Table(head, tuple(rows), note)
 
@@ -98,7 +101,8 @@ def _edges(facts: Facts) -> Iterator[str]:
     if facts.chosen is None:
         yield "This is not known: no trial has trained to its end."
     elif not facts.analysis.edges:
-        yield f"Yes: {name_of(facts.chosen.number)} lies inside every range."
+        whose = "the baseline" if facts.chosen.number == BASELINE_TRIAL else name_of(facts.chosen.number)
+        yield f"Yes: {whose} lies at no end of a range that could be wider."
     for advice in facts.analysis.edges:
         place = f"the {advice.edge} end of its range {advice.old.text()}"
         yield f"{advice.name} {number(advice.value)} lies at {place}: try --set '{advice.text}' --allow-wider."
@@ -163,10 +167,9 @@ def _best_trials(facts: Facts) -> Iterator[Table]:
     ranked = sorted(facts.complete, key=lambda trial: (trial.values[facts.lead], trial.number))[:_BEST]
     if not ranked:
         return
-    goal = facts.goals[facts.lead]
-    column = "value" if facts.lead == 0 else f"{goal.metric}_{goal.reduce}"
+    column = value_column(facts)
     rows = [_trial_cells(facts, trial, column) for trial in ranked]
-    note = f"The {len(ranked)} lowest of {len(facts.complete):,} complete trials; `trials` and `show N` tell all."
+    note = f"The lowest of {counted(len(facts.complete), 'complete trial')}; `trials` and `show N` tell all."
     yield Table(("trial", facts.objective, "accuracy", "epoch", *(dim.name for dim in facts.space)), tuple(rows), note)
 
 
@@ -187,36 +190,40 @@ def _pairs(facts: Facts) -> Iterator[Table]:
     pairs = [] if clips is None else worst_pairs(clips)
     if pairs:
         rows = tuple((word, answer, f"{count:,}", f"{of:,}") for word, answer, count, of in pairs)
-        yield Table(("signed", "answered", "clips", "of"), rows)
+        yield Table(("signed", "answered", "answers", "of"), rows)
 
 
 def _signers(facts: Facts) -> Iterator[Table]:
     clips, baseline = facts.clips_of(facts.chosen), facts.clips_of(facts.baseline)
     if clips is None:
         return
-    mine, other = by_signer(clips), {} if baseline is None else by_signer(baseline)
+    groups = [clips] if baseline is None or baseline.trial == clips.trial else [clips, baseline]
+    means = [by_signer(one) for one in groups]
     counts = {row.signer: row.clips for row in clips.signers}
     rows = [
-        (signer, f"{counts[signer]:,}", f"{mine[signer]:.4f}", f"{other[signer]:.4f}" if signer in other else "")
-        for signer in sorted(mine, key=lambda signer: mine[signer])
+        (signer, f"{counts[signer]:,}", *(f"{one[signer]:.4f}" if signer in one else "" for one in means))
+        for signer in sorted(means[0], key=lambda signer: means[0][signer])
     ]
-    yield Table(("signer", "clips", name_of(clips.trial), "baseline"), tuple(rows), "Mean accuracy, the hardest signer first.")
+    head = ("signer", "clips", *(name_of(one.trial) for one in groups))
+    yield Table(head, tuple(rows), "Mean accuracy, the hardest signer first.")
 
 
 def _sealed_texts(facts: Facts) -> Iterator[str]:
     sealed = len(facts.data.split.test)
     if not sealed:
         yield "No signers are sealed in this study."
-    elif not facts.openings:
-        yield f"Nothing yet: {sealed} {'signer is' if sealed == 1 else 'signers are'} sealed and were never looked at."
-    else:
-        last = facts.openings[-1]
-        times = "once" if len(facts.openings) == 1 else f"{len(facts.openings)} times"
-        yield f"{len(last.signers)} signers with {last.clips:,} clips were opened {times}, last on {last.time[:10]}."
+    elif not facts.looks:
+        yield f"Nothing yet: {counted(sealed, 'signer')} sealed, never looked at."
+    for name in dict.fromkeys(name for name, _ in facts.looks):
+        looks = [look for whose, look in facts.looks if whose == name]
+        last, times = looks[-1], "once" if len(looks) == 1 else f"{len(looks)} times"
+        signers = f"{counted(len(last.signers), 'signer')} with {counted(last.clips, 'clip')}"
+        yield f"{signers}: opened for `{name}` {times}, last on {last.time[:10]}."
 
 
 def _sealed(facts: Facts) -> Iterator[Table]:
-    for n, opening in list(enumerate(facts.openings))[-1:]:
+    if facts.opening is not None:
+        n, opening = facts.opening
         names = ("top1", "top1_sd", "loss", "loss_sd", "loss_ts", "ece", "ece_ts", "temperature")
         rows: list[tuple[Cell, ...]] = []
         for m, score in enumerate(opening.scores):
@@ -270,6 +277,8 @@ def _failures(facts: Facts) -> Iterator[Table]:
 def _reproduce(facts: Facts) -> Iterator[str]:
     split = {part: ", ".join(signers) or "none" for part, signers in facts.data.split.parts().items()}
     yield f"Data: {facts.data.folder}, fingerprint {facts.data.fingerprint}."
+    if folds := facts.data.split.folds:
+        yield f"Folds, each of which validates in turn: {'; '.join(', '.join(fold) for fold in folds)}."
     yield f"Signers: {'; '.join(f'{part} {names}' for part, names in split.items())}."
     yield f"The study's seed is {facts.seed}; every trial's own follows from it."
     if facts.chosen is not None and trial_settings(facts.chosen):
