@@ -36,7 +36,6 @@ def learning_curves(facts: Facts) -> Figure:
         xaxis2={"domain": [0.56, 1], "title": {"text": "epoch"}, "anchor": "y2"},
         yaxis={"title": {"text": "val_loss"}, "range": limits},
         yaxis2={"title": {"text": "accuracy"}, "anchor": "x2", "rangemode": "tozero"},
-        legend={"title": {"text": shown(dim.name)}},
     )
     return Figure("learning-curves", _TITLE, _caption(dim.name, curves) + outside_note(outside), plot)
 

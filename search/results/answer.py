@@ -95,7 +95,9 @@ def _numbers(facts: Facts, chosen: FrozenTrial) -> Table:
     if facts.opening is not None:
         rows += _sealed_rows(*facts.opening, chosen, beside)
     head = ("", name_of(chosen.number), *(["baseline", "change"] if beside is not None else []))
-    return Table(head, tuple(row[: len(head)] for row in rows))
+    picked = 1 if facts.confirmed is None else facts.confirmed.found.picked_from
+    note = f"The interval of {name_of(chosen.number)} is wider, as the pick of {picked}." if picked > 1 else ""
+    return Table(head, tuple(row[: len(head)] for row in rows), note)
 
 
 def trial_number(trial: FrozenTrial, column: str, value: float) -> Number:
@@ -141,10 +143,7 @@ def _fresh_rows(facts: Facts, chosen: FrozenTrial, beside: FrozenTrial | None) -
     base = "confirm.found"
     seeds = f"{len(mine.values) - mine.values.count(None)} fresh seeds"
     cells: list[Cell] = [f"{facts.confirmed.objective}, mean of {seeds}", Number(f"{base}.rows.{n}.mean", mine.mean)]
-    mine_ends = _interval(base, "low", found.low, "high", found.high)
-    if found.picked_from > 1 and not isinstance(mine_ends, str | Number):
-        mine_ends = (*mine_ends, f"(pick of {found.picked_from})")
-    ends: list[Cell] = ["95 % interval", mine_ends]
+    ends: list[Cell] = ["95 % interval", _interval(base, "low", found.low, "high", found.high)]
     if beside is not None and beside.number in by_trial:
         m, other = by_trial[beside.number]
         cells.append(known(f"{base}.rows.{m}.mean", other.mean))
