@@ -209,7 +209,7 @@ def reliability(facts: Facts, clips: Clips | None) -> Figure:
     return Figure("reliability", title, caption, plot)
 
 
-def merged(rows: Sequence[Confidence]) -> list[tuple[float, float, int]]:
+def _merged(rows: Sequence[Confidence]) -> list[tuple[float, float, int]]:
     """Bins of all models together: (confidence, accuracy, clips), in order."""
     found: dict[float, list[Confidence]] = {}
     for row in rows:
@@ -234,7 +234,7 @@ def _gap(rows: Sequence[Confidence]) -> float:
 
 
 def _sure(name: str, rows: Sequence[Confidence], color: str) -> go.Scatter:
-    bins = merged(rows)
+    bins = _merged(rows)
     most = max(clips for _, _, clips in bins)
     return go.Scatter(
         x=short((confidence for confidence, _, _ in bins), 4),
