@@ -22,6 +22,7 @@ from search.errors import DefinitionError, ResourceError
 from search.leases import creating
 
 _SQLITE = "sqlite:///"
+_BEGIN = b"SQLite format 3\0"  # of every database file, says section 1.3 of SQLite's file format
 BUSY_TIMEOUT_S = 60
 """How long a command waits for another that writes."""
 
@@ -60,6 +61,7 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with creating(path) if create else contextlib.nullcontext(), database_errors(url):
+        require_sqlite(path)
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
         try:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
@@ -80,6 +82,19 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
         sqlalchemy.event.listen(storage.engine, "checkout", same_file(path))
         storage.engine.dispose()  # connections made before the listeners
     return optuna.storages.get_storage(storage)
+
+
+def require_sqlite(path: Path) -> None:
+    """Refuses a file of another kind. SQLite would not, where the write-ahead log of a database lies beside it.
+
+    Raises:
+        sqlite3.DatabaseError: the file is there, is not empty, and does not begin like a database.
+    """
+    begin = b""
+    with contextlib.suppress(OSError), path.open("rb") as stream:  # what cannot be read SQLite will say
+        begin = stream.read(len(_BEGIN))
+    if begin not in (b"", _BEGIN):
+        raise sqlite3.DatabaseError("file is not a database")
 
 
 def same_file(path: Path) -> Callable[..., None]:

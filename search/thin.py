@@ -26,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from search.storage import BUSY_TIMEOUT_S, database_errors, database_path, open_storage, same_file
+from search.storage import BUSY_TIMEOUT_S, database_errors, database_path, open_storage, require_sqlite, same_file
 
 FORM = "v3.2.0.a"
 """What Optuna calls the form of its tables that is read here."""
@@ -42,10 +42,13 @@ def open_to_look(url: str) -> optuna.storages.BaseStorage:
         DefinitionError: the URL is of another kind, or there is no database.
         ResourceError: the file is not a study database.
     """
-    if database_path(url).exists():
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(url)) as database:
-            if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(FORM,)]:
-                return ThinStorage(url)
+    path = database_path(url)
+    if path.exists():
+        with contextlib.suppress(sqlite3.Error):
+            require_sqlite(path)
+            with contextlib.closing(_connect(url)) as database:
+                if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(FORM,)]:
+                    return ThinStorage(url)
     return open_storage(url, create=False)
 
 

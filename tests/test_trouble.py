@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -305,6 +306,22 @@ def test_garbage_instead_of_a_database(place: Path, tiny: Path, cli: Cli) -> Non
         done = cli(*command)
         assert (done.code, done.err.splitlines()[0]) == (3, "error: the study database cannot be used")
         assert database.read_bytes() == b"garbage" * 100
+
+
+def test_garbage_beside_the_log_of_a_database(place: Path, tiny: Path, cli: Cli) -> None:
+    """A write-ahead log that still holds every page does not make a database of another file."""
+    database = place / "runs" / "studies.db"
+    database.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(database)) as reader:  # while it is open nobody moves the log into the file
+        reader.execute("PRAGMA journal_mode=WAL")
+        reader.execute("SELECT * FROM sqlite_master").fetchall()
+        assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
+        (place / "other.db").write_bytes(b"garbage" * 100)
+        (place / "other.db").replace(database)
+        for command in (("run", "tiny.yaml", "--data", tiny), ("status", "tiny"), ("list",), ("export", "tiny")):
+            done = cli(*command)
+            assert (done.code, done.err.splitlines()[0]) == (3, "error: the study database cannot be used")
+            assert database.read_bytes() == b"garbage" * 100
 
 
 @pytest.mark.parametrize("change", ["a clip", "a signer more", "a word"])
