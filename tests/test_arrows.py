@@ -30,6 +30,8 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),
     "pyarrow": ("data_utils/kaggle.py",),
+    "onnx": ("model/onnx.py",),
+    "onnxruntime": (),
     "pydantic": ("search",),
     "sqlalchemy": ("search/storage.py",),
     "yaml": ("search",),
