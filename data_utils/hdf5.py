@@ -26,15 +26,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data_utils.clips import MOST_FRAMES, check_form, checked_landmarks
 from data_utils.errors import DataError
 from data_utils.files import write_whole
-from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
+from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
 DICTIONARY_NAME = "sign_to_prediction_index_map.json"
 _MIRRORED_ENDING = "_swap"
-_FAR = 1e4  # no coordinate lies so many pictures away; float16 holds it, and float32 its square
-_MOST_FRAMES = 10_000  # of one sign: more than five minutes at 30 frames a second; what a file declares may be of any size
-_MOST_NUMBERS = NUM_COORDINATES * _MOST_FRAMES * NUM_LANDMARKS
+_MOST_NUMBERS = NUM_COORDINATES * MOST_FRAMES * NUM_LANDMARKS
 _COPY_AGAIN = "copy or download it again"
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
 
@@ -140,10 +139,16 @@ def read_words(folder: Path) -> tuple[str, ...]:
             expected="one .json file",
             hint="move the others elsewhere",
         )
-    return _parse_words(found[0])
+    return parse_words(found[0])
 
 
-def _parse_words(path: Path) -> tuple[str, ...]:
+def parse_words(path: Path) -> tuple[str, ...]:
+    """The words of a dictionary, in the order of their class numbers.
+
+    Raises:
+        DataError: it is none, or does not number its words 0 .. K-1.
+    """
+
     def no_word_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = sorted(word for word, times in Counter(word for word, _ in pairs).items() if times > 1)
         if twice:
@@ -186,6 +191,20 @@ def read_clips(file: SignerFile, num_words: int) -> Iterator[Clip]:
         if isinstance(result, DataError):
             raise result
         yield result
+
+
+def read_unlabelled(path: Path) -> Iterator[tuple[str, np.ndarray | DataError]]:
+    """Name and landmarks, float32 `[3, T, 543]`, of each clip of a file, or what is wrong with them. Labels need not be there.
+
+    Raises:
+        DataError: the file as a whole cannot be read.
+    """
+    with _open(path) as h5:
+        for name in _clip_names(h5, path):
+            try:
+                yield name, _checked_feature(h5, path, name)
+            except DataError as fault:
+                yield name, fault
 
 
 def read_index(file: SignerFile) -> list[tuple[str, int, int]]:
@@ -237,8 +256,12 @@ def write_signer(path: Path, clips: Iterable[Clip]) -> None:
 
 def write_words(folder: Path, words: Iterable[str]) -> None:
     """Writes the dictionary: words numbered in the order given."""
-    numbers = {word: number for number, word in enumerate(words)}
-    write_whole(folder / DICTIONARY_NAME, json.dumps(numbers, ensure_ascii=False, indent=1) + "\n")
+    write_whole(folder / DICTIONARY_NAME, words_text(words))
+
+
+def words_text(words: Iterable[str]) -> str:
+    """The text of a dictionary: words numbered in the order given."""
+    return json.dumps({word: number for number, word in enumerate(words)}, ensure_ascii=False, indent=1) + "\n"
 
 
 def problems(folder: Path) -> list[DataError]:
@@ -374,7 +397,7 @@ def _refuse_odd(h5: h5py.File, dataset: h5py.Dataset, path: Path, where: str) ->
                 file=path,
                 path=where,
                 got=f"{what} {list(shape)}",
-                expected=f"{_MOST_FRAMES:,} frames or fewer",
+                expected=f"{MOST_FRAMES:,} frames or fewer",
             )
 
 
@@ -402,43 +425,11 @@ def _checked_label(h5: h5py.File, path: Path, clip: str) -> int:
 
 
 def _checked_shape(dataset: h5py.Dataset, path: Path) -> tuple[int, int, int]:
-    where = dataset.name
-    shape = list(dataset.shape or ())
-    if dataset.dtype.kind != "f":
-        raise DataError("the landmarks are not floats", file=path, path=where, got=str(dataset.dtype), expected="float32")
-    if len(shape) != 3 or shape[0] != NUM_COORDINATES or shape[2] != NUM_LANDMARKS:
-        raise DataError(
-            "the landmarks have the wrong shape",
-            file=path,
-            path=where,
-            got=str(shape),
-            expected=f"[{NUM_COORDINATES}, frames, {NUM_LANDMARKS}]",
-        )
-    if shape[1] == 0:
-        raise DataError("the clip has no frame", file=path, path=where, got=str(shape), expected="one frame or more")
+    check_form(dataset.shape, dataset.dtype, file=path, path=dataset.name)
     return dataset.shape
 
 
 def _checked_feature(h5: h5py.File, path: Path, clip: str) -> np.ndarray:
     dataset = _dataset(h5, path, clip, "feature")
-    where = f"/{clip}/feature"
     _checked_shape(dataset, path)
-    stored_CTJ = _read(dataset, path)
-    if (np.abs(stored_CTJ) > _FAR).any():  # NaN is not
-        raise DataError(
-            "the landmarks hold an infinite or far too large number",
-            file=path,
-            path=where,
-            got=str(stored_CTJ[np.abs(stored_CTJ) > _FAR][0]),
-            expected="fractions of the picture, or NaN where nothing was detected",
-        )
-    feature_CTJ = stored_CTJ.astype(np.float32, copy=False)
-    shown = feature_CTJ[:2][:, :, POINTS]
-    if not ((shown != 0) & ~np.isnan(shown)).any():
-        raise DataError(
-            "nothing was detected in the clip: all its frames are empty",
-            file=path,
-            path=where,
-            hint="remove the clip from the file",
-        )
-    return feature_CTJ
+    return checked_landmarks(_read(dataset, path), file=path, path=f"/{clip}/feature")
