@@ -1,6 +1,6 @@
 """One Transformer for isolated sign-language recognition and one loop that trains it.
 
-`logits`, `TransformerEnISLR` and the rest load PyTorch only when they are first used.
+`load_bundle`, `logits`, `TransformerEnISLR` and the rest load PyTorch only when they are first used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ _HOME = {
     "TrainConfig": "model.config",
     "Objective": "model.objective",
     "TransformerEnISLR": "model.transformer",
+    "load_bundle": "model.bundle",
     "logits": "model.transformer",
     "load_reference": "model.reference",
     "Training": "model.training",

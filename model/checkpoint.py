@@ -66,7 +66,7 @@ def load_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> No
     if content[len(_MAGIC) : _HEAD] != b"%08x\n" % zlib.crc32(image):
         raise BadCheckpoint("it is damaged")
     try:
-        metadata = _metadata(image)
+        metadata = metadata_of(image)
         if metadata["about"] != about:
             raise BadCheckpoint("it is of another training")
         _restore(trainings, load(image), json.loads(metadata["state"]))
@@ -89,7 +89,12 @@ def _restore(trainings: Sequence[Training], tensors: dict[str, Tensor], states: 
         training.set_state(mine, state)
 
 
-def _metadata(image: bytes) -> dict[str, Any]:
+def metadata_of(image: bytes) -> dict[str, Any]:
+    """The texts that a safetensors image carries beside its tensors.
+
+    Raises:
+        LookupError, TypeError, ValueError, struct.error: it has none, or is damaged.
+    """
     (length,) = _LENGTH.unpack_from(image)
     found: dict[str, Any] = json.loads(image[_LENGTH.size : _LENGTH.size + length])["__metadata__"]
     return found

@@ -23,7 +23,7 @@ from data_utils.batches import Batch
 from data_utils.prepared import ClipSet
 from model.config import ModelConfig, TrainConfig
 from model.loss import SmoothedLoss, measured_smoothing
-from model.metrics import measure
+from model.metrics import Metrics, measure
 from model.objective import Objective, epochs_without_gain
 from model.optimizing import average_into, ema_decay, make_optimizer, set_step_size, step_size
 from model.record import EpochRecord
@@ -44,7 +44,7 @@ class Training:
         augment: AugmentConfig = AugmentConfig(),
         *,
         train: ClipSet,
-        validation: ClipSet,
+        validation: ClipSet | None,
         num_words: int,
         seed: int,
         device: torch.device | str = "cpu",
@@ -53,7 +53,8 @@ class Training:
     ) -> None:
         """Draws the starting weights. Same seed, configuration, data and machine: the same numbers, bit for bit on the CPU.
 
-        `objective` decides which epoch's weights are kept. `beside` lends its frames where the training clips are part of the
+        `objective` decides which epoch's weights are kept. Without validation clips nothing is measured (the record holds NaN),
+        patience does not act, and the last epoch's are kept. `beside` lends its frames where the training clips are part of the
         same set, so that several trainings on a GPU hold them once.
 
         Raises:
@@ -73,7 +74,7 @@ class Training:
         self.augment_rng = np.random.default_rng(augment_seed)
         self.dropout_rng = torch.Generator(self.device).manual_seed(dropout_seed)
         self.train = DeviceClips(train, self.device, beside=beside)
-        self.validation = DeviceClips(validation, self.device, beside=self.train)
+        self.validation = None if validation is None else DeviceClips(validation, self.device, beside=self.train)
         self.history: list[EpochRecord] = []
         self.best_state: dict[str, Tensor] = {}
         """Weights after the epoch that speaks for the training so far; see `Objective.epoch`."""
@@ -82,12 +83,12 @@ class Training:
     def finished(self) -> bool:
         """Whether all epochs have run, or patience has run out."""
         out_of_patience = 0 < self.config.patience <= epochs_without_gain(self.history)
-        return out_of_patience or len(self.history) >= self.config.epochs
+        return (out_of_patience and self.validation is not None) or len(self.history) >= self.config.epochs
 
     @property
     def best(self) -> EpochRecord:
         """The epoch that speaks for the training so far; see `Objective.epoch`."""
-        return self.objective.epoch(self.history)
+        return self.history[-1] if self.validation is None else self.objective.epoch(self.history)
 
     @property
     def label_smoothing_used(self) -> float:
@@ -96,6 +97,7 @@ class Training:
 
     def kept_logits(self) -> Float[Tensor, "C K"]:
         """Logits of the validation clips with the kept weights. There must have been an epoch; the training is not touched."""
+        assert self.validation is not None, "there are no validation clips"
         return logits_of(self.kept_model(), self.validation)
 
     def kept_model(self) -> TransformerEnISLR:
@@ -158,8 +160,8 @@ class Training:
         train_loss = self._train_once()
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss became {train_loss} in epoch {epoch}")
-        metrics = measure(logits_of(self.averaged, self.validation), torch.from_numpy(self.validation.clips.labels_C))
-        if not math.isfinite(metrics.loss):
+        metrics = self._measured()
+        if self.validation is not None and not math.isfinite(metrics.loss):
             raise Diverged(f"the validation loss became {metrics.loss} in epoch {epoch}")
         record = EpochRecord(
             epoch=epoch,
@@ -177,6 +179,11 @@ class Training:
         if self.best is record:
             self.best_state = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
         return record
+
+    def _measured(self) -> Metrics:
+        if self.validation is None:
+            return Metrics(**{field.name: math.nan for field in dataclasses.fields(Metrics)})
+        return measure(logits_of(self.averaged, self.validation), torch.from_numpy(self.validation.clips.labels_C))
 
     def _train_once(self) -> float:
         clips = self.train.clips

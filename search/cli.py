@@ -23,6 +23,11 @@ from search.errors import DefinitionError, ExitCode, exit_code_of
 if TYPE_CHECKING:
     import optuna
 
+    from model.record import EpochRecord
+    from search.results.export import Exported
+    from search.settings import Configs
+    from search.stopping import StopSignals
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,6 +56,7 @@ EngineChoice = Annotated[
     ),
 ]
 MaxRestarts = Annotated[int, typer.Option("--max-restarts", min=0, help="Fail a trial on which more workers die.")]
+Onnx = Annotated[bool, typer.Option("--onnx", help="The model as ONNX too, with its pre-processing.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Live view on a terminal.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study; repeatable.")]
 
@@ -357,22 +363,39 @@ def export(
     searched: Annotated[
         bool, typer.Option("--searched", help="The best of the search, whatever a confirmation recommends.")
     ] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="Also write a model that the confirmation trained.")
+    ] = None,
+    onnx: Onnx = False,
+    runs: Runs = _RUNS,
 ) -> None:
-    """The best configuration as YAML, complete enough to train again anywhere."""
+    """The best configuration as YAML, complete enough to train again anywhere; with --model, a model to use."""
     from search.console import talk
     from search.goals import lead_of
-    from search.results.export import choose, export_text
+    from search.results.export import choose, export_text, exported_of
+    from search.storage import open_storage
     from search.study import front_of, study_goals, summary
     from search.wording import values_text
 
     if searched and trial is not None:
         raise DefinitionError("--searched and --trial cannot be given together", hint="--trial names any trial")
-    opened = _open(study, storage)
+    if onnx and model is None:
+        raise DefinitionError("--onnx is for a model", hint="name its folder with --model DIR")
+    opened, held = _ours(study, storage, lambda url: open_storage(url, create=False))
     chosen, why = choose(opened, None if trial is None else _trial(opened, trial), searched=searched)
     goals = study_goals(opened)
     front = [found for other in front_of(opened.get_trials(deepcopy=False), lead_of(goals)) if (found := summary(other))]
-    _write_out(export_text(opened, chosen), output)
+    exported = exported_of(opened, chosen)
+    made = None
+    if model is not None:
+        from search.confirm.command import configs_of
+        from search.results.bundle import export_model
+
+        made = export_model(opened, held, exported, configs_of(chosen), model, runs=runs, onnx=onnx)
+    _write_out(export_text(exported), output)
     talk(why)
+    if made is not None:
+        talk(f"wrote a model to {model}: {made.text}")
     if output is not None:
         found = summary(chosen)
         assert found is not None, "a complete trial has a result"
@@ -383,6 +406,8 @@ def export(
             talk(f"  --trial {other.trial:<5} {values_text(other.values)}, top1 {other.val_top1:.4f}")
     if output is not None:
         talk(f"next: python -m search retrain {output}")
+    if model is not None:
+        talk(f"next: python -m search predict {model} CLIP...")
 
 
 @app.command()
@@ -394,25 +419,39 @@ def retrain(
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train. [default: the recorded device]")
     ] = None,
+    all_signers: Annotated[
+        bool,
+        typer.Option(
+            "--all-signers",
+            help="A model for use: train on all signers for as many epochs as counted in the search. Nothing is compared. "
+            "Sealed signers take part if a test has opened them.",
+        ),
+    ] = False,
+    onnx: Onnx = False,
     runs: Runs = _RUNS,
 ) -> int:
     """Train an exported configuration and compare with the recorded number."""
     from search.console import say, screen, talk
-    from search.engines.choice import checked_device
     from search.lines import epoch_line, retrained_lines
+    from search.machine import checked_device
     from search.results.export import read_export
     from search.results.retrain import retrain as train_again
     from search.stopping import StopSignals
 
+    if (all_signers or onnx) and output is None:
+        raise DefinitionError("the model needs a place", hint="name its folder with --output DIR")
     exported, configs = read_export(file)
+    used = checked_device(device or str(exported.made_with.get("device", "auto")))
     with StopSignals() as stop:
+        if all_signers and output is not None:
+            places: dict[str, Any] = {"data": data, "seed": seed, "device": used, "onnx": onnx, "runs": runs}
+            return _train_final(exported, configs, output, stop, **places)
 
         def on_epoch(training: int, record: Any) -> bool:
             model = f"model {training + 1}  " if exported.repeats > 1 or exported.data.get("folds") else ""
             talk(model + epoch_line(record, configs.train.epochs))
             return not stop.reason
 
-        used = checked_device(device or str(exported.made_with.get("device", "auto")))
         result = train_again(
             exported,
             configs,
@@ -423,6 +462,7 @@ def retrain(
             emit=screen(as_json=False, progress=False),
             on_epoch=on_epoch,
             output=output,
+            onnx=onnx,
             stop=stop,
         )
     if result is None:
@@ -430,6 +470,44 @@ def retrain(
     for line in retrained_lines(result):
         say(line)
     return ExitCode.DONE if not result.invalid and (result.came_back or not result.should_come_back) else ExitCode.NO
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A model: a folder that `export --model` wrote.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Clips: HDF5, parquet, npy, or a folder of npy frames.")
+    ],
+    top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="This many of the likeliest words.")] = 3,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """Ask a model: the likeliest words of each clip with their probabilities, as CSV."""
+    from data_utils.inputs import check_inputs
+    from model.bundle import load_bundle
+    from search.console import talk
+    from search.machine import checked_device
+    from search.results.predict import csv_header, csv_row, json_row, predictions
+    from search.wording import counted
+
+    check_inputs(files)
+    asked = load_bundle(bundle, checked_device(device))
+    count = min(top, len(asked.words))
+    clips = problems = 0
+    kept: list[str] = []
+    put: Callable[[str], object] = sys.stdout.write if output is None else kept.append
+    put("" if as_json else csv_header(count))
+    for one in predictions(asked, files, count):
+        put(json_row(one) if as_json else csv_row(one, count))
+        clips += 1
+        problems += bool(one.problem)
+    if output is not None:
+        _write_out("".join(kept), output)
+        talk(f"wrote {counted(clips, 'clip')} to {output}")
+    if problems:
+        talk(f"of {counted(clips, 'clip')} {problems:,} could not be asked about: see their `problem`")
+    return ExitCode.NO if problems else ExitCode.DONE
 
 
 @app.command()
@@ -509,28 +587,74 @@ def _places(context: typer.Context, given: dict[str, Any]) -> list[tuple[str, st
     return rows
 
 
+def _train_final(
+    exported: Exported,
+    configs: Configs,
+    output: Path,
+    stop: StopSignals,
+    *,
+    data: Path | None,
+    seed: int | None,
+    device: str,
+    onnx: bool,
+    runs: Path,
+) -> int:
+    from search.console import screen, talk
+    from search.lines import final_lines
+    from search.results.final import plan_final, train_final
+
+    plan = plan_final(exported, configs, data=data, seed=seed, device=device, runs=runs, output=output)
+    for line in final_lines(plan, exported):
+        talk(line)
+
+    def on_epoch(record: EpochRecord) -> bool:
+        talk(f"epoch {record.epoch:>3}/{plan.epochs}  train_loss {record.train_loss:.4f}  {record.seconds:.1f}s")
+        return not stop.reason
+
+    made = train_final(
+        plan,
+        exported,
+        configs,
+        device=device,
+        runs=runs,
+        output=output,
+        onnx=onnx,
+        emit=screen(as_json=False, progress=False),
+        on_epoch=on_epoch,
+    )
+    if made is None:
+        return stop.exit_code
+    talk(f"wrote a model to {output}: {made.text}")
+    talk(f"next: python -m search predict {output} CLIP...")
+    return ExitCode.DONE
+
+
 def _open(study: str, storage: str) -> optuna.Study:
     from search.storage import open_storage
 
-    return _ours(study, storage, lambda url: open_storage(url, create=False))
+    return _ours(study, storage, lambda url: open_storage(url, create=False))[0]
 
 
 def _look(study: str, storage: str) -> optuna.Study:
     """To be read only, and without the curves of trials that are over."""
     from search.thin import open_to_look
 
-    return _ours(study, storage, open_to_look)
+    return _ours(study, storage, open_to_look)[0]
 
 
-def _ours(study: str, storage: str, opening: Callable[[str], optuna.storages.BaseStorage]) -> optuna.Study:
+def _ours(
+    study: str, storage: str, opening: Callable[[str], optuna.storages.BaseStorage]
+) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
+    """The study, and the storage that holds it."""
     from search.definition import study_name
     from search.identity import require_ours
     from search.storage import load_study
 
     name = study_name(study)
-    found = load_study(opening(storage), name)
+    held = opening(storage)
+    found = load_study(held, name)
     require_ours(found)
-    return found
+    return found, held
 
 
 def _trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:

@@ -10,6 +10,7 @@ from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.events import RunFinished, RunStarted, TrialFinished, TrialStarted, TrialSummary, WorkerDied
 from search.wording import (
     columns,
+    counted,
     cropped,
     duration,
     filled,
@@ -24,6 +25,8 @@ from search.wording import (
 )
 
 if TYPE_CHECKING:
+    from search.results.export import Exported
+    from search.results.final import FinalPlan
     from search.results.retrain import Retrained
 
 
@@ -202,6 +205,24 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
         f"epoch {record.epoch:>3}/{epochs}  train_loss {record.train_loss:.4f}  val_loss {record.val_loss:.4f}  "
         f"top1 {record.val_top1:.4f}  {record.seconds:.1f}s"
     )
+
+
+def final_lines(plan: FinalPlan, exported: Exported) -> list[str]:
+    """What a training on all signers is going to do."""
+    opened = f", {len(plan.sealed)} of them sealed until a test opened them" if plan.sealed else ""
+    lines = [
+        f"signers  {len(plan.signers)}{opened}",
+        f"epochs   {plan.epochs}: as many as counted in the search; nobody is left to stop on",
+    ]
+    if plan.left_out:
+        text = f"{counted(len(plan.left_out), 'sealed signer')} stay out: no test has opened them for this configuration"
+        lines += wrapped("sealed", text)
+    if plan.differences:
+        lines += ["note     not as in the record:", *(f"  {line}" for line in plan.differences)]
+    known = f"top1 {exported.recorded['val_top1']:.4f} on the validation signers of the search"
+    if exported.sealed:
+        known += f", {exported.sealed['top1']:.4f} on the sealed ones"
+    return [*lines, *wrapped("expect", f"nobody is left to measure it on; trained on fewer it gave {known}")]
 
 
 def retrained_lines(result: Retrained) -> list[str]:

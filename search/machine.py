@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from search import __version__
+from search.errors import DefinitionError
 
 THREADS = 1
 """CPU threads a worker computes with. One: results do not depend on how many workers share the machine, and two workers of one
@@ -34,6 +35,20 @@ def resolve_device(wish: str) -> str:
             f"there {'is 1 GPU' if torch.cuda.device_count() == 1 else f'are {torch.cuda.device_count()} GPUs'} for CUDA here"
         )
     return wish
+
+
+def checked_device(wish: str) -> str:
+    """The device that is meant.
+
+    Raises:
+        DefinitionError: there is no such device.
+    """
+    try:
+        return resolve_device(wish)
+    except ValueError as error:
+        raise DefinitionError(
+            f"the device `{wish}` cannot be used", got=str(error), hint="`--device auto` takes what is there"
+        ) from error
 
 
 def made_with(device: str) -> dict[str, Any]:

@@ -30,3 +30,12 @@ def save_models(trainings: Sequence[Training], folder: Path) -> tuple[str, ...]:
         write_whole(model_path(folder, number, len(trainings)), content)
         digests.append(hashlib.sha256(content).hexdigest())
     return tuple(digests)
+
+
+def read_models(folder: Path, digests: Sequence[str]) -> list[bytes]:
+    """The files of weights with these SHA-256; none if one of them is gone, or is not what was written."""
+    try:
+        files = [model_path(folder, number, len(digests)).read_bytes() for number in range(len(digests))]
+    except OSError:
+        return []
+    return files if [hashlib.sha256(file).hexdigest() for file in files] == list(digests) else []

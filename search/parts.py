@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_utils.catalog import Entry
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, DataSet, open_data
 from data_utils.splits import Split
@@ -20,6 +21,9 @@ class Turn:
     """The clips of one training."""
 
     train: ClipSet
+    trained_on: tuple[str, ...]
+    """Whose clips they are."""
+
     validation: ClipSet
     signers: tuple[str, ...]
     """Who validates."""
@@ -30,7 +34,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Parts:
-    """The clips that trials train and validate on, in files under `store`. The test part is never read here."""
+    """The clips that trials train and validate on, in files under `store`. `turns` never reads the test part."""
 
     data: DataSet
     split: Split
@@ -48,13 +52,7 @@ class Parts:
         wanted = {entry.file.path for train, _ in turns for entry in self.data.chosen(train, mirrored=True)}
         wanted |= {entry.file.path for _, held_out in turns for entry in self.data.chosen(held_out, mirrored=False)}
         entries = [entry for entry in self.data.entries if entry.file.path in wanted]
-        clips = prepared(
-            entries,
-            config,
-            self.store,
-            report=lambda text: self.emit(Notice(text)),
-            progress=lambda done, total: self.emit(DataPrepared(done, total)),
-        )
+        clips = self._prepared(entries, config)
         entry_C = np.repeat(np.arange(len(entries)), [len(entry.names) for entry in entries])
         found = []
         for train, held_out in turns:
@@ -65,8 +63,24 @@ class Parts:
             ]
             signer_C = np.array(place)[entry_C]
             validates_C = signer_C >= 0
-            found.append(Turn(clips.select(trains[entry_C]), clips.select(validates_C), held_out, signer_C[validates_C]))
+            found.append(Turn(clips.select(trains[entry_C]), train, clips.select(validates_C), held_out, signer_C[validates_C]))
         return tuple(found)
+
+    def together(self, config: PreprocessConfig) -> ClipSet:
+        """The clips of all training signers, mirrored copies included, for a training that nobody validates.
+
+        Raises: as `turns`.
+        """
+        return self._prepared(self.data.chosen(self.split.train, mirrored=True), config)
+
+    def _prepared(self, entries: Sequence[Entry], config: PreprocessConfig) -> ClipSet:
+        return prepared(
+            entries,
+            config,
+            self.store,
+            report=lambda text: self.emit(Notice(text)),
+            progress=lambda done, total: self.emit(DataPrepared(done, total)),
+        )
 
 
 def count_clips(turns: Sequence[Turn]) -> dict[str, int]:

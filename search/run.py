@@ -19,13 +19,14 @@ from search import BASELINE_TRIAL
 from search.coordinator import Coordinator
 from search.definition import StudyDefinition
 from search.ending import noise_of
-from search.engines.choice import Workers, checked_device
+from search.engines.choice import Workers
 from search.errors import ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.feasible import require_fits
 from search.goals import lead_of
 from search.leases import Lease, num_runs
 from search.logs import RunLog
+from search.machine import checked_device
 from search.parts import Parts, count_clips, data_store, open_indexed
 from search.pruners import NoPruning
 from search.sealed.record import opened_before

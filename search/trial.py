@@ -243,6 +243,7 @@ class TrialRun:
             ResourceError: they cannot be written.
         """
         first = self.trainings[0]
+        assert first.validation is not None, "a trial validates"
         signers, answers, confidences = self._on_validation_clips()
         models: tuple[str, ...] = ()
         if self._job.keeps_models:

@@ -24,7 +24,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "optuna_dashboard": ("search/results/dashboard.py", "search/results/board.py"),
     "plotly": ("search/figures", "search/results/board.py", "search/results/report.py"),
     "matplotlib": ("search/results/confusion_png.py",),
-    "jinja2": ("search/results/report.py",),
+    "jinja2": ("search/results/report.py", "search/results/card.py"),
     "typer": ("search/cli.py",),
     "rich": ("search/console.py", "search/bars.py"),
     "torch": ("model", "search"),
@@ -32,7 +32,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "pyarrow": ("data_utils/kaggle.py",),
     "onnx": ("model/onnx.py",),
     "onnxruntime": (),
-    "pydantic": ("search",),
+    "pydantic": ("search", "model/bundle.py"),
     "sqlalchemy": ("search/storage.py",),
     "yaml": ("search",),
 }

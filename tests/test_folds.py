@@ -16,6 +16,7 @@ from launch import outcomes, stored_trials
 
 from data_utils.errors import DataError
 from data_utils.splits import split_signers
+from model.bundle import load_bundle
 from search.definition import load_definition
 from search.records import read_curves, read_signers
 from search.trial import TrialRun, training_seed
@@ -184,7 +185,11 @@ def test_an_exported_trial_of_folds_trains_back(place: Path, tiny: Path, cli: Cl
     done = cli("retrain", "best.yaml", "--output", "model")
     assert done.code == 0, done.out + done.err
     assert done.out.splitlines()[-1] == "the recorded val_error_mean_last_5 came back, bit for bit"
-    assert sorted(path.name for path in (place / "model").glob("model*")) == [f"model-{n}.safetensors" for n in range(6)]
+    assert sorted(path.name for path in (place / "model").iterdir()) == [str(n) for n in range(6)]
+    for n in range(6):
+        mine = load_bundle(place / "model" / str(n)).metrics["this_model"]
+        assert mine["validation"]["signers"] == content["data"]["folds"][n // 2]
+        assert set(mine["train"]["signers"]) == set(content["data"]["train"]) - set(mine["validation"]["signers"])
 
 
 def test_wilcoxon_compares_folds_not_seeds(place: Path, tiny: Path, cli: Cli) -> None:

@@ -70,11 +70,18 @@ def test_retrain_returns_the_number(exported: Path, cli: Cli, tmp_path: Path, ti
     assert done.out.splitlines()[2] == "the recorded val_loss came back, bit for bit"
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         "model.safetensors",
+        "labels.json",
         "config.yaml",
         "metrics.json",
+        "README.md",
+        "SHA256SUMS",
         "curve.csv",
     }
-    assert json.loads((tmp_path / "model" / "metrics.json").read_text())["val_loss"] == recorded
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert metrics["this_model"]["validation"]["val_loss"] == recorded
+    assert metrics["configuration"]["searched"]["val_loss"] == recorded
+    once_more = cli("retrain", tmp_path / "model" / "config.yaml")
+    assert once_more.out.splitlines()[2] == "the recorded val_loss came back, bit for bit"
 
 
 def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:

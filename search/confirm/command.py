@@ -23,13 +23,14 @@ from search.confirm.record import CONFIRMS, Confirmed, companion_name, store_con
 from search.confirm.rounds import CANDIDATE, SEED
 from search.confirm.supply import ConfirmSupply, fresh_folds
 from search.coordinator import Coordinator
-from search.engines.choice import Workers, checked_device
+from search.engines.choice import Workers
 from search.errors import DefinitionError, NegativeAnswer
 from search.events import ConfirmFinished, Event, Listener, Notice, RunStarted, TrialFinished
 from search.goals import lead_of
 from search.identity import require_ours
 from search.leases import Lease
 from search.logs import RunLog
+from search.machine import checked_device
 from search.parts import Parts, count_clips, data_store, open_indexed
 from search.run import make_folder
 from search.sealed.record import opened_before

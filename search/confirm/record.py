@@ -12,6 +12,7 @@ from search.confirm.found import Confirmation, confirmation_of, known_fields
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 _ATTRIBUTE = "confirmed"
 _COMPANION = "/confirm"
@@ -46,6 +47,16 @@ def companion_name(study: str) -> str:
 def is_companion(study: str) -> bool:
     """Whether a study's name says that it holds such trainings."""
     return study.endswith(_COMPANION)
+
+
+def fresh_trials(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
+    """The trainings of a study's confirmation; none if it was not confirmed."""
+    import optuna
+
+    name = companion_name(study.study_name)
+    if name not in optuna.get_all_study_names(storage):
+        return []
+    return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
 
 
 def store_confirmed(study: optuna.Study, found: Confirmation, *, trials: int, objective: str, sealed: int) -> Confirmed:

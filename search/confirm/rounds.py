@@ -27,6 +27,12 @@ def values_of(trials: Sequence[FrozenTrial], lead: int, *, anew_before: int = 0)
     return found
 
 
+def trainings_of(trials: Sequence[FrozenTrial], candidate: int) -> list[FrozenTrial]:
+    """The trainings of one candidate that came to their end, by the number of their seed."""
+    found = [one for one in trials if one.state == TrialState.COMPLETE and one.params[CANDIDATE] == candidate]
+    return sorted(found, key=lambda one: int(one.params[SEED]))
+
+
 def failed_by_machine(trial: FrozenTrial) -> bool:
     """Whether a training failed because its workers died or memory was short, and not by its setting."""
     reason = str(trial.user_attrs.get("reason", ""))

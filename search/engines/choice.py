@@ -15,7 +15,7 @@ from search.engines.inline import InlineEngine
 from search.engines.processes import ProcessEngine, visible_gpus
 from search.engines.worker import Setup
 from search.errors import DefinitionError
-from search.machine import resolve_device
+from search.machine import checked_device
 from search.parts import Parts
 
 EngineName = Literal["inline", "processes"]
@@ -79,17 +79,3 @@ def checked_engine(name: str | None) -> EngineName | None:
         if name == known:
             return known
     raise DefinitionError("there is no such engine", got=name, expected=" or ".join(get_args(EngineName)))
-
-
-def checked_device(wish: str) -> str:
-    """The device that is meant.
-
-    Raises:
-        DefinitionError: there is no such device.
-    """
-    try:
-        return resolve_device(wish)
-    except ValueError as error:
-        raise DefinitionError(
-            f"the device `{wish}` cannot be used", got=str(error), hint="`--device auto` takes what is there"
-        ) from error

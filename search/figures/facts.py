@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from model.record import EpochRecord
 from search import BASELINE_TRIAL
 from search.analysis.isolation import parts_of, points_of
-from search.confirm.record import Confirmed, companion_name, stored_confirmed
+from search.confirm.record import Confirmed, companion_name, fresh_trials, stored_confirmed
 from search.confirm.rounds import CANDIDATE
 from search.goals import Goal, lead_of
 from search.records import Answered, Confidence, Row, SignerScore, read_curves, read_rows, trial_folder
-from search.results.analyze import Analysis, analyze, fresh_trials
+from search.results.analyze import Analysis, analyze
 from search.sealed.record import Opening, all_openings, openings
 from search.searched import study_space
 from search.space import Dimension

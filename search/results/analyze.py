@@ -17,7 +17,7 @@ from search.analysis.importance import Importances, importance
 from search.analysis.isolation import Bin, isolation, points_of
 from search.analysis.noise import Noise, best_of, noise_of_repeats
 from search.analysis.readings import Readings, readings
-from search.confirm.record import companion_name, stored_confirmed
+from search.confirm.record import fresh_trials, stored_confirmed
 from search.confirm.rounds import values_of
 from search.errors import NegativeAnswer
 from search.goals import lead_of
@@ -103,14 +103,6 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
         ledger=ledger(trials, _most_epochs(trials)),
         confirming=ledger(fresh, _most_epochs(fresh)) if fresh else None,
     )
-
-
-def fresh_trials(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
-    """The trainings of a study's confirmation; none if it was not confirmed."""
-    name = companion_name(study.study_name)
-    if name not in optuna.get_all_study_names(storage):
-        return []
-    return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
 
 
 def _importance(

@@ -128,8 +128,8 @@ def choose(study: optuna.Study, named: FrozenTrial | None, *, searched: bool) ->
     return found, text
 
 
-def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
-    """A trial's configuration as YAML: settings used, seed, data fingerprint, split, versions, and what it gave.
+def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
+    """A trial's configuration: settings used, seed, data fingerprint, split, versions, and what it gave.
 
     Raises:
         DefinitionError: the trial has not trained to its end, so that nothing could be compared.
@@ -148,32 +148,37 @@ def export_text(study: optuna.Study, trial: FrozenTrial) -> str:
     plan = study_plan(study)
     goals = study_goals(study)
     front = front_of(study.get_trials(deepcopy=False), lead_of(goals)) if len(goals) > 1 else []
-    content = {
-        "schema": EXPORT_SCHEMA,
-        "study": study.study_name,
-        "about": study.user_attrs["about"],
-        "trial": trial.number,
-        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": trial.user_attrs["seed"],
-        "recorded": {**{name: result[name] for name in MEASURED if name in result}, **_compared(plan, result)},
-        "baseline": {} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
-        "confirmed": _confirmed(study, trial),
-        "sealed": _sealed(study, trial),
-        **({"front": [{"trial": t.number, **trial_result(t)["values"]} for t in front]} if front else {}),
-        "objective": dataclasses.asdict(plan.objective),
-        "repeats": plan.repeats,
+    return Exported(
+        schema=EXPORT_SCHEMA,
+        study=study.study_name,
+        about=study.user_attrs["about"],
+        trial=trial.number,
+        exported=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seed=trial.user_attrs["seed"],
+        recorded={**{name: result[name] for name in MEASURED if name in result}, **_compared(plan, result)},
+        baseline={} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
+        front=[{"trial": t.number, **trial_result(t)["values"]} for t in front],
+        confirmed=_confirmed(study, trial),
+        sealed=_sealed(study, trial),
+        objective=dataclasses.asdict(plan.objective),
+        repeats=plan.repeats,
         **trial_settings(trial),
-        "data": {
+        data={
             "folder": data.folder,
             "fingerprint": data.fingerprint,
             "words": list(data.words),
             **{part: list(signers) for part, signers in data.split.parts().items()},
             "folds": [list(fold) for fold in data.split.folds],
         },
-        "made_with": json.loads(trial.user_attrs["made_with"]),
-    }
+        made_with=json.loads(trial.user_attrs["made_with"]),
+    )
+
+
+def export_text(exported: Exported) -> str:
+    """An exported configuration as YAML, which `read_export` reads."""
+    content = {name: value for name, value in dataclasses.asdict(exported).items() if name != "front" or value}
     return (
-        f"# The configuration of trial {trial.number} of the study {study.study_name}. "
+        f"# The configuration of trial {exported.trial} of the study {exported.study}. "
         f"Train it again: python -m search retrain FILE\n{dump_yaml(content)}"
     )
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,23 @@ from data_utils.errors import DataError
 from data_utils.files import write_whole
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
+from model.bundle import require_new
 from model.objective import Objective
 from model.record import EpochRecord
 from model.training import Diverged, Training, fit
 from search.coordinator import StopRequest
 from search.curves import Curves
 from search.definition import Plan
-from search.errors import DefinitionError, NegativeAnswer
+from search.errors import NegativeAnswer, os_errors
 from search.events import Listener
 from search.machine import made_with
-from search.models import save_models
-from search.parts import Parts, data_store, open_indexed
+from search.parts import Parts, Turn, data_store, open_indexed
 from search.records import curve_text
+from search.results.bundle import Made, write_model
 from search.results.export import Exported, ExportedData, compared_name
 from search.score import measured, why_invalid
 from search.settings import Configs
-from search.trial import start_trainings
-from search.yaml_text import dump_yaml
+from search.trial import start_trainings, training_seed
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,7 @@ def retrain(
     emit: Listener,
     on_epoch: Callable[[int, EpochRecord], bool],
     output: Path | None,
+    onnx: bool,
     stop: StopRequest,
 ) -> Retrained | None:
     """Trains an exported configuration on its own split and compares with the recorded number. None if it was stopped.
@@ -79,25 +79,22 @@ def retrain(
     A configuration with folds or repeats trains all of its models again. `on_epoch` is told the number of the model and each
     epoch, and answers whether to go on.
 
-    With `output`, writes `model.safetensors` (weights of the epoch that counts; several models are numbered), `config.yaml`,
-    `metrics.json` and `curve.csv` there.
+    With `output`, writes the model there (`model.bundle`; weights of the epoch that counts), and its curve; several models in
+    folders of their own, by number. With `onnx`, as ONNX too.
 
     Raises:
+        BundleError: there is something at this place already.
         DataError: the data set or one of its signers is not there, or its words differ.
         NegativeAnswer: the training fails.
     """
     stored = ExportedData(**exported.data)
-    data_set = open_indexed(data or Path(stored.folder), runs)
-    if list(data_set.words) != stored.words:
-        raise DataError(
-            "the words are not those of the record",
-            file=data_set.folder,
-            got=", ".join(data_set.words)[:100],
-            expected=", ".join(stored.words)[:100],
-        )
+    if output is not None:
+        require_new(output)
+    data_set = open_recorded(stored, data, runs)
     split = _split(stored, data_set)
     used_seed = exported.seed if seed is None else seed
-    differences = _differences(exported, fingerprint(data_set), used_seed, made_with(device))
+    found, here = fingerprint(data_set), made_with(device)
+    differences = differences_of(exported, found, used_seed, here)
     plan = Plan(objective=Objective(**exported.objective), repeats=exported.repeats)  # type: ignore[arg-type]  # it was checked
     curves = Curves(plan.objective, one_by_one=True)
     try:
@@ -112,17 +109,42 @@ def retrain(
             "the training failed", got=str(error), hint="was the file changed? `python -m search export` writes it anew"
         ) from error
     used = trainings[0].label_smoothing_used
+    now = measured([plan.objective.epoch(history) for history in curves.histories.values()])
     result = Retrained(
         name=compared_name(plan.objective),
         recorded=float(exported.recorded[compared_name(plan.objective)]),
         value=curves.value,
-        measured=measured([plan.objective.epoch(history) for history in curves.histories.values()]),
+        measured=now,
         differences=differences,
         invalid=why_invalid(configs.train, len(data_set.words), curves.histories, used),
     )
     if output is not None:
-        _write(output, trainings, configs, used_seed, result, curves, data_set.words)
+        made = replace(
+            exported,
+            seed=used_seed,
+            recorded={**now, result.name: result.value},
+            data={**exported.data, "folder": str(data_set.folder), "fingerprint": found},
+            made_with=here,
+        )
+        _write(output, trainings, turns, made, configs, plan, onnx=onnx)
     return result
+
+
+def open_recorded(stored: ExportedData, folder: Path | None, runs: Path) -> DataSet:
+    """The data set of a record, from where it lay or from another folder.
+
+    Raises:
+        DataError: it is not there, or its words differ.
+    """
+    data_set = open_indexed(folder or Path(stored.folder), runs)
+    if list(data_set.words) != stored.words:
+        raise DataError(
+            "the words are not those of the record",
+            file=data_set.folder,
+            got=", ".join(data_set.words)[:100],
+            expected=", ".join(stored.words)[:100],
+        )
+    return data_set
 
 
 def _split(stored: ExportedData, data_set: DataSet) -> Split:
@@ -135,7 +157,8 @@ def _split(stored: ExportedData, data_set: DataSet) -> Split:
     return Split(tuple(stored.train), (), (), folds=tuple(tuple(fold) for fold in stored.folds))
 
 
-def _differences(exported: Exported, data_fingerprint: str, seed: int, here: Mapping[str, Any]) -> list[str]:
+def differences_of(exported: Exported, data_fingerprint: str, seed: int, here: Mapping[str, Any]) -> list[str]:
+    """What is not as it is recorded, in words. `here` as `made_with` gives it."""
     found = []
     if data_fingerprint != exported.data["fingerprint"]:
         found.append(f"data: fingerprint {exported.data['fingerprint'][:12]}... -> {data_fingerprint[:12]}...")
@@ -151,20 +174,34 @@ def _differences(exported: Exported, data_fingerprint: str, seed: int, here: Map
 def _write(
     folder: Path,
     trainings: Sequence[Training],
+    turns: Sequence[Turn],
+    exported: Exported,
     configs: Configs,
-    seed: int,
-    result: Retrained,
-    curves: Curves,
-    words: tuple[str, ...],
+    plan: Plan,
+    *,
+    onnx: bool,
 ) -> None:
-    try:
-        save_models(trainings, folder)
-        settings = {"seed": seed, "words": list(words), **configs.as_dict()}
-        write_whole(folder / "config.yaml", dump_yaml(settings))
-        metrics = {"schema": 1, result.name: result.value, **result.measured, f"recorded_{result.name}": result.recorded}
-        write_whole(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-        write_whole(folder / "curve.csv", curve_text(curves.histories))
-    except OSError as error:
-        raise DefinitionError(
-            "the output folder cannot be written", where=str(folder), got=error.strerror, hint="name another with --output"
-        ) from error
+    """A model with its numbers for each training: in the folder itself, or numbered in it where there are several."""
+    for number, training in enumerate(trainings):
+        turn, record = turns[number // plan.repeats], training.best
+        place = folder if len(trainings) == 1 else folder / str(number)
+        among = (
+            ""
+            if len(trainings) == 1
+            else f", number {number} of {len(trainings)}: each has its own seed, and its own fold where there are folds"
+        )
+        validation = {"signers": list(turn.signers), "clips": len(turn.validation), **measured([record])}
+        made = Made(
+            kind="retrained",
+            text=f"the configuration of trial {exported.trial} trained again{among}",
+            seed=training_seed(exported.seed, number),
+            epochs=record.epoch,
+            temperature=record.temperature,
+            made_with=exported.made_with,
+            train=turn.trained_on,
+            fingerprint=exported.data["fingerprint"],
+            validation=validation,
+        )
+        write_model(place, training.kept_model(), configs, exported, made, onnx=onnx)
+        with os_errors("the curve cannot be written", where=place, hint="is the disk full or read-only? Name another folder"):
+            write_whole(place / "curve.csv", curve_text({number: training.history}))

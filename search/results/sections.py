@@ -16,7 +16,7 @@ from search.figures.facts import Facts
 from search.figures.trust import name_of
 from search.results.answer import sentence, trial_number, value_column
 from search.results.cells import Cell, Change, Count, Number, ParameterNumber, Seconds, Share, Table, known
-from search.results.export import export_text
+from search.results.export import export_text, exported_of
 from search.space import Dimension
 from search.study import trial_result, trial_settings
 from search.wording import counted, number, params_text
@@ -296,4 +296,4 @@ def _made_with(facts: Facts) -> Table:
 def _configuration(facts: Facts) -> str:
     if facts.chosen is None or facts.chosen.state != TrialState.COMPLETE:
         return ""
-    return export_text(facts.opened, facts.chosen)
+    return export_text(exported_of(facts.opened, facts.chosen))

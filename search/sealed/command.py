@@ -6,7 +6,6 @@ The one place where clips of the test part are read. They are prepared in memory
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from safetensors.torch import load
 
 from data_utils.prepared import ClipSet, DataSet, prepare
@@ -25,13 +24,13 @@ from model.transformer import DeviceClips, TransformerEnISLR, logits_of
 from search import BASELINE_TRIAL
 from search.confirm.command import configs_of, open_same
 from search.confirm.record import Confirmed, companion_name, stored_confirmed
-from search.confirm.rounds import CANDIDATE, SEED
+from search.confirm.rounds import CANDIDATE, SEED, trainings_of
 from search.confirm.supply import fresh_folds
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, Notice
 from search.identity import require_ours
 from search.leases import Lease
-from search.models import model_path, save_models
+from search.models import read_models, save_models
 from search.parts import Parts, data_store
 from search.records import trial_folder
 from search.sealed.record import Opening, all_openings, opened_before, openings, store_opening, tool_version
@@ -153,14 +152,9 @@ class _Tester:
         Raises:
             ResourceError: weights cannot be written.
         """
-        trained: dict[int, list[FrozenTrial]] = {}
-        for one in self._companion.get_trials(deepcopy=False):
-            if one.state == TrialState.COMPLETE and one.params[CANDIDATE] in (trial, BASELINE_TRIAL):
-                trained.setdefault(one.params[CANDIDATE], []).append(one)
-        for ones in trained.values():
-            ones.sort(key=lambda one: one.params[SEED])
-        numbers = [number for number in dict.fromkeys((trial, BASELINE_TRIAL)) if number in trained]
-        return {number: [_Trained(one, self._models(one)) for one in trained[number]] for number in numbers}
+        trials = self._companion.get_trials(deepcopy=False)
+        trained = {number: trainings_of(trials, number) for number in dict.fromkeys((trial, BASELINE_TRIAL))}
+        return {number: [_Trained(one, self._models(one)) for one in ones] for number, ones in trained.items() if ones}
 
     def opened(self, opening: Opening, models: Mapping[int, Sequence[_Trained]]) -> Opening:
         """What the models do on the sealed clips."""
@@ -191,7 +185,8 @@ class _Tester:
         on_device = DeviceClips(clips, torch.device("cpu"))
         result = trial_result(trained.trial)
         temperatures = [one["temperature"] for one in result.get("trainings", [result])]
-        return SeedLogits([logits_of(model, on_device) for model in trained.models], temperatures)
+        logits = [logits_of(model, on_device) for model in trained.models]
+        return SeedLogits(trained.trial.params[SEED], logits, temperatures)
 
     def _configs(self, number: int) -> Configs:
         return configs_of(self._study.get_trials(deepcopy=False)[number])
@@ -200,11 +195,8 @@ class _Tester:
         """The models of a training from its files; they are trained again if a file is gone, or is not what was written."""
         folder = trial_folder(self._runs, self._companion.study_name, trained.number)
         digests = trial_result(trained).get("models", [])
-        try:
-            files = [model_path(folder, n, len(digests)).read_bytes() for n in range(len(digests))]
-        except OSError:
-            files = []
-        if not files or [hashlib.sha256(file).hexdigest() for file in files] != digests:
+        files = read_models(folder, digests)
+        if not files:
             return self._trained_again(trained, folder)
         configs, models = self._configs(trained.params[CANDIDATE]), []
         for file in files:

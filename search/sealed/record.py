@@ -28,6 +28,28 @@ class SignerAccuracy:
     """Mean over the models, 0..1."""
 
 
+@dataclass(frozen=True)
+class ModelScore:
+    """One model on the sealed clips."""
+
+    seed: int
+    """The number of its seed in the confirmation, from 1."""
+
+    training: int
+    """Which of the seed's trainings it is, from 0: folds in turn, and their repeats."""
+
+    top1: float
+    loss: float
+    """Plain cross-entropy, nats."""
+
+    loss_ts: float
+    """After dividing the logits by the temperature that suited its validation clips, nats."""
+
+    ece: float
+    ece_ts: float
+    """The same after that temperature."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SealedScore:
     """What the models of one setting do on the sealed clips. Means over the seeds."""
@@ -65,6 +87,8 @@ class SealedScore:
     """That temperature."""
 
     signers: tuple[SignerAccuracy, ...]
+    models: tuple[ModelScore, ...] = ()
+    """Each model by itself; none in what earlier versions wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +176,7 @@ def _opening(stored: dict[str, Any]) -> Opening:
     scores = []
     for score in stored["scores"]:
         signers = tuple(SignerAccuracy(**known_fields(SignerAccuracy, one)) for one in score["signers"])
-        scores.append(SealedScore(**known_fields(SealedScore, {**score, "signers": signers})))
+        models = tuple(ModelScore(**known_fields(ModelScore, one)) for one in score.get("models", ()))
+        scores.append(SealedScore(**known_fields(SealedScore, {**score, "signers": signers, "models": models})))
     whole = {**stored, "signers": tuple(stored["signers"]), "scores": tuple(scores)}
     return Opening(**known_fields(Opening, whole))

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from model.metrics import Metrics, measure
-from search.sealed.record import SealedScore, SignerAccuracy
+from search.sealed.record import ModelScore, SealedScore, SignerAccuracy
 
 _DRAWS = 4000
 """Redrawings of seeds and clips; an end of the interval then moves by about a hundredth of its width."""
@@ -23,6 +23,9 @@ _DRAWS = 4000
 @dataclass(frozen=True)
 class SeedLogits:
     """What the models of one seed say."""
+
+    seed: int
+    """Its number in the confirmation, from 1."""
 
     logits: Sequence[Float[Tensor, "C K"]]
     """One a model."""
@@ -57,6 +60,11 @@ def score(
         signers=tuple(
             SignerAccuracy(signer=name, clips=int((signer_C == n).sum()), top1=float(right_SC[:, signer_C == n].mean()))
             for n, name in enumerate(names)
+        ),
+        models=tuple(
+            ModelScore(seed.seed, n, one.top1, one.loss, ts.loss, one.ece, ts.ece)
+            for seed, ones, scaled_ones in zip(seeds, plain, scaled, strict=True)
+            for n, (one, ts) in enumerate(zip(ones, scaled_ones, strict=True))
         ),
     )
 

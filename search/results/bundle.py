@@ -1,0 +1,223 @@
+"""Trained models as folders that stand alone (`model.bundle`), with what is known of them.
+
+`metrics.json` keeps apart what was measured of this very model (`this_model`) and what is known of its configuration, trained
+several times (`configuration`): the first is one draw, the second says what to expect of another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial
+from safetensors.torch import load
+
+from model.bundle import write_bundle
+from model.transformer import TransformerEnISLR
+from search import BASELINE_TRIAL
+from search.confirm.record import companion_name, fresh_trials
+from search.confirm.rounds import SEED, trainings_of
+from search.errors import NegativeAnswer, os_errors
+from search.models import read_models
+from search.records import SignerScore, read_rows, trial_folder
+from search.results.card import card_text
+from search.results.export import Exported, ExportedData, export_text
+from search.score import MEASURED
+from search.sealed.record import Opening, openings
+from search.settings import Configs
+from search.study import trial_result
+
+METRICS_SCHEMA = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """How a model came to be, and what was measured of it."""
+
+    kind: Literal["confirmed", "retrained", "final"]
+    """Of a confirmation; trained again from a file; trained on all signers, with nobody left to measure it on."""
+
+    text: str
+    """Why it is this one, in words."""
+
+    seed: int
+    """Decides starting weights, order of the clips, augmentation and dropout."""
+
+    epochs: int
+    """Epochs after which its weights were kept."""
+
+    temperature: float
+    made_with: dict[str, Any]
+    """Versions and machine."""
+
+    train: Sequence[str]
+    """Signers that it was trained on."""
+
+    fingerprint: str
+    """Of the data set that held their clips."""
+
+    validation: dict[str, Any] = field(default_factory=dict)
+    """What it gave on the validation clips, and whose they are; the epoch was chosen on them."""
+
+    sealed: dict[str, Any] = field(default_factory=dict)
+    """What it gave on the sealed clips, and whose they are; empty if they were not opened for it."""
+
+
+def metrics_of(exported: Exported, made: Made) -> dict[str, Any]:
+    """What `metrics.json` holds: plain values."""
+    return {
+        "schema": METRICS_SCHEMA,
+        "kind": made.kind,
+        "study": exported.study,
+        "trial": exported.trial,
+        "objective": exported.objective,
+        "words": len(exported.data["words"]),
+        "this_model": {
+            "about": made.text,
+            "seed": made.seed,
+            "epochs": made.epochs,
+            "temperature": made.temperature,
+            "made_with": made.made_with,
+            "train": {"signers": list(made.train), "fingerprint": made.fingerprint},
+            "validation": made.validation or None,
+            "sealed": made.sealed or None,
+        },
+        "configuration": {
+            "searched": exported.recorded,
+            "baseline": exported.baseline or None,
+            "confirmed": exported.confirmed or None,
+            "sealed": exported.sealed or None,
+        },
+    }
+
+
+def write_model(
+    folder: Path, model: TransformerEnISLR, configs: Configs, exported: Exported, made: Made, *, onnx: bool = False
+) -> None:
+    """Writes a model with its configuration, its numbers and a model card.
+
+    Raises:
+        BundleError: there is something at this place already.
+        ExplainedError: the packages that `onnx` needs are not installed.
+        ResourceError: it cannot be written.
+    """
+    metrics = metrics_of(exported, made)
+    with os_errors("the model cannot be written", where=folder, hint="is the disk full or read-only? Name another folder"):
+        write_bundle(
+            folder,
+            model=model,
+            preprocess=configs.preprocess,
+            temperature=made.temperature,
+            words=exported.data["words"],
+            metrics=metrics,
+            config=export_text(exported),
+            card=card_text(exported, metrics, folder.name),
+            onnx=onnx,
+        )
+
+
+def export_model(
+    study: optuna.Study,
+    storage: optuna.storages.BaseStorage,
+    exported: Exported,
+    configs: Configs,
+    folder: Path,
+    *,
+    runs: Path,
+    onnx: bool,
+) -> Made:
+    """Writes a model that a confirmation has trained with this configuration: of all of them the one in the middle.
+
+    Raises:
+        NegativeAnswer: none was trained, or its file is gone.
+        BundleError, ExplainedError, ResourceError: see `write_model`.
+    """
+    again = f"`python -m search export {study.study_name} --output best.yaml`, then `python -m search retrain best.yaml"
+    again += f" --output {folder}"
+    if exported.data["folds"]:
+        raise NegativeAnswer(
+            "with folds each model was trained without some of the training signers",
+            hint=f"{again} --all-signers` trains one on all of them",
+        )
+    fresh = trainings_of(fresh_trials(study, storage), exported.trial)
+    trained = [one for trial in fresh if "models" in trial_result(trial) for one in _models(trial, exported)]
+    if not trained:
+        raise NegativeAnswer(
+            f"no model of trial {exported.trial} was kept: a search keeps numbers, a confirmation keeps its models",
+            hint=f"`python -m search confirm {study.study_name}` comes first; or {again}`",
+        )
+    trained.sort(key=lambda one: one.value)
+    chosen = trained[(len(trained) - 1) // 2]
+    place = trial_folder(runs, companion_name(study.study_name), chosen.trial.number)
+    digests = trial_result(chosen.trial)["models"]
+    files = read_models(place, digests)
+    if not files:
+        raise NegativeAnswer(
+            "the model's file is gone, or is not what was written",
+            got=f"nothing whole in {place}",
+            hint=f"{again}` trains it again",
+        )
+    model = TransformerEnISLR(configs.model, len(exported.data["words"]), torch.Generator())
+    model.load_state_dict(load(files[chosen.training]))
+    clips = sum(one.clips for one in read_rows(SignerScore, place / "signers.csv") if one.training == chosen.training)
+    made = _made(chosen, clips, len(trained), exported, openings(study))
+    write_model(folder, model, configs, exported, made, onnx=onnx)
+    return made
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """One model of a confirmation."""
+
+    trial: FrozenTrial
+    training: int
+    value: float
+    """The objective."""
+
+    measured: dict[str, Any]
+
+
+def _models(trial: FrozenTrial, exported: Exported) -> list[_Trained]:
+    result = trial_result(trial)
+    name = "{metric}_{reduce}".format(**exported.objective)
+    ones = result.get("trainings", [{**result, "training": 0, "value": result["all_values"][name]}])
+    return [_Trained(trial, one["training"], one["value"], one) for one in ones]
+
+
+def _made(chosen: _Trained, clips: int, count: int, exported: Exported, looks: Sequence[Opening]) -> Made:
+    data = ExportedData(**exported.data)
+    number = int(chosen.trial.params[SEED])
+    what = "the baseline" if exported.trial == BASELINE_TRIAL else f"trial {exported.trial}"
+    return Made(
+        kind="confirmed",
+        text=f"of the {count} models of {what} that the confirmation trained, the one in the middle by "
+        f"{exported.objective['metric']}: neither the luckiest nor the unluckiest",
+        seed=int(chosen.trial.user_attrs["seed"]),
+        epochs=int(chosen.measured["epoch"]),
+        temperature=float(chosen.measured["temperature"]),
+        made_with=json.loads(chosen.trial.user_attrs["made_with"]),
+        train=data.train,
+        fingerprint=data.fingerprint,
+        validation={"signers": data.validation, "clips": clips, **{name: chosen.measured[name] for name in MEASURED}},
+        sealed=_sealed(exported.trial, number, chosen.training, looks),
+    )
+
+
+def _sealed(trial: int, seed: int, training: int, looks: Sequence[Opening]) -> dict[str, Any]:
+    """What the sealed signers said of one model, the last time that they were asked; empty if never."""
+    for look in reversed(looks):
+        for score in look.scores:
+            for one in score.models:
+                if (score.trial, one.seed, one.training) == (trial, seed, training):
+                    numbers = {
+                        name: value for name, value in dataclasses.asdict(one).items() if name not in ("seed", "training")
+                    }
+                    opened = {"opened": look.count, "time": look.time}
+                    return {"signers": list(look.signers), "clips": look.clips, **numbers, **opened}
+    return {}
