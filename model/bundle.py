@@ -100,26 +100,26 @@ class Bundle:
             DataError: a clip is not what it should be; says which.
             ValueError: `top` is less than 1.
         """
-        return self.likeliest([self.prepared(clip, path=f"clip {number}") for number, clip in enumerate(clips)], top)
+        return self.likeliest([self.prepared(clip, where=f"clip {number}") for number, clip in enumerate(clips)], top)
 
     def probabilities(self, clips: Sequence[np.ndarray]) -> Float[np.ndarray, "N K"]:
         """The probability of every word for each clip; rows add up to 1. A clip's row does not depend on the other clips.
 
         Shapes and errors as in `predict`.
         """
-        return self._shares([self.prepared(clip, path=f"clip {number}") for number, clip in enumerate(clips)])
+        return self._shares([self.prepared(clip, where=f"clip {number}") for number, clip in enumerate(clips)])
 
-    def prepared(self, clip: np.ndarray, *, file: Path | None = None, path: str | None = None) -> Float[np.ndarray, "T 260"]:
-        """The model's input for one clip, `[3, T, 543]`. `file` and `path` say in an error where the clip comes from.
+    def prepared(self, clip: np.ndarray, *, where: Path | str | None = None) -> Float[np.ndarray, "T 260"]:
+        """The model's input for one clip, `[3, T, 543]`. `where` says in an error where the clip comes from.
 
         Raises:
             DataError: the clip is not what it should be, or too short for this model.
         """
-        frames_TF = preprocess(checked_landmarks(clip, file=file, path=path), self.preprocess)
+        frames_TF = preprocess(checked_landmarks(clip, file=where), self.preprocess)
         real_T = detected(frames_TF) if self.preprocess.mask == "detected" else np.ones(len(frames_TF), bool)
         if self.model.config.pooling == "average" and not (real_T[: len(real_T) // 2 * 2].reshape(-1, 2).all(axis=1)).any():
             what = "the clip is too short for this model, which looks at frames two by two"
-            raise DataError(what, file=file, path=path, expected="two frames side by side in which something was detected")
+            raise DataError(what, file=where, expected="two frames side by side in which something was detected")
         return frames_TF
 
     def likeliest(self, prepared: Sequence[np.ndarray], top: int) -> list[list[Guess]]:
@@ -232,9 +232,12 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
         raise BundleError(what, file=folder, expected=f"a folder with {', '.join(_NEEDED)} and {SUMS}", hint=hint)
     files = {}
     try:
-        for line in (folder / SUMS).read_text(encoding="ascii").splitlines():
+        *lines, end = (folder / SUMS).read_bytes().decode("ascii").split("\n")
+        if end:
+            raise BundleError("the list of its files is cut short", file=folder / SUMS)
+        for line in lines:
             digest, _, name = line.partition("  ")
-            if name not in (*_NEEDED, ONNX):
+            if name not in (*_NEEDED, ONNX) or name in files:
                 raise BundleError("the list of its files names another", file=folder / SUMS, got=name[:80])
             files[name] = (folder / name).read_bytes()
             if hashlib.sha256(files[name]).hexdigest() != digest:

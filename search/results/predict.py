@@ -58,7 +58,7 @@ def _prepared(bundle: Bundle, one: Input) -> np.ndarray | DataError:
     if isinstance(one.landmarks, DataError):
         return one.landmarks
     try:
-        return bundle.prepared(one.landmarks, file=one.file)
+        return bundle.prepared(one.landmarks, where=one.file)
     except DataError as fault:
         return fault
 
