@@ -215,7 +215,7 @@ def final_lines(plan: FinalPlan, exported: Exported) -> list[str]:
         f"epochs   {plan.epochs}: as many as counted in the search; nobody is left to stop on",
     ]
     if plan.left_out:
-        text = f"{counted(len(plan.left_out), 'sealed signer')} stay out: no test has opened them for this configuration"
+        text = f"without the {counted(len(plan.left_out), 'sealed signer')}: no test has opened them for this configuration"
         lines += wrapped("sealed", text)
     if plan.differences:
         lines += ["note     not as in the record:", *(f"  {line}" for line in plan.differences)]

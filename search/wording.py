@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from search import DEFAULT_RUNS, DEFAULT_STORAGE
+from search import BASELINE_TRIAL, DEFAULT_RUNS, DEFAULT_STORAGE
 
 _NO_START = "、。，．・：；？！）］｝」』】〕〉》ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々"
 _NO_END = "（［｛「『【〔〈《"
@@ -150,6 +150,11 @@ def study_words(study: str, storage: str, runs: str = DEFAULT_RUNS) -> str:
     words += [] if storage == DEFAULT_STORAGE else ["--storage", shlex.quote(storage)]
     words += [] if runs == DEFAULT_RUNS else ["--runs", shlex.quote(runs)]
     return " ".join(words)
+
+
+def trial_name(number: int) -> str:
+    """What a trial is called in a sentence."""
+    return "the baseline" if number == BASELINE_TRIAL else f"trial {number}"
 
 
 def or_dash(value: float | None) -> str:

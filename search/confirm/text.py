@@ -6,7 +6,7 @@ from search import BASELINE_TRIAL
 from search.confirm.found import Confirmation, Row
 from search.confirm.record import Confirmed
 from search.events import ConfirmFinished
-from search.wording import columns, duration, or_dash, params_text, study_words, wrapped
+from search.wording import columns, duration, or_dash, params_text, study_words, trial_name, wrapped
 
 
 def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]:
@@ -37,7 +37,7 @@ def confirmed_lines(confirmed: Confirmed) -> list[str]:
     best = next((row for row in found.rows if row.trial == found.recommended), None)
     if best is None:
         return [*lines, *wrapped("use", f"none is recommended: {found.why}")]
-    name = "the baseline" if best.trial == BASELINE_TRIAL else f"trial {best.trial}"
+    name = trial_name(best.trial)
     pick = f", as the pick of {found.picked_from}" if found.picked_from > 1 else ""
     interval = "" if found.low is None or found.high is None else f" (95 % {found.low:.4f} to {found.high:.4f}{pick})"
     lines += wrapped("use", f"{name}: {confirmed.objective} {or_dash(best.mean)}{interval} over {found.seeds} seeds")
@@ -79,7 +79,8 @@ def _out_of_the_race(found: Confirmation) -> list[str]:
     """Who failed or was dropped, in words."""
     failed = [row for row in found.rows if row.failed]
     texts = [
-        f"{_name(row)} failed with seed {', '.join(map(str, row.failed))}" + (f": {row.reason}" if row.reason else "")
+        f"{trial_name(row.trial)} failed with seed {', '.join(map(str, row.failed))}"
+        + (f": {row.reason}" if row.reason else "")
         for row in failed
     ]
     dropped = [row for row in found.rows if row.dropped_after is not None and not row.failed]
@@ -93,11 +94,7 @@ def _luck(found: Confirmation) -> list[str]:
     if best is None or best.optimism is None:
         return []
     gap = f"{abs(best.optimism):.4f} {'better' if best.optimism > 0 else 'worse'}"
-    return [f"the search's best, {best.searched:.4f} of {_name(best)}, is {gap} than its mean with fresh seeds"]
-
-
-def _name(row: Row) -> str:
-    return "the baseline" if row.trial == BASELINE_TRIAL else f"trial {row.trial}"
+    return [f"the search's best, {best.searched:.4f} of {trial_name(best.trial)}, is {gap} than its mean with fresh seeds"]
 
 
 def _change_text(row: Row, found: Confirmation) -> str:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from search import BASELINE_TRIAL
 from search.figures import Figure
 from search.figures.facts import Clips, Facts
 from search.figures.style import GOOD, OTHER, QUIET, picture, short, shown
 from search.figures.trust import name_of
 from search.records import Confidence
-from search.wording import number
+from search.wording import number, trial_name
 
 _MOST_WORDS = 40
 """A confusion matrix of more words shows those that are mistaken most often."""
@@ -107,7 +106,7 @@ def _confusion_caption(facts: Facts, clips: Clips, counts: Counter[tuple[str, st
 def _whose(clips: Clips) -> str:
     models = "the model" if clips.models == 1 else f"the {clips.models} models"
     kind = " with fresh seeds" if clips.confirmed else ""
-    whose = "the baseline" if clips.trial == BASELINE_TRIAL else name_of(clips.trial)
+    whose = trial_name(clips.trial)
     return f"{models} of {whose}{kind}".capitalize()
 
 

@@ -20,7 +20,6 @@ from safetensors.torch import load
 
 from model.bundle import write_bundle
 from model.transformer import TransformerEnISLR
-from search import BASELINE_TRIAL
 from search.confirm.record import companion_name, fresh_trials
 from search.confirm.rounds import SEED, trainings_of
 from search.errors import NegativeAnswer, os_errors
@@ -32,6 +31,7 @@ from search.score import MEASURED
 from search.sealed.record import Opening, openings
 from search.settings import Configs
 from search.study import trial_result
+from search.wording import trial_name
 
 METRICS_SCHEMA = 2
 
@@ -149,7 +149,7 @@ def export_model(
     trained = [one for trial in fresh if "models" in trial_result(trial) for one in _models(trial, exported)]
     if not trained:
         raise NegativeAnswer(
-            f"no model of trial {exported.trial} was kept: a search keeps numbers, a confirmation keeps its models",
+            f"no model of {trial_name(exported.trial)} was kept: a search keeps numbers, a confirmation keeps its models",
             hint=f"`python -m search confirm {study.study_name}` comes first; or {again}`",
         )
     trained.sort(key=lambda one: one.value)
@@ -193,10 +193,9 @@ def _models(trial: FrozenTrial, exported: Exported) -> list[_Trained]:
 def _made(chosen: _Trained, clips: int, count: int, exported: Exported, looks: Sequence[Opening]) -> Made:
     data = ExportedData(**exported.data)
     number = int(chosen.trial.params[SEED])
-    what = "the baseline" if exported.trial == BASELINE_TRIAL else f"trial {exported.trial}"
     return Made(
         kind="confirmed",
-        text=f"of the {count} models of {what} that the confirmation trained, the one in the middle by "
+        text=f"of the {count} models of {trial_name(exported.trial)} that the confirmation trained, the one in the middle by "
         f"{exported.objective['metric']}: neither the luckiest nor the unluckiest",
         seed=int(chosen.trial.user_attrs["seed"]),
         epochs=int(chosen.measured["epoch"]),

@@ -26,6 +26,7 @@ from search.results.bundle import Made, write_model
 from search.results.export import Exported, ExportedData
 from search.results.retrain import differences_of, open_recorded
 from search.settings import Configs
+from search.wording import trial_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,7 @@ def train_final(
         return None
     made = Made(
         kind="final",
-        text=f"the configuration of trial {exported.trial} trained on all signers for as many epochs as counted in the search",
+        text=f"the configuration of {trial_name(exported.trial)} trained on all signers for the epochs of the search",
         seed=plan.seed,
         epochs=plan.epochs,
         temperature=float(exported.recorded["temperature"]),

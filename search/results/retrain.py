@@ -29,6 +29,7 @@ from search.results.export import Exported, ExportedData, compared_name
 from search.score import measured, why_invalid
 from search.settings import Configs
 from search.trial import start_trainings, training_seed
+from search.wording import trial_name
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _write(
         validation = {"signers": list(turn.signers), "clips": len(turn.validation), **measured([record])}
         made = Made(
             kind="retrained",
-            text=f"the configuration of trial {exported.trial} trained again{among}",
+            text=f"the configuration of {trial_name(exported.trial)} trained again{among}",
             seed=training_seed(exported.seed, number),
             epochs=record.epoch,
             temperature=record.temperature,

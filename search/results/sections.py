@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search import BASELINE_TRIAL
 from search.analysis.cost import Cost
 from search.figures import Figure
 from search.figures.answers import by_signer, worst_pairs
@@ -19,7 +18,7 @@ from search.results.cells import Cell, Change, Count, Number, ParameterNumber, S
 from search.results.export import export_text, exported_of
 from search.space import Dimension
 from search.study import trial_result, trial_settings
-from search.wording import counted, number, params_text
+from search.wording import counted, number, params_text, trial_name
 
 _BEST = 10
 _FAILURES = 20
@@ -101,7 +100,7 @@ def _edges(facts: Facts) -> Iterator[str]:
     if facts.chosen is None:
         yield "This is not known: no trial has trained to its end."
     elif not facts.analysis.edges:
-        whose = "the baseline" if facts.chosen.number == BASELINE_TRIAL else name_of(facts.chosen.number)
+        whose = trial_name(facts.chosen.number)
         yield f"Yes: {whose} lies at no end of a range that could be wider."
     for advice in facts.analysis.edges:
         place = f"the {advice.edge} end of its range {advice.old.text()}"

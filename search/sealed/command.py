@@ -39,6 +39,7 @@ from search.settings import Configs
 from search.storage import database_errors, database_path, load_study, open_storage
 from search.study import num_finished, study_data, study_plan, trial_result
 from search.trial import start_trainings
+from search.wording import trial_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +207,7 @@ class _Tester:
 
     def _trained_again(self, trained: FrozenTrial, folder: Path) -> list[TransformerEnISLR]:
         number, seed = trained.params[CANDIDATE], trained.user_attrs["seed"]
-        whose = "the baseline" if number == BASELINE_TRIAL else f"trial {number}"
-        which = f"the model of {whose} with seed {trained.params[SEED]}"
+        which = f"the model of {trial_name(number)} with seed {trained.params[SEED]}"
         self._emit(Notice(f"{which} is gone, or not as it was written: it is trained again"))
         configs = self._configs(number)
         split = replace(self._split, folds=fresh_folds(self._split, self._data.words_of, seed))

@@ -1,0 +1,375 @@
+"""From a confirmed study to words: `export --model`, `predict`, `retrain --all-signers`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import optuna
+import pytest
+import torch
+import yaml
+from conftest import Cli
+from launch import ROOT, environment
+from safetensors.torch import load_file
+
+from data_utils.hdf5 import read_unlabelled, read_words
+from data_utils.prepared import open_data, prepare
+from model import Training, fit, load_bundle
+from model.bundle import CONFIG, WEIGHTS
+from search.results.export import read_export
+from search.study import trial_result
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """The CSV that `predict` prints."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def truth_of(path: Path, words: tuple[str, ...]) -> dict[str, str]:
+    """The word of each clip of a signer's file, read with h5py alone."""
+    with h5py.File(path) as h5:
+        return {name: words[int(h5[name]["token"][0])] for name in h5}
+
+
+def accuracy(rows: list[dict[str, str]], truth: dict[str, str]) -> float:
+    """Share of clips whose first word is right."""
+    assert {row["clip"] for row in rows} == set(truth)
+    return statistics.fmean(row["word_1"] == truth[row["clip"]] for row in rows)
+
+
+@pytest.fixture(scope="module")
+def bundle(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the confirmed study, made by the command. Only to be read."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    command = [sys.executable, "-m", "search", "export", "tiny", "--model", str(folder)]
+    subprocess.run(command, cwd=once_confirmed, env=environment(), check=True, capture_output=True, timeout=120)
+    return folder
+
+
+def test_the_model_in_the_middle(confirmed: Path, cli: Cli) -> None:
+    """Of the models that the confirmation kept, the one with the median value; its weights, temperature and numbers."""
+    done = cli("export", "tiny", "--model", "model")
+    assert done.code == 0, done.err
+    exported = yaml.safe_load(done.out)
+    metrics = json.loads((confirmed / "model" / "metrics.json").read_text(encoding="utf-8"))
+    storage = f"sqlite:///{confirmed / 'runs' / 'studies.db'}"
+    trials = optuna.load_study(study_name="tiny/confirm", storage=storage).trials
+    mine = sorted((t for t in trials if t.params["candidate"] == exported["trial"]), key=lambda t: t.values[0])
+    assert len(mine) == 3
+    kept = confirmed / "runs" / "tiny/confirm" / "trials" / f"{mine[1].number:04d}" / "model.safetensors"
+    expected, found = load_file(kept), load_file(confirmed / "model" / WEIGHTS)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    result = trial_result(mine[1])
+    assert metrics["this_model"]["validation"]["val_loss"] == result["val_loss"] == mine[1].values[0]
+    assert metrics["this_model"]["temperature"] == result["temperature"] == load_bundle("model").temperature
+    assert metrics["this_model"]["seed"] == mine[1].user_attrs["seed"]
+    assert metrics["this_model"]["sealed"] is None
+    assert metrics["configuration"]["confirmed"]["mean"] == pytest.approx(statistics.fmean(t.values[0] for t in mine))
+    assert yaml.safe_load((confirmed / "model" / CONFIG).read_text(encoding="utf-8"))["trial"] == exported["trial"]
+    again = cli("export", "tiny", "--model", "model")
+    assert (again.code, again.err.splitlines()[0]) == (2, "error: there is something at this place already")
+
+
+def test_it_gives_the_numbers_that_it_states(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """On validation clips and, once they were opened, on sealed clips: the accuracy of what `predict` prints."""
+    assert cli("test", "tiny").code == 0
+    assert cli("export", "tiny", "--model", "model").code == 0
+    mine = json.loads((confirmed / "model" / "metrics.json").read_text(encoding="utf-8"))["this_model"]
+    words = read_words(tiny)
+    for part, name in (("validation", "val_top1"), ("sealed", "top1")):
+        (signer,) = mine[part]["signers"]
+        done = cli("predict", "model", tiny / f"{signer}.hdf5")
+        assert done.code == 0
+        rows = rows_of(done.out)
+        assert len(rows) == mine[part]["clips"]
+        assert accuracy(rows, truth_of(tiny / f"{signer}.hdf5", words)) == pytest.approx(mine[part][name], abs=1e-12)
+    losses = []
+    guesses = [
+        json.loads(line) for line in cli("predict", "model", tiny / f"{signer}.hdf5", "--top", 99, "--json").out.splitlines()
+    ]
+    for guess in guesses:
+        truth = truth_of(tiny / f"{signer}.hdf5", words)[guess["clip"]]
+        losses.append(-np.log(next(word["probability"] for word in guess["words"] if word["word"] == truth)))
+    assert statistics.fmean(losses) == pytest.approx(mine["sealed"]["loss_ts"], abs=1e-5)
+    card = (confirmed / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"| this model | sealed: 1 signer ({signer}), {len(guesses)} clips | {mine['sealed']['top1']:.4f} |" in card
+
+
+def test_every_kind_of_file(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """The same clip from HDF5 with and without a label, parquet, three forms of npy: the same answer."""
+    from kaggle_tree import write_parquet
+
+    name, clip = next(iter(read_unlabelled(tiny / "9001.hdf5")))
+    assert isinstance(clip, np.ndarray)
+    with h5py.File(tmp_path / "bare.h5", "w") as h5:
+        h5.create_group(name).create_dataset("feature", data=clip)
+    write_parquet(tmp_path / "clip.parquet", clip)
+    np.save(tmp_path / "last.npy", clip.transpose(1, 2, 0))
+    np.save(tmp_path / "first.npy", clip)
+    filled = np.nan_to_num(clip).astype(np.float64)
+    pose = np.concatenate([filled[:, :, 489:522], np.ones((1, clip.shape[1], 33))])
+    parts = [pose, filled[:, :, :468], filled[:, :, 468:489], filled[:, :, 522:]]
+    rows_TV = np.concatenate([part.transpose(1, 2, 0).reshape(clip.shape[1], -1) for part in parts], axis=1)
+    np.save(tmp_path / "rows.npy", rows_TV)
+    (tmp_path / "frames").mkdir()
+    for number, row in enumerate(rows_TV):
+        np.save(tmp_path / "frames" / f"{number}.npy", row)
+    files = ["bare.h5", "clip.parquet", "last.npy", "first.npy", "rows.npy", "frames"]
+    done = cli("predict", bundle, tiny / "9001.hdf5", *(tmp_path / file for file in files))
+    assert (done.code, done.err) == (0, "")
+    rows = rows_of(done.out)
+    first, others = rows[0], rows[-len(files) :]
+    assert (first["clip"], int(first["frames"])) == (name, clip.shape[1])
+    assert [Path(row["file"]).name for row in others] == files
+    for row in others:
+        assert [row[key] for key in first if key not in ("file", "clip")] == [
+            first[key] for key in first if key not in ("file", "clip")
+        ]
+
+
+def test_csv_and_json(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """The same numbers; as many words as asked for, or as there are; a file instead of stdout."""
+    one = cli("predict", bundle, tiny / "9001.hdf5", "--top", 1)
+    assert one.out.splitlines()[0] == "file,clip,frames,word_1,probability_1,problem"
+    every = rows_of(cli("predict", bundle, tiny / "9001.hdf5", "--top", 9).out)
+    assert [key for key in every[0] if key.startswith("word")] == ["word_1", "word_2", "word_3"]
+    lines = [json.loads(line) for line in cli("predict", bundle, tiny / "9001.hdf5", "--json").out.splitlines()]
+    for row, line in zip(every, lines, strict=True):
+        assert (line["schema"], line["file"], line["clip"], line["frames"]) == (1, row["file"], row["clip"], int(row["frames"]))
+        assert [word["word"] for word in line["words"]] == [row[f"word_{n}"] for n in (1, 2, 3)]
+        assert [f"{word['probability']:.6f}" for word in line["words"]] == [row[f"probability_{n}"] for n in (1, 2, 3)]
+        assert sum(word["probability"] for word in line["words"]) == pytest.approx(1, abs=1e-6)
+    done = cli("predict", bundle, tiny / "9001.hdf5", "--output", tmp_path / "new" / "words.csv")
+    assert (done.code, done.out) == (0, "")
+    assert rows_of((tmp_path / "new" / "words.csv").read_text(encoding="utf-8")) == every
+
+
+def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """They are rows with a reason, the others are answered, and the answer is 1."""
+    clips = [clip for _, clip in read_unlabelled(tiny / "9001.hdf5")]
+    with h5py.File(tmp_path / "mixed.hdf5", "w") as h5:
+        h5.create_group("a").create_dataset("feature", data=clips[0])
+        h5.create_group("b").create_dataset("feature", data=np.full((3, 4, 543), np.nan, np.float32))
+        h5.create_group("c")
+        h5.create_group("d").create_dataset("feature", data=clips[1])
+    (tmp_path / "torn.npy").write_bytes(b"\x93NUMPY\x01\x00torn")
+    np.save(tmp_path / "flat.npy", np.zeros(7))
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "torn.hdf5").write_bytes((tiny / "9001.hdf5").read_bytes()[:3000])
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1torn")
+    files = ["mixed.hdf5", "torn.npy", "flat.npy", "objects.npy", "torn.hdf5", "torn.parquet"]
+    done = cli("predict", bundle, *(tmp_path / file for file in files))
+    assert done.code == 1
+    rows = rows_of(done.out)
+    assert [(Path(row["file"]).name, row["clip"], bool(row["word_1"]), bool(row["problem"])) for row in rows] == [
+        ("mixed.hdf5", "a", True, False),
+        ("mixed.hdf5", "b", False, True),
+        ("mixed.hdf5", "c", False, True),
+        ("mixed.hdf5", "d", True, False),
+        ("torn.npy", "torn", False, True),
+        ("flat.npy", "flat", False, True),
+        ("objects.npy", "objects", False, True),
+        ("torn.hdf5", "torn", False, True),
+        ("torn.parquet", "torn", False, True),
+    ]
+    assert done.err == "of 9 clips 7 could not be asked about: see their `problem`\n"
+    lines = [json.loads(line) for line in cli("predict", bundle, tmp_path / "mixed.hdf5", "--json").out.splitlines()]
+    assert [("problem" in line, "words" in line) for line in lines] == [
+        (False, True),
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("nothing.npy", "there is no such file"),
+        ("words.txt", "this kind of file is not read"),
+        ("empty", "the folder holds no frames"),
+        ("signers", "the folder holds no frames"),
+    ],
+)
+def test_files_that_are_refused(file: str, first: str, bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """Before anything is asked: 2, and nothing on stdout."""
+    (tmp_path / "words.txt").write_text("", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "signers").mkdir()
+    shutil.copy(tiny / "9001.hdf5", tmp_path / "signers")
+    done = cli("predict", bundle, tiny / "9001.hdf5", tmp_path / file)
+    assert (done.code, done.out, done.err.splitlines()[0]) == (2, "", f"error: {first}")
+    assert done.err.splitlines()[1] == f"  --> {tmp_path / file}"
+
+
+def test_predict_needs_no_optuna(bundle: Path, tiny: Path, tmp_path: Path) -> None:
+    """The command answers where Optuna cannot be imported."""
+    code = "import sys; sys.modules['optuna'] = None; from search.cli import main; main()"
+    command = [sys.executable, "-c", code, "predict", str(bundle), str(tiny / "9001.hdf5")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(rows_of(done.stdout)) == len(truth_of(tiny / "9001.hdf5", read_words(tiny)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_that_kept_no_model(found: Path, cli: Cli) -> None:
+    """A search keeps numbers only; the message says how to get a model, and it works."""
+    done = cli("export", "tiny", "--model", "model", "--output", "best.yaml")
+    assert (done.code, done.out) == (1, "")
+    assert re.match(r"error: no model of (trial \d|the baseline) was kept", done.err)
+    assert not (found / "model").exists()
+    assert not (found / "best.yaml").exists()
+    *_, hint = done.err.splitlines()
+    for command in re.findall(r"`python -m search ([^`]*)`", hint)[1:]:
+        assert cli(*command.split()).code == 0
+    assert load_bundle("model").metrics["kind"] == "retrained"
+
+
+def test_a_model_whose_file_is_gone(confirmed: Path, cli: Cli) -> None:
+    """Or is not what was written: nothing else is taken in its place."""
+    for path in (confirmed / "runs").rglob("model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    done = cli("export", "tiny", "--model", "model")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: the model's file is gone, or is not what was written")
+    assert not (confirmed / "model").exists()
+
+
+@pytest.mark.slow
+def test_folds_have_no_one_model(place: Path, tiny: Path, cli: Cli) -> None:
+    """Each lacks a fold; the message says how to train one on all, and it works."""
+    folds = ("--set", "data.folds=2", "--set", "data.test=none", "--trials", 3)
+    assert cli("run", "tiny.yaml", "--data", tiny, *folds).code == 0
+    assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
+    done = cli("export", "tiny", "--model", "model")
+    assert (done.code, done.err.splitlines()[0]) == (
+        1,
+        "error: with folds each model was trained without some of the training signers",
+    )
+    *_, hint = done.err.splitlines()
+    for command in re.findall(r"`python -m search ([^`]*)`", hint):
+        assert cli(*command.split()).code == 0
+    assert load_bundle("model").metrics["this_model"]["train"]["signers"] == ["9001", "9002", "9003", "9004"]
+
+
+def test_repeats_are_models_each(place: Path, tiny: Path, cli: Cli) -> None:
+    """Of all models of all seeds the middle one; the sealed clips were asked of each by itself."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--set", "repeats=2", "--trials", 2).code == 0
+    assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
+    assert cli("test", "tiny").code == 0
+    assert cli("export", "tiny", "--model", "model").code == 0
+    mine = load_bundle("model").metrics["this_model"]
+    storage = f"sqlite:///{place / 'runs' / 'studies.db'}"
+    trials = optuna.load_study(study_name="tiny/confirm", storage=storage).trials
+    number = load_bundle("model").metrics["trial"]
+    values = sorted(one["value"] for t in trials if t.params["candidate"] == number for one in trial_result(t)["trainings"])
+    assert len(values) == 4
+    assert mine["validation"]["val_loss"] == values[1]
+    (signer,) = mine["sealed"]["signers"]
+    rows = rows_of(cli("predict", "model", tiny / f"{signer}.hdf5").out)
+    found = accuracy(rows, truth_of(tiny / f"{signer}.hdf5", read_words(tiny)))
+    assert found == pytest.approx(mine["sealed"]["top1"], abs=1e-12)
+
+
+def final(folder: Path) -> dict[str, Any]:
+    """What a final model says of itself."""
+    metrics = load_bundle(folder).metrics
+    assert metrics["kind"] == "final"
+    mine: dict[str, Any] = metrics["this_model"]
+    assert (mine["validation"], mine["sealed"]) == (None, None)
+    return mine
+
+
+def test_retrain_on_all_signers(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """Train and validation signers for the epochs of the search; the sealed ones only after a test has opened them."""
+    assert cli("export", "tiny", "--output", "before.yaml").code == 0
+    done = cli("retrain", "before.yaml", "--all-signers", "--output", "before")
+    assert (done.code, done.out) == (0, "")
+    assert "without the 1 sealed signer: no test has opened them" in " ".join(done.err.split())
+    exported, configs = read_export(Path("before.yaml"))
+    mine = final(Path("before"))
+    used = [*exported.data["train"], *exported.data["validation"]]
+    assert mine["train"]["signers"] == used
+    assert (mine["epochs"], mine["temperature"]) == (exported.recorded["epoch"], exported.recorded["temperature"])
+    # The weights are those of plain training on these signers, whoever validates meanwhile.
+    data = open_data(tiny)
+    training = Training(
+        configs.model,
+        configs.train,
+        configs.augment,
+        train=prepare(data, used, configs.preprocess, mirrored=True),
+        validation=prepare(data, exported.data["test"], configs.preprocess, mirrored=False),
+        num_words=3,
+        seed=exported.seed,
+    )
+    fit(training, lambda record: record.epoch < mine["epochs"])
+    weights = load_bundle("before").model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in training.model.state_dict().items())
+
+    assert cli("test", "tiny").code == 0
+    assert cli("export", "tiny", "--output", "after.yaml").code == 0
+    assert cli("retrain", "after.yaml", "--all-signers", "--output", "after").code == 0
+    assert final(Path("after"))["train"]["signers"] == [*used, *exported.data["test"]]
+    assert cli("retrain", "after/config.yaml", "--all-signers", "--output", "again").code == 0
+    assert (confirmed / "after" / WEIGHTS).read_bytes() == (confirmed / "again" / WEIGHTS).read_bytes()
+    card = (confirmed / "after" / "README.md").read_text(encoding="utf-8")
+    assert "nobody is left to measure it on" in card
+    assert "| this model |" not in card
+
+
+def test_final_training_keeps_to_its_epochs(confirmed: Path, cli: Cli) -> None:
+    """Patience has nothing to look at, and the epochs are those that counted, not all that were allowed."""
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    content = yaml.safe_load(Path("best.yaml").read_text(encoding="utf-8"))
+    content["train"] |= {"epochs": 9, "patience": 1}
+    content["recorded"]["epoch"] = 6
+    Path("best.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    done = cli("retrain", "best.yaml", "--all-signers", "--output", "model")
+    assert done.code == 0
+    assert [line.split()[1] for line in done.err.splitlines() if line.startswith("epoch ")] == [f"{n}/6" for n in range(1, 7)]
+    assert final(Path("model"))["epochs"] == 6
+
+
+@pytest.mark.parametrize("option", ["--all-signers", "--onnx"])
+def test_a_model_needs_a_place(option: str, confirmed: Path, cli: Cli) -> None:
+    """Nothing is trained for nothing."""
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    done = cli("retrain", "best.yaml", option)
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: the model needs a place")
+    (confirmed / "mine").mkdir()
+    (confirmed / "mine" / "notes").write_text("", encoding="utf-8")
+    done = cli("retrain", "best.yaml", "--all-signers", "--output", "mine")
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: there is something at this place already")
+    assert cli("export", "tiny", "--onnx").code == 2
+
+
+def test_words_of_any_kind_on_the_card(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """What other people have written stays text."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny, data)
+    words = {"<script>alert(1)</script>": 0, "a|b\n# c": 1, "手話": 2}
+    (data / "sign_to_prediction_index_map.json").write_text(json.dumps(words), encoding="utf-8")
+    assert cli("run", "tiny.yaml", "--data", data, "--trials", 1).code == 0
+    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    assert cli("retrain", "best.yaml", "--output", "model").code == 0
+    card = (place / "model" / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in card.splitlines() if line.startswith("Words: "))
+    assert line == r"Words: \<script\>alert\(1\)\</script\>, a\|b \# c, 手話"
+    rows = rows_of(cli("predict", "model", data / "9001.hdf5").out)
+    assert {row["word_1"] for row in rows} <= set(words)
+
+
+def test_an_installed_package_has_the_card() -> None:
+    """The template lies in the package."""
+    assert (ROOT / "search" / "results" / "templates" / "card.md").is_file()
