@@ -109,13 +109,13 @@ def test_it_gives_the_numbers_that_it_states(confirmed: Path, tiny: Path, cli: C
 
 def test_every_kind_of_file(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
     """The same clip from HDF5 with and without a label, parquet, three forms of npy: the same answer."""
-    from kaggle_tree import write_parquet
+    from kaggle_tree import write_clip
 
     name, clip = next(iter(read_unlabelled(tiny / "9001.hdf5")))
     assert isinstance(clip, np.ndarray)
     with h5py.File(tmp_path / "bare.h5", "w") as h5:
         h5.create_group(name).create_dataset("feature", data=clip)
-    write_parquet(tmp_path / "clip.parquet", clip)
+    write_clip(tmp_path / "clip.parquet", clip)
     np.save(tmp_path / "last.npy", clip.transpose(1, 2, 0))
     np.save(tmp_path / "first.npy", clip)
     filled = np.nan_to_num(clip).astype(np.float64)
