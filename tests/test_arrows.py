@@ -25,7 +25,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "plotly": ("search/figures", "search/results/board.py", "search/results/report.py"),
     "matplotlib": ("search/results/confusion_png.py",),
     "jinja2": ("search/results/report.py", "search/results/card.py"),
-    "typer": ("search/cli.py",),
+    "typer": ("search/cli.py", "search/commands"),
     "rich": ("search/console.py", "search/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),

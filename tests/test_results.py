@@ -217,7 +217,7 @@ def test_status_watch_on_a_pipe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> No
         if next(looks, "end") == "end":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.cli.time.sleep", sleep)
+    monkeypatch.setattr("search.commands.searching.time.sleep", sleep)
     done = cli("status", "tiny", "--watch")
     assert (done.code, done.out.count("trials   6 of 6 finished")) == (130, 3)
 

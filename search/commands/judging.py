@@ -1,0 +1,117 @@
+"""Commands that ask whether an answer can be trusted."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from search.commands import (
+    RUNS,
+    STORAGE,
+    STUDY,
+    AsJson,
+    Data,
+    Device,
+    EngineChoice,
+    MaxRestarts,
+    Progress,
+    Runs,
+    Storage,
+    Study,
+    WorkerCount,
+    opened_study,
+)
+from search.errors import ExitCode
+
+
+def confirm(
+    study: Study = STUDY,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials are trained again.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="How often each, with seeds that no trial had.")] = 5,
+    data: Data = None,
+    storage: Storage = STORAGE,
+    runs: Runs = RUNS,
+    device: Device = "auto",
+    workers: WorkerCount = 1,
+    engine: EngineChoice = None,
+    max_restarts: MaxRestarts = 3,
+    progress: Progress = True,
+    as_json: AsJson = False,
+) -> int:
+    """Train the best trials and the baseline again with fresh seeds: is the gain more than noise?"""
+    from search.confirm.command import ConfirmOptions
+    from search.confirm.command import confirm as train_again
+    from search.console import screen, talk
+    from search.definition import study_name
+    from search.engines.choice import Workers, checked_engine
+    from search.stopping import StopSignals
+
+    options = ConfirmOptions(
+        study=study_name(study),
+        storage=storage,
+        runs=runs,
+        data=data,
+        top=top,
+        seeds=seeds,
+        by=Workers(device=device, workers=workers, engine=checked_engine(engine)),
+        max_restarts=max_restarts,
+    )
+    listener = screen(as_json=as_json, progress=progress)
+    try:
+        with StopSignals(None, getattr(listener, "announce", None)) as stop:
+            confirmed = train_again(options, listener, stop)
+    finally:
+        getattr(listener, "close", lambda: None)()
+    if confirmed is None:
+        talk(f"stopped ({stop.reason}); everything is kept. Go on with:")
+        talk(f"  {shlex.join(['python', '-m', 'search', *sys.argv[1:]])}")
+        return stop.exit_code
+    return ExitCode.DONE if confirmed.found.recommended is not None else ExitCode.NO
+
+
+def open_test(
+    study: Study = STUDY,
+    data: Data = None,
+    storage: Storage = STORAGE,
+    runs: Runs = RUNS,
+    again: Annotated[bool, typer.Option("--again", help="Open the sealed signers although they were opened before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Open the sealed test signers for the confirmed configuration and the baseline; it is recorded."""
+    import dataclasses
+
+    from search.console import say, say_json, talk
+    from search.definition import study_name
+    from search.events import Event, Notice
+    from search.sealed.command import SealedOptions, open_sealed
+    from search.sealed.text import sealed_lines
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            talk(event.text)
+
+    options = SealedOptions(study=study_name(study), storage=storage, runs=runs, data=data, again=again)
+    opening = open_sealed(options, tell)
+    if as_json:
+        say_json(dataclasses.asdict(opening))
+        return
+    for line in sealed_lines(opening):
+        say(line)
+
+
+def analyze(study: Study = STUDY, storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+    """What the trials say: edges, what mattered, how sure, noise, failures, cost."""
+    from search.console import say, say_json
+    from search.results.analyze import analysis_json, analysis_lines
+    from search.results.analyze import analyze as analyze_study
+    from search.storage import open_storage
+
+    found = analyze_study(opened_study(study, storage), open_storage(storage, create=False))
+    if as_json:
+        say_json(analysis_json(found))
+        return
+    for line in analysis_lines(found):
+        say(line)

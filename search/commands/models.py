@@ -1,0 +1,228 @@
+"""Commands that hand out what was found: configurations and models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search.commands import (
+    RUNS,
+    STORAGE,
+    STUDY,
+    AsJson,
+    Data,
+    Device,
+    Onnx,
+    Runs,
+    Storage,
+    Study,
+    study_and_storage,
+    trial_of,
+    write_out,
+)
+from search.errors import DefinitionError, ExitCode
+
+if TYPE_CHECKING:
+    from model.record import EpochRecord
+    from search.results.export import Exported
+    from search.settings import Configs
+    from search.stopping import StopSignals
+
+
+def export(
+    study: Study = STUDY,
+    storage: Storage = STORAGE,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="This trial instead of the best.")] = None,
+    searched: Annotated[
+        bool, typer.Option("--searched", help="The best of the search, whatever a confirmation recommends.")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="Also write a model that the confirmation trained.")
+    ] = None,
+    onnx: Onnx = False,
+    runs: Runs = RUNS,
+) -> None:
+    """The best configuration as YAML, complete enough to train again anywhere; with --model, a model to use."""
+    from search.console import talk
+    from search.goals import lead_of
+    from search.results.export import choose, export_text, exported_of
+    from search.storage import open_storage
+    from search.study import front_of, study_goals, summary
+    from search.wording import values_text
+
+    if searched and trial is not None:
+        raise DefinitionError("--searched and --trial cannot be given together", hint="--trial names any trial")
+    if onnx and model is None:
+        raise DefinitionError("--onnx is for a model", hint="name its folder with --model DIR")
+    opened, held = study_and_storage(study, storage, lambda url: open_storage(url, create=False))
+    chosen, why = choose(opened, None if trial is None else trial_of(opened, trial), searched=searched)
+    goals = study_goals(opened)
+    front = [found for other in front_of(opened.get_trials(deepcopy=False), lead_of(goals)) if (found := summary(other))]
+    exported = exported_of(opened, chosen)
+    made = None
+    if model is not None:
+        from search.confirm.command import configs_of
+        from search.results.bundle import export_model
+
+        made = export_model(opened, held, exported, configs_of(chosen), model, runs=runs, onnx=onnx)
+    write_out(export_text(exported), output)
+    talk(why)
+    if made is not None:
+        talk(f"wrote a model to {model}: {made.text}")
+    if output is not None:
+        found = summary(chosen)
+        assert found is not None, "a complete trial has a result"
+        talk(f"wrote trial {chosen.number} to {output}; in the search: {values_text(found.values)}, top1 {found.val_top1:.4f}")
+    if trial is None and len(goals) > 1:
+        talk(f"with several objectives there is no single best: {goals[lead_of(goals)].name} has decided. The front:")
+        for other in front:
+            talk(f"  --trial {other.trial:<5} {values_text(other.values)}, top1 {other.val_top1:.4f}")
+    if output is not None:
+        talk(f"next: python -m search retrain {output}")
+    if model is not None:
+        talk(f"next: python -m search predict {model} CLIP...")
+
+
+def retrain(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An exported configuration.")],
+    data: Data = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the model, its curve and metrics here.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the recorded one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train. [default: the recorded device]")
+    ] = None,
+    all_signers: Annotated[
+        bool,
+        typer.Option(
+            "--all-signers",
+            help="A model for use: train on all signers for as many epochs as counted in the search. Nothing is compared. "
+            "Sealed signers take part if a test has opened them.",
+        ),
+    ] = False,
+    onnx: Onnx = False,
+    runs: Runs = RUNS,
+) -> int:
+    """Train an exported configuration and compare with the recorded number."""
+    from search.console import say, screen, talk
+    from search.lines import epoch_line, retrained_lines
+    from search.machine import checked_device
+    from search.results.export import read_export
+    from search.results.retrain import retrain as train_again
+    from search.stopping import StopSignals
+
+    if (all_signers or onnx) and output is None:
+        raise DefinitionError("the model needs a place", hint="name its folder with --output DIR")
+    exported, configs = read_export(file)
+    used = checked_device(device or str(exported.made_with.get("device", "auto")))
+    with StopSignals() as stop:
+        if all_signers and output is not None:
+            places: dict[str, Any] = {"data": data, "seed": seed, "device": used, "onnx": onnx, "runs": runs}
+            return _train_final(exported, configs, output, stop, **places)
+
+        def on_epoch(training: int, record: Any) -> bool:
+            model = f"model {training + 1}  " if exported.repeats > 1 or exported.data.get("folds") else ""
+            talk(model + epoch_line(record, configs.train.epochs))
+            return not stop.reason
+
+        result = train_again(
+            exported,
+            configs,
+            data=data,
+            seed=seed,
+            device=used,
+            runs=runs,
+            emit=screen(as_json=False, progress=False),
+            on_epoch=on_epoch,
+            output=output,
+            onnx=onnx,
+            stop=stop,
+        )
+    if result is None:
+        return stop.exit_code
+    for line in retrained_lines(result):
+        say(line)
+    return ExitCode.DONE if not result.invalid and (result.came_back or not result.should_come_back) else ExitCode.NO
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A model: a folder that `export --model` wrote.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Clips: HDF5, parquet, npy, or a folder of npy frames.")
+    ],
+    top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="This many of the likeliest words.")] = 3,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """Ask a model: the likeliest words of each clip with their probabilities, as CSV."""
+    from data_utils.inputs import check_inputs
+    from model.bundle import load_bundle
+    from search.console import talk
+    from search.machine import checked_device
+    from search.results.predict import csv_header, csv_row, json_row, predictions
+    from search.wording import counted
+
+    check_inputs(files)
+    asked = load_bundle(bundle, checked_device(device))
+    count = min(top, len(asked.words))
+    clips = problems = 0
+    kept: list[str] = []
+    put: Callable[[str], object] = sys.stdout.write if output is None else kept.append
+    put("" if as_json else csv_header(count))
+    for one in predictions(asked, files, count):
+        put(json_row(one) if as_json else csv_row(one, count))
+        clips += 1
+        problems += bool(one.problem)
+    if output is not None:
+        write_out("".join(kept), output)
+        talk(f"wrote {counted(clips, 'clip')} to {output}")
+    if problems:
+        talk(f"of {counted(clips, 'clip')} {problems:,} could not be asked about: see their `problem`")
+    return ExitCode.NO if problems else ExitCode.DONE
+
+
+def _train_final(
+    exported: Exported,
+    configs: Configs,
+    output: Path,
+    stop: StopSignals,
+    *,
+    data: Path | None,
+    seed: int | None,
+    device: str,
+    onnx: bool,
+    runs: Path,
+) -> int:
+    from search.console import screen, talk
+    from search.lines import final_lines
+    from search.results.final import plan_final, train_final
+
+    plan = plan_final(exported, configs, data=data, seed=seed, device=device, runs=runs, output=output)
+    for line in final_lines(plan, exported):
+        talk(line)
+
+    def on_epoch(record: EpochRecord) -> bool:
+        talk(f"epoch {record.epoch:>3}/{plan.epochs}  train_loss {record.train_loss:.4f}  {record.seconds:.1f}s")
+        return not stop.reason
+
+    made = train_final(
+        plan,
+        exported,
+        configs,
+        device=device,
+        runs=runs,
+        output=output,
+        onnx=onnx,
+        emit=screen(as_json=False, progress=False),
+        on_epoch=on_epoch,
+    )
+    if made is None:
+        return stop.exit_code
+    talk(f"wrote a model to {output}: {made.text}")
+    talk(f"next: python -m search predict {output} CLIP...")
+    return ExitCode.DONE
