@@ -44,7 +44,7 @@ class PreprocessConfig:
 
 
 @dataclass(frozen=True)
-class _Part:
+class PartRule:
     """A part's own frame of reference: points by their number within the part."""
 
     origin: tuple[int, ...]
@@ -55,13 +55,18 @@ class _Part:
 _PALM = (0, 2, 5, 9, 13, 17)
 _KNUCKLES = (2, 5, 9, 13, 17)
 
-_RULES: dict[str, _Part] = {
-    "face": _Part(origin=(0, 2), unit_from=(7,), unit_to=(42,)),  # upper lip and under the nose; outer eye corners
-    "left_hand": _Part(origin=_PALM, unit_from=(0,), unit_to=_KNUCKLES),  # wrist to the mean of the knuckles
-    "pose": _Part(origin=(0, 1), unit_from=(0,), unit_to=(1,)),  # the shoulders
-    "right_hand": _Part(origin=(0, 2, 3, 9, 13, 17), unit_from=(0,), unit_to=_KNUCKLES),
+_RULES: dict[str, PartRule] = {
+    "face": PartRule(origin=(0, 2), unit_from=(7,), unit_to=(42,)),  # upper lip and under the nose; outer eye corners
+    "left_hand": PartRule(origin=_PALM, unit_from=(0,), unit_to=_KNUCKLES),  # wrist to the mean of the knuckles
+    "pose": PartRule(origin=(0, 1), unit_from=(0,), unit_to=(1,)),  # the shoulders
+    "right_hand": PartRule(origin=(0, 2, 3, 9, 13, 17), unit_from=(0,), unit_to=_KNUCKLES),
 }
-_RIGHT_HAND_MIRRORED = _RULES["left_hand"]
+
+
+def rule_of(part: str, config: PreprocessConfig) -> PartRule:
+    """The frame of reference of a part, by its name in `PARTS`."""
+    mirrored = part == "right_hand" and config.right_hand_origin == "mirror"
+    return _RULES["left_hand" if mirrored else part]
 
 
 def preprocess(
@@ -77,9 +82,7 @@ def preprocess(
     points_CTP = np.asarray(feature_CTJ[:2], dtype=np.float32)[:, :, POINTS]
     result_CTP = np.empty_like(points_CTP)
     for name, where in PARTS.items():
-        mirrored = name == "right_hand" and config.right_hand_origin == "mirror"
-        rule = _RIGHT_HAND_MIRRORED if mirrored else _RULES[name]
-        result_CTP[:, :, where] = _normalize_part(points_CTP[:, :, where], rule, config)
+        result_CTP[:, :, where] = _normalize_part(points_CTP[:, :, where], rule_of(name, config), config)
     return np.ascontiguousarray(result_CTP.transpose(1, 0, 2)).reshape(-1, NUM_FEATURES)
 
 
@@ -88,7 +91,7 @@ def detected(frames_TF: Float[np.ndarray, "T 260"]) -> Bool[np.ndarray, " T"]:
     return np.asarray((frames_TF != 0).any(axis=1))
 
 
-def _normalize_part(part_CTP: np.ndarray, rule: _Part, config: PreprocessConfig) -> np.ndarray:
+def _normalize_part(part_CTP: np.ndarray, rule: PartRule, config: PreprocessConfig) -> np.ndarray:
     filled_CTP = np.nan_to_num(part_CTP, nan=0.0)
     # Where means are taken: over the filled values (zero), or over what was detected only (aware).
     known_CTP = filled_CTP if config.missing == "zero" else part_CTP

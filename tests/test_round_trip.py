@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from kaggle_tree import write_kaggle_tree
 from launch import ROOT, environment, run_cli
 
 from data_utils.hdf5 import Clip, read_clips, read_words, signer_files
+from model import load_bundle
 
 ASL3 = ROOT.parent / "shared" / "data" / "asl3"
 STUDY = """\
@@ -111,5 +113,10 @@ def test_from_a_release_to_words(clips: dict[str, list[Clip]], tmp_path: Path) -
             hits = [row["word_1"] == truth[row["clip"]] for row in csv.DictReader(stream)]
         assert len(hits) == stated["clips"] == len(truth)
         assert statistics.fmean(hits) == pytest.approx(stated[name], abs=1e-12)
+    bundle = load_bundle(tmp_path / "model")
+    session = onnxruntime.InferenceSession(tmp_path / "model" / "model.onnx")
+    for clip in (clip for own in clips.values() for clip in own[::5]):
+        probabilities, _ = session.run(None, {"landmarks": clip.feature_CTJ})
+        np.testing.assert_allclose(probabilities, bundle.probabilities([clip.feature_CTJ])[0], atol=1e-4)
     done = run_cli("retrain", "best.yaml", cwd=tmp_path)
     assert done.out.splitlines()[-1] == "the recorded val_loss came back, bit for bit"
