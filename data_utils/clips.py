@@ -71,3 +71,16 @@ def check_form(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | str
             got=f"{found[1]:,} frames",
             expected=f"{MOST_FRAMES:,} frames or fewer",
         )
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of a `.npy` file. Nothing in it can run code: arrays of Python objects are refused.
+
+    Raises:
+        DataError: the file cannot be read, or holds no numbers.
+    """
+    try:
+        with path.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise DataError("the file is not an array of NumPy, or is damaged", file=path, got=str(error)) from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 _LONGEST = 1000  # characters of a line; no path, and nothing that a person can take in, is longer
 
@@ -27,6 +27,9 @@ class ExplainedError(Exception):
         expected: a class number from 0 to 9
         hint: ...
     """
+
+    label: ClassVar[str] = "error"
+    """The first word."""
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class ExplainedError(Exception):
 
         What it quotes may hold anything: control characters are written out, further lines are indented.
         """
-        lines = [f"error: {_shown_line(self.what)}"]
+        lines = [f"{self.label}: {_shown_line(self.what)}"]
         if self.where is not None:
             lines.append(f"  --> {_shown_line(self.where)}")
         for label in ("got", "expected", "hint"):

@@ -19,7 +19,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -264,8 +264,8 @@ def words_text(words: Iterable[str]) -> str:
     return json.dumps({word: number for number, word in enumerate(words)}, ensure_ascii=False, indent=1) + "\n"
 
 
-def problems(folder: Path) -> list[DataError]:
-    """Every fault of a data set; an empty list for a sound one."""
+def problems(folder: Path, seen: Callable[[SignerFile, Clip], None] | None = None) -> list[DataError]:
+    """Every fault of a data set; an empty list for a sound one. `seen` is shown every clip that is sound."""
     faults: list[DataError] = []
     words: tuple[str, ...] | None = None
     files: list[SignerFile] = []
@@ -282,7 +282,11 @@ def problems(folder: Path) -> list[DataError]:
     for file in files:
         # Without a dictionary, labels cannot be too large; everything else can still be checked.
         num_words = len(words) if words is not None else np.iinfo(np.int64).max
-        faults.extend(r for r in _clips_and_faults(file.path, int(num_words)) if isinstance(r, DataError))
+        for result in _clips_and_faults(file.path, int(num_words)):
+            if isinstance(result, DataError):
+                faults.append(result)
+            elif seen is not None:
+                seen(file, result)
     return faults
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.clips import checked_landmarks
+from data_utils.clips import checked_landmarks, read_array
 from data_utils.errors import DataError
 from data_utils.hdf5 import read_unlabelled
+from data_utils.holistic import NUM_VALUES, landmarks, without_irises
+from data_utils.holistic import read_clip as read_frames
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
 _HDF5 = (".hdf5", ".h5")
@@ -74,8 +76,6 @@ def read_inputs(paths: Sequence[Path]) -> Iterator[Input]:
 
 def _one_clip(path: Path) -> np.ndarray:
     if path.is_dir():
-        from data_utils.holistic import read_clip as read_frames
-
         return read_frames(path)
     if path.suffix.lower() == ".parquet":
         from data_utils.kaggle import read_clip  # it needs a package that others do without
@@ -85,15 +85,10 @@ def _one_clip(path: Path) -> np.ndarray:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    from data_utils.holistic import NUM_VALUES, landmarks
-
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError("the file is not an array of NumPy, or is damaged", file=path, got=str(error)) from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
-        got = str(getattr(found, "dtype", type(found).__name__))
-        raise DataError("the landmarks are not floats", file=path, got=got, expected="float32")
+    found = read_array(path)
+    if found.dtype.kind != "f":
+        raise DataError("the landmarks are not floats", file=path, got=str(found.dtype), expected="float32")
+    found = without_irises(found) if found.ndim == 2 else found
     if found.ndim == 2 and found.shape[1] == NUM_VALUES:
         return checked_landmarks(landmarks(found), file=path)
     if found.ndim == 3 and found.shape[1:] == (NUM_LANDMARKS, NUM_COORDINATES):

@@ -364,8 +364,8 @@ def test_words_in_any_script_round_trip(tmp_path: Path, capsys: pytest.CaptureFi
     assert problems(tmp_path) == []
     assert main(["info", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "こんにちは      1" in lines  # ten columns wide, as the table's widest word
-    assert "手話            1" in lines
+    assert "こんにちは      1        1" in lines  # ten columns wide, as the table's widest word
+    assert "手話            1        1" in lines
     assert main(["info", "--json", str(tmp_path)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["schema"] == 1

@@ -123,10 +123,11 @@ def test_every_kind_of_file(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) 
     parts = [pose, filled[:, :, :468], filled[:, :, 468:489], filled[:, :, 522:]]
     rows_TV = np.concatenate([part.transpose(1, 2, 0).reshape(clip.shape[1], -1) for part in parts], axis=1)
     np.save(tmp_path / "rows.npy", rows_TV)
+    np.save(tmp_path / "irises.npy", np.insert(rows_TV, [33 * 4 + 468 * 3] * 30, 0.5, axis=1))
     (tmp_path / "frames").mkdir()
     for number, row in enumerate(rows_TV):
         np.save(tmp_path / "frames" / f"{number}.npy", row)
-    files = ["bare.h5", "clip.parquet", "last.npy", "first.npy", "rows.npy", "frames"]
+    files = ["bare.h5", "clip.parquet", "last.npy", "first.npy", "rows.npy", "irises.npy", "frames"]
     done = cli("predict", bundle, tiny / "9001.hdf5", *(tmp_path / file for file in files))
     assert (done.code, done.err) == (0, "")
     rows = rows_of(done.out)
@@ -167,9 +168,11 @@ def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Pa
     (tmp_path / "torn.npy").write_bytes(b"\x93NUMPY\x01\x00torn")
     np.save(tmp_path / "flat.npy", np.zeros(7))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "archive", np.zeros((4, 1662)))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     (tmp_path / "torn.hdf5").write_bytes((tiny / "9001.hdf5").read_bytes()[:3000])
     (tmp_path / "torn.parquet").write_bytes(b"PAR1torn")
-    files = ["mixed.hdf5", "torn.npy", "flat.npy", "objects.npy", "torn.hdf5", "torn.parquet"]
+    files = ["mixed.hdf5", "torn.npy", "flat.npy", "objects.npy", "archive.npy", "torn.hdf5", "torn.parquet"]
     done = cli("predict", bundle, *(tmp_path / file for file in files))
     assert done.code == 1
     rows = rows_of(done.out)
@@ -181,10 +184,11 @@ def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Pa
         ("torn.npy", "torn", False, True),
         ("flat.npy", "flat", False, True),
         ("objects.npy", "objects", False, True),
+        ("archive.npy", "archive", False, True),
         ("torn.hdf5", "torn", False, True),
         ("torn.parquet", "torn", False, True),
     ]
-    assert done.err == "of 9 clips 7 could not be asked about: see their `problem`\n"
+    assert done.err == "of 10 clips 8 could not be asked about: see their `problem`\n"
     lines = [json.loads(line) for line in cli("predict", bundle, tmp_path / "mixed.hdf5", "--json").out.splitlines()]
     assert [("problem" in line, "words" in line) for line in lines] == [
         (False, True),

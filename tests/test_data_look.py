@@ -1,0 +1,280 @@
+"""`check` and `info`: what is odd about a data set is said, once, and what is not is left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from launch import ROOT
+
+from data_utils.__main__ import main
+from data_utils.hdf5 import Clip, SignerFile, read_clips, read_words, write_signer, write_words
+from data_utils.landmarks import FILE_PARTS
+from data_utils.prepared import fingerprint, open_data
+from data_utils.summary import summarize
+from data_utils.synthetic import synthesize
+
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def clips_of(folder: Path, signer: str) -> list[Clip]:
+    """A signer's clips."""
+    return list(read_clips(SignerFile(folder / f"{signer}.hdf5", signer, False), len(read_words(folder))))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with nothing odd about it. Only to be read."""
+    folder = tmp_path_factory.mktemp("sound") / "data"
+    synthesize(folder, clips=48, signs=3, signers=4, seed=4)
+    return folder
+
+
+@pytest.fixture
+def data(sound: Path, tmp_path: Path) -> Path:
+    """A data set of its own with nothing odd about it."""
+    return Path(shutil.copytree(sound, tmp_path / "data"))
+
+
+def changed(feature: Callable[[np.ndarray], np.ndarray], count: int = 2) -> Callable[[Path], None]:
+    """Changes the landmarks of some clips of the first signer."""
+
+    def act(folder: Path) -> None:
+        clips = clips_of(folder, "9001")
+        few = [replace(clip, feature_CTJ=feature(clip.feature_CTJ.copy())) for clip in clips[:count]]
+        write_signer(folder / "9001.hdf5", [*few, *clips[count:]])
+
+    return act
+
+
+def part(name: str, value: float, frame: slice = slice(2)) -> Callable[[np.ndarray], np.ndarray]:
+    """A part is somewhere else in some frames."""
+
+    def act(feature_CTJ: np.ndarray) -> np.ndarray:
+        feature_CTJ[:2, frame, FILE_PARTS[name]] = value
+        return feature_CTJ
+
+    return act
+
+
+def one_point_less(feature_CTJ: np.ndarray) -> np.ndarray:
+    """A point of the pose is not detected."""
+    feature_CTJ[:, 0, 500] = np.nan
+    return feature_CTJ
+
+
+def deep(feature_CTJ: np.ndarray) -> np.ndarray:
+    """A face whose depth is in pixels."""
+    feature_CTJ[2, :, FILE_PARTS["face"]] = 80.0
+    return feature_CTJ
+
+
+def without(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A part is in no frame."""
+
+    def act(feature_CTJ: np.ndarray) -> np.ndarray:
+        feature_CTJ[:, :, FILE_PARTS[name]] = np.nan
+        return feature_CTJ
+
+    return act
+
+
+def copied(source: str, target: str, label: int | None = None) -> Callable[[Path], None]:
+    """A clip of one signer lies under another one, or under another name, too."""
+
+    def act(folder: Path) -> None:
+        first = clips_of(folder, source)[0]
+        extra = Clip("copy", first.feature_CTJ, first.label if label is None else (first.label + label) % 3)
+        write_signer(folder / f"{target}.hdf5", [*clips_of(folder, target), extra])
+
+    return act
+
+
+def only_word(label: int, keep: int) -> Callable[[Path], None]:
+    """Of a word only some clips of the first signer are left."""
+
+    def act(folder: Path) -> None:
+        for path in sorted(folder.glob("*.hdf5")):
+            clips = clips_of(folder, path.stem)
+            mine = [clip for clip in clips if clip.label == label][: keep if path.stem == "9001" else 0]
+            write_signer(path, [*(clip for clip in clips if clip.label != label), *mine])
+
+    return act
+
+
+ODD: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "leak": (
+        copied("9001", "9002"),
+        "the same clips under 2 signers: what is learned from one is known of the other",
+        "9001, 9002",
+    ),
+    "twice": (copied("9001", "9001"), "the same clips more than once", "9001"),
+    "two words": (copied("9001", "9001", label=1), "the same clip with different words", "9001.hdf5: /"),
+    "pixels": (changed(lambda f: f * np.float32(480)), "coordinates look like pixels", "9001.hdf5"),
+    "depth": (changed(deep), "z is far larger than x and y", "9001.hdf5"),
+    "outside": (changed(part("face", 2.5)), "hands or face lie far outside of the picture", "9001.hdf5"),
+    "upside down": (
+        changed(lambda f: np.stack([f[0], 1 - f[1], f[2]])),
+        "the nose lies below the shoulders",
+        "9001.hdf5",
+    ),
+    "zeros": (changed(part("right_hand", 0.0)), "parts lie at exactly 0", "9001.hdf5"),
+    "partly": (changed(one_point_less), "single points of a part are missing", "9001.hdf5"),
+    "still": (changed(lambda f: np.repeat(f[:, :1], 5, axis=1)), "all frames are the same", "9001.hdf5"),
+    "one frame": (changed(lambda f: f[:, :1]), "clips of a single frame", "9001.hdf5"),
+    "long": (changed(lambda f: np.resize(f, (3, 500, 543))), "clips of more than 450 frames", "9001.hdf5"),
+    "no hand": (changed(without("left_hand"), count=99), "the left hand of 1 signer is never seen", "9001 (12 clips)"),
+    "no face": (changed(without("face"), count=99), "the face of 1 signer is never seen", "9001 (12 clips)"),
+    "one signer": (only_word(1, 99), "words of one signer only", "the dictionary"),
+    "few clips": (only_word(1, 2), "words with fewer than 5 clips", "the dictionary"),
+}
+
+
+def warnings_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What `check --json` warns of."""
+    assert main(["check", "--json", str(folder)]) == 0
+    *found, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert summary == {"schema": 1, "kind": "summary", "sound": True, "problems": 0, "warnings": len(found)}
+    assert {one["kind"] for one in found} <= {"warning"}
+    return found
+
+
+def test_nothing_odd(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A made-up set has no warning, and both commands say so."""
+    assert warnings_of(data, capsys) == []
+    assert main(["check", str(data)]) == 0
+    assert capsys.readouterr().out == "no problems: 48 clips of 3 words by 4 signers\n"
+    assert main(["info", str(data)]) == 0
+    assert capsys.readouterr().out.endswith("nothing odd was found\n")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_oddities(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is a warning of its own, says where, and is no problem."""
+    change, what, where = ODD[name]
+    change(data)
+    found = warnings_of(data, capsys)
+    mine = [one for one in found if one["what"] == what]
+    assert len(mine) == 1
+    assert mine[0]["where"].startswith(where)
+    assert mine[0]["hint"]
+    expected = {"one signer": 3, "few clips": 3, "two words": 2}.get(name, 1)  # they bring others along
+    assert len(found) == expected, [one["what"] for one in found]
+    assert main(["info", str(data)]) == 0
+    assert f"\nwarning: {what}\n  --> {where}" in capsys.readouterr().out
+
+
+def test_many_are_one_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It counts them and names the first few."""
+    changed(one_point_less, count=99)(data)
+    (one,) = warnings_of(data, capsys)
+    assert one["got"].startswith("12 of 48 clips: 9001.hdf5: /")
+    assert one["got"].endswith(" and 9 more")
+
+
+def test_mirrored_copies_are_no_leak(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A `_swap` file belongs to its signer; one that is not mirrored at all is a copy."""
+    clips = clips_of(data, "9001")
+    write_signer(data / "9001_swap.hdf5", [replace(clip, feature_CTJ=clip.feature_CTJ[:, ::-1]) for clip in clips])
+    assert warnings_of(data, capsys) == []
+    shutil.copy(data / "9001.hdf5", data / "9001_swap.hdf5")
+    (one,) = warnings_of(data, capsys)
+    assert (one["what"], one["where"]) == ("the same clips more than once", "9001")
+
+
+def test_half_a_data_set_is_not_called_odd(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there are problems, only they are told: without them the rest looks different."""
+    copied("9001", "9002")(data)
+    (data / "9003.hdf5").write_bytes(b"")
+    assert main(["check", str(data)]) == 1
+    out = capsys.readouterr().out
+    assert "warning" not in out
+    assert out.endswith("1 problem in 1 place\n")
+
+
+def test_info_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Words by signers, lengths and missing parts, held against the clips themselves."""
+    only_word(2, 1)(data)
+    assert main(["info", "--json", str(data)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == 1
+    signers = ["9001", "9002", "9003", "9004"]
+    every = {signer: clips_of(data, signer) for signer in signers}
+    assert told["table"] == [[sum(c.label == n for c in every[signer]) for n in range(3)] for signer in signers]
+    assert [word["signers"] for word in told["words"]] == [4, 4, 1]
+    assert [word["clips"] for word in told["words"]] == [sum(row[n] for row in told["table"]) for n in range(3)]
+    for one in told["signers"]:
+        mine = every[one["signer"]]
+        lengths = [clip.feature_CTJ.shape[1] for clip in mine]
+        assert (one["clips"], one["median_frames"], one["mirrored"]) == (len(mine), np.median(lengths), 0)
+        lost = sum(int(np.isnan(clip.feature_CTJ[0, :, 468]).sum()) for clip in mine)
+        assert one["missing"]["left_hand"] == pytest.approx(lost / sum(lengths))
+    lengths = [clip.feature_CTJ.shape[1] for mine in every.values() for clip in mine]
+    assert sum(bar["clips"] for bar in told["histogram"]) == len(lengths)
+    for bar in told["histogram"]:
+        assert bar["clips"] == sum(bar["first"] <= n <= bar["last"] for n in lengths)
+    assert (told["histogram"][0]["first"], len(told["histogram"]) <= 20) == (min(lengths), True)
+    assert told["fingerprint"] == fingerprint(open_data(data))
+
+
+def test_info_at_eighty_columns(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of words by signers where it fits; a dash for what is not there; no line is wider."""
+    only_word(1, 2)(data)
+    assert main(["info", str(data)]) == 0
+    lines = capsys.readouterr().out.split("\nwarning:")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "signer  listen  look  shhh  all" in lines
+    assert any(line.split() == ["9002", "4", "-", "4", "8"] for line in lines)
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    write_words(wide, [f"a-word-of-some-length-{n}" for n in range(12)])
+    first = clips_of(data, "9001")[0]
+    write_signer(wide / "1.hdf5", [replace(first, name=str(n), label=n) for n in range(12)])
+    assert main(["info", str(wide)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not any(line.startswith("signer") and "a-word" in line for line in lines)
+    assert "a-word-of-some-length-11      1        1" in lines
+
+
+def test_overview(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page holds the counts, the warnings, and an example of each word; `info` prints the same beside."""
+    copied("9001", "9002")(data)
+    assert main(["info", str(data)]) == 0
+    plain = capsys.readouterr().out
+    page = tmp_path / "new" / "page.html"
+    assert main(["info", str(data), "--overview", str(page)]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (plain, f"wrote {page}\n")
+    text = page.read_text(encoding="utf-8")
+    assert "the same clips under 2 signers" in text
+    for word in read_words(data):
+        assert word in text
+    assert text.count("<svg") >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("asl3", ["the left hand of 1 signer is never seen", "signers lack words"]),
+        (
+            "fingerspell9",
+            [
+                "single points of a part are missing",
+                "the left hand of 12 signers is never seen",
+                "the right hand of 1 signer is never seen",
+            ],
+        ),
+        ("gislr_sample", ["words with fewer than 5 clips", "words of one signer only"]),
+    ],
+)
+def test_real_sets(name: str, expected: list[str]) -> None:
+    """What is really odd about real recordings, and nothing else."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the recordings of {name} do not lie beside the project")
+    assert [one["what"] for one in summarize(SHARED / name)["warnings"]] == expected

@@ -1,0 +1,279 @@
+"""Importing MediaPipe Holistic's results saved frame by frame: the layout of a frame, of folders, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_utils import holistic
+from data_utils.__main__ import main
+from data_utils.errors import DataError
+from data_utils.hdf5 import problems, read_clips, read_words, signer_files
+from data_utils.holistic import NUM_VALUES, landmarks, read_clip
+from data_utils.landmarks import FILE_PARTS
+
+CLIPS = {  # signer -> word -> clips
+    "anna": {"あした": ["0", "1"], "bye": ["0"]},
+    "Žofie": {"bye": ["first take"], "hello": ["0", "10", "2"]},
+}
+
+
+def vectors(seed: int, frames: int = 3) -> np.ndarray:
+    """Frames in which the left hand is never seen, and the face not in the first."""
+    made_TV = np.random.default_rng(seed).uniform(0.1, 0.9, (frames, NUM_VALUES))
+    made_TV[:, 132 + 1404 : 132 + 1404 + 63] = 0
+    made_TV[0, 132 : 132 + 1404] = 0
+    return made_TV
+
+
+def write_frames(folder: Path, vectors_TV: np.ndarray, first: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, vector in enumerate(vectors_TV, first):
+        np.save(folder / f"{number}.npy", vector)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Folders of 7 clips, with files between them that do not belong there."""
+    folder = tmp_path / "tree"
+    seed = 0
+    for signer, words in CLIPS.items():
+        for word, clips in words.items():
+            for clip in clips:
+                write_frames(folder / signer / word / clip, vectors(seed))
+                seed += 1
+    for place in (folder, folder / "anna", folder / "anna" / "bye", folder / "anna" / "bye" / "0"):
+        (place / ".DS_Store").write_bytes(b"\0\1")
+        (place / "notes.txt").write_text("recorded in May")
+        (place / "._0.npy").write_bytes(b"\0\1")
+    (folder / ".git").mkdir()
+    return folder
+
+
+def run(*words: str | Path) -> int:
+    return main(["import-holistic", *map(str, words), "--workers", "1"])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_number_finds_its_place() -> None:
+    """Point and axis of each of the 1662 numbers: pose with visibility, face, left hand, right hand."""
+    named = [("pose", p, c) for p in range(33) for c in "xyzv"]
+    named += [
+        (part, p, c) for part, n in (("face", 468), ("left_hand", 21), ("right_hand", 21)) for p in range(n) for c in "xyz"
+    ]
+    assert len(named) == NUM_VALUES
+    vectors_TV = np.arange(1.0, 2 * NUM_VALUES + 1).reshape(2, NUM_VALUES)
+    found = landmarks(vectors_TV)
+    assert found.dtype == np.float32
+    assert found.shape == (3, 2, 543)
+    for place, (part, point, axis) in enumerate(named):
+        if axis != "v":
+            np.testing.assert_array_equal(found["xyz".index(axis), :, FILE_PARTS[part].start + point], vectors_TV[:, place])
+    assert not np.isnan(found).any()
+
+
+def test_a_part_of_zeros_was_not_detected() -> None:
+    """All zeros in a frame become NaN, for that part and frame alone; a single zero stays."""
+    vectors_TV = np.ones((2, NUM_VALUES))
+    vectors_TV[0, :132] = vectors_TV[1, 132:1536] = vectors_TV[0, 1536:1599] = 0
+    vectors_TV[1, 1599] = 0  # the x of a wrist
+    lost_TJ = np.isnan(landmarks(vectors_TV)).all(axis=0)
+    expected_TJ = np.zeros((2, 543), bool)
+    for part, frame in (("pose", 0), ("face", 1), ("left_hand", 0)):
+        expected_TJ[frame, FILE_PARTS[part]] = True
+    np.testing.assert_array_equal(lost_TJ, expected_TJ)
+    assert landmarks(vectors_TV)[0, 1, 522] == 0
+    with pytest.raises(ValueError, match="is not"):
+        landmarks(np.ones((2, 1663)))
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """2.npy comes before 10.npy; numbers may begin anywhere and have gaps."""
+    vectors_TV = vectors(0, 12)
+    write_frames(tmp_path / "a", vectors_TV)
+    np.testing.assert_array_equal(read_clip(tmp_path / "a"), landmarks(vectors_TV))
+    write_frames(tmp_path / "b", vectors_TV, first=95)
+    (tmp_path / "b" / "97.npy").unlink()
+    np.testing.assert_array_equal(read_clip(tmp_path / "b"), landmarks(np.delete(vectors_TV, 2, axis=0)))
+
+
+def test_refined_faces_lose_their_irises(tmp_path: Path) -> None:
+    """478 points of the face are read as their first 468, also where a frame without a face has zeros for 468."""
+    vectors_TV = vectors(0).astype(np.float32)
+    write_frames(tmp_path, vectors_TV)
+    for frame in (1, 2):
+        irises = np.full(30, 0.5, np.float32)
+        np.save(tmp_path / f"{frame}.npy", np.concatenate([vectors_TV[frame, :1536], irises, vectors_TV[frame, 1536:]]))
+    np.testing.assert_array_equal(read_clip(tmp_path), landmarks(vectors_TV))
+
+
+class Trap:
+    """Unpickled, it would write a file."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return Path, ("never",)
+
+
+def wrong(content: object) -> Callable[[Path], object]:
+    """Puts an array, or bytes, in the place of the second frame."""
+
+    def put(folder: Path) -> None:
+        if isinstance(content, bytes):
+            (folder / "1.npy").write_bytes(content)
+        else:
+            np.save(folder / "1.npy", content)  # type: ignore[call-overload]
+
+    return put
+
+
+def npz(folder: Path) -> None:
+    np.savez(folder / "1.npz", vectors(0)[0])
+    (folder / "1.npz").rename(folder / "1.npy")
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def deeper(folder: Path) -> None:
+    empty(folder)
+    write_frames(folder / "0", vectors(0))
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pickled": (wrong(np.array([Trap()], dtype=object)), "not an array of NumPy, or is damaged"),
+    "text": (wrong(b"hello"), "not an array of NumPy, or is damaged"),
+    "no byte": (wrong(b""), "not an array of NumPy, or is damaged"),
+    "archive": (npz, "not an array of NumPy, or is damaged"),
+    "whole numbers": (wrong(np.zeros(NUM_VALUES, int)), "not a row of floats"),
+    "two axes": (wrong(np.zeros((1, NUM_VALUES))), "not a row of floats"),
+    "without face": (wrong(np.ones(258)), "another number of values"),
+    "infinite": (wrong(np.full(NUM_VALUES, 1e300)), "infinite or far too large"),
+    "named": (lambda folder: (folder / "2.npy").rename(folder / "last.npy"), "name is not a number"),
+    "twice": (lambda folder: shutil.copy(folder / "1.npy", folder / "01.npy"), "same number"),
+    "empty": (empty, "no frame"),
+    "deeper": (deeper, "one level is too many"),
+    "zeros": (lambda folder: write_frames(folder, np.zeros((3, NUM_VALUES))), "nothing was detected"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_clips_say_why(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be a clip is an error that says what is wrong, and where; nothing is unpickled."""
+    monkeypatch.chdir(tmp_path)
+    break_it, said = BROKEN[name]
+    write_frames(tmp_path / "clip", vectors(0))
+    break_it(tmp_path / "clip")
+    with pytest.raises(DataError, match=said) as caught:
+        read_clip(tmp_path / "clip")
+    assert str(tmp_path / "clip") in caught.value.render()
+
+
+def test_too_many_frames_are_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More frames than a sign can have are refused by their number, though none of them can be read."""
+    monkeypatch.setattr("data_utils.clips.MOST_FRAMES", 5)
+    for number in range(6):
+        (tmp_path / f"{number}.npy").touch()
+    with pytest.raises(DataError, match="far too long"):
+        read_clip(tmp_path)
+
+
+def test_a_tree(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every clip arrives with its signer and word, in any script; words are numbered in alphabetical order."""
+    assert run(tree, tmp_path / "data") == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"7 clips of 3 words by 2 signers in {tmp_path / 'data'}\n")
+    assert read_words(tmp_path / "data") == ("bye", "hello", "あした")
+    assert problems(tmp_path / "data") == []
+    clips = {file.signer: list(read_clips(file, 3)) for file in signer_files(tmp_path / "data")}
+    assert {signer: [(clip.name, clip.label) for clip in own] for signer, own in clips.items()} == {
+        "anna": [("bye__0", 0), ("あした__0", 2), ("あした__1", 2)],
+        "Žofie": [("bye__first take", 0), ("hello__0", 1), ("hello__10", 1), ("hello__2", 1)],
+    }
+    np.testing.assert_array_equal(clips["anna"][0].feature_CTJ, landmarks(vectors(2)))
+    np.testing.assert_array_equal(clips["Žofie"][3].feature_CTJ, landmarks(vectors(6)))
+    assert run(tree, tmp_path / "data") == 0
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_broken_clips_are_left_out_when_asked(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same options as for the other import: listed and refused, or listed and left out."""
+    np.save(tree / "anna" / "あした" / "1" / "2.npy", np.ones(99))
+    assert run(tree, tmp_path / "data", "--json") == 1
+    out, err = capsys.readouterr()
+    broken, summary = map(json.loads, out.splitlines())
+    assert (broken["kind"], broken["signer"], broken["clip"]) == ("broken", "anna", "あした__1")
+    assert broken["file"] == "anna/あした/1"
+    assert broken["why"] == "the frame has another number of values: 99"
+    assert (summary["complete"], summary["broken"], summary["clips"]) == (False, 1, 4)
+    assert "--skip-broken" in err
+    assert run(tree, tmp_path / "data", "--skip-broken") == 0
+    assert "  anna/あした/1: the frame has another number of values: 99\n" in capsys.readouterr().err
+    assert run(tree, tmp_path / "fresh", "--skip-broken") == 0
+    assert contents(tmp_path / "data") == contents(tmp_path / "fresh")
+
+
+def test_one_letter_written_in_two_ways_is_one(tmp_path: Path) -> None:
+    """A word whose letters one file system writes as one mark and another as two is one word."""
+    for signer, form in (("anna", "NFC"), ("ben", "NFD")):
+        write_frames(tmp_path / "tree" / signer / unicodedata.normalize(form, "café が") / "0", vectors(0))
+    request = holistic.plan(tmp_path / "tree")
+    assert request.words == (unicodedata.normalize("NFC", "café が"),)
+    write_frames(tmp_path / "tree" / "ben" / unicodedata.normalize("NFC", "café が") / "0", vectors(0))
+    with pytest.raises(DataError, match="two clips would get the same name"):
+        holistic.plan(tmp_path / "tree")
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ("hello/0", "the level of signers is missing\n"),
+        ("0", "the levels of signers and words are missing\n"),
+        ("", "the levels of signers, words and clips are missing\n"),
+    ],
+)
+def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, said: str) -> None:
+    """Folders without signers, as tutorials make them, are an error that says which level is missing."""
+    write_frames(tmp_path / levels, vectors(0))
+    with pytest.raises(DataError) as caught:
+        holistic.plan(tmp_path)
+    text = caught.value.render()
+    assert said in text
+    assert "expected: SRC/<signer>/<word>/<clip>/<frame>.npy\n" in text
+    assert "anna/hello/0" in text
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["anna/a/b__c", "anna/a__b/c"], "two clips would get the same name"),
+        (["anna_swap/a/0"], "name of a signer"),
+        (["anna/tab\tword/0"], "name of a clip"),
+        (["anna/back\\slash/0"], "name of a clip"),
+        (["anna/hello"], "holds no clip"),
+    ],
+)
+def test_names_that_cannot_be(tmp_path: Path, folders: list[str], said: str) -> None:
+    """Clips that would get one name, and names that files or HDF5 groups cannot have, are errors."""
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=said):
+        holistic.plan(tmp_path)
+
+
+def test_no_source() -> None:
+    """A folder that is not there is an error."""
+    with pytest.raises(DataError, match="no such folder"):
+        holistic.plan(Path("nowhere"))
+    with pytest.raises(DataError, match="no such folder"):
+        read_clip(Path("nowhere"))

@@ -1,0 +1,664 @@
+"""Importing Kaggle's release: what is read, what is refused, and that a killed import goes on to the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pyarrow as arrow
+import pyarrow.compute as compute
+import pyarrow.parquet as parquet
+import pytest
+from kaggle_tree import table_of, write_clip, write_kaggle_tree, write_list
+from launch import ROOT, environment
+
+from data_utils import kaggle
+from data_utils.__main__ import main
+from data_utils.errors import DataError
+from data_utils.hdf5 import DICTIONARY_NAME, Clip, problems, read_clips, read_words, signer_files
+from data_utils.importing import progress_line
+from data_utils.kaggle import read_clip
+from data_utils.landmarks import FILE_PARTS
+
+SAMPLE = ROOT.parent / "shared" / "data" / "gislr_sample"
+WORDS = ("TV", "cow", "after", "bee", "shhh")  # not in alphabetical order
+LABELS = {"30": [0, 1, 2, 2, 1, 4], "4": [1, 2, 2, 0], "26": [2, 1, 3]}  # after 5, cow 4, TV 2, bee 1, shhh 1
+
+
+def made_clip(seed: int, frames: int = 4) -> np.ndarray:
+    """A clip in which the left hand is never seen, and the face not in the first frame."""
+    feature_CTJ = np.random.default_rng(seed).random((3, frames, 543), np.float32)
+    feature_CTJ[:, :, FILE_PARTS["left_hand"]] = np.nan
+    feature_CTJ[:, 0, FILE_PARTS["face"]] = np.nan
+    return feature_CTJ
+
+
+def made_clips(frames: int = 4, times: int = 1) -> dict[str, list[Clip]]:
+    return {
+        signer: [
+            Clip(f"{signer}00{number:03}", made_clip(int(signer) * 1000 + number, frames), label)
+            for number, label in enumerate(labels * times)
+        ]
+        for signer, labels in LABELS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of 13 clips. Only to be read."""
+    folder = tmp_path_factory.mktemp("kaggle") / "release"
+    write_kaggle_tree(folder, made_clips(), WORDS)
+    return folder
+
+
+@pytest.fixture
+def release(once: Path, tmp_path: Path) -> Path:
+    """A release of one's own."""
+    return Path(shutil.copytree(once, tmp_path / "release"))
+
+
+def run(*words: str | Path) -> int:
+    return main(["import-kaggle", *map(str, words), "--workers", "1"])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def held(folder: Path) -> dict[str, list[tuple[str, int]]]:
+    """Names and labels of the clips of each signer."""
+    words = read_words(folder)
+    return {file.signer: [(c.name, c.label) for c in read_clips(file, len(words))] for file in signer_files(folder)}
+
+
+def parquet_of(release: Path, number: int = 0) -> Path:
+    """A clip's file: the clip of this number of signer 4."""
+    return release / "train_landmark_files" / "4" / f"400{number:03}.parquet"
+
+
+def test_a_real_clip() -> None:
+    """A file of the release gives the same numbers as the same clip converted by others."""
+    if not SAMPLE.is_dir():
+        pytest.skip("the real clip is not at hand")
+    expected = next(read_clips(signer_files(SAMPLE)[0], 1)).feature_CTJ
+    found = read_clip(SAMPLE / "10042041.parquet")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+def shuffled(table: arrow.Table) -> arrow.Table:
+    return table.take(np.random.default_rng(0).permutation(len(table)))
+
+
+def recast(table: arrow.Table, **types: str) -> arrow.Table:
+    for name, kind in types.items():
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+    return table
+
+
+def with_column(table: arrow.Table, name: str, values: object) -> arrow.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda table: table, {}),
+        (shuffled, {}),
+        (lambda table: table.filter(compute.is_valid(table["x"])), {}),
+        (lambda table: with_column(table, "frame", compute.multiply(table["frame"], 7).cast("int16")), {}),
+        (lambda table: with_column(table, "frame", compute.subtract(table["frame"], 30).cast("int16")), {}),
+        (lambda table: recast(table, frame="int64", landmark_index="int32", x="float32", y="float32", z="float32"), {}),
+        (lambda table: recast(table, frame="uint64", landmark_index="uint64"), {}),
+        (lambda table: recast(table, type="large_string"), {}),
+        (lambda table: with_column(table, "type", table["type"].dictionary_encode()), {}),
+        (lambda table: table.drop_columns(["row_id"]), {"compression": "gzip"}),
+        (lambda table: shuffled(table), {"row_group_size": 100}),
+        (lambda table: table, {"use_dictionary": False}),
+    ],
+    ids=[
+        "plain",
+        "shuffled",
+        "absent",
+        "gaps",
+        "negative",
+        "numbers",
+        "unsigned",
+        "long text",
+        "categories",
+        "no id",
+        "groups",
+        "raw",
+    ],
+)
+def test_however_the_rows_are_laid(
+    tmp_path: Path, change: Callable[[arrow.Table], arrow.Table], options: dict[str, object]
+) -> None:
+    """Rows in any order, absent or null, frames from any number and with gaps, any types of column: the same clip."""
+    expected = made_clip(1)
+    parquet.write_table(change(table_of(expected)), tmp_path / "clip.parquet", **options)
+    found = read_clip(tmp_path / "clip.parquet")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+def one_value(name: str, value: object) -> Callable[[arrow.Table], arrow.Table]:
+    """Changes the value of a column in row 600: landmark 57 of the second frame's face."""
+
+    def change(table: arrow.Table) -> arrow.Table:
+        values = table[name].to_pylist()
+        values[600] = value
+        return with_column(table, name, arrow.array(values, table[name].type))
+
+    return change
+
+
+def numbered(frames: int) -> Callable[[arrow.Table], arrow.Table]:
+    """One landmark in each of many frames."""
+
+    def change(table: arrow.Table) -> arrow.Table:
+        some = table.slice(0, 1).take(np.zeros(frames, int))
+        return with_column(some, "frame", arrow.array(np.arange(frames), "int16"))
+
+    return change
+
+
+BROKEN: list[tuple[str, Callable[[arrow.Table], arrow.Table], str]] = [
+    ("duplicate", lambda table: arrow.concat_tables([table, table.slice(600, 1)]), "two rows in a frame"),
+    ("type", one_value("type", "foot"), "unknown type"),
+    ("index", one_value("landmark_index", 468), "index is out of range"),
+    ("negative", one_value("landmark_index", -1), "index is out of range"),
+    ("no frame", one_value("frame", None), "not where it belongs"),
+    ("no type", one_value("type", None), "not where it belongs"),
+    ("infinite", one_value("y", float("inf")), "infinite or far too large"),
+    ("far", one_value("z", -1e5), "infinite or far too large"),
+    ("beyond float32", one_value("x", 1e300), "infinite or far too large"),
+    ("lacks z", lambda table: table.drop_columns(["z"]), "other columns"),
+    ("lacks type", lambda table: table.drop_columns(["type"]), "other columns"),
+    ("text", lambda table: recast(table, x="string"), "`x` is of another type"),
+    ("fractions", lambda table: recast(table, frame="float64"), "`frame` is of another type"),
+    ("numbered types", lambda table: with_column(table, "type", table["frame"]), "`type` is of another type"),
+    ("no row", lambda table: table.slice(0, 0), "no frame"),
+    ("nothing detected", lambda table: table.filter(compute.is_null(table["x"])), "nothing was detected"),
+    ("too long", numbered(10_001), "far too long"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_broken_clips_say_why(tmp_path: Path, change: Callable[[arrow.Table], arrow.Table], said: str) -> None:
+    """What cannot be a clip is an error that says what is wrong, and where."""
+    path = tmp_path / "clip.parquet"
+    parquet.write_table(change(table_of(made_clip(1))), path)
+    with pytest.raises(DataError, match=said) as caught:
+        read_clip(path)
+    assert str(path) in caught.value.render()
+
+
+def test_more_rows_than_frames_can_have_are_not_even_read(tmp_path: Path) -> None:
+    """A file of millions of rows is refused by what its footer says."""
+    path = tmp_path / "clip.parquet"
+    parquet.write_table(table_of(made_clip(1)).take(np.zeros(10_000 * 543 + 1, int)), path)
+    with pytest.raises(DataError, match="far too long") as caught:
+        read_clip(path)
+    assert caught.value.got == "5,430,001 rows"
+
+
+def test_the_most_frames_are_read(tmp_path: Path) -> None:
+    """10,000 frames are not too many."""
+    parquet.write_table(numbered(10_000)(table_of(made_clip(1)).slice(543)), tmp_path / "clip.parquet")
+    assert read_clip(tmp_path / "clip.parquet").shape == (3, 10_000, 543)
+
+
+def test_damaged_files_say_so(tmp_path: Path) -> None:
+    """Cut short at any length, overwritten, empty, missing, a folder: an error each, and no other exception."""
+    path = tmp_path / "clip.parquet"
+    write_clip(path, made_clip(1))
+    whole = path.read_bytes()
+    for content in [whole[: len(whole) * part // 8] for part in range(1, 8)] + [b"not Parquet" * 99, whole[:-4] + b"PARX"]:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="damaged or cut short"):
+            read_clip(path)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        content = bytearray(whole)
+        for place in rng.integers(len(whole), size=20):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        with contextlib.suppress(DataError):
+            assert read_clip(path).dtype == np.float32  # a change of a number's digits is not to be seen
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="the file is empty"):
+        read_clip(path)
+    with pytest.raises(DataError, match="no such file"):
+        read_clip(tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="not a file"):
+        read_clip(tmp_path)
+
+
+def test_the_whole_release(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every clip arrives under its number with its word; the dictionary is the release's; the set is sound."""
+    assert run(release, tmp_path / "data") == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"13 clips of 5 words by 3 signers in {tmp_path / 'data'}\n")
+    assert read_words(tmp_path / "data") == WORDS
+    assert problems(tmp_path / "data") == []
+    expected = made_clips()
+    for file in signer_files(tmp_path / "data"):
+        clips = list(read_clips(file, 5))
+        assert [(c.name, c.label) for c in clips] == [(c.name, c.label) for c in expected.pop(file.signer)]
+        for number, clip in enumerate(clips):
+            np.testing.assert_array_equal(clip.feature_CTJ, made_clip(int(file.signer) * 1000 + number))
+    assert not expected
+    record = json.loads((tmp_path / "data" / ".import.json").read_text())
+    assert {signer: entry["clips"] for signer, entry in record["signers"].items()} == {"26": 3, "30": 6, "4": 4}
+
+
+def test_the_order_of_the_list_does_not_matter(release: Path, tmp_path: Path) -> None:
+    """A list in another order, with a mark of its byte order, more columns and Windows' line ends, gives the same bytes."""
+    assert run(release, tmp_path / "a") == 0
+    head, *lines = (release / "train.csv").read_text().splitlines()
+    text = "\r\n".join([f"{head},n", *(f"{line},{number}" for number, line in enumerate(reversed(lines)))])
+    (release / "train.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert run(release, tmp_path / "b") == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "clips"),
+    [
+        (["--top", "2"], ("after", "cow"), {"26": [0, 1], "30": [1, 0, 0, 1], "4": [1, 0, 0]}),
+        (["--top", "4"], ("TV", "after", "bee", "cow"), {"26": [1, 3, 2], "30": [0, 3, 1, 1, 3], "4": [3, 1, 1, 0]}),
+        (["--signs", "shhh, TV"], ("TV", "shhh"), {"30": [0, 1], "4": [0]}),
+    ],
+    ids=["top", "ties by name", "named"],
+)
+def test_some_signs(
+    release: Path, tmp_path: Path, options: list[str], words: tuple[str, ...], clips: dict[str, list[int]]
+) -> None:
+    """The most frequent signs, or named ones, are numbered anew in alphabetical order; a signer without them has no file."""
+    assert run(release, tmp_path / "data", *options) == 0
+    assert read_words(tmp_path / "data") == words
+    assert {signer: [label for _, label in own] for signer, own in held(tmp_path / "data").items()} == clips
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--signs", "TV,aftre"], "there is no such sign: `aftre`\nhint: did you mean `after`?"),
+        (["--signs", "TV,,cow"], "there is no such sign: ``"),
+        (["--top", "0"], "`top` is out of range\ngot: 0\nexpected: 1 to 5"),
+        (["--top", "6"], "`top` is out of range"),
+        (["--top", "2", "--signs", "TV"], "not allowed with argument"),
+        (["--workers", "0"], "`workers` is out of range"),
+    ],
+)
+def test_wrong_usage(once: Path, tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Signs that there are not, and numbers out of range, are errors before anything is started."""
+    assert main(["import-kaggle", str(once), str(tmp_path / "data"), *options]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+PATH = "train_landmark_files/4/400000.parquet"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "holds no clip"),
+        ([("../4.parquet", "4", "1", "TV")], "leads out of the release"),
+        ([("/etc/passwd", "4", "1", "TV")], "leads out of the release"),
+        ([("", "4", "1", "TV")], "leads out of the release"),
+        ([("a\\b", "4", "1", "TV")], "leads out of the release"),
+        ([("a\0b", "4", "1", "TV")], "leads out of the release"),
+        ([(PATH, "../4", "1", "TV")], "a signer cannot be the name"),
+        ([(PATH, ".4", "1", "TV")], "a signer cannot be the name"),
+        ([(PATH, "4_swap", "1", "TV")], "a signer cannot be the name"),
+        ([(PATH, "", "1", "TV")], "a signer cannot be the name"),
+        ([(PATH, "4" * 201, "1", "TV")], "a signer cannot be the name"),
+        ([(PATH, "4", "1/2", "TV")], "a clip cannot be the name"),
+        ([(PATH, "4", "1", "TV"), (PATH, "5", "1", "TV"), (PATH, "4", "1", "cow")], "line 4\ngot: 1 of 4"),
+        ([(PATH, "4", "1", "tv")], "does not have a sign of the list"),
+        ([(PATH, "4", "1")], "cut short"),
+    ],
+)
+def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], said: str, tmp_path: Path) -> None:
+    """What the list cannot say is an error that names the line."""
+    write_list(release, rows)
+    with pytest.raises(DataError) as caught:
+        kaggle.plan(release)
+    assert said in caught.value.render()
+    assert "train.csv" in caught.value.render()
+
+
+def test_a_list_that_is_none(release: Path) -> None:
+    """Another encoding, other columns, quotes that do not end, an empty file, no file: errors that say so."""
+    path = release / "train.csv"
+    for content, said in (
+        (b"", "lacks columns"),
+        (b"path,sequence_id,sign\n", "lacks columns"),
+        (b"path,participant_id,sequence_id,sign\na,4,1,caf\xe9\n", "CSV in UTF-8"),
+        (b'path,participant_id,sequence_id,sign\n"a,4,1,TV\n', "CSV in UTF-8"),
+        ("path,participant_id,sequence_id,sign\n".encode("utf-16"), "CSV in UTF-8"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=said):
+            kaggle.plan(release)
+    path.unlink()
+    with pytest.raises(DataError, match="a file is missing"):
+        kaggle.plan(release)
+    with pytest.raises(DataError, match="no such folder"):
+        kaggle.plan(release / "nowhere")
+
+
+def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first ten and their number are told, and nothing is begun; --skip-broken leaves them out."""
+    for number in range(6):
+        (release / "train_landmark_files" / "30" / f"3000{number:03}.parquet").unlink()
+    shutil.rmtree(release / "train_landmark_files" / "4")
+    (release / "train_landmark_files" / "26" / "2600000.parquet").unlink()
+    assert run(release, tmp_path / "data") == 2
+    err = capsys.readouterr().err
+    assert "error: files are missing: 11 of 13\n" in err
+    assert "... 11 in all\n" in err
+    assert err.count(".parquet") == 10
+    assert "--skip-broken" in err
+    assert not (tmp_path / "data").exists()
+    assert run(release, tmp_path / "data", "--skip-broken") == 0
+    err = capsys.readouterr().err
+    assert err.count(".parquet: there is no such file\n") == 11
+    assert "2 clips of 5 words by 1 signer in" in err
+    assert problems(tmp_path / "data") == []
+    assert held(tmp_path / "data") == {"26": [("2600001", 1), ("2600002", 3)]}
+
+
+def test_broken_files_are_listed_at_the_end(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their signers are not written, the others are, there is no dictionary; --skip-broken then does what is left."""
+    parquet_of(release, 1).write_bytes(b"")
+    parquet_of(release, 3).write_bytes(b"PAR1")
+    assert run(release, tmp_path / "data") == 1
+    err = capsys.readouterr().err
+    assert "error: 2 clips cannot be read: 1 signer and the dictionary of words are not written\n" in err
+    assert "train_landmark_files/4/400001.parquet: the file is empty\n" in err
+    assert "train_landmark_files/4/400003.parquet: the Parquet file cannot be read" in err
+    assert "--skip-broken" in err
+    assert sorted(contents(tmp_path / "data")) == [".import.json", ".import.lock", "26.hdf5", "30.hdf5"]
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").glob("*.hdf5")}
+    assert run(release, tmp_path / "data", "--skip-broken", "--json") == 0
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["kind"] for line in lines] == ["skipped", "skipped", "summary"]
+    assert lines[0]["file"] == "train_landmark_files/4/400001.parquet"
+    assert (lines[0]["signer"], lines[0]["clip"], lines[0]["why"]) == ("4", "400001", "the file is empty")
+    assert lines[2] == {
+        "schema": 1,
+        "kind": "summary",
+        "complete": True,
+        "folder": str(tmp_path / "data"),
+        "clips": 11,
+        "words": 5,
+        "signers": 3,
+        "imported": 2,
+        "skipped": 2,
+        "broken": 0,
+    }
+    assert {name: (tmp_path / "data" / name).stat().st_mtime_ns for name in times} == times
+    assert held(tmp_path / "data")["4"] == [("400000", 1), ("400002", 2)]
+    assert run(release, tmp_path / "fresh", "--skip-broken") == 0
+    assert contents(tmp_path / "fresh") == contents(tmp_path / "data")
+
+
+def test_nothing_sound_makes_no_data_set(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """When every clip is broken, skipping them all is no success."""
+    for path in release.glob("train_landmark_files/*/*"):
+        path.write_bytes(b"")
+    assert run(release, tmp_path / "data", "--skip-broken") == 1
+    assert "no clip could be read" in capsys.readouterr().err
+    assert sorted(contents(tmp_path / "data")) == [".import.json", ".import.lock"]
+
+
+def test_a_finished_import_has_nothing_to_do(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command again changes nothing and says so, even where the source is gone; a lost file is made again."""
+    assert run(release, tmp_path / "data") == 0
+    before = contents(tmp_path / "data")
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir() if path.suffix != ".lock"}
+    shutil.rmtree(release / "train_landmark_files")
+    capsys.readouterr()
+    assert run(release, tmp_path / "data") == 0
+    assert capsys.readouterr().err.startswith("nothing to do: 13 clips of 5 words by 3 signers in ")
+    assert {name: (tmp_path / "data" / name).stat().st_mtime_ns for name in times} == times
+    (tmp_path / "data" / "4.hdf5").unlink()
+    assert run(release, tmp_path / "data") == 2
+    assert "files are missing: 4 of 4" in capsys.readouterr().err
+    for clip in made_clips()["4"]:
+        write_clip(release / "train_landmark_files" / "4" / f"{clip.name}.parquet", clip.feature_CTJ)
+    assert run(release, tmp_path / "data") == 0
+    assert contents(tmp_path / "data") == before
+
+
+def test_other_folders_are_left_alone(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of another import, one with other things in it, the source itself and a file are refused, and kept."""
+    target = tmp_path / "data"
+    target.mkdir()
+    (target / "thesis.txt").write_text("precious")
+    (target / ".DS_Store").write_text("")
+    assert run(release, target) == 2
+    err = capsys.readouterr().err
+    assert "got: thesis.txt\n" in err
+    (target / "thesis.txt").unlink()
+    assert run(release, target, "--top", "2") == 0
+    before = contents(target)
+    for words, said in ((["--top", "3"], "another words and clips"), ([], "another words and clips")):
+        capsys.readouterr()
+        assert run(release, target, *words) == 2
+        assert said in capsys.readouterr().err
+    (target / ".import.json").write_text('{"schema": 1, "words"')
+    assert run(release, target, "--top", "2") == 2
+    assert "the record of the import cannot be read" in capsys.readouterr().err
+    (target / ".import.json").write_bytes(before[".import.json"])
+    assert contents(target) == before
+    assert run(release, release / "data") == 2
+    assert "inside the source" in capsys.readouterr().err
+    assert run(release, release / "train.csv") == 2
+    (tmp_path / "file").write_text("")
+    assert run(release, tmp_path / "file") == 2
+    assert "a file, not a folder" in capsys.readouterr().err
+
+
+def test_two_imports_at_once(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second into the same folder is told to wait, with the exit code of what may pass."""
+    (tmp_path / "data").mkdir()
+    with filelock.FileLock(tmp_path / "data" / ".import.lock"):
+        assert run(release, tmp_path / "data") == 3
+    assert "another import is at work" in capsys.readouterr().err
+    assert run(release, tmp_path / "data") == 0
+
+
+def test_a_target_that_cannot_be_written(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder in the place of a signer's file is trouble of the disk, told without a traceback."""
+    (tmp_path / "data").mkdir()
+    assert run(release, tmp_path / "data", "--top", "2") == 0
+    (tmp_path / "data" / "4.hdf5").unlink()
+    (tmp_path / "data" / "4.hdf5").mkdir()
+    capsys.readouterr()
+    assert run(release, tmp_path / "data", "--top", "2") == 3
+    err = capsys.readouterr().err
+    assert err.startswith("error: a signer's file cannot be written\n")
+    assert "4.hdf5" in err
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A release that takes a moment, and what an import in peace makes of it. Only to be read."""
+    place = tmp_path_factory.mktemp("larger")
+    write_kaggle_tree(place / "release", made_clips(frames=40, times=5), WORDS)
+    assert run(place / "release", place / "data") == 0
+    return place / "release", place / "data"
+
+
+def start(release: Path, target: Path) -> subprocess.Popen[str]:
+    """Starts an import as the leader of a group of processes; Ctrl-C reaches it even where this process ignores it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "data_utils", "import-kaggle", str(release), str(target), "--workers", "2"],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not found():
+        assert process.poll() is None, f"the import ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+MOMENTS: dict[str, Callable[[Path], object]] = {
+    "begun": lambda target: (target / ".import.json").exists(),
+    "in a file": lambda target: list(target.glob(".*.hdf5.*.part")),
+    "one file": lambda target: list(target.glob("*.hdf5")),
+    "all but one": lambda target: len(list(target.glob("*.hdf5"))) == 2,
+}
+
+
+def group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_started_again(moment: str, larger: tuple[Path, Path], tmp_path: Path) -> None:
+    """After a kill -9 of all its processes at any moment the same command ends in the same bytes, in every file."""
+    release, peace = larger
+    process = start(release, tmp_path / "data")
+    while not MOMENTS[moment](tmp_path / "data") and process.poll() is None:
+        time.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):  # where a busy machine let the last moment pass
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert moment == "all but one" or not (tmp_path / "data" / DICTIONARY_NAME).exists()
+    assert run(release, tmp_path / "data") == 0
+    assert contents(tmp_path / "data") == contents(peace)
+
+
+@pytest.mark.slow
+def test_processes_end_with_their_parent(larger: tuple[Path, Path], tmp_path: Path) -> None:
+    """When the import alone is killed, its processes do not work on."""
+    process = start(larger[0], tmp_path / "data")
+    wait_for(lambda: MOMENTS["in a file"](tmp_path / "data"), process)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while not group_is_gone(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert run(larger[0], tmp_path / "data") == 0
+    assert contents(tmp_path / "data") == contents(larger[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "whole", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143), (signal.SIGTERM, True, 143)]
+)
+def test_signals_stop_it_cleanly(number: int, whole: bool, code: int, larger: tuple[Path, Path], tmp_path: Path) -> None:
+    """Ctrl-C, which reaches all processes, and SIGTERM to one or all end with their codes and leave nothing half-written."""
+    process = start(larger[0], tmp_path / "data")
+    wait_for(lambda: MOMENTS["in a file"](tmp_path / "data"), process)
+    if whole:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "stopped; the same command goes on\n")
+    assert not list((tmp_path / "data").glob(".*.part"))
+    assert not (tmp_path / "data" / DICTIONARY_NAME).exists()
+    assert run(larger[0], tmp_path / "data") == 0
+    assert contents(tmp_path / "data") == contents(larger[1])
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_told(larger: tuple[Path, Path], tmp_path: Path) -> None:
+    """A process that the system kills, as it does when memory is short, ends the import with an error; it goes on later."""
+    psutil = pytest.importorskip("psutil")
+    process = start(larger[0], tmp_path / "data")
+    wait_for(lambda: MOMENTS["in a file"](tmp_path / "data"), process)
+    part = MOMENTS["in a file"](tmp_path / "data")[0]  # type: ignore[index]
+    psutil.Process(int(part.name.split(".")[-2])).kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert err.startswith("error: a process of the import was killed\n")
+    assert "Traceback" not in err
+    assert run(larger[0], tmp_path / "data") == 0
+    assert contents(tmp_path / "data") == contents(larger[1])
+
+
+def test_a_terminal_sees_one_moving_line(once: Path, tmp_path: Path) -> None:
+    """On a terminal the progress is one line that is written over; the last one says that all is done."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_utils", "import-kaggle", str(once), str(tmp_path / "data")],
+        cwd=ROOT,
+        env=environment(),
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # Linux ends a terminal so
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    assert process.wait() == 0
+    *lines, summary = shown.decode().strip().split("\r\n")
+    assert summary.startswith("13 clips of 5 words by 3 signers in ")
+    assert len(lines) == 1
+    assert lines[0].split("\r")[-1].startswith("13 of 13 clips, ")
+
+
+def test_the_line_of_progress() -> None:
+    """Clips done, their rate this time, and the time left."""
+    assert progress_line(0, 94_477, before=0, seconds=1.0) == "0 of 94,477 clips"
+    assert progress_line(1234, 94_477, before=0, seconds=11.7) == "1,234 of 94,477 clips, 105/s, 14m44s left"
+    assert progress_line(50_030, 94_477, before=50_000, seconds=20.0) == "50,030 of 94,477 clips, 1.5/s, 8h13m left"
+    assert progress_line(13, 13, before=0, seconds=0.1) == "13 of 13 clips, 130/s"
+
+
+def test_without_pyarrow(once: Path, tmp_path: Path) -> None:
+    """Where pyarrow is not installed the import says how to get it; help does not even look for it."""
+    code = "import sys; sys.modules['pyarrow'] = None; from data_utils.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    for words, exit_code in (([str(once), str(tmp_path / "data")], 2), (["--help"], 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "import-kaggle", *words],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == exit_code
+        assert "Traceback" not in done.stderr
+        assert ("pip install 'islr-search[kaggle]'" in done.stderr) == (exit_code == 2)
+    assert list(tmp_path.iterdir()) == []
