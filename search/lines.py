@@ -212,7 +212,7 @@ def final_lines(plan: FinalPlan, exported: Exported) -> list[str]:
     opened = f", {len(plan.sealed)} of them sealed until a test opened them" if plan.sealed else ""
     lines = [
         f"signers  {len(plan.signers)}{opened}",
-        f"epochs   {plan.epochs}: as many as counted in the search; nobody is left to stop on",
+        f"epochs   {plan.epochs}, as many as counted in the search",
     ]
     if plan.left_out:
         text = f"without the {counted(len(plan.left_out), 'sealed signer')}: no test has opened them for this configuration"
