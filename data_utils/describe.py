@@ -67,7 +67,10 @@ def _totals(summary: Summary) -> list[str]:
 
 def _bars(summary: Summary) -> Iterator[str]:
     most = max(bar["clips"] for bar in summary["histogram"])
-    rows = [(f"{bar['first']:,}-{bar['last']:,}", f"{bar['clips']:,}") for bar in summary["histogram"]]
+    rows = [
+        (f"{bar['first']:,}" + (f"-{bar['last']:,}" if bar["last"] > bar["first"] else ""), f"{bar['clips']:,}")
+        for bar in summary["histogram"]
+    ]
     lines = list(table(("frames", "clips"), rows))[:-1]
     yield lines[0]
     for line, bar in zip(lines[1:], summary["histogram"], strict=True):
