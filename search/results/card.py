@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from search import BASELINE_TRIAL
 from search.results.export import Exported
 from search.wording import counted, number
 
@@ -26,6 +27,7 @@ def card_text(exported: Exported, metrics: Mapping[str, Any], folder: str) -> st
         settings={name: number(value) for name, value in {**exported.train, **exported.model}.items()},
         folder=folder,
         kind=metrics["kind"],
+        is_baseline=exported.trial == BASELINE_TRIAL,
         mine=metrics["this_model"],
         confirmed=metrics["configuration"]["confirmed"],
         rows=list(_rows(metrics)),
