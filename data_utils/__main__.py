@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from data_utils.errors import ExplainedError, ResourceError
+from data_utils.errors import ExplainedError, ResourceError, shown_line
 from data_utils.wording import counted
 
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ def _info(options: argparse.Namespace) -> int:
     from data_utils.overview import overview_html
     from data_utils.summary import summarize
 
+    if options.overview is not None:
+        _check_page(options.overview)
     examples = Examples()
     with _signals_noted() as stopped_by:
         each = examples.add if options.overview is not None else lambda seen, clip: None
@@ -204,11 +206,17 @@ def _info(options: argparse.Namespace) -> int:
         _print_json({**summary})
         return _DONE
     for line in described(summary):
-        print(line)
+        print(shown_line(line))
     for one in summary["warnings"]:
         print(f"\n{Oddity(one['what'], where=one['where'], got=one['got'], hint=one['hint']).render()}")
     print(f"\n{counted(len(summary['warnings']), 'warning')}" if summary["warnings"] else "nothing odd was found")
     return _DONE
+
+
+def _check_page(path: Path) -> None:
+    """Refuses a place for the page where it would end something else, before the data set is read."""
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise ExplainedError("the page needs a file of its own", where=str(path), expected="a name that ends in .html")
 
 
 def _counter(stopped_by: list[int]) -> Callable[[int, int | None], None]:
@@ -218,9 +226,9 @@ def _counter(stopped_by: list[int]) -> Callable[[int, int | None], None]:
         if stopped_by:
             raise SystemExit(_TERMINATED) if stopped_by[0] == signal.SIGTERM else KeyboardInterrupt
         if sys.stderr.isatty() and done % 100 == 0:
-            print(
-                f"\r{done:,}{'' if total is None else f' of {total:,}'} clips read\033[K", end="\r", file=sys.stderr, flush=True
-            )
+            text = f"{done:,} clips read" if total is None else f"{done:,} of {total:,} clips read"
+            # The next line, whatever it is, begins by writing over this one.
+            print(f"{text}\033[K\r", end="" if done != total else "\033[K", file=sys.stderr, flush=True)
 
     return show
 

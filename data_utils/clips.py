@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
 
 MOST_FRAMES = 10_000
 """Of one sign: more than five minutes at 30 frames a second. What a file declares may be of any size."""
+
+_UNREADABLE = (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
+"""What NumPy raises for a damaged file; the last four for a damaged head, which it reads as Python's literals."""
 
 _FAR = 1e4  # no coordinate lies so many pictures away; float16 holds it, and float32 its square
 
@@ -79,8 +83,10 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         DataError: the file cannot be read, or holds no numbers.
     """
+    if not path.is_file():  # to open a pipe is to wait for ever
+        raise DataError("this is not a file", file=path)
     try:
         with path.open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise DataError("the file is not an array of NumPy, or is damaged", file=path, got=str(error)) from error

@@ -56,7 +56,7 @@ def plan(source: Path) -> Request:
             _check_no_frames(word_folder, "the level of signers is missing", "SRC/<word>/<clip>", source)
             for clip, clip_folder in _folders(word_folder):
                 name = f"{word}__{clip}"
-                check_name(name, "a clip", file=clip_folder)
+                check_name(name, "a clip", file=clip_folder, may_end_in_swap=True)
                 if (signer, name) in found:
                     got = f"{found[signer, name][1].relative_to(source)} and {clip_folder.relative_to(source)}"
                     raise DataError("two clips would get the same name", file=source, got=got, hint="rename one of them")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -21,6 +22,7 @@ from data_utils.import_record import Broken, Finished, Request, Source, signer_f
 from data_utils.processes import end_with_parent
 
 _LOOK_EVERY_S = 0.2
+_FULL_BYTES = 4 << 20  # a disk with less room is full: a clip of the longest kind takes more
 
 Progress = Callable[[int, int, int], None]
 """Takes how many clips are done, of how many, and how many were done when the work began, several times a second. What it
@@ -62,9 +64,9 @@ def import_signers(
             progress(before + sum(board[:-1]), total, before)
     except BrokenProcessPool:
         progress(before + sum(board[:-1]), total, before)  # raises if all processes were told to stop at once
-        raise ResourceError(
-            "a process of the import was killed", where=str(folder), hint="is memory short? try --workers 1"
-        ) from None
+        full = shutil.disk_usage(folder).free < _FULL_BYTES  # HDF5 may fall when it cannot write
+        hint = "the disk is full: make room, and the same command goes on" if full else "is memory short? try --workers 1"
+        raise ResourceError("a process of the import was killed", where=str(folder), hint=hint) from None
     finally:
         board[-1] = 1
         pool.shutdown(cancel_futures=True)
@@ -130,7 +132,7 @@ def _sound_clips(task: _Task, broken: list[Broken]) -> Iterator[Clip]:
         if _board[-1]:
             raise _Stopped
         try:
-            feature_CTJ = task.read(task.source / clip.file)
+            feature_CTJ = _read(task, clip)
         except DataError as fault:
             why = fault.what if fault.got is None else f"{fault.what}: {' '.join(fault.got.split())}"
             broken.append(Broken(task.signer, clip.name, clip.file, why))
@@ -140,3 +142,11 @@ def _sound_clips(task: _Task, broken: list[Broken]) -> Iterator[Clip]:
         _board[task.place] += 1
     if broken and not task.skip_broken:
         raise _Stopped
+
+
+def _read(task: _Task, clip: Source) -> np.ndarray:
+    path = task.source / clip.file
+    try:
+        return task.read(path)
+    except OSError as error:
+        raise DataError("the file cannot be opened", file=path, got=error.strerror, hint="may you read it?") from error

@@ -74,7 +74,8 @@ def run_import(request: Request, folder: Path, *, workers: int, skip_broken: boo
         _check_there(request, [clip for signer, clips in request.clips_of.items() if signer not in done for clip in clips])
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        done = read_record(asked, folder)
+        # Who lacks clips is read again: what was broken may have been mended, or may not be skipped this time.
+        done = {signer: entry for signer, entry in read_record(asked, folder).items() if not entry.skipped}
         before = _clips(done)
         broken: list[Broken] = []
 
@@ -87,6 +88,7 @@ def run_import(request: Request, folder: Path, *, workers: int, skip_broken: boo
 
         todo = [signer for signer in request.clips_of if signer not in done]
         if todo:
+            (folder / DICTIONARY_NAME).unlink(missing_ok=True)
             write_record(asked, folder, done)
             import_signers(request, folder, todo, workers, skip_broken, finish, progress)
         result = Result(
@@ -102,13 +104,16 @@ def run_import(request: Request, folder: Path, *, workers: int, skip_broken: boo
         return result
 
 
-def check_name(name: str, what: str, *, file: Path) -> None:
+def check_name(name: str, what: str, *, file: Path, may_end_in_swap: bool = False) -> None:
     """Refuses the name of a signer or a clip that cannot be the name of a file, or would mean something else.
+
+    A signer of the name `x_swap` would be taken for mirrored copies of `x`; a clip's name has no such meaning.
 
     Raises:
         DataError: see above.
     """
-    bad = name == "" or name.startswith(".") or name.endswith("_swap") or BAD_MARKS.search(name) is not None or "/" in name
+    means_more = name.startswith(".") or (name.endswith("_swap") and not may_end_in_swap)
+    bad = name == "" or means_more or BAD_MARKS.search(name) is not None or "/" in name
     if bad or len(name.encode()) > _MOST_BYTES:
         expected = f"up to {_MOST_BYTES} bytes of text without slashes; no dot in front, no `_swap` at the end"
         raise DataError(f"the name of {what} cannot be the name of a file", file=file, got=repr(name), expected=expected)

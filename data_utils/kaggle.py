@@ -193,6 +193,7 @@ def _rows(path: Path, words: frozenset[str]) -> Iterator[_Row]:
     """
     require_plain(path)
     seen: set[tuple[str, str]] = set()
+    files: set[str] = set()
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -210,6 +211,10 @@ def _rows(path: Path, words: frozenset[str]) -> Iterator[_Row]:
                     got = f"{row.clip} of {row.signer}"
                     raise DataError("a signer has a sequence twice", file=path, path=f"line {reader.line_num}", got=got)
                 seen.add((row.signer, row.clip))
+                if row.file in files:
+                    got, line = row.file, f"line {reader.line_num}"
+                    raise DataError("a file is listed twice", file=path, path=line, got=got, hint=_COPY_AGAIN)
+                files.add(row.file)
                 yield row
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
@@ -221,11 +226,13 @@ def _row(fields: dict[str, str | None], path: Path, line: str, words: frozenset[
     where, signer, clip, sign = (fields[name] for name in _LISTED)
     if where is None or signer is None or clip is None or sign is None:
         raise DataError("a line of the list is cut short", file=path, path=line, hint=_COPY_AGAIN)
+    if None in fields:  # where the reader puts what is too much
+        raise DataError("a line of the list has too many fields", file=path, path=line, hint="quote what holds a comma")
     if not where or where.startswith("/") or ".." in where.split("/") or BAD_MARKS.search(where):
         expected = "train_landmark_files/<participant>/<sequence>.parquet"
         raise DataError("a path of the list leads out of the release", file=path, path=line, got=where, expected=expected)
     check_name(signer, "a signer", file=path)
-    check_name(clip, "a clip", file=path)
+    check_name(clip, "a clip", file=path, may_end_in_swap=True)
     if sign not in words:
         raise DataError(
             "the dictionary does not have a sign of the list", file=path, path=line, got=sign, hint=suggest(sign, words)

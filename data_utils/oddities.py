@@ -95,9 +95,16 @@ def look_at(file: SignerFile, clip: Clip) -> Seen:
         label=clip.label,
         frames=feature_CTJ.shape[1],
         missing={part: int(lost_TJ[:, where].all(axis=1).sum()) for part, where in FILE_PARTS.items()},
-        digest=hashlib.sha256(feature_CTJ.tobytes()).digest()[:16],
+        digest=_digest(feature_CTJ),
         odd=tuple(_oddities_of(feature_CTJ, lost_TJ)),
     )
+
+
+def _digest(feature_CTJ: np.ndarray) -> bytes:
+    """Equal for equal numbers: there are many kinds of NaN, and two of 0."""
+    lost_CTJ = np.isnan(feature_CTJ)
+    content = np.where(lost_CTJ, np.float32(0), feature_CTJ) + np.float32(0)
+    return hashlib.sha256(content.tobytes() + np.packbits(lost_CTJ).tobytes()).digest()[:16]
 
 
 def _oddities_of(feature_CTJ: np.ndarray, lost_TJ: np.ndarray) -> Iterator[str]:
@@ -140,34 +147,36 @@ def _repeated(clips: Sequence[Seen], words: Sequence[str]) -> Iterator[Oddity]:
     for clip in clips:
         same[clip.digest].append(clip)
     groups = [group for group in same.values() if len(group) > 1]
-    by_signers: dict[tuple[str, ...], list[list[Seen]]] = defaultdict(list)
-    for group in groups:
-        by_signers[tuple(sorted({clip.signer for clip in group}))].append(group)
-    for signers, found in sorted(by_signers.items(), key=lambda pair: (-len(pair[0]), pair[0])):
-        texts = [" = ".join(f"{_file(clip)}: /{clip.name}" for clip in group) for group in found]
-        if len(signers) > 1:
-            yield Oddity(
-                f"the same clips under {len(signers)} signers: what is learned from one is known of the other",
-                where=", ".join(signers),
-                got=_some(texts),
-                hint="keep them under one signer, or put these signers into the same part of the split",
-            )
-        else:
-            yield Oddity(
-                "the same clips more than once",
-                where=signers[0],
-                got=_some(texts),
-                hint="they count more than others: remove one",
-            )
-    for group in groups:
-        labels = sorted({clip.label for clip in group})
-        if len(labels) > 1:
-            yield Oddity(
-                "the same clip with different words",
-                where=" = ".join(f"{_file(clip)}: /{clip.name}" for clip in group[:_NAMED]),
-                got=", ".join(words[label] for label in labels),
-                hint="one of them is wrong",
-            )
+    leaks = [group for group in groups if len({clip.signer for clip in group}) > 1]
+    if leaks:
+        signers = sorted({clip.signer for group in leaks for clip in group})
+        yield Oddity(
+            f"the same clips under {len(signers)} signers: what is learned from one is known of the other",
+            where=", ".join(signers[:10]) + (f" and {len(signers) - 10:,} more" if len(signers) > 10 else ""),
+            got=f"{counted(len(leaks), 'clip')}: {_some([_places(group) for group in leaks])}",
+            hint="keep them under one signer, or put these signers into the same part of the split",
+        )
+    repeated = [group for group in groups if len({clip.signer for clip in group}) < len(group)]
+    if repeated:
+        yield Oddity(
+            "the same clips more than once",
+            where=_some(sorted({clip.signer for group in repeated for clip in group})),
+            got=f"{counted(len(repeated), 'clip')}: {_some([_places(group) for group in repeated])}",
+            hint="they count more than others: remove one",
+        )
+    unlike = [group for group in groups if len({clip.label for clip in group}) > 1]
+    if unlike:
+        texts = [f"{_places(group)}: {', '.join(sorted({words[clip.label] for clip in group}))}" for group in unlike]
+        yield Oddity(
+            "the same clip with different words",
+            where=_some(sorted({_file(clip) for group in unlike for clip in group})),
+            got=f"{counted(len(unlike), 'clip')}: {_some(texts)}",
+            hint="one of the words is wrong",
+        )
+
+
+def _places(group: Sequence[Seen]) -> str:
+    return " = ".join(f"{_file(clip)}: /{clip.name}" for clip in group[:_NAMED])
 
 
 def _of_kinds(clips: Sequence[Seen]) -> Iterator[Oddity]:

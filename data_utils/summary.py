@@ -160,4 +160,7 @@ def _histogram(lengths: np.ndarray) -> list[Bar]:
     low, high = int(lengths.min()), int(lengths.max())
     width = -(-(high - low + 1) // _MOST_BARS)
     counts = np.bincount((lengths - low) // width)
-    return [Bar(first=low + n * width, last=low + (n + 1) * width - 1, clips=int(count)) for n, count in enumerate(counts)]
+    return [
+        Bar(first=low + n * width, last=min(low + (n + 1) * width - 1, high), clips=int(count))
+        for n, count in enumerate(counts)
+    ]

@@ -115,7 +115,7 @@ ODD: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "9001, 9002",
     ),
     "twice": (copied("9001", "9001"), "the same clips more than once", "9001"),
-    "two words": (copied("9001", "9001", label=1), "the same clip with different words", "9001.hdf5: /"),
+    "two words": (copied("9001", "9001", label=1), "the same clip with different words", "9001.hdf5"),
     "pixels": (changed(lambda f: f * np.float32(480)), "coordinates look like pixels", "9001.hdf5"),
     "depth": (changed(deep), "z is far larger than x and y", "9001.hdf5"),
     "outside": (changed(part("face", 2.5)), "hands or face lie far outside of the picture", "9001.hdf5"),
@@ -176,6 +176,29 @@ def test_many_are_one_warning(data: Path, capsys: pytest.CaptureFixture[str]) ->
     (one,) = warnings_of(data, capsys)
     assert one["got"].startswith("12 of 48 clips: 9001.hdf5: /")
     assert one["got"].endswith(" and 9 more")
+
+
+def test_many_copies_are_one_warning_a_kind(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However many clips a leak is of; NaN of another kind does not hide it, nor does -0."""
+    clips = [
+        Clip(clip.name, np.where(np.isnan(clip.feature_CTJ), -np.float32(np.nan), clip.feature_CTJ), (clip.label + 1) % 3)
+        for clip in clips_of(data, "9001")
+    ]
+    write_signer(data / "9009.hdf5", clips)
+    assert [one["what"] for one in warnings_of(data, capsys)] == [
+        "the same clips under 2 signers: what is learned from one is known of the other",
+        "the same clip with different words",
+    ]
+
+
+def test_words_reach_a_terminal_as_text(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in them are written out."""
+    write_words(data, ["a\x1b[31m", "b\nc", "d"])
+    assert main(["info", str(data)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "a\\u001b[31m" in out
+    assert "b\\u000ac" in out
 
 
 def test_mirrored_copies_are_no_leak(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,6 +270,11 @@ def test_overview(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     copied("9001", "9002")(data)
     assert main(["info", str(data)]) == 0
     plain = capsys.readouterr().out
+    before = (data / "9001.hdf5").read_bytes()
+    for wrong in (data / "9001.hdf5", data, tmp_path / "words.json"):
+        assert main(["info", str(data), "--overview", str(wrong)]) == 2
+        assert capsys.readouterr().err.startswith("error: the page needs a file of its own")
+    assert (data / "9001.hdf5").read_bytes() == before
     page = tmp_path / "new" / "page.html"
     assert main(["info", str(data), "--overview", str(page)]) == 0
     out, err = capsys.readouterr()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import unicodedata
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,6 +180,28 @@ def test_broken_clips_say_why(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match=said) as caught:
         read_clip(tmp_path / "clip")
     assert str(tmp_path / "clip") in caught.value.render()
+
+
+def test_any_damage_of_a_head_is_said(tmp_path: Path) -> None:
+    """NumPy reads the head of a file as Python's literals, and raises what Python does."""
+    np.save(tmp_path / "0.npy", vectors(0)[0])
+    whole = (tmp_path / "0.npy").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(600):
+        head = bytearray(whole[:128])
+        for place in rng.integers(10, 128, 3):
+            head[place] = rng.integers(256)
+        (tmp_path / "0.npy").write_bytes(bytes(head) + whole[128:])
+        with contextlib.suppress(DataError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read_clip(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """What is no file is an error at once."""
+    os.mkfifo(tmp_path / "0.npy")
+    with pytest.raises(DataError, match="this is not a file"):
+        read_clip(tmp_path)
 
 
 def test_too_many_frames_are_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,7 +328,9 @@ PATH = "train_landmark_files/4/400000.parquet"
         ([(PATH, "", "1", "TV")], "a signer cannot be the name"),
         ([(PATH, "4" * 201, "1", "TV")], "a signer cannot be the name"),
         ([(PATH, "4", "1/2", "TV")], "a clip cannot be the name"),
-        ([(PATH, "4", "1", "TV"), (PATH, "5", "1", "TV"), (PATH, "4", "1", "cow")], "line 4\ngot: 1 of 4"),
+        ([(PATH, "4", "1", "TV"), ("b", "5", "1", "TV"), ("c", "4", "1", "cow")], "line 4\ngot: 1 of 4"),
+        ([(PATH, "4", "1", "TV"), (PATH, "5", "2", "TV")], "a file is listed twice"),
+        ([(PATH, "4", "1", "TV", "gone")], "too many fields"),
         ([(PATH, "4", "1", "tv")], "does not have a sign of the list"),
         ([(PATH, "4", "1")], "cut short"),
     ],
@@ -416,6 +418,22 @@ def test_broken_files_are_listed_at_the_end(release: Path, tmp_path: Path, capsy
     assert {name: (tmp_path / "data" / name).stat().st_mtime_ns for name in times} == times
     assert held(tmp_path / "data")["4"] == [("400000", 1), ("400002", 2)]
     assert run(release, tmp_path / "fresh", "--skip-broken") == 0
+    assert contents(tmp_path / "fresh") == contents(tmp_path / "data")
+
+
+def test_what_was_left_out_comes_in_once_it_is_mended(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bytes do not depend on what was broken before. Where it still is, it is left out only when that is asked."""
+    whole = parquet_of(release, 1).read_bytes()
+    parquet_of(release, 1).write_bytes(b"")
+    assert run(release, tmp_path / "data", "--skip-broken") == 0
+    assert run(release, tmp_path / "data") == 1
+    assert "1 clip cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "data" / DICTIONARY_NAME).exists(), "it is no data set as long as a signer lacks"
+    parquet_of(release, 1).write_bytes(whole)
+    assert run(release, tmp_path / "data") == 0
+    assert run(release, tmp_path / "fresh") == 0
     assert contents(tmp_path / "fresh") == contents(tmp_path / "data")
 
 

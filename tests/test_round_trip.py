@@ -21,9 +21,9 @@ from model import load_bundle
 ASL3 = ROOT.parent / "shared" / "data" / "asl3"
 STUDY = """\
 about: Three real signs
-trials: 4
+trials: 3
 pruner: {name: none}
-fixed: {epochs: 12, batch_size: 16, patience: 0, width: 32, ffn_width: 64}
+fixed: {epochs: 8, batch_size: 16, patience: 0, width: 32, ffn_width: 64}
 space:
   label_smoothing: {low: 0.0, high: 0.6}
   lr: {low: 1e-3, high: 1e-2, log: true}
@@ -94,7 +94,7 @@ def test_from_a_release_to_words(clips: dict[str, list[Clip]], tmp_path: Path) -
     (tmp_path / "signs.yaml").write_text(STUDY, encoding="utf-8")
     for command in (
         ("run", "signs.yaml", "--data", "data"),
-        ("confirm", "signs", "--top", "2", "--seeds", "3"),
+        ("confirm", "signs", "--top", "1", "--seeds", "2"),
         ("test", "signs"),
         ("export", "signs", "--model", "model", "--onnx", "--output", "best.yaml"),
     ):
