@@ -14,6 +14,8 @@ and IR version 9: ONNX Runtime reads them from 1.16 on.
 from __future__ import annotations
 
 import contextlib
+import copy
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -34,6 +36,7 @@ from data_utils.normalize import UNIT_RANGE, PartRule, PreprocessConfig, rule_of
 from model.layers import Dropout, Layout, sinusoids
 from model.transformer import TransformerEnISLR
 
+_PROJECT = "islr-search"
 _OPSET = 18
 _IR_VERSION = 9
 _PACKAGES = ("onnx", "onnxscript")
@@ -45,13 +48,19 @@ def write_onnx(
 ) -> None:
     """Writes the file, whole or not at all. Equal models give equal bytes with the same versions of PyTorch and ONNX.
 
-    Pooling by average leaves nothing of a clip without two frames side by side: the graph then answers from the head's bias
-    alone, where `Bundle.predict` refuses the clip.
+    A clip of which no frame counts is answered from the head's bias alone: with the mask `detected` one in which nothing was
+    detected, with pooling by average one without two frames side by side that count. Neither says anything of a sign, and
+    `Bundle.predict` refuses both, as it refuses every clip in which nothing was detected: with the mask `lengths` empty frames
+    count, so that the graph answers from them as from any others. Who asks the graph looks for such clips beforehand. A clip
+    without any frame is an error of ONNX Runtime. The model stays as it is, and where it is.
 
     Raises:
+        ValueError: there are not as many words as the model has outputs.
         DataError: the extra `onnx` is not installed.
         OSError: it cannot be written.
     """
+    if len(words) != model.num_words:
+        raise ValueError(f"there are {len(words)} words, expected {model.num_words}: one for each output of the model")
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise DataError(
@@ -59,7 +68,7 @@ def write_onnx(
                 expected=package,
                 hint="pip install 'islr-search[onnx]'",
             )
-    graph = _Graph(model.cpu(), preprocess, temperature).eval()
+    graph = _Graph(copy.deepcopy(model).cpu(), preprocess, temperature).eval()
     example = torch.zeros(NUM_COORDINATES, _EXAMPLE_FRAMES, NUM_LANDMARKS)
     with _silence(), torch.no_grad():
         program = torch.onnx.export(
@@ -75,7 +84,7 @@ def write_onnx(
     proto = program.model_proto
     assert proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param, "any number of frames"
     proto.ir_version = _IR_VERSION
-    proto.producer_name, proto.producer_version, proto.doc_string = "islr-search", "", __doc__ or ""
+    proto.producer_name, proto.producer_version, proto.doc_string = _PROJECT, _version(), __doc__ or ""
     proto.graph.name = "isolated_sign"
     del proto.graph.value_info[:], proto.metadata_props[:], proto.graph.metadata_props[:]
     for node in proto.graph.node:
@@ -84,6 +93,14 @@ def write_onnx(
     for name, value in {"words": json.dumps(list(words), ensure_ascii=False), "temperature": repr(temperature)}.items():
         proto.metadata_props.add(key=name, value=value)
     write_whole(path, proto.SerializeToString(deterministic=True))
+
+
+def _version() -> str:
+    """The project's version; empty where it runs without having been installed."""
+    try:
+        return importlib.metadata.version(_PROJECT)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 @contextlib.contextmanager
@@ -122,10 +139,13 @@ class _Graph(nn.Module):
         """As `TransformerEnISLR.forward` for a batch of one clip, whatever its length."""
         network, pooling = self.network, self.network.config.pooling
         real_T = (frames_TF != 0).any(dim=1) if self.preprocess.mask == "detected" else torch.ones_like(frames_TF[:, 0]) > 0
+        if pooling != "none":  # a last frame without a partner gets an empty one
+            frames_TF = torch.cat([frames_TF, torch.zeros_like(frames_TF[:1])])
+            real_T = torch.cat([real_T, real_T[:1] & False])
+        # At once for all rows: ONNX Runtime warns where it cannot work the activation of a constant out beforehand (Mish).
         x_TD = network.activation(network.embed(frames_TF))
         if pooling != "none":
-            first, second = _pairs(x_TD, network.activation(network.embed(torch.zeros_like(frames_TF[:1]))))
-            one_T, two_T = _pairs(real_T, real_T[:1] & False)
+            (first, second), (one_T, two_T) = _pairs(x_TD), _pairs(real_T)
             average = pooling == "average"
             x_TD, real_T = ((first + second) / 2, one_T & two_T) if average else (torch.maximum(first, second), one_T | two_T)
         frames = x_TD.shape[0]
@@ -139,9 +159,9 @@ class _Graph(nn.Module):
         return network.head(mean_D)
 
 
-def _pairs(rows: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
-    """Every other row, and the row after each of them: `empty` `[1, ...]` where the last one has no partner."""
-    return rows[0::2], torch.cat([rows, empty])[1::2]
+def _pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Every other row but the last, and the row after each of them."""
+    return rows[:-1][0::2], rows[1::2]
 
 
 def _normalized(part_CTP: Tensor, rule: PartRule, config: PreprocessConfig) -> Float[Tensor, "2 T P"]:

@@ -38,6 +38,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {  # in the order of --help
     "export": models.export,
     "retrain": models.retrain,
     "predict": models.predict,
+    "copy": models.copy,
     "dashboard": looking.dashboard,
     "doctor": looking.doctor,
 }

@@ -2,15 +2,20 @@
 
 The coordinator is the only writer of the study in its run. It knows no screen (it emits events) and no worker (it talks to an
 engine). Other runs may work on the same study: they take turns when they take trials, and leave each other's alone.
+
+What is reported gathers in the ledger, where pruners see it at once, and is written in batches; what follows from a result that
+is written (its checkpoint goes, it is announced) waits until it is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -23,9 +28,13 @@ from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, Job
 from search.errors import NegativeAnswer, ResourceError, os_errors
 from search.events import EpochFinished, Listener, Notice, TrialFinished, TrialStarted, WorkerDied
 from search.goals import Goal, lead_of
+from search.leases import LeaseLost, TurnLost
+from search.outage import Outage
 from search.records import Answered, Confidence, SignerScore, curve_text, rows_text, trial_folder
 from search.score import result_of, values_of, why_invalid
 from search.stints import STINTS, Stint, as_stored, begun, ended
+from search.storage.errors import is_away
+from search.storage.ledger import Ledger
 from search.study import (
     STATE_NAMES,
     front_of,
@@ -39,6 +48,12 @@ from search.yaml_text import dump_yaml
 
 _POLL_S = 0.5
 """How often the study is looked at while other runs have its last trials, and a wish to stop is noticed while workers train."""
+
+_GATHER_S = 0.1
+"""How long reports of busy workers may gather before they are written."""
+
+
+T = TypeVar("T")
 
 
 class StopRequest(Protocol):
@@ -67,12 +82,24 @@ class Supply(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Told:
+    """A result that was told to the study, and may not be written yet."""
+
+    taken: Taken
+    state: TrialState
+    reason: str
+    outcome: Outcome | None
+
+
 class Coordinator:
     """One run of a study on its way to its target."""
 
     def __init__(
         self,
         study: optuna.Study,
+        ledger: Ledger,
+        outage: Outage,
         goals: Sequence[Goal],
         supply: Supply,
         engine: Engine,
@@ -84,8 +111,10 @@ class Coordinator:
         max_failures: int,
         max_restarts: int,
     ) -> None:
-        """`study` has its pruner set."""
+        """`study` is on the ledger, and has its pruner set."""
         self.study = study
+        self.ledger = ledger
+        self.outage = outage
         self.goals = goals
         self.supply = supply
         self.engine = engine
@@ -104,6 +133,9 @@ class Coordinator:
 
         self.lead = lead_of(goals)
         self.failures = 0
+        self.told: list[_Told] = []
+        self.is_disowned = False
+        """Others have taken this run's trials; it has no new name yet."""
 
     def run(self) -> None:
         """Trains until the target is met, there is nothing more to train, or it is asked to stop.
@@ -117,18 +149,20 @@ class Coordinator:
         self._sweep()
         try:
             while True:
-                if self.stop.reason:
+                if self._must_end():
                     self.engine.wind_down()
                 else:
                     self._hand_out()
-                if not self.running and (self.stop.reason or self.supply.is_over()):
+                if not self.running and (self._must_end() or self._with_database(self.supply.is_over, False)):
                     break
                 may_ask = self._may_ask_ahead()
-                event = self.engine.next_event(0.0 if may_ask else _POLL_S)
+                event = self.engine.next_event(0.0 if may_ask or self._may_write() else _POLL_S)
                 if event is not None:
                     self._handle(event)
                 elif may_ask:
                     self.ahead = self._take()
+                self._write(is_idle=event is None)
+            self._write_rest()
         except DataError as error:
             raise ResourceError(
                 f"the data cannot be read any more: {error.what}",
@@ -138,6 +172,84 @@ class Coordinator:
             ) from error
         finally:
             self.engine.close()
+
+    def _must_end(self) -> bool:
+        return bool(self.stop.reason) or self.outage.verdict is not None
+
+    def _with_database(self, do: Callable[[], T], otherwise: T) -> T:
+        """Does something that needs the database; the other answer while it cannot be reached."""
+        try:
+            return self.outage.attempt(partial(self._do, do), otherwise)
+        except TurnLost:
+            return otherwise
+        except LeaseLost:
+            self._let_go()
+            return otherwise
+
+    def _do(self, do: Callable[[], T]) -> T:
+        if self.is_disowned:
+            self.ledger.lease.begin_anew()
+            self.ledger.forget()
+            self.is_disowned = False
+        return do()
+
+    def _let_go(self) -> None:
+        """Others thought this run dead and have its trials, as their checkpoints have them: it goes on with other trials."""
+        numbers = ", ".join(map(str, sorted(self.running))) or "none"
+        for trial in self.running:
+            self.engine.drop(trial)
+        self.running.clear()
+        self.told.clear()
+        self.ahead, self.is_disowned = None, True
+        self.emit(
+            Notice(f"this run was silent for so long that others have taken its trials ({numbers}): it goes on with new ones")
+        )
+
+    def _may_write(self) -> bool:
+        return self.ledger.waiting_s > 0 and not self.outage.is_on
+
+    def _write(self, *, is_idle: bool) -> None:
+        """Writes what has gathered, if it is time, and sees to what follows from it. A single worker's is written at once."""
+        waiting_s = self.ledger.waiting_s
+        if waiting_s and (is_idle or self.engine.slots <= 1 or waiting_s >= _GATHER_S):
+            self._with_database(self.ledger.flush, None)
+        self._settle()
+
+    def _write_rest(self) -> None:
+        """At the end.
+
+        Raises:
+            ResourceError: the database cannot be reached. What waits is not written.
+        """
+        try:
+            self.ledger.flush()
+        except LeaseLost:
+            self._let_go()
+        except Exception as error:
+            if not is_away(error):
+                raise
+            numbers = ", ".join(map(str, self.ledger.unwritten))
+            self.emit(Notice(f"what was found since is not written (of trials {numbers}); their checkpoints are kept"))
+            raise self.outage.verdict or error from error
+        self._settle()
+        if self.outage.verdict is not None:
+            raise self.outage.verdict
+
+    def _settle(self) -> None:
+        """Sees to what follows from results that are written, and from what other programs have done."""
+        gone, self.ledger.ended_elsewhere = self.ledger.ended_elsewhere, []
+        for number in gone:
+            if self.running.pop(number, None) is not None:
+                self.engine.drop(number)
+            self.told = [told for told in self.told if told.taken.job.trial != number]
+            self.emit(Notice(f"trial {number} was ended by another program; its training ends too"))
+        if self.told and not self.ledger.waiting_s:
+            written, self.told = self.told, []
+            for told in written:
+                self._remove_checkpoint(told.taken.job.folder)
+                self._announce(told.taken, told.state, told.reason, told.outcome)
+                if told.state == TrialState.FAIL:
+                    self._count_failure(told.reason)
 
     def _hand_out(self) -> None:
         """A trial for every free slot, as far as the target wants them."""
@@ -156,13 +268,15 @@ class Coordinator:
     def _take(self) -> Taken | None:
         if perf_counter() < self.ask_from:
             return None
-        taken = self.supply.take()
+        taken = self._with_database(self.supply.take, None)
         if taken is None:
             self.ask_from = perf_counter() + _POLL_S
         return taken
 
     def _handle(self, event: EngineEvent) -> None:
         running = self.running[event.trial]
+        if not self.outage.is_on:
+            self._with_database(self.ledger.look, None)
         try:
             match event:
                 case JobStarted():
@@ -180,10 +294,7 @@ class Coordinator:
                     self._note_stints(running, ended(running.stints))
                     del self.running[event.trial]
         except optuna.exceptions.UpdateFinishedTrialError:
-            self.running.pop(event.trial, None)
-            if isinstance(event, StepDone | JobStarted):
-                self.engine.drop(event.trial)
-            self.emit(Notice(f"trial {event.trial} was ended by another program; its training ends too"))
+            self.ledger.ended_elsewhere.append(event.trial)
 
     def _note_start(self, running: Taken, event: JobStarted) -> None:
         running.label_smoothing_used, running.done = event.label_smoothing, event.done
@@ -268,11 +379,8 @@ class Coordinator:
             values = list(values_of(self.goals, curves, outcome).values())
         del self.running[number]
         self.study.tell(running.trial, values, state)
+        self.told.append(_Told(running, state, reason, outcome))
         self.ask_from = 0.0
-        self._remove_checkpoint(running.job.folder)
-        self._announce(running, state, reason, outcome)
-        if state == TrialState.FAIL:
-            self._count_failure(reason)
 
     def _write_files(self, running: Taken, outcome: Outcome | None) -> None:
         folder = running.job.folder

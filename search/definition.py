@@ -19,6 +19,7 @@ from search.errors import DefinitionError
 from search.feasible import require_possible, require_strategy
 from search.goals import Goal, goals, leading
 from search.pruners import NoPruning, Pruner
+from search.resources import Resources
 from search.samplers import Sampler
 from search.settings import Configs, build, build_configs, checked, find_setting, require_mapping, settings
 from search.space import (
@@ -40,6 +41,7 @@ SECTIONS = (
     "repeats",
     "sampler",
     "pruner",
+    "resources",
     "data",
     "fixed",
     "space",
@@ -118,6 +120,9 @@ class StudyDefinition:
     sampler: Sampler
     pruner: Pruner
     """As written. See `prunes`."""
+
+    resources: Resources
+    """What each worker asks of a cluster. No part of the question."""
 
     signers: SignerWishes
     fixed: Mapping[str, Any]
@@ -353,6 +358,7 @@ def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDef
         repeats=checked(Annotated[int, Gt(0)], raw.get("repeats", 1), "repeats", source),
         sampler=strategy.sampler(raw.get("sampler", {"name": "tpe"}), source),
         pruner=strategy.pruner(raw.get("pruner", {"name": "median"}), source),
+        resources=build(Resources, _section(raw, "resources"), "resources", source),
         signers=_signers(_section(raw, "data"), source),
         fixed=dict(fixed.values()),
         space=in_order(space, dict(fixed.values()), f"{source}: space"),

@@ -33,6 +33,8 @@ def _head(definition: StudyDefinition) -> list[tuple[str, str, str]]:
         rows.append((section, strategy.name_of(chosen), _origin(definition, f"{section}.name")))
         for name, value in dataclasses.asdict(chosen).items():  # type: ignore[call-overload]  # every strategy is a dataclass
             rows.append((f"{section}.{name}", str(value), _origin(definition, f"{section}.{name}")))
+    for name, value in dataclasses.asdict(definition.resources).items():
+        rows.append((f"resources.{name}", f"{value:g}", _origin(definition, f"resources.{name}")))
     return rows
 
 

@@ -76,15 +76,19 @@ def _disk(runs: Path) -> Check:
 
 
 def _storage(url: str) -> str:
-    from search.storage import database_path, open_storage
+    from search.storage import has_studies, open_storage, place_of
 
-    path = database_path(url)
-    if not path.exists():
-        return f"{path} is not there yet; `run` makes it"
+    place = place_of(url)
+    if not has_studies(url):
+        return (
+            f"{place.name} has no studies yet; `run` makes it"
+            if place.is_server
+            else f"{place.name} is not there yet; `run` makes it"
+        )
     import optuna
 
     names = optuna.get_all_study_names(open_storage(url, create=False))
-    return f"{path}, {len(names)} {'study' if len(names) == 1 else 'studies'}"
+    return f"{place.name}, {len(names)} {'study' if len(names) == 1 else 'studies'}"
 
 
 def _studies() -> Iterator[Check]:

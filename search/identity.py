@@ -21,7 +21,12 @@ from search.strategy import name_of
 if TYPE_CHECKING:
     import optuna
 
-_ATTRIBUTE = "identity"
+COPIED = "copied"
+"""The attribute by which a study says that it was copied from another storage, and whether the copy is whole."""
+
+IDENTITY = "identity"
+"""The attribute that says what question a study asks. It is written last: a study that has it has all the rest."""
+
 _WIDENED = "widened"
 _SPACE = "space: "
 _ABSENT = "not there"
@@ -52,20 +57,32 @@ def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dic
 
 def store_identity(study: optuna.Study, lines: Mapping[str, str]) -> None:
     """Keeps the identity with a new study."""
-    study.set_user_attr(_ATTRIBUTE, json.dumps(lines, ensure_ascii=False))
+    study.set_user_attr(IDENTITY, json.dumps(lines, ensure_ascii=False))
 
 
 def is_described(study: optuna.Study) -> bool:
     """Whether the study says what question it asks."""
-    return _ATTRIBUTE in study.user_attrs
+    return IDENTITY in study.user_attrs
+
+
+def is_whole(study: optuna.Study) -> bool:
+    """Whether it is not the beginning of a copy: one that was cut off, or is still under way."""
+    return COPIED not in study.user_attrs or bool(study.user_attrs[COPIED].get("whole"))
 
 
 def require_ours(study: optuna.Study) -> None:
-    """Refuses a study that another program has made.
+    """Refuses a study that another program has made, and one that was not copied to its end.
 
     Raises:
         DefinitionError: see above.
     """
+    if not is_whole(study):
+        name, copied = study.study_name, study.user_attrs[COPIED]
+        raise DefinitionError(
+            f"the study `{name}` is not whole: it is being copied here, or its copy was cut off",
+            got=f"copied from {copied.get('from')} since {copied.get('time')}",
+            hint=f"`python -m search copy {name} --storage FROM --to HERE` makes the copy anew",
+        )
     if not is_described(study):
         raise DefinitionError(
             f"the study `{study.study_name}` was not made by this tool", hint="start a study of your own with `--as NAME`"
@@ -113,7 +130,7 @@ def widen(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefini
 
 def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """What was and what is now, by key, where they differ."""
-    stored = json.loads(study.user_attrs[_ATTRIBUTE])
+    stored = json.loads(study.user_attrs[IDENTITY])
     both = {key: (stored.get(key, _before(key)), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
     return {key: (was, now) for key, (was, now) in both.items() if was != now}
 

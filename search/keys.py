@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt, Unit
 from search.definition import Stagnation, known_studies
 from search.goals import Goal
 from search.pruners import PRUNERS
+from search.resources import Resources
 from search.samplers import SAMPLERS
 from search.settings import GROUPS
 
@@ -89,6 +90,12 @@ pruner sees the mean of their curves, epoch by epoch; `wilcoxon` sees them one b
 
 {pruners}
 
+## `resources`
+
+`resources: {{cpus: 1, gpus: 0.5}}`. For `--engine ray` alone, and no part of the question: a study goes on with others.
+
+{resources}
+
 ## Settings
 
 {settings}
@@ -103,6 +110,7 @@ _SECTIONS = [
     ("repeats", "whole number > 0", "1", "trainings", "How often a trial trains its setting, with other seeds; its value is the mean."),
     ("sampler", "mapping", "tpe", "", "What is tried next; see below."),
     ("pruner", "mapping", "median", "", "What is not worth going on with; see below."),
+    ("resources", "mapping", "1 CPU, 1 GPU", "", "What each worker reserves on a Ray cluster; see below."),
     ("data.train", "signers or `rest`", "rest", "", "Who trains."),
     ("data.validation", "signers, `auto`, `rest`", "auto", "", "Who validates. `auto`: a fifth of the signers, by seed, every word left in training."),
     ("data.test", "signers, `auto`, `none`", "auto", "", "Who is sealed."),
@@ -132,6 +140,7 @@ def page() -> str:
         stagnation=_keys(_fields(Stagnation)),
         samplers=_kinds(SAMPLERS),
         pruners=_kinds(PRUNERS),
+        resources=_keys(_fields(Resources)),
         settings="\n\n".join(
             f"### `{group}`\n\n{_doc(kind)}\n\n{_keys(_fields(kind, f'{group}.'))}" for group, kind in GROUPS.items()
         ),

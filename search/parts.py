@@ -40,6 +40,27 @@ class Parts:
     split: Split
     store: Path
     emit: Listener
+    carried: ClipSet | None = None
+    """The clips of `entries`, prepared, where neither the data set nor the store can be read."""
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The files that `turns` reads, in their order.
+
+        Raises:
+            DataError: signers have no clip.
+        """
+        turns = self.split.turns()
+        wanted = {entry.file.path for train, _ in turns for entry in self.data.chosen(train, mirrored=True)}
+        wanted |= {entry.file.path for _, held_out in turns for entry in self.data.chosen(held_out, mirrored=False)}
+        return [entry for entry in self.data.entries if entry.file.path in wanted]
+
+    def clips(self, config: PreprocessConfig) -> ClipSet:
+        """The clips of `entries`, with this pre-processing.
+
+        Raises: as `turns`.
+        """
+        return self._prepared(self.entries, config) if self.carried is None else self.carried
 
     def turns(self, config: PreprocessConfig) -> tuple[Turn, ...]:
         """The clips of each training, with this pre-processing: one, or one a fold. All share their frames.
@@ -48,14 +69,10 @@ class Parts:
             DataError: a clip is not what it should be, or signers have no clip.
             ResourceError: the store cannot be written.
         """
-        turns = self.split.turns()
-        wanted = {entry.file.path for train, _ in turns for entry in self.data.chosen(train, mirrored=True)}
-        wanted |= {entry.file.path for _, held_out in turns for entry in self.data.chosen(held_out, mirrored=False)}
-        entries = [entry for entry in self.data.entries if entry.file.path in wanted]
-        clips = self._prepared(entries, config)
+        entries, clips = self.entries, self.clips(config)
         entry_C = np.repeat(np.arange(len(entries)), [len(entry.names) for entry in entries])
         found = []
-        for train, held_out in turns:
+        for train, held_out in self.split.turns():
             trains = np.array([entry.file.signer in train for entry in entries])
             place = [
                 held_out.index(entry.file.signer) if entry.file.signer in held_out and not entry.file.mirrored else -1

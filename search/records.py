@@ -64,14 +64,14 @@ def trial_folder(runs: Path, study: str, trial: int) -> Path:
     return runs / study / "trials" / f"{trial:04d}"
 
 
-def require_place(runs: Path, study: str, database: Path) -> None:
-    """Refuses a study whose folder would lie where a file is, or where the database's files will be.
+def require_place(runs: Path, study: str, database: Path | None) -> None:
+    """Refuses a study whose folder would lie where a file is, or where the database's files, if it has any, will be.
 
     Raises:
         DefinitionError: see above.
     """
     folder = runs / study
-    files = [f"{database}{ending}" for ending in ("", "-wal", "-shm", "-journal")]
+    files = [f"{database}{ending}" for ending in ("", "-wal", "-shm", "-journal") if database is not None]
     is_database = os.path.realpath(folder).casefold() in {os.path.realpath(file).casefold() for file in files}
     if is_database or (folder.exists() and not folder.is_dir()):
         raise DefinitionError(

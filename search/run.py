@@ -24,15 +24,18 @@ from search.errors import ResourceError, os_errors
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.feasible import require_fits
 from search.goals import lead_of
-from search.leases import Lease, num_runs
+from search.leases import Lease
+from search.leases.choice import LEASE_S, lease_of
 from search.logs import RunLog
-from search.machine import checked_device
+from search.outage import PATIENCE_S, Outage
 from search.parts import Parts, count_clips, data_store, open_indexed
 from search.pruners import NoPruning
+from search.resources import RESOURCES
 from search.sealed.record import opened_before
 from search.space import applying
 from search.stopping import StopSignals
-from search.storage import database_errors, database_path, load_study, open_storage
+from search.storage import database_errors, load_study, open_storage, place_of, shown_url
+from search.storage.ledger import Ledger
 from search.study import (
     baseline_summary,
     best_trial,
@@ -44,6 +47,7 @@ from search.study import (
 )
 from search.supply import Supply
 from search.warm import require_source, warm_start
+from search.wording import storage_word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,12 @@ class RunOptions:
     source_best: int = 5
     """How many of them."""
 
+    lease_s: float = LEASE_S
+    """How long this run may be silent before others take its trials, with a database server."""
+
+    patience_s: float = PATIENCE_S
+    """How long it goes on without its database server."""
+
 
 def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: StopSignals) -> RunFinished:
     """Starts or resumes a search and stays with it until it ends.
@@ -79,9 +89,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    device = checked_device(options.by.device)
-    database = database_path(options.storage)  # a wrong URL is told before anything is made
-    options.by.kind()
+    place = place_of(options.storage)  # a wrong URL is told before anything is made
+    device = options.by.used_device()
     make_folder(options.runs)
     folder = options.data or demo_data(options.runs, emit)
     data = open_indexed(folder, options.runs)
@@ -97,10 +106,10 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         source = None if options.source is None else load_study(storage, options.source)
         if source is not None:
             require_source(source, split)
-        with Lease(database, definition.name) as lease:
+        with lease_of(options.storage, definition.name, lease_s=options.lease_s) as lease:
             with lease.patient_turn():
                 if options.allow_wider:
-                    _require_alone(database, definition.name)
+                    _require_alone(lease)
                 study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
             with RunLog(options.runs, definition.name, lease.owner.run) as log, database_errors(options.storage):
                 emit = log.beside(emit)
@@ -114,6 +123,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 finished = num_finished(study.get_trials(deepcopy=False))
                 target = finished + options.more if options.more is not None else definition.trials
                 study.set_user_attr("target", target)
+                study.set_user_attr(RESOURCES, definition.resources.stored())
                 emit(
                     RunStarted(
                         study=definition.name,
@@ -124,7 +134,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         clips=count_clips(turns),
                         device=device,
                         workers=options.by.workers,
-                        storage=options.storage,
+                        storage=place.shown,
                         runs=str(options.runs),
                         finished=finished,
                         target=target,
@@ -137,10 +147,12 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         best=summary(best_trial(study.get_trials(deepcopy=False), lead_of(definition.goals))),
                     )
                 )
+                ledger = Ledger(storage, definition.name, lease)
+                study = ledger.open()
                 supply = Supply(
                     study,
+                    ledger,
                     definition,
-                    lease,
                     target=target,
                     more=options.more is not None,
                     device=device,
@@ -151,9 +163,11 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 began = perf_counter()
                 Coordinator(
                     study,
+                    ledger,
+                    Outage(options.storage, emit, patience_s=options.patience_s),
                     definition.goals,
                     supply,
-                    options.by.hire(replace(parts, emit=emit), options.runs),
+                    options.by.hire(replace(parts, emit=emit), options.runs, definition.resources),
                     num_words=len(data.words),
                     runs=options.runs,
                     emit=emit,
@@ -213,11 +227,10 @@ def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
         yield f"pruning is off: with several objectives ({names}) half-trained trials have no order"
 
 
-def _require_alone(database: Path, study: str) -> None:
-    if num_runs(database, study) > 1:
+def _require_alone(lease: Lease) -> None:
+    if lease.observer.num_runs() > 1:
         raise ResourceError(
-            f"another run is working on the study `{study}`",
-            where=str(database),
+            f"another run is working on the study `{lease.study}`",
             hint="ranges can become wider when it has ended",
         )
 
@@ -277,4 +290,14 @@ def resume_command(arguments: Sequence[str], target: int) -> str:
             words.append(word)
     if len(words) < len(arguments):
         words += ["--trials", str(target)]
-    return shlex.join(["python", "-m", "search", *words])
+    return typed_again(words)
+
+
+def typed_again(arguments: Sequence[str]) -> str:
+    """The command with these words for a shell. Where one of them is an URL with a password, its variable stands instead."""
+    return " ".join(_typed(word) for word in ["python", "-m", "search", *arguments])
+
+
+def _typed(word: str) -> str:
+    option, equals, url = word.partition("=") if word.startswith("--storage=") else ("", "", word)
+    return f"{option}{equals}{storage_word(shown_url(url))}" if shown_url(url) != url else shlex.quote(word)

@@ -21,11 +21,11 @@ from search.curves import Curves
 from search.definition import StudyDefinition
 from search.ending import ended
 from search.events import Listener, Notice, TrialFinished
-from search.leases import Lease
 from search.proposal import FIXED, given_to, key_of, outside, propose, taken, why_not
 from search.records import trial_folder
 from search.space import applying, num_settings
 from search.stints import STINTS, Stint, stints_of
+from search.storage.ledger import Ledger
 from search.study import EXHAUSTED, STATE_NAMES, num_finished, owner
 from search.trial import CHECKPOINT, Job, sampler_seed, trial_seed
 
@@ -94,11 +94,14 @@ class Situation:
         return target - self.finished - self.mine - len(self.others)
 
 
-def situation(trials: Sequence[FrozenTrial], lease: Lease) -> Situation:
-    """What these trials are to the run that holds the lease."""
+def situation(ledger: Ledger, trials: Sequence[FrozenTrial]) -> Situation:
+    """What these trials are to the run whose ledger it is."""
     running = [t for t in trials if t.state == TrialState.RUNNING]
-    strange = [t for t in running if not lease.owns(owner(t))]
-    alive = {t.number for t in strange if lease.is_alive(owner(t))}
+    strange = [t for t in running if not ledger.holds(t)]
+    lease, lives = ledger.lease, {}
+    for who in {owner(t) for t in strange}:
+        lives[who] = not lease.owns(who) and lease.is_alive(who)  # what this run lost is nobody's
+    alive = {t.number for t in strange if lives[owner(t)]}
     return Situation(
         finished=num_finished(trials),
         mine=len(running) - len(strange),
@@ -144,8 +147,8 @@ class Supply:
     def __init__(
         self,
         study: optuna.Study,
+        ledger: Ledger,
         definition: StudyDefinition,
-        lease: Lease,
         *,
         target: int,
         more: bool = False,
@@ -153,10 +156,10 @@ class Supply:
         runs: Path,
         emit: Listener,
     ) -> None:
-        """`more`: so many trials were asked for, whatever else would end the study."""
+        """`study` is on the ledger. `more`: so many trials were asked for, whatever else would end the study."""
         self.study = study
+        self.ledger = ledger
         self.definition = definition
-        self.lease = lease
         self.target = target
         self.more = more
         self.ended_by = ""
@@ -169,15 +172,19 @@ class Supply:
 
     def take(self) -> Taken | None:
         """The next trial; None if there is none to take now, or another run is just taking one."""
-        with self.lease.turn(TURN_S) as is_mine:
+        with self.ledger.turn(TURN_S) as is_mine:
             while is_mine:
                 self._waiting.got_turn()
                 trials = self._trials()
-                now = situation(trials, self.lease)
+                now = situation(self.ledger, trials)
                 places = now.open_places(self.target)
                 enough = bool(self._enough(trials))
                 if places > 0 and now.orphans:
-                    trial = self._resumed(trials[now.orphans[0]])
+                    left = trials[now.orphans[0]]
+                    if not self.ledger.lease.bury(owner(left)):
+                        return None  # it has come back to life
+                    self.ledger.refresh()
+                    trial = self._resumed(left)
                 elif not enough and places > len(now.orphans) and (now.waiting or not self._is_exhausted(trials)):
                     trial = self._asked(now.waiting, len(trials))
                 else:
@@ -190,8 +197,9 @@ class Supply:
 
     def is_over(self) -> bool:
         """Whether no trial will come any more, for a run that trains none."""
+        self.ledger.refresh()
         trials = self._trials()
-        now = situation(trials, self.lease)
+        now = situation(self.ledger, trials)
         self.ended_by = self._enough(trials)
         if now.finished >= self.target:
             return True
@@ -252,7 +260,7 @@ class Supply:
             folder=folder,
             again=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
         )
-        trial.set_user_attr("owner", self.lease.stored())
+        trial.set_user_attr("owner", self.ledger.lease.stored())
         trial.set_user_attr("seed", job.seed)
         trial.set_user_attr("settings", json.dumps(job.configs.as_dict()))
         return Taken(
@@ -260,7 +268,7 @@ class Supply:
             job,
             dict(frozen.intermediate_values),
             frozen.user_attrs.get("deaths", []),
-            self.lease.owner.run,
+            self.ledger.lease.owner.run,
             stints_of(frozen.user_attrs.get(STINTS)),
             pruned_at=frozen.user_attrs.get(PRUNED_AT),
         )

@@ -26,10 +26,9 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from search.storage import BUSY_TIMEOUT_S, database_errors, database_path, open_storage, require_sqlite, same_file
-
-FORM = "v3.2.0.a"
-"""What Optuna calls the form of its tables that is read here."""
+from search.storage import database_errors, database_path, open_storage, place_of
+from search.storage.sqlite import BUSY_TIMEOUT_S, require_sqlite, same_file
+from search.storage.tables import FORM
 
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _STUDY, _TRIAL = "study_id = ?", "trial_id = ?"
@@ -42,8 +41,9 @@ def open_to_look(url: str) -> optuna.storages.BaseStorage:
         DefinitionError: the URL is of another kind, or there is no database.
         ResourceError: the file is not a study database.
     """
-    path = database_path(url)
-    if path.exists():
+    place = place_of(url)
+    path = place.path
+    if place.kind == "sqlite" and path is not None and path.exists():
         with contextlib.suppress(sqlite3.Error):
             require_sqlite(path)
             with contextlib.closing(_connect(url)) as database:

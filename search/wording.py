@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from search import BASELINE_TRIAL, DEFAULT_RUNS, DEFAULT_STORAGE
+from search import BASELINE_TRIAL, DEFAULT_RUNS, DEFAULT_STORAGE, HIDDEN
 
 _NO_START = "、。，．・：；？！）］｝」』】〕〉》ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々"
 _NO_END = "（［｛「『【〔〈《"
@@ -147,9 +147,14 @@ def params_text(params: Mapping[str, Any]) -> str:
 def study_words(study: str, storage: str, runs: str = DEFAULT_RUNS) -> str:
     """A study as a command names it, with the places that it would not find by itself."""
     words = [study]
-    words += [] if storage == DEFAULT_STORAGE else ["--storage", shlex.quote(storage)]
+    words += [] if storage == DEFAULT_STORAGE else ["--storage", storage_word(storage)]
     words += [] if runs == DEFAULT_RUNS else ["--runs", shlex.quote(runs)]
     return " ".join(words)
+
+
+def storage_word(shown: str) -> str:
+    """A storage for a shell. Where it hides a password, the variable that should hold the whole URL stands instead."""
+    return '"$SEARCH_STORAGE"' if HIDDEN in shown else shlex.quote(shown)
 
 
 def trial_name(number: int) -> str:

@@ -29,6 +29,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "rich": ("search/console.py", "search/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),
+    "ray": ("search/engines/ray.py", "search/engines/cluster.py", "search/engines/travel.py"),
     "pyarrow": ("data_utils/kaggle.py",),
     "onnx": ("model/onnx.py",),
     "onnxruntime": (),
@@ -90,7 +91,7 @@ def test_help_is_light(arguments: list[str], tmp_path: Path) -> None:
     code = (
         "import sys\nfrom search.cli import answer\n"
         f"code = answer({arguments!r})\n"
-        "heavy = sorted({'torch', 'optuna', 'numpy', 'h5py', 'yaml', 'rich', 'plotly'} & sys.modules.keys())\n"
+        "heavy = sorted({'torch', 'optuna', 'numpy', 'h5py', 'yaml', 'ray', 'rich', 'plotly'} & sys.modules.keys())\n"
         "print(heavy, file=sys.stderr)\nsys.exit(code)"
     )
     done = subprocess.run(

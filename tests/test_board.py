@@ -380,14 +380,14 @@ def test_a_long_study(searched: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_two_dashboards(found: Path) -> None:
     """One of them fills the page; the other does when the first has ended. A run is not counted for it."""
-    from search.leases import num_runs
+    from search.leases.locks import FileObserver
 
     said: list[str] = []
     with opened() as (study, storage), opened() as (other, second):
         first = Filler(study, storage, url=URL, runs=RUNS, tell=said.append)
         late = Filler(other, second, url=URL, runs=RUNS, tell=said.append)
         assert first._is_ours()
-        assert num_runs(Path("runs/studies.db"), "tiny") == 0
+        assert FileObserver(Path("runs/studies.db"), "tiny").num_runs() == 0
         late._look()
         late._look()
         assert said == ["another dashboard fills the page of this study; this one shows it"]

@@ -19,13 +19,14 @@ from launch import environment
 
 from search import leases
 from search.errors import ResourceError
-from search.leases import Lease, Owner, is_alive, locks_folder, num_runs, owner_of
+from search.leases import Owner, locks, owner_of
+from search.leases.locks import FileLease, FileObserver, locks_folder
 
 HOLD = """
 import json, sys, time
 from pathlib import Path
-from search.leases import Lease
-with Lease(Path(sys.argv[1]), "s") as lease:
+from search.leases.locks import FileLease
+with FileLease(Path(sys.argv[1]), "s") as lease:
     print(json.dumps(lease.stored()), flush=True)
     if sys.argv[2] == "turn":
         with lease.turn() as is_mine:
@@ -66,14 +67,13 @@ def other(database: Path) -> Iterator[tuple[subprocess.Popen[str], Owner]]:
 def test_a_living_owner(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
     """It is alive while it runs, and dead as soon as it is killed."""
     process, owner = other
-    folder = locks_folder(database, "s")
-    assert is_alive(owner, folder)
-    assert num_runs(database, "s") == 1
-    assert num_runs(database, "t") == 0
+    assert FileObserver(database, "s").is_alive(owner)
+    assert FileObserver(database, "s").num_runs() == 1
+    assert FileObserver(database, "t").num_runs() == 0
     process.kill()
     process.wait()
-    assert not is_alive(owner, folder)
-    assert num_runs(database, "s") == 0
+    assert not FileObserver(database, "s").is_alive(owner)
+    assert FileObserver(database, "s").num_runs() == 0
 
 
 def test_a_stopped_owner_is_alive(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
@@ -81,8 +81,8 @@ def test_a_stopped_owner_is_alive(other: tuple[subprocess.Popen[str], Owner], da
     process, owner = other
     process.send_signal(signal.SIGSTOP)
     try:
-        assert is_alive(owner, locks_folder(database, "s"))
-        assert num_runs(database, "s") == 1
+        assert FileObserver(database, "s").is_alive(owner)
+        assert FileObserver(database, "s").num_runs() == 1
     finally:
         process.send_signal(signal.SIGCONT)
 
@@ -92,11 +92,11 @@ def test_without_its_lock_the_process_table_decides(other: tuple[subprocess.Pope
     process, owner = other
     folder = locks_folder(database, "s")
     (folder / f"{owner.run}.lock").unlink()
-    assert is_alive(owner, folder)
-    assert not is_alive(replace(owner, started=owner.started - 100), folder)
+    assert FileObserver(database, "s").is_alive(owner)
+    assert not FileObserver(database, "s").is_alive(replace(owner, started=owner.started - 100))
     process.kill()
     process.wait()
-    assert not is_alive(owner, folder)
+    assert not FileObserver(database, "s").is_alive(owner)
 
 
 def test_a_zombie_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
@@ -109,35 +109,34 @@ def test_a_zombie_is_dead(other: tuple[subprocess.Popen[str], Owner], database: 
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert not is_alive(owner, folder)
+    assert not FileObserver(database, "s").is_alive(owner)
 
 
 def test_an_owner_from_another_start_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
     """After a restart of the machine, or on another machine, no old process lives, whatever its number."""
     folder = locks_folder(database, "s")
     (folder / f"{other[1].run}.lock").unlink()
-    assert is_alive(other[1], folder)
-    assert not is_alive(replace(other[1], boot="another"), folder)
+    assert FileObserver(database, "s").is_alive(other[1])
+    assert not FileObserver(database, "s").is_alive(replace(other[1], boot="another"))
 
 
 def test_a_run_of_this_process(database: Path) -> None:
     """A run that has ended is dead, though the process that had it goes on."""
     folder = locks_folder(database, "s")
-    with Lease(database, "s") as lease:
+    with FileLease(database, "s") as lease:
         assert lease.owns(lease.owner)
         assert lease.is_alive(lease.owner)
         assert not lease.is_alive(None)
         assert [path.name for path in folder.glob("2*")] == [f"{lease.owner.run}.lock"]
-    assert not is_alive(lease.owner, folder)
+    assert not FileObserver(database, "s").is_alive(lease.owner)
     assert not list(folder.glob("2*")), "it takes its lock away"
 
 
 def test_the_lock_is_believed_before_anything_else(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
     """Two containers on one folder: the same process number, another name of the machine; the lock is held all the same."""
-    folder = locks_folder(database, "s")
     twin = replace(other[1], pid=os.getpid(), started=psutil.Process().create_time())
-    assert is_alive(twin, folder)
-    assert is_alive(replace(twin, boot="another"), folder)
+    assert FileObserver(database, "s").is_alive(twin)
+    assert FileObserver(database, "s").is_alive(replace(twin, boot="another"))
 
 
 def test_a_lock_that_cannot_be_looked_at_counts_as_held(
@@ -148,9 +147,9 @@ def test_a_lock_that_cannot_be_looked_at_counts_as_held(
     def exhausted(*_arguments: object, **_more: object) -> NoReturn:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(leases.filelock.FileLock, "acquire", exhausted)
-    assert is_alive(other[1], locks_folder(database, "s"))
-    assert num_runs(database, "s") == 1
+    monkeypatch.setattr(locks.filelock.FileLock, "acquire", exhausted)
+    assert FileObserver(database, "s").is_alive(other[1])
+    assert FileObserver(database, "s").num_runs() == 1
 
 
 def test_one_database_by_two_names(database: Path, tmp_path: Path) -> None:
@@ -168,9 +167,9 @@ def test_dead_locks_are_swept(database: Path) -> None:
     dead.communicate()
     folder = locks_folder(database, "s")
     assert (folder / f"{owner.run}.lock").exists()
-    with Lease(database, "s"):
+    with FileLease(database, "s"):
         assert not (folder / f"{owner.run}.lock").exists()
-        assert num_runs(database, "s") == 2
+        assert FileObserver(database, "s").num_runs() == 2
     living.kill()
     living.communicate()
 
@@ -179,15 +178,15 @@ def test_turns(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One run at a time takes trials; who cannot wait goes on, who must wait says for whom."""
     process, _ = hold(database, "turn")
     monkeypatch.setattr(leases, "_TURN_PATIENCE_S", 0.2)
-    with pytest.raises(ResourceError, match="another run holds the study `s` and does not let go"), Lease(database, "s"):
+    with pytest.raises(ResourceError, match="another run holds the study `s` and does not let go"), FileLease(database, "s"):
         pytest.fail("it was not its turn")
     process.kill()
     process.communicate()
-    with Lease(database, "s") as first, Lease(database, "s") as second, first.turn() as mine:
+    with FileLease(database, "s") as first, FileLease(database, "s") as second, first.turn() as mine:
         assert mine
         with second.turn() as also_mine:
             assert not also_mine
-    with Lease(database, "t") as third, third.turn() as mine:
+    with FileLease(database, "t") as third, third.turn() as mine:
         assert mine, "another study has turns of its own"
 
 
@@ -199,11 +198,11 @@ def test_what_is_no_owner(stored: object) -> None:
 
 def test_an_owner_survives_its_way_through_a_trial(database: Path) -> None:
     """Written as JSON, read back equal."""
-    with Lease(database, "s") as lease:
+    with FileLease(database, "s") as lease:
         assert owner_of(json.loads(json.dumps(lease.stored()))) == lease.owner
 
 
 def test_a_machine_without_a_boot_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Elsewhere than on Linux the time of the start tells one start from another."""
     monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "nothing")
-    assert leases._boot_id() == leases._boot_id() != ""
+    assert leases.boot_id() == leases.boot_id() != ""

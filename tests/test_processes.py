@@ -24,7 +24,7 @@ from search.definition import load_definition
 from search.engines import processes, worker
 from search.engines.choice import Workers
 from search.engines.processes import visible_gpus
-from search.engines.worker import Setup
+from search.engines.training import STOPS, Setup
 from search.errors import ResourceError
 from search.events import EpochFinished, Event, TrialFinished, TrialStarted, WorkerDied
 from search.run import RunOptions, run
@@ -420,7 +420,7 @@ def test_a_worker_sees_its_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(worker, "end_with_parent", lambda: None)
     here, there = Pipe()
-    before = {number: signal.getsignal(number) for number in worker.STOPS}
+    before = {number: signal.getsignal(number) for number in STOPS}
     try:
         worker.work(there, Setup(tmp_path / "nowhere", tmp_path, Split((), (), ()), "", gpu="1"))
     finally:

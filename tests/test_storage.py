@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from search.errors import DefinitionError, ResourceError
-from search.storage import database_errors, database_path, load_study, open_storage
+from search.storage import database_errors, database_path, load_study, open_storage, place_of
 
 HOLD = """
 import sqlite3, sys, time
@@ -105,12 +105,12 @@ def test_nothing_there(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "x.db", "sqlite:///", "sqlite:///:memory:", "postgresql://u:secret@h/d", "sqlite:///a?b=1"]
+    "url", ["", "x.db", "sqlite:///", "sqlite:///:memory:", "mssql://u:secret@h/d", "postgresql://u:secret@h", "sqlite:///a?b=1"]
 )
 def test_other_storages(url: str) -> None:
     """Refused by name, and no password is shown."""
     with pytest.raises(DefinitionError) as caught:
-        database_path(url)
+        place_of(url)
     assert "secret" not in caught.value.render()
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
         "--device=auto",
         "--workers=1",
         "--engine=None",
+        "--address=None",
         "--trial-timeout=None",
         "--max-failures=10",
         "--max-restarts=3",
@@ -57,6 +58,7 @@ COMMANDS = {
         "--device=auto",
         "--workers=1",
         "--engine=None",
+        "--address=None",
         "--max-restarts=3",
         "--progress/--no-progress=True",
         "--json=False",
@@ -85,6 +87,7 @@ COMMANDS = {
         "--runs=runs",
     ],
     "predict": ["bundle=None", "files=None", "--top=3", "--output=None", "--device=auto", "--json=False"],
+    "copy": ["study=None", "--to=None", STORAGE],
     "dashboard": ["study=label_smoothing", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }
@@ -126,7 +129,8 @@ def test_variables_of_the_environment() -> None:
 
 def test_keys_of_a_study_file() -> None:
     """The sections, and what can stand in them."""
-    assert " ".join(SECTIONS) == ("about objective trials time stagnation repeats sampler pruner data fixed space baseline")
+    sections = "about objective trials time stagnation repeats sampler pruner resources data fixed space baseline"
+    assert " ".join(SECTIONS) == sections
     kinds = {**SAMPLERS, **PRUNERS}
     assert {name: {field.name: field.default for field in dataclasses.fields(kind)} for name, kind in kinds.items()} == {
         "tpe": {"startup": 10},

@@ -21,7 +21,21 @@ if TYPE_CHECKING:
 Study = Annotated[str, typer.Argument(metavar="[STUDY]", help="Name of a study, or path of its YAML file.")]
 NamedStudy = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or path of its YAML file.")]
 Storage = Annotated[
-    str, typer.Option("--storage", envvar="SEARCH_STORAGE", metavar="URL", help="Study database, sqlite:///PATH.")
+    str,
+    typer.Option(
+        "--storage",
+        envvar="SEARCH_STORAGE",
+        metavar="URL",
+        help="Study database: sqlite:///PATH, postgresql://..., mysql://...",
+    ),
+]
+Lease = Annotated[
+    str,
+    typer.Option("--lease", metavar="TIME", help="With a database server: how long a silent run keeps its trials."),
+]
+Patience = Annotated[
+    str,
+    typer.Option("--patience", metavar="TIME", help="With a database server: how long to train on without it."),
 ]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", help="Folder of everything that is written.")
@@ -35,7 +49,15 @@ WorkerCount = Annotated[int, typer.Option("--workers", min=1, help="Trials that 
 EngineChoice = Annotated[
     str | None,
     typer.Option(
-        "--engine", metavar="inline|processes", help="Where trials train. [default: inline for one worker, else processes]"
+        "--engine", metavar="inline|processes|ray", help="Where trials train. [default: inline for one worker, else processes]"
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="auto|HOST:PORT",
+        help="Ray cluster for `--engine ray`. [default: RAY_ADDRESS, else a Ray of this run's own]",
     ),
 ]
 MaxRestarts = Annotated[int, typer.Option("--max-restarts", min=0, help="Fail a trial on which more workers die.")]
@@ -45,6 +67,7 @@ Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Cha
 
 STUDY = "label_smoothing"
 STORAGE = DEFAULT_STORAGE
+LEASE, PATIENCE = "1m", "10m"
 RUNS = Path("runs")
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import Annotated
 
 import typer
 
 from search.commands import (
+    LEASE,
+    PATIENCE,
     RUNS,
     STORAGE,
     STUDY,
+    Address,
     AsJson,
     Data,
     Device,
     EngineChoice,
+    Lease,
     MaxRestarts,
+    Patience,
     Progress,
     Runs,
     Storage,
@@ -37,7 +41,10 @@ def confirm(
     device: Device = "auto",
     workers: WorkerCount = 1,
     engine: EngineChoice = None,
+    address: Address = None,
     max_restarts: MaxRestarts = 3,
+    lease: Lease = LEASE,
+    patience: Patience = PATIENCE,
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> int:
@@ -47,7 +54,9 @@ def confirm(
     from search.console import screen, talk
     from search.definition import study_name
     from search.engines.choice import Workers, checked_engine
+    from search.run import typed_again
     from search.stopping import StopSignals
+    from search.times import seconds_of
 
     options = ConfirmOptions(
         study=study_name(study),
@@ -56,8 +65,10 @@ def confirm(
         data=data,
         top=top,
         seeds=seeds,
-        by=Workers(device=device, workers=workers, engine=checked_engine(engine)),
+        by=Workers(device=device, workers=workers, engine=checked_engine(engine), address=address),
         max_restarts=max_restarts,
+        lease_s=seconds_of(lease),
+        patience_s=seconds_of(patience),
     )
     listener = screen(as_json=as_json, progress=progress)
     try:
@@ -67,7 +78,7 @@ def confirm(
         getattr(listener, "close", lambda: None)()
     if confirmed is None:
         talk(f"stopped ({stop.reason}); everything is kept. Go on with:")
-        talk(f"  {shlex.join(['python', '-m', 'search', *sys.argv[1:]])}")
+        talk(f"  {typed_again(sys.argv[1:])}")
         return stop.exit_code
     return ExitCode.DONE if confirmed.found.recommended is not None else ExitCode.NO
 

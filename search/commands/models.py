@@ -1,4 +1,4 @@
-"""Commands that hand out what was found: configurations and models."""
+"""Commands that hand out what was found, configurations and models, and whole studies."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from search.commands import (
     AsJson,
     Data,
     Device,
+    NamedStudy,
     Onnx,
     Runs,
     Storage,
@@ -184,6 +185,23 @@ def predict(
     if problems:
         talk(f"of {counted(clips, 'clip')} {problems:,} could not be asked about: see their `problem`")
     return ExitCode.NO if problems else ExitCode.DONE
+
+
+def copy(
+    study: NamedStudy,
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="The storage that it is copied to.")],
+    storage: Storage = STORAGE,
+) -> None:
+    """A study with its confirmation to another storage: read back and compared. The old place keeps it too."""
+    from search.console import say, talk
+    from search.definition import study_name
+    from search.results.copying import copied_line, copy_study
+    from search.wording import study_words
+
+    copied = copy_study(study_name(study), storage, to, talk)
+    say(copied_line(copied))
+    talk(f"next: python -m search run {study_words(copied.study, copied.target)}")
+    talk("the old place still holds the study as it was: go on in one of the two")
 
 
 def _train_final(

@@ -11,15 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from search.commands import (
+    LEASE,
+    PATIENCE,
     RUNS,
     STORAGE,
     STUDY,
+    Address,
     AsJson,
     Data,
     Device,
     EngineChoice,
+    Lease,
     MaxRestarts,
     NamedStudy,
+    Patience,
     Progress,
     Runs,
     Sets,
@@ -51,11 +56,14 @@ def run(
     device: Device = "auto",
     workers: WorkerCount = 1,
     engine: EngineChoice = None,
+    address: Address = None,
     trial_timeout: Annotated[
         str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer, all its epochs together.")
     ] = None,
     max_failures: Annotated[int, typer.Option(min=0, help="Give up when more trials of this run fail.")] = 10,
     max_restarts: MaxRestarts = 3,
+    lease: Lease = LEASE,
+    patience: Patience = PATIENCE,
     allow_wider: Annotated[
         bool, typer.Option("--allow-wider", help="Go on with ranges that hold all of the study's own and more; recorded.")
     ] = False,
@@ -92,10 +100,10 @@ def run(
     from search.run import RunOptions, resume_command
     from search.run import run as run_search
     from search.stopping import StopSignals
-    from search.storage import database_path
+    from search.storage import place_of
     from search.times import seconds_of
 
-    require_place(runs, definition.name, database_path(storage))
+    require_place(runs, definition.name, place_of(storage).path)
     if source is not None and study_name(source) == definition.name:
         raise DefinitionError("a study cannot start from itself", got=source, hint="name the new one with `--as NAME`")
     options = RunOptions(
@@ -107,6 +115,7 @@ def run(
             device=device,
             workers=workers,
             engine=checked_engine(engine),
+            address=address,
             trial_timeout_s=None if trial_timeout is None else seconds_of(trial_timeout),
         ),
         max_failures=max_failures,
@@ -114,6 +123,8 @@ def run(
         allow_wider=allow_wider,
         source=None if source is None else study_name(source),
         source_best=source_best,
+        lease_s=seconds_of(lease),
+        patience_s=seconds_of(patience),
     )
     listener = screen(as_json=as_json, progress=progress)
     try:

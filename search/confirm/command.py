@@ -29,15 +29,18 @@ from search.events import ConfirmFinished, Event, Listener, Notice, RunStarted, 
 from search.goals import lead_of
 from search.identity import require_ours
 from search.leases import Lease
+from search.leases.choice import LEASE_S, lease_of
 from search.logs import RunLog
-from search.machine import checked_device
+from search.outage import PATIENCE_S, Outage
 from search.parts import Parts, count_clips, data_store, open_indexed
+from search.resources import stored_resources
 from search.run import make_folder
 from search.sealed.record import opened_before
 from search.searched import study_space
 from search.settings import Configs, build_configs
 from search.stopping import StopSignals
-from search.storage import database_errors, database_path, load_study, open_storage
+from search.storage import database_errors, load_study, open_storage, shown_url
+from search.storage.ledger import Ledger
 from search.study import complete_trials, num_finished, study_data, study_goals, study_plan, trial_result, trial_settings
 from search.trial import fresh_seed
 
@@ -58,6 +61,11 @@ class ConfirmOptions:
     seeds: int
     by: Workers
     max_restarts: int = 3
+    lease_s: float = LEASE_S
+    """How long this run may be silent before others take its trainings, with a database server."""
+
+    patience_s: float = PATIENCE_S
+    """How long it goes on without its database server."""
 
 
 def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confirmed | None:
@@ -66,9 +74,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    device = checked_device(options.by.device)
-    options.by.kind()
-    database = database_path(options.storage)
+    device = options.by.used_device()
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=False)
         study = load_study(storage, options.study)
@@ -78,17 +84,20 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         make_folder(options.runs)
         data = open_same(study, options.data, options.runs)
         goals, split = study_goals(study), study_data(study).split
-        with Lease(database, companion_name(study.study_name)) as lease:
+        with lease_of(options.storage, companion_name(study.study_name), lease_s=options.lease_s) as lease:
             with lease.patient_turn():
                 companion = _companion(storage, study)
             with RunLog(options.runs, companion.study_name, lease.owner.run) as log, database_errors(options.storage):
                 emit = _without_stars(log.beside(emit))
                 parts = Parts(data, split, data_store(options.runs), emit)
                 seeds = {number: fresh_seed(study.user_attrs["seed"], number) for number in range(1, options.seeds + 1)}
+                ledger = Ledger(storage, companion.study_name, lease)
+                companion = ledger.open()
+                companion.pruner = optuna.pruners.NopPruner()
                 supply = ConfirmSupply(
                     companion,
+                    ledger,
                     {trial.number: configs_of(trial) for trial in chosen},
-                    lease,
                     lead=lead_of(goals),
                     plan=study_plan(study),
                     seeds=seeds,
@@ -103,9 +112,11 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 began = perf_counter()
                 Coordinator(
                     companion,
+                    ledger,
+                    Outage(options.storage, emit, patience_s=options.patience_s),
                     goals,
                     supply,
-                    options.by.hire(parts, options.runs),
+                    options.by.hire(parts, options.runs, stored_resources(study.user_attrs)),
                     num_words=len(data.words),
                     runs=options.runs,
                     emit=emit,
@@ -179,7 +190,6 @@ def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> opt
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
         companion.set_metric_names([goal.name for goal in study_goals(study)])
     companion.set_user_attr("about", f"the best trials of {study.study_name} and its baseline, trained with fresh seeds")
-    companion.pruner = optuna.pruners.NopPruner()
     return companion
 
 
@@ -207,7 +217,7 @@ def _started(
         clips=count_clips(turns),
         device=device,
         workers=options.by.workers,
-        storage=options.storage,
+        storage=shown_url(options.storage),
         runs=str(options.runs),
         finished=target - left,
         target=target,

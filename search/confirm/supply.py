@@ -20,11 +20,11 @@ from search.confirm.evidence import dropped
 from search.confirm.rounds import CANDIDATE, SEED, SHAPES, values_of, wanted
 from search.definition import Plan
 from search.events import Listener
-from search.leases import Lease
 from search.records import trial_folder
 from search.settings import Configs
 from search.stints import STINTS, stints_of
-from search.study import num_finished
+from search.storage.ledger import Ledger
+from search.study import num_finished, owner
 from search.supply import TURN_S, Taken, Waiting, situation
 from search.trial import CHECKPOINT, Job
 
@@ -35,8 +35,8 @@ class ConfirmSupply:
     def __init__(
         self,
         study: optuna.Study,
+        ledger: Ledger,
         configs: Mapping[int, Configs],
-        lease: Lease,
         *,
         lead: int,
         plan: Plan,
@@ -46,13 +46,14 @@ class ConfirmSupply:
         runs: Path,
         emit: Listener,
     ) -> None:
-        """Everything by number: `configs` of the baseline and of each candidate by its number in the search, the best first;
+        """`study` is on the ledger. Everything by number: `configs` of the baseline and of each candidate by its number in
+        the search, the best first;
         `seeds` and the `folds` that go with them by the number of the seed, from 1.
         """
         self.study = study
         self.configs = configs
         self.candidates = [number for number in configs if number != BASELINE_TRIAL]
-        self.lease = lease
+        self.ledger = ledger
         self.lead = lead
         self.plan = plan
         self.seeds = seeds
@@ -85,14 +86,18 @@ class ConfirmSupply:
 
     def take(self) -> Taken | None:
         """The next training; None if there is none to take before others have ended."""
-        with self.lease.turn(TURN_S) as is_mine:
+        with self.ledger.turn(TURN_S) as is_mine:
             if not is_mine:
                 self._waiting.missed_turn()
                 return None
             self._waiting.got_turn()
             trials = self._trials()
-            if orphans := self._ours(trials, situation(trials, self.lease).orphans):
-                return self._taken(orphans[0])
+            if orphans := self._ours(trials, situation(self.ledger, trials).orphans):
+                if not self.ledger.lease.bury(owner(orphans[0])):
+                    return None  # it has come back to life
+                self.ledger.refresh()
+                orphan = self._trials()[orphans[0].number]
+                return None if orphan.state.is_finished() else self._taken(orphan)
             running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
             for key in wanted(self.candidates, self.values(trials), len(self.seeds)):
                 if key not in running:
@@ -101,10 +106,11 @@ class ConfirmSupply:
 
     def is_over(self) -> bool:
         """Whether all rounds are full."""
+        self.ledger.refresh()
         trials = self._trials()
         if not wanted(self.candidates, self.values(trials), len(self.seeds)):
             return True
-        if others := situation(trials, self.lease).others:
+        if others := situation(self.ledger, trials).others:
             self._waiting.for_others([trials[number] for number in others])
         return False
 
@@ -118,7 +124,7 @@ class ConfirmSupply:
         candidate, seed = key
         configs = self.configs[candidate]
         attributes = {
-            "owner": self.lease.stored(),
+            "owner": self.ledger.lease.stored(),
             "seed": self.seeds[seed],
             "settings": json.dumps(configs.as_dict()),
         }
@@ -129,7 +135,7 @@ class ConfirmSupply:
     def _taken(self, frozen: FrozenTrial) -> Taken:
         candidate, seed = _key(frozen)
         trial = optuna.Trial(self.study, frozen._trial_id)
-        trial.set_user_attr("owner", self.lease.stored())
+        trial.set_user_attr("owner", self.ledger.lease.stored())
         folder = trial_folder(self.runs, self.study.study_name, frozen.number)
         job = Job(
             trial=frozen.number,
@@ -145,7 +151,7 @@ class ConfirmSupply:
         attributes = frozen.user_attrs
         stints = stints_of(attributes.get(STINTS))
         told = dict(frozen.intermediate_values)
-        return Taken(trial, job, told, attributes.get("deaths", []), self.lease.owner.run, stints)
+        return Taken(trial, job, told, attributes.get("deaths", []), self.ledger.lease.owner.run, stints)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -105,7 +105,7 @@ class Engine(Protocol):
         ...
 
     def drop(self, trial: int) -> None:
-        """Ends a job."""
+        """Ends a job at any moment. Nothing more is heard of it."""
         ...
 
     def wind_down(self) -> None:

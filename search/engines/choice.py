@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from data_utils.prepared import fingerprint
 from search.engines import Engine
 from search.engines.inline import InlineEngine
 from search.engines.processes import ProcessEngine, visible_gpus
-from search.engines.worker import Setup
+from search.engines.training import Setup
 from search.errors import DefinitionError
 from search.machine import checked_device
 from search.parts import Parts
+from search.resources import Resources
 
-EngineName = Literal["inline", "processes"]
+EngineName = Literal["inline", "processes", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,9 @@ class Workers:
     trial_timeout_s: float | None = None
     """What a trial may take, all its epochs together."""
 
+    address: str | None = None
+    """Of the Ray cluster; None: what RAY_ADDRESS says, else a Ray of this run's own."""
+
     def kind(self) -> EngineName:
         """Which engine is meant.
 
@@ -47,22 +52,61 @@ class Workers:
                 f"the engine `inline` trains in this process: {needs} is not for it",
                 expected="--engine processes, or none named",
             )
+        if self.address is not None and self.engine != "ray":
+            raise DefinitionError("--address is the address of a Ray cluster", hint="add `--engine ray`")
+        if self.engine == "ray" and importlib.util.find_spec("ray") is None:
+            raise DefinitionError("the engine `ray` needs a package more", hint="pip install 'islr-search[ray]'")
         return self.engine or ("processes" if needs else "inline")
 
-    def hire(self, parts: Parts, runs: Path) -> Engine:
-        """The engine, for trials on these clips.
+    def used_device(self) -> str:
+        """The device that is meant: `auto` is a matter of this machine, or of those of the cluster.
 
         Raises:
             DefinitionError: there is no such device, or the engine cannot do what was asked for.
+            ResourceError: there is no connection to the cluster.
         """
-        device = checked_device(self.device)
+        if self.kind() != "ray":
+            return checked_device(self.device)
+        if self.device in ("cpu", "cuda"):
+            return self.device
+        if self.device != "auto":
+            raise DefinitionError(
+                f"the device `{self.device}` cannot be used",
+                got="a cluster gives its GPUs out itself",
+                expected="auto, cpu or cuda",
+            )
+        from search.engines.cluster import Cluster
+
+        return "cuda" if Cluster(self.address).has_gpus else "cpu"
+
+    def hire(self, parts: Parts, runs: Path, resources: Resources = Resources()) -> Engine:
+        """The engine, for trials on these clips. `resources`: what each worker asks of a cluster.
+
+        Raises: as `used_device`.
+        """
+        device = self.used_device()
         if self.kind() == "inline":
             return InlineEngine(parts)
+        setup = Setup(parts.data.folder, runs, parts.split, fingerprint(parts.data), gpu=None)
+        timeout_s = math.inf if self.trial_timeout_s is None else self.trial_timeout_s
+        if self.kind() == "ray":
+            from search.engines.cluster import Cluster
+            from search.engines.ray import RayEngine
+
+            return RayEngine(
+                Cluster(self.address),
+                parts,
+                setup,
+                workers=self.workers,
+                device=device,
+                resources=resources,
+                trial_timeout_s=timeout_s,
+            )
         return ProcessEngine(
-            Setup(parts.data.folder, runs, parts.split, fingerprint(parts.data), gpu=None),
+            setup,
             slots=self.workers,
             gpus=visible_gpus(device, torch.cuda.device_count()),
-            trial_timeout_s=math.inf if self.trial_timeout_s is None else self.trial_timeout_s,
+            trial_timeout_s=timeout_s,
             emit=parts.emit,
         )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import torch
 
 from data_utils.errors import ResourceError
-from search.engines import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone
+from search.engines import EngineEvent, JobKept
+from search.engines.training import JobRun, Verdict
 from search.parts import Parts
-from search.trial import Job, TrialRun, own_fault
+from search.trial import Job
 
 
 class InlineEngine:
@@ -20,7 +22,8 @@ class InlineEngine:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._job: Job | None = None
-        self._run: TrialRun | None = None
+        self._run: JobRun | None = None
+        self._events: Iterator[EngineEvent] = iter(())
         self._ends = False
 
     def start(self, job: Job) -> None:
@@ -33,42 +36,33 @@ class InlineEngine:
         if self._job is None:
             time.sleep(timeout_s)
             return None
-        trial = self._job.trial
         try:
             return self._step(self._job)
         except torch.AcceleratorError as error:  # CUDA answers nothing more in this process
             raise ResourceError(
-                f"the GPU failed in trial {trial}",
+                f"the GPU failed in trial {self._job.trial}",
                 got=str(error).splitlines()[0],
                 hint="the same command goes on with this trial; with `--engine processes` a worker would do so by itself",
             ) from error
-        except Exception as error:
-            reason = own_fault(error)
-            if not reason:
-                raise
-            self.close()
-            return JobFailed(trial, reason)
 
     def _step(self, job: Job) -> EngineEvent:
-        if self._ends and not (self._run is not None and self._run.is_over):
-            if self._run is not None:
-                self._run.save(at_once=True)
-            self.close()
-            return JobKept(job.trial)
         if self._run is None:
-            self._run = run = TrialRun(job, self._parts)
-            return JobStarted(job.trial, run.made_with, run.done, run.most, run.seconds, run.label_smoothing, run.remark)
-        step = self._run.next_step()
-        if step is None:
-            outcome = self._run.outcome()
+            if self._ends:
+                self.close()
+                return JobKept(job.trial)
+            self._run = JobRun(job, self._parts)
+            self._events = self._run.begin()
+        elif self._ends and not self._run.is_over:
+            self._events = self._run.answer(Verdict.KEEP)
+        event = next(self._events)
+        if self._run.ended:
             self.close()
-            return JobDone(job.trial, outcome)
-        return StepDone(job.trial, step)
+        return event
 
     def go(self, trial: int) -> None:
         """Keeps the epoch, if it is time for a checkpoint. The job trains when it is asked for its next event."""
         if self._run is not None:
-            self._run.save()
+            self._events = self._run.answer(Verdict.GO)
 
     def drop(self, trial: int) -> None:
         """Forgets the job."""
@@ -81,3 +75,4 @@ class InlineEngine:
     def close(self) -> None:
         """Forgets the job, if any."""
         self._job = self._run = None
+        self._events = iter(())

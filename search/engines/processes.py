@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import multiprocessing
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -17,18 +15,14 @@ from typing import Any
 
 from data_utils.errors import ExplainedError, ResourceError
 from search.engines import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
-from search.engines.worker import STOPS, Broken, Fault, Ready, Setup, Verdict, work
+from search.engines.patience import Boots, Clock, forgive, too_long
+from search.engines.training import Broken, Fault, Setup, Verdict, WorkerFault, stops_blocked
+from search.engines.worker import Ready, work
 from search.events import DataPrepared, Listener, Notice
 from search.trial import Job
 
-_BOOTS = 4
-"""Workers that may die in a row before any of them was up."""
-
 _BOOT_S = 60.0
 """What a worker may take until it is up, before the time of its first trial begins."""
-
-_SUSPENDED_S = 2.0
-"""A wait that ends so much later than it should: this process was suspended, and probably its workers with it."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -38,31 +32,13 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     slot: int
+    clock: Clock
+    """Of its job."""
+
     job: Job | None = None
     is_up: bool = False
     waits: bool = False
     """It has told of an epoch and waits for the answer."""
-
-    left_s: float = math.inf
-    """What is left of the time that its job may take, when its clock was last started."""
-
-    since: float | None = None
-    """When its clock was started, by the monotonic clock; None while it waits for an answer or for a job."""
-
-    @property
-    def deadline(self) -> float:
-        """When its job has had all the time it may have."""
-        return math.inf if self.since is None else self.since + self.left_s
-
-    def stop_clock(self) -> None:
-        """Its time does not run while it waits."""
-        if self.since is not None:
-            self.left_s -= time.monotonic() - self.since
-            self.since = None
-
-
-class WorkerFault(Exception):
-    """A worker met a fault of the program. Its text is the worker's traceback."""
 
 
 class ProcessEngine:
@@ -82,7 +58,7 @@ class ProcessEngine:
         self._workers: list[_Worker] = []
         self._events: deque[EngineEvent] = deque()
         self._ends = False
-        self._failed_boots = 0
+        self._boots = Boots()
         self._looked = time.monotonic()
         """When `next_event` was last left: a suspension may fall between two calls, too."""
 
@@ -93,7 +69,7 @@ class ProcessEngine:
             return
         worker = next((w for w in self._workers if w.job is None), None) or self._hire()
         worker.job = job
-        self._allow(worker, 0.0 if worker.is_up else -_BOOT_S)
+        worker.clock.start(0.0 if worker.is_up else -_BOOT_S)
         with contextlib.suppress(OSError):  # it has died: its pipe will say so
             worker.pipe.send(job)
 
@@ -109,7 +85,7 @@ class ProcessEngine:
         until = time.monotonic() + timeout_s
         while not self._events:
             began = time.monotonic()
-            left = max(0.0, min([until, *(w.deadline for w in self._workers)]) - began)
+            left = max(0.0, min([until, *(w.clock.deadline for w in self._workers)]) - began)
             ready = wait([w.pipe for w in self._workers], left)
             self._forgive(time.monotonic() - began - left)
             for worker in [w for w in self._workers if w.pipe in ready]:
@@ -122,24 +98,24 @@ class ProcessEngine:
         return self._events.popleft() if self._events else None
 
     def _forgive(self, late_s: float) -> None:
-        """Time in which the whole search was suspended is no trial's."""
-        if late_s > _SUSPENDED_S:
-            now = time.monotonic()
-            for worker in self._workers:
-                worker.since = None if worker.since is None else min(worker.since + late_s, now)
+        forgive((worker.clock for worker in self._workers), late_s)
 
     def go(self, trial: int) -> None:
         """Lets the job train on; when the engine winds down, puts it aside."""
         self._answer(trial, Verdict.KEEP if self._ends else Verdict.GO)
 
     def drop(self, trial: int) -> None:
-        """Ends the job; its worker is free, or, in the middle of an epoch, is ended with it."""
-        worker = self._worker_of(trial)
+        """Ends the job, whatever it has told; its worker is free, or, in the middle of an epoch, is ended with it."""
+        self._events = deque(event for event in self._events if event.trial != trial)
+        worker = next((w for w in self._workers if w.job is not None and w.job.trial == trial), None)
+        if worker is None:
+            return  # it has ended, and nobody was told yet
         if not worker.waits:
             self._dismiss(worker)
             return
         self._answer(trial, Verdict.DROP)
-        worker.job = worker.since = None
+        worker.job = None
+        worker.clock.stop()
 
     def wind_down(self) -> None:
         """Jobs that train are put aside after their epoch; those whose worker is not up yet have nothing to lose."""
@@ -162,12 +138,12 @@ class ProcessEngine:
         try:
             here, there = _SPAWN.Pipe()
             process = _SPAWN.Process(target=work, args=(there, replace(self._setup, gpu=gpu)), name=f"worker {slot}")
-            with _stops_blocked():
+            with stops_blocked():
                 process.start()
         except OSError as error:
             raise ResourceError("a worker cannot be started", got=error.strerror, hint="try fewer --workers") from error
         there.close()
-        self._workers.append(_Worker(process, here, slot))
+        self._workers.append(_Worker(process, here, slot, Clock(self._trial_timeout_s)))
         return self._workers[-1]
 
     def _listen(self, worker: _Worker) -> None:
@@ -179,8 +155,9 @@ class ProcessEngine:
             return
         match message:
             case Ready():
-                worker.is_up, self._failed_boots = True, 0
-                self._allow(worker, 0.0)
+                worker.is_up = True
+                self._boots.worked()
+                worker.clock.start()
             case Broken(reason=reason):
                 self._lose(worker, reason)
             case Fault(text=text):
@@ -195,37 +172,26 @@ class ProcessEngine:
     def _pass_on(self, worker: _Worker, event: EngineEvent) -> None:
         match event:
             case JobStarted(seconds=seconds):
-                self._allow(worker, seconds)
+                worker.clock.start(seconds)
                 event = replace(event, worker=worker.slot)
             case StepDone():
                 worker.waits = True
-                worker.stop_clock()
+                worker.clock.pause()
             case JobDone() | JobFailed() | JobKept():
-                worker.job = worker.since = None
+                worker.job = None
+                worker.clock.stop()
         self._events.append(event)
 
-    def _allow(self, worker: _Worker, spent_s: float) -> None:
-        """The clock of the trial's time starts: when a worker that is up gets it, and anew when it trains."""
-        worker.since, worker.left_s = time.monotonic(), self._trial_timeout_s - spent_s
-
     def _end_overdue(self) -> None:
-        for worker in [w for w in self._workers if w.deadline <= time.monotonic()]:
+        for worker in [w for w in self._workers if w.clock.deadline <= time.monotonic()]:
             assert worker.job is not None
-            self._events.append(
-                JobFailed(worker.job.trial, f"it took longer than the {self._trial_timeout_s:g} s that a trial may")
-            )
+            self._events.append(JobFailed(worker.job.trial, too_long(self._trial_timeout_s)))
             self._dismiss(worker)
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         self._dismiss(worker)
         if not worker.is_up:
-            self._failed_boots += 1
-            if self._failed_boots >= _BOOTS:
-                raise ResourceError(
-                    "workers end before they are up",
-                    got=f"{self._failed_boots} in a row; the last {reason}",
-                    hint="is there enough memory? Try fewer --workers",
-                )
+            self._boots.failed(reason)
         if worker.job is None:
             return
         if worker.is_up and not self._ends:
@@ -246,7 +212,8 @@ class ProcessEngine:
     def _answer(self, trial: int, verdict: Verdict) -> None:
         worker = self._worker_of(trial)
         assert worker.waits, "only an epoch is answered"
-        worker.waits, worker.since = False, time.monotonic()
+        worker.waits = False
+        worker.clock.go_on()
         with contextlib.suppress(OSError):  # it has died: its pipe will say so
             worker.pipe.send(verdict)
 
@@ -274,13 +241,3 @@ def _how_it_ended(process: Any) -> str:
         named = -code in set(signal.Signals)  # signals for one's own use have no name
         return f"it was ended by {signal.Signals(-code).name if named else f'signal {-code}'}{hint}"
     return f"it ended with {code}"
-
-
-@contextlib.contextmanager
-def _stops_blocked() -> Iterator[None]:
-    """A process started inside holds signals to stop back until it ignores them; this one gets its own afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

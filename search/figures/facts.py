@@ -21,6 +21,7 @@ from search.results.analyze import Analysis, analyze
 from search.sealed.record import Opening, all_openings, openings
 from search.searched import study_space
 from search.space import Dimension
+from search.storage import shown_url
 from search.study import (
     FINISHED,
     StudyData,
@@ -66,7 +67,7 @@ class Facts:
         """Reads the study and its confirmation from the storage, which is at an URL; its trials' files lie under `runs`."""
         self.opened = study
         self.name = study.study_name
-        self.storage = url
+        self.storage = shown_url(url)
         self.about: str = study.user_attrs.get("about", "")
         self.runs = runs
         self.trials: list[FrozenTrial] = study.get_trials(deepcopy=False)

@@ -14,6 +14,7 @@ import optuna
 import optuna_dashboard
 
 from search.errors import ResourceError
+from search.storage import place_of
 
 _PORTS_TRIED = 100
 
@@ -93,4 +94,5 @@ def artifact_folder(runs: Path) -> Path:
 def plain_command(storage_url: str, host: str, port: int, artifacts: Path) -> str:
     """The same with optuna-dashboard's own command."""
     where = ["--host", host, "--port", str(port), "--artifact-dir", str(artifacts)]
-    return shlex.join(["optuna-dashboard", storage_url, *where])
+    place = place_of(storage_url)
+    return shlex.join(["optuna-dashboard", str(place.path) if place.kind == "journal" else place.shown, *where])

@@ -8,13 +8,12 @@ transaction, so that nobody reads half a note, and a search that runs waits for 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
 
-STUDY_TABLE, TRIAL_TABLE = "study_system_attributes", "trial_system_attributes"
+from search.storage.tables import tables_of
 
 
 class Draft:
@@ -45,56 +44,45 @@ class Draft:
 @contextlib.contextmanager
 def drafting(storage: optuna.storages.BaseStorage, study_id: int) -> Iterator[Draft]:
     """The study's attributes to be changed; what differs at the end is written. Nobody else writes meanwhile: be quick."""
-    with _writing(storage) as connection:
-        found = connection.exec_driver_sql(f"SELECT key, value_json FROM {STUDY_TABLE} WHERE study_id = ?", (study_id,))
-        before = {key: json.loads(value) for key, value in found}
+    tables = tables_of(storage)
+    if tables is None:  # a journal, or tables of another form: one by one
+        before = storage.get_study_system_attrs(study_id)
+        draft = Draft(study_id, before)
+        yield draft
+        for key, value in draft.attributes.items():
+            if key not in before or before[key] != value:
+                storage.set_study_system_attr(study_id, key, value)
+        return
+    with tables.writing() as connection:
+        before = tables.study_attributes(connection, study_id)
         draft = Draft(study_id, before)
         yield draft
         after = draft.attributes
-        for key in before.keys() - after.keys():
-            connection.exec_driver_sql(f"DELETE FROM {STUDY_TABLE} WHERE study_id = ? AND key = ?", (study_id, key))
-        for key, value in after.items():
-            if key not in before or before[key] != value:
-                _put(connection, STUDY_TABLE, "study_id", study_id, key, value)
+        new = {key: value for key, value in after.items() if key not in before or before[key] != value}
+        tables.change_study(connection, study_id, new, gone=before.keys() - after.keys())
 
 
 def add_to_trial(storage: optuna.storages.BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
-    """Writes system attributes of a trial, be it over or not."""
-    with _writing(storage) as connection:
+    """Writes system attributes of a trial, be it over or not.
+
+    Raises:
+        UpdateFinishedTrialError: it is over, and the storage takes nothing for it then (a journal).
+    """
+    tables = tables_of(storage)
+    if tables is None:
         for key, value in attributes.items():
-            _put(connection, TRIAL_TABLE, "trial_id", trial_id, key, value)
+            storage.set_trial_system_attr(trial_id, key, value)
+        return
+    with tables.writing() as connection:
+        tables.add_to_trial(connection, trial_id, attributes)
 
 
 def trial_attributes(storage: optuna.storages.BaseStorage, study_id: int, start: str) -> dict[int, dict[str, Any]]:
     """System attributes whose names have this start, by the trial's id, as they are in the database now."""
-    sql = (
-        f"SELECT trial_id, key, value_json FROM {TRIAL_TABLE} JOIN trials USING (trial_id) "
-        "WHERE study_id = ? AND substr(key, 1, ?) = ?"
-    )
-    found: dict[int, dict[str, Any]] = {}
-    with _engine(storage).connect() as connection:
-        for trial, key, value in connection.exec_driver_sql(sql, (study_id, len(start), start)):
-            found.setdefault(trial, {})[key] = json.loads(value)
-    return found
-
-
-def _put(connection: Any, table: str, owner: str, owner_id: int, key: str, value: Any) -> None:
-    sql = (
-        f"INSERT INTO {table} ({owner}, key, value_json) VALUES (?, ?, ?) "
-        f"ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json"
-    )
-    connection.exec_driver_sql(sql, (owner_id, key, json.dumps(value)))
-
-
-@contextlib.contextmanager
-def _writing(storage: optuna.storages.BaseStorage) -> Iterator[Any]:
-    """A connection that writes all or nothing."""
-    with _engine(storage).begin() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # what is read in it stays true until it ends
-        yield connection
-
-
-def _engine(storage: optuna.storages.BaseStorage) -> Any:
-    """The database behind Optuna's storage."""
-    behind: Any = getattr(storage, "_backend", storage)
-    return behind.engine
+    tables = tables_of(storage)
+    if tables is None:
+        trials = storage.get_all_trials(study_id, deepcopy=False)
+        found = {t._trial_id: {key: value for key, value in t.system_attrs.items() if key.startswith(start)} for t in trials}
+        return {trial: attributes for trial, attributes in found.items() if attributes}
+    with tables.reading() as connection:
+        return tables.trial_attributes(connection, study_id, start)

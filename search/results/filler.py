@@ -17,9 +17,9 @@ import optuna
 from data_utils.errors import ExplainedError
 from search.confirm.record import is_companion
 from search.errors import ResourceError
-from search.identity import is_described
-from search.leases import locks_folder
-from search.storage import database_errors, database_path
+from search.identity import is_described, is_whole
+from search.leases.locks import locks_folder
+from search.storage import database_errors, place_of
 from search.study import FINISHED
 from search.wording import duration
 
@@ -49,7 +49,8 @@ class Filler:
     def __init__(self, study: optuna.Study, storage: optuna.storages.BaseStorage, *, url: str, runs: Path, tell: Tell) -> None:
         """`tell` says a line: once what was filled, and once each thing that went wrong."""
         self._study, self._storage, self._url, self._runs, self._tell = study, storage, url, runs, tell
-        self._folder = locks_folder(database_path(url), study.study_name)
+        path = place_of(url).path
+        self._folder = runs / study.study_name / ".locks" if path is None else locks_folder(path, study.study_name)
         self._lock = filelock.FileLock(self._folder / _LOCK, thread_local=False)
         self._seen: Any = None
         self._said: set[str] = set()
@@ -77,7 +78,7 @@ class Filler:
 
     def _is_fillable(self) -> bool:
         """Whether the study is a search of this tool."""
-        return is_described(self._study) and not is_companion(self._study.study_name)
+        return is_described(self._study) and is_whole(self._study) and not is_companion(self._study.study_name)
 
     def _work(self) -> None:
         if sys.platform == "linux":  # where a thread has a priority of its own

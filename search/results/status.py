@@ -16,11 +16,13 @@ from search.confirm.text import confirmed_lines
 from search.definition import known_studies
 from search.events import TrialSummary
 from search.goals import lead_of
-from search.leases import is_alive, locks_folder, num_runs
+from search.identity import is_whole
+from search.leases import Observer
+from search.leases.choice import observe
 from search.lines import baseline_lines, best_lines
 from search.records import read_curves, read_signers
 from search.sealed.record import openings
-from search.storage import database_path
+from search.storage import has_studies
 from search.study import (
     FINISHED,
     STATE_NAMES,
@@ -45,6 +47,8 @@ from search.wording import columns, duration, number, values_text
 _FAILED_SHOWN = 10
 """How many failed trials are told for people; programs get them all."""
 
+NOT_WHOLE = "not whole: its copy was cut off, or is under way"
+
 _WORKING = {0: "no run is working on it", 1: "a run is working on it"}
 
 
@@ -53,7 +57,8 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     trials = study.get_trials(deepcopy=False)
     goals, one_by_one = study_goals(study), study_plan(study).one_by_one
     best, baseline = summary(best_trial(trials, lead_of(goals))), baseline_summary(trials)
-    runs = num_runs(database_path(storage), study.study_name)
+    watch = observe(storage, study.study_name)
+    runs = watch.num_runs()
     return {
         "study": study.study_name,
         "about": study.user_attrs.get("about", ""),
@@ -74,7 +79,7 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
                 "epoch": 0 if one_by_one else max(t.intermediate_values, default=0),
                 "reported": len(t.intermediate_values),
                 "params": t.params,
-                "alive": _has_owner(t, storage, study.study_name),
+                "alive": _has_owner(t, watch),
             }
             for t in _running(trials)
         ],
@@ -85,7 +90,8 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
 def status_lines(study: optuna.Study, storage: str) -> list[str]:
     """The state of a study for people."""
     trials = study.get_trials(deepcopy=False)
-    runs = num_runs(database_path(storage), study.study_name)
+    watch = observe(storage, study.study_name)
+    runs = watch.num_runs()
     counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items() if count and state != "waiting")
     about = study.user_attrs.get("about", "")
     lines = [
@@ -109,7 +115,7 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
     for trial in _running(trials):
         curve = curve_of(trial)
         so_far = _so_far(study, curve)
-        alive = _has_owner(trial, storage, study.study_name)
+        alive = _has_owner(trial, watch)
         lines.append(f"{'running' if alive else 'cut off':8} trial {trial.number}: {so_far}")
         if not alive:
             lines.append("         the next run goes on with it")
@@ -138,7 +144,7 @@ def _so_far(study: optuna.Study, curve: dict[int, float]) -> str:
 def all_studies(storage: str) -> list[dict[str, Any]]:
     """Studies in the database and definitions that can be run; each name once."""
     rows: dict[str, dict[str, Any]] = {}
-    if database_path(storage).exists():
+    if has_studies(storage):
         opened = open_to_look(storage)
         for name in sorted(optuna.get_all_study_names(opened)):
             study = optuna.load_study(study_name=name, storage=opened)
@@ -150,7 +156,7 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
                 "study": name,
                 "finished": finished,
                 "target": target,
-                "progress": f"{finished:,} of {target:,}" if target else f"{finished:,}",
+                "progress": (f"{finished:,} of {target:,}" if target else f"{finished:,}") if is_whole(study) else NOT_WHOLE,
                 "about": study.user_attrs.get("about", ""),
             }
     for name, about in known_studies().items():
@@ -233,10 +239,10 @@ def _running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.RUNNING]
 
 
-def _has_owner(trial: FrozenTrial, storage: str, study: str) -> bool:
+def _has_owner(trial: FrozenTrial, watch: Observer) -> bool:
     """Whether a run that lives trains it."""
     found = owner(trial)
-    return found is not None and is_alive(found, locks_folder(database_path(storage), study))
+    return found is not None and watch.is_alive(found)
 
 
 def _failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -29,14 +29,14 @@ from search.confirm.supply import fresh_folds
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, Notice
 from search.identity import require_ours
-from search.leases import Lease
+from search.leases.choice import lease_of
 from search.models import read_models, save_models
 from search.parts import Parts, data_store
 from search.records import trial_folder
 from search.sealed.record import Opening, all_openings, opened_before, openings, store_opening, tool_version
 from search.sealed.scores import SeedLogits, gain_interval, right, score
 from search.settings import Configs
-from search.storage import database_errors, database_path, load_study, open_storage
+from search.storage import database_errors, load_study, open_storage
 from search.study import num_finished, study_data, study_plan, trial_result
 from search.trial import start_trainings
 from search.wording import trial_name
@@ -77,7 +77,7 @@ def open_sealed(options: SealedOptions, emit: Listener) -> Opening:
             emit(Notice("the search has gone on since it was confirmed: what it found since is not tested"))
         tester = _Tester(storage, study, options, emit)
         models = tester.ready(trial)
-        with Lease(database_path(options.storage), study.study_name) as lease:
+        with lease_of(options.storage, study.study_name) as lease:
             with lease.patient_turn():
                 opening = Opening(
                     time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,0 +1,252 @@
+"""What every engine does, wherever it trains. One class; a new engine adds itself to `KINDS`."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from clusters import actors, ray_cluster
+
+from data_utils.errors import DataError
+from data_utils.prepared import fingerprint
+from data_utils.splits import split_signers
+from search.definition import Plan
+from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
+from search.engines.inline import InlineEngine
+from search.engines.processes import ProcessEngine
+from search.engines.training import Setup
+from search.models import model_path
+from search.parts import Parts, data_store, open_indexed
+from search.resources import Resources
+from search.settings import build_configs
+from search.trial import CHECKPOINT, Job, Outcome
+
+pytestmark = pytest.mark.slow
+
+KINDS = ("inline", "processes", "ray", "ray, nothing shared")
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind_with_workers = pytest.mark.parametrize("kind", KINDS[1:])
+SMALL = {"train.batch_size": 8, "model.width": 16, "model.ffn_width": 16, "model.layers": 1, "train.patience": 0}
+LIMIT_S = 100.0
+"""What a test waits for an event."""
+
+Answer = Callable[[Engine, StepDone], None]
+
+
+def parts_of(folder: Path, runs: Path) -> Parts:
+    """The clips of a data set, split as a study would."""
+    data = open_indexed(folder, runs)
+    split = split_signers(data.words_of, train="rest", validation="auto", test="auto", folds=None, seed=0)
+    return Parts(data, split, data_store(runs), lambda event: None)
+
+
+def job_of(trial: int, runs: Path, *, epochs: int = 4, keeps_models: bool = False, **settings: Any) -> Job:
+    """A small trial."""
+    values = {**SMALL, "train.epochs": epochs, **{name.replace("__", "."): value for name, value in settings.items()}}
+    folder = runs / "study" / f"{trial:04d}"
+    configs = build_configs(values, "a test")
+    return Job(trial, configs, 7 + trial, Plan(), "cpu", folder, keeps_models=keeps_models)
+
+
+def events_of(
+    engine: Engine, job: Job, answer: Answer | None = None, until: Callable[[EngineEvent], bool] | None = None
+) -> list[EngineEvent]:
+    """Gives the engine a job and goes on with each epoch, until the job ends or something has happened."""
+    wait_for_slot(engine)
+    engine.start(job)
+    return followed(engine, answer, until)
+
+
+def followed(
+    engine: Engine, answer: Answer | None = None, until: Callable[[EngineEvent], bool] | None = None
+) -> list[EngineEvent]:
+    """The events of the one job that the engine has."""
+    events: list[EngineEvent] = []
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        event = engine.next_event(0.2)
+        if event is None:
+            continue
+        events.append(event)
+        if isinstance(event, JobDone | JobFailed | JobKept | WorkerLost) or (until is not None and until(event)):
+            return events
+        if isinstance(event, StepDone):
+            (answer or (lambda engine, step: engine.go(step.trial)))(engine, event)
+    raise AssertionError(f"nothing more happened after {events}")
+
+
+def wait_for_slot(engine: Engine) -> None:
+    """Waits until a worker is up."""
+    deadline = time.monotonic() + LIMIT_S
+    while not engine.slots:
+        assert engine.next_event(0.2) is None
+        assert time.monotonic() < deadline, "no worker comes up"
+
+
+def numbers(events: list[EngineEvent]) -> list[Any]:
+    """What must come out the same wherever a job trains: every epoch, and what is told at its end."""
+    found: list[Any] = []
+    for event in events:
+        if isinstance(event, StepDone):
+            found.append({n: replace(record, seconds=0.0) for n, record in event.step.records.items()})
+        elif isinstance(event, JobDone):
+            found.append(event.outcome)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of one node, started when the first test wants it."""
+    with ray_cluster(2) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def engine_of(kind: str, parts: Parts, runs: Path, cluster: Callable[[], Any], timeout_s: float = 1000.0) -> Iterator[Engine]:
+    """An engine of one worker, closed at the end."""
+    setup = Setup(parts.data.folder, runs, parts.split, fingerprint(parts.data), gpu=None)
+    engine: Engine
+    if kind == "inline":
+        engine = InlineEngine(parts)
+    elif kind == "processes":
+        engine = ProcessEngine(setup, slots=1, gpus=(), trial_timeout_s=timeout_s, emit=parts.emit)
+    else:
+        from search.engines.cluster import Cluster
+        from search.engines.ray import RayEngine
+
+        connection = Cluster(cluster().address)
+        engine = RayEngine(
+            connection, parts, setup, workers=1, device="cpu", resources=Resources(), trial_timeout_s=timeout_s,
+            shares_files=kind == "ray",
+        )  # fmt: skip
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def workers_of(kind: str) -> list[psutil.Process]:
+    """The processes that train for this one."""
+    if kind.startswith("ray"):
+        return actors()
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """The folder of everything that is written."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def expected(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The numbers of job 0, trained with nothing around it."""
+    runs = tmp_path_factory.mktemp("expected")
+    with engine_of("inline", parts_of(tiny, runs), runs, lambda: None) as engine:
+        return numbers(events_of(engine, job_of(0, runs, keeps_models=True)))
+
+
+class TestEngine:
+    """Every engine passes all of it."""
+
+    @pytest.fixture
+    def hired(
+        self, kind: str, runs: Path, tiny: Path, request: pytest.FixtureRequest
+    ) -> Callable[..., contextlib.AbstractContextManager[Engine]]:
+        """Makes an engine of this kind, on the small data set or another."""
+
+        def hire(folder: Path = tiny, **options: float) -> contextlib.AbstractContextManager[Engine]:
+            return engine_of(kind, parts_of(folder, runs), runs, lambda: request.getfixturevalue("cluster"), **options)
+
+        return hire
+
+    @every_kind
+    def test_one_job_after_the_other(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
+        """Start, each epoch in turn, end; the same numbers everywhere. One that is dropped or fails does no harm to the next."""
+        with hired() as engine:
+            dropped = events_of(engine, job_of(1, runs), lambda engine, step: engine.drop(1), lambda e: isinstance(e, StepDone))
+            engine.drop(1)
+            assert [type(event) for event in dropped] == [JobStarted, StepDone]
+            assert engine.next_event(0.3) is None, "nothing more is heard of it"
+
+            failed = events_of(engine, job_of(2, runs, model__ffn_width=10**12))
+            assert [type(event) for event in failed] == [JobFailed]
+            assert failed[0].reason.startswith("out of memory: ")
+
+            job = job_of(0, runs, keeps_models=True)
+            events = events_of(engine, job)
+            assert [type(event) for event in events] == [JobStarted, *[StepDone] * 4, JobDone]
+            assert {event.trial for event in events} == {0}
+            assert (events[0].done, events[0].most, events[0].remark, events[0].worker) == (0, 4, "", 0)
+            assert numbers(events) == expected
+            outcome: Outcome = events[-1].outcome
+            assert outcome.models
+            assert model_path(job.folder, 0, 1).is_file(), "the weights lie in the job's folder"
+            assert engine.next_event(0.3) is None
+
+    @every_kind
+    def test_put_aside_and_taken_up(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
+        """A job goes on where it was put aside, in another engine, with the same numbers. One that had not begun comes back."""
+        job = job_of(0, runs, keeps_models=True)
+        with hired() as engine:
+
+            def answer(engine: Engine, step: StepDone) -> None:
+                if step.step.records[0].epoch == 2:
+                    engine.wind_down()
+                engine.go(0)
+
+            first = events_of(engine, job, answer)
+            assert [type(event) for event in first] == [JobStarted, StepDone, StepDone, JobKept]
+            assert (job.folder / CHECKPOINT).is_file()
+            engine.start(job_of(1, runs))
+            assert followed(engine) == [JobKept(1)]
+        with hired() as engine:
+            again = events_of(engine, job.once_more())
+            assert (again[0].done, again[0].remark) == (2, "it goes on after epoch 2")
+            assert numbers(again) == expected, "the epochs before are told once more"
+
+    @every_kind
+    def test_the_data_are_gone(self, kind: str, hired: Any, runs: Path, tiny: Path, tmp_path: Path) -> None:
+        """That ends the search, not the trial: the error says which file."""
+        shutil.copytree(tiny, tmp_path / "data")
+        with hired(tmp_path / "data") as engine:
+            wait_for_slot(engine)
+            if kind != "processes":  # its worker opens the data with its first job
+                assert numbers(events_of(engine, job_of(1, runs, epochs=1)))
+            (tmp_path / "data").rename(tmp_path / "elsewhere")
+            with pytest.raises(DataError):
+                events_of(engine, job_of(0, runs, preprocess__align="unique"))
+
+    @every_kind_with_workers
+    def test_a_worker_dies_and_another_hangs(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
+        """The job can be started again, and goes on from its checkpoint. A worker that hangs costs its job; others come."""
+        with hired(timeout_s=8.0) as engine:
+            job = job_of(0, runs, keeps_models=True)
+
+            def kill(engine: Engine, step: StepDone) -> None:
+                if step.step.records[0].epoch == 3:
+                    workers_of(kind)[0].kill()
+                engine.go(0)
+
+            lost = events_of(engine, job, kill)
+            assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
+            again = events_of(engine, job.once_more())
+            assert again[0].done >= 1, "the first epoch is always kept"
+            assert numbers(again) == expected
+
+            def suspend(engine: Engine, step: StepDone) -> None:
+                workers_of(kind)[0].suspend()
+                engine.go(1)
+
+            hangs = events_of(engine, job_of(1, runs), suspend)
+            assert hangs[-1] == JobFailed(1, "it took longer than the 8 s that a trial may")
+            assert [type(event) for event in events_of(engine, job_of(2, runs, epochs=1))][-1] is JobDone
+        psutil.wait_procs(workers_of(kind), timeout=20)
+        assert not workers_of(kind), "no worker outlives its engine"
