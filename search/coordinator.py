@@ -52,6 +52,12 @@ _POLL_S = 0.5
 _GATHER_S = 0.1
 """How long reports of busy workers may gather before they are written."""
 
+_AT_ONCE = 16
+"""Trials that are taken in one turn at most: others want theirs too."""
+
+_SLOTS_AHEAD = 32
+"""For so many workers one trial is asked for ahead."""
+
 
 T = TypeVar("T")
 
@@ -73,8 +79,8 @@ class Supply(Protocol):
         """How many finished trials there will be, as far as is known."""
         ...
 
-    def take(self) -> Taken | None:
-        """The next trial; None if there is none to take now."""
+    def take(self, count: int) -> list[Taken]:
+        """The next trials, so many at most; none if there are none to take now."""
         ...
 
     def is_over(self) -> bool:
@@ -125,8 +131,8 @@ class Coordinator:
         self.max_failures = max_failures
         self.max_restarts = max_restarts
         self.running: dict[int, Taken] = {}
-        self.ahead: Taken | None = None
-        """The next trial, asked for while all workers are busy."""
+        self.ahead: list[Taken] = []
+        """The next trials, asked for while all workers are busy."""
 
         self.ask_from = 0.0
         """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
@@ -160,7 +166,7 @@ class Coordinator:
                 if event is not None:
                     self._handle(event)
                 elif may_ask:
-                    self.ahead = self._take()
+                    self.ahead = self._take(self._wanted_ahead)
                 self._write(is_idle=event is None)
             self._write_rest()
         except DataError as error:
@@ -200,7 +206,8 @@ class Coordinator:
             self.engine.drop(trial)
         self.running.clear()
         self.told.clear()
-        self.ahead, self.is_disowned = None, True
+        self.ahead.clear()
+        self.is_disowned = True
         self.emit(
             Notice(f"this run was silent for so long that others have taken its trials ({numbers}): it goes on with new ones")
         )
@@ -252,24 +259,30 @@ class Coordinator:
                     self._count_failure(told.reason)
 
     def _hand_out(self) -> None:
-        """A trial for every free slot, as far as the target wants them."""
-        while len(self.running) < self.engine.slots:
-            taken, self.ahead = self.ahead or self._take(), None
-            if taken is None:
-                return
+        """A trial for every free slot, as far as the target wants them; many are handed out bit by bit."""
+        free = self.engine.slots - len(self.running)
+        if free > 0 and not self.ahead:
+            self.ahead = self._take(min(free, _AT_ONCE))
+        for taken in self.ahead[: max(free, 0)]:
             self.running[taken.job.trial] = taken
             self.engine.start(taken.job)
+        del self.ahead[: max(free, 0)]
+
+    @property
+    def _wanted_ahead(self) -> int:
+        """How many trials to have at hand. A single worker's are asked for when its sampler knows the last result."""
+        return -(-self.engine.slots // _SLOTS_AHEAD) if self.engine.slots > 1 else 0
 
     def _may_ask_ahead(self) -> bool:
-        """Whether the next trial is to be asked for now. A single worker waits, so that its sampler knows the last result."""
-        wanted = self.engine.slots > 1 and self.ahead is None and not self.stop.reason
-        return wanted and perf_counter() >= self.ask_from
+        """Whether the next trials are to be asked for now."""
+        return self._wanted_ahead > 0 and not self.ahead and not self._must_end() and perf_counter() >= self.ask_from
 
-    def _take(self) -> Taken | None:
+    def _take(self, count: int) -> list[Taken]:
         if perf_counter() < self.ask_from:
-            return None
-        taken = self._with_database(self.supply.take, None)
-        if taken is None:
+            return []
+        none: list[Taken] = []
+        taken = self._with_database(partial(self.supply.take, count), none)
+        if not taken:
             self.ask_from = perf_counter() + _POLL_S
         return taken
 

@@ -170,30 +170,37 @@ class Supply:
         self.emit = emit
         self._waiting = Waiting(emit)
 
-    def take(self) -> Taken | None:
-        """The next trial; None if there is none to take now, or another run is just taking one."""
+    def take(self, count: int) -> list[Taken]:
+        """The next trials, so many at most; none if there are none to take now, or another run is just taking some."""
+        found: list[Taken] = []
         with self.ledger.turn(TURN_S) as is_mine:
-            while is_mine:
-                self._waiting.got_turn()
-                trials = self._trials()
-                now = situation(self.ledger, trials)
-                places = now.open_places(self.target)
-                enough = bool(self._enough(trials))
-                if places > 0 and now.orphans:
-                    left = trials[now.orphans[0]]
-                    if not self.ledger.lease.bury(owner(left)):
-                        return None  # it has come back to life
-                    self.ledger.refresh()
-                    trial = self._resumed(left)
-                elif not enough and places > len(now.orphans) and (now.waiting or not self._is_exhausted(trials)):
-                    trial = self._asked(now.waiting, len(trials))
-                else:
-                    return None
-                if (taken_trial := self._prepared(trial, trials)) is not None:
-                    return taken_trial
             if not is_mine:
                 self._waiting.missed_turn()
-        return None
+                return []
+            self._waiting.got_turn()
+            while len(found) < count and (one := self._one()) is not None:
+                found.append(one)
+        return found
+
+    def _one(self) -> Taken | None:
+        """A trial, in this run's turn."""
+        while True:
+            trials = self._trials()
+            now = situation(self.ledger, trials)
+            places = now.open_places(self.target)
+            enough = bool(self._enough(trials))
+            if places > 0 and now.orphans:
+                left = trials[now.orphans[0]]
+                if not self.ledger.lease.bury(owner(left)):
+                    return None  # it has come back to life
+                self.ledger.refresh()
+                trial = self._resumed(left)
+            elif not enough and places > len(now.orphans) and (now.waiting or not self._is_exhausted(trials)):
+                trial = self._asked(now.waiting, len(trials))
+            else:
+                return None
+            if (taken_trial := self._prepared(trial, trials)) is not None:
+                return taken_trial
 
     def is_over(self) -> bool:
         """Whether no trial will come any more, for a run that trains none."""

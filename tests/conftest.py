@@ -15,7 +15,7 @@ SHAPES_CHECKED = ["model", "data_utils"]
 jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before anything imports them
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from launch import CONFIRM, TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
+from launch import CONFIRM, STORAGE, TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
 from postgres import own_postgres, postgres, postgres_url  # noqa: E402, F401 (fixtures)
 
 from data_utils.synthetic import synthesize  # noqa: E402
@@ -47,6 +47,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def anywhere(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `place`, with the studies in SQLite, and once more with them in PostgreSQL."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+        (place / STORAGE).write_text(url, encoding="utf-8")
+        monkeypatch.setenv("SEARCH_STORAGE", url)
+    return place
 
 
 @pytest.fixture

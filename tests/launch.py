@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import sqlalchemy
 
 import search
 
@@ -47,17 +47,28 @@ class Answer:
     err: str
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+STORAGE = ".storage"
+"""A file of this name in a working directory names the storage that its commands use instead of the default."""
+
+
+def storage_of(cwd: Path) -> str:
+    """The storage that commands in a working directory use."""
+    named = cwd / STORAGE
+    return named.read_text(encoding="utf-8") if named.exists() else f"sqlite:///{cwd / 'runs' / 'studies.db'}"
+
+
+def environment(more: Mapping[str, str] | None = None, cwd: Path | None = None) -> dict[str, str]:
     """The environment of a command: nothing of the person's own settings, one thread."""
     own = ("SEARCH_", "COLUMNS", "NO_COLOR")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(more or {})}
+    named = {"SEARCH_STORAGE": storage_of(cwd)} if cwd is not None and (cwd / STORAGE).exists() else {}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **named, **(more or {})}
 
 
 def run_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
     """Runs `python -m search` to its end."""
     command = [sys.executable, "-m", "search", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment(env), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=cwd, env=environment(env, cwd), capture_output=True, text=True, timeout=120, check=False)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
@@ -66,7 +77,7 @@ def start_cli(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "search", *arguments],
         cwd=cwd,
-        env=environment(),
+        env=environment(cwd=cwd),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -87,28 +98,28 @@ def is_in_trial(cwd: Path, number: int, epochs: int = 2) -> Callable[[], bool]:
     """Whether the trial is in training and has reported some epochs."""
 
     def answer() -> bool:
-        database = cwd / "runs" / "studies.db"
-        if not database.exists():
+        if not ((cwd / STORAGE).exists() or (cwd / "runs" / "studies.db").exists()):
             return False
-        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+        engine = sqlalchemy.create_engine(storage_of(cwd), poolclass=sqlalchemy.NullPool)
         try:
-            found = connection.execute(
-                "SELECT count(*) FROM trial_intermediate_values v JOIN trials t USING (trial_id) "
-                "WHERE t.state = 'RUNNING' AND t.number = ?",
-                (number,),
-            ).fetchone()
-        except sqlite3.OperationalError:  # the tables are not made yet
+            with engine.connect() as connection:
+                found = connection.execute(
+                    sqlalchemy.text(
+                        "SELECT count(*) FROM trial_intermediate_values v JOIN trials t ON v.trial_id = t.trial_id "
+                        "WHERE t.state = 'RUNNING' AND t.number = :number"
+                    ),
+                    {"number": number},
+                ).scalar_one()
+        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError):  # the tables are not made yet
             return False
-        finally:
-            connection.close()
-        return bool(found[0] >= epochs)
+        return bool(found >= epochs)
 
     return answer
 
 
 def stored_trials(cwd: Path, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:
     """The trials of a study, read with Optuna alone."""
-    storage = optuna.storages.RDBStorage(f"sqlite:///{cwd / 'runs' / 'studies.db'}")
+    storage = optuna.storages.RDBStorage(storage_of(cwd))
     try:
         return optuna.load_study(study_name=study, storage=storage).get_trials()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 from conftest import Cli
-from launch import TINY_STUDY, environment, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+from launch import TINY_STUDY, environment, is_in_trial, outcomes, run_cli, start_cli, storage_of, stored_trials, wait_until
 
 from data_utils.splits import Split
 from search.definition import load_definition
@@ -41,8 +42,13 @@ def states(place: Path, study: str = "tiny") -> list[str]:
 
 
 def workers() -> list[psutil.Process]:
-    """The workers of this process."""
-    return [child for child in psutil.Process().children() if "resource_tracker" not in " ".join(child.cmdline())]
+    """The workers of this process; it may have other children, a database server among them."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # a zombie has no command line
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Event]:
@@ -99,7 +105,7 @@ def test_the_next_trial_is_asked_for_while_all_are_busy(number: int, most: int, 
     assert max(running) == most
 
 
-def test_a_killed_worker_costs_nothing(place: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_costs_nothing(anywhere: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its trial goes on from the checkpoint in another worker; the search ends as if nothing had happened."""
     killed = []
 
@@ -113,7 +119,7 @@ def test_a_killed_worker_costs_nothing(place: Path, tiny: Path, tmp_path: Path, 
             for process in workers():
                 process.kill()
 
-    events = search_here(tiny, watch, "epochs=8", "trials=2")
+    events = search_here(tiny, watch, "epochs=8", "trials=2", storage=storage_of(anywhere))
     assert killed == [(trial, epoch) for trial in range(2) for epoch in (2, 5)]
     deaths = [event for event in events if isinstance(event, WorkerDied)]
     assert [(event.trial, event.deaths, event.allowed) for event in deaths] == [(t, n, 3) for t in range(2) for n in (1, 2)]
@@ -129,7 +135,7 @@ def test_a_killed_worker_costs_nothing(place: Path, tiny: Path, tmp_path: Path, 
     (whole / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     monkeypatch.chdir(whole)
     search_here(tiny, ignore, "epochs=8", "trials=2")
-    assert outcomes(place) == outcomes(whole)
+    assert outcomes(anywhere) == outcomes(whole)
 
 
 def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
@@ -322,14 +328,14 @@ def test_workers_do_not_outlive_a_killed_coordinator(place: Path, tiny: Path) ->
     assert not alive
 
 
-def test_two_runs_share_a_study(place: Path, tiny: Path) -> None:
+def test_two_runs_share_a_study(anywhere: Path, tiny: Path) -> None:
     """They end together at exactly the target; when one is killed, the other takes up its trials."""
     run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "7", "--set", "epochs=120")
-    first = start_cli(*run_it, "--workers", "2", cwd=place)
-    wait_until(is_in_trial(place, 1), first)
-    second = start_cli(*run_it, cwd=place)
-    wait_until(is_in_trial(place, 3), second)
-    status = json.loads(run_cli("status", "tiny", "--json", cwd=place).out)
+    first = start_cli(*run_it, "--workers", "2", cwd=anywhere)
+    wait_until(is_in_trial(anywhere, 1), first)
+    second = start_cli(*run_it, cwd=anywhere)
+    wait_until(is_in_trial(anywhere, 3), second)
+    status = json.loads(run_cli("status", "tiny", "--json", cwd=anywhere).out)
     assert (status["runs"], status["working"]) == (2, True)
     assert all(running["alive"] for running in status["running"])
     first.kill()
@@ -338,8 +344,8 @@ def test_two_runs_share_a_study(place: Path, tiny: Path) -> None:
     assert second.returncode == 0, err
     assert "7 of 7 trials finished" in out
     assert "was cut off: it goes on after epoch" in err
-    trials = stored_trials(place)
-    assert states(place) == ["COMPLETE"] * 7
+    trials = stored_trials(anywhere)
+    assert states(anywhere) == ["COMPLETE"] * 7
     assert len({tuple(trial.params.values()) for trial in trials}) == 7
     assert len({trial.user_attrs["owner"]["run"] for trial in trials}) >= 1
 

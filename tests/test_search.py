@@ -488,34 +488,33 @@ def test_settings_never_lose_a_field(searched: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_trial(tiny: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_a_trial(anywhere: Path, tiny: Path, tmp_path: Path) -> None:
     """After `kill -9` the same command ends where the uninterrupted run ends: parameters, values, curves, number of trials."""
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     run = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "6", *LONG)
     assert run_cli(*run, cwd=tmp_path / "whole").code == 0
     for trial in (0, 2):
-        process = start_cli(*run, cwd=tmp_path / "killed")
-        wait_until(is_in_trial(tmp_path / "killed", trial), process)
+        process = start_cli(*run, cwd=anywhere)
+        wait_until(is_in_trial(anywhere, trial), process)
         process.kill()
         process.communicate()
-        assert states(tmp_path / "killed") == ["COMPLETE"] * trial + ["RUNNING"]
-    status = run_cli("status", "tiny", cwd=tmp_path / "killed")
+        assert states(anywhere) == ["COMPLETE"] * trial + ["RUNNING"]
+    status = run_cli("status", "tiny", cwd=anywhere)
     assert "cut off  trial 2" in status.out
-    done = run_cli(*run, cwd=tmp_path / "killed")
+    done = run_cli(*run, cwd=anywhere)
     assert done.code == 0
     assert "trial 2 was cut off: it goes on after epoch" in done.err
-    assert outcomes(tmp_path / "killed") == outcomes(tmp_path / "whole")
-    assert states(tmp_path / "killed") == ["COMPLETE"] * 6
+    assert outcomes(anywhere) == outcomes(tmp_path / "whole")
+    assert states(anywhere) == ["COMPLETE"] * 6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "SIGINT"), (signal.SIGTERM, 143, "SIGTERM")])
-def test_stopped_by_a_signal(number: int, code: int, name: str, place: Path, tiny: Path) -> None:
+def test_stopped_by_a_signal(number: int, code: int, name: str, anywhere: Path, tiny: Path) -> None:
     """It says so at once, keeps everything, prints the command that goes on, and that command goes on."""
-    process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--more", "3", *LONG, cwd=place)
-    wait_until(is_in_trial(place, 1), process)
+    process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--more", "3", *LONG, cwd=anywhere)
+    wait_until(is_in_trial(anywhere, 1), process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
@@ -524,8 +523,8 @@ def test_stopped_by_a_signal(number: int, code: int, name: str, place: Path, tin
     last = err.splitlines()[-1].strip()
     assert last == f"python -m search run tiny.yaml --data {tiny} --set epochs=30 --trials 3"
     assert "next" not in out
-    assert run_cli(*last.split()[3:], cwd=place).code == 0
-    assert states(place) == ["COMPLETE"] * 3
+    assert run_cli(*last.split()[3:], cwd=anywhere).code == 0
+    assert states(anywhere) == ["COMPLETE"] * 3
 
 
 @pytest.mark.slow

@@ -84,24 +84,31 @@ class ConfirmSupply:
         racing = len(self.configs) - len(dropped(self.candidates, values, seed - 1))
         return len(lacking) + racing * (len(self.seeds) - seed)
 
-    def take(self) -> Taken | None:
-        """The next training; None if there is none to take before others have ended."""
+    def take(self, count: int) -> list[Taken]:
+        """The next trainings, so many at most; none if there are none to take before others have ended."""
+        found: list[Taken] = []
         with self.ledger.turn(TURN_S) as is_mine:
             if not is_mine:
                 self._waiting.missed_turn()
-                return None
+                return []
             self._waiting.got_turn()
-            trials = self._trials()
-            if orphans := self._ours(trials, situation(self.ledger, trials).orphans):
-                if not self.ledger.lease.bury(owner(orphans[0])):
-                    return None  # it has come back to life
-                self.ledger.refresh()
-                orphan = self._trials()[orphans[0].number]
-                return None if orphan.state.is_finished() else self._taken(orphan)
-            running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
-            for key in wanted(self.candidates, self.values(trials), len(self.seeds)):
-                if key not in running:
-                    return self._begun(key)
+            while len(found) < count and (one := self._one()) is not None:
+                found.append(one)
+        return found
+
+    def _one(self) -> Taken | None:
+        """A training, in this run's turn."""
+        trials = self._trials()
+        if orphans := self._ours(trials, situation(self.ledger, trials).orphans):
+            if not self.ledger.lease.bury(owner(orphans[0])):
+                return None  # it has come back to life
+            self.ledger.refresh()
+            orphan = self._trials()[orphans[0].number]
+            return None if orphan.state.is_finished() else self._taken(orphan)
+        running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
+        for key in wanted(self.candidates, self.values(trials), len(self.seeds)):
+            if key not in running:
+                return self._begun(key)
         return None
 
     def is_over(self) -> bool:

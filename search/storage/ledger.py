@@ -50,6 +50,10 @@ class Ledger(optuna.storages.BaseStorage):
         self.ended_elsewhere: list[int] = []
         """Numbers of this run's trials that another program has ended, until somebody takes note of them."""
 
+        self._user_attrs: dict[str, Any] | None = None
+        self._system_attrs: dict[str, Any] | None = None
+        """The study's; None: to be read when they are asked for."""
+
         self._changes: dict[int, Changes] = {}
         self._since = 0.0
         self._looked = 0.0
@@ -110,6 +114,7 @@ class Ledger(optuna.storages.BaseStorage):
             found = [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
         for trial in sorted(found, key=lambda trial: trial.number):
             self._place(trial)
+        self._user_attrs = self._system_attrs = None
         self._looked = time.monotonic()
 
     def flush(self) -> None:
@@ -220,11 +225,16 @@ class Ledger(optuna.storages.BaseStorage):
         return True
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        trial_id = self._storage.create_new_trial(study_id, template_trial)
-        self.refresh()
-        if self._trials[self._number_of[trial_id]].state == TrialState.RUNNING:
-            self._own.add(trial_id)
-        return trial_id
+        if isinstance(self._behind, optuna.storages.RDBStorage):
+            trial = self._behind._create_new_trial(study_id, template_trial)
+        else:
+            trial = self._behind.get_trial(self._behind.create_new_trial(study_id, template_trial))
+        if trial.number > len(self._trials):
+            self.refresh()  # another program has added some
+        self._place(trial)
+        if trial.state == TrialState.RUNNING:
+            self._own.add(trial._trial_id)
+        return trial._trial_id
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """A copy: Optuna's trials write into what they are given."""
@@ -253,18 +263,24 @@ class Ledger(optuna.storages.BaseStorage):
         return self._storage.get_study_name_from_id(study_id)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._storage.get_study_user_attrs(study_id)
+        if self._user_attrs is None:
+            self._user_attrs = self._storage.get_study_user_attrs(study_id)
+        return dict(self._user_attrs)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._storage.get_study_system_attrs(study_id)
+        if self._system_attrs is None:
+            self._system_attrs = self._storage.get_study_system_attrs(study_id)
+        return dict(self._system_attrs)
 
     def get_all_studies(self) -> list[FrozenStudy]:
         return self._storage.get_all_studies()
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._user_attrs = None
         self._storage.set_study_user_attr(study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._system_attrs = None
         self._storage.set_study_system_attr(study_id, key, value)
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
