@@ -25,7 +25,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from search.leases import Lease
-from search.storage.tables import Changes, tables_of
+from search.storage.tables import Changes, behind, tables_of
 
 _LOOK_S = 1.0
 """How old what is known of other runs may be when a pruner judges."""
@@ -36,7 +36,7 @@ class Ledger(optuna.storages.BaseStorage):
 
     def __init__(self, storage: optuna.storages.BaseStorage, study: str, lease: Lease) -> None:
         self._storage = storage
-        self._behind: Any = getattr(storage, "_backend", storage)
+        self._behind = behind(storage)
         self._tables = tables_of(storage)
         self.lease = lease
         self._study = storage.get_study_id_from_name(study)

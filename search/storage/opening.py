@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,9 @@ def _of_server(place: Place, create: bool) -> optuna.storages.RDBStorage:
     import sqlalchemy
 
     with one_at_a_time(engine_of(place, poolclass=sqlalchemy.NullPool)) if create else contextlib.nullcontext():
-        return _tables(place, _server_settings(place), create)
+        storage = _tables(place, _server_settings(place), create)
+    weakref.finalize(storage, storage.engine.dispose)
+    return storage
 
 
 @contextlib.contextmanager

@@ -129,18 +129,20 @@ class Tables:
     def write(self, connection: sqlalchemy.Connection, changes: Mapping[int, Changes]) -> list[int]:
         """Writes what has changed, by the trials' ids. Gives those that others have ended: nothing of them is written."""
         trials = self._tables["trials"]
-        found = self._sql.select(trials.c.trial_id, trials.c.state).where(trials.c.trial_id.in_(list(changes)))
-        rows = connection.execute(found.order_by(trials.c.trial_id).with_for_update())
-        states: dict[int, TrialState] = {trial: state for trial, state in rows}  # noqa: C416
-        mine = {trial: change for trial, change in changes.items() if states.get(trial) == TrialState.RUNNING}
+        found = self._sql.select(trials.c.trial_id, trials.c.state, trials.c.datetime_complete)
+        rows = connection.execute(
+            found.where(trials.c.trial_id.in_(list(changes))).order_by(trials.c.trial_id).with_for_update()
+        )
+        known: dict[int, tuple[TrialState, Any]] = {trial: (state, ended) for trial, state, ended in rows}
+        mine = {trial: change for trial, change in changes.items() if known.get(trial, (None,))[0] == TrialState.RUNNING}
         self._put_all(connection, mine)
         for trial, change in mine.items():
             if change.state is not None:
-                ended = None if change.ended is None else change.ended.astimezone(datetime.UTC).replace(tzinfo=None)
-                state = {"state": change.state, "datetime_complete": ended}
-                connection.execute(self._sql.update(trials).where(trials.c.trial_id == trial).values(state))
+                end = {"state": change.state, "datetime_complete": _as_stored(change.ended)}
+                connection.execute(self._sql.update(trials).where(trials.c.trial_id == trial).values(end))
         # One that is as it should be was written when the connection was lost before it could say so.
-        return [trial for trial, change in changes.items() if trial not in mine and states.get(trial) != change.state]
+        strange = [trial for trial in changes if trial not in mine]
+        return [trial for trial in strange if known.get(trial) != (changes[trial].state, _as_stored(changes[trial].ended))]
 
     def _put_all(self, connection: sqlalchemy.Connection, mine: Mapping[int, Changes]) -> None:
         params, attributes, reported, values = [], {"system": [], "user": []}, [], []  # type: ignore[var-annotated]
@@ -167,9 +169,19 @@ class Tables:
         self.put(connection, "trial_values", values, ("trial_id", "objective"))
 
 
+def _as_stored(time: datetime.datetime | None) -> datetime.datetime | None:
+    """A local time as Optuna stores it: UTC, without saying so."""
+    return None if time is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
+
+
+def behind(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+    """The storage itself, without Optuna's cache before it."""
+    return storage._backend if isinstance(storage, optuna.storages._CachedStorage) else storage
+
+
 def tables_of(storage: optuna.storages.BaseStorage) -> Tables | None:
     """The tables behind Optuna's storage, if their form is known here."""
-    behind: Any = getattr(storage, "_backend", storage)
-    if not isinstance(behind, optuna.storages.RDBStorage) or behind.get_current_version() != FORM:
+    found = behind(storage)
+    if not isinstance(found, optuna.storages.RDBStorage) or found.get_current_version() != FORM:
         return None
-    return Tables(behind.engine)
+    return Tables(found.engine)
