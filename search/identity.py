@@ -61,8 +61,8 @@ def store_identity(study: optuna.Study, lines: Mapping[str, str]) -> None:
 
 
 def is_described(study: optuna.Study) -> bool:
-    """Whether the study says what question it asks."""
-    return IDENTITY in study.user_attrs
+    """Whether the study says what it is: which question it asks, or that it is a copy under way."""
+    return IDENTITY in study.user_attrs or not is_whole(study)
 
 
 def is_whole(study: optuna.Study) -> bool:
@@ -70,8 +70,8 @@ def is_whole(study: optuna.Study) -> bool:
     return COPIED not in study.user_attrs or bool(study.user_attrs[COPIED].get("whole"))
 
 
-def require_ours(study: optuna.Study) -> None:
-    """Refuses a study that another program has made, and one that was not copied to its end.
+def require_whole(study: optuna.Study) -> None:
+    """Refuses a study that was not copied to its end.
 
     Raises:
         DefinitionError: see above.
@@ -83,6 +83,15 @@ def require_ours(study: optuna.Study) -> None:
             got=f"copied from {copied.get('from')} since {copied.get('time')}",
             hint=f"`python -m search copy {name} --storage FROM --to HERE` makes the copy anew",
         )
+
+
+def require_ours(study: optuna.Study) -> None:
+    """Refuses a study that another program has made, and one that was not copied to its end.
+
+    Raises:
+        DefinitionError: see above.
+    """
+    require_whole(study)
     if not is_described(study):
         raise DefinitionError(
             f"the study `{study.study_name}` was not made by this tool", hint="start a study of your own with `--as NAME`"

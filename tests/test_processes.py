@@ -1,4 +1,4 @@
-"""Trials in processes of their own: what dies, hangs or fails takes nothing with it."""
+"""Trials in processes of their own: what dies, hangs or fails takes nothing with it. See also `test_engine_contract.py`."""
 
 from __future__ import annotations
 
@@ -71,13 +71,6 @@ def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Ev
 
 def ignore(_: Event) -> None:
     """Watches nothing."""
-
-
-def test_the_same_as_in_this_process(place: Path, tiny: Path, cli: Cli) -> None:
-    """One worker process gives bit for bit what training inside the coordinator gives."""
-    assert cli("run", "tiny.yaml", "--data", tiny, "--as", "inline").code == 0
-    assert cli("run", "tiny.yaml", "--data", tiny, "--as", "process", "--engine", "processes").code == 0
-    assert outcomes(place, "process") == outcomes(place, "inline")
 
 
 def test_two_workers(place: Path, tiny: Path, cli: Cli) -> None:
@@ -156,20 +149,6 @@ def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
     assert shown.count("worker   died: it was ended by SIGKILL (out of memory?)") == 3
 
 
-def test_a_trial_that_takes_too_long(place: Path, tiny: Path) -> None:
-    """A worker that hangs is ended from outside; its trial fails, the search goes on."""
-
-    def watch(event: Event) -> None:
-        if isinstance(event, EpochFinished) and (event.trial, event.record.epoch) == (1, 2):
-            for process in workers():
-                process.suspend()
-
-    events = search_here(tiny, watch, "epochs=5", "trials=2", trial_timeout_s=6.0)
-    assert states(place) == ["COMPLETE", "FAIL", "COMPLETE"]
-    failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
-    assert failed.reason == "it took longer than the 6 s that a trial may"
-
-
 def test_a_suspended_search_is_no_trials_fault(place: Path, tiny: Path) -> None:
     """Whoever suspends the whole search (Ctrl-Z) for longer than a trial may take loses nothing."""
     command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--trials", "1"]
@@ -198,17 +177,6 @@ def test_time_spent_before_a_cut_counts(place: Path, tiny: Path, cli: Cli) -> No
     )  # fmt: skip
     assert done.code == 1
     assert states(place) == ["FAIL"]
-
-
-def test_a_trial_that_needs_too_much_memory(place: Path, tiny: Path, cli: Cli) -> None:
-    """It fails with the reason, with and without a process of its own."""
-    for engine in ("inline", "processes"):
-        done = cli(
-            "run", "tiny.yaml", "--data", tiny, "--as", engine, "--engine", engine, "--max-failures", 0,
-            "--set", "ffn_width=1000000000000",
-        )  # fmt: skip
-        assert done.code == 1
-        assert "out of memory: " in stored_trials(place, engine)[0].user_attrs["reason"]
 
 
 def broken_workers(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:

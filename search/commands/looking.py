@@ -57,12 +57,15 @@ def dashboard(
     """Fill the study's page with notes, plots and files, and start optuna-dashboard on it."""
     from search.console import say, talk
     from search.definition import study_name
+    from search.identity import require_whole
     from search.results.dashboard import address, artifact_folder, free_port, plain_command, serve
     from search.results.filler import Filler
     from search.storage import load_study, open_storage
 
     opened = open_storage(storage, create=False)
-    filler = Filler(load_study(opened, study_name(study)), opened, url=storage, runs=runs, tell=talk)
+    shown = load_study(opened, study_name(study))
+    require_whole(shown)
+    filler = Filler(shown, opened, url=storage, runs=runs, tell=talk)
     artifacts = artifact_folder(runs)
     if print_command:
         filler.once()

@@ -200,7 +200,8 @@ def copy(
 
     copied = copy_study(study_name(study), storage, to, talk)
     say(copied_line(copied))
-    talk(f"next: python -m search run {study_words(copied.study, copied.target)}")
+    words = study_words(copied.study, copied.target)
+    talk(f"next: python -m search run {words}{', where SEARCH_STORAGE is the new place' if '$' in words else ''}")
     talk("the old place still holds the study as it was: go on in one of the two")
 
 

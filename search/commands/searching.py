@@ -87,7 +87,10 @@ def run(
     if dry_run:
         from search.describe import described
 
-        rows = [*described(definition), *_places(context, {"data": data, "storage": storage, "runs": runs, "device": device})]
+        from search.storage import shown_url
+
+        given = {"data": data, "storage": shown_url(storage), "runs": runs, "device": device}
+        rows = [*described(definition), *_places(context, given)]
         if as_json:
             for key, value, source in rows:
                 say_json({"key": key, "value": value, "from": source})

@@ -115,8 +115,9 @@ class Actor:
             raise ResourceError("a worker's PyTorch sees no GPU", where=name, hint=hint)
         _warm_up(self._device)
         sees_files = self._sees_files()
-        if not sees_files:
+        if not sees_files:  # folders that happen to have the same name here are none of the search's
             self._scratch = _scratch()
+            self._setup = replace(self._setup, folder=self._scratch / "data", runs=self._scratch / "runs")
         elif self._setup.folder.is_dir():
             self._parts = open_parts(self._setup, self._note)
         yield from self._notices

@@ -12,13 +12,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import ray
-import ray._private.worker
-
 from data_utils.errors import ResourceError
 from search.engines.training import stops_blocked
 from search.errors import DefinitionError
 from search.resources import amount_text
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # it would upload the working directory, with all runs in it
+
+import ray  # it reads its environment when it is imported
+import ray._private.worker
 
 _ANSWER_S = 10.0
 """What a cluster may take to accept a connection."""
@@ -180,7 +183,6 @@ def _connect(address: str) -> None:
             hint="run it on a machine of the cluster",
         )
     _require_answer(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)

@@ -1,0 +1,207 @@
+"""Runs on a database server: who lives, by the database's clock, and whose turn it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import sqlalchemy
+from launch import environment
+from postgres import Postgres
+
+from search.errors import DefinitionError
+from search.leases import LeaseLost, Owner, TurnLost, owner_of
+from search.leases.choice import lease_of, observe
+from search.leases.rows import RowLease
+
+HOLD = """
+import json, sys, time
+from search.leases.choice import lease_of
+with lease_of(sys.argv[1], "s", lease_s=float(sys.argv[2])) as lease:
+    print(json.dumps(lease.stored()), flush=True)
+    time.sleep(600)
+"""
+ELSEWHERE = "another machine"
+
+
+@contextmanager
+def another_run(url: str, lease_s: float) -> Iterator[tuple[subprocess.Popen[str], Owner]]:
+    """A run of the study `s` in another process; its owner is told as one of another machine: no process table helps."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, url, str(lease_s)], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    owner = owner_of(json.loads(process.stdout.readline()))
+    assert owner is not None
+    try:
+        yield process, owner
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def change(url: str, what: str, run: str) -> None:
+    """Changes the row of a run."""
+    with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).begin() as connection:
+        done = connection.execute(sqlalchemy.text(f"UPDATE islr_search_runs SET {what} WHERE run = :run"), {"run": run})
+        assert done.rowcount == 1
+
+
+def wait_for(true: object, timeout_s: float = 30) -> None:
+    """Waits until a function answers yes."""
+    assert callable(true)
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def test_a_run_lives_as_long_as_it_says_so(postgres_url: str) -> None:
+    """Killed, it is dead at once on its own machine; to others when its time has run out. Suspended, the same."""
+    watch = observe(postgres_url, "s")
+    with another_run(postgres_url, 2.0) as (process, owner):
+        stranger = replace(owner, boot=ELSEWHERE)
+        assert watch.is_alive(owner)
+        assert watch.is_alive(stranger)
+        assert watch.num_runs() == 1
+        assert observe(postgres_url, "t").num_runs() == 0
+        time.sleep(2.5)
+        assert watch.is_alive(stranger), "it renews its lease"
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: not watch.is_alive(stranger))
+        process.send_signal(signal.SIGCONT)
+        wait_for(lambda: watch.is_alive(stranger))
+        process.kill()
+        process.wait()
+        assert not watch.is_alive(owner)
+        assert watch.num_runs() == 0
+        assert watch.is_alive(stranger), "another machine cannot know yet"
+        wait_for(lambda: not watch.is_alive(stranger))
+
+
+def test_a_run_that_ends_leaves_nothing(postgres_url: str) -> None:
+    """Its row goes with it, and its thread."""
+    before = threading.active_count()
+    with lease_of(postgres_url, "s") as lease:
+        assert lease.observer.num_runs() == 1
+        assert lease.is_alive(lease.owner)
+        assert lease.owns(lease.owner)
+    assert observe(postgres_url, "s").num_runs() == 0
+    assert not observe(postgres_url, "s").is_alive(lease.owner)
+    assert threading.active_count() == before
+
+
+def test_who_has_no_row_is_dead(postgres_url: str) -> None:
+    """Before any run has made the table, and for a name that nobody knows."""
+    owner = Owner("20260101T000000Z-1-aaaa", "h", os.getpid(), 0.0, ELSEWHERE)
+    watch = observe(postgres_url, "s")
+    assert watch.num_runs() == 0
+    assert not watch.is_alive(owner)
+    with lease_of(postgres_url, "s") as lease:
+        assert not lease.is_alive(owner)
+        assert lease.bury(owner)
+        assert lease.bury(None)
+
+
+def test_burying(postgres_url: str) -> None:
+    """Only the dead; a run that was buried notices, and goes on under another name."""
+    with lease_of(postgres_url, "s") as mine, lease_of(postgres_url, "s") as theirs:
+        assert isinstance(theirs, RowLease)
+        assert not mine.bury(theirs.owner)
+        change(postgres_url, "renewed = 0, lease_s = 1e-9", theirs.owner.run)
+        assert mine.bury(theirs.owner)
+        assert mine.bury(theirs.owner), "once and for all"
+        with theirs._engine.begin() as connection, pytest.raises(LeaseLost):
+            theirs.fence(connection)
+        old = theirs.owner
+        theirs.begin_anew()
+        assert theirs.owner.run != old.run
+        assert mine.is_alive(theirs.owner)
+        assert not mine.is_alive(old)
+        with theirs._engine.begin() as connection:
+            theirs.fence(connection)
+
+
+def test_nobody_is_buried_while_it_writes(postgres_url: str) -> None:
+    """A batch that has begun is written before its run can be declared dead."""
+    with lease_of(postgres_url, "s") as mine, lease_of(postgres_url, "s") as theirs:
+        assert isinstance(theirs, RowLease)
+        change(postgres_url, "renewed = 0, lease_s = 1e-9", theirs.owner.run)
+        buried = threading.Event()
+
+        def bury() -> None:
+            mine.bury(theirs.owner)
+            buried.set()
+
+        with theirs._engine.begin() as connection:
+            theirs.fence(connection)
+            thread = threading.Thread(target=bury)
+            thread.start()
+            assert not buried.wait(0.5)
+        thread.join(30)
+        assert buried.is_set()
+
+
+def test_time_without_a_server_does_not_count(own_postgres: Postgres) -> None:
+    """After the server was down for longer than a lease, its runs have the time of a lease to say that they are there."""
+    _, url = own_postgres.new_database()
+    with another_run(url, 3.0) as (process, owner):
+        stranger = replace(owner, boot=ELSEWHERE)
+        process.send_signal(signal.SIGSTOP)
+        own_postgres.stop()
+        time.sleep(3.5)
+        own_postgres.start()
+        watch = observe(url, "s")
+        assert watch.is_alive(stranger)
+        wait_for(lambda: not watch.is_alive(stranger))
+
+
+def test_turns(postgres_url: str) -> None:
+    """One run at a time takes trials; other studies have turns of their own; a turn goes with its connection."""
+    with lease_of(postgres_url, "s") as first, lease_of(postgres_url, "s") as second, lease_of(postgres_url, "t") as third:
+        with first.turn() as mine:
+            assert mine
+            with second.turn() as also_mine, third.turn() as theirs:
+                assert (also_mine, theirs) == (False, True)
+        with second.turn() as mine:
+            assert mine
+        with pytest.raises(ZeroDivisionError), first.turn():
+            raise ZeroDivisionError
+        with second.turn() as mine:
+            assert mine, "an error ends the turn"
+
+
+def test_a_turn_whose_connection_breaks_is_lost(postgres_url: str) -> None:
+    """Who had it is told so at its end: somebody else may have had it meanwhile."""
+
+    def lose() -> None:
+        with first.turn() as mine:
+            assert mine
+            with sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool).connect() as connection:
+                connection.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+                )
+            with second.turn(5) as theirs:
+                assert theirs
+
+    with lease_of(postgres_url, "s") as first, lease_of(postgres_url, "s") as second:
+        with pytest.raises(TurnLost):
+            lose()
+        with first.turn() as mine:
+            assert mine
+
+
+@pytest.mark.parametrize("lease_s", [0, 0.5, -1, float("inf"), float("nan")])
+def test_a_lease_that_cannot_be(lease_s: float, postgres_url: str) -> None:
+    """Too short to be renewed, or without an end."""
+    with pytest.raises(DefinitionError, match="lease"):
+        lease_of(postgres_url, "s", lease_s=lease_s)
