@@ -30,14 +30,37 @@ _LISTED = 100_000
 """Spaces of up to this many settings are looked through one by one; larger ones are sampled."""
 
 
-def key_of(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+Key = tuple[tuple[str, Any], ...]
+
+
+def key_of(params: Mapping[str, Any]) -> Key:
     """Parameters as something that can stand in a set."""
     return tuple(sorted(params.items()))
 
 
-def taken(trials: Iterable[FrozenTrial], definition: StudyDefinition) -> set[tuple[tuple[str, Any], ...]]:
-    """The parameter sets that trials have had, whatever came of them."""
-    return {key_of(trial.params) for trial in trials if trial.params and is_whole(trial.params, definition)}
+class Tried:
+    """The parameter sets that trials have had, whatever came of them. A trial's do not change once they are whole."""
+
+    def __init__(self, definition: StudyDefinition) -> None:
+        self._definition = definition
+        self._keys: dict[int, Key] = {}
+
+    def learn(self, trials: Iterable[FrozenTrial]) -> None:
+        """Takes in what is new."""
+        for trial in trials:
+            if trial.number not in self._keys and trial.params and is_whole(trial.params, self._definition):
+                self._keys[trial.number] = key_of(trial.params)
+
+    def before(self, number: int) -> set[Key]:
+        """Those of all other trials than this one."""
+        return {key for other, key in self._keys.items() if other != number}
+
+    def first_with(self, params: Mapping[str, Any]) -> int:
+        """The first trial that had these parameters."""
+        return min(number for number, key in self._keys.items() if key == key_of(params))
+
+    def __len__(self) -> int:
+        return len(set(self._keys.values()))
 
 
 def is_whole(params: Mapping[str, Any], definition: StudyDefinition) -> bool:
@@ -74,7 +97,7 @@ def propose(
     study: optuna.Study,
     trial: FrozenTrial,
     definition: StudyDefinition,
-    seen: set[tuple[tuple[str, Any], ...]],
+    seen: set[Key],
     seed: int,
 ) -> dict[str, Any] | None:
     """Parameters for a trial that the study has just got; None if the space holds nothing more that goes with what it has.

@@ -139,10 +139,15 @@ def checked(annotation: Any, value: Any, key: str, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise DefinitionError(f"`{key}` has a wrong value", where=where, got=str(value), expected="a finite number")
     try:
-        return TypeAdapter(annotation).validate_python(value, strict=True)
+        return _adapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("a valid ")
         raise DefinitionError(f"`{key}` has a wrong value", where=where, got=repr(value)[:80], expected=reason) from error
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)  # making one takes longer than many uses
 
 
 def build(kind: type[T], given: Any, key: str, where: str) -> T:

@@ -21,7 +21,7 @@ from search.curves import Curves
 from search.definition import StudyDefinition
 from search.ending import ended
 from search.events import Listener, Notice, TrialFinished
-from search.proposal import FIXED, given_to, key_of, outside, propose, taken, why_not
+from search.proposal import FIXED, Tried, given_to, key_of, outside, propose, why_not
 from search.records import trial_folder
 from search.space import applying, num_settings
 from search.stints import STINTS, Stint, stints_of
@@ -169,6 +169,7 @@ class Supply:
         self.runs = runs
         self.emit = emit
         self._waiting = Waiting(emit)
+        self._tried = Tried(definition)
 
     def take(self, count: int) -> list[Taken]:
         """The next trials, so many at most; none if there are none to take now, or another run is just taking some."""
@@ -199,7 +200,7 @@ class Supply:
                 trial = self._asked(now.waiting, len(trials))
             else:
                 return None
-            if (taken_trial := self._prepared(trial, trials)) is not None:
+            if (taken_trial := self._prepared(trial)) is not None:
                 return taken_trial
 
     def is_over(self) -> bool:
@@ -219,8 +220,8 @@ class Supply:
             return True
         if now.waiting or not self._is_exhausted(trials):
             return False
-        tried = len(taken(trials, self.definition))
-        self.ended_by = f"the space is exhausted: {tried:,} settings were tried, and no other was found that goes together"
+        tried = f"{self._num_tried(trials):,} settings were tried"
+        self.ended_by = f"the space is exhausted: {tried}, and no other was found that goes together"
         return True
 
     def _enough(self, trials: Sequence[FrozenTrial]) -> str:
@@ -239,7 +240,7 @@ class Supply:
     def _seed_sampler(self, number: int) -> None:
         self.study.sampler = self.definition.sampler.make(sampler_seed(self.definition.seed, number), self.definition.seed)
 
-    def _prepared(self, trial: optuna.Trial, before: Sequence[FrozenTrial]) -> Taken | None:
+    def _prepared(self, trial: optuna.Trial) -> Taken | None:
         """Makes the trial this run's own, with its parameters; None if there is nothing for it to try.
 
         All of it happens in this run's turn: a trial without an owner was left by a run that died just here.
@@ -247,7 +248,7 @@ class Supply:
         frozen = trial.storage.get_trial(trial._trial_id)
         if frozen.state.is_finished():
             return None  # its run told the result, and ended, after we had looked at the study
-        params = self._params(trial, frozen, [t for t in before if t.number != frozen.number])
+        params = self._params(trial, frozen)
         if params is None:
             return None
         # All at once, in the place of enqueued values: a run that is killed while it stores one by one draws no others.
@@ -280,13 +281,14 @@ class Supply:
             pruned_at=frozen.user_attrs.get(PRUNED_AT),
         )
 
-    def _params(self, trial: optuna.Trial, frozen: FrozenTrial, others: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+    def _params(self, trial: optuna.Trial, frozen: FrozenTrial) -> dict[str, Any] | None:
         """What the trial is to try; None if it cannot try anything, and has been told so."""
         given = given_to(frozen, self.definition)
         if reason := outside(given, self.definition):
             self._refuse(trial, given, reason)
             return None
-        seen = taken(others, self.definition)
+        self._tried.learn(self._trials())
+        seen = self._tried.before(frozen.number)
         params = propose(self.study, frozen, self.definition, seen, sampler_seed(self.definition.seed, frozen.number))
         if params is None:
             if not given:
@@ -295,7 +297,7 @@ class Supply:
             return None
         reason = why_not(params, self.definition)
         if key_of(params) in seen:
-            reason = f"trial {next(t.number for t in others if t.params == params)} had the same parameters"
+            reason = f"trial {self._tried.first_with(params)} had the same parameters"
         if reason:
             self._refuse(trial, params, reason)
             return None
@@ -317,8 +319,12 @@ class Supply:
         )
 
     def _is_exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
-        tried = len(taken(trials, self.definition))
-        return tried >= num_settings(self.definition.space) or bool(self.study.user_attrs.get(EXHAUSTED))
+        possible = num_settings(self.definition.space)
+        return self._num_tried(trials) >= possible or bool(self.study.user_attrs.get(EXHAUSTED))
+
+    def _num_tried(self, trials: Sequence[FrozenTrial]) -> int:
+        self._tried.learn(trials)
+        return len(self._tried)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -34,7 +34,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "onnx": ("model/onnx.py",),
     "onnxruntime": (),
     "pydantic": ("search", "model/bundle.py"),
-    "sqlalchemy": ("search/storage.py",),
+    "sqlalchemy": ("search/storage", "search/leases/rows.py"),
     "yaml": ("search",),
 }
 PRINTERS = ("search/cli.py", "search/console.py", "data_utils/__main__.py")

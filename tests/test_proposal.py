@@ -11,7 +11,7 @@ from conftest import Cli
 from launch import stored_trials
 
 from search.definition import StudyDefinition, load_definition
-from search.proposal import key_of, propose, taken, why_not
+from search.proposal import Tried, key_of, propose, why_not
 from search.space import num_settings
 
 GRID = """
@@ -31,10 +31,11 @@ def grid(tmp_path: Path) -> StudyDefinition:
 
 def one(study: optuna.Study, definition: StudyDefinition, seed: int) -> dict[str, object] | None:
     """The next proposal; the study's trial then has it."""
-    trials = study.get_trials()
+    tried = Tried(definition)
+    tried.learn(study.get_trials())
     trial = study.ask()
     frozen = study.trials[trial.number]
-    found = propose(study, frozen, definition, taken(trials, definition), seed)
+    found = propose(study, frozen, definition, tried.before(frozen.number), seed)
     for dim in definition.space if found else ():
         shape = dim.distribution()
         trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(found[dim.name]), shape)

@@ -13,7 +13,7 @@ from launch import outcomes, stored_trials
 from search import strategy
 from search.coordinator import Coordinator
 from search.definition import StudyDefinition, load_definition
-from search.proposal import key_of, propose, taken
+from search.proposal import Tried, key_of, propose
 from search.pruners import PRUNERS
 from search.samplers import SAMPLERS
 from search.storage import open_storage
@@ -145,10 +145,12 @@ def search_of(
         study.enqueue_trial(dict(definition.baseline))
     while sum(trial.state.is_finished() for trial in study.trials) < trials:
         before = [trial for trial in study.get_trials() if trial.state.is_finished()]
+        tried = Tried(definition)
+        tried.learn(before)
         seed = sampler_seed(definition.seed, len(before))
         study.sampler = definition.sampler.make(seed, definition.seed)
         trial = study.ask()
-        params = propose(study, study.trials[trial.number], definition, taken(before, definition), seed)
+        params = propose(study, study.trials[trial.number], definition, tried.before(trial.number), seed)
         if params is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             break

@@ -86,7 +86,6 @@ def run(
     definition = load_definition(study, sets, name=None if name is None else checked_name(name), seed=seed)
     if dry_run:
         from search.describe import described
-
         from search.storage import shown_url
 
         given = {"data": data, "storage": shown_url(storage), "runs": runs, "device": device}

@@ -69,7 +69,7 @@ def has_studies(url: str) -> bool:
     import sqlalchemy
 
     with database_errors(url):
-        return sqlalchemy.inspect(engine_of(place, poolclass=sqlalchemy.NullPool)).has_table("studies")
+        return sqlalchemy.inspect(engine_of(place, poolclass=sqlalchemy.NullPool)).has_table("trials")
 
 
 def engine_of(place: Place, **more: Any) -> sqlalchemy.Engine:
