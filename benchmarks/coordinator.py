@@ -167,7 +167,9 @@ class Row:
     engine: SimulatedEngine
 
 
-def measured(folder: Path, data: Path, storage: str, name: str, *, workers: int, pace_s: float, epochs: int, seconds: float) -> Row:
+def measured(
+    folder: Path, data: Path, storage: str, name: str, *, workers: int, pace_s: float, epochs: int, seconds: float
+) -> Row:
     """A search by so many simulated workers for so many seconds."""
     engine = SimulatedEngine(workers, pace_s, epochs)
     definition = load_definition("label_smoothing", [f"epochs={epochs}", "trials=1000000", "pruner={name: median}"], name=name)
@@ -214,14 +216,23 @@ def main() -> None:
         folder = Path(temporary)
         data = folder / "data"
         synthesize(data, clips=48, signs=3, signers=4, seed=1)
-        print("| database | workers | pace | epochs/s | trials/s | wait for a verdict, median ms | 95 % ms | for a trial, median ms | CPU |")
+        print(
+            "| database | workers | pace | epochs/s | trials/s | wait for a verdict, median ms | 95 % ms | for a trial, median ms | CPU |"
+        )
         print("|---|---|---|---|---|---|---|---|---|")
         for pace_s in (0.0, PACE_S):
             for workers in options.workers:
                 for name, url in found.items():
                     study = f"b{workers}-{'paced' if pace_s else 'flat'}"
                     row = measured(
-                        folder / name, data, url, study, workers=workers, pace_s=pace_s, epochs=options.epochs, seconds=options.seconds
+                        folder / name,
+                        data,
+                        url,
+                        study,
+                        workers=workers,
+                        pace_s=pace_s,
+                        epochs=options.epochs,
+                        seconds=options.seconds,
                     )
                     print(
                         f"| {name} | {workers} | {f'{pace_s:g} s' if pace_s else 'flat out'} | {row.epochs / row.seconds:.0f} "

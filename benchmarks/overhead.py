@@ -26,10 +26,12 @@ from data_utils.synthetic import synthesize
 from search.definition import load_definition
 from search.engines.choice import EngineName, Workers
 from search.events import Event, TrialStarted
+from search.leases.choice import lease_of
 from search.records import read_curve
 from search.run import RunOptions, run
 from search.stopping import StopSignals
 from search.storage import open_storage
+from search.storage.ledger import Ledger
 
 _WRITTEN = 250
 """Trials that are written by Optuna; more are copies of them."""
@@ -60,8 +62,8 @@ def searched(folder: Path, data: Path, engine: EngineName, trials: int, epochs: 
     return spent, seconds, len(curves)
 
 
-def filled(folder: Path, stored: int, reports: int) -> optuna.Study:
-    """A study with that many finished trials, in a database that was opened as a search opens it."""
+def filled(folder: Path, stored: int, reports: int) -> str:
+    """The URL of a study with that many finished trials, in a database that was opened as a search opens it."""
     rng = np.random.default_rng(0)
     space = {dim.name: dim.distribution() for dim in load_definition("label_smoothing").space}
     trials = []
@@ -82,7 +84,31 @@ def filled(folder: Path, stored: int, reports: int) -> optuna.Study:
     study = optuna.create_study(storage=storage, study_name="stored")
     study.add_trials(trials)
     _multiply(folder / f"{stored}.db", written, stored // written)
-    return optuna.load_study(study_name="stored", storage=storage)
+    return f"sqlite:///{folder / f'{stored}.db'}"
+
+
+def measured(url: str, reports: int) -> tuple[list[float], list[float]]:
+    """Seconds of each question to the sampler, and of each report with its verdict until it is written."""
+    definition = load_definition("label_smoothing")
+    asked, reported = [], []
+    with lease_of(url, "stored") as lease:
+        ledger = Ledger(open_storage(url, create=False), "stored", lease)
+        study = ledger.open()
+        study.pruner = definition.pruner.make()
+        for number in range(10):
+            study.sampler = definition.sampler.make(number)
+            began = time.perf_counter()
+            trial = study.ask({dim.name: dim.distribution() for dim in definition.space})
+            asked.append(time.perf_counter() - began)
+            for epoch in range(1, reports + 1):
+                began = time.perf_counter()
+                trial.report(1.5, epoch)
+                trial.should_prune()
+                ledger.flush()
+                reported.append(time.perf_counter() - began)
+            study.tell(trial, 1.5)
+            ledger.flush()
+    return asked, reported
 
 
 def _multiply(database: Path, written: int, times: int) -> None:
@@ -126,20 +152,7 @@ def main() -> None:
             )
         print("\n| trials stored | report and verdict, median ms | 95 % | ask, median ms |\n|---|---|---|---|")
         for stored in options.stored:
-            study = filled(folder, stored, options.reports)
-            study.pruner = load_definition("label_smoothing").pruner.make()
-            asked, reported = [], []
-            for number in range(10):
-                study.sampler = load_definition("label_smoothing").sampler.make(number)
-                began = time.perf_counter()
-                trial = study.ask({dim.name: dim.distribution() for dim in load_definition("label_smoothing").space})
-                asked.append(time.perf_counter() - began)
-                for epoch in range(1, options.reports + 1):
-                    began = time.perf_counter()
-                    trial.report(1.5, epoch)
-                    trial.should_prune()
-                    reported.append(time.perf_counter() - began)
-                study.tell(trial, 1.5)
+            asked, reported = measured(filled(folder, stored, options.reports), options.reports)
             ms = 1000 * np.array(reported)
             print(
                 f"| {stored:,} | {np.median(ms):.1f} | {np.percentile(ms, 95):.1f} | {1000 * np.median(asked):.1f} |",

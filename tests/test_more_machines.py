@@ -1,0 +1,89 @@
+"""The README's section "More machines": its commands, as they stand there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from launch import ROOT, STORAGE, TINY_STUDY, environment, stored_trials
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def commands() -> list[str]:
+    """The command lines of the section, in order."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("\n## More machines\n")[1].split("\n## ")[0]
+    return [line.strip() for line in section.splitlines() if line.startswith("    ")]
+
+
+def test_the_section_says_how(place: Path, tiny: Path, postgres_url: str) -> None:
+    """From a laptop's SQLite to a server, by two runs at once, on a Ray cluster, and back: nothing lost, nothing twice."""
+    ray = pytest.importorskip("ray", reason="Ray, the extra `ray`, is not installed")
+    from ray.cluster_utils import Cluster
+
+    (place / "tiny.yaml").unlink()
+    (place / "letters.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    (place / STORAGE).write_text(postgres_url, encoding="utf-8")
+    lines = commands()
+    assert [line.split()[0] for line in lines] == ["pip", "export", *["python"] * 4, "ray", "ray", "python", "python"]
+    assert lines[1].startswith("export SEARCH_STORAGE=postgresql://")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    try:
+        env = {
+            **environment({"SEARCH_DATA": str(tiny), "SEARCH_STORAGE": postgres_url, "RAY_ADDRESS": cluster.address}),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        said = {}
+        for line in [line for line in lines if line.startswith("python -m search")]:
+            on_two_machines = line == "python -m search run letters.yaml --trials 20"
+            runs = [
+                subprocess.Popen(
+                    ["bash", "-c", f"{line} --runs {host}" if on_two_machines else line],
+                    cwd=place,
+                    env=env,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                for host in (("runs", "other") if on_two_machines else ("runs",))
+            ]
+            for run in runs:
+                out, err = run.communicate(timeout=300)
+                assert run.returncode == 0, (line, out, err)
+                said[line] = out + err
+    finally:
+        cluster.shutdown()
+        assert not ray.is_initialized()
+    trials = stored_trials(place, "letters")
+    assert Counter(trial.state.name for trial in trials) == {"COMPLETE": 30}
+    assert len({tuple(trial.params.values()) for trial in trials}) == 30
+    assert [f"{count} of {count} trials finished" for count in (6, 20, 30)] == [
+        next(text for text in text.splitlines() if "trials finished" in text).split(" (")[0]
+        for line, text in said.items()
+        if " run " in line
+    ]
+    assert (place / "letters.db").exists()
+
+
+def test_what_it_names_is_there() -> None:
+    """Its links lead somewhere, and its options exist."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## More machines\n")[1].split("\n## ")[0]
+    for link in [part.split(")")[0] for part in text.split("](")[1:]]:
+        path, _, part = link.partition("#")
+        if "://" in link:
+            continue
+        assert (ROOT / path).exists(), link
+        lines = (ROOT / path).read_text(encoding="utf-8").splitlines() if part else []
+        headings = {line.lstrip("# ").lower().replace(" ", "-") for line in lines if line.startswith("#")}
+        assert not part or part in headings, link
+    assert shutil.which("bash")
+    assert all(shlex.split(line) for line in commands())
