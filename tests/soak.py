@@ -26,8 +26,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from launch import outcomes, start_cli, stored_trials
@@ -45,10 +47,10 @@ from search.trial import start_trainings
 
 STUDY = """\
 about: A search under fire
-trials: 8
+trials: TRIALS
 sampler: {name: tpe, startup: 5}
-pruner: {name: median, startup: 3, warmup_epochs: 30}
-fixed: {epochs: 100, batch_size: 8, width: 32, ffn_width: 64, layers: 2, patience: 0}
+pruner: {name: median, startup: 3, warmup_epochs: WARMUP}
+fixed: {epochs: EPOCHS, batch_size: 8, width: 32, ffn_width: 64, layers: 2, patience: 0}
 space:
   label_smoothing: {low: 0.0, high: 0.6}
   lr: {low: 1e-4, high: 1e-1, log: true}
@@ -57,6 +59,7 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 """
 NAME = "soak"
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)  # SIGKILL twice as often
+Event = tuple[Literal["coordinator", "worker"], signal.Signals]
 PATIENCE_S = 120
 """How long a command may say nothing in its log."""
 
@@ -102,27 +105,60 @@ def strike(process: subprocess.Popen[str], rng: random.Random, report: Report) -
         return
     # A third of the events strike the coordinator, which costs a whole start.
     victim = victims[0] if len(victims) == 1 or rng.random() < 0.35 else rng.choice(victims[1:])
-    number = rng.choice(SIGNALS)
+    send(victim, rng.choice(SIGNALS), "coordinator" if victim is victims[0] else "worker", rng, report)
+
+
+def send(victim: psutil.Process, number: signal.Signals, name: str, rng: random.Random, report: Report) -> None:
+    """One signal to one process; who was suspended goes on after a while."""
     with contextlib.suppress(psutil.Error):
         victim.send_signal(number)
-        report.struck[f"{'coordinator' if victim is victims[0] else 'worker'} {number.name}"] += 1
+        report.struck[f"{name} {number.name}"] += 1
         if number == signal.SIGSTOP:
             time.sleep(rng.uniform(0.1, 2.0))
             victim.send_signal(signal.SIGCONT)
 
 
-def under_fire(place: Path, data: Path, workers: int, events: int, rng: random.Random, at_once: int) -> Report:
-    """Gives the command until the search is done."""
+def strike_as_planned(
+    place: Path, running: Sequence[subprocess.Popen[str]], plan: Sequence[Event], rng: random.Random, report: Report
+) -> None:
+    """The events that are left, each in the middle of training, until the commands or the events are at an end."""
+
+    def epochs_of(process: subprocess.Popen[str]) -> int:
+        logs = place.glob(f"runs/{NAME}/logs/*-{process.pid}-*")
+        return sum(log.read_bytes().count(b'"epoch_finished"') for log in logs)
+
+    while report.events < len(plan) and (alive := [process for process in running if process.poll() is None]):
+        for process in alive:
+            begin = epochs_of(process)
+            while process.poll() is None and epochs_of(process) < begin + 3:
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0.0, 0.3))
+            victims = family(process)
+            if process.poll() is None and report.events < len(plan):
+                who, number = plan[report.events]
+                for victim in victims[:1] if who == "coordinator" else rng.sample(victims[1:], min(1, len(victims) - 1)):
+                    send(victim, number, who, rng, report)
+
+
+def under_fire(
+    place: Path, data: Path, workers: int, events: int | Sequence[Event], rng: random.Random, at_once: int
+) -> Report:
+    """Gives the command until the search is done. `events`: how many, or which."""
     report = Report()
+    plan = None if isinstance(events, int) else events
+    count = len(plan) if plan is not None else events
     while True:
-        left_alone = report.events >= events
+        left_alone = report.events >= count
         running = [start_cli(*command(data, workers), cwd=place) for _ in range(1 if left_alone else at_once)]
         report.commands += len(running)
         heard, said = time.monotonic(), -1
-        # The first moments of a command (imports) are not where a search can be hurt: most events come later.
-        logs = len(list(place.glob(f"runs/{NAME}/logs/*")))
-        while rng.random() < 0.99 and len(list(place.glob(f"runs/{NAME}/logs/*"))) == logs and running[-1].poll() is None:
-            time.sleep(0.05)
+        if plan is None:
+            # The first moments of a command (imports) are not where a search can be hurt: most events come later.
+            logs = len(list(place.glob(f"runs/{NAME}/logs/*")))
+            while rng.random() < 0.99 and len(list(place.glob(f"runs/{NAME}/logs/*"))) == logs and running[-1].poll() is None:
+                time.sleep(0.05)
+        else:
+            strike_as_planned(place, running, plan, rng, report)
         pause = rng.uniform(0.0, 4.0 + 2.0 * (workers > 0))
         while any(process.poll() is None for process in running):
             if (now := sum(path.stat().st_size for path in place.glob(f"runs/{NAME}/logs/*"))) != said:
@@ -133,8 +169,8 @@ def under_fire(place: Path, data: Path, workers: int, events: int, rng: random.R
                     process.kill()
             for process in running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(pause if not left_alone else 0.2)
-                if not left_alone and report.events < events:
+                    process.wait(0.2 if left_alone or plan is not None else pause)
+                if plan is None and report.events < count:
                     strike(process, rng, report)
             pause = rng.uniform(0.05, 1.5)
         for process in running:
@@ -143,6 +179,8 @@ def under_fire(place: Path, data: Path, workers: int, events: int, rng: random.R
             report.resumed += err.count("it goes on after epoch")
             if process.returncode not in (0, -signal.SIGKILL, 143, 3, -signal.SIGTERM) or "Traceback" in err:
                 report.wrong.append(f"a command ended with {process.returncode}:\n{out}{err}")
+            if process.returncode == 0 and report.events < count and plan is not None:
+                report.wrong.append(f"the search was over before {plan[report.events]} could strike")
         if left_alone or report.wrong:
             return report
 
@@ -196,12 +234,22 @@ def check(place: Path, data: Path, target: int) -> list[str]:
 def set_up(place: Path, trials: int, epochs: int) -> None:
     """A working directory with the study."""
     place.mkdir(parents=True)
-    text = STUDY.replace("trials: 8", f"trials: {trials}").replace("epochs: 100", f"epochs: {epochs}")
+    text = STUDY
+    for name, number in {"TRIALS": trials, "EPOCHS": epochs, "WARMUP": epochs * 3 // 10}.items():
+        text = text.replace(name, str(number))
     (place / f"{NAME}.yaml").write_text(text, encoding="utf-8")
 
 
 def soak(
-    place: Path, data: Path, workers: int, events: int, seed: int, *, at_once: int = 1, trials: int, epochs: int = 100
+    place: Path,
+    data: Path,
+    workers: int,
+    events: int | Sequence[Event],
+    seed: int,
+    *,
+    at_once: int = 1,
+    trials: int,
+    epochs: int = 100,
 ) -> Report:
     """One study under fire, checked. `workers` 0: one worker inside the coordinator."""
     set_up(place, trials, epochs)

@@ -1,0 +1,338 @@
+"""A search as an array of SLURM jobs: the script itself, run by bash, signalled as SLURM signals it.
+
+What is not here is SLURM: a `scontrol` that answers with a job's state, and records what it is asked to queue anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from launch import ROOT, environment, is_in_trial, stored_trials, wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("bash") is None, reason="the script needs bash"),
+]
+
+SCRIPT = ROOT / "studies" / "cluster" / "slurm.sh"
+TOOLS = ("bash", "cat", "date", "head", "sed", "sleep", "stat", "uname")
+"""What the script may find beside SLURM."""
+
+SCONTROL = """\
+#!/usr/bin/env bash
+case $* in
+*show*) echo "JobId=70 ArrayJobId=70 JobName=search JobState=$(cat {place}/state) Reason=None" ;;
+*) echo "$*" >>{place}/asked; exit $(cat {place}/answer) ;;
+esac
+"""
+
+
+@dataclass
+class Cluster:
+    """One machine that plays a cluster: a working directory, and a `scontrol`."""
+
+    place: Path
+    data: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def says(self, state: str) -> None:
+        """From now on every job is in this state."""
+        (self.place / "state").write_text(state, encoding="utf-8")
+
+    def asked(self) -> list[str]:
+        """What `scontrol` was asked for, but for states."""
+        asked = self.place / "asked"
+        return asked.read_text(encoding="utf-8").splitlines() if asked.exists() else []
+
+    def start(self, *arguments: str, task: int = 0, **variables: str) -> subprocess.Popen[str]:
+        """One task of the array, on its node. A variable that is empty is not set."""
+        given = {
+            "PATH": str(self.place / "bin"),
+            "HOME": str(self.place),
+            "PYTHON": sys.executable,
+            "STUDY": "tiny.yaml",
+            "SEARCH_STORAGE": f"sqlite:///{self.place}/runs/studies.db",
+            "SEARCH_RUNS": str(self.place / "runs"),
+            "SEARCH_DATA": str(self.data),
+            "SLURM_JOB_ID": str(70 + task),
+            "SLURM_ARRAY_JOB_ID": "70",
+            "SLURM_ARRAY_TASK_ID": str(task),
+        }
+        process = subprocess.Popen(
+            [str(SCRIPT), *arguments],
+            cwd=self.place,
+            env={name: value for name, value in environment(given | variables).items() if value},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        """One task to its end: exit code and what it wrote to stderr."""
+        process = self.start(*arguments, **variables)
+        return ended(process)
+
+
+@pytest.fixture
+def cluster(place: Path, tiny: Path) -> Iterator[Cluster]:
+    """A cluster in the working directory, of which nothing is left running."""
+    tools = place / "bin"
+    tools.mkdir()
+    for name in TOOLS:
+        found = shutil.which(name)
+        assert found
+        (tools / name).symlink_to(found)
+    (tools / "env").symlink_to("/usr/bin/env")
+    write_program(tools / "scontrol", SCONTROL.format(place=place))
+    (place / "answer").write_text("0", encoding="utf-8")
+    made = Cluster(place, tiny)
+    made.says("RUNNING")
+    yield made
+    for process in made.started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def write_program(path: Path, text: str) -> None:
+    """A program that can be called."""
+    path.write_text(text, encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The end of a task: exit code and what it wrote to stderr. Nothing of it is left."""
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    assert not [p for p in psutil.process_iter() if os_session(p) == process.pid], "nothing is left running"
+    return process.returncode, err
+
+
+def os_session(process: psutil.Process) -> int:
+    """The session of a process; 0 where it is gone."""
+    try:
+        return os.getsid(process.pid) if process.status() != psutil.STATUS_ZOMBIE else 0
+    except (psutil.Error, ProcessLookupError):
+        return 0
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    """Reads what a task writes to stderr up to a line that holds this text."""
+    assert process.stderr is not None
+    assert any(text in line for line in process.stderr), "it ended before"
+
+
+def search_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """The search that a task has started."""
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        found[:] = [p for p in psutil.Process(process.pid).children() if "search" in p.cmdline()]
+        return bool(found)
+
+    wait_until(is_there, process)
+    return found[0]
+
+
+def states(place: Path) -> list[str]:
+    """The state of each trial."""
+    return [trial.state.name for trial in stored_trials(place)]
+
+
+def test_before_the_limit(cluster: Cluster) -> None:
+    """Two tasks share a study. Told of the limit, each keeps its trial, leaves, and is queued anew; both end at the target."""
+    command = ("--set", "epochs=100")
+    tasks = [cluster.start(*command, task=task, TRIALS="3") for task in (0, 1)]
+    waiting = {search_of(task).pid: task for task in tasks}
+    while waiting:
+        for pid, task in list(waiting.items()):
+            assert task.poll() is None, task.communicate()
+            if any(b'"epoch_finished"' in log.read_bytes() for log in cluster.place.glob(f"runs/tiny/logs/*-{pid}-*")):
+                waiting.pop(pid).send_signal(signal.SIGTERM)  # to the script alone, as `--signal=B:TERM@120` asks for
+        time.sleep(0.01)
+    for number, (code, err) in enumerate(map(ended, tasks)):
+        assert code == 143, err
+        assert "stopped (SIGTERM); everything is kept." in err
+        assert f"70_{number} is queued anew" in err
+    assert sorted(cluster.asked()) == ["requeue 70_0", "requeue 70_1"]
+    cut_off = [trial for trial in stored_trials(cluster.place) if trial.state.name == "RUNNING" and trial.intermediate_values]
+    assert cut_off
+
+    tasks = [cluster.start(*command, task=task, TRIALS="3", SLURM_RESTART_COUNT="1") for task in (0, 1)]
+    said = ""
+    for code, err in map(ended, tasks):
+        assert code == 0, err
+        assert "begun anew 1 times" in err
+        said += err
+    for trial in cut_off:
+        epoch = max(trial.intermediate_values)
+        assert f"trial {trial.number} was cut off: it goes on after epoch {epoch}" in said, "no epoch is lost"
+    trials = stored_trials(cluster.place)
+    assert states(cluster.place) == ["COMPLETE"] * 3
+    assert len({tuple(trial.params.values()) for trial in trials}) == 3
+    assert all(list(trial.intermediate_values) == list(range(1, 101)) for trial in trials)
+    assert len(cluster.asked()) == 2, "who has finished is not queued anew"
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.2, 1.0])
+def test_while_it_starts(delay_s: float, cluster: Cluster) -> None:
+    """However early the signal comes, the task leaves and is queued anew."""
+    task = cluster.start("--set", "epochs=3000")
+    read_until(task, "70_0 on ")
+    time.sleep(delay_s)
+    task.send_signal(signal.SIGTERM)
+    code, _ = ended(task)
+    assert (code, cluster.asked()) == (143, ["requeue 70_0"])
+
+
+def test_cancelled(cluster: Cluster) -> None:
+    """`scancel` signals every process of a job: the search stops in peace, once, and nothing is queued anew."""
+    task = cluster.start("--set", "epochs=3000")
+    wait_until(is_in_trial(cluster.place, 0), task)
+    cluster.says("CANCELLED")
+    os.killpg(task.pid, signal.SIGTERM)
+    code, err = ended(task)
+    assert code == 143
+    assert "stopped (SIGTERM); everything is kept." in err, "a second signal would have ended it at once"
+    assert "everything is kept: where it does not queue it anew, submit the same again" in err
+    assert cluster.asked() == []
+
+
+LONG = ("--set", "width=1024", "--set", "ffn_width=8192", "--set", "layers=4")
+"""A network of which an epoch takes many seconds."""
+
+
+def test_a_second_signal(cluster: Cluster) -> None:
+    """It is passed on too, and ends the search at once, in the middle of an epoch."""
+    task = cluster.start(*LONG)
+    read_until(task, " trial state")
+    for _ in range(2):
+        task.send_signal(signal.SIGTERM)
+        read_until(task, "the search stops at the end of this epoch")
+    code, err = ended(task)
+    assert (code, cluster.asked()) == (143, ["requeue 70_0"])
+    assert "everything is kept. Go on with" not in err, "that is said after an epoch"
+
+
+def test_an_epoch_that_outlives_the_grace(cluster: Cluster) -> None:
+    """It is given up before SLURM ends everything, so that the task can still be queued anew."""
+    task = cluster.start(*LONG, PATIENCE="1")
+    read_until(task, " trial state")
+    task.send_signal(signal.SIGTERM)
+    code, err = ended(task)
+    assert "the epoch takes longer than 1 s: it is given up" in err
+    assert (code, cluster.asked()) == (143, ["requeue 70_0"])
+    assert states(cluster.place) == ["RUNNING"]
+
+
+def test_a_search_that_answers_nothing(cluster: Cluster) -> None:
+    """It is killed in time, and the task is queued anew."""
+    task = cluster.start("--set", "epochs=3000", PATIENCE="1")
+    wait_until(is_in_trial(cluster.place, 0), task)
+    search_of(task).suspend()
+    task.send_signal(signal.SIGTERM)
+    code, _ = ended(task)
+    assert (code, cluster.asked()) == (137, ["requeue 70_0"])
+
+
+def test_wrong_input(cluster: Cluster) -> None:
+    """A study that is not there: 2, and no second try."""
+    code, err = cluster.run(STUDY="nowhere.yaml")
+    assert code == 2
+    assert "nowhere.yaml" in err
+    assert cluster.asked() == []
+
+
+def test_a_resource_that_fails(cluster: Cluster) -> None:
+    """A database that cannot be used: 3, and another try, for which the task is queued anew."""
+    (cluster.place / "runs").mkdir()
+    (cluster.place / "runs" / "studies.db").write_text("this is no database", encoding="utf-8")
+    code, _ = cluster.run()
+    assert (code, cluster.asked()) == (3, ["requeue 70_0"])
+
+
+@pytest.mark.parametrize(("restarts", "asked"), [("2", ["requeue 70_0"]), ("3", [])])
+def test_not_for_ever(restarts: str, asked: list[str], cluster: Cluster) -> None:
+    """Where it fails again and again, the task leaves."""
+    write_program(cluster.place / "bin" / "search", "#!/usr/bin/env bash\nexit 3\n")
+    code, _ = cluster.run(PYTHON="search", RESTARTS="3", SLURM_RESTART_COUNT=restarts)
+    assert (code, cluster.asked()) == (3, asked)
+
+
+@pytest.mark.parametrize(
+    ("code", "anew"), [(0, False), (1, False), (2, False), (3, True), (4, False), (130, False), (137, True), (143, True)]
+)
+def test_exit_codes(code: int, anew: bool, cluster: Cluster) -> None:
+    """What the search answers decides, and the task answers the same. The words behind the script's name reach the search."""
+    write_program(cluster.place / "bin" / "search", f'#!/usr/bin/env bash\nprintf "%s\\n" "$@"\nexit {code}\n')
+    task = cluster.start("--workers", "2", "--as", "a b", PYTHON="search", TRIALS="7")
+    out, _ = task.communicate(timeout=60)
+    expected = ["-m", "search", "run", "tiny.yaml", "--trials", "7", "--no-progress", "--workers", "2", "--as", "a b"]
+    assert out.splitlines() == expected
+    assert (task.returncode, cluster.asked()) == (code, ["requeue 70_0"] * anew)
+
+
+def without_scontrol(cluster: Cluster) -> None:
+    """A node on which SLURM's commands are not installed."""
+    (cluster.place / "bin" / "scontrol").unlink()
+
+
+def refusing(cluster: Cluster) -> None:
+    """SLURM does not queue this job anew."""
+    (cluster.place / "answer").write_text("1", encoding="utf-8")
+
+
+@pytest.mark.parametrize("broken", [without_scontrol, refusing])
+def test_it_cannot_be_queued_anew(broken: Callable[[Cluster], None], cluster: Cluster) -> None:
+    """Everything is kept, and it says what to do."""
+    broken(cluster)
+    write_program(cluster.place / "bin" / "search", "#!/usr/bin/env bash\nexit 143\n")
+    code, err = cluster.run(PYTHON="search")
+    assert code == 143
+    assert "it could not be queued anew; everything is kept: to go on, submit the same again" in err
+
+
+def test_not_in_an_array(cluster: Cluster) -> None:
+    """A job by itself has a plain number."""
+    write_program(cluster.place / "bin" / "search", "#!/usr/bin/env bash\nexit 143\n")
+    cluster.run(PYTHON="search", SLURM_ARRAY_JOB_ID="", SLURM_ARRAY_TASK_ID="")
+    assert cluster.asked() == ["requeue 70"]
+
+
+@pytest.mark.parametrize("name", ["SEARCH_STORAGE", "SEARCH_RUNS", "SEARCH_DATA"])
+def test_what_must_be_named(name: str, cluster: Cluster) -> None:
+    """Nothing is searched beside the shared database, folder and data by mistake."""
+    code, err = cluster.run(**{name: ""})
+    assert code == 2
+    assert name in err
+    assert cluster.asked() == []
+
+
+def test_the_database_from_a_file(cluster: Cluster) -> None:
+    """A file that nobody else can read holds the URL; its password is in no command line. Others are refused."""
+    secret = cluster.place / ".islr-search-storage"
+    secret.write_text("postgresql+psycopg://me:secret@there/studies\n", encoding="utf-8")
+    secret.chmod(0o640)
+    code, err = cluster.run(SEARCH_STORAGE="")
+    assert code == 2
+    assert f"chmod 600 {secret}" in err
+    secret.chmod(0o600)
+    write_program(cluster.place / "bin" / "search", '#!/usr/bin/env bash\necho "$SEARCH_STORAGE"\necho "$@" >&2\n')
+    task = cluster.start(SEARCH_STORAGE="", PYTHON="search")
+    out, err = task.communicate(timeout=60)
+    assert out == "postgresql+psycopg://me:secret@there/studies\n"
+    assert "secret" not in err
