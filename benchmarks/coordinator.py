@@ -1,13 +1,15 @@
 """How many workers one coordinator carries.
 
-    python benchmarks/coordinator.py [--workers 1 8 64 256] [--epochs 20] [--seconds 20] [--stored 0] [--storage NAME=URL ...]
+    python benchmarks/coordinator.py [--workers 1 8 64 256] [--epochs 20] [--seconds 60] [--storage NAME=URL ...]
 
 The trainers here cost nothing: an epoch is a number from a formula. All else is the real thing: sampler (TPE), pruner (median),
 ledger, database, leases, the trials' files, the log. Two ways:
 
 - flat out: every simulated worker answers at once. Epochs and trials a second are what the coordinator can do.
-- paced: every worker needs a second for an epoch, as many as there are. What they wait for the coordinator's verdicts, and for
-  their next trial, is what the coordinator costs them.
+- paced: a worker needs about a second for an epoch, from 0.8 to 1.2 by what its trial is. What they wait for the coordinator's verdicts, and for
+  their next trial, is what the coordinator costs them: `busy` is the share of their time in which they train.
+
+The first third of each run, in which the workers get their first trials, is not counted.
 
 The databases: SQLite in a temporary folder and, where its programs are installed, a PostgreSQL of its own with durable commits
 on the same machine; `--storage` adds others, each empty.
@@ -18,7 +20,6 @@ from __future__ import annotations
 import argparse
 import heapq
 import math
-import resource
 import sys
 import tempfile
 import time
@@ -53,13 +54,14 @@ PACE_S = 1.0
 class _Task:
     job: Job
     epoch: int = 0
+    began: float = 0.0
     told: float = 0.0
-    """When its last epoch was over, for a worker that does not wait for anybody."""
+    """When its last epoch began and was over, for a worker that does not wait for anybody."""
 
 
 @dataclass
 class SimulatedEngine:
-    """Workers that need `pace_s` seconds for an epoch of nothing."""
+    """Workers that need about `pace_s` seconds for an epoch of nothing."""
 
     slots: int
     pace_s: float
@@ -68,25 +70,28 @@ class SimulatedEngine:
     due: list[tuple[float, int]] = field(default_factory=list)
     events: deque[EngineEvent] = field(default_factory=deque)
     idle_since: deque[float] = field(default_factory=deque)
-    verdicts: list[float] = field(default_factory=list)
-    """Seconds from the end of each epoch to its verdict."""
+    verdicts: list[tuple[float, float, float]] = field(default_factory=list)
+    """When each came, the seconds from the end of its epoch, and those of the epoch."""
 
-    idle: list[float] = field(default_factory=list)
-    """Seconds from the end of each trial to the start of the worker's next."""
+    idle: list[tuple[float, float]] = field(default_factory=list)
+    """When each worker got its next trial, and the seconds from the end of the one before."""
 
     ends: bool = False
 
     def start(self, job: Job) -> None:
         """The job is ready at once."""
+        now = time.perf_counter()
         if self.idle_since:
-            self.idle.append(time.perf_counter() - self.idle_since.popleft())
+            self.idle.append((now, now - self.idle_since.popleft()))
         self.tasks[job.trial] = _Task(job)
         eps = job.configs.train.label_smoothing
         self.events.append(JobStarted(job.trial, {"torch": "none"}, 0, self.epochs, 0.0, eps, ""))
         self._train(job.trial)
 
     def _train(self, trial: int) -> None:
-        heapq.heappush(self.due, (time.perf_counter() + self.pace_s, trial))
+        speed = 0.8 + 0.4 * (self.tasks[trial].job.seed % 1000 / 999)
+        self.tasks[trial].began = time.perf_counter()
+        heapq.heappush(self.due, (self.tasks[trial].began + self.pace_s * speed, trial))
 
     def next_event(self, timeout_s: float) -> EngineEvent | None:
         """The next epoch that is over."""
@@ -117,7 +122,7 @@ class SimulatedEngine:
     def go(self, trial: int) -> None:
         """One more epoch, or the end."""
         task = self.tasks[trial]
-        self.verdicts.append(time.perf_counter() - task.told)
+        self._note_verdict(task)
         if self.ends:
             self._end(trial)
             self.events.append(JobKept(trial))
@@ -130,8 +135,12 @@ class SimulatedEngine:
     def drop(self, trial: int) -> None:
         """Its worker is free."""
         if trial in self.tasks:
-            self.verdicts.append(time.perf_counter() - self.tasks[trial].told)
+            self._note_verdict(self.tasks[trial])
             self._end(trial)
+
+    def _note_verdict(self, task: _Task) -> None:
+        now = time.perf_counter()
+        self.verdicts.append((now, now - task.told, task.told - task.began))
 
     def _end(self, trial: int) -> None:
         del self.tasks[trial]
@@ -156,32 +165,36 @@ class Simulated(Workers):
         return self.made
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one run gave."""
-
-    epochs: int
-    trials: int
-    seconds: float
-    cpu_s: float
-    engine: SimulatedEngine
-
-
-def measured(
-    folder: Path, data: Path, storage: str, name: str, *, workers: int, pace_s: float, epochs: int, seconds: float
-) -> Row:
-    """A search by so many simulated workers for so many seconds."""
-    engine = SimulatedEngine(workers, pace_s, epochs)
-    definition = load_definition("label_smoothing", [f"epochs={epochs}", "trials=1000000", "pruner={name: median}"], name=name)
+def row(folder: Path, data: Path, database: tuple[str, str], workers: int, pace_s: float, options: argparse.Namespace) -> str:
+    """What a search by so many simulated workers gives, as a row of the table."""
+    name, url = database
+    engine = SimulatedEngine(workers, pace_s, options.epochs)
+    study = f"b{workers}-{'paced' if pace_s else 'flat'}"
+    definition = load_definition(
+        "label_smoothing", [f"epochs={options.epochs}", "trials=1000000", "pruner={name: median}"], name=study
+    )
     by = Simulated(device="cpu", workers=workers, engine="processes", made=engine)
-    options = RunOptions(data=data, storage=storage, runs=folder / "runs", more=None, by=by)
-    began, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    with StopSignals(seconds, None) as stop:
-        found = run(definition, options, lambda event: None, stop)
-    spent = time.perf_counter() - began
-    now = resource.getrusage(resource.RUSAGE_SELF)
-    used = now.ru_utime + now.ru_stime - cpu.ru_utime - cpu.ru_stime
-    return Row(len(engine.verdicts), found.finished, spent, used, engine)
+    where = RunOptions(data=data, storage=url, runs=folder / name, more=None, by=by)
+    counted_from = time.perf_counter() + options.seconds / 3
+    with StopSignals(options.seconds, None) as stop:
+        run(definition, where, lambda event: None, stop)
+    counted = [(wait, trained) for when, wait, trained in engine.verdicts if when > counted_from]
+    verdicts = [wait for wait, _ in counted]
+    idle = [wait for when, wait in engine.idle if when > counted_from]
+    last = max((when for when, _, _ in engine.verdicts), default=counted_from)
+    spent = last - counted_from
+    busy = f"{100 * sum(trained for _, trained in counted) / (workers * spent):.0f} %" if pace_s else "-"
+    cells = [
+        name,
+        str(workers),
+        f"about {pace_s:g} s" if pace_s else "flat out",
+        f"{len(verdicts) / spent:,.1f}",
+        f"{len(idle) / spent:.1f}",
+        f"{_ms(verdicts, 0.5)} / {_ms(verdicts, 0.95)}",
+        f"{_ms(idle, 0.5)} / {_ms(idle, 0.95)}",
+        busy,
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 @contextmanager
@@ -209,37 +222,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 8, 64, 256])
     parser.add_argument("--epochs", type=int, default=20, help="of a trial that is not pruned")
-    parser.add_argument("--seconds", type=float, default=20, help="of each run")
+    parser.add_argument("--seconds", type=float, default=60, help="of each run")
     parser.add_argument("--storage", nargs="*", default=[], metavar="NAME=URL")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, databases(Path(temporary), options.storage) as found:
         folder = Path(temporary)
         data = folder / "data"
         synthesize(data, clips=48, signs=3, signers=4, seed=1)
-        print(
-            "| database | workers | pace | epochs/s | trials/s | wait for a verdict, median ms | 95 % ms | for a trial, median ms | CPU |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|")
+        heads = ["database", "workers", "an epoch", "epochs/s", "trials/s", "ms to a verdict", "ms to the next trial", "busy"]
+        print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
         for pace_s in (0.0, PACE_S):
             for workers in options.workers:
-                for name, url in found.items():
-                    study = f"b{workers}-{'paced' if pace_s else 'flat'}"
-                    row = measured(
-                        folder / name,
-                        data,
-                        url,
-                        study,
-                        workers=workers,
-                        pace_s=pace_s,
-                        epochs=options.epochs,
-                        seconds=options.seconds,
-                    )
-                    print(
-                        f"| {name} | {workers} | {f'{pace_s:g} s' if pace_s else 'flat out'} | {row.epochs / row.seconds:.0f} "
-                        f"| {row.trials / row.seconds:.1f} | {_ms(row.engine.verdicts, 0.5)} | {_ms(row.engine.verdicts, 0.95)} "
-                        f"| {_ms(row.engine.idle, 0.5)} | {100 * row.cpu_s / row.seconds:.0f} % |",
-                        flush=True,
-                    )
+                for database in found.items():
+                    print(row(folder, data, database, workers, pace_s, options), flush=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ _POLL_S = 0.5
 """How often the study is looked at while other runs have its last trials, and a wish to stop is noticed while workers train."""
 
 _GATHER_S = 0.1
-"""How long reports of busy workers may gather before they are written."""
+"""How long reports of busy workers may gather before they are written, and free slots before they are filled."""
 
 _AT_ONCE = 16
 """Trials that are taken in one turn at most: others want theirs too."""
@@ -134,6 +134,9 @@ class Coordinator:
         self.ahead: list[Taken] = []
         """The next trials, asked for while all workers are busy."""
 
+        self.handed_out = 0.0
+        """When free slots were last looked at."""
+
         self.ask_from = 0.0
         """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
 
@@ -153,11 +156,12 @@ class Coordinator:
             ResourceError: disk, database or data are gone.
         """
         self._sweep()
+        event: EngineEvent | None = None
         try:
             while True:
                 if self._must_end():
                     self.engine.wind_down()
-                else:
+                elif not self.running or event is None or perf_counter() - self.handed_out >= _GATHER_S:
                     self._hand_out()
                 if not self.running and (self._must_end() or self._with_database(self.supply.is_over, False)):
                     break
@@ -259,7 +263,11 @@ class Coordinator:
                     self._count_failure(told.reason)
 
     def _hand_out(self) -> None:
-        """A trial for every free slot, as far as the target wants them; many are handed out bit by bit."""
+        """A trial for every free slot, as far as the target wants them; many are handed out bit by bit.
+
+        Taking one takes longer than answering an epoch: while events wait, this is done now and then.
+        """
+        self.handed_out = perf_counter()
         free = self.engine.slots - len(self.running)
         if free > 0 and not self.ahead:
             self.ahead = self._take(min(free, _AT_ONCE))

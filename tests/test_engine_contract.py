@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +17,7 @@ import pytest
 from clusters import actors, ray_cluster
 
 from data_utils.errors import DataError
+from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import fingerprint
 from data_utils.splits import split_signers
 from search.definition import Plan
@@ -22,6 +25,7 @@ from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, Job
 from search.engines.inline import InlineEngine
 from search.engines.processes import ProcessEngine
 from search.engines.training import Setup
+from search.events import Event, Listener, Notice
 from search.models import model_path
 from search.parts import Parts, data_store, open_indexed
 from search.resources import Resources
@@ -40,11 +44,11 @@ LIMIT_S = 100.0
 Answer = Callable[[Engine, StepDone], None]
 
 
-def parts_of(folder: Path, runs: Path) -> Parts:
+def parts_of(folder: Path, runs: Path, emit: Listener = lambda event: None) -> Parts:
     """The clips of a data set, split as a study would."""
     data = open_indexed(folder, runs)
     split = split_signers(data.words_of, train="rest", validation="auto", test="auto", folds=None, seed=0)
-    return Parts(data, split, data_store(runs), lambda event: None)
+    return Parts(data, split, data_store(runs), emit)
 
 
 def job_of(trial: int, runs: Path, *, epochs: int = 4, keeps_models: bool = False, **settings: Any) -> Job:
@@ -162,19 +166,28 @@ class TestEngine:
     ) -> Callable[..., contextlib.AbstractContextManager[Engine]]:
         """Makes an engine of this kind, on the small data set or another."""
 
-        def hire(folder: Path = tiny, **options: float) -> contextlib.AbstractContextManager[Engine]:
-            return engine_of(kind, parts_of(folder, runs), runs, lambda: request.getfixturevalue("cluster"), **options)
+        def hire(
+            folder: Path = tiny, emit: Listener = lambda event: None, **options: float
+        ) -> contextlib.AbstractContextManager[Engine]:
+            return engine_of(kind, parts_of(folder, runs, emit), runs, lambda: request.getfixturevalue("cluster"), **options)
 
         return hire
 
     @every_kind
-    def test_one_job_after_the_other(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
-        """Start, each epoch in turn, end; the same numbers everywhere. One that is dropped or fails does no harm to the next."""
-        with hired() as engine:
+    def test_one_job_after_the_other(self, kind: str, hired: Any, runs: Path, tiny: Path, expected: list[Any]) -> None:
+        """Start, each epoch in turn, end; the same numbers everywhere. One dropped or failed does no harm to the next."""
+        notices: list[Event] = []
+        parts_of(tiny, runs).turns(PreprocessConfig())
+        [frames] = (runs / "prepared").glob("*/frames.npy")
+        os.truncate(frames, 100)
+        with hired(emit=notices.append) as engine:
             dropped = events_of(engine, job_of(1, runs), lambda engine, step: engine.drop(1), lambda e: isinstance(e, StepDone))
             engine.drop(1)
             assert [type(event) for event in dropped] == [JobStarted, StepDone]
             assert engine.next_event(0.3) is None, "nothing more is heard of it"
+            assert [event.text for event in notices if isinstance(event, Notice)] == [
+                f"the prepared data in {frames.parent} is cut short (frames.npy): making it again"
+            ]
 
             failed = events_of(engine, job_of(2, runs, model__ffn_width=10**12))
             assert [type(event) for event in failed] == [JobFailed]
@@ -190,6 +203,9 @@ class TestEngine:
             assert outcome.models
             assert model_path(job.folder, 0, 1).is_file(), "the weights lie in the job's folder"
             assert engine.next_event(0.3) is None
+            if kind.startswith("ray"):
+                scratch = Path(tempfile.gettempdir()) / f"islr-search-{os.getuid()}" / str(workers_of(kind)[0].pid)
+                assert scratch.exists() == (kind == "ray, nothing shared"), "files that can be shared are"
 
     @every_kind
     def test_put_aside_and_taken_up(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
@@ -227,7 +243,7 @@ class TestEngine:
     @every_kind_with_workers
     def test_a_worker_dies_and_another_hangs(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
         """The job can be started again, and goes on from its checkpoint. A worker that hangs costs its job; others come."""
-        with hired(timeout_s=8.0) as engine:
+        with hired(timeout_s=6.0) as engine:
             job = job_of(0, runs, keeps_models=True)
 
             def kill(engine: Engine, step: StepDone) -> None:
@@ -246,7 +262,7 @@ class TestEngine:
                 engine.go(1)
 
             hangs = events_of(engine, job_of(1, runs), suspend)
-            assert hangs[-1] == JobFailed(1, "it took longer than the 8 s that a trial may")
+            assert hangs[-1] == JobFailed(1, "it took longer than the 6 s that a trial may")
             assert [type(event) for event in events_of(engine, job_of(2, runs, epochs=1))][-1] is JobDone
         psutil.wait_procs(workers_of(kind), timeout=20)
         assert not workers_of(kind), "no worker outlives its engine"

@@ -120,8 +120,7 @@ class Actor:
             self._setup = replace(self._setup, folder=self._scratch / "data", runs=self._scratch / "runs")
         elif self._setup.folder.is_dir():
             self._parts = open_parts(self._setup, self._note)
-        yield from self._notices
-        self._notices.clear()
+        yield from self._noted()
         yield Up(name, sees_files, self._parts is not None)
 
     def _sees_files(self) -> bool:
@@ -153,9 +152,12 @@ class Actor:
         yield from self._new_files()
         for event in events:
             yield from self._new_files()
-            yield from self._notices
-            self._notices.clear()
+            yield from self._noted()
             yield event
+
+    def _noted(self) -> Iterator[Notice]:
+        while self._notices:  # one by one: Ray sends into generators, and a list would not take that
+            yield self._notices.pop(0)
 
     def _note(self, event: Event) -> None:
         """Notices go with the next message; how far a preparation is would come too late."""
