@@ -1,13 +1,13 @@
 """How many workers one coordinator carries.
 
-    python benchmarks/coordinator.py [--workers 1 8 64 256] [--epochs 20] [--seconds 60] [--storage NAME=URL ...]
+    python benchmarks/coordinator.py [--workers 1 8 64 256] [--epochs 20] [--seconds 60] [--stored 1000 5000]
 
 The trainers here cost nothing: an epoch is a number from a formula. All else is the real thing: sampler (TPE), pruner (median),
 ledger, database, leases, the trials' files, the log. Two ways:
 
 - flat out: every simulated worker answers at once. Epochs and trials a second are what the coordinator can do.
-- paced: a worker needs about a second for an epoch, from 0.8 to 1.2 by what its trial is. What they wait for the coordinator's verdicts, and for
-  their next trial, is what the coordinator costs them: `busy` is the share of their time in which they train.
+- paced: a worker needs about a second for an epoch, from 0.8 to 1.2 by what its trial is. What they wait for the coordinator's
+  verdicts, and for their next trial, is what the coordinator costs them: `busy` is the share of their time in which they train.
 
 The first third of each run, in which the workers get their first trials, is not counted.
 
@@ -18,6 +18,7 @@ on the same machine; `--storage` adds others, each empty.
 from __future__ import annotations
 
 import argparse
+import copy
 import heapq
 import math
 import sys
@@ -26,15 +27,16 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from optuna.trial import TrialState
 
 from data_utils.synthetic import synthesize
 from model.record import EpochRecord
 from search.curves import Step
-from search.definition import load_definition
+from search.definition import StudyDefinition, load_definition
 from search.engines import EngineEvent, JobDone, JobKept, JobStarted, StepDone
 from search.engines.choice import Workers
 from search.parts import Parts
@@ -42,6 +44,8 @@ from search.records import SignerScore
 from search.resources import Resources
 from search.run import RunOptions, run
 from search.stopping import StopSignals
+from search.storage import load_study, open_storage
+from search.storage.bulk import add_trials
 from search.trial import Job, Outcome
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -165,16 +169,41 @@ class Simulated(Workers):
         return self.made
 
 
-def row(folder: Path, data: Path, database: tuple[str, str], workers: int, pace_s: float, options: argparse.Namespace) -> str:
+def filled(definition: StudyDefinition, where: RunOptions, stored: int) -> None:
+    """Makes a study and fills it with finished trials, so many about."""
+    with StopSignals(3, None) as stop:
+        run(definition, where, lambda event: None, stop)
+    storage = open_storage(where.storage, create=False)
+    study = load_study(storage, definition.name)
+    known, rng = study.get_trials(), np.random.default_rng(0)
+    pattern = next(trial for trial in known if trial.state == TrialState.COMPLETE)
+    copies = []
+    for number in range(len(known), stored):
+        copies.append(copy.deepcopy(pattern))
+        copies[-1].number = number
+        copies[-1].params = {
+            "label_smoothing": rng.uniform(0, 0.6),
+            "lr": 10 ** rng.uniform(-5, -2),
+            "dropout": rng.uniform(0, 0.5),
+        }
+        copies[-1].values = [1 + rng.random()]
+    list(add_trials(storage, study._study_id, copies))
+
+
+def row(
+    folder: Path, data: Path, database: tuple[str, str], workers: int, pace_s: float, stored: int, options: argparse.Namespace
+) -> str:
     """What a search by so many simulated workers gives, as a row of the table."""
     name, url = database
     engine = SimulatedEngine(workers, pace_s, options.epochs)
-    study = f"b{workers}-{'paced' if pace_s else 'flat'}"
+    study = f"b{workers}-{stored}-{'paced' if pace_s else 'flat'}"
     definition = load_definition(
         "label_smoothing", [f"epochs={options.epochs}", "trials=1000000", "pruner={name: median}"], name=study
     )
     by = Simulated(device="cpu", workers=workers, engine="processes", made=engine)
     where = RunOptions(data=data, storage=url, runs=folder / name, more=None, by=by)
+    if stored:
+        filled(definition, replace(where, by=replace(by, made=SimulatedEngine(8, 0.0, options.epochs))), stored)
     counted_from = time.perf_counter() + options.seconds / 3
     with StopSignals(options.seconds, None) as stop:
         run(definition, where, lambda event: None, stop)
@@ -186,6 +215,7 @@ def row(folder: Path, data: Path, database: tuple[str, str], workers: int, pace_
     busy = f"{100 * sum(trained for _, trained in counted) / (workers * spent):.0f} %" if pace_s else "-"
     cells = [
         name,
+        f"{stored:,}",
         str(workers),
         f"about {pace_s:g} s" if pace_s else "flat out",
         f"{len(verdicts) / spent:,.1f}",
@@ -223,18 +253,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 8, 64, 256])
     parser.add_argument("--epochs", type=int, default=20, help="of a trial that is not pruned")
     parser.add_argument("--seconds", type=float, default=60, help="of each run")
+    parser.add_argument("--stored", type=int, nargs="*", default=[1000, 5000], help="finished trials, for rows more")
     parser.add_argument("--storage", nargs="*", default=[], metavar="NAME=URL")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, databases(Path(temporary), options.storage) as found:
         folder = Path(temporary)
         data = folder / "data"
         synthesize(data, clips=48, signs=3, signers=4, seed=1)
-        heads = ["database", "workers", "an epoch", "epochs/s", "trials/s", "ms to a verdict", "ms to the next trial", "busy"]
+        heads = ["database", "stored", "workers", "an epoch", "epochs/s", "trials/s"]
+        heads += ["ms to a verdict", "ms to the next trial", "busy"]
         print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
         for pace_s in (0.0, PACE_S):
             for workers in options.workers:
                 for database in found.items():
-                    print(row(folder, data, database, workers, pace_s, options), flush=True)
+                    print(row(folder, data, database, workers, pace_s, 0, options), flush=True)
+        for stored in options.stored:
+            for database in found.items():
+                print(row(folder, data, database, max(options.workers), PACE_S, stored, options), flush=True)
 
 
 if __name__ == "__main__":

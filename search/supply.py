@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -33,7 +33,7 @@ PRUNED_AT = "pruned_at"
 """Where the verdict of a pruner is kept until the trial's result is told: some pruners judge otherwise when asked again."""
 
 _MINUTE_S = 60.0
-TURN_S = 0.1
+_TURN_S = 0.1
 """How long a run waits for its turn before it looks after its workers again."""
 
 
@@ -141,6 +141,19 @@ class Waiting:
         self._told_of_others = True
 
 
+def in_turn(ledger: Ledger, waiting: Waiting, count: int, take_one: Callable[[], Taken | None]) -> list[Taken]:
+    """What a run takes in one turn: so many at most, as long as there is one; none if it is another run's turn."""
+    found: list[Taken] = []
+    with ledger.turn(_TURN_S) as is_mine:
+        if not is_mine:
+            waiting.missed_turn()
+            return []
+        waiting.got_turn()
+        while len(found) < count and (one := take_one()) is not None:
+            found.append(one)
+    return found
+
+
 class Supply:
     """Gives one run its trials."""
 
@@ -173,15 +186,7 @@ class Supply:
 
     def take(self, count: int) -> list[Taken]:
         """The next trials, so many at most; none if there are none to take now, or another run is just taking some."""
-        found: list[Taken] = []
-        with self.ledger.turn(TURN_S) as is_mine:
-            if not is_mine:
-                self._waiting.missed_turn()
-                return []
-            self._waiting.got_turn()
-            while len(found) < count and (one := self._one()) is not None:
-                found.append(one)
-        return found
+        return in_turn(self.ledger, self._waiting, count, self._one)
 
     def _one(self) -> Taken | None:
         """A trial, in this run's turn."""

@@ -105,7 +105,8 @@ def test_nothing_there(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "x.db", "sqlite:///", "sqlite:///:memory:", "mssql://u:secret@h/d", "postgresql://u:secret@h", "sqlite:///a?b=1"]
+    "url",
+    ["", "x.db", "sqlite:///", "sqlite:///:memory:", "mssql://u:secret@h/d", "postgresql://u:secret@h", "sqlite:///a?b=1"],
 )
 def test_other_storages(url: str) -> None:
     """Refused by name, and no password is shown."""

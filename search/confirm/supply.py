@@ -25,7 +25,7 @@ from search.settings import Configs
 from search.stints import STINTS, stints_of
 from search.storage.ledger import Ledger
 from search.study import num_finished, owner
-from search.supply import TURN_S, Taken, Waiting, situation
+from search.supply import Taken, Waiting, in_turn, situation
 from search.trial import CHECKPOINT, Job
 
 
@@ -86,15 +86,7 @@ class ConfirmSupply:
 
     def take(self, count: int) -> list[Taken]:
         """The next trainings, so many at most; none if there are none to take before others have ended."""
-        found: list[Taken] = []
-        with self.ledger.turn(TURN_S) as is_mine:
-            if not is_mine:
-                self._waiting.missed_turn()
-                return []
-            self._waiting.got_turn()
-            while len(found) < count and (one := self._one()) is not None:
-                found.append(one)
-        return found
+        return in_turn(self.ledger, self._waiting, count, self._one)
 
     def _one(self) -> Taken | None:
         """A training, in this run's turn."""
