@@ -269,7 +269,7 @@ def main() -> None:
                     print(row(folder, data, database, workers, pace_s, 0, options), flush=True)
         for stored in options.stored:
             for database in found.items():
-                print(row(folder, data, database, max(options.workers), PACE_S, stored, options), flush=True)
+                print(row(folder, data, database, max(options.workers, default=256), PACE_S, stored, options), flush=True)
 
 
 if __name__ == "__main__":
