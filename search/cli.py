@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import os
@@ -73,7 +74,10 @@ def answer(arguments: Sequence[str] | None = None) -> int:
     except (BrokenPipeError, SystemExit):  # the reader of our output has left (typer then exits); nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's last flush finds a place
         return ExitCode.DONE
-    except Exception:
+    except Exception as error:
+        if (gone := _database_gone(error)) is not None:
+            print(gone.render(), file=sys.stderr)
+            return exit_code_of(gone)
         path = _write_crash(traceback.format_exc())
         print(f"error: a fault of this program, sorry\n  --> {path}\nhint: report it with that file", file=sys.stderr)
         return ExitCode.BUG
@@ -85,13 +89,35 @@ def _usage_hint(error: BaseException) -> str:
     return f"`{command} --help` lists what there is"
 
 
+def _database_gone(error: Exception) -> ExplainedError | None:
+    """The error for people where a database server went away; None if it was something else."""
+    known = sys.modules.get("search.storage.errors")  # where it was not imported no server was asked
+    return known.unusable(None, error) if known is not None and known.is_away(error) else None
+
+
+def _without_passwords(text: str) -> str:
+    """A text that may quote an URL of a storage."""
+    try:
+        from search.storage.place import place_of, shown_url
+    except ImportError:
+        return "(left out: it may hold a password)"
+    given = [os.environ.get("SEARCH_STORAGE", ""), *sys.argv, *(word.partition("=")[2] for word in sys.argv)]
+    for url in given:
+        if "://" in url:
+            text = text.replace(url, shown_url(url))
+            with contextlib.suppress(ExplainedError):
+                text = place_of(url).hide(text)
+    return text
+
+
 def _write_crash(text: str) -> Path:
+    text = _without_passwords(f"{' '.join(sys.argv)}\n{text}")
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     for folder in (Path(os.environ.get("SEARCH_RUNS", "runs")), Path(tempfile.gettempdir())):
         path = folder / f"crash-{stamp}-{os.getpid()}.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{' '.join(sys.argv)}\n{text}", encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
         except OSError:
             continue
         return path

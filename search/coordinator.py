@@ -9,6 +9,7 @@ is written (its checkpoint goes, it is announced) waits until it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from search.outage import Outage
 from search.records import Answered, Confidence, SignerScore, curve_text, rows_text, trial_folder
 from search.score import result_of, values_of, why_invalid
 from search.stints import STINTS, Stint, as_stored, begun, ended
-from search.storage.errors import is_away
+from search.storage.errors import is_away, is_of_database
 from search.storage.ledger import Ledger
 from search.study import (
     STATE_NAMES,
@@ -155,15 +156,15 @@ class Coordinator:
             NegativeAnswer: more trials failed than `max_failures`.
             ResourceError: disk, database or data are gone.
         """
-        self._sweep()
         event: EngineEvent | None = None
         try:
+            self._sweep()
             while True:
                 if self._must_end():
                     self.engine.wind_down()
                 elif not self.running or event is None or perf_counter() - self.handed_out >= _GATHER_S:
                     self._hand_out()
-                if not self.running and (self._must_end() or self._with_database(self.supply.is_over, False)):
+                if not self.running and (self._must_end() or self._is_over()):
                     break
                 may_ask = self._may_ask_ahead()
                 event = self.engine.next_event(0.0 if may_ask or self._may_write() else _POLL_S)
@@ -173,15 +174,23 @@ class Coordinator:
                     self.ahead = self._take(self._wanted_ahead)
                 self._write(is_idle=event is None)
             self._write_rest()
-        except DataError as error:
-            raise ResourceError(
-                f"the data cannot be read any more: {error.what}",
-                where=error.where,
-                got=error.got,
-                hint="all finished trials are kept; with the same data the same command goes on",
-            ) from error
+        except Exception as error:
+            if not is_of_database(error):
+                with contextlib.suppress(Exception):  # what was told is kept, whatever has ended the search
+                    self.ledger.flush()
+            if isinstance(error, DataError):
+                raise ResourceError(
+                    f"the data cannot be read any more: {error.what}",
+                    where=error.where,
+                    got=error.got,
+                    hint="all finished trials are kept; with the same data the same command goes on",
+                ) from error
+            raise
         finally:
             self.engine.close()
+
+    def _is_over(self) -> bool:
+        return not self.ahead and self._with_database(self.supply.is_over, False)
 
     def _must_end(self) -> bool:
         return bool(self.stop.reason) or self.outage.verdict is not None
@@ -198,8 +207,8 @@ class Coordinator:
 
     def _do(self, do: Callable[[], T]) -> T:
         if self.is_disowned:
-            self.ledger.lease.begin_anew()
             self.ledger.forget()
+            self.ledger.lease.begin_anew()
             self.is_disowned = False
         return do()
 
@@ -236,6 +245,8 @@ class Coordinator:
             self.ledger.flush()
         except LeaseLost:
             self._let_go()
+            with contextlib.suppress(Exception):  # what this run thought to have found is not the study's
+                self.ledger.forget()
         except Exception as error:
             if not is_away(error):
                 raise

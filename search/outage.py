@@ -66,5 +66,5 @@ class Outage:
     def _end(self) -> None:
         if self._since is not None:
             away_s = time.monotonic() - self._since
-            self._emit(Notice(f"the study database is back after {away_s:.0f} s; all that waited is written"))
+            self._emit(Notice(f"the study database is back after {away_s:.0f} s; what waited is written now"))
             self._since = None

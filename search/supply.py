@@ -33,6 +33,9 @@ PRUNED_AT = "pruned_at"
 """Where the verdict of a pruner is kept until the trial's result is told: some pruners judge otherwise when asked again."""
 
 _MINUTE_S = 60.0
+_TURN_LASTS_S = 2.0
+"""How long a run goes on taking trials in one turn: samplers may think for long, and others want their turn."""
+
 _TURN_S = 0.1
 """How long a run waits for its turn before it looks after its workers again."""
 
@@ -149,7 +152,8 @@ def in_turn(ledger: Ledger, waiting: Waiting, count: int, take_one: Callable[[],
             waiting.missed_turn()
             return []
         waiting.got_turn()
-        while len(found) < count and (one := take_one()) is not None:
+        until = perf_counter() + _TURN_LASTS_S
+        while len(found) < count and perf_counter() < until and (one := take_one()) is not None:
             found.append(one)
     return found
 

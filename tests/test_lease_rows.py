@@ -18,7 +18,7 @@ import sqlalchemy
 from launch import environment
 from postgres import Postgres
 
-from search.errors import DefinitionError
+from search.errors import DefinitionError, ResourceError
 from search.leases import LeaseLost, Owner, TurnLost, owner_of
 from search.leases.choice import lease_of, observe
 from search.leases.rows import RowLease
@@ -72,6 +72,7 @@ def test_a_run_lives_as_long_as_it_says_so(postgres_url: str) -> None:
         stranger = replace(owner, boot=ELSEWHERE)
         assert watch.is_alive(owner)
         assert watch.is_alive(stranger)
+        assert watch.is_alive(replace(owner, started=owner.started - 100)), "the wall clock may have been set"
         assert watch.num_runs() == 1
         assert observe(postgres_url, "t").num_runs() == 0
         time.sleep(2.5)
@@ -115,9 +116,16 @@ def test_who_has_no_row_is_dead(postgres_url: str) -> None:
 def test_burying(postgres_url: str) -> None:
     """Only the dead; a run that was buried notices, and goes on under another name."""
     with lease_of(postgres_url, "s") as mine, lease_of(postgres_url, "s") as theirs:
+        assert isinstance(mine, RowLease)
         assert isinstance(theirs, RowLease)
         assert not mine.bury(theirs.owner)
+        assert mine.bury(mine.owner), "what it lost with a turn is nobody's"
+        assert mine.observer.num_runs() == 2
         change(postgres_url, "renewed = 0, lease_s = 1e-9", theirs.owner.run)
+        mine.observer.lenient_until = time.monotonic() + 600
+        assert not mine.bury(theirs.owner), "the connection was cut a moment ago, perhaps theirs too"
+        assert mine.is_alive(theirs.owner)
+        mine.observer.lenient_until = 0.0
         assert mine.bury(theirs.owner)
         assert mine.bury(theirs.owner), "once and for all"
         with theirs._engine.begin() as connection, pytest.raises(LeaseLost):
@@ -180,16 +188,21 @@ def test_turns(postgres_url: str) -> None:
             assert mine, "an error ends the turn"
 
 
+def end_turn(url: str) -> None:
+    """Ends the connection that holds a turn."""
+    with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+        )
+
+
 def test_a_turn_whose_connection_breaks_is_lost(postgres_url: str) -> None:
     """Who had it is told so at its end: somebody else may have had it meanwhile."""
 
     def lose() -> None:
         with first.turn() as mine:
             assert mine
-            with sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool).connect() as connection:
-                connection.exec_driver_sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
-                )
+            end_turn(postgres_url)
             with second.turn(5) as theirs:
                 assert theirs
 
@@ -198,6 +211,8 @@ def test_a_turn_whose_connection_breaks_is_lost(postgres_url: str) -> None:
             lose()
         with first.turn() as mine:
             assert mine
+        with pytest.raises(ResourceError, match="went away for a moment"), first.patient_turn():
+            end_turn(postgres_url)
 
 
 @pytest.mark.parametrize("lease_s", [0, 0.5, -1, float("inf"), float("nan")])

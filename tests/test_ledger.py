@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search import supply
 from search.leases import LeaseLost, TurnLost
 from search.leases.choice import lease_of
 from search.storage import open_storage, tables
@@ -234,6 +236,60 @@ def test_a_turn_that_is_lost(server_url: str) -> None:
         trials = study.get_trials()
         assert [ledger.holds(trial) for trial in trials] == [True, False]
         assert stored(server_url)[0].intermediate_values == {1: 1.0}
+
+
+def test_what_is_written_in_a_lost_turn_does_not_land(server_url: str) -> None:
+    """Another run has had the turn meanwhile, and adopted the trial: its parameters stay, and it is its own."""
+    with ledger_in(server_url) as mine, ledger_in(server_url) as theirs:
+
+        def lose() -> None:
+            with mine.turn(1) as is_mine:
+                assert is_mine
+                mine.open().ask({"lr": SHAPES["lr"]}).set_user_attr("owner", mine.lease.stored())
+                end_connections(server_url)
+                with theirs.turn(1) as is_theirs:
+                    assert is_theirs
+                    trial = optuna.Trial(theirs.open(), theirs.open().get_trials()[0]._trial_id)
+                    trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+                    trial.set_user_attr("owner", theirs.lease.stored())
+
+        with pytest.raises(TurnLost):
+            lose()
+        mine.flush()
+        mine.refresh()
+        trial = stored(server_url)[0]
+        assert trial.user_attrs["owner"]["run"] == theirs.lease.owner.run
+        assert trial.params == theirs.open().get_trials()[0].params == mine.open().get_trials()[0].params
+        assert [ledger.holds(ledger.open().get_trials()[0]) for ledger in (mine, theirs)] == [False, True]
+
+
+def test_a_turn_is_not_held_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a sampler thinks for long other runs want their turn, and workers their verdicts: one trial at a time, then."""
+    with ledger_in(f"sqlite:///{tmp_path / 'studies.db'}") as ledger:
+        for lasts_s, taken in ((60.0, 3), (0.1, 1)):
+            monkeypatch.setattr(supply, "_TURN_LASTS_S", lasts_s)
+
+            def ask() -> Any:
+                time.sleep(0.2)
+                return ledger.open().ask(SHAPES)
+
+            assert len(supply.in_turn(ledger, supply.Waiting(lambda event: None), 3, ask)) == taken
+
+
+def test_what_was_refused_in_a_lost_turn_is_not_forgotten(server_url: str) -> None:
+    """The ledger knows again what the database does: the trial is still in training, and nobody's."""
+    with ledger_in(server_url) as ledger:
+        study = ledger.open()
+
+        def lose() -> None:
+            with ledger.turn(1):
+                study.tell(study.ask(), state=TrialState.FAIL)
+                end_connections(server_url)
+
+        with pytest.raises(TurnLost):
+            lose()
+        ledger.refresh()
+        assert study.get_trials()[0].state == stored(server_url)[0].state == TrialState.RUNNING
 
 
 def test_a_run_that_others_have_buried(server_url: str) -> None:

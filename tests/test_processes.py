@@ -22,9 +22,9 @@ from launch import TINY_STUDY, environment, is_in_trial, outcomes, run_cli, star
 
 from data_utils.splits import Split
 from search.definition import load_definition
-from search.engines import processes, worker
+from search.engines import JobDone, processes, worker
 from search.engines.choice import Workers
-from search.engines.processes import visible_gpus
+from search.engines.processes import ProcessEngine, visible_gpus
 from search.engines.training import STOPS, Setup
 from search.errors import ResourceError
 from search.events import EpochFinished, Event, TrialFinished, TrialStarted, WorkerDied
@@ -403,3 +403,20 @@ def test_a_worker_sees_its_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert isinstance(here.recv(), worker.Ready)
     assert "there is no such data folder" in str(here.recv())
+
+
+def test_what_was_told_is_kept_when_the_engine_breaks(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that has not been written yet is written when something else ends the search."""
+    real, over = ProcessEngine.next_event, list[str]()
+
+    def next_event(engine: ProcessEngine, timeout_s: float) -> object:
+        if over:
+            raise ResourceError("the machine is on fire")
+        event = real(engine, timeout_s)
+        over.extend(["now"] if isinstance(event, JobDone) else [])
+        return event
+
+    monkeypatch.setattr(ProcessEngine, "next_event", next_event)
+    with pytest.raises(ResourceError, match="on fire"):
+        search_here(tiny, ignore, workers=2)
+    assert sorted(states(place)) == ["COMPLETE", *["RUNNING"] * (len(states(place)) - 1)]

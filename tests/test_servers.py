@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from conftest import Cli
 from launch import STORAGE, TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
@@ -178,6 +179,43 @@ def test_passwords_stay_secret(place: Path, postgres: Postgres, tiny: Path, cli:
     assert not [path for path in files if postgres.secret.encode() in path.read_bytes()]
     assert any("tester:***@127.0.0.1" in text for text in said)
     assert any('--storage "$SEARCH_STORAGE"' in text for text in said)
+
+
+def test_a_server_that_goes_away_under_a_look(served: Path, own_postgres: Postgres, tiny: Path, cli: Cli) -> None:
+    """Commands that only read say what is wrong, too: no fault of the program."""
+    url = (served / STORAGE).read_text(encoding="utf-8")
+    assert run_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "1", cwd=served).code == 0
+    real = optuna.get_all_study_names
+
+    def stopped(storage: optuna.storages.BaseStorage) -> list[str]:
+        own_postgres.stop()
+        return real(storage)
+
+    for command in (("list",), ("status", "tiny"), ("export", "tiny")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(optuna, "get_all_study_names", stopped)
+            answer = cli(*command, "--storage", url)
+        own_postgres.start()
+        assert answer.code == 3, answer
+        assert "error: the study database cannot be used" in answer.err
+        assert own_postgres.secret not in answer.err
+
+
+def test_a_crash_keeps_no_password(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file about a fault of the program holds command line and traceback, but not what is secret in them."""
+    url = "postgresql://somebody:s3cret%2Fword@127.0.0.1:1/d"
+
+    def broken(*_: object) -> None:
+        raise RuntimeError(f"no luck with {url} and s3cret/word")
+
+    monkeypatch.setattr("search.results.status.has_studies", broken)
+    for words in (("list", "--storage", url), ("list", f"--storage={url}")):
+        answer = cli(*words)
+        assert answer.code == 4
+        text = next((place / "runs").glob("crash-*.log")).read_text(encoding="utf-8")
+        assert "no luck with" in text
+        assert "list" in text
+        assert "s3cret" not in text
 
 
 def _tables(postgres: Postgres, database: str) -> list[str]:

@@ -115,6 +115,34 @@ def test_other_storages(url: str) -> None:
     assert "secret" not in caught.value.render()
 
 
+@pytest.mark.parametrize("url", ["postgresql://u:secret@h:port/d", "mysql://u:secret@h/d?not_an_option=1"])
+def test_servers_that_no_driver_takes(url: str) -> None:
+    """Told as what it is, a wrong URL, and without the password."""
+    with pytest.raises(DefinitionError) as caught:
+        open_storage(url, create=False)
+    assert "secret" not in caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:p@ss/w:rd@h:5/d", "postgresql://u:***@h:5/d"),
+        ("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
+        ("postgresql://h/d?user=u&password=secret&x=1", "postgresql://h/d?user=u&password=***&x=1"),
+        ("mysql+pymysql://u:{x}%@h/d", "mysql+pymysql://u:***@h/d"),
+        ("sqlite:///a@b:c.db", "sqlite:///a@b:c.db"),
+        ("journal:///a.log", "journal:///a.log"),
+        ("a/b.journal", "journal:///a/b.journal"),
+    ],
+)
+def test_how_a_storage_is_shown(url: str, shown: str) -> None:
+    """With everything but the password; the driver gets all of it."""
+    place = place_of(url)
+    assert place.shown == shown
+    assert "***" not in place.url
+    assert place.hide(f"x {url} y").count("secret") == 0
+
+
 def test_missing_study(storage: optuna.storages.BaseStorage) -> None:
     """The error lists those that are there."""
     with pytest.raises(DefinitionError) as caught:

@@ -123,7 +123,6 @@ class ConfirmSupply:
         candidate, seed = key
         configs = self.configs[candidate]
         attributes = {
-            "owner": self.ledger.lease.stored(),
             "seed": self.seeds[seed],
             "settings": json.dumps(configs.as_dict()),
         }

@@ -74,13 +74,18 @@ def new_owner() -> Owner:
 
 
 def process_lives(owner: Owner) -> bool | None:
-    """Whether the owner's process is there, by the process table; None if it is, or was, of another machine or container."""
+    """Whether the owner's process is there, by the process table.
+
+    None if that cannot be said: it is, or was, of another machine or container, or the process of this number began at another
+    time, which may also mean that the wall clock was set.
+    """
     if owner.boot != boot_id():
         return None
     try:
         process = psutil.Process(owner.pid)
-        is_it = abs(process.create_time() - owner.started) < _CLOCK_STEP_S
-        return is_it and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+        return True if abs(process.create_time() - owner.started) < _CLOCK_STEP_S else None
     except psutil.Error:
         return False
 
@@ -122,6 +127,11 @@ class Lease(abc.ABC):
         self.study = study
         self.observer = observer
         self._where = where
+        self.needs_fence = False
+        """Whether others may take what this run has while it lives."""
+
+        self.turn_connection: Any = None
+        """In a turn, what is to be written with it; None where any connection will do."""
 
     @abc.abstractmethod
     def __enter__(self) -> Self: ...
@@ -142,16 +152,21 @@ class Lease(abc.ABC):
         """This run's turn, for which it waits.
 
         Raises:
-            ResourceError: another run has held the turn for a minute.
+            ResourceError: another run has held the turn for a minute, or the turn was lost.
         """
-        with self.turn(_TURN_PATIENCE_S) as is_mine:
-            if not is_mine:
-                raise ResourceError(
-                    f"another run holds the study `{self.study}` and does not let go",
-                    where=self._where,
-                    hint="was it suspended (Ctrl-Z)? Let it go on, or end it",
-                )
-            yield
+        try:
+            with self.turn(_TURN_PATIENCE_S) as is_mine:
+                if not is_mine:
+                    raise ResourceError(
+                        f"another run holds the study `{self.study}` and does not let go",
+                        where=self._where,
+                        hint="was it suspended (Ctrl-Z)? Let it go on, or end it",
+                    )
+                yield
+        except TurnLost as error:
+            raise ResourceError(
+                "the study database went away for a moment", where=self._where, hint="the same command goes on"
+            ) from error
 
     def owns(self, owner: Owner | None) -> bool:
         """Whether it is this run."""
@@ -162,8 +177,11 @@ class Lease(abc.ABC):
         return owner is not None and self.observer.is_alive(owner)
 
     def bury(self, owner: Owner | None) -> bool:
-        """Sees to it that a dead owner stays dead: whether it is. Before a trial of its is taken."""
-        return not self.is_alive(owner)
+        """Sees to it that a dead owner stays dead: whether it is. Before a trial of its is taken.
+
+        What is this run's by name, and was lost with a turn, is nobody's.
+        """
+        return self.owns(owner) or not self.is_alive(owner)
 
     def fence(self, connection: Any) -> None:  # noqa: B027 (locks of a living process are not lost)
         """Within a transaction: nobody declares this run dead before it ends.

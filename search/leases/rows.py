@@ -34,6 +34,9 @@ _RENEWALS = 6
 _OLD = 100
 """Rows of dead runs are deleted after so many times what they promised."""
 
+_LONGEST_TURN_S = 300
+"""How long the database waits for a word of the run whose turn it is. Samplers may think for long."""
+
 _POLL_S = 0.02
 _META = MetaData()
 _RUNS = Table(
@@ -54,6 +57,8 @@ class RowObserver:
     def __init__(self, engine: sqlalchemy.Engine, study: str) -> None:
         self.engine = engine
         self._study = study
+        self.lenient_until = 0.0
+        """Until this time of the monotonic clock a row that has lapsed is as good as another."""
 
     @classmethod
     def of(cls, place: Place, study: str) -> Self:
@@ -67,9 +72,13 @@ class RowObserver:
         try:
             with self.engine.connect() as connection:
                 row = connection.execute(select(_RUNS).where(_RUNS.c.run == owner.run)).one_or_none()
-                return row is not None and _is_valid(row, *_clock(connection))
+                return row is not None and self._is_valid(row, *_clock(connection))
         except sqlalchemy.exc.ProgrammingError:  # no run has made the table yet
             return False
+
+    def _is_valid(self, row: Any, now: float, up_since: float) -> bool:
+        """Whether a run has renewed its row in time, or has had no time for it since it could."""
+        return now - max(row.renewed, up_since) < row.lease_s or time.monotonic() < self.lenient_until
 
     def num_runs(self) -> int:
         """How many runs work on the study now."""
@@ -79,9 +88,8 @@ class RowObserver:
                 now, up_since = _clock(connection)
         except sqlalchemy.exc.ProgrammingError:  # no run has made the table yet
             return 0
-        return sum(
-            _is_valid(row, now, up_since) and process_lives(Owner(**json.loads(row.owner))) is not False for row in found
-        )
+        valid = [Owner(**json.loads(row.owner)) for row in found if self._is_valid(row, now, up_since)]
+        return sum(process_lives(owner) is not False for owner in valid)
 
     def bury(self, owner: Owner) -> bool:
         """Deletes the row of a dead run, unless it is renewed meanwhile: whether the run is dead now for good."""
@@ -89,7 +97,7 @@ class RowObserver:
             row = connection.execute(select(_RUNS).where(_RUNS.c.run == owner.run)).one_or_none()
             if row is None:
                 return True
-            if _is_valid(row, *_clock(connection)) and process_lives(owner) is not False:
+            if self._is_valid(row, *_clock(connection)) and process_lives(owner) is not False:
                 return False
             gone = connection.execute(
                 sqlalchemy.delete(_RUNS).where(_RUNS.c.run == owner.run, _RUNS.c.renewals == row.renewals)
@@ -108,6 +116,7 @@ class RowLease(Lease):
             raise DefinitionError("a lease is too short", got=f"{lease_s:g} s", expected="a second or more")
         self._engine = engine_of(place, pool_size=2, max_overflow=2)
         super().__init__(study, RowObserver(self._engine, study), place.shown)
+        self.needs_fence = True
         self._lease_s = lease_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="renews the lease", daemon=True)
@@ -137,20 +146,25 @@ class RowLease(Lease):
 
     @contextlib.contextmanager
     def turn(self, patience_s: float = 0) -> Iterator[bool]:
-        """As `Lease.turn`. A run that is suspended in its turn for a minute loses it."""
+        """As `Lease.turn`. A run that is suspended in its turn for minutes loses it."""
         with self._engine.connect() as connection:
             is_mine = self._wait_for_turn(connection, patience_s)
+            self.turn_connection = connection if is_mine else None
             try:
                 yield is_mine
-            except BaseException:
+            except BaseException as error:
                 connection.invalidate()  # and the lock goes with it
+                if is_mine and is_away(error):
+                    raise TurnLost from error
                 raise
+            finally:
+                self.turn_connection = None
             if is_mine:
                 self._end_turn(connection)
 
     def bury(self, owner: Owner | None) -> bool:
         """Deletes the row of a dead run. False if it has come back to life."""
-        return owner is None or self.observer.bury(owner)
+        return owner is None or self.owns(owner) or self.observer.bury(owner)
 
     def fence(self, connection: Any) -> None:
         """Holds this run's row until the transaction ends."""
@@ -166,13 +180,15 @@ class RowLease(Lease):
 
     def _renew(self) -> None:
         while not self._over.wait(self._lease_s / _RENEWALS):
-            with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError), self._engine.begin() as connection:
-                now, _ = _clock(connection)
-                connection.execute(
-                    sqlalchemy.update(_RUNS)
-                    .where(_RUNS.c.run == self.owner.run)
-                    .values(renewed=now, renewals=_RUNS.c.renewals + 1)
-                )
+            try:
+                with self._engine.begin() as connection:
+                    now, _ = _clock(connection)
+                    mine = sqlalchemy.update(_RUNS).where(_RUNS.c.run == self.owner.run)
+                    connection.execute(mine.values(renewed=now, renewals=_RUNS.c.renewals + 1))
+            except sqlalchemy.exc.SQLAlchemyError:
+                self.observer.lenient_until = float("inf")
+            else:  # after a cut, which others may have had too, they have time to renew theirs
+                self.observer.lenient_until = min(self.observer.lenient_until, time.monotonic() + self._lease_s / 2)
 
     def _wait_for_turn(self, connection: sqlalchemy.Connection, patience_s: float) -> bool:
         until = time.monotonic() + patience_s
@@ -186,7 +202,7 @@ class RowLease(Lease):
     def _ask_for_turn(self, connection: sqlalchemy.Connection) -> Any:
         number = int.from_bytes(hashlib.sha256(f"turn {self.study}".encode()).digest()[:8], "big", signed=True)
         if self._engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_TURN_S}s'")
             return select(func.pg_try_advisory_xact_lock(number))
         return select(func.get_lock(f"islr {number}", 0))
 
@@ -211,8 +227,3 @@ def _clock(connection: sqlalchemy.Connection) -> tuple[float, float]:
         return float(now), float(up_since)
     now = float(connection.exec_driver_sql("SELECT unix_timestamp(now(6))").scalar_one())
     return now, now - float(connection.exec_driver_sql("SHOW GLOBAL STATUS LIKE 'Uptime'").one()[1])
-
-
-def _is_valid(row: Any, now: float, up_since: float) -> bool:
-    """Whether a run has renewed its row in time, or has had no time for it since the server is up."""
-    return now - max(row.renewed, up_since) < row.lease_s

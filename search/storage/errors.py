@@ -22,21 +22,22 @@ def database_errors(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_of_database(error):
+        in_journal = place_of(url).kind == "journal" and isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
+        if not (is_of_database(error) or in_journal):
             raise
         raise unusable(url, error) from error
 
 
-def unusable(url: str, error: BaseException) -> ResourceError:
-    """The error for people."""
-    place = place_of(url)
+def unusable(url: str | None, error: BaseException) -> ResourceError:
+    """The error for people. Without an URL it is a server's: what is in a file is guarded where it is read."""
+    place = None if url is None else place_of(url)
     cause = error.__cause__ or error
-    text = str(getattr(cause, "orig", None) or cause)
+    text = next(iter(str(getattr(cause, "orig", None) or cause).splitlines()), type(cause).__name__)
     return ResourceError(
         "the study database cannot be used",
-        where=place.name,
-        got=place.hide(next(iter(text.splitlines()), type(cause).__name__)),
-        hint=_SERVER_HINT if place.is_server else _FILE_HINT,
+        where=None if place is None else place.name,
+        got=text if place is None else place.hide(text),
+        hint=_SERVER_HINT if place is None or place.is_server else _FILE_HINT,
     )
 
 
@@ -55,7 +56,8 @@ def is_away(error: BaseException | None) -> bool:
     return False
 
 
-def _is_of_database(error: Exception) -> bool:
+def is_of_database(error: BaseException) -> bool:
+    """Whether a database, or its driver, raised it."""
     if isinstance(error, sqlite3.Error | optuna.exceptions.StorageInternalError):
         return True
     known = sys.modules.get("sqlalchemy.exc")  # where it was not imported it raised nothing

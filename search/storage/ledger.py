@@ -24,6 +24,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from search.errors import ResourceError
 from search.leases import Lease
 from search.storage.tables import Changes, behind, tables_of
 
@@ -38,6 +39,11 @@ class Ledger(optuna.storages.BaseStorage):
         self._storage = storage
         self._behind = behind(storage)
         self._tables = tables_of(storage)
+        if self._tables is None and lease.needs_fence:
+            raise ResourceError(
+                "the tables of this database are of a form that is not known here",
+                hint="was it made by another version of Optuna? `optuna storage upgrade --storage URL` may help",
+            )
         self.lease = lease
         self._study = storage.get_study_id_from_name(study)
         self._name = study
@@ -46,6 +52,9 @@ class Ledger(optuna.storages.BaseStorage):
         self._number_of: dict[int, int] = {}
         self._own: set[int] = set()
         """Ids of trials that this run writes: memory knows more of them than the database."""
+
+        self._unsure: set[int] = set()
+        """Ids of trials of which memory may say what the database does not: they are read again."""
 
         self.ended_elsewhere: list[int] = []
         """Numbers of this run's trials that another program has ended, until somebody takes note of them."""
@@ -85,19 +94,25 @@ class Ledger(optuna.storages.BaseStorage):
 
         Raises: as `Lease.turn` and `flush`.
         """
-        before = set(self._own)
+        before, ended = set(self._own), list[int]()
         try:
             with self.lease.turn(patience_s) as is_mine:
                 if is_mine:
                     self.refresh()
                 yield is_mine
-                if is_mine:
-                    self.flush()
+                if is_mine and self._changes:
+                    ended = (
+                        self._written()
+                    )  # with the turn's own connection: it is written if the turn was this run's to its end
         except BaseException:
-            for trial in self._own - before:
+            taken = self._own - before
+            for trial in taken:
                 self._changes.pop(trial, None)
             self._own &= before
+            self._unsure |= taken
             raise
+        if is_mine:
+            self._note_written(ended)
 
     def look(self) -> None:
         """Reads what others have done, unless that is known from a moment ago."""
@@ -108,12 +123,13 @@ class Ledger(optuna.storages.BaseStorage):
         """Reads what others have done."""
         known = max(self._number_of, default=-1)
         if isinstance(self._behind, optuna.storages.RDBStorage):
-            open_ones = {t._trial_id for t in self._trials if not t.state.is_finished()} - self._own
+            open_ones = ({t._trial_id for t in self._trials if not t.state.is_finished()} | self._unsure) - self._own
             found = self._behind._get_trials(self._study, None, open_ones, known)
         else:
             found = [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
         for trial in sorted(found, key=lambda trial: trial.number):
             self._place(trial)
+        self._unsure = set()
         self._user_attrs = self._system_attrs = None
         self._looked = time.monotonic()
 
@@ -126,22 +142,25 @@ class Ledger(optuna.storages.BaseStorage):
         """
         if not self._changes:
             return
-        ended = self._written()
+        self._note_written(self._written())
+
+    def _note_written(self, ended: Sequence[int]) -> None:
         self._own -= {trial for trial, change in self._changes.items() if change.state is not None or trial in ended}
         self._changes = {}
-        for trial in ended:
-            self._place(self._storage.get_trial(trial))
-            self.ended_elsewhere.append(self._number_of[trial])
+        self.ended_elsewhere += [self._number_of[trial] for trial in ended]
+        self._unsure |= set(ended)
+        if ended:
+            self.refresh()
 
     def forget(self) -> None:
         """Drops what is not written, and reads again what is: this run's trials are no longer its own."""
+        self._unsure |= self._own
         self._changes, self._own = {}, set()
-        self._trials, self._number_of = [], {}
         self.refresh()
 
     def _written(self) -> list[int]:
         if self._tables is not None:
-            with self._tables.writing() as connection:
+            with self._tables.writing(self.lease.turn_connection) as connection:
                 self.lease.fence(connection)
                 return self._tables.write(connection, self._changes)
         ended = []

@@ -19,7 +19,7 @@ from search.confirm.record import is_companion
 from search.errors import DefinitionError, ResourceError
 from search.leases.locks import creating
 from search.storage.errors import database_errors
-from search.storage.place import Place, place_of
+from search.storage.place import Place, place_of, shown_url
 from search.storage.sqlite import BUSY_TIMEOUT_S, lighter_syncs, make_ready, same_file
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def has_studies(url: str) -> bool:
         return place.path.exists()
     import sqlalchemy
 
-    with database_errors(url):
-        return sqlalchemy.inspect(engine_of(place, poolclass=sqlalchemy.NullPool)).has_table("trials")
+    with database_errors(url), _first_connection(engine_of(place, poolclass=sqlalchemy.NullPool)) as connection:
+        return sqlalchemy.inspect(connection).has_table("trials")
 
 
 def engine_of(place: Place, **more: Any) -> sqlalchemy.Engine:
@@ -111,7 +111,7 @@ def _server_settings(place: Place) -> dict[str, Any]:
     arguments = {
         "connect_timeout": _CONNECT_S,
         "application_name": "islr-search",
-        "options": f"{by_server} -c lock_timeout={BUSY_TIMEOUT_S}s",
+        "options": f"{by_server} -c lock_timeout={BUSY_TIMEOUT_S}s -c statement_timeout={BUSY_TIMEOUT_S}s",
         "tcp_user_timeout": 1000 * 2 * _SILENT_S,
         **{f"keepalives_{name}": value for name, value in probes.items()},
     }
@@ -140,14 +140,29 @@ def _of_server(place: Place, create: bool) -> optuna.storages.RDBStorage:
     return storage
 
 
+def _first_connection(engine: sqlalchemy.Engine) -> sqlalchemy.Connection:
+    """A connection.
+
+    Raises:
+        DefinitionError: the driver cannot do what the URL asks for.
+    """
+    try:
+        return engine.connect()
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise DefinitionError(
+            "the database's driver does not take this URL", where=shown_url(str(engine.url)), got=str(error).splitlines()[0]
+        ) from error
+
+
 @contextlib.contextmanager
 def one_at_a_time(engine: sqlalchemy.Engine) -> Iterator[None]:
     """Inside, no other process of this tool makes tables in the database of a server."""
     on_postgres = engine.dialect.name == "postgresql"
     begin = f"SELECT pg_advisory_lock({_ONE_AT_A_TIME})" if on_postgres else f"SELECT GET_LOCK('{_ONE_AT_A_TIME}', 60)"
     end = f"SELECT pg_advisory_unlock({_ONE_AT_A_TIME})" if on_postgres else f"SELECT RELEASE_LOCK('{_ONE_AT_A_TIME}')"
-    with engine.connect() as connection:
-        connection.exec_driver_sql(begin)
+    with _first_connection(engine) as connection:
+        if connection.exec_driver_sql(begin).scalar() == 0:
+            raise ResourceError("another program has been making tables in the database for a minute", hint="try again")
         try:
             yield
         finally:

@@ -80,6 +80,7 @@ def place_of(url: str) -> Place:
         secrets = {found["password"], *(secret for _, secret in _SECRET.findall(url))} - {None, ""}
         both = {*secrets, *map(unquote, secrets)}
         _, _, rest = url.partition("://")
+        _require_readable(url)
         rest = rest.replace("{", "%7B").replace("}", "%7D")  # Optuna fills in what stands in braces
         return Place(f"{scheme}://{rest}", kind, shown_url(url), secrets=tuple(sorted(both, key=len, reverse=True)))
     raise DefinitionError(
@@ -88,6 +89,16 @@ def place_of(url: str) -> Place:
         expected=f"{SQLITE}PATH (such as {DEFAULT_STORAGE}), postgresql://USER:PASSWORD@HOST/DATABASE, "
         f"mysql://USER:PASSWORD@HOST/DATABASE or {_JOURNAL}PATH",
     )
+
+
+def _require_readable(url: str) -> None:
+    from sqlalchemy import make_url  # for servers alone
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise DefinitionError("this URL of a storage cannot be read", got=shown_url(url)) from error
 
 
 def shown_url(url: str) -> str:
