@@ -17,8 +17,10 @@ too.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -36,7 +38,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from data_utils.clips import checked_landmarks
-from data_utils.errors import DataError
+from data_utils.errors import DataError, ResourceError
 from data_utils.files import ASIDE, write_whole
 from data_utils.hdf5 import parse_words, words_text
 from data_utils.landmarks import NUM_FEATURES
@@ -140,13 +142,50 @@ class Bundle:
 
 
 def require_new(folder: Path) -> None:
-    """Looks whether a bundle can be written here, before long work begins.
+    """Tries whether a bundle can be written here, before long work begins. Leaves everything as it was.
 
     Raises:
-        BundleError: something is there.
+        BundleError: something is there, or what is there cannot be replaced by a folder.
+        ResourceError: it cannot be written, as where the disk is read-only.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError("there is something at this place already", file=folder, hint="name a new folder, or remove this one")
+    place = folder.absolute()
+    try:
+        if place.is_symlink():
+            hint = "name the folder that it leads to, or a new one"
+            raise BundleError("a link is at this place, which a folder cannot replace", file=folder, hint=hint)
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            hint = "name a new folder, or remove this one"
+            raise BundleError("there is something at this place already", file=folder, hint=hint)
+        if os.path.ismount(place):
+            hint = f"name a folder in it, such as {folder / 'model'}"
+            raise BundleError("another disk begins at this place, which a folder cannot replace", file=folder, hint=hint)
+        _try_to_write(place)
+    except OSError as error:
+        hint = "is the disk full or read-only? Name another folder"
+        raise ResourceError("the model cannot be written", where=str(folder), got=error.strerror, hint=hint) from error
+
+
+def _try_to_write(place: Path) -> None:
+    """Does what writing a bundle does beside its files, and takes it back."""
+    aside = _aside(place)
+    shutil.rmtree(aside, ignore_errors=True)
+    missing = [parent for parent in place.parents if not parent.exists()]
+    try:
+        if place.exists():  # an empty folder, which has to give way
+            place.rename(aside)
+            aside.rename(place)
+        else:
+            aside.mkdir(parents=True)
+            aside.rmdir()
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):  # it was never made, or somebody else has put something there
+                parent.rmdir()
+
+
+def _aside(place: Path) -> Path:
+    """Where a bundle is put together."""
+    return place.with_name(f".{place.name}.{os.getpid()}{ASIDE}")
 
 
 def write_bundle(
@@ -164,7 +203,7 @@ def write_bundle(
     """Writes a model, whole or not at all. `config` and `card` are the texts of `config.yaml` and `README.md`.
 
     Raises:
-        BundleError: there is something at this place already.
+        BundleError, ResourceError: as `require_new`.
         ExplainedError: the packages that `onnx` needs are not installed.
         OSError: it cannot be written.
     """
@@ -177,7 +216,7 @@ def write_bundle(
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}{ASIDE}")
+    aside = _aside(folder.absolute())
     shutil.rmtree(aside, ignore_errors=True)  # of a process of this number that was killed
     try:
         write_whole(aside / WEIGHTS, save(weights, {_ABOUT: json.dumps(about)}))
@@ -217,7 +256,7 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
         _require_shapes(config, len(words), tensors)
         model = TransformerEnISLR(config, len(words), torch.Generator())
         model.load_state_dict(tensors)
-    except (ValidationError, LookupError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+    except (ValidationError, LookupError, TypeError, ValueError, OverflowError, RuntimeError, RecursionError) as error:
         raise BundleError(
             "the parts of the model do not fit together", file=folder / WEIGHTS, got=str(error).splitlines()[0]
         ) from error
@@ -286,13 +325,12 @@ def _checked(kind: type[T], values: Any) -> T:
 
 def _require_shapes(config: ModelConfig, num_words: int, tensors: Mapping[str, Tensor]) -> None:
     """Refuses a network that is not of the weights' size before it takes its memory: `config` may claim any."""
-    expected = {
-        "embed.weight": (config.width, NUM_FEATURES),
-        "layers.0.feed_forward.expand.weight": (config.ffn_width, config.width),
-        f"layers.{config.layers - 1}.feed_forward.expand.weight": (config.ffn_width, config.width),
-        "head.weight": (num_words, config.width),
-    }
-    for name, shape in expected.items():
+    layer = (config.ffn_width, config.width)
+    expected = itertools.chain(
+        [("embed.weight", (config.width, NUM_FEATURES)), ("head.weight", (num_words, config.width))],
+        ((f"layers.{number}.feed_forward.expand.weight", layer) for number in range(config.layers)),  # up to the first missing
+    )
+    for name, shape in expected:
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != shape:
             raise ValueError(f"{name} is {found}, expected {shape}")

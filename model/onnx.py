@@ -43,6 +43,21 @@ _PACKAGES = ("onnx", "onnxscript")
 _EXAMPLE_FRAMES = 37  # any number but 0 and 1, which PyTorch would take for constants
 
 
+def require_onnx() -> None:
+    """Looks whether a model can be written as ONNX, before long work begins.
+
+    Raises:
+        DataError: the extra `onnx` is not installed.
+    """
+    for package in _PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise DataError(
+                "a model as ONNX needs a package that is not installed",
+                expected=package,
+                hint="pip install 'islr-search[onnx]'",
+            )
+
+
 def write_onnx(
     model: TransformerEnISLR, preprocess: PreprocessConfig, temperature: float, words: Sequence[str], path: Path
 ) -> None:
@@ -61,13 +76,7 @@ def write_onnx(
     """
     if len(words) != model.num_words:
         raise ValueError(f"there are {len(words)} words, expected {model.num_words}: one for each output of the model")
-    for package in _PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise DataError(
-                "a model as ONNX needs a package that is not installed",
-                expected=package,
-                hint="pip install 'islr-search[onnx]'",
-            )
+    require_onnx()
     graph = _Graph(copy.deepcopy(model).cpu(), preprocess, temperature).eval()
     example = torch.zeros(NUM_COORDINATES, _EXAMPLE_FRAMES, NUM_LANDMARKS)
     with _silence(), torch.no_grad():

@@ -222,7 +222,8 @@ def final_lines(plan: FinalPlan, exported: Exported) -> list[str]:
     known = f"top1 {exported.recorded['val_top1']:.4f} on the validation signers of the search"
     if exported.sealed:
         known += f", {exported.sealed['top1']:.4f} on the sealed ones"
-    return [*lines, *wrapped("expect", f"nobody is left to measure it on; trained on fewer it gave {known}")]
+    nobody = "it is measured on nobody" if plan.left_out else "nobody is left to measure it on"
+    return [*lines, *wrapped("expect", f"{nobody}; trained on fewer it gave {known}")]
 
 
 def retrained_lines(result: Retrained) -> list[str]:

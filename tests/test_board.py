@@ -494,3 +494,19 @@ def test_the_picture_draws_every_label(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             for known in (drawing._installed, drawing._letters):
                 known.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "journal"])
+def test_other_storages(kind: str, place: Path, tiny: Path, request: pytest.FixtureRequest, cli: Cli) -> None:
+    """The page is filled on a database server, and in a journal with all that a journal takes: no files of trials."""
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else "journal:///studies.journal"
+    assert cli("run", "tiny.yaml", "--data", tiny, "--storage", url).code == 0
+    storage = open_storage(url, create=False)
+    said: list[str] = []
+    for _ in range(2):
+        Filler(load_study(storage, "tiny"), storage, url=url, runs=Path("runs"), tell=said.append).once()
+    assert len(said) == 2
+    assert all(line.startswith("filled: note, ") and "plots" in line for line in said)
+    assert all(("artifacts" in line) == (kind == "postgresql") for line in said)
+    notes = [key for key in storage.get_study_system_attrs(storage.get_study_id_from_name("tiny")) if "note" in key]
+    assert notes

@@ -18,11 +18,11 @@ import torch
 from launch import ROOT, environment
 from safetensors.torch import load, save
 
-from data_utils.errors import DataError
+from data_utils.errors import DataError, ResourceError
 from data_utils.hdf5 import read_unlabelled
 from data_utils.normalize import PreprocessConfig, preprocess
 from model import load_bundle
-from model.bundle import CARD, CONFIG, LABELS, METRICS, SUMS, WEIGHTS, BundleError, write_bundle
+from model.bundle import CARD, CONFIG, LABELS, METRICS, SUMS, WEIGHTS, BundleError, require_new, write_bundle
 from model.checkpoint import metadata_of
 from model.config import ModelConfig
 from model.transformer import TransformerEnISLR, logits
@@ -173,6 +173,12 @@ HARM: dict[str, Callable[[Path], object]] = {
     "a wide network": weights(lambda about, _: about["model"].update(width=10**9)),
     "a deep network": weights(lambda about, _: about["model"].update(layers=10**9)),
     "a fat network": weights(lambda about, _: about["model"].update(ffn_width=10**9)),
+    "a deep network with both ends": weights(
+        lambda about, tensors: (
+            about["model"].update(layers=10**6),
+            tensors.update({"layers.999999.feed_forward.expand.weight": torch.zeros(24, 16)}),
+        )
+    ),
     "no layer": weights(lambda about, _: about["model"].update(layers=0)),
     "heads that do not divide": weights(lambda about, _: about["model"].update(heads=3)),
     "another norm": weights(lambda about, _: about["model"].update(norm_first=False)),
@@ -182,6 +188,7 @@ HARM: dict[str, Callable[[Path], object]] = {
     "no settings": weights(lambda about, _: about.pop("preprocess")),
     "no temperature": weights(lambda about, _: about.update(temperature=float("nan"))),
     "temperature 0": weights(lambda about, _: about.update(temperature=0)),
+    "a temperature without end": weights(lambda about, _: about.update(temperature=10**400)),
     "another format": weights(lambda about, _: about.update(format="islr-search bundle 9")),
     "NaN among the weights": weights(lambda _, tensors: tensors["head.weight"].fill_(torch.nan)),
     "a weight less": weights(lambda _, tensors: tensors.pop("head.bias")),
@@ -197,6 +204,16 @@ HARM: dict[str, Callable[[Path], object]] = {
     "a class number twice": lambda folder: (folder / LABELS).write_text('{"a": 0, "b": 1, "c": 1}', encoding="utf-8"),
     "words that are numbers": lambda folder: (folder / LABELS).write_text("[0, 1, 2]", encoding="utf-8"),
 }
+
+
+def test_every_layer_is_looked_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any is built."""
+    HARM["a deep network with both ends"](bundle)
+    sign_again(bundle)
+    monkeypatch.setattr("model.bundle.TransformerEnISLR", lambda *_: pytest.fail("a network is built"))
+    with pytest.raises(BundleError) as caught:
+        load_bundle(bundle)
+    assert caught.value.got == "layers.2.feed_forward.expand.weight is None, expected (24, 16)"
 
 
 @pytest.mark.parametrize("what", HARM)
@@ -292,6 +309,49 @@ def test_nothing_is_written_over(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write(tmp_path / "empty")
     load_bundle(tmp_path / "empty")
+
+
+def test_a_place_where_none_can_be_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link, also to an empty folder or to nothing; a disk of its own; a place below a file; a name that is too long."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "loose").symlink_to("nowhere")
+    for name in ("link", "loose"):
+        with pytest.raises(BundleError, match="a link is at this place"):
+            require_new(tmp_path / name)
+    for name in ("file/model", "new/" + "m" * 250):
+        with pytest.raises(ResourceError, match="cannot be written"):
+            require_new(tmp_path / name)
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path / "empty")
+    with pytest.raises(BundleError, match="another disk begins"):
+        require_new(tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link", "loose"]
+
+
+def test_a_folder_that_cannot_give_way_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system has something to say that nothing here knows of."""
+
+    def busy(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("pathlib.Path.rename", busy)
+    with pytest.raises(ResourceError) as caught:
+        require_new(tmp_path / "empty")
+    assert caught.value.got == "Device or resource busy"
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_looking_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither folders that were made for it, nor another folder in the place of an empty one."""
+    (tmp_path / "empty").mkdir(mode=0o700)
+    before = (tmp_path / "empty").stat()
+    require_new(tmp_path / "empty")
+    require_new(tmp_path / "new" / "deep" / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    after = (tmp_path / "empty").stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
 
 
 def test_half_of_one_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

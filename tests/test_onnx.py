@@ -22,7 +22,7 @@ from data_utils.hdf5 import read_unlabelled
 from data_utils.landmarks import FILE_PARTS
 from data_utils.normalize import PreprocessConfig, preprocess
 from model.config import ModelConfig
-from model.onnx import write_onnx
+from model.onnx import require_onnx, write_onnx
 from model.transformer import TransformerEnISLR, logits
 
 WORDS = ("listen", "聞く", "shhh", "look")
@@ -211,3 +211,5 @@ def test_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         write_onnx(model_of(SMALL), PreprocessConfig(), 1.0, WORDS, tmp_path / "model.onnx")
     assert caught.value.hint == "pip install 'islr-search[onnx]'"
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match="not installed"):
+        require_onnx()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import statistics
@@ -27,8 +29,13 @@ from data_utils.hdf5 import read_unlabelled, read_words
 from data_utils.prepared import open_data, prepare
 from model import Training, fit, load_bundle
 from model.bundle import CONFIG, WEIGHTS
-from search.results.export import read_export
+from search.confirm.rounds import SHAPES
+from search.results.bundle import Made, _made, _Trained, metrics_of
+from search.results.card import card_text
+from search.results.export import Exported, read_export
+from search.score import MEASURED
 from search.study import trial_result
+from search.trial import training_seed
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -198,6 +205,30 @@ def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Pa
     ]
 
 
+def test_a_file_whose_name_is_no_text(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """Its byte is written out; in JSON so that the name comes back."""
+    file = tmp_path / os.fsdecode(b"caf\xe9.npy")
+    np.save(file, next(clip for _, clip in read_unlabelled(tiny / "9001.hdf5") if isinstance(clip, np.ndarray)))
+    done = cli("predict", bundle, file, "--output", tmp_path / "words.csv")
+    assert done.code == 0, done.err
+    (row,) = rows_of((tmp_path / "words.csv").read_text(encoding="utf-8"))
+    assert (row["file"], row["clip"], row["problem"]) == (f"{tmp_path}/caf\\udce9.npy", "caf\\udce9", "")
+    assert cli("predict", bundle, file, "--json", "--output", tmp_path / "words.jsonl").code == 0
+    assert json.loads((tmp_path / "words.jsonl").read_text(encoding="utf-8"))["file"] == str(file)
+
+
+@pytest.mark.parametrize("output", ["", "file/words.csv", "file/new/words.csv"])
+def test_an_output_that_cannot_be_written(
+    output: str, bundle: Path, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder, or a place below a file: known before a clip is asked about."""
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    monkeypatch.setattr("search.results.predict.predictions", lambda *_: pytest.fail("it begins"))
+    done = cli("predict", bundle, tiny / "9001.hdf5", "--output", tmp_path / output)
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: the output file cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(
     ("file", "first"),
     [
@@ -241,6 +272,130 @@ def test_a_study_that_kept_no_model(found: Path, cli: Cli) -> None:
     assert load_bundle("model").metrics["kind"] == "retrained"
 
 
+@pytest.mark.parametrize("fault", ["no package", "a link", "no output"])
+def test_an_export_is_looked_over_first(fault: str, confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would stop it at its end is known before a model is read."""
+    monkeypatch.setattr("search.results.bundle.read_models", lambda *_: pytest.fail("it begins"))
+    monkeypatch.setattr("model.onnx._PACKAGES", ("a_package_that_nobody_has",) if fault == "no package" else ())
+    (confirmed / "empty").mkdir()
+    (confirmed / "link").symlink_to("empty")
+    output = "tiny.yaml/best.yaml" if fault == "no output" else "best.yaml"
+    model = "link" if fault == "a link" else "model"
+    done = cli("export", "tiny", "--model", model, "--onnx", "--output", output)
+    assert (done.code, done.out) == (2, "")
+    assert not (confirmed / "best.yaml").exists()
+
+
+def known(**changes: Any) -> Exported:
+    """A configuration without a study."""
+    data = {"folder": "d", "fingerprint": "f", "words": ["a", "b"], "train": ["1", "2"], "validation": ["3"], "test": ["4"]}
+    groups: dict[str, Any] = {"model": {"width": 8}, "train": {"lr": 0.1}, "preprocess": {}, "data": data}
+    recorded = {"epoch": 2, "val_loss": 0.5, "val_top1": 0.75, "temperature": 1.5}
+    objective = {"metric": "val_loss", "reduce": "best"}
+    usual = Exported(
+        schema=2,
+        study="s",
+        about="?",
+        trial=3,
+        exported="",
+        seed=1,
+        recorded=recorded,
+        objective=objective,
+        made_with={},
+        **groups,
+    )
+    return dataclasses.replace(usual, **changes)
+
+
+def card_of(exported: Exported, **changes: Any) -> str:
+    """The card of a final model, on one line."""
+    made = Made(kind="final", text="t", seed=1, epochs=2, temperature=1.5, made_with={}, train=("1", "2", "3"), fingerprint="f")
+    made = dataclasses.replace(made, **changes)
+    return " ".join(card_text(exported, metrics_of(exported, made), "m").split())
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "text"),
+    [
+        (
+            {"seeds": 0, "recommended": False},
+            "fresh seeds, and every one of them failed: its number in the search may be luck.",
+        ),
+        ({"seeds": 3, "mean": 0.5, "recommended": True}, "Confirmed with 3 fresh seeds: val_loss 0.5000."),
+        (
+            {"seeds": 3, "mean": 0.5, "recommended": False},
+            "Not confirmed: trained again with 3 fresh seeds, it was not the one to be recommended: val_loss 0.5000.",
+        ),
+        (
+            {"seeds": 1, "mean": 0.5, "recommended": False, "dropped_after": 1},
+            "Not confirmed: trained again with 1 fresh seed, it was clearly behind and left the race: val_loss 0.5000.",
+        ),
+    ],
+)
+def test_what_the_card_says_of_a_confirmation(confirmed: dict[str, Any], text: str) -> None:
+    """Only who is recommended is confirmed; without a number there is none to give."""
+    card = card_of(known(confirmed={"objective": "val_loss", "time": "", **confirmed}))
+    assert text in card
+    assert ("Confirmed with" in card) is confirmed["recommended"]
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"values": [None, None, None], "failed": [1, 2, 3], "mean": None, "dropped_after": None}, "every one of them failed"),
+        (
+            {"values": [0.5, None, None], "failed": [], "mean": 0.5, "dropped_after": 1},
+            "Not confirmed: trained again with 1 fresh seed, it was clearly behind and left the race: val_loss 0.5000",
+        ),
+    ],
+    ids=["all failed", "dropped"],
+)
+def test_a_setting_that_was_not_confirmed(row: dict[str, Any], text: str, confirmed: Path, cli: Cli) -> None:
+    """It can be exported and trained all the same, and its card says so."""
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{confirmed / 'runs' / 'studies.db'}")
+    stored = json.loads(study.user_attrs["confirmed"])
+    one = next(row for row in stored["found"]["rows"] if row["trial"] not in (0, stored["found"]["recommended"]))
+    one |= {**dict.fromkeys(("sd", "low", "high", "change", "change_low", "change_high", "better")), **row}
+    study.set_user_attr("confirmed", json.dumps(stored))
+    assert cli("export", "tiny", "--trial", one["trial"], "--output", "best.yaml").code == 0
+    done = cli("retrain", "best.yaml", "--all-signers", "--output", "model")
+    assert done.code == 0, done.err
+    assert text in (confirmed / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_who_is_left_out_and_who_validated_on_the_card() -> None:
+    """Sealed signers are left where they did not train; with folds no part was for validation."""
+    card = card_of(known())
+    assert "was trained on all signers, so nobody is left to measure it on. The numbers above" in card
+    assert "| in the search | validation signers | 0.7500 | 0.5000 |" in card
+    card = card_of(known(), left_out=("4",))
+    assert "was trained on all signers but the sealed ones, 1 signer (4): no test has opened them" in card
+    assert "nobody is left" not in card
+    folds = known(data={**known().data, "validation": [], "folds": [["1"], ["2"]]})
+    assert "| in the search | training signers in turn | 0.7500 | 0.5000 |" in card_of(folds)
+
+
+@pytest.mark.parametrize(
+    ("count", "training", "text"),
+    [
+        (1, 0, "the only model of trial 3 that the confirmation trained"),
+        (2, 1, "of the 2 models of trial 3 that the confirmation trained, the worse by val_loss"),
+        (3, 1, "the one in the middle by val_loss: neither the luckiest nor the unluckiest"),
+        (4, 1, "the worse of the two in the middle by val_loss: neither the luckiest nor the unluckiest"),
+    ],
+)
+def test_which_model_it_is(count: int, training: int, text: str) -> None:
+    """In words that are true of any number of them, and with the seed of its own training."""
+    measured = {"epoch": 2, "val_loss": 0.5, **dict.fromkeys(MEASURED, 1.0)}
+    attributes = {"seed": 11, "made_with": "{}"}
+    trial = optuna.trial.create_trial(
+        value=0.5, params={"seed": 1}, distributions={"seed": SHAPES["seed"]}, user_attrs=attributes
+    )
+    made = _made(_Trained(trial, training, 0.5, measured), 12, count, known(), [])
+    assert made.text.endswith(text)
+    assert made.seed == training_seed(11, training)
+
+
 def test_a_model_whose_file_is_gone(confirmed: Path, cli: Cli) -> None:
     """Or is not what was written: nothing else is taken in its place."""
     for path in (confirmed / "runs").rglob("model.safetensors"):
@@ -279,7 +434,7 @@ def test_repeats_are_models_each(place: Path, tiny: Path, cli: Cli) -> None:
     number = load_bundle("model").metrics["trial"]
     values = sorted(one["value"] for t in trials if t.params["candidate"] == number for one in trial_result(t)["trainings"])
     assert len(values) == 4
-    assert mine["validation"]["val_loss"] == values[1]
+    assert mine["validation"]["val_loss"] == values[2], "the worse of the two in the middle"
     (signer,) = mine["sealed"]["signers"]
     rows = rows_of(cli("predict", "model", tiny / f"{signer}.hdf5").out)
     found = accuracy(rows, truth_of(tiny / f"{signer}.hdf5", read_words(tiny)))
@@ -303,6 +458,12 @@ def test_retrain_on_all_signers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     assert "without the 1 sealed signer: no test has opened them" in " ".join(done.err.split())
     exported, configs = read_export(Path("before.yaml"))
     mine = final(Path("before"))
+    assert mine["train"]["left_out"] == exported.data["test"]
+    assert " trained on all signers but the sealed ones for the epochs" in mine["about"]
+    (sealed,) = exported.data["test"]
+    card = (confirmed / "before" / "README.md").read_text(encoding="utf-8")
+    assert f"trained on all signers but the sealed ones, 1 signer ({sealed}): no test has opened them" in card
+    assert "nobody is left" not in card
     used = [*exported.data["train"], *exported.data["validation"]]
     assert mine["train"]["signers"] == used
     assert (mine["epochs"], mine["temperature"]) == (exported.recorded["epoch"], exported.recorded["temperature"])
@@ -325,6 +486,7 @@ def test_retrain_on_all_signers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     assert cli("export", "tiny", "--output", "after.yaml").code == 0
     assert cli("retrain", "after.yaml", "--all-signers", "--output", "after").code == 0
     assert final(Path("after"))["train"]["signers"] == [*used, *exported.data["test"]]
+    assert final(Path("after"))["train"]["left_out"] == []
     assert cli("retrain", "after/config.yaml", "--all-signers", "--output", "again").code == 0
     assert (confirmed / "after" / WEIGHTS).read_bytes() == (confirmed / "again" / WEIGHTS).read_bytes()
     card = (confirmed / "after" / "README.md").read_text(encoding="utf-8")

@@ -6,15 +6,19 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import pytest
 import yaml
 from conftest import Cli
 from launch import TRIAL_FILES, stored_trials
 
 from data_utils.prepared import fingerprint, open_data
+from model import load_bundle
 from search.study import best_trial
 
 
@@ -92,6 +96,112 @@ def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:
     assert "  seed: " in done.out
     assert "-> 5" in done.out
     assert "data:" not in done.out
+
+
+def said_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]:
+    """What a folder says of its very model and of its configuration, the record that trains it again, and its card."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    again = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return metrics["this_model"], metrics["configuration"], again, (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_numbers_of_the_search_stay_its_own(exported: Path, cli: Cli, tmp_path: Path) -> None:
+    """What another seed gives is the model's, not the search's; what is not as recorded lies beside it."""
+    recorded = yaml.safe_load(exported.read_text(encoding="utf-8"))
+    assert cli("retrain", exported, "--seed", 5, "--output", tmp_path / "model").code == 0
+    mine, known, again, card = said_of(tmp_path / "model")
+    assert known["searched"] == recorded["recorded"]
+    assert known["baseline"] == recorded["baseline"]
+    assert mine["seed"] == again["seed"] == 5
+    assert again["recorded"]["val_loss"] == mine["validation"]["val_loss"] != recorded["recorded"]["val_loss"]
+    assert f"seed: {recorded['seed']} -> 5" in mine["differences"]
+    assert f"seed: {recorded['seed']} -\\> 5" in card
+
+
+def test_numbers_of_other_data_are_told_apart(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
+    """Each with the fingerprint of its own; the record of the new model claims nothing that was found on the old data."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tiny, elsewhere)
+    with h5py.File(elsewhere / "9001.hdf5", "r+") as h5:
+        h5[sorted(h5)[0]]["feature"][...] *= 0.9
+    recorded = yaml.safe_load(exported.read_text(encoding="utf-8"))
+    recorded["confirmed"] = {"objective": "val_loss", "seeds": 2, "mean": 0.5, "recommended": True, "time": ""}
+    exported.write_text(yaml.safe_dump(recorded), encoding="utf-8")
+    assert cli("retrain", exported, "--data", elsewhere, "--output", tmp_path / "model").code == 0
+    mine, known, again, card = said_of(tmp_path / "model")
+    assert known["fingerprint"] == recorded["data"]["fingerprint"] != mine["train"]["fingerprint"]
+    assert (known["searched"], known["confirmed"]) == (recorded["recorded"], recorded["confirmed"])
+    assert (again["baseline"], again["confirmed"]) == ({}, {})
+    assert again["data"]["fingerprint"] == mine["train"]["fingerprint"]
+    assert "- Not as in the record, to which the numbers of its configuration belong: data: fingerprint " in card
+
+
+@pytest.mark.parametrize("more", [(), ("--all-signers",)], ids=["alone", "all signers"])
+def test_what_onnx_needs_is_looked_for_first(
+    more: tuple[str, ...], exported: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No training is lost for want of a package."""
+    monkeypatch.setattr("model.onnx._PACKAGES", ("a_package_that_nobody_has",))
+    done = cli("retrain", exported, "--output", tmp_path / "model", "--onnx", *more)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "error: a model as ONNX needs a package that is not installed",
+        "expected: a_package_that_nobody_has",
+        "hint: pip install 'islr-search[onnx]'",
+    ]
+    assert "epoch" not in done.err
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--all-signers",)], ids=["alone", "all signers"])
+def test_the_place_is_tried_first(more: tuple[str, ...], exported: Path, cli: Cli, tmp_path: Path) -> None:
+    """A link to an empty folder, and a place that cannot be written: known before anything trains."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for place, code, first in (
+        ("link", 2, "a link is at this place, which a folder cannot replace"),
+        ("best.yaml/model", 3, "the model cannot be written"),
+    ):
+        done = cli("retrain", exported, "--output", tmp_path / place, *more)
+        assert (done.code, done.err.splitlines()[0]) == (code, f"error: {first}")
+
+
+def test_all_signers_of_a_file_of_schema_1(exported: Path, cli: Cli, tmp_path: Path) -> None:
+    """It has neither a temperature nor an objective: the logits stay as they are, and that is said."""
+
+    def as_it_was(content: dict[str, Any]) -> None:
+        for name in ("objective", "confirmed", "sealed", "repeats", "augment"):
+            content.pop(name, None)
+        for name in ("temperature", "val_top5", "val_ece", "val_ece_mass", "val_loss_ts"):
+            content["recorded"].pop(name)
+        content.update(schema=1)
+        content["train"].pop("patience")
+
+    changed(exported, as_it_was)
+    done = cli("retrain", exported, "--all-signers", "--output", tmp_path / "model")
+    assert done.code == 0, done.err
+    assert "temperature: not recorded -> 1.0" in done.err
+    mine, _, _, card = said_of(tmp_path / "model")
+    assert (load_bundle(tmp_path / "model").temperature, mine["temperature"]) == (1.0, 1.0)
+    assert "divided by 1.000 (the temperature, not fitted: the record that it was trained from has none) before" in card
+    assert "- Objective: val\\_loss" in card or "- Objective: val_loss" in card
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (lambda c: c["recorded"].pop("epoch"), "the exported configuration records no epoch"),
+        (lambda c: c["recorded"].pop("val_top1"), "the exported configuration records no val_top1"),
+        (lambda c: c["recorded"].update(epoch=0), "`recorded.epoch` has a wrong value"),
+        (lambda c: c["recorded"].update(temperature=0.0), "`recorded.temperature` has a wrong value"),
+    ],
+)
+def test_all_signers_of_edited_files(
+    change: Callable[[dict[str, dict[str, object]]], object], first: str, exported: Path, cli: Cli, tmp_path: Path
+) -> None:
+    """A number that the model or its card needs is looked at before the training."""
+    done = cli("retrain", changed(exported, change), "--all-signers", "--output", tmp_path / "model")
+    assert (done.code, done.err.splitlines()[0]) == (2, f"error: {first}")
 
 
 def test_retrain_on_changed_data(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:

@@ -21,6 +21,7 @@ from search.commands import (
     Runs,
     Storage,
     Study,
+    require_writable,
     study_and_storage,
     trial_of,
     write_out,
@@ -60,6 +61,7 @@ def export(
         raise DefinitionError("--searched and --trial cannot be given together", hint="--trial names any trial")
     if onnx and model is None:
         raise DefinitionError("--onnx is for a model", hint="name its folder with --model DIR")
+    require_writable(output)
     opened, held = study_and_storage(study, storage, lambda url: open_storage(url, create=False))
     chosen, why = choose(opened, None if trial is None else trial_of(opened, trial), searched=searched)
     goals = study_goals(opened)
@@ -169,6 +171,7 @@ def predict(
     from search.wording import counted
 
     check_inputs(files)
+    require_writable(output)
     asked = load_bundle(bundle, checked_device(device))
     count = min(top, len(asked.words))
     clips = problems = 0
@@ -221,7 +224,7 @@ def _train_final(
     from search.lines import final_lines
     from search.results.final import plan_final, train_final
 
-    plan = plan_final(exported, configs, data=data, seed=seed, device=device, runs=runs, output=output)
+    plan = plan_final(exported, configs, data=data, seed=seed, device=device, runs=runs, output=output, onnx=onnx)
     for line in final_lines(plan, exported):
         talk(line)
 

@@ -25,7 +25,7 @@ from search.figures import Figure, figures
 from search.figures.facts import Facts
 from search.records import Answered, read_rows, trial_folder
 from search.results.dashboard import artifact_folder
-from search.results.drafts import Draft, add_to_trial, drafting, trial_attributes
+from search.results.drafts import Draft, add_to_trial, drafting, takes_files, trial_attributes
 from search.results.note import study_note, theirs_of, trial_notes, with_ours
 from search.wording import filled
 
@@ -196,6 +196,8 @@ def _legend_rows(plot: go.Figure) -> int:
 def _fill_artifacts(facts: Facts, storage: optuna.storages.BaseStorage, done: Filled, is_over: Callable[[], bool]) -> None:
     folder = artifact_folder(facts.runs)
     folder.mkdir(parents=True, exist_ok=True)
+    if not takes_files(storage):
+        return  # the page is served without
     store = FileSystemArtifactStore(folder)
     known = trial_attributes(storage, facts.opened._study_id, _ARTIFACTS)
     done.artifacts = sum(value != "null" for attributes in known.values() for value in attributes.values())

@@ -18,7 +18,9 @@ import torch
 from optuna.trial import FrozenTrial
 from safetensors.torch import load
 
-from model.bundle import write_bundle
+from model.bundle import require_new, write_bundle
+from model.objective import Objective
+from model.onnx import require_onnx
 from model.transformer import TransformerEnISLR
 from search.confirm.record import companion_name, fresh_trials
 from search.confirm.rounds import SEED, trainings_of
@@ -31,6 +33,7 @@ from search.score import MEASURED
 from search.sealed.record import Opening, openings
 from search.settings import Configs
 from search.study import trial_result
+from search.trial import training_seed
 from search.wording import trial_name
 
 METRICS_SCHEMA = 2
@@ -41,7 +44,7 @@ class Made:
     """How a model came to be, and what was measured of it."""
 
     kind: Literal["confirmed", "retrained", "final"]
-    """Of a confirmation; trained again from a file; trained on all signers, with nobody left to measure it on."""
+    """Of a confirmation; trained again from a file; trained on all signers that may be seen, and measured on nobody."""
 
     text: str
     """Why it is this one, in words."""
@@ -62,6 +65,12 @@ class Made:
     fingerprint: str
     """Of the data set that held their clips."""
 
+    left_out: Sequence[str] = ()
+    """Sealed signers whom a model for use had to do without."""
+
+    differences: Sequence[str] = ()
+    """In words, what is not as in the record that it was trained from."""
+
     validation: dict[str, Any] = field(default_factory=dict)
     """What it gave on the validation clips, and whose they are; the epoch was chosen on them."""
 
@@ -76,7 +85,7 @@ def metrics_of(exported: Exported, made: Made) -> dict[str, Any]:
         "kind": made.kind,
         "study": exported.study,
         "trial": exported.trial,
-        "objective": exported.objective,
+        "objective": dataclasses.asdict(Objective(**exported.objective)),  # type: ignore[arg-type]  # it was checked
         "words": len(exported.data["words"]),
         "this_model": {
             "about": made.text,
@@ -84,11 +93,13 @@ def metrics_of(exported: Exported, made: Made) -> dict[str, Any]:
             "epochs": made.epochs,
             "temperature": made.temperature,
             "made_with": made.made_with,
-            "train": {"signers": list(made.train), "fingerprint": made.fingerprint},
+            "train": {"signers": list(made.train), "left_out": list(made.left_out), "fingerprint": made.fingerprint},
+            "differences": list(made.differences),
             "validation": made.validation or None,
             "sealed": made.sealed or None,
         },
         "configuration": {
+            "fingerprint": exported.data["fingerprint"],
             "searched": exported.recorded,
             "baseline": exported.baseline or None,
             "confirmed": exported.confirmed or None,
@@ -98,9 +109,18 @@ def metrics_of(exported: Exported, made: Made) -> dict[str, Any]:
 
 
 def write_model(
-    folder: Path, model: TransformerEnISLR, configs: Configs, exported: Exported, made: Made, *, onnx: bool = False
+    folder: Path,
+    model: TransformerEnISLR,
+    configs: Configs,
+    exported: Exported,
+    made: Made,
+    *,
+    onnx: bool = False,
+    again: Exported | None = None,
 ) -> None:
     """Writes a model with its configuration, its numbers and a model card.
+
+    `exported` is the record that it comes from; `again`, if it is another, is what trains this very model again.
 
     Raises:
         BundleError: there is something at this place already.
@@ -116,7 +136,7 @@ def write_model(
             temperature=made.temperature,
             words=exported.data["words"],
             metrics=metrics,
-            config=export_text(exported),
+            config=export_text(again or exported),
             card=card_text(exported, metrics, folder.name),
             onnx=onnx,
         )
@@ -132,12 +152,16 @@ def export_model(
     runs: Path,
     onnx: bool,
 ) -> Made:
-    """Writes a model that a confirmation has trained with this configuration: of all of them the one in the middle.
+    """Writes a model that a confirmation has trained with this configuration: of all of them the one in the middle, of an even
+    number the worse of the two.
 
     Raises:
         NegativeAnswer: none was trained, or its file is gone.
         BundleError, ExplainedError, ResourceError: see `write_model`.
     """
+    require_new(folder)
+    if onnx:
+        require_onnx()
     again = f"`python -m search export {study.study_name} --output best.yaml`, then `python -m search retrain best.yaml"
     again += f" --output {folder}"
     if exported.data["folds"]:
@@ -152,8 +176,8 @@ def export_model(
             f"no model of {trial_name(exported.trial)} was kept: a search keeps numbers, a confirmation keeps its models",
             hint=f"`python -m search confirm {study.study_name}` comes first; or {again}`",
         )
-    trained.sort(key=lambda one: one.value)
-    chosen = trained[(len(trained) - 1) // 2]
+    trained.sort(key=lambda one: one.value)  # lower is better
+    chosen = trained[len(trained) // 2]
     place = trial_folder(runs, companion_name(study.study_name), chosen.trial.number)
     digests = trial_result(chosen.trial)["models"]
     files = read_models(place, digests)
@@ -195,9 +219,8 @@ def _made(chosen: _Trained, clips: int, count: int, exported: Exported, looks: S
     number = int(chosen.trial.params[SEED])
     return Made(
         kind="confirmed",
-        text=f"of the {count} models of {trial_name(exported.trial)} that the confirmation trained, the one in the middle by "
-        f"{exported.objective['metric']}: neither the luckiest nor the unluckiest",
-        seed=int(chosen.trial.user_attrs["seed"]),
+        text=_which(count, trial_name(exported.trial), exported.objective["metric"]),
+        seed=training_seed(int(chosen.trial.user_attrs["seed"]), chosen.training),
         epochs=int(chosen.measured["epoch"]),
         temperature=float(chosen.measured["temperature"]),
         made_with=json.loads(chosen.trial.user_attrs["made_with"]),
@@ -206,6 +229,17 @@ def _made(chosen: _Trained, clips: int, count: int, exported: Exported, looks: S
         validation={"signers": data.validation, "clips": clips, **{name: chosen.measured[name] for name in MEASURED}},
         sealed=_sealed(exported.trial, number, chosen.training, looks),
     )
+
+
+def _which(count: int, trial: str, metric: str) -> str:
+    """Which of a confirmation's models the chosen one is, in words."""
+    if count == 1:
+        return f"the only model of {trial} that the confirmation trained"
+    of = f"of the {count} models of {trial} that the confirmation trained, the"
+    if count == 2:
+        return f"{of} worse by {metric}"
+    middle = "one" if count % 2 else "worse of the two"
+    return f"{of} {middle} in the middle by {metric}: neither the luckiest nor the unluckiest"
 
 
 def _sealed(trial: int, seed: int, training: int, looks: Sequence[Opening]) -> dict[str, Any]:

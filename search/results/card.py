@@ -23,24 +23,26 @@ def card_text(exported: Exported, metrics: Mapping[str, Any], folder: str) -> st
         study=exported.study,
         about=exported.about,
         words=exported.data["words"],
-        objective=exported.objective,
+        objective=metrics["objective"],
         settings={name: number(value) for name, value in {**exported.train, **exported.model}.items()},
         folder=folder,
         kind=metrics["kind"],
         is_baseline=exported.trial == BASELINE_TRIAL,
         mine=metrics["this_model"],
+        temperature_known="temperature" in exported.recorded,
         confirmed=metrics["configuration"]["confirmed"],
-        rows=list(_rows(metrics)),
+        rows=list(_rows(metrics, in_turn=bool(exported.data.get("folds")))),
     )
 
 
-def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float]]:
-    """What was measured: of what, on whose clips, accuracy, loss."""
+def _rows(metrics: Mapping[str, Any], *, in_turn: bool) -> Iterator[tuple[str, str, float, float]]:
+    """What was measured: of what, on whose clips, accuracy, loss. `in_turn`: the search validated on folds."""
     mine, known = metrics["this_model"], metrics["configuration"]
     if found := mine["validation"]:
         yield "this model", _whose("validation", found), found["val_top1"], found["val_loss"]
     else:
-        yield "in the search", "validation signers", known["searched"]["val_top1"], known["searched"]["val_loss"]
+        whose = "training signers in turn" if in_turn else "validation signers"
+        yield "in the search", whose, known["searched"]["val_top1"], known["searched"]["val_loss"]
     if found := mine["sealed"]:
         yield "this model", _whose("sealed", found), found["top1"], found["loss"]
     if found := known["sealed"]:

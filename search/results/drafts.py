@@ -77,6 +77,11 @@ def add_to_trial(storage: optuna.storages.BaseStorage, trial_id: int, attributes
         tables.add_to_trial(connection, trial_id, attributes)
 
 
+def takes_files(storage: optuna.storages.BaseStorage) -> bool:
+    """Whether `add_to_trial` can write to trials that are over: a journal cannot."""
+    return tables_of(storage) is not None
+
+
 def trial_attributes(storage: optuna.storages.BaseStorage, study_id: int, start: str) -> dict[int, dict[str, Any]]:
     """System attributes whose names have this start, by the trial's id, as they are in the database now."""
     tables = tables_of(storage)

@@ -40,7 +40,7 @@ EXPORT_SCHEMA = 2
 _READ = (1, EXPORT_SCHEMA)
 """Schemas that are read. Files of schema 1 lack newer settings."""
 
-_EXPORT_HINT = "`python -m search export --output FILE` writes one"
+EXPORT_HINT = "`python -m search export --output FILE` writes one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +203,7 @@ def _confirmed(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     }
     about = {"objective": confirmed.objective, "seeds": len(row.values) - row.values.count(None)}
     recommended = {"recommended": is_chosen, "time": confirmed.time}
+    numbers["dropped_after"] = row.dropped_after
     return {**about, **{name: value for name, value in numbers.items() if value is not None}, **recommended}
 
 
@@ -227,9 +228,7 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DefinitionError(
-            "the exported configuration cannot be read", where=where, got=reason, hint=_EXPORT_HINT
-        ) from error
+        raise DefinitionError("the exported configuration cannot be read", where=where, got=reason, hint=EXPORT_HINT) from error
     raw = parse_yaml(text, where)
     exported = build(Exported, raw, "the exported configuration", where)
     if exported.schema not in _READ:
@@ -242,7 +241,7 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
         require_mapping(fields, group, where)
         values |= {f"{group}.{name}": value for name, value in fields.items()}
     if name not in exported.recorded:
-        raise DefinitionError(f"the file records no {name} to compare with", where=where, hint=_EXPORT_HINT)
+        raise DefinitionError(f"the file records no {name} to compare with", where=where, hint=EXPORT_HINT)
     return exported, build_configs(values, where)
 
 

@@ -15,15 +15,17 @@ from typing import Any
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split
 from model.bundle import require_new
+from model.metrics import TEMPERATURES
 from model.objective import Objective
+from model.onnx import require_onnx
 from model.record import EpochRecord
 from model.training import Diverged, Training, fit
-from search.errors import NegativeAnswer
+from search.errors import DefinitionError, NegativeAnswer
 from search.events import Listener
 from search.machine import made_with
 from search.parts import Parts, data_store
 from search.results.bundle import Made, write_model
-from search.results.export import Exported, ExportedData
+from search.results.export import EXPORT_HINT, Exported, ExportedData
 from search.results.retrain import differences_of, open_recorded
 from search.settings import Configs
 from search.wording import trial_name
@@ -44,6 +46,9 @@ class FinalPlan:
     """Sealed signers whom no test has opened."""
 
     epochs: int
+    temperature: float
+    """That of the search; 1 where none was recorded."""
+
     seed: int
     fingerprint: str
     made_with: dict[str, Any]
@@ -52,33 +57,65 @@ class FinalPlan:
 
 
 def plan_final(
-    exported: Exported, configs: Configs, *, data: Path | None, seed: int | None, device: str, runs: Path, output: Path
+    exported: Exported,
+    configs: Configs,
+    *,
+    data: Path | None,
+    seed: int | None,
+    device: str,
+    runs: Path,
+    output: Path,
+    onnx: bool,
 ) -> FinalPlan:
     """Looks at everything that a final training needs, before it begins.
 
     Raises:
-        BundleError: there is something at the place of the model already.
-        DataError: the data set or one of its signers is not there, or its words differ.
+        BundleError, ResourceError: the model cannot be written to this place.
+        DataError: the data set or one of its signers is not there, its words differ, or a package that `onnx` needs is missing.
+        DefinitionError: the record lacks a number that the training or the model's card needs.
     """
     stored = ExportedData(**exported.data)
+    epochs, temperature = _recorded(exported)
     require_new(output)
+    if onnx:
+        require_onnx()
     data_set = open_recorded(stored, data, runs)
     opened = tuple(stored.test) if exported.sealed else ()
     signers = (*stored.train, *stored.validation, *opened)
     for signer in signers:
         data_set.chosen([signer], mirrored=False)
     used_seed, found, here = exported.seed if seed is None else seed, fingerprint(data_set), made_with(device)
+    differences = differences_of(exported, found, used_seed, here)
+    if "temperature" not in exported.recorded:
+        differences.append(f"temperature: not recorded -> {temperature} (its probabilities are not calibrated)")
     return FinalPlan(
         data=data_set,
         signers=signers,
         sealed=opened,
         left_out=() if opened else tuple(stored.test),
-        epochs=min(int(exported.recorded["epoch"]), configs.train.epochs),
+        epochs=min(epochs, configs.train.epochs),
+        temperature=temperature,
         seed=used_seed,
         fingerprint=found,
         made_with=here,
-        differences=differences_of(exported, found, used_seed, here),
+        differences=differences,
     )
+
+
+def _recorded(exported: Exported) -> tuple[int, float]:
+    """The epochs and the temperature of the search. Files of schema 1 have no temperature: 1 leaves the logits as they are."""
+    numbers = {"temperature": 1.0, **exported.recorded}
+    for name in ("epoch", "val_top1", "val_loss"):
+        if name not in numbers:
+            raise DefinitionError(f"the exported configuration records no {name}", hint=EXPORT_HINT)
+    epochs, temperature = numbers["epoch"], numbers["temperature"]
+    if epochs != epochs // 1 or epochs < 1:
+        raise DefinitionError("`recorded.epoch` has a wrong value", got=str(epochs), expected="1 or more", hint=EXPORT_HINT)
+    low, high = TEMPERATURES
+    if not low <= temperature <= high:
+        what = "`recorded.temperature` has a wrong value"
+        raise DefinitionError(what, got=str(temperature), expected=f"{low} to {high}", hint=EXPORT_HINT)
+    return int(epochs), float(temperature)
 
 
 def train_final(
@@ -125,13 +162,16 @@ def train_final(
         return None
     made = Made(
         kind="final",
-        text=f"the configuration of {trial_name(exported.trial)} trained on all signers for the epochs of the search",
+        text=f"the configuration of {trial_name(exported.trial)} trained on all signers"
+        f"{' but the sealed ones' if plan.left_out else ''} for the epochs of the search",
         seed=plan.seed,
         epochs=plan.epochs,
-        temperature=float(exported.recorded["temperature"]),
+        temperature=plan.temperature,
         made_with=plan.made_with,
         train=plan.signers,
         fingerprint=plan.fingerprint,
+        left_out=plan.left_out,
+        differences=plan.differences,
     )
     write_model(output, training.kept_model(), configs, exported, made, onnx=onnx)
     return made

@@ -14,6 +14,7 @@ from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from model.bundle import require_new
 from model.objective import Objective
+from model.onnx import require_onnx
 from model.record import EpochRecord
 from model.training import Diverged, Training, fit
 from search.coordinator import StopRequest
@@ -84,13 +85,15 @@ def retrain(
     folders of their own, by number. With `onnx`, as ONNX too.
 
     Raises:
-        BundleError: there is something at this place already.
-        DataError: the data set or one of its signers is not there, or its words differ.
+        BundleError, ResourceError: the model cannot be written to this place.
+        DataError: the data set or one of its signers is not there, its words differ, or a package that `onnx` needs is missing.
         NegativeAnswer: the training fails.
     """
     stored = ExportedData(**exported.data)
     if output is not None:
         require_new(output)
+    if onnx:
+        require_onnx()
     data_set = open_recorded(stored, data, runs)
     split = _split(stored, data_set)
     used_seed = exported.seed if seed is None else seed
@@ -120,14 +123,17 @@ def retrain(
         invalid=why_invalid(configs.train, len(data_set.words), curves.histories, used),
     )
     if output is not None:
-        made = replace(
+        # What is known of the configuration was found on the recorded data, and is no word on others.
+        unknown: dict[str, Any] = {"baseline": {}, "confirmed": {}, "sealed": {}, "front": []}
+        again = replace(
             exported,
+            **({} if found == stored.fingerprint else unknown),
             seed=used_seed,
             recorded={**now, result.name: result.value},
             data={**exported.data, "folder": str(data_set.folder), "fingerprint": found},
             made_with=here,
         )
-        _write(output, trainings, turns, made, configs, plan, onnx=onnx)
+        _write(output, trainings, turns, exported, again, configs, plan, differences, onnx=onnx)
     return result
 
 
@@ -177,12 +183,17 @@ def _write(
     trainings: Sequence[Training],
     turns: Sequence[Turn],
     exported: Exported,
+    again: Exported,
     configs: Configs,
     plan: Plan,
+    differences: Sequence[str],
     *,
     onnx: bool,
 ) -> None:
-    """A model with its numbers for each training: in the folder itself, or numbered in it where there are several."""
+    """A model with its numbers for each training: in the folder itself, or numbered in it where there are several.
+
+    `exported` is the record, whose numbers are the search's; `again` the same with what it gave now.
+    """
     for number, training in enumerate(trainings):
         turn, record = turns[number // plan.repeats], training.best
         place = folder if len(trainings) == 1 else folder / str(number)
@@ -195,14 +206,15 @@ def _write(
         made = Made(
             kind="retrained",
             text=f"the configuration of {trial_name(exported.trial)} trained again{among}",
-            seed=training_seed(exported.seed, number),
+            seed=training_seed(again.seed, number),
             epochs=record.epoch,
             temperature=record.temperature,
-            made_with=exported.made_with,
+            made_with=again.made_with,
             train=turn.trained_on,
-            fingerprint=exported.data["fingerprint"],
+            fingerprint=again.data["fingerprint"],
+            differences=differences,
             validation=validation,
         )
-        write_model(place, training.kept_model(), configs, exported, made, onnx=onnx)
+        write_model(place, training.kept_model(), configs, exported, made, onnx=onnx, again=again)
         with os_errors("the curve cannot be written", where=place, hint="is the disk full or read-only? Name another folder"):
             write_whole(place / "curve.csv", curve_text({number: training.history}))
