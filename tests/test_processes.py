@@ -265,7 +265,7 @@ def test_data_that_changes_under_a_search(place: Path, tiny: Path, tmp_path: Pat
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: Path) -> None:
     """Ctrl-C reaches the workers too: they leave it to the coordinator, say nothing, and the same command goes on."""
-    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=150"]
+    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=60"]
     process = subprocess.Popen(
         command, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -277,7 +277,7 @@ def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: P
     assert f"stopped ({signal.Signals(number).name}); everything is kept." in err
     assert set(states(place)) == {"RUNNING"}
     epochs = [max(trial.intermediate_values, default=0) for trial in stored_trials(place)]
-    done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=150", "--trials", "2", cwd=place)
+    done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=60", "--trials", "2", cwd=place)
     assert done.code == 0
     assert f"trial 0 was cut off: it goes on after epoch {epochs[0]}" in done.err, "no epoch is lost"
     assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))

@@ -510,7 +510,11 @@ def test_killed_in_the_middle_of_a_trial(anywhere: Path, tiny: Path, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "SIGINT"), (signal.SIGTERM, 143, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("anywhere", "number", "code", "name"),
+    [("sqlite", signal.SIGINT, 130, "SIGINT"), ("postgresql", signal.SIGTERM, 143, "SIGTERM")],
+    indirect=["anywhere"],
+)
 def test_stopped_by_a_signal(number: int, code: int, name: str, anywhere: Path, tiny: Path) -> None:
     """It says so at once, keeps everything, prints the command that goes on, and that command goes on."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--more", "3", *LONG, cwd=anywhere)
