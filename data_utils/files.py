@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 ASIDE = ".part"
@@ -16,7 +17,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         OSError: it cannot be written; what stood there before still does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{ASIDE}")  # containers often have equal pids
     try:
         with aside.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)

@@ -320,8 +320,8 @@ class Coordinator:
                     self._finish(running, TrialState.COMPLETE, outcome)
                 case JobFailed(reason=reason):
                     self._tell(running, TrialState.FAIL, reason)
-                case WorkerLost(reason=reason):
-                    self._start_again(running, reason)
+                case WorkerLost(reason=reason, with_machine=with_machine):
+                    self._start_again(running, reason, counts=not with_machine)
                 case JobKept():
                     self._note_stints(running, ended(running.stints))
                     del self.running[event.trial]
@@ -378,17 +378,20 @@ class Coordinator:
             running.trial.report(value, number)
         running.told[number] = value
 
-    def _start_again(self, running: Taken, reason: str) -> None:
-        """The trial's worker died: another goes on from the checkpoint, unless that has happened too often."""
-        running.deaths = [*running.deaths, reason]
-        running.trial.set_user_attr("deaths", running.deaths)
+    def _start_again(self, running: Taken, reason: str, *, counts: bool) -> None:
+        """The trial's worker is gone: another goes on from the checkpoint, unless the trial has cost too many that count."""
         self._note_stints(running, ended(running.stints))
-        deaths = len(running.deaths)
-        if deaths > self.max_restarts:
-            many = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
-            self._tell(running, TrialState.FAIL, f"{many}: {reason}")
-            return
-        self.emit(WorkerDied(running.job.trial, reason, deaths, self.max_restarts))
+        if counts:
+            running.deaths = [*running.deaths, reason]
+            running.trial.set_user_attr("deaths", running.deaths)
+            deaths = len(running.deaths)
+            if deaths > self.max_restarts:
+                many = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
+                self._tell(running, TrialState.FAIL, f"{many}: {reason}")
+                return
+            self.emit(WorkerDied(running.job.trial, reason, deaths, self.max_restarts))
+        else:
+            self.emit(Notice(f"trial {running.job.trial} has lost its machine ({reason}): it goes on from its checkpoint"))
         running.forget()
         running.job = running.job.once_more()
         self.engine.start(running.job)

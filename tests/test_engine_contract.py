@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from data_utils.prepared import fingerprint
 from data_utils.splits import split_signers
 from search.definition import Plan
 from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
+from search.engines.actor import scratch_name, scratch_place
 from search.engines.inline import InlineEngine
 from search.engines.processes import ProcessEngine
 from search.engines.training import Setup
@@ -113,21 +113,23 @@ def cluster() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def engine_of(kind: str, parts: Parts, runs: Path, cluster: Callable[[], Any], timeout_s: float = 1000.0) -> Iterator[Engine]:
-    """An engine of one worker, closed at the end."""
+def engine_of(
+    kind: str, parts: Parts, runs: Path, cluster: Callable[[], Any], timeout_s: float = 1000.0, workers: int = 1
+) -> Iterator[Engine]:
+    """An engine, closed at the end."""
     setup = Setup(parts.data.folder, runs, parts.split, fingerprint(parts.data), gpu=None)
     engine: Engine
     if kind == "inline":
         engine = InlineEngine(parts)
     elif kind == "processes":
-        engine = ProcessEngine(setup, slots=1, gpus=(), trial_timeout_s=timeout_s, emit=parts.emit)
+        engine = ProcessEngine(setup, slots=workers, gpus=(), trial_timeout_s=timeout_s, emit=parts.emit)
     else:
         from search.engines.cluster import Cluster
         from search.engines.ray import RayEngine
 
         connection = Cluster(cluster().address)
         engine = RayEngine(
-            connection, parts, setup, workers=1, device="cpu", resources=Resources(), trial_timeout_s=timeout_s,
+            connection, parts, setup, workers=workers, device="cpu", resources=Resources(), trial_timeout_s=timeout_s,
             shares_files=kind == "ray",
         )  # fmt: skip
     try:
@@ -204,8 +206,44 @@ class TestEngine:
             assert model_path(job.folder, 0, 1).is_file(), "the weights lie in the job's folder"
             assert engine.next_event(0.3) is None
             if kind.startswith("ray"):
-                scratch = Path(tempfile.gettempdir()) / f"islr-search-{os.getuid()}" / str(workers_of(kind)[0].pid)
+                scratch = scratch_place() / scratch_name(workers_of(kind)[0].pid)
                 assert scratch.exists() == (kind == "ray, nothing shared"), "files that can be shared are"
+
+    @every_kind
+    def test_dropped_at_any_moment(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
+        """In the middle of an epoch, before it was begun, in a dead worker's hands: nothing more is heard of it."""
+        with hired() as engine:
+
+            def one_step(trial: int) -> None:
+                events = events_of(engine, job_of(trial, runs), until=lambda event: isinstance(event, StepDone))
+                assert [type(event) for event in events] == [JobStarted, StepDone]
+
+            one_step(1)
+            engine.go(1)
+            engine.drop(1)
+            engine.start(job_of(2, runs))  # its worker is not there yet
+            engine.drop(2)
+            assert engine.next_event(0.3) is None
+            wait_for_slot(engine)
+            engine.start(job_of(3, runs))
+            engine.drop(3)
+            if kind != "inline":
+                one_step(4)
+                [worker] = workers_of(kind)
+                worker.kill()
+                engine.drop(4)
+                until = time.monotonic() + 5
+                while time.monotonic() < until and worker in workers_of(kind):
+                    assert engine.next_event(0.2) is None
+                assert engine.next_event(1.0) is None
+                one_step(5)
+                workers_of(kind)[0].kill()
+                engine.go(5)
+                engine.drop(5)
+                assert engine.next_event(0.3) is None
+            events = events_of(engine, job_of(0, runs, keeps_models=True))
+            assert {event.trial for event in events} == {0}
+            assert numbers(events) == expected
 
     @every_kind
     def test_put_aside_and_taken_up(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
@@ -253,6 +291,7 @@ class TestEngine:
 
             lost = events_of(engine, job, kill)
             assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
+            assert not lost[-1].with_machine
             again = events_of(engine, job.once_more())
             assert again[0].done >= 1, "the first epoch is always kept"
             assert numbers(again) == expected

@@ -89,7 +89,8 @@ def _clips_of(batch: Batch) -> Iterator[tuple[int, slice]]:
 
 def test_positions_and_parameters(golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor]) -> None:
     """The position table's head and the number of parameters."""
-    np.testing.assert_allclose(sinusoids(40, 64).numpy(), golden["pose_first_40"], atol=1e-6)
+    # An angle of up to 39 has a float32 step of 3.8e-6, and the exponential differs by a step between processors.
+    np.testing.assert_allclose(sinusoids(40, 64).numpy(), golden["pose_first_40"], atol=5e-6)
     assert sum(p.numel() for p in load_reference(state).parameters()) == golden["num_parameters"]
 
 

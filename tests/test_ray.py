@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,20 +24,23 @@ import pytest
 from clusters import actors, ray_cluster
 from conftest import Cli
 from launch import TINY_STUDY, environment, is_in_trial, outcomes, start_cli, stored_trials, wait_until
-from test_engine_contract import engine_of, events_of, job_of, numbers, parts_of
+from test_engine_contract import engine_of, events_of, followed, job_of, numbers, parts_of, wait_for_slot
 
+from data_utils.errors import ExplainedError
 from data_utils.prepared import fingerprint
 from model.training import Training
 from search.definition import load_definition
-from search.engines import Engine, JobStarted, StepDone, WorkerLost
-from search.engines.actor import Actor, KeptFile, Taken, Up
+from search.engines import Engine, JobDone, JobStarted, StepDone, WorkerLost
+from search.engines.actor import Actor, KeptFile, Taken, Up, scratch_name
 from search.engines.choice import Workers
 from search.engines.training import STOPS, Setup, Verdict
+from search.engines.travel import renew_token, written_token
 from search.errors import DefinitionError, ResourceError
 from search.events import EpochFinished, Event, Notice, TrialFinished, TrialStarted, WorkerDied
+from search.resources import Resources
 from search.run import RunOptions, run
 from search.stopping import StopSignals
-from search.trial import TrialRun
+from search.trial import Job, TrialRun
 
 pytestmark = [
     pytest.mark.slow,
@@ -123,7 +128,7 @@ def test_workers_and_nodes_come_and_go(
         if isinstance(event, WorkerDied) and happened == ["a worker"]:
             until(lambda: num_resting() == 2)  # the trials wait meanwhile
             happened.append("its death")
-        elif isinstance(event, WorkerDied) and happened[-1] == "a node":
+        elif isinstance(event, Notice) and "has lost its machine" in event.text and happened[-1] == "a node":
             cluster.add_node(num_cpus=2)
             until(lambda: num_resting() == 3)
             happened.append("another")
@@ -143,7 +148,10 @@ def test_workers_and_nodes_come_and_go(
     assert capsys.readouterr() == ("", ""), "Ray says nothing on the screen"
     assert states(place) == ["COMPLETE"] * 8
     deaths = [event.reason for event in events if isinstance(event, WorkerDied)]
-    assert [reason.split(" (process ")[0] for reason in deaths] == ["its process died; out of memory?", "its machine was lost"]
+    assert [reason.split(" (process ")[0] for reason in deaths] == ["its process died; out of memory?"]
+    lost = [event.text for event in events if isinstance(event, Notice) and "has lost its machine" in event.text]
+    assert len(lost) == 1, "a lost machine is not the trial's fault"
+    assert lost[0].endswith("it goes on from its checkpoint")
     told = sorted((event.trial, event.record.epoch) for event in events if isinstance(event, EpochFinished))
     assert told == [(trial, epoch) for trial in range(8) for epoch in range(1, 26)], "each epoch is told once"
     starts = [event for event in events if isinstance(event, TrialStarted)]
@@ -180,6 +188,7 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
         lost = events_of(engine, job, lose)
         assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
         assert lost[-1].reason.startswith("its machine was lost (process ")
+        assert lost[-1].with_machine, "the job is not to blame"
         again = events_of(engine, job.once_more())
     assert again[0].done >= 1
     assert numbers(again) == whole
@@ -191,7 +200,12 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
     parts, job = parts_of(tiny, tmp_path), job_of(0, tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     place = tmp_path / f"islr-search-{os.getuid()}"
-    (place / "999999999").mkdir(parents=True)
+    of_another_container = ["other-1-999999998", f"other-1-{os.getpid()}"]
+    for name in [scratch_name(999999999), "other-1-999999999", *of_another_container]:
+        (place / name / "trial").mkdir(parents=True)
+    for name in ("other-1-999999999", of_another_container[0]):
+        os.utime(place / name, (0, 0))
+    os.utime(place / "other-1-999999999" / "trial", (0, 0))
     epochs: list[int] = []
     trained = Training.run_epoch
     monkeypatch.setattr(Training, "run_epoch", lambda self: epochs.append(len(self.history) + 1) or trained(self))
@@ -199,7 +213,8 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
         actor = Actor(Setup(tiny, tmp_path, parts.split, fingerprint(parts.data), gpu=None), "", "cpu")
         [up] = actor.boot()
         assert isinstance(up, Up)
-        assert [left.name for left in place.iterdir()] == [str(os.getpid())], "what a killed one has left is deleted"
+        left = sorted(path.name for path in place.iterdir())
+        assert left == sorted([scratch_name(os.getpid()), *of_another_container]), "what a killed one has left is deleted"
         assert (up.sees_files, up.sees_data) == (False, False)
         given = {}, parts.data, parts.clips(job.configs.preprocess)
         assert [type(message) for message in actor.begin(job, *given)] == [Taken, JobStarted, StepDone]
@@ -219,6 +234,252 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that sees the folder of the search and cannot write there is one whose files travel."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    parts, runs = parts_of(tiny, tmp_path / "runs"), tmp_path / "runs"
+    token = written_token(runs)
+    there = sorted((runs / "prepared").iterdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    write = Path.write_text
+
+    def refuse(path: Path, *rest: Any, **more: Any) -> int:
+        if runs in path.parents:
+            raise OSError(30, "Read-only file system", str(path))
+        return write(path, *rest, **more)
+
+    try:
+        for is_read_only in (False, True):
+            with monkeypatch.context() as patch:
+                if is_read_only:
+                    patch.setattr(Path, "write_text", refuse)
+                [up] = Actor(Setup(tiny, runs, parts.split, fingerprint(parts.data), gpu=None), token, "cpu").boot()
+            assert isinstance(up, Up)
+            assert (up.sees_files, up.sees_data) == (not is_read_only, not is_read_only)
+            assert sorted((runs / "prepared").iterdir()) == there, "nothing is left of the attempt"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_token_lives_as_long_as_its_run(tmp_path: Path) -> None:
+    """What a killed run has left is deleted; a run of many days renews its own, and has it back if it was deleted."""
+    old, kept = written_token(tmp_path), written_token(tmp_path)
+    for token in (old, kept):
+        os.utime(tmp_path / token, (0, 0))
+    renew_token(tmp_path, kept)
+    written_token(tmp_path)
+    assert not (tmp_path / old).exists()
+    assert (tmp_path / kept).read_text(encoding="utf-8") == kept
+    renew_token(tmp_path, old)
+    assert (tmp_path / old).read_text(encoding="utf-8") == old
+
+
+class Unreadable(Job):
+    """A job that arrives nowhere."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no job",)
+
+
+def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given to a few workers, which is told once, and then to the coordinator. Others train."""
+    monkeypatch.setattr("search.engines.ray.BOOTS", 2)
+    monkeypatch.setattr("search.engines.ray.RENEWED_S", 0.0)
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1)
+    events: list[Event] = []
+    job = job_of(0, tmp_path, epochs=1)
+    with engine_of("ray", parts_of(tiny, tmp_path, events.append), tmp_path, lambda: cluster) as engine:
+        [token] = (tmp_path / "prepared").glob(".seen-*")
+        token.unlink()
+        wait_for_slot(engine)
+        assert token.exists(), "it is renewed"
+        engine.start(Unreadable(**vars(job)))
+        [lost] = followed(engine)
+        assert isinstance(lost, WorkerLost)
+        assert "ValueError: invalid literal for int() with base 10: 'no job'" in lost.reason
+        told = [event.text for event in events if isinstance(event, Notice) and "trial 0" in event.text]
+        assert [text.split(": ")[0] for text in told] == ["trial 0 could not be given to a worker, and goes to another"]
+        assert isinstance(events_of(engine, job_of(1, tmp_path, epochs=1))[-1], JobDone)
+
+
+def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only machine takes no job, though its workers come up: that is told, not tried for ever."""
+    monkeypatch.setattr("search.engines.patience.BOOTS", 2)
+    with (
+        ray_cluster(1) as lonely,
+        engine_of("ray", parts_of(tiny, tmp_path), tmp_path, lambda: lonely) as engine,
+        pytest.raises(ResourceError, match="workers end before they have begun to train") as caught,
+    ):
+        events_of(engine, Unreadable(**vars(job_of(0, tmp_path))))
+    assert caught.value.hint is not None
+    assert "the same Python, packages and islr-search" in caught.value.hint
+
+
+def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has no room for files, on one a package is missing: the search says so once, and goes on with the others."""
+    monkeypatch.setattr("search.engines.patience.BOOTS", 2)
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / f"islr-search-{os.getuid()}").touch()
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "h5py.py").write_text("raise ImportError('h5py is missing here')")
+    events: list[Event] = []
+
+    def notices() -> list[str]:
+        return [event.text for event in events if isinstance(event, Notice) and "does without" in event.text]
+
+    parts, runs = parts_of(tiny, tmp_path / "runs", events.append), tmp_path / "runs"
+    bad = []
+    try:
+        with engine_of("ray, nothing shared", parts, runs, lambda: cluster, workers=3) as engine:
+            for number, variables in enumerate([{"TMPDIR": str(tmp_path / "full")}, {"PYTHONPATH": str(tmp_path / "without")}]):
+                bad.append(cluster.add_node(num_cpus=2, env_vars=variables))
+                deadline = time.monotonic() + 60
+                while engine.slots < 2 or len(notices()) <= number:
+                    assert engine.next_event(0.2) is None
+                    assert time.monotonic() < deadline, "it took too long"
+            assert isinstance(events_of(engine, job_of(0, runs, epochs=1))[-1], JobDone)
+            assert engine.next_event(2.0) is None
+            assert engine.slots == 2
+    finally:
+        for node in bad:
+            cluster.remove_node(node)
+    full, without = notices()
+    start = f"the search does without machine {socket.gethostname()}: "
+    assert full == f"{start}a worker's folder cannot be made: File exists ({tmp_path}/full/islr-search-{os.getuid()})"
+    assert without.startswith(f"{start}workers end before they have begun to train: 2 in a row; the last ")
+    assert "h5py is missing here" in without
+
+
+class Pretended:
+    """Ray and its cluster, as the engine sees them: workers say at once what is given, those without a place say nothing."""
+
+    def __init__(self, machines: list[Any], exceptions: Any) -> None:
+        self.machines, self.exceptions = machines, exceptions
+        self.answers = True
+        self.shunned: set[Any] = set()
+        self.asked: list[dict[str, Any]] = []
+        """The options of each worker that was asked for."""
+
+        self.coming: list[tuple[Any, list[object]]] = []
+        """Where the next workers come up, and what they say."""
+
+        self.job = [Taken(), exceptions.OutOfMemoryError("too much")]
+        """What they say of a job."""
+
+    def remote(self, **_: object) -> Any:
+        """Makes an actor of a class."""
+        return lambda kind: self
+
+    def options(self, **options: Any) -> Any:
+        """Notes them."""
+
+        def hired(*_: object) -> Any:
+            self.asked.append(options)
+            machine, said = self.coming.pop(0) if self.coming else (None, [])
+            return SimpleNamespace(machine=machine, boot=self._call(said), begin=self._call(list(self.job)))
+
+        return SimpleNamespace(remote=hired)
+
+    def _call(self, said: list[object]) -> Any:
+        return SimpleNamespace(remote=lambda *_: Said(said))
+
+    def wait(self, streams: list[Said], num_returns: int, timeout: float) -> tuple[list[Said], list[Said]]:
+        """Those that have something to say."""
+        return [stream for stream in streams if stream.left][:num_returns], [stream for stream in streams if not stream.left]
+
+    def get(self, message: object) -> object:
+        """What was said."""
+        if isinstance(message, Exception) and not isinstance(message, ExplainedError):
+            raise message
+        return message
+
+    def kill(self, actor: object, no_restart: bool) -> None:
+        """It said all."""
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """One worker a machine."""
+        return len(set(self.machines) - self.shunned)
+
+    def machine_of(self, actor: Any) -> Any:
+        """Where it came up."""
+        return actor.machine
+
+    def check(self, at_once: bool = False) -> None:
+        """It is there."""
+
+    def text(self) -> str:
+        """Of no interest."""
+        return ""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Said:
+    """What a worker says, one by one."""
+
+    def __init__(self, left: list[object]) -> None:
+        self.left = left
+
+    def __next__(self) -> object:
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, stays: bool) -> None:
+    """One that has worked is tried again, if it is all there is. One that never has is not: another may come back."""
+    from ray import exceptions
+
+    from search.engines.cluster import Machine
+    from search.engines.ray import RayEngine
+
+    good, bad = Machine("1", "good"), Machine("2", "bad")
+    full = ResourceError("a worker's folder cannot be made")
+    ray: Any = Pretended([good] if stays else [good, bad], exceptions)
+    monkeypatch.setattr("search.engines.ray.ray", ray)
+    up = Up("process 1 on good", sees_files=True, sees_data=True)
+    ray.coming = [(good, [up]), (good, [full])] if stays else [(good, [up])]
+    events: list[Event] = []
+    parts = parts_of(tiny, tmp_path, events.append)
+    setup = Setup(tiny, tmp_path, parts.split, fingerprint(parts.data), gpu=None)
+    engine = RayEngine(ray, parts, setup, workers=2, device="cpu", resources=Resources())
+    for _ in range(3):
+        assert engine.next_event(0.0) is None
+    assert engine.slots == 1
+    avoids = {"label_selector": {"ray.io/node-id": f"!in({'1' if stays else '2'})"}}
+    assert ray.asked == ([{}, {}, avoids] if stays else [{}, {}])
+    engine.start(job_of(0, tmp_path))
+    if not stays:
+        ray.machines = [bad]
+    ray.coming = [(good if stays else bad, [full])]
+    lost = engine.next_event(0.0) or engine.next_event(0.0)
+    assert isinstance(lost, WorkerLost)
+    if stays:
+        with pytest.raises(ResourceError):
+            engine.next_event(0.0)
+        assert ray.asked[3:] == [{}]
+    else:
+        for _ in range(3):
+            assert engine.next_event(0.0) is None
+        assert ray.asked[2:] == [{}, avoids]
+    told = [event.text for event in events if isinstance(event, Notice) and "does without" in event.text]
+    assert told == [f"the search does without machine {'good' if stays else 'bad'}: a worker's folder cannot be made"]
+
+
+def test_what_is_none_of_rays_business() -> None:
+    """The reader of the output may leave while the cluster is waited for."""
+    from search.engines.cluster import ray_errors
+
+    with pytest.raises(BrokenPipeError), ray_errors():
+        raise BrokenPipeError
+    with pytest.raises(ResourceError, match="the Ray cluster cannot be worked with"), ray_errors():
+        raise ConnectionResetError
 
 
 def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, cluster: Any) -> None:
@@ -309,6 +570,27 @@ def test_a_lost_cluster(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
             search_here(tiny, by, watch, "epochs=2000")
     assert caught.value.got.startswith(f"no answer from {address} for ")
     assert set(states(place)) == {"RUNNING"}
+
+
+def test_addresses_that_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told before anything is made, whatever the device, and as they were given."""
+    dead = "127.0.0.1:1"
+    told = [
+        (("--address", dead, "--device", "cpu"), None, 3, f"there is no connection to the Ray cluster\n  --> --address {dead}"),
+        (("--device", "cuda"), dead, 3, f"there is no connection to the Ray cluster\n  --> RAY_ADDRESS={dead}"),
+        ((), "ray://127.0.0.1:1", 2, "got: RAY_ADDRESS=ray://127.0.0.1:1"),
+        *(
+            (("--address", address), None, 2, f"this cannot be the address of a Ray cluster\ngot: --address {address}")
+            for address in ("..:80", "127.0.0.1:\u00b2", "127.0.0.1:99999", "127.0.0.1:x")
+        ),
+    ]
+    for words, variable, code, text in told:
+        with monkeypatch.context() as patch:
+            if variable:
+                patch.setenv("RAY_ADDRESS", variable)
+            answer = cli("run", "tiny.yaml", "--data", tiny, "--engine", "ray", *words)
+        assert (answer.code, text in answer.err) == (code, True), answer.err
+    assert not (place / "runs").exists()
 
 
 def test_what_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

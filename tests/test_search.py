@@ -17,6 +17,7 @@ from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored
 from search.records import read_curve
 from search.run import resume_command
 from search.settings import Configs, settings
+from search.storage.ledger import Ledger
 from search.study import study_data
 from search.supply import Supply
 from search.trial import TrialRun
@@ -139,14 +140,14 @@ def test_cut_off_between_two_suggestions(
 
     monkeypatch.chdir(tmp_path / "cut")
     with monkeypatch.context() as patch:
-        real = optuna.storages._CachedStorage.set_trial_param
+        real = Ledger.set_trial_param
 
-        def store(self: optuna.storages._CachedStorage, trial_id: int, name: str, *rest: Any) -> None:
+        def store(self: Ledger, trial_id: int, name: str, *rest: Any) -> None:
             if self.get_trial(trial_id).number == cut and name == "lr":
                 raise KeyboardInterrupt
             real(self, trial_id, name, *rest)
 
-        patch.setattr(optuna.storages._CachedStorage, "set_trial_param", store)
+        patch.setattr(Ledger, "set_trial_param", store)
         assert cli(*arguments).code == 130
     assert states(tmp_path / "cut")[cut:] == ["RUNNING"]
     assert cli(*arguments).code == 0
@@ -166,16 +167,16 @@ def test_cut_off_while_a_second_draw_is_stored(tiny: Path, tmp_path: Path, cli: 
     assert states(tmp_path / "whole") == ["COMPLETE"] * 9
 
     monkeypatch.chdir(tmp_path / "cut")
-    real = optuna.storages._CachedStorage.set_trial_param
+    real = Ledger.set_trial_param
     cuts = []
 
-    def store(self: optuna.storages._CachedStorage, trial_id: int, name: str, *rest: Any) -> None:
+    def store(self: Ledger, trial_id: int, name: str, *rest: Any) -> None:
         if name == "lr" and trial_id not in cuts:
             cuts.append(trial_id)
             raise KeyboardInterrupt
         real(self, trial_id, name, *rest)
 
-    monkeypatch.setattr(optuna.storages._CachedStorage, "set_trial_param", store)
+    monkeypatch.setattr(Ledger, "set_trial_param", store)
     for _ in range(9):
         assert cli(*arguments).code == 130
     assert cli(*arguments).code == 0

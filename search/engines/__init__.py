@@ -74,6 +74,8 @@ class WorkerLost:
 
     trial: int
     reason: str
+    with_machine: bool = False
+    """Whether its machine was lost with it: then the job is not to blame."""
 
 
 EngineEvent = JobStarted | StepDone | JobDone | JobFailed | JobKept | WorkerLost

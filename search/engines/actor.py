@@ -10,6 +10,8 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +35,9 @@ from search.machine import THREADS
 from search.parts import Parts, data_store
 from search.trial import Job
 
+_QUIET_S = 7 * 86400.0
+"""A folder of another container's worker in which nothing has happened for so long was left by one that was killed."""
+
 
 @dataclass(frozen=True)
 class Up:
@@ -42,7 +47,7 @@ class Up:
     """Where it is, for people."""
 
     sees_files: bool
-    """Whether it reads and writes the folder of the search; else the files of its jobs travel."""
+    """Whether it can read and write in the folder of the search; else the files of its jobs travel."""
 
     sees_data: bool
     """Whether it reads the data set; else prepared clips travel."""
@@ -124,10 +129,18 @@ class Actor:
         yield Up(name, sees_files, self._parts is not None)
 
     def _sees_files(self) -> bool:
+        if not self._token:
+            return False
+        token = self._setup.runs / self._token
+        trial = token.with_name(f"{token.name}-{uuid.uuid4().hex}")
         try:
-            return bool(self._token) and (self._setup.runs / self._token).read_text(encoding="utf-8") == self._token
+            if token.read_text(encoding="utf-8") != self._token:
+                return False
+            trial.write_text(self._token, encoding="utf-8")  # the folder may be there to be read only
+            trial.unlink()
         except OSError:
             return False
+        return True
 
     def _begun(
         self, job: Job, files: Mapping[str, bytes] | None, data: DataSet | None, clips: ClipSet | None
@@ -189,17 +202,42 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _scratch() -> Path:
     """A folder of this process on this machine. Those that killed processes left are deleted."""
-    place = Path(tempfile.gettempdir()) / f"islr-search-{os.getuid()}"
+    place = scratch_place()
     hint = "is the disk of that machine full or read-only? TMPDIR names another place"
     with os_errors("a worker's folder cannot be made", where=place, hint=hint):
         place.mkdir(mode=0o700, exist_ok=True)
+        own = place / scratch_name(os.getpid())
         for left in place.iterdir():
-            if left.name.isdigit() and not psutil.pid_exists(int(left.name)):
+            if left != own and _is_left(left):
                 shutil.rmtree(left, ignore_errors=True)
-        own = place / str(os.getpid())
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir()
     return own
+
+
+def scratch_place() -> Path:
+    """Where the folders of workers lie."""
+    return Path(tempfile.gettempdir()) / f"islr-search-{os.getuid()}"
+
+
+def scratch_name(pid: int | str) -> str:
+    """Of a worker's folder. Containers may share the place, and have the same process numbers for other processes."""
+    try:
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        space = 0
+    return f"{socket.gethostname()}-{space}-{pid}"
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a killed worker has left a folder. That of one that cannot be seen from here may be quiet for days first."""
+    pid = folder.name.rpartition("-")[2]
+    if pid.isdecimal() and folder.name == scratch_name(pid):
+        return not psutil.pid_exists(int(pid))
+    try:
+        return time.time() - max(path.stat().st_mtime for path in [folder, *folder.rglob("*")]) > _QUIET_S
+    except OSError:  # it is being worked in
+        return False
 
 
 def _warm_up(device: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -67,17 +68,20 @@ class Workers:
         """
         if self.kind() != "ray":
             return checked_device(self.device)
-        if self.device in ("cpu", "cuda"):
-            return self.device
-        if self.device != "auto":
+        if self.device not in ("auto", "cpu", "cuda"):
             raise DefinitionError(
                 f"the device `{self.device}` cannot be used",
                 got="a cluster gives its GPUs out itself",
                 expected="auto, cpu or cuda",
             )
+        if self.device != "auto" and not (self.address or os.environ.get("RAY_ADDRESS")):
+            return self.device
         from search.engines.cluster import Cluster
 
-        return "cuda" if Cluster(self.address).has_gpus else "cpu"
+        cluster = Cluster(self.address)  # one that is not there is told before anything is made
+        if self.device != "auto":
+            return self.device
+        return "cuda" if cluster.has_gpus else "cpu"
 
     def hire(self, parts: Parts, runs: Path, resources: Resources = Resources()) -> Engine:
         """The engine, for trials on these clips. `resources`: what each worker asks of a cluster.

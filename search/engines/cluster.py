@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from data_utils.errors import ResourceError
@@ -21,6 +22,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # it would upload the working directory, with all runs in it
 
 import ray  # it reads its environment when it is imported
+import ray._private.state
 import ray._private.worker
 
 _ANSWER_S = 10.0
@@ -38,8 +40,22 @@ _TELL_S = 5.0
 _TELL_BUSY_S = 60.0
 """The same while there would be room for more: they are slow to start, or others work there."""
 
+_LABELS = (2, 49)
+"""The first Ray whose actors may ask for machines by label."""
+
+_LAST_PORT = 65535
+
 _STORE_BYTES = 256 << 20
 """Object store of a Ray of this run's own: its workers read the search's own files, and little travels."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine of the cluster: what Ray calls a node."""
+
+    id: str
+    name: str
+    """For people."""
 
 
 class Cluster:
@@ -52,29 +68,45 @@ class Cluster:
             DefinitionError: it cannot be an address.
             ResourceError: there is no such cluster, or it does not answer.
         """
-        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        from_outside = os.environ.get("RAY_ADDRESS")
         if not ray.is_initialized():
-            _connect(address)
-        self.address = ray.get_runtime_context().gcs_address
-        self._node = ray.get_runtime_context().get_node_id()
+            if address or not from_outside:
+                _connect(address or "local", f"--address {address}")
+            else:
+                _connect(from_outside, f"RAY_ADDRESS={from_outside}")
+        with ray_errors():
+            self.address = ray.get_runtime_context().gcs_address
+            self._node = ray.get_runtime_context().get_node_id()
         self._looked = self._answered = time.monotonic()
         self.answers = True
         """Whether it did when it was last looked at. While it does not, nothing can be asked of it."""
 
+        self.shunned: set[Machine] = set()
+        """Where no more workers are asked for."""
+
     @property
     def has_gpus(self) -> bool:
         """Whether any of its machines has a GPU."""
-        return bool(_has().get("GPU", 0) > 0)
+        with ray_errors():
+            return bool(_has().get("GPU", 0) > 0)
 
     def room(self, cpus: float, gpus: float) -> int:
-        """How many workers fit on its machines, if nobody else works there."""
-        found = 0.0
+        """How many workers fit on its machines that are not shunned, if nobody else works there."""
+        found, shunned = 0.0, {machine.id for machine in self.shunned}
         for node in _nodes():
-            if node["Alive"]:
+            if node["Alive"] and node["NodeID"] not in shunned:
                 has = node["Resources"]
                 by_gpus = math.floor(has.get("GPU", 0) / gpus + 1e-6) if gpus else math.inf
                 found += min(math.floor(has.get("CPU", 0) / cpus + 1e-6), by_gpus)
         return int(found)
+
+    def machine_of(self, actor: Any) -> Machine | None:
+        """Where an actor is, or was when it died; None if nobody knows."""
+        if not self.answers:
+            return None
+        about = ray._private.state.actors(actor._actor_id.hex())  # its public form asks the dashboard, which need not be there
+        node_id = (about or {}).get("Address", {}).get("NodeID", "")
+        return next((Machine(node_id, node["NodeManagerHostname"]) for node in _nodes() if node["NodeID"] == node_id), None)
 
     def text(self) -> str:
         """What its machines have, together."""
@@ -128,6 +160,13 @@ def _nodes() -> list[dict[str, Any]]:
     return ray.nodes()  # type: ignore[no-untyped-call]
 
 
+def elsewhere(machines: Collection[Machine]) -> dict[str, Any]:
+    """Options for an actor that is to be on none of these machines. Empty where this version of Ray has no such option."""
+    if not machines or tuple(int(part) for part in ray.__version__.split(".")[:2]) < _LABELS:
+        return {}
+    return {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(machine.id for machine in machines))})"}}
+
+
 class Headcount:
     """How many of the workers that were asked for are up, and when that is worth telling."""
 
@@ -160,6 +199,8 @@ def ray_errors() -> Iterator[None]:
     """Turns what Ray cannot do inside the block into a `ResourceError`."""
     try:
         yield
+    except BrokenPipeError:  # the reader of our output has left: that is none of Ray's business
+        raise
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise ResourceError(
             "the Ray cluster cannot be worked with",
@@ -173,16 +214,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _connect(address: str) -> None:
-    """Connects, and leaves screen, signals and statistics of this process as they were."""
+def _connect(address: str, given: str) -> None:
+    """Connects, and leaves screen, signals and statistics of this process as they were. `given`: how a person has named it."""
     if "://" in address:
         raise DefinitionError(
             "a search is a part of its cluster, and cannot be a Ray Client",
-            got=f"--address {address}",
+            got=given,
             expected="auto or HOST:PORT",
             hint="run it on a machine of the cluster",
         )
-    _require_answer(address)
+    _require_answer(address, given)
     logging.getLogger("ray").setLevel(logging.ERROR)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)
@@ -191,13 +232,11 @@ def _connect(address: str) -> None:
             ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
             signal.signal(signal.SIGTERM, handler)
     except ValueError as error:
-        raise DefinitionError(
-            "this cannot be the address of a Ray cluster", got=address, expected="auto or HOST:PORT"
-        ) from error
+        raise _no_address(given) from error
     except (ray.exceptions.RayError, RuntimeError, OSError) as error:
         raise ResourceError(
             "there is no connection to the Ray cluster",
-            where=address,
+            where=given,
             got=first_line(error),
             hint="is it running, with the same versions of Ray and Python? `ray status` shows it",
         ) from error
@@ -205,17 +244,25 @@ def _connect(address: str) -> None:
     ray._private.worker._worker_logs_enabled = False
 
 
-def _require_answer(address: str) -> None:
+def _require_answer(address: str, given: str) -> None:
     """Ray itself waits for minutes for an address that nobody answers at."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host:
         return
     try:
+        if int(port) > _LAST_PORT:
+            raise _no_address(given)  # some systems would take a part of the number
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except (ValueError, OverflowError) as error:  # a port that is no number, or too small; a host that cannot be a name
+        raise _no_address(given) from error
     except OSError as error:
         raise ResourceError(
             "there is no connection to the Ray cluster",
-            where=address,
+            where=given,
             got=error.strerror or str(error),
             hint="`ray status` shows whether it is running",
         ) from error
+
+
+def _no_address(given: str) -> DefinitionError:
+    return DefinitionError("this cannot be the address of a Ray cluster", got=given, expected="auto or HOST:PORT")

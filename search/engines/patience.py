@@ -11,8 +11,8 @@ from data_utils.errors import ResourceError
 _SUSPENDED_S = 2.0
 """A wait that ends so much later than it should: this process was suspended, and probably its workers with it."""
 
-_BOOTS = 4
-"""Workers that may die in a row before any of them was up."""
+BOOTS = 4
+"""Workers that may die in a row before any of them did anything."""
 
 
 class Clock:
@@ -69,13 +69,17 @@ def too_long(limit_s: float) -> str:
 
 
 class Boots:
-    """Workers that die before they are up. A few are an accident; more in a row are the machine."""
+    """Workers that die before they do anything. A few are an accident; more in a row are the machine."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, what: str = "workers end before they are up", hint: str = "is there enough memory? Try fewer --workers"
+    ) -> None:
+        """`what`, `hint`: what a person is told."""
+        self._what, self._hint = what, hint
         self._failed = 0
 
     def worked(self) -> None:
-        """One is up."""
+        """One did not."""
         self._failed = 0
 
     def failed(self, reason: str) -> None:
@@ -85,9 +89,5 @@ class Boots:
             ResourceError: too many in a row.
         """
         self._failed += 1
-        if self._failed >= _BOOTS:
-            raise ResourceError(
-                "workers end before they are up",
-                got=f"{self._failed} in a row; the last {reason}",
-                hint="is there enough memory? Try fewer --workers",
-            )
+        if self._failed >= BOOTS:
+            raise ResourceError(self._what, got=f"{self._failed} in a row; the last {reason}", hint=self._hint)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
-from data_utils.errors import ExplainedError
+from data_utils.errors import ExplainedError, ResourceError
 from search.engines import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.engines.actor import Actor, KeptFile, Message, Taken, Up
-from search.engines.cluster import Cluster, Headcount, ray_errors
-from search.engines.patience import Boots, Clock, forgive, too_long
+from search.engines.cluster import Cluster, Headcount, Machine, elsewhere, ray_errors
+from search.engines.patience import BOOTS, Boots, Clock, forgive, too_long
 from search.engines.training import Broken, Fault, Setup, Verdict, WorkerFault
-from search.engines.travel import Travels, files_of, keep_file, written_token
+from search.engines.travel import RENEWED_S, Travels, files_of, keep_file, renew_token, written_token
 from search.events import Notice
 from search.parts import Parts
 from search.resources import Resources
@@ -35,6 +35,9 @@ class _Worker:
     """Of its job."""
 
     up: Up | None = None
+    machine: Machine | None = None
+    """Where it is; None until it is up."""
+
     job: Job | None = None
     has_taken: bool = False
     """It has the job in its hands."""
@@ -66,10 +69,10 @@ class RayEngine:
         self._cluster, self._parts, self._emit = cluster, parts, parts.emit
         self._setup = replace(setup, folder=setup.folder.absolute(), runs=setup.runs.absolute())
         self._wanted = workers
-        cpus, gpus = resources.cpus, resources.gpus if device.startswith("cuda") else 0.0
+        self._asks = cpus, gpus = resources.cpus, resources.gpus if device.startswith("cuda") else 0.0
         self._trial_timeout_s = trial_timeout_s
         self._token = written_token(self._setup.runs) if shares_files else ""
-        self._kind: Any = ray.remote(Actor).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
+        self._kind: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Actor)
         self._arguments = (self._setup, self._token, device)
         self._workers: list[_Worker] = []
         self._queue: deque[Job] = deque()
@@ -77,8 +80,27 @@ class RayEngine:
 
         self._events: deque[EngineEvent] = deque()
         self._ends = False
-        self._boots = Boots()
+        self._boots: defaultdict[Machine | None, Boots] = defaultdict(
+            lambda: Boots(
+                "workers end before they have begun to train",
+                "has each machine the same Python, packages and islr-search as this one, and enough memory for its workers?",
+            )
+        )
+        """By machine; None: nobody knows which."""
+
+        self._proven: set[Machine] = set()
+        """Machines on which a worker was up."""
+
+        self._refused: Counter[int] = Counter()
+        """How often workers could not take a trial in their hands."""
+
+        self._said: set[str] = set()
+        """Notices that are told once."""
+
         self._travels = Travels(parts)
+        self._renewed = time.monotonic()
+        """When the token was."""
+
         self._looked = time.monotonic()
         """When `next_event` was last left: a suspension may fall between two calls, too."""
 
@@ -119,6 +141,7 @@ class RayEngine:
                 for worker in ready:
                     self._listen(worker)
                 self._cluster.check()
+                self._renew()
                 self._hire()
                 self._hand_out()
                 if not self._ends and (text := self._headcount.news(self.slots)):
@@ -142,6 +165,7 @@ class RayEngine:
         """Ends the job, whatever it has told; its worker is free, or, in the middle of an epoch, is ended with it."""
         self._events = deque(event for event in self._events if event.trial != trial)
         self._queue = deque(job for job in self._queue if job.trial != trial)
+        del self._refused[trial]
         worker = self._worker_of(trial)
         if worker is None:
             return  # it has ended, and nobody was told yet
@@ -173,8 +197,11 @@ class RayEngine:
     def _hire(self) -> None:
         """Asks for as many workers as were wished for. They come up when there is room."""
         while len(self._workers) < self._wanted and not self._ends and self._cluster.answers:
+            if not self.slots and not self._cluster.room(*self._asks):  # better one that has worked before than none
+                self._cluster.shunned -= self._proven
+            kind = self._kind.options(**elsewhere(self._cluster.shunned))
             slot = min(set(range(self._wanted)) - {worker.slot for worker in self._workers})
-            actor = self._kind.remote(*self._arguments)
+            actor = kind.remote(*self._arguments)
             self._workers.append(_Worker(actor, slot, actor.boot.remote(), Clock(self._trial_timeout_s)))
 
     def _hand_out(self) -> None:
@@ -216,19 +243,26 @@ class RayEngine:
         match message:
             case Up():
                 worker.up, worker.stream = message, None
+                worker.machine = self._cluster.machine_of(worker.actor)
+                if worker.machine is not None:
+                    self._proven.add(worker.machine)
                 self._headcount.changed()
-                self._boots.worked()
             case Taken():
+                assert worker.job is not None, "a job is what it takes"
                 worker.has_taken = True
+                del self._refused[worker.job.trial]
+                self._boots[worker.machine].worked()
             case KeptFile():
                 assert worker.job is not None, "files are a job's"
                 keep_file(worker.job, message)
             case Broken(reason=reason):
                 self._lose(worker, reason)
-            case Fault(text=text):
-                raise WorkerFault(text)
-            case ExplainedError():
-                raise message
+            case Fault() | ExplainedError():
+                fault = WorkerFault(message.text) if isinstance(message, Fault) else message
+                if worker.up is not None:
+                    raise fault
+                self._dismiss(worker)
+                self._do_without(self._cluster.machine_of(worker.actor), fault)
             case Notice():
                 self._emit(message)
             case _:
@@ -255,14 +289,59 @@ class RayEngine:
     def _lose(self, worker: _Worker, reason: str, with_machine: bool = False) -> None:
         self._dismiss(worker)
         self._cluster.check(at_once=True)
-        if worker.up is None and not with_machine:
-            self._boots.failed(reason)
-        if worker.job is None:
+        job, is_blameless = worker.job, not worker.has_taken and not with_machine
+        if is_blameless and not self._ends:
+            self._count(worker, reason)
+        if job is None:
             return
-        if worker.has_taken and not self._ends:
-            self._events.append(WorkerLost(worker.job.trial, reason))
+        if is_blameless:
+            self._refused[job.trial] += 1
+        if (worker.has_taken or self._refused[job.trial] >= BOOTS) and not self._ends:
+            del self._refused[job.trial]
+            self._events.append(WorkerLost(job.trial, reason, with_machine))
         else:
-            self.start(worker.job)  # it never had the job, or there is no time for another
+            self.start(job)  # it never had the job, or there is no time for another
+
+    def _count(self, worker: _Worker, reason: str) -> None:
+        """A worker ended that has not begun to train: an accident, or its machine is not fit for it."""
+        machine = worker.machine or self._cluster.machine_of(worker.actor)
+        if worker.job is not None:
+            if not self._refused[worker.job.trial]:
+                self._emit(Notice(f"trial {worker.job.trial} could not be given to a worker, and goes to another: {reason}"))
+            self._travels = Travels(self._parts)  # what had been put into the object store may be lost
+        try:
+            self._boots[machine].failed(reason)
+        except ResourceError as error:
+            self._do_without(machine, error)
+
+    def _do_without(self, machine: Machine | None, error: Exception) -> None:
+        """No worker can be had on a machine: the search goes on without it.
+
+        Raises:
+            Exception: the error, if there is nothing else to go on with.
+        """
+        is_news = machine not in self._cluster.shunned
+        if machine is not None:
+            self._cluster.shunned.add(machine)
+        rest = self.slots or (machine is not None and self._cluster.room(*self._asks))
+        hopes = bool(self._proven) and machine is not None and machine not in self._proven  # others may come back
+        if not rest and not hopes:
+            raise error
+        if machine is None or not elsewhere({machine}):
+            self._wanted = max(1, self._wanted - 1)
+        where = "a machine" if machine is None else f"machine {machine.name}"
+        if is_news:
+            self._say(f"the search does without {where}: {_in_short(error)}")
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._emit(Notice(text))
+
+    def _renew(self) -> None:
+        if self._token and time.monotonic() - self._renewed > RENEWED_S:
+            self._renewed = time.monotonic()
+            renew_token(self._setup.runs, self._token)
 
     def _free(self, worker: _Worker) -> None:
         worker.job = worker.stream = None
@@ -280,6 +359,13 @@ class RayEngine:
 
     def _forgive(self, late_s: float) -> None:
         forgive((worker.clock for worker in self._workers), late_s)
+
+
+def _in_short(error: Exception) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, ExplainedError):
+        return f"{error.what}{f': {error.got}' if error.got else ''}{f' ({error.where})' if error.where else ''}"
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _how_it_ended(error: ray.exceptions.RayError, up: Up | None) -> tuple[str, bool]:

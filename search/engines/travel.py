@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import uuid
 from dataclasses import replace
@@ -21,6 +22,9 @@ from search.trial import CHECKPOINT, Job
 
 _STALE_S = 7 * 86400.0
 """A run's token that is older was left by one that was killed."""
+
+RENEWED_S = 3600.0
+"""How often a run renews its own."""
 
 
 class Travels:
@@ -81,3 +85,12 @@ def written_token(runs: Path) -> str:
                 if time.time() - left.stat().st_mtime > _STALE_S:
                     left.unlink()
     return token
+
+
+def renew_token(runs: Path, token: str) -> None:
+    """Keeps a run's token from looking as if a killed run had left it, and brings it back if it was taken for such a one."""
+    with contextlib.suppress(OSError):  # workers that are up do not need it, and the next time comes soon
+        if (runs / token).exists():
+            os.utime(runs / token)
+        else:
+            write_whole(runs / token, token)

@@ -1,0 +1,27 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from data_utils.files import write_whole
+
+
+def test_two_writers_with_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that share a folder often have equal process numbers: the last one wins, and nobody is disturbed."""
+    place = tmp_path / "folder" / "file"
+    inside: list[str] = []
+
+    def sync(_number: int) -> None:
+        if not inside:
+            inside.append("other")
+            write_whole(place, "other")
+            assert place.read_text(encoding="utf-8") == "other"
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_whole(place, "own")
+    assert place.read_text(encoding="utf-8") == "own"
+    assert [path.name for path in place.parent.iterdir()] == ["file"]
