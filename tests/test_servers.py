@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 from conftest import Cli
 from launch import STORAGE, TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 from postgres import Postgres
+
+from search.storage import open_storage
+from search.storage.opening import one_at_a_time
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +130,23 @@ def _is_there(place: Path) -> bool:
         return bool(states(place))
     except Exception:
         return False
+
+
+def test_a_look_waits_for_tables_that_are_made(postgres_url: str) -> None:
+    """Somebody who only looks while the first run makes the tables is not in its way."""
+    open_storage(postgres_url, create=True)
+    opened = threading.Event()
+
+    def look() -> None:
+        open_storage(postgres_url, create=False)
+        opened.set()
+
+    with one_at_a_time(sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)):
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert not opened.wait(1)
+    thread.join(30)
+    assert opened.is_set()
 
 
 def test_a_server_that_cannot_be_used(place: Path, postgres: Postgres, cli: Cli, tiny: Path) -> None:

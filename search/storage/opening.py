@@ -134,7 +134,8 @@ def _of_file(place: Place, create: bool) -> optuna.storages.RDBStorage:
 def _of_server(place: Place, create: bool) -> optuna.storages.RDBStorage:
     import sqlalchemy
 
-    with one_at_a_time(engine_of(place, poolclass=sqlalchemy.NullPool)) if create else contextlib.nullcontext():
+    # Who only looks waits too: Optuna notes the version of the tables, in a table of its own, whenever it opens some.
+    with one_at_a_time(engine_of(place, poolclass=sqlalchemy.NullPool)):
         storage = _tables(place, _server_settings(place), create)
     weakref.finalize(storage, storage.engine.dispose)
     return storage
