@@ -142,7 +142,12 @@ def workers_of(kind: str) -> list[psutil.Process]:
     """The processes that train for this one."""
     if kind.startswith("ray"):
         return actors()
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # a zombie has no command line
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 @pytest.fixture
