@@ -22,7 +22,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.errors import DataError
-from data_utils.files import write_whole
 from search import BASELINE_TRIAL
 from search.curves import Step
 from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
@@ -31,7 +30,7 @@ from search.events import EpochFinished, Listener, Notice, TrialFinished, TrialS
 from search.goals import Goal, lead_of
 from search.leases import LeaseLost, TurnLost
 from search.outage import Outage
-from search.records import Answered, Confidence, SignerScore, curve_text, rows_text, trial_folder
+from search.records import trial_folder, write_trial
 from search.score import result_of, values_of, why_invalid
 from search.stints import STINTS, Stint, as_stored, begun, ended
 from search.storage.errors import is_away, is_of_database
@@ -45,7 +44,6 @@ from search.study import (
 )
 from search.supply import PRUNED_AT, Taken
 from search.trial import Outcome, remove_checkpoint
-from search.yaml_text import dump_yaml
 
 _POLL_S = 0.5
 """How often the study is looked at while other runs have its last trials, and a wish to stop is noticed while workers train."""
@@ -404,7 +402,8 @@ class Coordinator:
     def _tell(self, running: Taken, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
         """Writes the trial's files, then its result: a trial that is finished in the study has its files."""
         number, curves = running.job.trial, running.curves
-        self._write_files(running, outcome)
+        settings = {"trial": number, "seed": running.job.seed, **running.job.configs.as_dict()}
+        write_trial(running.job.folder, settings, curves.histories, outcome)
         if curves.steps:
             store_result(running.trial, result_of(self.goals, curves, outcome, running.label_smoothing_used))
         if reason:
@@ -416,18 +415,6 @@ class Coordinator:
         self.study.tell(running.trial, values, state)
         self.told.append(_Told(running, state, reason, outcome))
         self.ask_from = 0.0
-
-    def _write_files(self, running: Taken, outcome: Outcome | None) -> None:
-        folder = running.job.folder
-        settings = {"trial": running.job.trial, "seed": running.job.seed, **running.job.configs.as_dict()}
-        hint = "is the disk full or read-only? The same command goes on with this trial"
-        with os_errors("a trial's files cannot be written", where=folder, hint=hint):
-            write_whole(folder / "config.yaml", dump_yaml(settings))
-            write_whole(folder / "curve.csv", curve_text(running.curves.histories))
-            if outcome is not None:
-                write_whole(folder / "signers.csv", rows_text(SignerScore, outcome.signers))
-                write_whole(folder / "answers.csv", rows_text(Answered, outcome.answers))
-                write_whole(folder / "confidence.csv", rows_text(Confidence, outcome.confidences))
 
     def _sweep(self) -> None:
         """Deletes checkpoints that a run could not delete because it was killed just after it had told a result."""

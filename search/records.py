@@ -9,10 +9,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from data_utils.files import write_whole
 from model.record import EpochRecord
-from search.errors import DefinitionError
+from search.errors import DefinitionError, os_errors
+from search.yaml_text import dump_yaml
+
+if TYPE_CHECKING:
+    from search.trial import Outcome
 
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 
@@ -94,6 +99,24 @@ def curve_text(histories: Mapping[int, Sequence[EpochRecord]]) -> str:
 def rows_text(kind: type[Row], rows: Sequence[Row]) -> str:
     """Rows of one kind as CSV with a header; numbers in full precision."""
     return _csv_text([field.name for field in dataclasses.fields(kind)], [map(str, dataclasses.astuple(row)) for row in rows])
+
+
+def write_trial(
+    folder: Path, settings: Mapping[str, Any], histories: Mapping[int, Sequence[EpochRecord]], outcome: Outcome | None
+) -> None:
+    """Writes what a trial leaves: its settings, its curves and, if it has trained to its end, what its models did.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    hint = "is the disk full or read-only? The same command goes on with this trial"
+    with os_errors("a trial's files cannot be written", where=folder, hint=hint):
+        write_whole(folder / "config.yaml", dump_yaml(dict(settings)))
+        write_whole(folder / "curve.csv", curve_text(histories))
+        if outcome is not None:
+            write_whole(folder / "signers.csv", rows_text(SignerScore, outcome.signers))
+            write_whole(folder / "answers.csv", rows_text(Answered, outcome.answers))
+            write_whole(folder / "confidence.csv", rows_text(Confidence, outcome.confidences))
 
 
 def _csv_text(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:

@@ -213,28 +213,29 @@ def _require() -> None:
         pytest.skip("no PostgreSQL server: no initdb on the PATH or in /usr/lib/postgresql (Debian's package: postgresql)")
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A server for every test of this process that needs a database, and leaves the server itself alone."""
+@contextlib.contextmanager
+def _running(*, durable: bool) -> Iterator[Postgres]:
     _require()
-    server = Postgres()
+    server = Postgres(durable=durable)
     try:
         server.start()
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for every test of this process that needs a database, and leaves the server itself alone."""
+    with _running(durable=False) as server:
+        yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
     """A running server of the test's own, to be stopped, killed and started. What it has acknowledged outlives a kill."""
-    _require()
-    server = Postgres(durable=True)
-    try:
-        server.start()
+    with _running(durable=True) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

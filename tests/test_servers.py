@@ -70,7 +70,7 @@ def test_a_server_that_does_not_come_back(
     served: Path, own_postgres: Postgres, tiny: Path, peace: list[tuple[object, ...]]
 ) -> None:
     """The search ends with 3 and says what is not written; the same command goes on from the checkpoint."""
-    command = ("run", "tiny.yaml", "--data", str(tiny), *LONG, "--patience", "1s")
+    command = ("run", "tiny.yaml", "--data", str(tiny), *LONG, "--storage-patience", "1s")
     process = start_cli(*command, cwd=served)
     wait_until(is_in_trial(served, 1, epochs=5), process)
     own_postgres.stop()

@@ -34,9 +34,9 @@ Lease = Annotated[
     str,
     typer.Option("--lease", metavar="TIME", help="With a database server: how long a silent run keeps its trials."),
 ]
-Patience = Annotated[
+StoragePatience = Annotated[
     str,
-    typer.Option("--patience", metavar="TIME", help="With a database server: how long to train on without it."),
+    typer.Option("--storage-patience", metavar="TIME", help="With a database server: how long to train on without it."),
 ]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", help="Folder of everything that is written.")
@@ -68,14 +68,18 @@ Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Cha
 
 STUDY = "label_smoothing"
 STORAGE = DEFAULT_STORAGE
-LEASE, PATIENCE = "1m", "10m"
+LEASE, STORAGE_PATIENCE = "1m", "10m"
 RUNS = Path("runs")
 
 
 def opened_study(study: str, storage: str) -> optuna.Study:
+    return opened_with_storage(study, storage)[0]
+
+
+def opened_with_storage(study: str, storage: str) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
     from search.storage import open_storage
 
-    return study_and_storage(study, storage, lambda url: open_storage(url, create=False))[0]
+    return study_and_storage(study, storage, lambda url: open_storage(url, create=False))
 
 
 def looked_at(study: str, storage: str) -> optuna.Study:

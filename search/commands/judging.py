@@ -9,9 +9,9 @@ import typer
 
 from search.commands import (
     LEASE,
-    PATIENCE,
     RUNS,
     STORAGE,
+    STORAGE_PATIENCE,
     STUDY,
     Address,
     AsJson,
@@ -20,13 +20,13 @@ from search.commands import (
     EngineChoice,
     Lease,
     MaxRestarts,
-    Patience,
     Progress,
     Runs,
     Storage,
+    StoragePatience,
     Study,
     WorkerCount,
-    opened_study,
+    opened_with_storage,
 )
 from search.errors import ExitCode
 
@@ -44,7 +44,7 @@ def confirm(
     address: Address = None,
     max_restarts: MaxRestarts = 3,
     lease: Lease = LEASE,
-    patience: Patience = PATIENCE,
+    storage_patience: StoragePatience = STORAGE_PATIENCE,
     progress: Progress = True,
     as_json: AsJson = False,
 ) -> int:
@@ -68,7 +68,7 @@ def confirm(
         by=Workers(device=device, workers=workers, engine=checked_engine(engine), address=address),
         max_restarts=max_restarts,
         lease_s=seconds_of(lease),
-        patience_s=seconds_of(patience),
+        patience_s=seconds_of(storage_patience),
     )
     listener = screen(as_json=as_json, progress=progress)
     try:
@@ -118,9 +118,8 @@ def analyze(study: Study = STUDY, storage: Storage = STORAGE, as_json: AsJson = 
     from search.console import say, say_json
     from search.results.analyze import analysis_json, analysis_lines
     from search.results.analyze import analyze as analyze_study
-    from search.storage import open_storage
 
-    found = analyze_study(opened_study(study, storage), open_storage(storage, create=False))
+    found = analyze_study(*opened_with_storage(study, storage))
     if as_json:
         say_json(analysis_json(found))
         return

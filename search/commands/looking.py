@@ -16,7 +16,7 @@ from search.commands import (
     Runs,
     Storage,
     Study,
-    looked_at,
+    study_and_storage,
     write_out,
 )
 from search.errors import ExitCode
@@ -36,8 +36,8 @@ def report(
     from search.results.report import report_html
     from search.thin import open_to_look
 
-    opened = looked_at(study, storage)
-    facts = Facts(opened, open_to_look(storage), url=storage, runs=runs)
+    opened, held = study_and_storage(study, storage, open_to_look)
+    facts = Facts(opened, held, url=storage, runs=runs)
     target = output or runs / opened.study_name / "report.html"
     text = report_html(facts)
     write_out(text, target)

@@ -21,8 +21,8 @@ from search.commands import (
     Runs,
     Storage,
     Study,
+    opened_with_storage,
     require_writable,
-    study_and_storage,
     trial_of,
     write_out,
 )
@@ -53,7 +53,6 @@ def export(
     from search.console import talk
     from search.goals import lead_of
     from search.results.export import choose, export_text, exported_of
-    from search.storage import open_storage
     from search.study import front_of, study_goals, summary
     from search.wording import values_text
 
@@ -62,7 +61,7 @@ def export(
     if onnx and model is None:
         raise DefinitionError("--onnx is for a model", hint="name its folder with --model DIR")
     require_writable(output)
-    opened, held = study_and_storage(study, storage, lambda url: open_storage(url, create=False))
+    opened, held = opened_with_storage(study, storage)
     chosen, why = choose(opened, None if trial is None else trial_of(opened, trial), searched=searched)
     goals = study_goals(opened)
     front = [found for other in front_of(opened.get_trials(deepcopy=False), lead_of(goals)) if (found := summary(other))]

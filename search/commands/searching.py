@@ -12,9 +12,9 @@ import typer
 
 from search.commands import (
     LEASE,
-    PATIENCE,
     RUNS,
     STORAGE,
+    STORAGE_PATIENCE,
     STUDY,
     Address,
     AsJson,
@@ -24,11 +24,11 @@ from search.commands import (
     Lease,
     MaxRestarts,
     NamedStudy,
-    Patience,
     Progress,
     Runs,
     Sets,
     Storage,
+    StoragePatience,
     Study,
     WorkerCount,
     looked_at,
@@ -63,7 +63,7 @@ def run(
     max_failures: Annotated[int, typer.Option(min=0, help="Give up when more trials of this run fail.")] = 10,
     max_restarts: MaxRestarts = 3,
     lease: Lease = LEASE,
-    patience: Patience = PATIENCE,
+    storage_patience: StoragePatience = STORAGE_PATIENCE,
     allow_wider: Annotated[
         bool, typer.Option("--allow-wider", help="Go on with ranges that hold all of the study's own and more; recorded.")
     ] = False,
@@ -126,7 +126,7 @@ def run(
         source=None if source is None else study_name(source),
         source_best=source_best,
         lease_s=seconds_of(lease),
-        patience_s=seconds_of(patience),
+        patience_s=seconds_of(storage_patience),
     )
     listener = screen(as_json=as_json, progress=progress)
     try:

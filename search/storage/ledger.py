@@ -100,10 +100,8 @@ class Ledger(optuna.storages.BaseStorage):
                 if is_mine:
                     self.refresh()
                 yield is_mine
-                if is_mine and self._changes:
-                    ended = (
-                        self._written()
-                    )  # with the turn's own connection: it is written if the turn was this run's to its end
+                if is_mine and self._changes:  # by the turn's own connection: it is written if the turn held to its end
+                    ended = self._written()
         except BaseException:
             taken = self._own - before
             for trial in taken:
