@@ -96,25 +96,28 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[str], timeout
 
 def is_in_trial(cwd: Path, number: int, epochs: int = 2) -> Callable[[], bool]:
     """Whether the trial is in training and has reported some epochs."""
+    made = (cwd / STORAGE, cwd / "runs" / "studies.db")
+    return lambda: any(path.exists() for path in made) and num_reports(storage_of(cwd), number) >= epochs
 
-    def answer() -> bool:
-        if not ((cwd / STORAGE).exists() or (cwd / "runs" / "studies.db").exists()):
-            return False
-        engine = sqlalchemy.create_engine(storage_of(cwd), poolclass=sqlalchemy.NullPool)
-        try:
-            with engine.connect() as connection:
-                found = connection.execute(
-                    sqlalchemy.text(
-                        "SELECT count(*) FROM trial_intermediate_values v JOIN trials t ON v.trial_id = t.trial_id "
-                        "WHERE t.state = 'RUNNING' AND t.number = :number"
-                    ),
-                    {"number": number},
-                ).scalar_one()
-        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError):  # the tables are not made yet
-            return False
-        return bool(found >= epochs)
 
-    return answer
+def num_reports(url: str, number: int) -> int:
+    """How many epochs the trial that is in training has reported; 0 where it is not, or nothing is there yet.
+
+    It asks the tables themselves: Optuna takes longer to open a storage than a small trial trains.
+    """
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(
+                sqlalchemy.text(
+                    "SELECT count(*) FROM trial_intermediate_values v JOIN trials t ON v.trial_id = t.trial_id "
+                    "WHERE t.state = 'RUNNING' AND t.number = :number"
+                ),
+                {"number": number},
+            )
+            return int(found.scalar_one())
+    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError):  # the tables are not made yet
+        return 0
 
 
 def stored_trials(cwd: Path, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:

@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 import pytest
 from conftest import Cli
-from launch import TINY_STUDY, environment, run_cli, start_cli, wait_until
+from launch import TINY_STUDY, environment, num_reports, run_cli, start_cli, wait_until
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -40,7 +40,7 @@ ATTRIBUTES = {"identity": "{}", "data": json.dumps({"fingerprint": "f", "test": 
 
 KINDS = ["sqlite", "journal", "postgres"]
 WAYS = [("sqlite", "postgres"), ("postgres", "sqlite"), ("sqlite", "journal"), ("journal", "postgres"), ("postgres", "journal")]
-LONG = ("--set", "epochs=30")
+LONG = ("--set", "epochs=60")
 START = datetime.datetime(2026, 3, 29, 1, 59, 59, 123_457)
 SHAPES: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-5, 1e-1, log=True),
@@ -260,16 +260,6 @@ def test_half_run_copied_and_run_to_its_end(here: str, there: str, new_place: Ne
     assert "trial 2 was cut off: it goes on after epoch" in done.err
     assert outcome(target) == outcome(whole)
     assert num_reports(source, 2) == left
-
-
-def num_reports(url: str, number: int) -> int:
-    """How many values a trial has reported; 0 while there is no such trial."""
-    try:
-        with storage_at(url) as storage:
-            trials = optuna.load_study(study_name="tiny", storage=storage).trials
-    except Exception:  # there is no database yet, or half of one
-        return 0
-    return len(trials[number].intermediate_values) if number < len(trials) else 0
 
 
 def outcome(url: str) -> list[tuple[object, ...]]:
