@@ -148,6 +148,11 @@ def search_of(process: subprocess.Popen[str]) -> psutil.Process:
     return found[0]
 
 
+def has_logged(place: Path, event: str, pid: int | str = "*") -> bool:
+    """Whether a search has come so far."""
+    return any(f'"{event}"'.encode() in log.read_bytes() for log in place.glob(f"runs/tiny/logs/*-{pid}-*"))
+
+
 def states(place: Path) -> list[str]:
     """The state of each trial."""
     return [trial.state.name for trial in stored_trials(place)]
@@ -161,7 +166,7 @@ def test_before_the_limit(cluster: Cluster) -> None:
     while waiting:
         for pid, task in list(waiting.items()):
             assert task.poll() is None, task.communicate()
-            if any(b'"epoch_finished"' in log.read_bytes() for log in cluster.place.glob(f"runs/tiny/logs/*-{pid}-*")):
+            if has_logged(cluster.place, "epoch_finished", pid):
                 waiting.pop(pid).send_signal(signal.SIGTERM)  # to the script alone, as `--signal=B:TERM@120` asks for
         time.sleep(0.01)
     for number, (code, err) in enumerate(map(ended, tasks)):
@@ -219,10 +224,12 @@ LONG = ("--set", "width=1024", "--set", "ffn_width=8192", "--set", "layers=4")
 def test_a_second_signal(cluster: Cluster) -> None:
     """It is passed on too, and ends the search at once, in the middle of an epoch."""
     task = cluster.start(*LONG)
-    read_until(task, " trial state")
-    for _ in range(2):
-        task.send_signal(signal.SIGTERM)
-        read_until(task, "the search stops at the end of this epoch")
+    wait_until(lambda: has_logged(cluster.place, "trial_started"), task)
+    time.sleep(0.5)  # the epoch begins when that is said
+    task.send_signal(signal.SIGTERM)
+    read_until(task, "once more stops at once")  # two that come while PyTorch computes would reach Python as one
+    task.send_signal(signal.SIGTERM)
+    read_until(task, "the search stops at the end of this epoch")
     code, err = ended(task)
     assert (code, cluster.asked()) == (143, ["requeue 70_0"])
     assert "everything is kept. Go on with" not in err, "that is said after an epoch"
@@ -231,7 +238,8 @@ def test_a_second_signal(cluster: Cluster) -> None:
 def test_an_epoch_that_outlives_the_grace(cluster: Cluster) -> None:
     """It is given up before SLURM ends everything, so that the task can still be queued anew."""
     task = cluster.start(*LONG, PATIENCE="1")
-    read_until(task, " trial state")
+    wait_until(lambda: has_logged(cluster.place, "trial_started"), task)
+    time.sleep(0.5)  # the epoch begins when that is said
     task.send_signal(signal.SIGTERM)
     code, err = ended(task)
     assert "the epoch takes longer than 1 s: it is given up" in err
