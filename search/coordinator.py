@@ -12,38 +12,29 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Protocol, TypeVar
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from data_utils.errors import DataError
 from search import BASELINE_TRIAL
 from search.curves import Step
 from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
-from search.errors import NegativeAnswer, ResourceError, os_errors
-from search.events import EpochFinished, Listener, Notice, TrialFinished, TrialStarted, WorkerDied
-from search.goals import Goal, lead_of
+from search.errors import ResourceError
+from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerDied
+from search.goals import Goal
 from search.leases import LeaseLost, TurnLost
 from search.outage import Outage
-from search.records import trial_folder, write_trial
-from search.score import result_of, values_of, why_invalid
+from search.score import why_invalid
 from search.stints import STINTS, Stint, as_stored, begun, ended
 from search.storage.errors import is_away, is_of_database
 from search.storage.ledger import Ledger
-from search.study import (
-    STATE_NAMES,
-    front_of,
-    is_finished,
-    num_finished,
-    store_result,
-)
 from search.supply import PRUNED_AT, Taken
-from search.trial import Outcome, remove_checkpoint
+from search.telling import Teller
+from search.trial import Outcome
 
 _POLL_S = 0.5
 """How often the study is looked at while other runs have its last trials, and a wish to stop is noticed while workers train."""
@@ -87,16 +78,6 @@ class Supply(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Told:
-    """A result that was told to the study, and may not be written yet."""
-
-    taken: Taken
-    state: TrialState
-    reason: str
-    outcome: Outcome | None
-
-
 class Coordinator:
     """One run of a study on its way to its target."""
 
@@ -109,11 +90,10 @@ class Coordinator:
         supply: Supply,
         engine: Engine,
         *,
+        teller: Teller,
         num_words: int,
-        runs: Path,
         emit: Listener,
         stop: StopRequest,
-        max_failures: int,
         max_restarts: int,
     ) -> None:
         """`study` is on the ledger, and has its pruner set."""
@@ -123,11 +103,10 @@ class Coordinator:
         self.goals = goals
         self.supply = supply
         self.engine = engine
+        self.teller = teller
         self.num_words = num_words
-        self.runs = runs
         self.emit = emit
         self.stop = stop
-        self.max_failures = max_failures
         self.max_restarts = max_restarts
         self.running: dict[int, Taken] = {}
         self.ahead: list[Taken] = []
@@ -139,9 +118,6 @@ class Coordinator:
         self.ask_from = 0.0
         """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
 
-        self.lead = lead_of(goals)
-        self.failures = 0
-        self.told: list[_Told] = []
         self.is_disowned = False
         """Others have taken this run's trials; it has no new name yet."""
 
@@ -151,12 +127,12 @@ class Coordinator:
         Trials cut short stay RUNNING; the next run goes on with them.
 
         Raises:
-            NegativeAnswer: more trials failed than `max_failures`.
+            NegativeAnswer: more trials failed than may.
             ResourceError: disk, database or data are gone.
         """
         event: EngineEvent | None = None
         try:
-            self._sweep()
+            self.teller.sweep()
             while True:
                 if self._must_end():
                     self.engine.wind_down()
@@ -216,7 +192,7 @@ class Coordinator:
         for trial in self.running:
             self.engine.drop(trial)
         self.running.clear()
-        self.told.clear()
+        self.teller.forget_all()
         self.ahead.clear()
         self.is_disowned = True
         self.emit(
@@ -261,15 +237,10 @@ class Coordinator:
         for number in gone:
             if self.running.pop(number, None) is not None:
                 self.engine.drop(number)
-            self.told = [told for told in self.told if told.taken.job.trial != number]
+            self.teller.forget(number)
             self.emit(Notice(f"trial {number} was ended by another program; its training ends too"))
-        if self.told and not self.ledger.waiting_s:
-            written, self.told = self.told, []
-            for told in written:
-                self._remove_checkpoint(told.taken.job.folder)
-                self._announce(told.taken, told.state, told.reason, told.outcome)
-                if told.state == TrialState.FAIL:
-                    self._count_failure(told.reason)
+        if self.teller.has_told and not self.ledger.waiting_s:
+            self.teller.follow_up(self.supply.target)
 
     def _hand_out(self) -> None:
         """A trial for every free slot, as far as the target wants them; many are handed out bit by bit.
@@ -400,64 +371,6 @@ class Coordinator:
         self._tell(running, TrialState.FAIL if reason else state, reason, outcome)
 
     def _tell(self, running: Taken, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
-        """Writes the trial's files, then its result: a trial that is finished in the study has its files."""
-        number, curves = running.job.trial, running.curves
-        settings = {"trial": number, "seed": running.job.seed, **running.job.configs.as_dict()}
-        write_trial(running.job.folder, settings, curves.histories, outcome)
-        if curves.steps:
-            store_result(running.trial, result_of(self.goals, curves, outcome, running.label_smoothing_used))
-        if reason:
-            running.trial.set_user_attr("reason", reason)
-        values = None
-        if state == TrialState.COMPLETE:
-            values = list(values_of(self.goals, curves, outcome).values())
-        del self.running[number]
-        self.study.tell(running.trial, values, state)
-        self.told.append(_Told(running, state, reason, outcome))
+        del self.running[running.job.trial]
         self.ask_from = 0.0
-
-    def _sweep(self) -> None:
-        """Deletes checkpoints that a run could not delete because it was killed just after it had told a result."""
-        for trial in self._trials():
-            folder = trial_folder(self.runs, self.study.study_name, trial.number)
-            if is_finished(trial) and folder.is_dir():
-                self._remove_checkpoint(folder)
-
-    def _remove_checkpoint(self, folder: Path) -> None:
-        with os_errors("a checkpoint cannot be deleted", where=folder, hint="is the disk read-only?"):
-            remove_checkpoint(folder)
-
-    def _announce(self, running: Taken, state: TrialState, reason: str, outcome: Outcome | None) -> None:
-        curves = running.curves
-        gave = state != TrialState.FAIL and curves.steps > 0
-        values = values_of(self.goals, curves, outcome) if gave else {}
-        trials = self._trials()
-        self.emit(
-            TrialFinished(
-                trial=running.job.trial,
-                state=STATE_NAMES[state],
-                params=running.trial.params,
-                value=next(iter(values.values()), None),
-                values=values,
-                val_top1=curves.mean_of_counted(lambda record: record.val_top1) if gave else None,
-                epochs=curves.num_epochs,
-                seconds=curves.seconds,
-                is_best=any(trial.number == running.job.trial for trial in front_of(trials, self.lead)),
-                finished=num_finished(trials),
-                target=self.supply.target,
-                reason=reason,
-            )
-        )
-
-    def _count_failure(self, reason: str) -> None:
-        self.failures += 1
-        if self.failures > self.max_failures:
-            raise NegativeAnswer(
-                f"{self.failures} trials of this run failed, more than --max-failures {self.max_failures}",
-                where=f"study {self.study.study_name}",
-                got=f"the last one: {reason}",
-                hint=f"`python -m search trials {self.study.study_name}` lists them; perhaps a range is too wide",
-            )
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        self.teller.tell(running, state, reason, outcome)

@@ -46,6 +46,7 @@ from search.study import (
     summary,
 )
 from search.supply import Supply
+from search.telling import Teller
 from search.warm import require_source, warm_start
 from search.wording import storage_word
 
@@ -168,11 +169,10 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                     definition.goals,
                     supply,
                     options.by.hire(replace(parts, emit=emit), options.runs, definition.resources),
+                    teller=Teller(study, definition.goals, runs=options.runs, emit=emit, max_failures=options.max_failures),
                     num_words=len(data.words),
-                    runs=options.runs,
                     emit=emit,
                     stop=stop,
-                    max_failures=options.max_failures,
                     max_restarts=options.max_restarts,
                 ).run()
                 result = _finished(study, definition, supply, perf_counter() - began, stop.reason)

@@ -55,10 +55,21 @@ RAYS_OWN = {"Ray", "raylet", "Raylet", "gcs_server", "WARNING", "Token"}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A Ray cluster of two nodes with room for one worker each, beside its head."""
+def nodes() -> Iterator[Any]:
+    """The cluster of all tests."""
     with ray_cluster(0, 1, 1) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def cluster(nodes: Any) -> Iterator[Any]:
+    """A Ray cluster of two nodes with room for one worker each, beside its head, whatever the test before has made of it."""
+    while len(nodes.worker_nodes) < 2:
+        nodes.add_node(num_cpus=1)
+    before = set(nodes.worker_nodes)
+    yield nodes
+    for node in set(nodes.worker_nodes) - before:
+        nodes.remove_node(node)
 
 
 @pytest.fixture
@@ -175,8 +186,6 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
     with engine_of("inline", parts, runs, lambda: None) as engine:
         whole = numbers(events_of(engine, replace(job, folder=tmp_path / "whole")))
     (tmp_path / "data").rename(tmp_path / "elsewhere")  # it has been prepared: nobody reads it any more
-    while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1)
 
     def lose(engine: Engine, step: StepDone) -> None:
         if step.step.records[0].epoch == 3:
@@ -288,8 +297,6 @@ def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any,
     """It is given to a few workers, which is told once, and then to the coordinator. Others train."""
     monkeypatch.setattr("search.engines.ray.BOOTS", 2)
     monkeypatch.setattr("search.engines.ray.RENEWED_S", 0.0)
-    while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1)
     events: list[Event] = []
     job = job_of(0, tmp_path, epochs=1)
     with engine_of("ray", parts_of(tiny, tmp_path, events.append), tmp_path, lambda: cluster) as engine:
@@ -322,8 +329,6 @@ def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monk
 def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One has no room for files, on one a package is missing: the search says so once, and goes on with the others."""
     monkeypatch.setattr("search.engines.patience.BOOTS", 2)
-    while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / f"islr-search-{os.getuid()}").touch()
     (tmp_path / "without").mkdir()
@@ -334,21 +339,16 @@ def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, mon
         return [event.text for event in events if isinstance(event, Notice) and "does without" in event.text]
 
     parts, runs = parts_of(tiny, tmp_path / "runs", events.append), tmp_path / "runs"
-    bad = []
-    try:
-        with engine_of("ray, nothing shared", parts, runs, lambda: cluster, workers=3) as engine:
-            for number, variables in enumerate([{"TMPDIR": str(tmp_path / "full")}, {"PYTHONPATH": str(tmp_path / "without")}]):
-                bad.append(cluster.add_node(num_cpus=2, env_vars=variables))
-                deadline = time.monotonic() + 130
-                while engine.slots < 2 or len(notices()) <= number:
-                    assert engine.next_event(0.2) is None
-                    assert time.monotonic() < deadline, "it took too long"
-            assert isinstance(events_of(engine, job_of(0, runs, epochs=1))[-1], JobDone)
-            assert engine.next_event(2.0) is None
-            assert engine.slots == 2
-    finally:
-        for node in bad:
-            cluster.remove_node(node)
+    with engine_of("ray, nothing shared", parts, runs, lambda: cluster, workers=3) as engine:
+        for number, variables in enumerate([{"TMPDIR": str(tmp_path / "full")}, {"PYTHONPATH": str(tmp_path / "without")}]):
+            cluster.add_node(num_cpus=2, env_vars=variables)
+            deadline = time.monotonic() + 130
+            while engine.slots < 2 or len(notices()) <= number:
+                assert engine.next_event(0.2) is None
+                assert time.monotonic() < deadline, "it took too long"
+        assert isinstance(events_of(engine, job_of(0, runs, epochs=1))[-1], JobDone)
+        assert engine.next_event(2.0) is None
+        assert engine.slots == 2
     full, without = notices()
     start = f"the search does without machine {socket.gethostname()}: "
     assert full == f"{start}a worker's folder cannot be made: File exists ({tmp_path}/full/islr-search-{os.getuid()})"
@@ -484,8 +484,6 @@ def test_what_is_none_of_rays_business() -> None:
 
 def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, cluster: Any) -> None:
     """The same command goes on, after `kill -9` and after Ctrl-C; in the end every number is the same."""
-    while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1)
     sets = ("epochs=70", "trials=3")
     command = ["run", "tiny.yaml", "--data", str(tiny), "--engine", "ray", "--address", cluster.address, "--workers", "2"]
     command += [word for assignment in sets for word in ("--set", assignment)]

@@ -42,6 +42,7 @@ from search.stopping import StopSignals
 from search.storage import database_errors, load_study, open_storage, shown_url
 from search.storage.ledger import Ledger
 from search.study import complete_trials, num_finished, study_data, study_goals, study_plan, trial_result, trial_settings
+from search.telling import Teller
 from search.trial import fresh_seed
 
 
@@ -109,6 +110,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 if opened := opened_before(study, storage):
                     emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
                 emit(_started(options, study, supply, parts, device, lease))
+                most = len(chosen) * options.seeds  # a candidate that fails is out of the race, and that is told
                 began = perf_counter()
                 Coordinator(
                     companion,
@@ -117,11 +119,10 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                     goals,
                     supply,
                     options.by.hire(parts, options.runs, stored_resources(study.user_attrs)),
+                    teller=Teller(companion, goals, runs=options.runs, emit=emit, max_failures=most),
                     num_words=len(data.words),
-                    runs=options.runs,
                     emit=emit,
                     stop=stop,
-                    max_failures=len(chosen) * options.seeds,  # a candidate that fails is out of the race, and that is told
                     max_restarts=options.max_restarts,
                 ).run()
                 if stop.reason:
