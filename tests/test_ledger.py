@@ -19,6 +19,7 @@ from search import supply
 from search.leases import LeaseLost, TurnLost
 from search.leases.choice import lease_of
 from search.storage import open_storage, tables
+from search.storage.errors import is_away, unusable
 from search.storage.ledger import Ledger
 
 SHAPES = {
@@ -214,6 +215,32 @@ def end_connections(url: str) -> None:
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         )
+
+
+@pytest.mark.parametrize("table", ["studies", "trials", "trial_params", "trial_intermediate_values"])
+def test_a_server_that_goes_while_trials_are_read(table: str, server_url: str) -> None:
+    """Whichever of the many questions the connection is lost at, it is known for a server that is away, and in its words."""
+    with ledger_in(server_url) as mine, ledger_in(server_url) as theirs:
+        study = theirs.open()
+        study.ask(SHAPES).report(1.0, 1)
+        theirs.flush()
+        asked = []
+
+        def lose(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if f"FROM {table}" in statement.replace("\n", "") and not asked:
+                asked.append(statement)
+                end_connections(server_url)
+
+        engine = mine._behind.engine  # type: ignore[attr-defined]  # a server's storage has one
+        sqlalchemy.event.listen(engine, "before_cursor_execute", lose)
+        with pytest.raises(Exception, match=r".") as caught:
+            mine.refresh()
+        sqlalchemy.event.remove(engine, "before_cursor_execute", lose)
+        assert asked
+        assert is_away(caught.value)
+        assert "terminating connection due to administrator command" in str(unusable(server_url, caught.value))
+        mine.refresh()
+        assert mine.open().get_trials()[0].intermediate_values == {1: 1.0}
 
 
 def test_a_turn_that_is_lost(server_url: str) -> None:

@@ -31,7 +31,9 @@ def database_errors(url: str) -> Iterator[None]:
 def unusable(url: str | None, error: BaseException) -> ResourceError:
     """The error for people. Without an URL it is a server's: what is in a file is guarded where it is read."""
     place = None if url is None else place_of(url)
-    cause = error.__cause__ or error
+    cause = error
+    while getattr(cause, "orig", None) is None and (below := _below(cause)) is not None:
+        cause = below
     text = next(iter(str(getattr(cause, "orig", None) or cause).splitlines()), type(cause).__name__)
     return ResourceError(
         "the study database cannot be used",
@@ -52,8 +54,16 @@ def is_away(error: BaseException | None) -> bool:
             )
         if isinstance(error, known.TimeoutError):  # of the pool
             return True
-        error = error.__cause__
+        error = _below(error)
     return False
+
+
+def _below(error: BaseException) -> BaseException | None:
+    """What an error came of. Optuna may use a connection once more after it is lost: SQLAlchemy's refusal names no cause."""
+    known = sys.modules.get("sqlalchemy.exc")
+    if known is not None and isinstance(error, known.PendingRollbackError):
+        return error.__cause__ or error.__context__
+    return error.__cause__
 
 
 def is_of_database(error: BaseException) -> bool:
