@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+from launch import command_of
 
 
 @contextlib.contextmanager
@@ -36,9 +37,5 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
 
 def actors(process: psutil.Process | None = None) -> list[psutil.Process]:
     """The processes of workers in the clusters that this process, or another, has started."""
-    found = []
-    for child in (process or psutil.Process()).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::Actor"):
-                found.append(child)
-    return found
+    family = (process or psutil.Process()).children(recursive=True)
+    return [child for child in family if command_of(child).startswith("ray::Actor")]

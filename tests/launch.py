@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import psutil
 import sqlalchemy
 
 import search
@@ -92,6 +93,19 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[str], timeout
         assert process.poll() is None, f"the process ended too early: {process.communicate()}"
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.01)
+
+
+def command_of(process: psutil.Process) -> str:
+    """How a process was called; empty where it has ended, as a zombie has too."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def workers() -> list[psutil.Process]:
+    """The workers of this process; it may have other children, a database server among them."""
+    return [child for child in psutil.Process().children() if "spawn_main" in command_of(child)]
 
 
 def is_in_trial(cwd: Path, number: int, epochs: int = 2) -> Callable[[], bool]:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from launch import outcomes, start_cli, stored_trials
+from launch import command_of, outcomes, start_cli, stored_trials
 
 from data_utils.prepared import open_data
 from data_utils.synthetic import synthesize
@@ -94,7 +94,7 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The coordinator and its workers."""
     with contextlib.suppress(psutil.Error):
         here = psutil.Process(process.pid)
-        return [here, *(child for child in here.children() if "resource_tracker" not in " ".join(child.cmdline()))]
+        return [here, *(child for child in here.children() if "resource_tracker" not in command_of(child))]
     return []
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from clusters import actors, ray_cluster
+from launch import workers
 
 from data_utils.errors import DataError
 from data_utils.normalize import PreprocessConfig
@@ -140,14 +141,7 @@ def engine_of(
 
 def workers_of(kind: str) -> list[psutil.Process]:
     """The processes that train for this one."""
-    if kind.startswith("ray"):
-        return actors()
-    found = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # a zombie has no command line
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
+    return actors() if kind.startswith("ray") else workers()
 
 
 @pytest.fixture

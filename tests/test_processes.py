@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -18,7 +17,18 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 from conftest import Cli
-from launch import TINY_STUDY, environment, is_in_trial, outcomes, run_cli, start_cli, storage_of, stored_trials, wait_until
+from launch import (
+    TINY_STUDY,
+    environment,
+    is_in_trial,
+    outcomes,
+    run_cli,
+    start_cli,
+    storage_of,
+    stored_trials,
+    wait_until,
+    workers,
+)
 
 from data_utils.splits import Split
 from search.definition import load_definition
@@ -39,16 +49,6 @@ Watch = Callable[[Event], None]
 def states(place: Path, study: str = "tiny") -> list[str]:
     """The state of each trial."""
     return [trial.state.name for trial in stored_trials(place, study)]
-
-
-def workers() -> list[psutil.Process]:
-    """The workers of this process; it may have other children, a database server among them."""
-    found = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # a zombie has no command line
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
 
 
 def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Event]:

@@ -23,7 +23,7 @@ import psutil
 import pytest
 from clusters import actors, ray_cluster
 from conftest import Cli
-from launch import TINY_STUDY, environment, is_in_trial, outcomes, start_cli, stored_trials, wait_until
+from launch import TINY_STUDY, command_of, environment, is_in_trial, outcomes, start_cli, stored_trials, wait_until
 from test_engine_contract import engine_of, events_of, followed, job_of, numbers, parts_of, wait_for_slot
 
 from data_utils.errors import ExplainedError
@@ -109,7 +109,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def num_resting() -> int:
     """How many workers are up and do nothing. Ray names a process by what it does."""
-    return sum(actor.cmdline()[0].strip() == "ray::Actor" for actor in actors())
+    return sum(command_of(actor).strip() == "ray::Actor" for actor in actors())
 
 
 def node_of(actor: psutil.Process, cluster: Any) -> Any:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launch import ROOT, environment, is_in_trial, stored_trials, wait_until
+from launch import ROOT, command_of, environment, is_in_trial, stored_trials, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -141,7 +141,7 @@ def search_of(process: subprocess.Popen[str]) -> psutil.Process:
     found: list[psutil.Process] = []
 
     def is_there() -> bool:
-        found[:] = [p for p in psutil.Process(process.pid).children() if "search" in p.cmdline()]
+        found[:] = [p for p in psutil.Process(process.pid).children() if " search run " in command_of(p)]
         return bool(found)
 
     wait_until(is_there, process)
