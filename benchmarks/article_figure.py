@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 
 from model.objective import all_values
 from model.record import EpochRecord
-from search.records import read_curves
+from search.trial.files import read_curves
 
 COLOURS = ["#3b3b3b", "#0072b2", "#d55e00", "#009e73"]  # tell apart in print and by most eyes (Okabe and Ito 2008)
 COLUMNS = {

@@ -33,20 +33,21 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import TrialState
 
-from data_utils.synthetic import synthesize
+from data_utils.synthetic.synthetic import synthesize
 from model.record import EpochRecord
-from search.curves import Step
-from search.definition import StudyDefinition, load_definition
-from search.engines import EngineEvent, JobDone, JobKept, JobStarted, StepDone
-from search.engines.choice import Workers
-from search.parts import Parts
-from search.records import SignerScore
-from search.resources import Resources
-from search.run import RunOptions, run
-from search.stopping import StopSignals
-from search.storage import load_study, open_storage
+from search.definition.definition import Resources, StudyDefinition
+from search.definition.study_file import load_definition
+from search.engines.engine import EngineEvent, JobDone, JobKept, JobStarted, StepDone
+from search.engines.workers import Workers
+from search.running.run import RunOptions, run
+from search.running.signals import StopSignals
+from search.storage import open_storage
 from search.storage.bulk import add_trials
-from search.trial import Job, Outcome
+from search.study.study import load_study
+from search.trial.clips import Parts
+from search.trial.curves import Step
+from search.trial.job import Job
+from search.trial.outcome import Outcome, SignerScore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from postgres import Postgres, programs

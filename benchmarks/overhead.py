@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from data_utils.synthetic import synthesize
-from search.definition import load_definition
-from search.engines.choice import EngineName, Workers
+from data_utils.synthetic.synthetic import synthesize
+from search.definition.study_file import load_definition
+from search.engines.workers import EngineName, Workers
 from search.events import Event, TrialStarted
-from search.leases.choice import lease_of
-from search.records import read_curve
-from search.run import RunOptions, run
-from search.stopping import StopSignals
+from search.running.ledger import Ledger
+from search.running.run import RunOptions, run
+from search.running.signals import StopSignals
 from search.storage import open_storage
-from search.storage.ledger import Ledger
+from search.storage.leases.choice import lease_of
+from search.trial.files import read_curve
 
 _WRITTEN = 250
 """Trials that are written by Optuna; more are copies of them."""

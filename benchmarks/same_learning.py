@@ -26,7 +26,7 @@ from article_loop import ArticleTraining
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, open_data, prepare
 from data_utils.splits import split_signers
-from data_utils.synthetic import synthesize
+from data_utils.synthetic.synthetic import synthesize
 from model.config import ModelConfig, TrainConfig
 from model.training import Training, fit
 

@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from data_utils.hdf5 import Clip, write_signer, write_words
+from data_utils.hdf5 import Clip, write_signer
 from data_utils.landmarks import FILE_PARTS, NUM_LANDMARKS
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import open_data
 from data_utils.store import prepared
+from data_utils.words import write_words
 
 SIGNERS = 21
 SIGNS = 250

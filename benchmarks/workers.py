@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.synthetic import synthesize
+from data_utils.synthetic.synthetic import synthesize
 
 
 def work(folder: Path, store: Path, seed: int, pipe: Connection) -> None:
     """A worker: trains some epochs whenever it is told how many."""
     from data_utils.prepared import open_data
     from data_utils.splits import split_signers
-    from search.definition import Plan
-    from search.parts import Parts
-    from search.settings import build_configs
-    from search.trial import start_trainings
+    from search.definition.definition import Plan
+    from search.definition.settings import build_configs
+    from search.trial.clips import Parts
+    from search.trial.trial_run import start_trainings
 
     data = open_data(folder)
     parts = Parts(data, split_signers(data.words_of), store, lambda event: None)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from data_utils.errors import DataError
 from data_utils.files import write_whole
-from data_utils.hdf5 import SignerFile, label_outside, read_index, require_plain
+from data_utils.folder import SignerFile, require_plain
+from data_utils.hdf5 import label_outside, read_index
 
 _FORMAT = 1
 

@@ -14,12 +14,9 @@ read. Everything is checked while it is read. `problems` goes on after a fault a
 from __future__ import annotations
 
 import contextlib
-import difflib
-import json
 import math
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,26 +25,12 @@ import numpy as np
 
 from data_utils.clips import MOST_FRAMES, check_form, checked_landmarks
 from data_utils.errors import DataError
-from data_utils.files import write_whole
+from data_utils.folder import SignerFile, require_plain
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
-DICTIONARY_NAME = "sign_to_prediction_index_map.json"
-_MIRRORED_ENDING = "_swap"
 _MOST_NUMBERS = NUM_COORDINATES * MOST_FRAMES * NUM_LANDMARKS
 _COPY_AGAIN = "copy or download it again"
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
-
-
-@dataclass(frozen=True)
-class SignerFile:
-    """One HDF5 file and whose clips it holds."""
-
-    path: Path
-    signer: str
-    """The file's stem without `_swap`: the whole name, compared as a whole."""
-
-    mirrored: bool
-    """True for `<signer>_swap.hdf5`."""
 
 
 @dataclass(frozen=True)
@@ -59,126 +42,6 @@ class Clip:
     """float32 `[3, T, 543]`, NaN = not detected."""
 
     label: int
-
-
-def signer_files(folder: Path) -> list[SignerFile]:
-    """The signers' files, sorted by name.
-
-    Raises:
-        DataError: the folder is missing, or holds no `*.hdf5`.
-    """
-    if not folder.is_dir():
-        what = "the data set is a file, not a folder" if folder.exists() else "there is no such data folder"
-        raise DataError(what, file=folder, hint="name a folder that holds one HDF5 file a signer")
-    paths = sorted(p for p in folder.iterdir() if p.suffix == ".hdf5" and not p.name.startswith("."))
-    if not paths:
-        raise DataError(
-            "the data folder holds no signer's file",
-            file=folder,
-            expected="files named <signer>.hdf5",
-            hint="`python -m data_utils synth DIR` makes a data set to try things with",
-        )
-    files = []
-    for path in paths:
-        mirrored = path.stem.endswith(_MIRRORED_ENDING)
-        files.append(SignerFile(path, path.stem.removesuffix(_MIRRORED_ENDING), mirrored))
-    return files
-
-
-def require_plain(path: Path) -> None:
-    """Refuses what is no plain file (to open a pipe is to wait for ever) and a name that no text can hold.
-
-    Raises:
-        DataError: see above.
-    """
-    if path.exists() and not path.is_file():
-        raise DataError("this is not a file", file=path, hint="move it elsewhere")
-    if not _is_text(str(path)):
-        raise DataError("the file's name is not UTF-8", file=path, hint="rename it")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # Python stands in for bytes that are not UTF-8 by halves of characters
-        return False
-    return True
-
-
-def orphans(files: Iterable[SignerFile]) -> list[DataError]:
-    """A fault for each file of mirrored copies whose originals are not there."""
-    files = list(files)
-    originals = {file.signer for file in files if not file.mirrored}
-    return [
-        DataError("a mirrored copy has no original", file=file.path, expected=f"{file.signer}.hdf5 beside it")
-        for file in files
-        if file.signer not in originals
-    ]
-
-
-def read_words(folder: Path) -> tuple[str, ...]:
-    """The words in the order of their class numbers.
-
-    Raises:
-        DataError: there is no dictionary, or more than one, or it does not number its words 0 .. K-1.
-    """
-    if not folder.is_dir():
-        signer_files(folder)  # says what is wrong with it
-    found = sorted(p for p in folder.iterdir() if p.suffix == ".json" and not p.name.startswith("."))
-    if not found:
-        raise DataError(
-            "the data folder has no dictionary of words",
-            file=folder,
-            expected=f'{DICTIONARY_NAME}, such as {{"hello": 0, "thanks": 1}}',
-        )
-    if len(found) > 1:
-        raise DataError(
-            "the data folder has more than one dictionary of words",
-            file=folder,
-            got=", ".join(p.name for p in found),
-            expected="one .json file",
-            hint="move the others elsewhere",
-        )
-    return parse_words(found[0])
-
-
-def parse_words(path: Path) -> tuple[str, ...]:
-    """The words of a dictionary, in the order of their class numbers.
-
-    Raises:
-        DataError: it is none, or does not number its words 0 .. K-1.
-    """
-
-    def no_word_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        twice = sorted(word for word, times in Counter(word for word, _ in pairs).items() if times > 1)
-        if twice:
-            raise DataError("the dictionary lists a word twice", file=path, got=", ".join(twice), hint="keep one of them")
-        return dict(pairs)
-
-    require_plain(path)
-    try:
-        numbers = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_word_twice)
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number of 5,000 digits
-        raise DataError(
-            "the dictionary cannot be read as JSON in UTF-8",
-            file=path,
-            got=str(error),
-            expected='{"word": 0, "another": 1, ...}',
-        ) from error
-    if not isinstance(numbers, dict) or not numbers or not all(type(n) is int for n in numbers.values()):
-        raise DataError(
-            "the dictionary does not map words to class numbers", file=path, expected='{"word": 0, "another": 1, ...}'
-        )
-    if not all(_is_text(word) for word in numbers):
-        raise DataError("a word holds half of a character", file=path, expected="words in UTF-8")
-    if sorted(numbers.values()) != list(range(len(numbers))):
-        raise DataError(
-            "the class numbers of the dictionary are not 0, 1, 2, ... each once",
-            file=path,
-            got=str(sorted(numbers.values()))[:120],
-            expected=f"0 to {len(numbers) - 1}",
-        )
-    return tuple(sorted(numbers, key=lambda word: numbers[word]))
 
 
 def read_clips(file: SignerFile, num_words: int) -> Iterator[Clip]:
@@ -252,48 +115,6 @@ def write_signer(path: Path, clips: Iterable[Clip]) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def write_words(folder: Path, words: Iterable[str]) -> None:
-    """Writes the dictionary: words numbered in the order given."""
-    write_whole(folder / DICTIONARY_NAME, words_text(words))
-
-
-def words_text(words: Iterable[str]) -> str:
-    """The text of a dictionary: words numbered in the order given."""
-    return json.dumps({word: number for number, word in enumerate(words)}, ensure_ascii=False, indent=1) + "\n"
-
-
-def problems(folder: Path, seen: Callable[[SignerFile, Clip], None] | None = None) -> list[DataError]:
-    """Every fault of a data set; an empty list for a sound one. `seen` is shown every clip that is sound."""
-    faults: list[DataError] = []
-    words: tuple[str, ...] | None = None
-    files: list[SignerFile] = []
-    try:
-        words = read_words(folder)
-    except DataError as fault:
-        faults.append(fault)
-    try:
-        files = signer_files(folder)
-    except DataError as fault:
-        if fault.render() not in {known.render() for known in faults}:
-            faults.append(fault)
-    faults.extend(orphans(files))
-    for file in files:
-        # Without a dictionary, labels cannot be too large; everything else can still be checked.
-        num_words = len(words) if words is not None else np.iinfo(np.int64).max
-        for result in _clips_and_faults(file.path, int(num_words)):
-            if isinstance(result, DataError):
-                faults.append(result)
-            elif seen is not None:
-                seen(file, result)
-    return faults
-
-
-def suggest(name: str, known: Iterable[str]) -> str | None:
-    """`did you mean ...?` for a misspelt name, or None."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean `{close[0]}`?" if close else None
 
 
 def _clips_and_faults(path: Path, num_words: int) -> Iterator[Clip | DataError]:

@@ -19,8 +19,8 @@ import numpy as np
 from data_utils.clips import checked_landmarks, read_array
 from data_utils.errors import DataError
 from data_utils.hdf5 import read_unlabelled
-from data_utils.holistic import NUM_VALUES, landmarks, without_irises
-from data_utils.holistic import read_clip as read_frames
+from data_utils.importing.holistic import NUM_VALUES, landmarks, without_irises
+from data_utils.importing.holistic import read_clip as read_frames
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
 _HDF5 = (".hdf5", ".h5")
@@ -78,7 +78,7 @@ def _one_clip(path: Path) -> np.ndarray:
     if path.is_dir():
         return read_frames(path)
     if path.suffix.lower() == ".parquet":
-        from data_utils.kaggle import read_clip  # it needs a package that others do without
+        from data_utils.importing.kaggle import read_clip  # it needs a package that others do without
 
         return read_clip(path)
     return _read_array(path)

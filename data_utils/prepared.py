@@ -13,9 +13,11 @@ import numpy as np
 
 from data_utils.catalog import Entry, catalog
 from data_utils.errors import DataError
-from data_utils.hdf5 import orphans, read_clips, read_words, signer_files
+from data_utils.folder import orphans, signer_files
+from data_utils.hdf5 import read_clips
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
+from data_utils.words import read_words
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from data_utils.errors import DataError
-from data_utils.hdf5 import suggest
+from data_utils.wording import suggest
 
 Wish = Sequence[str] | Literal["rest", "none", "auto"]
 """Signers by name, or `rest` (those in no other part), `none`, or `auto`."""

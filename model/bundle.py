@@ -40,9 +40,9 @@ from torch import Tensor
 from data_utils.clips import checked_landmarks
 from data_utils.errors import DataError, ResourceError
 from data_utils.files import ASIDE, write_whole
-from data_utils.hdf5 import parse_words, words_text
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
+from data_utils.words import parse_words, words_text
 from model.checkpoint import metadata_of
 from model.config import ModelConfig
 from model.metrics import TEMPERATURES

@@ -1,5 +1,7 @@
 """Hyperparameter search for isolated sign-language recognition."""
 
+from __future__ import annotations
+
 __version__ = "0.1.0"
 
 DEFAULT_RUNS = "runs"

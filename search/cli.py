@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 import typer
 
 from data_utils.errors import ExplainedError
-from search.commands import judging, looking, models, searching
+from search.commands import exporting as models
+from search.commands import judging, looking, searching
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
 app = typer.Typer(
@@ -98,7 +99,7 @@ def _database_gone(error: Exception) -> ExplainedError | None:
 def _without_passwords(text: str) -> str:
     """A text that may quote an URL of a storage."""
     try:
-        from search.storage.place import place_of, shown_url
+        from search.storage.url import place_of, shown_url
     except ImportError:
         return "(left out: it may hold a password)"
     given = [os.environ.get("SEARCH_STORAGE", ""), *sys.argv, *(word.partition("=")[2] for word in sys.argv)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.record import EpochRecord
-from search.confirm.record import Confirmed
+from search.study.confirmed import Confirmed
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from launch import ROOT, TINY_STUDY, Answer, environment
 from test_definition import ASSIGNMENTS, TEXTS
 
-from data_utils.hdf5 import DICTIONARY_NAME, Clip, write_signer, write_words
+from data_utils.hdf5 import Clip, write_signer
 from data_utils.landmarks import NUM_LANDMARKS
+from data_utils.words import DICTIONARY_NAME, write_words
 from search.cli import answer
-from search.definition import checked_name, load_definition
+from search.definition.settings import settings as known_settings
+from search.definition.study_file import checked_name, load_definition
 from search.errors import DefinitionError
-from search.settings import settings as known_settings
 
 LIMIT_S = 10
 """Processor time that an input of these sizes may take; none needs a twentieth of it."""

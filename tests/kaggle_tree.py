@@ -12,8 +12,9 @@ import pyarrow as arrow
 import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 
-from data_utils.hdf5 import DICTIONARY_NAME, Clip
+from data_utils.hdf5 import Clip
 from data_utils.landmarks import FILE_PARTS
+from data_utils.words import DICTIONARY_NAME
 
 COLUMNS = ("path", "participant_id", "sequence_id", "sign")
 _SIZES = [part.stop - part.start for part in FILE_PARTS.values()]

@@ -229,7 +229,7 @@ def _make(folder: Path, count: int) -> None:
     from conftest import answered_in
     from launch import TINY_STUDY
 
-    from data_utils.synthetic import synthesize
+    from data_utils.synthetic.synthetic import synthesize
 
     pattern = folder / "pattern"
     pattern.mkdir(parents=True)

@@ -35,15 +35,15 @@ import psutil
 from launch import command_of, outcomes, start_cli, stored_trials
 
 from data_utils.prepared import open_data
-from data_utils.synthetic import synthesize
+from data_utils.synthetic.synthetic import synthesize
 from model.record import EpochRecord
 from model.training import fit
-from search.definition import Plan
-from search.parts import Parts
-from search.records import read_curve, trial_folder
-from search.settings import build_configs
-from search.study import trial_settings
-from search.trial import start_trainings
+from search.definition.definition import Plan
+from search.definition.settings import build_configs
+from search.study.trials import trial_settings
+from search.trial.clips import Parts
+from search.trial.files import read_curve, trial_folder
+from search.trial.trial_run import start_trainings
 
 STUDY = """\
 about: A search under fire
@@ -191,8 +191,8 @@ def in_peace(place: Path, data: Path, number: int) -> list[EpochRecord]:
     settings = trial_settings(trial)
     values = {f"{group}.{name}": value for group, fields in settings.items() for name, value in fields.items()}
     opened = open_data(data)
-    from search.definition import load_definition
-    from search.run import split_of
+    from search.definition.study_file import load_definition
+    from search.running.preparing import split_of
 
     parts = Parts(opened, split_of(load_definition(str(place / f"{NAME}.yaml")), opened), place / "peace", lambda event: None)
     configs = build_configs(values, "soak")

@@ -20,17 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.analysis import importance as importance_module
-from search.analysis.cost import Cost, infeasible, ledger
-from search.analysis.edges import edge_advice
-from search.analysis.importance import importance
-from search.analysis.isolation import Point, confident_value, isolation, points_of
-from search.analysis.noise import Noise, best_of, noise_of_repeats
-from search.analysis.readings import Pick, readings
-from search.definition import load_definition
+from search.definition.dimensions import dimension
+from search.definition.ranges import Choices, Range
+from search.definition.settings import find_setting
+from search.definition.space import Dimension
+from search.definition.study_file import load_definition
 from search.errors import NegativeAnswer
-from search.settings import find_setting
-from search.space import Choices, Dimension, Range, dimension
+from search.judging.analysis import importance as importance_module
+from search.judging.analysis.cost import Cost, infeasible, ledger
+from search.judging.analysis.edges import edge_advice
+from search.judging.analysis.importance import importance
+from search.judging.analysis.isolation import Point, confident_value, isolation, points_of
+from search.judging.analysis.noise import Noise, best_of, noise_of_repeats
+from search.judging.analysis.readings import Pick, readings
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
 UNIT = Range(low=0.0, high=1.0)

@@ -21,23 +21,23 @@ ALLOWED = {  # which of the three a package may import, beside itself
 }
 ONLY_IN = {  # a module -> the files or folders that may import it
     "optuna": ("search",),
-    "optuna_dashboard": ("search/results/dashboard.py", "search/results/board.py"),
-    "plotly": ("search/figures", "search/results/board.py", "search/results/report.py"),
-    "matplotlib": ("search/results/confusion_png.py",),
-    "jinja2": ("search/results/report.py", "search/results/card.py"),
+    "optuna_dashboard": ("search/looking/dashboard/serve.py", "search/looking/dashboard/page.py"),
+    "plotly": ("search/looking/figures", "search/looking/dashboard/page.py", "search/looking/report.py"),
+    "matplotlib": ("search/looking/dashboard/confusion_png.py",),
+    "jinja2": ("search/looking/report.py", "search/exporting/card.py"),
     "typer": ("search/cli.py", "search/commands"),
-    "rich": ("search/console.py", "search/bars.py"),
+    "rich": ("search/commands/console.py", "search/commands/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),
-    "ray": ("search/engines/ray.py", "search/engines/cluster.py", "search/engines/travel.py"),
-    "pyarrow": ("data_utils/kaggle.py",),
+    "ray": ("search/engines/ray",),
+    "pyarrow": ("data_utils/importing/kaggle.py",),
     "onnx": ("model/onnx.py",),
     "onnxruntime": (),
     "pydantic": ("search", "model/bundle.py"),
-    "sqlalchemy": ("search/storage", "search/leases/rows.py"),
+    "sqlalchemy": ("search/storage",),
     "yaml": ("search",),
 }
-PRINTERS = ("search/cli.py", "search/console.py", "data_utils/__main__.py")
+PRINTERS = ("search/cli.py", "search/commands/console.py", "data_utils/__main__.py", "data_utils/commands.py")
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -82,7 +82,7 @@ def test_studies_are_read_in_one_place() -> None:
         given = [argument for node in ast.walk(tree) if isinstance(node, ast.Call) for argument in node.args]
         if any(isinstance(argument, ast.Constant) and argument.value == "studies" for argument in given):
             readers.add(str(path))
-    assert readers == {"search/definition.py"}
+    assert readers == {"search/definition/study_file.py"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["doctor", "--help"]], ids=" ".join)

@@ -10,7 +10,7 @@ from conftest import Cli
 from launch import TINY_STUDY, run_cli
 
 from search.errors import DefinitionError, ExitCode, NegativeAnswer, ResourceError, SearchError, exit_code_of
-from search.times import seconds_of
+from search.wording import seconds_of
 
 DATA = "DATA"  # stands for the tiny data set
 WRONG = [  # command, exit code, first line on stderr after "error: "
@@ -130,7 +130,7 @@ def test_a_fault_of_the_program(place: Path, cli: Cli, monkeypatch: pytest.Monke
     def broken(*_arguments: object, **_more: object) -> object:
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr("search.definition.load_definition", broken)
+    monkeypatch.setattr("search.definition.study_file.load_definition", broken)
     done = cli("run", "tiny.yaml")
     assert (done.code, done.out) == (4, "")
     assert "Traceback" not in done.err
@@ -144,7 +144,7 @@ def test_a_fault_of_the_program(place: Path, cli: Cli, monkeypatch: pytest.Monke
 def test_a_fault_where_nothing_can_be_written(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log goes elsewhere when `runs` cannot hold it."""
     monkeypatch.setenv("SEARCH_RUNS", str(place / "tiny.yaml"))
-    monkeypatch.setattr("search.definition.load_definition", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr("search.definition.study_file.load_definition", lambda *_a, **_k: 1 / 0)
     done = cli("run", "tiny.yaml")
     assert done.code == 4
     found = re.search(r"--> (\S+)\n", done.err)
@@ -162,7 +162,7 @@ def test_a_disk_that_fills_up(place: Path, tiny: Path, cli: Cli, monkeypatch: py
 
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 2)
     with monkeypatch.context() as patch:
-        patch.setattr("search.records.write_whole", full)
+        patch.setattr("search.trial.files.write_whole", full)
         done = cli(*run)
     assert (done.code, done.out) == (3, "")
     assert "error: a trial's files cannot be written\n  --> runs/tiny/trials/0000\ngot: No space left on device\n" in done.err

@@ -18,10 +18,11 @@ from launch import CONFIRM, Answer, start_cli, stored_trials, wait_until
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from search.confirm.record import Confirmed, stored_confirmed
-from search.confirm.rounds import SHAPES, values_of, wanted
-from search.records import read_signers, trial_folder
-from search.trial import fresh_seed, trial_seed
+from search.judging.confirm.race import wanted
+from search.study.companion import SHAPES, values_of
+from search.study.confirmed import Confirmed, stored_confirmed
+from search.trial.files import read_signers, trial_folder
+from search.trial.job import fresh_seed, trial_seed
 
 
 def main_study(folder: Path, name: str = "tiny") -> optuna.Study:

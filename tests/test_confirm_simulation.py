@@ -17,12 +17,14 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
-from search.confirm.candidates import embedding, top
-from search.confirm.estimate import estimate_search
-from search.confirm.evidence import dropped, weigh
-from search.confirm.found import Candidate, Confirmation
-from search.settings import Setting
-from search.space import Dimension, Range
+from search.definition.ranges import Range
+from search.definition.settings import Setting
+from search.definition.space import Dimension
+from search.judging.confirm.candidates import embedding, top
+from search.judging.confirm.estimate import estimate_search
+from search.judging.confirm.evidence import weigh
+from search.judging.confirm.race import dropped
+from search.study.confirmed import Candidate, Confirmation
 
 NAMES = ("a", "b", "c")
 SPACE = tuple(Dimension(name, Setting("train", name, float, 0.5), Range(low=0.0, high=1.0)) for name in NAMES)

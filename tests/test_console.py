@@ -8,16 +8,8 @@ from dataclasses import replace
 import pytest
 
 from model.record import EpochRecord
-from search.confirm.evidence import weigh
-from search.confirm.found import Candidate
-from search.confirm.record import Confirmed
-from search.confirm.text import confirm_footer, confirmed_lines
-from search.console import (
-    LiveScreen,
-    PlainScreen,
-    json_lines,
-    screen,
-)
+from search.commands.console import LiveScreen, PlainScreen, json_lines, screen
+from search.commands.run_text import TrialTable, footer, header
 from search.events import (
     ConfirmFinished,
     EpochFinished,
@@ -29,9 +21,11 @@ from search.events import (
     TrialSummary,
     WorkerDied,
 )
-from search.lines import TrialTable, footer, header
-from search.sealed.record import Opening, SealedScore, SignerAccuracy
-from search.sealed.text import sealed_lines
+from search.judging.confirm.evidence import weigh
+from search.judging.confirm.text import confirm_footer, confirmed_lines
+from search.judging.sealed.text import sealed_lines
+from search.study.confirmed import Candidate, Confirmed
+from search.study.openings import Opening, SealedScore, SignerAccuracy
 from search.wording import columns, duration, number, width
 
 PARAMS = {"label_smoothing": 0.25, "lr": 8.1e-4, "dropout": 0.1}
@@ -331,7 +325,7 @@ def test_a_look_at_the_sealed() -> None:
 def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One line a trial on stderr, an epoch only after a quiet minute, the end on stdout."""
     now = [0.0]
-    monkeypatch.setattr("search.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("search.commands.console.time.monotonic", lambda: now[0])
     show = PlainScreen()
     show(STARTED)
     capsys.readouterr()

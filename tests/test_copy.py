@@ -27,13 +27,13 @@ from optuna_dashboard import get_note, save_note
 from postgres import Postgres
 
 from search.errors import ResourceError
-from search.leases.choice import lease_of
-from search.results.comparing import Snapshot, differences, is_same
-from search.results.copying import copy_study
-from search.sealed.record import Opening, store_opening
 from search.storage import open_storage
 from search.storage.bulk import add_trials, remove_study
-from search.study import study_data
+from search.storage.leases.choice import lease_of
+from search.study.comparing import Snapshot, differences, is_same
+from search.study.copying import copy_study
+from search.study.openings import Opening, store_opening
+from search.study.study import study_data
 
 ATTRIBUTES = {"identity": "{}", "data": json.dumps({"fingerprint": "f", "test": [], "train": [], "validation": []})}
 """What every study of this tool has."""

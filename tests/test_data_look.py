@@ -14,11 +14,13 @@ import pytest
 from launch import ROOT
 
 from data_utils.__main__ import main
-from data_utils.hdf5 import Clip, SignerFile, read_clips, read_words, write_signer, write_words
+from data_utils.checking.summary import summarize
+from data_utils.folder import SignerFile
+from data_utils.hdf5 import Clip, read_clips, write_signer
 from data_utils.landmarks import FILE_PARTS
 from data_utils.prepared import fingerprint, open_data
-from data_utils.summary import summarize
-from data_utils.synthetic import synthesize
+from data_utils.synthetic.synthetic import synthesize
+from data_utils.words import read_words, write_words
 
 SHARED = ROOT.parent / "shared" / "data"
 

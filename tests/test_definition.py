@@ -12,13 +12,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from launch import ROOT, TINY_STUDY
 
-from search.definition import SECTIONS, StudyDefinition, checked_name, known_studies, load_definition, study_name
-from search.describe import described
+from search.definition.assignments import SECTIONS
+from search.definition.definition import StudyDefinition
+from search.definition.describe import described
+from search.definition.ranges import Range
+from search.definition.settings import settings
+from search.definition.study_file import checked_name, known_studies, load_definition, study_name
+from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError
-from search.identity import identity
-from search.settings import settings
-from search.space import Range
-from search.yaml_text import dump_yaml, parse_yaml
+from search.study.identity import identity
 
 SPACE = "space: {lr: {low: 1e-5, high: 1e-2, log: true}}\n"
 LAST_LINE = re.compile(r"(expected|hint): \S.*")

@@ -12,8 +12,9 @@ from conftest import Cli
 from launch import stored_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.definition import Stagnation, StudyDefinition, load_definition
-from search.ending import ended, noise_of
+from search.definition.definition import Stagnation, StudyDefinition
+from search.definition.study_file import load_definition
+from search.running.criteria import ended, noise_of
 
 
 def trial_of(number: int, value: float, *, pruned: bool = False, seconds: float = 1.0, **result: object) -> FrozenTrial:

@@ -20,18 +20,19 @@ from data_utils.errors import DataError
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import fingerprint
 from data_utils.splits import split_signers
-from search.definition import Plan
-from search.engines import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
-from search.engines.actor import scratch_name, scratch_place
+from search.definition.definition import Plan, Resources
+from search.definition.settings import build_configs
+from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.engines.inline import InlineEngine
+from search.engines.job_run import Setup
 from search.engines.processes import ProcessEngine
-from search.engines.training import Setup
+from search.engines.ray.actor import scratch_name, scratch_place
 from search.events import Event, Listener, Notice
-from search.models import model_path
-from search.parts import Parts, data_store, open_indexed
-from search.resources import Resources
-from search.settings import build_configs
-from search.trial import CHECKPOINT, Job, Outcome
+from search.trial.checkpoint import CHECKPOINT
+from search.trial.clips import Parts, data_store, open_indexed
+from search.trial.job import Job
+from search.trial.outcome import Outcome
+from search.trial.weights import model_path
 
 pytestmark = pytest.mark.slow
 
@@ -125,8 +126,8 @@ def engine_of(
     elif kind == "processes":
         engine = ProcessEngine(setup, slots=workers, gpus=(), trial_timeout_s=timeout_s, emit=parts.emit)
     else:
-        from search.engines.cluster import Cluster
-        from search.engines.ray import RayEngine
+        from search.engines.ray.cluster import Cluster
+        from search.engines.ray.engine import RayEngine
 
         connection = Cluster(cluster().address)
         engine = RayEngine(

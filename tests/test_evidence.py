@@ -18,13 +18,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
 from search import BASELINE_TRIAL
-from search.confirm import estimate as estimating
-from search.confirm.candidates import NEAR, embedding, far_apart, top
-from search.confirm.estimate import Estimates, estimate, estimate_search
-from search.confirm.evidence import ALPHA, TIE, Values, dropped, probability_better, weigh
-from search.confirm.found import Candidate, Confirmation, Row, confirmation_of
-from search.settings import Setting
-from search.space import Choices, Condition, Dimension, Range
+from search.definition.ranges import Choices, Range
+from search.definition.settings import Setting
+from search.definition.space import Condition, Dimension
+from search.judging.confirm import estimate as estimating
+from search.judging.confirm.candidates import NEAR, embedding, far_apart, top
+from search.judging.confirm.estimate import Estimates, estimate, estimate_search
+from search.judging.confirm.evidence import TIE, probability_better, weigh
+from search.judging.confirm.race import ALPHA, Values, dropped
+from search.study.confirmed import Candidate, Confirmation, Row, confirmation_of
 
 SPACE = (
     Dimension("dropout", Setting("model", "dropout", float, 0.1), Range(low=0.0, high=0.5)),
@@ -623,7 +625,7 @@ class TestEstimate:
 
 def test_import_is_light() -> None:
     """Screens read a confirmation without SciPy, scikit-learn, Optuna and NumPy."""
-    code = "import search.confirm.evidence, sys; print({'scipy', 'sklearn', 'optuna', 'numpy'} & set(sys.modules))"
+    code = "import search.judging.confirm.evidence, sys; print({'scipy', 'sklearn', 'optuna', 'numpy'} & set(sys.modules))"
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
     )

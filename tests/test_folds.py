@@ -17,9 +17,10 @@ from launch import outcomes, stored_trials
 from data_utils.errors import DataError
 from data_utils.splits import split_signers
 from model.bundle import load_bundle
-from search.definition import load_definition
-from search.records import read_curves, read_signers
-from search.trial import TrialRun, training_seed
+from search.definition.study_file import load_definition
+from search.trial.files import read_curves, read_signers
+from search.trial.job import training_seed
+from search.trial.trial_run import TrialRun
 
 ALL = frozenset(range(3))
 FIVE = dict.fromkeys(("a", "b", "c", "d", "e"), ALL)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from launch import TINY_STUDY, stored_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.records import read_curves
-from search.study import best_trial, front_of
+from search.study.trials import best_trial, front_of
+from search.trial.files import read_curves
 
 TWO = "objective=[{metric: val_loss}, {metric: parameters}]"
 

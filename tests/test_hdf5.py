@@ -14,22 +14,15 @@ import numpy as np
 import pytest
 
 from data_utils.__main__ import main
+from data_utils.checking.problems import problems
 from data_utils.errors import DataError
-from data_utils.hdf5 import (
-    DICTIONARY_NAME,
-    Clip,
-    problems,
-    read_clips,
-    read_index,
-    read_words,
-    signer_files,
-    suggest,
-    write_signer,
-    write_words,
-)
+from data_utils.folder import signer_files
+from data_utils.hdf5 import Clip, read_clips, read_index, write_signer
 from data_utils.landmarks import FILE_PARTS, NUM_LANDMARKS
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import fingerprint, open_data, prepare
+from data_utils.wording import suggest
+from data_utils.words import DICTIONARY_NAME, read_words, write_words
 
 CLIP = "1001000001"
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from launch import is_in_trial, start_cli, stored_trials, wait_until
 
-from search.space import Range
+from search.definition.ranges import Range
 
 FLOATS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda number: round(number, 6))
 

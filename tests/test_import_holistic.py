@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_utils import holistic
 from data_utils.__main__ import main
+from data_utils.checking.problems import problems
 from data_utils.errors import DataError
-from data_utils.hdf5 import problems, read_clips, read_words, signer_files
-from data_utils.holistic import NUM_VALUES, landmarks, read_clip
+from data_utils.folder import signer_files
+from data_utils.hdf5 import read_clips
+from data_utils.importing.holistic import NUM_VALUES, landmarks, read_clip
+from data_utils.importing import holistic
 from data_utils.landmarks import FILE_PARTS
+from data_utils.words import read_words
 
 CLIPS = {  # signer -> word -> clips
     "anna": {"あした": ["0", "1"], "bye": ["0"]},

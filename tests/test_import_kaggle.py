@@ -23,13 +23,16 @@ import pytest
 from kaggle_tree import table_of, write_clip, write_kaggle_tree, write_list
 from launch import ROOT, environment
 
-from data_utils import kaggle
 from data_utils.__main__ import main
+from data_utils.checking.problems import problems
 from data_utils.errors import DataError
-from data_utils.hdf5 import DICTIONARY_NAME, Clip, problems, read_clips, read_words, signer_files
-from data_utils.importing import progress_line
-from data_utils.kaggle import read_clip
+from data_utils.folder import signer_files
+from data_utils.hdf5 import Clip, read_clips
+from data_utils.importing import kaggle
+from data_utils.importing.importing import progress_line
+from data_utils.importing.kaggle import read_clip
 from data_utils.landmarks import FILE_PARTS
+from data_utils.words import DICTIONARY_NAME, read_words
 
 SAMPLE = ROOT.parent / "shared" / "data" / "gislr_sample"
 WORDS = ("TV", "cow", "after", "bee", "shhh")  # not in alphabetical order

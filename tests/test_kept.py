@@ -12,8 +12,9 @@ from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, start_cli, stored_trials, wait_until
 
 from model.metrics import ECE_BINS, confusion, measure, reliability
-from search.records import Answered, Confidence, SignerScore, read_rows, rows_text, trial_folder
-from search.stints import STINTS, stints_of
+from search.study.attempts import STINTS, stints_of
+from search.trial.files import read_rows, rows_text, trial_folder
+from search.trial.outcome import Answered, Confidence, SignerScore
 
 LOGITS = torch.log(torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.91, 0.04, 0.05], [0.2, 0.2, 0.6]]))
 LABELS = torch.tensor([0, 1, 1, 2])

@@ -19,13 +19,13 @@ from launch import environment
 from postgres import Postgres
 
 from search.errors import DefinitionError, ResourceError
-from search.leases import LeaseLost, Owner, TurnLost, owner_of
-from search.leases.choice import lease_of, observe
-from search.leases.rows import RowLease
+from search.storage.leases.choice import lease_of, observe
+from search.storage.leases.lease import LeaseLost, Owner, TurnLost, owner_of
+from search.storage.leases.rows import RowLease
 
 HOLD = """
 import json, sys, time
-from search.leases.choice import lease_of
+from search.storage.leases.choice import lease_of
 with lease_of(sys.argv[1], "s", lease_s=float(sys.argv[2])) as lease:
     print(json.dumps(lease.stored()), flush=True)
     time.sleep(600)

@@ -17,15 +17,16 @@ import psutil
 import pytest
 from launch import environment
 
-from search import leases
 from search.errors import ResourceError
-from search.leases import Owner, locks, owner_of
-from search.leases.locks import FileLease, FileObserver, locks_folder
+from search.storage.leases import files as locks
+from search.storage.leases import lease as leases
+from search.storage.leases.files import FileLease, FileObserver, locks_folder
+from search.storage.leases.lease import Owner, owner_of
 
 HOLD = """
 import json, sys, time
 from pathlib import Path
-from search.leases.locks import FileLease
+from search.storage.leases.files import FileLease
 with FileLease(Path(sys.argv[1]), "s") as lease:
     print(json.dumps(lease.stored()), flush=True)
     if sys.argv[2] == "turn":

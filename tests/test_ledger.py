@@ -15,12 +15,12 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search import supply
-from search.leases import LeaseLost, TurnLost
-from search.leases.choice import lease_of
+from search.running import turns as supply
+from search.running.ledger import Ledger
 from search.storage import open_storage, tables
 from search.storage.errors import is_away, unusable
-from search.storage.ledger import Ledger
+from search.storage.leases.choice import lease_of
+from search.storage.leases.lease import LeaseLost, TurnLost
 
 SHAPES = {
     "lr": FloatDistribution(1e-5, 1e-1, log=True),

@@ -12,7 +12,7 @@ from conftest import Cli
 
 from search.errors import ResourceError
 from search.events import Notice
-from search.logs import RunLog
+from search.running.log import RunLog
 
 
 def logged(place: Path, study: str = "tiny") -> list[list[dict[str, Any]]]:
@@ -54,7 +54,7 @@ def test_the_error_that_ends_a_run_is_logged(place: Path, tiny: Path, cli: Cli) 
 
 def test_a_fault_is_logged(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of the program too."""
-    monkeypatch.setattr("search.records.curve_text", lambda histories: 1 / 0)
+    monkeypatch.setattr("search.trial.files.curve_text", lambda histories: 1 / 0)
     assert cli("run", "tiny.yaml", "--data", tiny).code == 4
     assert logged(place)[0][-1] | {"time": "", "elapsed": 0} == {
         "schema": 1, "time": "", "elapsed": 0, "event": "run_failed", "exit_code": 4,

@@ -23,12 +23,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-import search.thin
+import search.storage.read_only
 from search.errors import DefinitionError, ResourceError
-from search.results.status import all_studies, status_json, status_lines
-from search.results.table import trial_rows
-from search.storage import load_study, open_storage
-from search.thin import FORM, ThinStorage, open_to_look
+from search.looking.status import all_studies, status_json, status_lines
+from search.looking.table import trial_rows
+from search.storage import open_storage
+from search.storage.read_only import FORM, ThinStorage, open_to_look
+from search.study.study import load_study
 
 URL = f"sqlite:///{DATABASE}"
 SHAPES = {
@@ -141,7 +142,7 @@ def require_same_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status_lines(thin, URL) == status_lines(whole, URL)
     assert trial_rows(thin) == trial_rows(whole)
     rows = all_studies(URL)
-    monkeypatch.setattr("search.results.status.open_to_look", lambda url: open_storage(url, create=False))
+    monkeypatch.setattr("search.looking.status.open_to_look", lambda url: open_storage(url, create=False))
     assert rows == all_studies(URL)
 
 
@@ -273,15 +274,15 @@ def test_a_writer_does_not_hold_up_a_look(many: Path, cli: Cli) -> None:
 def test_a_look_sees_one_moment(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written between two of its statements belongs to the next look."""
     expected = loaded().get_trials()
-    real = search.thin._params
+    real = search.storage.read_only._params
 
     def meanwhile(rows: list[tuple[object, ...]]) -> object:
         execute("DELETE FROM trial_user_attributes")
         return real(rows)
 
-    monkeypatch.setattr("search.thin._params", meanwhile)
+    monkeypatch.setattr("search.storage.read_only._params", meanwhile)
     assert [trial.user_attrs for trial in looked_at().get_trials()] == [trial.user_attrs for trial in expected]
-    monkeypatch.setattr("search.thin._params", real)
+    monkeypatch.setattr("search.storage.read_only._params", real)
     assert not any(trial.user_attrs for trial in looked_at().get_trials())
 
 

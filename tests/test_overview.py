@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from browser import Open, Opened, chromium, colour, contrast, luminance, open_page
 
+from data_utils.checking.overview import MOST_COLUMNS, MOST_STRIPS, Example, _percent, _round_step, overview_html
+from data_utils.checking.skeleton_svg import picture_shapes, strip
+from data_utils.checking.summary import Bar, SignerCount, Summary, Warned, WordCount
 from data_utils.landmarks import FILE_PARTS, POSE_START
-from data_utils.overview import MOST_COLUMNS, MOST_STRIPS, Example, _percent, _round_step, overview_html
-from data_utils.skeleton import Body, Posture, landmarks
-from data_utils.strips import picture_shapes, strip
-from data_utils.summary import Bar, SignerCount, Summary, Warned, WordCount
+from data_utils.synthetic.skeleton import Body, Posture, landmarks
 
 __all__ = ["chromium", "open_page"]  # fixtures
 

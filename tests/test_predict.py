@@ -25,17 +25,18 @@ from conftest import Cli
 from launch import ROOT, environment
 from safetensors.torch import load_file
 
-from data_utils.hdf5 import read_unlabelled, read_words
+from data_utils.hdf5 import read_unlabelled
 from data_utils.prepared import open_data, prepare
+from data_utils.words import read_words
 from model import Training, fit, load_bundle
 from model.bundle import CONFIG, WEIGHTS
-from search.confirm.rounds import SHAPES
-from search.results.bundle import Made, _made, _Trained, metrics_of
-from search.results.card import card_text
-from search.results.export import Exported, read_export
-from search.score import MEASURED
-from search.study import trial_result
-from search.trial import training_seed
+from search.exporting.card import card_text
+from search.exporting.export import Exported, read_export
+from search.exporting.writing import Made, _made, _Trained, metrics_of
+from search.study.companion import SHAPES
+from search.study.trials import trial_result
+from search.trial.job import training_seed
+from search.trial.result import MEASURED
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -223,7 +224,7 @@ def test_an_output_that_cannot_be_written(
 ) -> None:
     """A folder, or a place below a file: known before a clip is asked about."""
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    monkeypatch.setattr("search.results.predict.predictions", lambda *_: pytest.fail("it begins"))
+    monkeypatch.setattr("search.exporting.predict.predictions", lambda *_: pytest.fail("it begins"))
     done = cli("predict", bundle, tiny / "9001.hdf5", "--output", tmp_path / output)
     assert (done.code, done.err.splitlines()[0]) == (2, "error: the output file cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -275,7 +276,7 @@ def test_a_study_that_kept_no_model(found: Path, cli: Cli) -> None:
 @pytest.mark.parametrize("fault", ["no package", "a link", "no output"])
 def test_an_export_is_looked_over_first(fault: str, confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would stop it at its end is known before a model is read."""
-    monkeypatch.setattr("search.results.bundle.read_models", lambda *_: pytest.fail("it begins"))
+    monkeypatch.setattr("search.exporting.writing.read_models", lambda *_: pytest.fail("it begins"))
     monkeypatch.setattr("model.onnx._PACKAGES", ("a_package_that_nobody_has",) if fault == "no package" else ())
     (confirmed / "empty").mkdir()
     (confirmed / "link").symlink_to("empty")
@@ -538,4 +539,4 @@ def test_words_of_any_kind_on_the_card(place: Path, tiny: Path, tmp_path: Path, 
 
 def test_an_installed_package_has_the_card() -> None:
     """The template lies in the package."""
-    assert (ROOT / "search" / "results" / "templates" / "card.md").is_file()
+    assert (ROOT / "search" / "exporting" / "templates" / "card.md").is_file()

@@ -31,15 +31,16 @@ from launch import (
 )
 
 from data_utils.splits import Split
-from search.definition import load_definition
-from search.engines import JobDone, processes, worker
-from search.engines.choice import Workers
+from search.definition.study_file import load_definition
+from search.engines import processes, worker
+from search.engines.engine import JobDone
+from search.engines.job_run import STOPS, Setup
 from search.engines.processes import ProcessEngine, visible_gpus
-from search.engines.training import STOPS, Setup
+from search.engines.workers import Workers
 from search.errors import ResourceError
 from search.events import EpochFinished, Event, TrialFinished, TrialStarted, WorkerDied
-from search.run import RunOptions, run
-from search.stopping import StopSignals
+from search.running.run import RunOptions, run
+from search.running.signals import StopSignals
 
 pytestmark = pytest.mark.slow
 

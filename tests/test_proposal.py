@@ -10,9 +10,10 @@ import pytest
 from conftest import Cli
 from launch import stored_trials
 
-from search.definition import StudyDefinition, load_definition
-from search.proposal import Tried, key_of, propose, why_not
-from search.space import num_settings
+from search.definition.definition import StudyDefinition
+from search.definition.space import num_settings
+from search.definition.study_file import load_definition
+from search.running.proposal import Tried, key_of, propose, why_not
 
 GRID = """
 fixed: {epochs: 1}

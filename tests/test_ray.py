@@ -29,18 +29,19 @@ from test_engine_contract import engine_of, events_of, followed, job_of, numbers
 from data_utils.errors import ExplainedError
 from data_utils.prepared import fingerprint
 from model.training import Training
-from search.definition import load_definition
-from search.engines import Engine, JobDone, JobStarted, StepDone, WorkerLost
-from search.engines.actor import Actor, KeptFile, Taken, Up, scratch_name
-from search.engines.choice import Workers
-from search.engines.training import STOPS, Setup, Verdict
-from search.engines.travel import renew_token, written_token
+from search.definition.definition import Resources
+from search.definition.study_file import load_definition
+from search.engines.engine import Engine, JobDone, JobStarted, StepDone, WorkerLost
+from search.engines.job_run import STOPS, Setup, Verdict
+from search.engines.ray.actor import Actor, KeptFile, Taken, Up, scratch_name
+from search.engines.ray.files import renew_token, written_token
+from search.engines.workers import Workers
 from search.errors import DefinitionError, ResourceError
 from search.events import EpochFinished, Event, Notice, TrialFinished, TrialStarted, WorkerDied
-from search.resources import Resources
-from search.run import RunOptions, run
-from search.stopping import StopSignals
-from search.trial import Job, TrialRun
+from search.running.run import RunOptions, run
+from search.running.signals import StopSignals
+from search.trial.job import Job
+from search.trial.trial_run import TrialRun
 
 pytestmark = [
     pytest.mark.slow,
@@ -128,7 +129,7 @@ def test_workers_and_nodes_come_and_go(
     place: Path, tiny: Path, cli: Cli, cluster: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A worker's process is killed, a node is lost, another joins and is used: in the end every number is the same."""
-    monkeypatch.setattr("search.engines.cluster._TELL_S", 0.05)
+    monkeypatch.setattr("search.engines.ray.headcount._TELL_S", 0.05)
     sets = ("epochs=25", "trials=8")
     happened: list[str] = []
     steps: dict[int, int] = {}
@@ -295,8 +296,8 @@ class Unreadable(Job):
 
 def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given to a few workers, which is told once, and then to the coordinator. Others train."""
-    monkeypatch.setattr("search.engines.ray.BOOTS", 2)
-    monkeypatch.setattr("search.engines.ray.RENEWED_S", 0.0)
+    monkeypatch.setattr("search.engines.ray.engine.BOOTS", 2)
+    monkeypatch.setattr("search.engines.ray.engine.RENEWED_S", 0.0)
     events: list[Event] = []
     job = job_of(0, tmp_path, epochs=1)
     with engine_of("ray", parts_of(tiny, tmp_path, events.append), tmp_path, lambda: cluster) as engine:
@@ -315,7 +316,7 @@ def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any,
 
 def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only machine takes no job, though its workers come up: that is told, not tried for ever."""
-    monkeypatch.setattr("search.engines.patience.BOOTS", 2)
+    monkeypatch.setattr("search.engines.limits.BOOTS", 2)
     with (
         ray_cluster(1) as lonely,
         engine_of("ray", parts_of(tiny, tmp_path), tmp_path, lambda: lonely) as engine,
@@ -328,7 +329,7 @@ def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monk
 
 def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One has no room for files, on one a package is missing: the search says so once, and goes on with the others."""
-    monkeypatch.setattr("search.engines.patience.BOOTS", 2)
+    monkeypatch.setattr("search.engines.limits.BOOTS", 2)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / f"islr-search-{os.getuid()}").touch()
     (tmp_path / "without").mkdir()
@@ -436,13 +437,13 @@ def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
     """One that has worked is tried again, if it is all there is. One that never has is not: another may come back."""
     from ray import exceptions
 
-    from search.engines.cluster import Machine
-    from search.engines.ray import RayEngine
+    from search.engines.ray.cluster import Machine
+    from search.engines.ray.engine import RayEngine
 
     good, bad = Machine("1", "good"), Machine("2", "bad")
     full = ResourceError("a worker's folder cannot be made")
     ray: Any = Pretended([good] if stays else [good, bad], exceptions)
-    monkeypatch.setattr("search.engines.ray.ray", ray)
+    monkeypatch.setattr("search.engines.ray.engine.ray", ray)
     up = Up("process 1 on good", sees_files=True, sees_data=True)
     ray.coming = [(good, [up]), (good, [full])] if stays else [(good, [up])]
     events: list[Event] = []
@@ -474,7 +475,7 @@ def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
 
 def test_what_is_none_of_rays_business() -> None:
     """The reader of the output may leave while the cluster is waited for."""
-    from search.engines.cluster import ray_errors
+    from search.engines.ray.cluster import ray_errors
 
     with pytest.raises(BrokenPipeError), ray_errors():
         raise BrokenPipeError
@@ -554,7 +555,7 @@ def test_a_ray_of_its_own(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest
 
 def test_a_lost_cluster(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a matter of the machines: 3, with what to do."""
-    monkeypatch.setattr("search.engines.cluster._LOST_S", 1.0)
+    monkeypatch.setattr("search.engines.ray.cluster._LOST_S", 1.0)
 
     with ray_cluster(1) as lonely:
         address = lonely.address

@@ -17,12 +17,14 @@ from conftest import Cli
 from launch import CONFIRM, TINY_STUDY
 from many import many_trials
 
-from search.figures import Figure, figures
-from search.figures.answers import mean_gap, shown_words, word_counts
-from search.figures.facts import Facts
-from search.results.board import MOST_CHARACTERS, titled
-from search.storage import load_study, open_storage
-from search.study import trial_result
+from search.looking.dashboard.page import MOST_CHARACTERS, titled
+from search.looking.facts import Facts
+from search.looking.figures.answers import mean_gap, shown_words, word_counts
+from search.looking.figures.every import figures
+from search.looking.figures.figure import Figure
+from search.storage import open_storage
+from search.study.study import load_study
+from search.study.trials import trial_result
 
 DATABASE = "sqlite:///runs/studies.db"
 NAMES = [

@@ -19,7 +19,7 @@ from launch import TRIAL_FILES, stored_trials
 
 from data_utils.prepared import fingerprint, open_data
 from model import load_bundle
-from search.study import best_trial
+from search.study.trials import best_trial
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,9 @@ from conftest import Cli
 from kaggle_tree import write_kaggle_tree
 from launch import ROOT, environment, run_cli
 
-from data_utils.hdf5 import Clip, read_clips, read_words, signer_files
+from data_utils.folder import signer_files
+from data_utils.hdf5 import Clip, read_clips
+from data_utils.words import read_words
 from model import load_bundle
 
 ASL3 = ROOT.parent / "shared" / "data" / "asl3"

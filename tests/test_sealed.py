@@ -16,15 +16,15 @@ from launch import CONFIRM, stored_trials
 from safetensors.torch import load_file, save
 
 from data_utils import prepared
-from data_utils.hdf5 import SignerFile
+from data_utils.folder import SignerFile
 from data_utils.prepared import open_data, prepare
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
-from search.confirm.command import configs_of
-from search.results.export import read_export
-from search.sealed.command import _Tester
-from search.sealed.record import Opening, openings
-from search.sealed.scores import gain_interval
-from search.study import study_data
+from search.exporting.export import read_export
+from search.judging.sealed.look import _Tester
+from search.judging.sealed.scores import gain_interval
+from search.study.openings import Opening, openings
+from search.study.study import study_data
+from search.study.trials import configs_of
 
 
 def study_of(folder: Path) -> optuna.Study:

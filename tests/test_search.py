@@ -14,13 +14,13 @@ import torch
 from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 
-from search.records import read_curve
-from search.run import resume_command
-from search.settings import Configs, settings
-from search.storage.ledger import Ledger
-from search.study import study_data
-from search.supply import Supply
-from search.trial import TrialRun
+from search.commands.typed import resume_command
+from search.definition.settings import Configs, settings
+from search.running.ledger import Ledger
+from search.running.supply import Supply
+from search.study.study import study_data
+from search.trial.files import read_curve
+from search.trial.trial_run import TrialRun
 
 LONG = ("--set", "epochs=30")
 DIVERGES = ("--set", "space.lr={choices: [1e-3, 1e30]}", "--set", "sampler={name: random}")
@@ -429,7 +429,7 @@ def test_a_run_on_the_demo_set(place: Path, cli: Cli, monkeypatch: pytest.Monkey
         for path in tiny.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
 
-    monkeypatch.setattr("search.run.synthesize", synthesize)
+    monkeypatch.setattr("search.running.preparing.synthesize", synthesize)
     first = cli("run", "tiny.yaml", "--trials", 1)
     assert first.code == 0
     assert first.err.splitlines()[0].startswith("No --data and no SEARCH_DATA: searching on the demo set")
@@ -481,7 +481,7 @@ def test_dry_run_says_where_each_value_comes_from(place: Path, tiny: Path, cli: 
 def test_settings_never_lose_a_field(searched: Path) -> None:
     """What is recorded of a trial builds the same configurations again."""
     used = json.loads(stored_trials(searched)[3].user_attrs["settings"])
-    from search.settings import build_configs
+    from search.definition.settings import build_configs
 
     rebuilt = build_configs({f"{g}.{name}": value for g, fields in used.items() for name, value in fields.items()}, "here")
     assert isinstance(rebuilt, Configs)

@@ -230,7 +230,7 @@ def test_a_crash_keeps_no_password(place: Path, cli: Cli, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise RuntimeError(f"no luck with {url} and s3cret/word")
 
-    monkeypatch.setattr("search.results.status.has_studies", broken)
+    monkeypatch.setattr("search.looking.status.has_studies", broken)
     for words in (("list", "--storage", url), ("list", f"--storage={url}")):
         answer = cli(*words)
         assert answer.code == 4

@@ -10,7 +10,7 @@ import pytest
 from launch import outcomes
 from soak import NAME, Event, soak, undisturbed
 
-from data_utils.synthetic import synthesize
+from data_utils.synthetic.synthetic import synthesize
 
 TRIALS, EPOCHS = 4, 24
 

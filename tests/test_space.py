@@ -11,11 +11,12 @@ import optuna
 import pytest
 
 from data_utils.splits import Split
-from search.definition import StudyDefinition, load_definition
+from search.definition.definition import StudyDefinition
+from search.definition.space import Dimension, applying, every_setting, num_settings, random_setting
+from search.definition.study_file import load_definition
+from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError
-from search.identity import identity
-from search.space import Dimension, applying, every_setting, num_settings, random_setting
-from search.yaml_text import dump_yaml, parse_yaml
+from search.study.identity import identity
 
 SPLIT = Split(train=("a",), validation=("b",), test=())
 

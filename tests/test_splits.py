@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_utils.errors import DataError
-from data_utils.hdf5 import Clip, signer_files, write_signer, write_words
+from data_utils.folder import signer_files
+from data_utils.hdf5 import Clip, write_signer
 from data_utils.landmarks import NUM_LANDMARKS
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import open_data, prepare
 from data_utils.splits import Split, split_signers
+from data_utils.words import write_words
 
 ALL = frozenset(range(3))
 FIVE = dict.fromkeys(("a", "b", "c", "d", "e"), ALL)

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from search.console import LiveScreen
-from search.stopping import StopSignals
+from search.commands.console import LiveScreen
+from search.running.signals import StopSignals
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

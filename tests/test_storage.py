@@ -12,7 +12,8 @@ import optuna
 import pytest
 
 from search.errors import DefinitionError, ResourceError
-from search.storage import database_errors, database_path, load_study, open_storage, place_of
+from search.storage import database_errors, database_path, open_storage, place_of
+from search.study.study import load_study
 
 HOLD = """
 import sqlite3, sys, time

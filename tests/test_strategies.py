@@ -10,15 +10,16 @@ import pytest
 from conftest import Cli
 from launch import outcomes, stored_trials
 
-from search import strategy
-from search.coordinator import Coordinator
-from search.definition import StudyDefinition, load_definition
-from search.proposal import Tried, key_of, propose
-from search.pruners import PRUNERS
-from search.samplers import SAMPLERS
+from search.definition import strategy
+from search.definition.definition import StudyDefinition
+from search.definition.pruners import PRUNERS
+from search.definition.samplers import SAMPLERS
+from search.definition.study_file import load_definition
+from search.running.coordinator import Coordinator
+from search.running.proposal import Tried, key_of, propose
+from search.running.running_trial import RunningTrial
 from search.storage import open_storage
-from search.supply import Taken
-from search.trial import sampler_seed
+from search.trial.job import sampler_seed
 
 SPACE = """
 fixed: {epochs: 2, batch_size: 8, width: 16, ffn_width: 16, layers: 1, patience: 0}
@@ -122,7 +123,7 @@ def test_each_pruner_stops_a_bad_trial_and_no_good_one(name: str) -> None:
 
 def parsed(text: str) -> dict[str, object]:
     """A mapping in YAML."""
-    from search.yaml_text import parse_yaml
+    from search.definition.yaml_text import parse_yaml
 
     found: dict[str, object] = parse_yaml(text, "here")
     return found
@@ -212,7 +213,7 @@ def test_a_verdict_survives_a_kill(pruner: str, place: Path, tiny: Path, cli: Cl
     monkeypatch.chdir(place)
     real, died = Coordinator._tell, []
 
-    def tell(self: Coordinator, running: Taken, state: optuna.trial.TrialState, *more: object) -> None:
+    def tell(self: Coordinator, running: RunningTrial, state: optuna.trial.TrialState, *more: object) -> None:
         if state == optuna.trial.TrialState.PRUNED and running.job.trial not in died:
             died.append(running.job.trial)
             raise KeyboardInterrupt

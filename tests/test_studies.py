@@ -8,9 +8,9 @@ import pytest
 from conftest import Cli
 from launch import ROOT, stored_trials
 
-from search import keys
-from search.definition import load_definition
-from search.settings import settings
+from search.definition import keys
+from search.definition.settings import settings
+from search.definition.study_file import load_definition
 
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 SMALL = ["width=16", "ffn_width=16", "layers=1", "heads=2"]
@@ -51,9 +51,9 @@ def test_the_articles_question() -> None:
 
 
 def test_the_page_of_keys() -> None:
-    """`studies/README.md` is what `python -m search.keys` prints."""
+    """`studies/README.md` is what `python -m search.definition.keys` prints."""
     page = (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
-    assert page == keys.page(), "make it anew: python -m search.keys > studies/README.md"
+    assert page == keys.page(), "make it anew: python -m search.definition.keys > studies/README.md"
 
 
 def test_the_page_lists_every_key() -> None:

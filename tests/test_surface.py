@@ -9,13 +9,13 @@ from typing import get_args
 import typer
 
 from search.cli import app
-from search.definition import SECTIONS
+from search.definition.assignments import SECTIONS
+from search.definition.pruners import PRUNERS
+from search.definition.samplers import SAMPLERS
+from search.definition.settings import settings
 from search.errors import ExitCode
 from search.events import SCHEMA, Event, event_name
-from search.pruners import PRUNERS
-from search.results.export import EXPORT_SCHEMA, Exported
-from search.samplers import SAMPLERS
-from search.settings import settings
+from search.exporting.export import EXPORT_SCHEMA, Exported
 
 STORAGE = "--storage=sqlite:///runs/studies.db"
 COMMANDS = {

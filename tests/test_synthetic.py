@@ -14,14 +14,17 @@ import pytest
 
 import data_utils.synthetic
 from data_utils.__main__ import main
+from data_utils.checking.problems import problems
+from data_utils.checking.summary import summarize
 from data_utils.errors import DataError
-from data_utils.hdf5 import problems, read_clips, read_words, signer_files
+from data_utils.folder import signer_files
+from data_utils.hdf5 import read_clips
 from data_utils.landmarks import FILE_PARTS
 from data_utils.prepared import open_data
-from data_utils.skeleton import Body, Posture, landmarks
 from data_utils.splits import split_signers
-from data_utils.summary import summarize
-from data_utils.synthetic import MAX_SIGNS, synthesize
+from data_utils.synthetic.skeleton import Body, Posture, landmarks
+from data_utils.synthetic.synthetic import MAX_SIGNS, synthesize
+from data_utils.words import read_words
 
 SMALL = {"clips": 30, "signs": 5, "signers": 3}
 

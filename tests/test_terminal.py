@@ -22,8 +22,9 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from model.record import EpochRecord
-from search.bars import Bars
-from search.console import LiveScreen, LiveText, PlainScreen, room
+from search.commands.bars import Bars
+from search.commands.console import LiveScreen, LiveText, PlainScreen, room
+from search.commands.run_text import TrialTable, header
 from search.events import (
     DataPrepared,
     EpochFinished,
@@ -36,8 +37,7 @@ from search.events import (
     TrialSummary,
     WorkerDied,
 )
-from search.lines import TrialTable, header
-from search.run import _noise
+from search.running.summary import _noise
 from search.wording import cropped, folded, width, wrapped
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -23,9 +23,10 @@ from conftest import Cli, answered_in, own_copy
 from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 from test_storage import HOLD
 
-from search.records import read_curve
-from search.results.dashboard import free_port
-from search.trial import CHECKPOINT, TrialRun
+from search.looking.dashboard.serve import free_port
+from search.trial.checkpoint import CHECKPOINT
+from search.trial.files import read_curve
+from search.trial.trial_run import TrialRun
 
 LONG = ("--set", "epochs=80")
 
@@ -99,7 +100,7 @@ def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monke
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", "epochs=4")
     with monkeypatch.context() as patch:
         real = TrialRun.next_step
-        patch.setattr("search.machine.version", lambda package: "0.1")
+        patch.setattr("search.trial.machine.version", lambda package: "0.1")
 
         def cut(self: TrialRun) -> object:
             if self.done == 2:

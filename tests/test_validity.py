@@ -13,7 +13,7 @@ import model.training
 from model.config import TrainConfig
 from model.loss import SmoothedLoss, smoothing_floor
 from model.record import EpochRecord
-from search.score import why_invalid
+from search.trial.result import why_invalid
 
 SETS = ("--set", "space.label_smoothing={choices: [0.0, 0.1, 0.3, 0.5]}", "--set", "sampler={name: random}", "--seed", "2")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from search.commands import (
+from search.commands.options import (
     LEASE,
     RUNS,
     STORAGE,
@@ -26,8 +26,8 @@ from search.commands import (
     StoragePatience,
     Study,
     WorkerCount,
-    opened_with_storage,
 )
+from search.commands.studies import opened_with_storage
 from search.errors import ExitCode
 
 
@@ -49,14 +49,14 @@ def confirm(
     as_json: AsJson = False,
 ) -> int:
     """Train the best trials and the baseline again with fresh seeds: is the gain more than noise?"""
-    from search.confirm.command import ConfirmOptions
-    from search.confirm.command import confirm as train_again
-    from search.console import screen, talk
-    from search.definition import study_name
-    from search.engines.choice import Workers, checked_engine
-    from search.run import typed_again
-    from search.stopping import StopSignals
-    from search.times import seconds_of
+    from search.commands.console import screen, talk
+    from search.commands.typed import typed_again
+    from search.definition.study_file import study_name
+    from search.engines.workers import Workers, checked_engine
+    from search.judging.confirm.confirm import ConfirmOptions
+    from search.judging.confirm.confirm import confirm as train_again
+    from search.running.signals import StopSignals
+    from search.wording import seconds_of
 
     options = ConfirmOptions(
         study=study_name(study),
@@ -94,11 +94,11 @@ def open_test(
     """Open the sealed test signers for the confirmed configuration and the baseline; it is recorded."""
     import dataclasses
 
-    from search.console import say, say_json, talk
-    from search.definition import study_name
+    from search.commands.console import say, say_json, talk
+    from search.definition.study_file import study_name
     from search.events import Event, Notice
-    from search.sealed.command import SealedOptions, open_sealed
-    from search.sealed.text import sealed_lines
+    from search.judging.sealed.look import SealedOptions, open_sealed
+    from search.judging.sealed.text import sealed_lines
 
     def tell(event: Event) -> None:
         if isinstance(event, Notice):
@@ -115,9 +115,9 @@ def open_test(
 
 def analyze(study: Study = STUDY, storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """What the trials say: edges, what mattered, how sure, noise, failures, cost."""
-    from search.console import say, say_json
-    from search.results.analyze import analysis_json, analysis_lines
-    from search.results.analyze import analyze as analyze_study
+    from search.commands.console import say, say_json
+    from search.judging.analysis.analyze import analyze as analyze_study
+    from search.judging.analysis.text import analysis_json, analysis_lines
 
     found = analyze_study(*opened_with_storage(study, storage))
     if as_json:

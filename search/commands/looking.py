@@ -7,18 +7,9 @@ from typing import Annotated
 
 import typer
 
-from search.commands import (
-    RUNS,
-    STORAGE,
-    STUDY,
-    AsJson,
-    Data,
-    Runs,
-    Storage,
-    Study,
-    study_and_storage,
-    write_out,
-)
+from search.commands.options import RUNS, STORAGE, STUDY, AsJson, Data, Runs, Storage, Study
+from search.commands.output import write_out
+from search.commands.studies import study_and_storage
 from search.errors import ExitCode
 
 
@@ -31,10 +22,10 @@ def report(
     ] = None,
 ) -> None:
     """One HTML file with everything that a study says; it opens without a network."""
-    from search.console import talk
-    from search.figures.facts import Facts
-    from search.results.report import report_html
-    from search.thin import open_to_look
+    from search.commands.console import talk
+    from search.looking.facts import Facts
+    from search.looking.report import report_html
+    from search.storage.read_only import open_to_look
 
     opened, held = study_and_storage(study, storage, open_to_look)
     facts = Facts(opened, held, url=storage, runs=runs)
@@ -55,12 +46,13 @@ def dashboard(
     ] = False,
 ) -> int:
     """Fill the study's page with notes, plots and files, and start optuna-dashboard on it."""
-    from search.console import say, talk
-    from search.definition import study_name
-    from search.identity import require_whole
-    from search.results.dashboard import address, artifact_folder, free_port, plain_command, serve
-    from search.results.filler import Filler
-    from search.storage import load_study, open_storage
+    from search.commands.console import say, talk
+    from search.definition.study_file import study_name
+    from search.looking.dashboard.background import Filler
+    from search.looking.dashboard.serve import address, artifact_folder, free_port, plain_command, serve
+    from search.storage import open_storage
+    from search.study.identity import require_whole
+    from search.study.study import load_study
 
     opened = open_storage(storage, create=False)
     shown = load_study(opened, study_name(study))
@@ -95,8 +87,8 @@ def doctor(
     as_json: AsJson = False,
 ) -> int:
     """Check machine, packages, storage, study files and data."""
-    from search.console import say, say_json
-    from search.doctor import checks
+    from search.commands.console import say, say_json
+    from search.looking.doctor import checks
 
     wrong = 0
     for check in checks(storage=storage, runs=runs, data=data):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.commands import (
+from search.commands.options import (
     LEASE,
     RUNS,
     STORAGE,
@@ -31,11 +31,9 @@ from search.commands import (
     StoragePatience,
     Study,
     WorkerCount,
-    looked_at,
-    opened_study,
-    trial_of,
-    write_out,
 )
+from search.commands.output import write_out
+from search.commands.studies import looked_at, opened_study, trial_of
 from search.errors import DefinitionError, ExitCode
 
 
@@ -76,8 +74,8 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Search until the target is reached. The same command starts and resumes."""
-    from search.console import say, say_json, screen, talk
-    from search.definition import checked_name, load_definition, study_name
+    from search.commands.console import say, say_json, screen, talk
+    from search.definition.study_file import checked_name, load_definition, study_name
     from search.wording import columns
 
     if trials is not None and more is not None:
@@ -85,7 +83,7 @@ def run(
     sets = [*sets, *([] if trials is None else [f"trials={trials}"])]
     definition = load_definition(study, sets, name=None if name is None else checked_name(name), seed=seed)
     if dry_run:
-        from search.describe import described
+        from search.definition.describe import described
         from search.storage import shown_url
 
         given = {"data": data, "storage": shown_url(storage), "runs": runs, "device": device}
@@ -97,13 +95,14 @@ def run(
             for line in columns(rows):
                 say(line)
         return ExitCode.DONE
-    from search.engines.choice import Workers, checked_engine
-    from search.records import require_place
-    from search.run import RunOptions, resume_command
-    from search.run import run as run_search
-    from search.stopping import StopSignals
+    from search.commands.typed import resume_command
+    from search.engines.workers import Workers, checked_engine
+    from search.running.run import RunOptions
+    from search.running.run import run as run_search
+    from search.running.signals import StopSignals
     from search.storage import place_of
-    from search.times import seconds_of
+    from search.trial.files import require_place
+    from search.wording import seconds_of
 
     require_place(runs, definition.name, place_of(storage).path)
     if source is not None and study_name(source) == definition.name:
@@ -149,8 +148,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """How far a study is, its best, what runs now, what failed."""
-    from search.console import LiveText, say_json
-    from search.results.status import status_json, status_lines
+    from search.commands.console import LiveText, say_json
+    from search.looking.status import status_json, status_lines
 
     opened = looked_at(study, storage)
     with LiveText() as text:
@@ -166,8 +165,8 @@ def status(
 
 def list_studies(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """The studies in the database, and those that can be run."""
-    from search.console import say, say_json
-    from search.results.status import all_studies
+    from search.commands.console import say, say_json
+    from search.looking.status import all_studies
     from search.wording import columns
 
     rows = all_studies(storage)
@@ -187,7 +186,7 @@ def trials(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
 ) -> None:
     """Every trial as a table."""
-    from search.results.table import csv_text, jsonl_text, trial_rows
+    from search.looking.table import csv_text, jsonl_text, trial_rows
 
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {"csv": csv_text, "jsonl": jsonl_text}
     if format not in writers:
@@ -203,8 +202,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One trial: parameters, curve, files, error."""
-    from search.console import say, say_json
-    from search.results.status import show_json, show_lines
+    from search.commands.console import say, say_json
+    from search.looking.show import show_json, show_lines
 
     opened = opened_study(study, storage)
     found = trial_of(opened, trial)

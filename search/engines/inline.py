@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 
 from data_utils.errors import ResourceError
-from search.engines import EngineEvent, JobKept
-from search.engines.training import JobRun, Verdict
-from search.parts import Parts
-from search.trial import Job
+from search.engines.engine import EngineEvent, JobKept
+from search.engines.job_run import JobRun, Verdict
+from search.trial.clips import Parts
+from search.trial.job import Job
 
 
 class InlineEngine:

@@ -14,12 +14,12 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from data_utils.errors import ExplainedError, ResourceError
-from search.engines import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
-from search.engines.patience import Boots, Clock, forgive, too_long
-from search.engines.training import Broken, Fault, Setup, Verdict, WorkerFault, stops_blocked
+from search.engines.engine import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
+from search.engines.job_run import Broken, Fault, Setup, Verdict, WorkerFault, stops_blocked
+from search.engines.limits import Boots, Clock, forgive, too_long
 from search.engines.worker import Ready, work
 from search.events import DataPrepared, Listener, Notice
-from search.trial import Job
+from search.trial.job import Job
 
 _BOOT_S = 60.0
 """What a worker may take until it is up, before the time of its first trial begins."""

@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection
 
 from data_utils.errors import ExplainedError
 from data_utils.processes import end_with_parent
-from search.engines import EngineEvent
-from search.engines.training import STOPS, Broken, Fault, JobRun, Setup, open_parts, trouble
+from search.engines.engine import EngineEvent
+from search.engines.job_run import STOPS, Broken, Fault, JobRun, Setup, open_parts, trouble
 from search.events import DataPrepared, Notice
-from search.parts import Parts
-from search.trial import Job
+from search.trial.clips import Parts
+from search.trial.job import Job
 
 
 @dataclass(frozen=True)

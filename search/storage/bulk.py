@@ -17,6 +17,7 @@ from search.storage.tables import Changes, Tables, tables_of
 if TYPE_CHECKING:
     import optuna
 
+
 _BATCH = 100
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import optuna
 
 from search.errors import ResourceError
-from search.storage.place import place_of
+from search.storage.url import place_of
 
 _FILE_HINT = "is the disk full or read-only? Name another file with --storage sqlite:///PATH"
 _SERVER_HINT = "is the server up, and are user, password and database right? Nothing is lost: the same command goes on"

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from search.confirm.record import is_companion
 from search.errors import DefinitionError, ResourceError
-from search.leases.locks import creating
 from search.storage.errors import database_errors
-from search.storage.place import Place, place_of, shown_url
-from search.storage.sqlite import BUSY_TIMEOUT_S, lighter_syncs, make_ready, same_file
+from search.storage.sqlite import BUSY_TIMEOUT_S, creating, lighter_syncs, make_ready, same_file
+from search.storage.url import Place, place_of, shown_url
 
 if TYPE_CHECKING:
     import sqlalchemy
+
 
 _CONNECT_S = 5
 _SILENT_S = 10
@@ -196,19 +195,3 @@ def _journal(place: Place) -> optuna.storages.BaseStorage:
             got=getattr(error, "strerror", None) or str(error),
             hint="is it a journal of Optuna's, and may it be written?",
         ) from error
-
-
-def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
-    """A study that exists.
-
-    Raises:
-        DefinitionError: there is none of this name.
-    """
-    names = [known for known in optuna.get_all_study_names(storage) if known == name or not is_companion(known)]
-    if name not in names:
-        raise DefinitionError(
-            f"the database holds no study `{name}`",
-            expected=f"one of {', '.join(sorted(names))}" if names else "a study; there is none yet",
-            hint=f"`python -m search run {name}` starts it",
-        )
-    return optuna.load_study(study_name=name, storage=storage)

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from search.errors import ResourceError
+import filelock
+
+from search.errors import ResourceError, os_errors
+
+
+def _all_locks(database: Path) -> Path:
+    database = database.resolve()  # whichever way it is reached
+    return database.with_name(f".{database.name}.locks")
+
+
+@contextlib.contextmanager
+def creating(database: Path) -> Iterator[None]:
+    """Makes the database's folder; inside, no other process of this tool makes the database's tables.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    folder = _all_locks(database)
+    with _folder_errors(database):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(folder / ".create.lock").acquire()
+    with held:
+        yield
+
+
+def _folder_errors(database: Path) -> contextlib.AbstractContextManager[None]:
+    hint = "free some space, or name another place with --storage sqlite:///PATH"
+    return os_errors("the folder of the study database cannot be written", where=database.parent, hint=hint)
+
 
 _BEGIN = b"SQLite format 3\0"  # of every database file, says section 1.3 of SQLite's file format
 BUSY_TIMEOUT_S = 60

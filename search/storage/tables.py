@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 if TYPE_CHECKING:
     import sqlalchemy
 
+
 FORM = "v3.2.0.a"
 """What Optuna calls the form of its tables that is written here."""
 

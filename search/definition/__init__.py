@@ -1,0 +1,1 @@
+"""What a study asks: the study file, read and checked."""

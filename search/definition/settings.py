@@ -1,0 +1,205 @@
+"""Settings by name: which exist, where they live, and checked building of configurations.
+
+A setting is a field of `ModelConfig`, `TrainConfig`, `PreprocessConfig` or `AugmentConfig`. Its key is dotted (`train.lr`) or,
+where only one configuration has it, bare (`lr`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from data_utils.augment import AugmentConfig
+from data_utils.normalize import PreprocessConfig
+from data_utils.wording import suggest
+from model.config import ModelConfig, TrainConfig
+from search.errors import DefinitionError
+
+T = TypeVar("T")
+
+GROUPS: dict[str, type] = {
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "preprocess": PreprocessConfig,
+    "augment": AugmentConfig,
+}
+
+BEFORE: dict[str, Any] = {"train.patience": 0}
+"""How settings acted before there were any of that name, where that is not their default."""
+
+_OTHER_NAMES = {  # what people type -> what it is called here; for hints only
+    "learning_rate": "train.lr",
+    "smoothing": "train.label_smoothing",
+    "eps": "train.label_smoothing",
+    "num_epochs": "train.epochs",
+    "batch": "train.batch_size",
+    "dim_model": "model.width",
+    "num_layers": "model.layers",
+    "num_heads": "model.heads",
+    "dim_ffw": "model.ffn_width",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of one configuration."""
+
+    group: str
+    field: str
+    annotation: Any
+    default: Any
+
+    @property
+    def key(self) -> str:
+        """Its full dotted name."""
+        return f"{self.group}.{self.field}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configs:
+    """Everything that decides one training, but for data and seed."""
+
+    model: ModelConfig
+    train: TrainConfig
+    preprocess: PreprocessConfig
+    augment: AugmentConfig
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values by group and field."""
+        return dataclasses.asdict(self)
+
+
+@functools.cache
+def settings() -> dict[str, Setting]:
+    """Every setting by its full key."""
+    found = [
+        Setting(group, field.name, get_type_hints(config, include_extras=True)[field.name], field.default)
+        for group, config in GROUPS.items()
+        for field in dataclasses.fields(config)
+    ]
+    return {setting.key: setting for setting in found}
+
+
+def find_setting(key: str, where: str) -> Setting:
+    """The setting that a dotted or bare key names.
+
+    Raises:
+        DefinitionError: no such setting, or a bare key that two configurations know.
+    """
+    known = settings()
+    if key in known:
+        return known[key]
+    matches = [setting for setting in known.values() if setting.field == key]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise DefinitionError(
+            f"`{key}` could be more than one setting",
+            where=where,
+            expected=" or ".join(setting.key for setting in matches),
+        )
+    raise DefinitionError(f"unknown key `{key}`", where=where, hint=_hint(key))
+
+
+def build_configs(values: Mapping[str, Any], where: str) -> Configs:
+    """Configurations with the given values by full key, and defaults for the rest.
+
+    Raises:
+        DefinitionError: an unknown key, a value of the wrong type or out of range, or values that do not go together.
+    """
+    parts: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    for key, value in values.items():
+        setting = find_setting(key, where)
+        parts[setting.group][setting.field] = checked(setting.annotation, value, key, where)
+    try:
+        return Configs(
+            model=ModelConfig(**parts["model"]),
+            train=TrainConfig(**parts["train"]),
+            preprocess=PreprocessConfig(**parts["preprocess"]),
+            augment=AugmentConfig(**parts["augment"]),
+        )
+    except ValueError as error:
+        raise DefinitionError(
+            "the settings do not go together", where=where, got=str(error), hint="change one of them, perhaps with --set"
+        ) from error
+
+
+def checked(annotation: Any, value: Any, key: str, where: str) -> Any:
+    """The value, of the annotated type and range.
+
+    Raises:
+        DefinitionError: it is not.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=str(value), expected="a finite number")
+    try:
+        return _adapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=repr(value)[:80], expected=reason) from error
+
+
+@functools.cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)  # making one takes longer than many uses
+
+
+def build(kind: type[T], given: Any, key: str, where: str) -> T:
+    """A small configuration dataclass from a mapping; unknown and missing keys are errors.
+
+    Raises:
+        DefinitionError: see above, or a value is of the wrong type or out of range.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
+    require_mapping(given, key, where, fields)
+    for name in fields:
+        needed = fields[name].default is dataclasses.MISSING and fields[name].default_factory is dataclasses.MISSING
+        if needed and name not in given:
+            raise DefinitionError(f"`{key}` lacks `{name}`", where=where, expected=", ".join(fields))
+    hints = get_type_hints(kind, include_extras=True)
+    values = {name: checked(hints[name], value, f"{key}.{name}", where) for name, value in given.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise DefinitionError(
+            f"`{key}` has wrong values", where=where, got=str(error), expected=f"{', '.join(fields)} that go together"
+        ) from error
+
+
+def require_mapping(given: Any, key: str, where: str, known: Iterable[str] | None = None) -> None:
+    """Refuses what is not a mapping with text keys, and keys that are not known.
+
+    Raises:
+        DefinitionError: see above.
+    """
+    if not isinstance(given, dict):
+        raise DefinitionError(f"`{key}` is not a mapping", where=where, got=repr(given)[:80], expected="key: value pairs")
+    for name in given:
+        if not isinstance(name, str):
+            raise DefinitionError(f"a key under `{key}` is not text", where=where, got=repr(name)[:80], expected="a name")
+        if known is not None and name not in known:
+            raise DefinitionError(
+                f"unknown key `{name}`",
+                where=f"{where}: {key}" if key != "the study" else where,
+                expected=", ".join(known),
+                hint=suggest(name, known),
+            )
+
+
+def _hint(key: str) -> str:
+    names = {**_OTHER_NAMES, **{setting.key: setting.key for setting in settings().values()}}
+    names |= {setting.field: setting.key for setting in settings().values()}
+    group, _, field = key.rpartition(".")
+    for attempt in (key, field):
+        if attempt in names:
+            return f"did you mean `{names[attempt]}`?"
+        close = suggest(attempt, [name for name in names if not group or "." in name or names[name].startswith(group)])
+        if close:
+            return f"did you mean `{names[close.split('`')[1]]}`?"
+    return "`python -m search run --dry-run` lists every setting"

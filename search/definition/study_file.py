@@ -1,0 +1,136 @@
+"""Finds a study by name or path and loads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from search.definition.assignments import SECTIONS, _assign, _paths
+from search.definition.definition import StudyDefinition
+from search.definition.resolve import _resolve
+from search.definition.settings import require_mapping
+from search.definition.yaml_text import parse_yaml
+from search.errors import DefinitionError
+
+_STUDY_NAME = re.compile(r"\w[\w.-]*")
+_NAME_BYTES = 100
+_TAKEN_NAMES = ("prepared", "data")  # folders that `--runs` holds beside those of the studies; some disks know no capitals
+_STUDY_BYTES = 1 << 20
+
+
+def load_definition(study: str, sets: Sequence[str] = (), *, name: str | None = None, seed: int = 0) -> StudyDefinition:
+    """Reads a study by name or path, and applies `--set KEY=VALUE` in order.
+
+    Raises:
+        DefinitionError: there is no such study, or anything in it is wrong.
+    """
+    source, text = _find(study)
+    raw = parse_yaml(text, source)
+    require_mapping(raw, "the study", source, SECTIONS)
+    origins = dict.fromkeys(_paths(raw), source)
+    for assignment in sets:
+        given = _assign(raw, assignment, source)
+        origins = {path: origin for path, origin in origins.items() if path not in given} | given  # the latest stands last
+    definition = _resolve(raw, source, name or study_name(study), seed)
+    return replace(definition, origins=origins)
+
+
+def study_name(study: str) -> str:
+    """The study's name: the argument itself, or the stem of a path.
+
+    Raises:
+        DefinitionError: it cannot be a name.
+    """
+    return checked_name(Path(study).stem if _is_path(study) else study)
+
+
+def checked_name(name: str) -> str:
+    """A name that can also be a folder's under `--runs`.
+
+    Raises:
+        DefinitionError: it cannot.
+    """
+    if not _STUDY_NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
+        raise DefinitionError(
+            "this cannot be a study's name",
+            got=repr(name)[:80],
+            expected=f"letters, digits, `_`, `-` and `.`, up to {_NAME_BYTES} bytes",
+        )
+    if name.casefold() in _TAKEN_NAMES:
+        raise DefinitionError(
+            "this cannot be a study's name: what is prepared or made up for all studies lies there",
+            got=name,
+            hint="call the study something else",
+        )
+    return name
+
+
+def known_studies(*, packaged_only: bool = False) -> dict[str, str]:
+    """The studies that can be named: those in `./studies` first, then those that come with the package. Name -> about."""
+    found: dict[str, str] = {}
+    packaged = resources.files("studies")
+    for folder in [packaged] if packaged_only else [Path("studies"), packaged]:
+        if folder.is_dir():
+            for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+                if entry.name.endswith(".yaml"):
+                    found.setdefault(entry.name.removesuffix(".yaml"), _about(entry))
+    return found
+
+
+def _about(entry: Traversable) -> str:
+    try:
+        raw = parse_yaml(entry.read_text(encoding="utf-8"), entry.name)
+    except (OSError, UnicodeDecodeError, DefinitionError):
+        return "(cannot be read)"
+    return str(raw.get("about", "")) if isinstance(raw, dict) else "(not a study)"
+
+
+def _is_path(study: str) -> bool:
+    return study.endswith((".yaml", ".yml")) or "/" in study
+
+
+def _find(study: str) -> tuple[str, str]:
+    """Where a study's file is, for messages, and its text."""
+    try:
+        if _is_path(study):
+            return study, _text_of(Path(study))
+        name = study_name(study)
+        local = Path("studies") / f"{name}.yaml"
+        if local.is_file():
+            return str(local), _text_of(local)
+        packaged = resources.files("studies") / f"{name}.yaml"
+        if packaged.is_file():
+            return f"{name}.yaml (installed)", packaged.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that cannot be one
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DefinitionError(
+            "the study file cannot be read",
+            where=study,
+            got=reason,
+            hint="`python -m search list` shows studies that can be named",
+        ) from error
+    raise DefinitionError(
+        f"there is no study `{study}`",
+        expected=f"one of {', '.join(known_studies()) or 'none yet'}, or a path to a YAML file",
+        hint="`python -m search list` shows the studies",
+    )
+
+
+def _text_of(path: Path) -> str:
+    """The text of a study's file. What never ends, such as a device, is not read to its end.
+
+    Raises:
+        DefinitionError: it is far too large for a study.
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(_STUDY_BYTES + 1)
+    if len(content) > _STUDY_BYTES:
+        raise DefinitionError(
+            "the study file is too large", where=str(path), got="more than 1 MiB", expected="a study of a few kilobytes"
+        )
+    return content.decode("utf-8")

@@ -1,0 +1,1 @@
+"""The study's page in optuna-dashboard."""

@@ -1,0 +1,1 @@
+"""One run at work on a study. The main path is `coordinator.py`."""

@@ -1,0 +1,81 @@
+"""When a study has had enough: its trials, its time, or no gain for long."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.definition.definition import Stagnation, StudyDefinition
+from search.study.trials import FINISHED, num_finished, trial_result
+
+_TAIL = 10
+"""Epochs at the end of the best curve from which the noise is estimated."""
+
+
+def ended(trials: Sequence[FrozenTrial], definition: StudyDefinition, target: int, *, more: bool = False) -> str:
+    """Which condition a study has met, in words; empty if none. With `more` only the target counts: it was asked for."""
+    finished = num_finished(trials)
+    if finished >= target:
+        return f"{finished:,} trials are finished"
+    if more:
+        return ""
+    if definition.time_s is not None:
+        spent = sum(trial_result(trial).get("seconds", 0.0) for trial in trials)
+        if spent >= definition.time_s:
+            return f"its trials have trained for {spent:,.0f} s, of the {definition.time_s:,.0f} s that they may"
+    return _stagnates(trials, definition.stagnation) if definition.stagnation is not None else ""
+
+
+def _stagnates(trials: Sequence[FrozenTrial], wish: Stagnation) -> str:
+    """Finished trials in the order in which they ended; a gain is a value below the last one by more than the noise."""
+    order = sorted((t for t in trials if t.state in FINISHED), key=lambda t: (t.datetime_complete, t.number))
+    complete = [trial for trial in order if trial.state == TrialState.COMPLETE]
+    if not complete:
+        return ""
+    ranked = sorted(complete, key=_value)
+    noise = noise_of(*ranked[:2]) if wish.noise is None else wish.noise
+    mark, since = float("inf"), 0
+    for trial in order:
+        if trial.state == TrialState.COMPLETE and _value(trial) < mark - noise:
+            mark, since = _value(trial), 0
+        else:
+            since += 1
+    if since < wish.trials:
+        return ""
+    return f"the last {since} trials have gained nothing beyond the noise ({noise:.2g})"
+
+
+def noise_of(best: FrozenTrial, second: FrozenTrial | None = None) -> float:
+    """How far a trial's value is from what it would be with other seeds, roughly.
+
+    With repeats the standard error of the mean over all trainings, from their spread within each fold. With folds alone, whose
+    spread is mostly how hard their signers are, the standard error of the mean difference to the second best trial, fold by
+    fold. With one training how its curve moves from epoch to epoch near its end: the standard deviation of the steps divided
+    by sqrt 2, as if epochs were independent.
+    """
+    folds = _by_fold(best)
+    count = sum(map(len, folds.values()))
+    if any(len(values) > 1 for values in folds.values()):
+        within = [statistics.variance(values) for values in folds.values() if len(values) > 1]
+        return float((statistics.fmean(within) / count) ** 0.5)
+    if count > 1:
+        others = {} if second is None else _by_fold(second)
+        gaps = [values[0] - others[fold][0] for fold, values in folds.items() if fold in others]
+        return statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
+    curve = [best.intermediate_values[step] for step in sorted(best.intermediate_values)][-_TAIL:]
+    steps = [after - before for before, after in itertools.pairwise(curve)]
+    return float(statistics.pstdev(steps) / 2**0.5) if len(steps) > 1 else 0.0
+
+
+def _by_fold(trial: FrozenTrial) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for one in trial_result(trial).get("trainings", []):
+        found.setdefault(one["fold"], []).append(one["value"])
+    return found
+
+
+def _value(trial: FrozenTrial) -> float:
+    return trial.values[0] if trial.values else float("inf")

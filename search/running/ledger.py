@@ -1,0 +1,307 @@
+"""A study as a run sees it: in memory, and written in batches.
+
+A `Ledger` is a storage to Optuna's `Study`, its samplers and its pruners. What the run's own trials report is in memory at
+once, so that a pruner judges by all that is known, and goes into the database with the next `flush`, in one transaction with
+all else that has gathered. What other runs and programs do is read by `refresh`. Making trials, and taking one that waits, is
+written at once.
+
+While a database server cannot be reached, what is to be written stays here, in order.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+
+from search.errors import ResourceError
+from search.storage.leases.lease import Lease
+from search.storage.tables import Changes, behind, tables_of
+
+_LOOK_S = 1.0
+"""How old what is known of other runs may be when a pruner judges."""
+
+
+class Ledger(optuna.storages.BaseStorage):
+    """One study of a storage, for one run."""
+
+    def __init__(self, storage: optuna.storages.BaseStorage, study: str, lease: Lease) -> None:
+        self._storage = storage
+        self._behind = behind(storage)
+        self._tables = tables_of(storage)
+        if self._tables is None and lease.needs_fence:
+            raise ResourceError(
+                "the tables of this database are of a form that is not known here",
+                hint="was it made by another version of Optuna? `optuna storage upgrade --storage URL` may help",
+            )
+        self.lease = lease
+        self._study = storage.get_study_id_from_name(study)
+        self._name = study
+        self._directions = storage.get_study_directions(self._study)
+        self._trials: list[FrozenTrial] = []
+        self._number_of: dict[int, int] = {}
+        self._own: set[int] = set()
+        """Ids of trials that this run writes: memory knows more of them than the database."""
+
+        self._unsure: set[int] = set()
+        """Ids of trials of which memory may say what the database does not: they are read again."""
+
+        self.ended_elsewhere: list[int] = []
+        """Numbers of this run's trials that another program has ended, until somebody takes note of them."""
+
+        self._user_attrs: dict[str, Any] | None = None
+        self._system_attrs: dict[str, Any] | None = None
+        """The study's; None: to be read when they are asked for."""
+
+        self._changes: dict[int, Changes] = {}
+        self._since = 0.0
+        self._looked = 0.0
+        self.refresh()
+
+    def open(self) -> optuna.Study:
+        """The study on this storage."""
+        return optuna.load_study(study_name=self._name, storage=self)
+
+    @property
+    def waiting_s(self) -> float:
+        """How long the oldest of what is not written yet has waited; 0 if all is written."""
+        return max(time.monotonic() - self._since, 1e-9) if self._changes else 0.0
+
+    @property
+    def unwritten(self) -> list[int]:
+        """Numbers of the trials of which something is not written yet."""
+        return sorted(self._number_of[trial] for trial in self._changes)
+
+    def holds(self, trial: FrozenTrial) -> bool:
+        """Whether this run has taken the trial, and has it still."""
+        return trial._trial_id in self._own
+
+    @contextmanager
+    def turn(self, patience_s: float) -> Iterator[bool]:
+        """This run's turn to take trials, with all that is known to anybody; what is taken is written before it ends.
+
+        If anything goes wrong, what was taken is let go of: whoever has the next turn finds it without a living owner.
+
+        Raises: as `Lease.turn` and `flush`.
+        """
+        before, ended = set(self._own), list[int]()
+        try:
+            with self.lease.turn(patience_s) as is_mine:
+                if is_mine:
+                    self.refresh()
+                yield is_mine
+                if is_mine and self._changes:  # by the turn's own connection: it is written if the turn held to its end
+                    ended = self._written()
+        except BaseException:
+            taken = self._own - before
+            for trial in taken:
+                self._changes.pop(trial, None)
+            self._own &= before
+            self._unsure |= taken
+            raise
+        if is_mine:
+            self._note_written(ended)
+
+    def look(self) -> None:
+        """Reads what others have done, unless that is known from a moment ago."""
+        if time.monotonic() - self._looked > _LOOK_S:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Reads what others have done."""
+        known = max(self._number_of, default=-1)
+        if isinstance(self._behind, optuna.storages.RDBStorage):
+            open_ones = ({t._trial_id for t in self._trials if not t.state.is_finished()} | self._unsure) - self._own
+            found = self._behind._get_trials(self._study, None, open_ones, known)
+        else:
+            found = [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
+        for trial in sorted(found, key=lambda trial: trial.number):
+            self._place(trial)
+        self._unsure = set()
+        self._user_attrs = self._system_attrs = None
+        self._looked = time.monotonic()
+
+    def flush(self) -> None:
+        """Writes what has gathered. Trials that another program has ended are left as they are: see `ended_elsewhere`.
+
+        Raises:
+            LeaseLost: others have taken this run's trials.
+            StorageInternalError, SQLAlchemyError: the database cannot be used now; nothing is written and all is kept.
+        """
+        if not self._changes:
+            return
+        self._note_written(self._written())
+
+    def _note_written(self, ended: Sequence[int]) -> None:
+        self._own -= {trial for trial, change in self._changes.items() if change.state is not None or trial in ended}
+        self._changes = {}
+        self.ended_elsewhere += [self._number_of[trial] for trial in ended]
+        self._unsure |= set(ended)
+        if ended:
+            self.refresh()
+
+    def forget(self) -> None:
+        """Drops what is not written, and reads again what is: this run's trials are no longer its own."""
+        self._unsure |= self._own
+        self._changes, self._own = {}, set()
+        self.refresh()
+
+    def _written(self) -> list[int]:
+        if self._tables is not None:
+            with self._tables.writing(self.lease.turn_connection) as connection:
+                self.lease.fence(connection)
+                return self._tables.write(connection, self._changes)
+        ended = []
+        for trial, change in self._changes.items():
+            try:
+                self._write_one(trial, change)
+            except UpdateFinishedTrialError:
+                ended.append(trial)
+        return ended
+
+    def _write_one(self, trial: int, change: Changes) -> None:
+        """By Optuna's own calls."""
+        known = self._behind.get_trial(trial)
+        for name, (value, shape) in change.params.items():
+            if name not in known.params:
+                self._behind.set_trial_param(trial, name, value, shape)
+        for key, attribute in change.system.items():
+            self._behind.set_trial_system_attr(trial, key, attribute)
+        for key, attribute in change.user.items():
+            self._behind.set_trial_user_attr(trial, key, attribute)
+        for step, reported in change.reported.items():
+            self._behind.set_trial_intermediate_value(trial, step, reported)
+        if change.state is not None:
+            self._behind.set_trial_state_values(trial, change.state, change.values)
+
+    def _place(self, trial: FrozenTrial) -> None:
+        if trial.number == len(self._trials):
+            self._trials.append(trial)
+        else:
+            self._trials[trial.number] = trial
+        self._number_of[trial._trial_id] = trial.number
+
+    def _change(self, trial_id: int, apply: Callable[[FrozenTrial], None]) -> Changes:
+        """What is to be written of a trial, once `apply` has done the same to it in memory."""
+        frozen = self.get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, frozen.state)
+        apply(frozen)
+        self._trials[frozen.number] = frozen
+        self._own.add(trial_id)
+        if not self._changes:
+            self._since = time.monotonic()
+        return self._changes.setdefault(trial_id, Changes())
+
+    # What Optuna calls.
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        def apply(trial: FrozenTrial) -> None:
+            trial._params[param_name] = distribution.to_external_repr(param_value_internal)
+            trial._distributions[param_name] = distribution
+
+        self._change(trial_id, apply).params[param_name] = (param_value_internal, distribution)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._change(trial_id, lambda trial: trial._user_attrs.update({key: value})).user[key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._change(trial_id, lambda trial: trial._system_attrs.update({key: value})).system[key] = value
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        change = self._change(trial_id, lambda trial: trial.intermediate_values.update({step: intermediate_value}))
+        change.reported[step] = intermediate_value
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if not state.is_finished():  # another run may be about to take it too
+            taken = self._storage.set_trial_state_values(trial_id, state, values)
+            self._place(self._storage.get_trial(trial_id))
+            if taken:
+                self._own.add(trial_id)
+            return taken
+        now = datetime.datetime.now()
+
+        def apply(trial: FrozenTrial) -> None:
+            trial.state, trial.datetime_complete = state, now
+            if values is not None:
+                trial._values = list(values)
+
+        change = self._change(trial_id, apply)
+        change.state, change.values, change.ended = state, values, now
+        return True
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        if isinstance(self._behind, optuna.storages.RDBStorage):
+            trial = self._behind._create_new_trial(study_id, template_trial)
+        else:
+            trial = self._behind.get_trial(self._behind.create_new_trial(study_id, template_trial))
+        if trial.number > len(self._trials):
+            self.refresh()  # another program has added some
+        self._place(trial)
+        if trial.state == TrialState.RUNNING:
+            self._own.add(trial._trial_id)
+        return trial._trial_id
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """A copy: Optuna's trials write into what they are given."""
+        trial = copy.copy(self._trials[self._number_of[trial_id]])
+        for part in ("_params", "_distributions", "_user_attrs", "_system_attrs", "intermediate_values"):
+            setattr(trial, part, dict(getattr(trial, part)))
+        return trial
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = list(self._trials) if states is None else [trial for trial in self._trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
+        wanted = (state,) if isinstance(state, TrialState) else state
+        return sum(wanted is None or trial.state in wanted for trial in self._trials)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return self._directions
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self._storage.get_study_id_from_name(study_name)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self._storage.get_study_name_from_id(study_id)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        if self._user_attrs is None:
+            self._user_attrs = self._storage.get_study_user_attrs(study_id)
+        return dict(self._user_attrs)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        if self._system_attrs is None:
+            self._system_attrs = self._storage.get_study_system_attrs(study_id)
+        return dict(self._system_attrs)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return self._storage.get_all_studies()
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._user_attrs = None
+        self._storage.set_study_user_attr(study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._system_attrs = None
+        self._storage.set_study_system_attr(study_id, key, value)
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        raise NotImplementedError("a ledger is of one study")
+
+    def delete_study(self, study_id: int) -> None:
+        raise NotImplementedError("a ledger is of one study")

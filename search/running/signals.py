@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM: the first asks the run to end at the next epoch, the second ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Protocol
+
+from search.errors import ExitCode
+
+
+class StopRequest(Protocol):
+    """Something that may ask the run to end at the next epoch."""
+
+    @property
+    def reason(self) -> str:
+        """Why; empty while nobody asks."""
+        ...
+
+
+_HEARD = "stopping at the end of this epoch; once more stops at once"
+_SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+class StopSignals:
+    """While entered, turns signals (and a time limit, if any) into a request to stop."""
+
+    def __init__(self, timeout_s: float | None = None, announce: Callable[[str], None] | None = None) -> None:
+        """`announce` tells a person that the first signal was heard; without it a line goes to stderr."""
+        self._announce = announce
+        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._signal = 0
+        self._before: dict[int, object] = {}
+
+    @property
+    def reason(self) -> str:
+        """Why the run should stop; empty while it should not."""
+        if self._signal:
+            return signal.Signals(self._signal).name
+        return "timeout" if self._deadline is not None and time.monotonic() >= self._deadline else ""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the process answers: 130 after Ctrl-C, 143 after SIGTERM, else 0."""
+        return {0: ExitCode.DONE, signal.SIGINT: ExitCode.INTERRUPTED}.get(self._signal, ExitCode.TERMINATED)
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
+
+    def _received(self, number: int, _frame: FrameType | None) -> None:
+        if self._signal:
+            os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")  # the live view hides it
+            os._exit(128 + number)  # at once: the database and every file are whole at any moment
+        self._signal = number
+        if self._announce is None:
+            os.write(2, f"\n{_HEARD}\n".encode())
+        else:  # from a thread: this one may be in the middle of drawing
+            threading.Thread(target=self._announce, args=(_HEARD,)).start()

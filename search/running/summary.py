@@ -1,0 +1,69 @@
+"""A trial, and a run, in short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from search import BASELINE_TRIAL
+from search.definition.definition import StudyDefinition
+from search.definition.objectives import lead_of
+from search.definition.space import applying
+from search.events import RunFinished, TrialSummary
+from search.running.criteria import noise_of
+from search.running.supply import Supply
+from search.study.trials import FINISHED, best_trial, count_states, front_of, num_finished, trial_result
+
+
+def _finished(study: optuna.Study, definition: StudyDefinition, supply: Supply, seconds: float, stopped_by: str) -> RunFinished:
+    trials = study.get_trials(deepcopy=False)
+    lead, several = lead_of(definition.goals), len(definition.goals) > 1
+    best = best_trial(trials, lead)
+    return RunFinished(
+        study=definition.name,
+        finished=num_finished(trials),
+        target=supply.target,
+        counts=count_states(trials),
+        best=summary(best),
+        baseline=baseline_summary(trials),
+        front=tuple(filter(None, map(summary, front_of(trials, lead)))) if several else (),
+        edges=() if several else _edges(best, definition),
+        noise=None if several else _noise(trials, best),
+        seconds=seconds,
+        stopped_by=stopped_by,
+        ended_by=supply.ended_by,
+    )
+
+
+def _noise(trials: Sequence[FrozenTrial], best: FrozenTrial | None) -> float | None:
+    if best is None:
+        return None
+    second = best_trial([trial for trial in trials if trial.number != best.number])
+    noise = noise_of(best, second)
+    return noise if 0 < noise < float("inf") else None
+
+
+def _edges(best: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, ...]:
+    if best is None or best.number == BASELINE_TRIAL:
+        return ()
+    return tuple(
+        f"{dim.name} {best.params[dim.name]:.3g} lies at the {end} edge of its range {dim.domain.text()}"
+        for dim in applying(definition.space, best.params)
+        if dim.name in best.params and (end := dim.edge(best.params[dim.name]))
+    )
+
+
+def summary(trial: FrozenTrial | None) -> TrialSummary | None:
+    """A finished trial in short."""
+    result = trial_result(trial) if trial is not None else {}
+    if trial is None or not result:
+        return None
+    values = result.get("values") or {"val_loss": result["val_loss"]}  # without: an earlier version wrote it
+    return TrialSummary(trial.number, trial.params, next(iter(values.values())), result["val_top1"], result["epoch"], values)
+
+
+def baseline_summary(trials: Sequence[FrozenTrial]) -> TrialSummary | None:
+    """The baseline in short, once it is finished."""
+    return next((summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED), None)

@@ -1,0 +1,1 @@
+"""What a study holds: made, found, read back."""

@@ -1,0 +1,1 @@
+"""One trial: its job, its clips, its training, its files."""
