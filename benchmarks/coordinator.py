@@ -41,10 +41,10 @@ from search.engines.engine import EngineEvent, JobDone, JobKept, JobStarted, Ste
 from search.engines.workers import Workers
 from search.running.run import RunOptions, run
 from search.running.signals import StopSignals
-from search.storage import open_storage
 from search.storage.bulk import add_trials
+from search.storage.opening import open_storage
 from search.study.study import load_study
-from search.trial.clips import Parts
+from search.trial.clips import TrialClips
 from search.trial.curves import Step
 from search.trial.job import Job
 from search.trial.outcome import Outcome, SignerScore
@@ -165,7 +165,7 @@ class Simulated(Workers):
 
     made: SimulatedEngine
 
-    def hire(self, parts: Parts, runs: Path, resources: Resources = Resources()) -> SimulatedEngine:
+    def hire(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> SimulatedEngine:
         """The engine that was made."""
         return self.made
 

@@ -28,10 +28,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from kaggle_tree import write_kaggle_tree  # noqa: E402
 
-from data_utils.folder import signer_files
-from data_utils.hdf5 import Clip, read_clips, write_signer
-from data_utils.importing import kaggle
-from data_utils.synthetic.synthetic import synthesize
+from data_utils.folder import signer_files  # noqa: E402
+from data_utils.hdf5 import Clip, read_clips, write_signer  # noqa: E402
+from data_utils.importing import kaggle  # noqa: E402
+from data_utils.synthetic.synthetic import synthesize  # noqa: E402
 
 WHOLE = 94_477  # clips of the release
 SIGNERS = 21

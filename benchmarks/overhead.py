@@ -29,8 +29,8 @@ from search.events import Event, TrialStarted
 from search.running.ledger import Ledger
 from search.running.run import RunOptions, run
 from search.running.signals import StopSignals
-from search.storage import open_storage
 from search.storage.leases.choice import lease_of
+from search.storage.opening import open_storage
 from search.trial.files import read_curve
 
 _WRITTEN = 250

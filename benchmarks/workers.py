@@ -26,13 +26,13 @@ def work(folder: Path, store: Path, seed: int, pipe: Connection) -> None:
     from data_utils.splits import split_signers
     from search.definition.definition import Plan
     from search.definition.settings import build_configs
-    from search.trial.clips import Parts
+    from search.trial.clips import TrialClips
     from search.trial.trial_run import start_trainings
 
     data = open_data(folder)
-    parts = Parts(data, split_signers(data.words_of), store, lambda event: None)
+    trial_clips = TrialClips(data, split_signers(data.words_of), store, lambda event: None)
     configs = build_configs({"train.epochs": 10_000, "train.patience": 0}, "workers")
-    (training,) = start_trainings(configs, seed, "cpu", Plan(), parts.turns(configs.preprocess), len(data.words))
+    (training,) = start_trainings(configs, seed, "cpu", Plan(), trial_clips.folds(configs.preprocess), len(data.words))
     training.run_epoch()
     pipe.send("ready")
     while epochs := pipe.recv():

@@ -38,7 +38,7 @@ class Split:
     folds: tuple[tuple[str, ...], ...] = ()
     """With folds: the groups of training signers that validate in turn. There is no validation part then."""
 
-    def turns(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    def train_validation_pairs(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
         """Who trains and who validates, for each model that a trial needs: one, or one a fold."""
         if not self.folds:
             return ((self.train, self.validation),)
@@ -115,7 +115,7 @@ def _folded(split: Split, count: int, words_of: Mapping[str, frozenset[int]], se
     for _ in range(_AUTO_DRAWS):
         order = [split.train[i] for i in rng.permutation(len(split.train))]
         dealt = replace(split, folds=tuple(sorted(tuple(sorted(order[i::count])) for i in range(count))))
-        if any(_words(train, words_of) != everything for train, _ in dealt.turns()):
+        if any(_words(train, words_of) != everything for train, _ in dealt.train_validation_pairs()):
             continue
         held = [len(_words(fold, words_of)) for fold in dealt.folds]
         if (score := (min(held), sum(held))) > best_score:

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 import typer
 
 from data_utils.errors import ExplainedError
+from search.commands import evaluation, reporting, searching
 from search.commands import exporting as models
-from search.commands import judging, looking, searching
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
 app = typer.Typer(
@@ -33,16 +33,16 @@ _COMMANDS: dict[str, Callable[..., Any]] = {  # in the order of --help
     "list": searching.list_studies,
     "trials": searching.trials,
     "show": searching.show,
-    "confirm": judging.confirm,
-    "test": judging.open_test,
-    "analyze": judging.analyze,
-    "report": looking.report,
+    "confirm": evaluation.confirm,
+    "test": evaluation.open_test,
+    "analyze": evaluation.analyze,
+    "report": reporting.report,
     "export": models.export,
     "retrain": models.retrain,
     "predict": models.predict,
     "copy": models.copy,
-    "dashboard": looking.dashboard,
-    "doctor": looking.doctor,
+    "dashboard": reporting.dashboard,
+    "doctor": reporting.doctor,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
@@ -99,7 +99,7 @@ def _database_gone(error: Exception) -> ExplainedError | None:
 def _without_passwords(text: str) -> str:
     """A text that may quote an URL of a storage."""
     try:
-        from search.storage.url import place_of, shown_url
+        from search.storage.url import parse_url, shown_url
     except ImportError:
         return "(left out: it may hold a password)"
     given = [os.environ.get("SEARCH_STORAGE", ""), *sys.argv, *(word.partition("=")[2] for word in sys.argv)]
@@ -107,7 +107,7 @@ def _without_passwords(text: str) -> str:
         if "://" in url:
             text = text.replace(url, shown_url(url))
             with contextlib.suppress(ExplainedError):
-                text = place_of(url).hide(text)
+                text = parse_url(url).hide(text)
     return text
 
 

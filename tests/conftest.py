@@ -18,8 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from launch import CONFIRM, STORAGE, TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
 from postgres import own_postgres, postgres, postgres_url  # noqa: E402, F401 (fixtures)
 
-from data_utils.synthetic.synthetic import synthesize
-from search.cli import answer
+from data_utils.synthetic.synthetic import synthesize  # noqa: E402
+from search.cli import answer  # noqa: E402
 
 Cli = Callable[..., Answer]
 

@@ -41,7 +41,7 @@ from model.training import fit
 from search.definition.definition import Plan
 from search.definition.settings import build_configs
 from search.study.trials import trial_settings
-from search.trial.clips import Parts
+from search.trial.clips import TrialClips
 from search.trial.files import read_curve, trial_folder
 from search.trial.trial_run import start_trainings
 
@@ -194,10 +194,12 @@ def in_peace(place: Path, data: Path, number: int) -> list[EpochRecord]:
     from search.definition.study_file import load_definition
     from search.running.preparing import split_of
 
-    parts = Parts(opened, split_of(load_definition(str(place / f"{NAME}.yaml")), opened), place / "peace", lambda event: None)
+    trial_clips = TrialClips(
+        opened, split_of(load_definition(str(place / f"{NAME}.yaml")), opened), place / "peace", lambda event: None
+    )
     configs = build_configs(values, "soak")
-    turns = parts.turns(configs.preprocess)
-    (training,) = start_trainings(configs, trial.user_attrs["seed"], "cpu", Plan(), turns, len(opened.words))
+    folds = trial_clips.folds(configs.preprocess)
+    (training,) = start_trainings(configs, trial.user_attrs["seed"], "cpu", Plan(), folds, len(opened.words))
     return fit(training)
 
 

@@ -26,13 +26,13 @@ from search.definition.settings import find_setting
 from search.definition.space import Dimension
 from search.definition.study_file import load_definition
 from search.errors import NegativeAnswer
-from search.judging.analysis import importance as importance_module
-from search.judging.analysis.cost import Cost, infeasible, ledger
-from search.judging.analysis.edges import edge_advice
-from search.judging.analysis.importance import importance
-from search.judging.analysis.isolation import Point, confident_value, isolation, points_of
-from search.judging.analysis.noise import Noise, best_of, noise_of_repeats
-from search.judging.analysis.readings import Pick, readings
+from search.evaluation.analysis import importance as importance_module
+from search.evaluation.analysis.cost import Cost, infeasible, ledger
+from search.evaluation.analysis.edges import edge_advice
+from search.evaluation.analysis.importance import importance
+from search.evaluation.analysis.isolation import Point, confident_value, isolation, points_of
+from search.evaluation.analysis.noise import Noise, best_of, noise_of_repeats
+from search.evaluation.analysis.readings import Pick, readings
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
 UNIT = Range(low=0.0, high=1.0)

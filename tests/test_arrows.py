@@ -21,10 +21,10 @@ ALLOWED = {  # which of the three a package may import, beside itself
 }
 ONLY_IN = {  # a module -> the files or folders that may import it
     "optuna": ("search",),
-    "optuna_dashboard": ("search/looking/dashboard/serve.py", "search/looking/dashboard/page.py"),
-    "plotly": ("search/looking/figures", "search/looking/dashboard/page.py", "search/looking/report.py"),
-    "matplotlib": ("search/looking/dashboard/confusion_png.py",),
-    "jinja2": ("search/looking/report.py", "search/exporting/card.py"),
+    "optuna_dashboard": ("search/reporting/dashboard/serve.py", "search/reporting/dashboard/page.py"),
+    "plotly": ("search/reporting/figures", "search/reporting/dashboard/page.py", "search/reporting/report.py"),
+    "matplotlib": ("search/reporting/dashboard/confusion_png.py",),
+    "jinja2": ("search/reporting/report.py", "search/exporting/card.py"),
     "typer": ("search/cli.py", "search/commands"),
     "rich": ("search/commands/console.py", "search/commands/bars.py"),
     "torch": ("model", "search"),

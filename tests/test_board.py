@@ -20,16 +20,16 @@ from conftest import Cli
 from launch import TINY_STUDY
 from many import many_trials
 
-import search.looking.dashboard.page
-from search.looking.dashboard import confusion_png as drawing
-from search.looking.dashboard.attributes import Draft, drafting
-from search.looking.dashboard.background import Filler
-from search.looking.dashboard.confusion_png import confusion_png
-from search.looking.dashboard.notes import MARKER, code_block, markdown, theirs_of, with_ours
-from search.looking.dashboard.page import Filled, fill
-from search.looking.facts import Facts
-from search.looking.figures.every import figures
-from search.storage import open_storage
+import search.reporting.dashboard.page
+from search.reporting.dashboard import confusion_png as drawing
+from search.reporting.dashboard.attributes import Draft, drafting
+from search.reporting.dashboard.background import Filler
+from search.reporting.dashboard.confusion_png import confusion_png
+from search.reporting.dashboard.notes import MARKER, code_block, markdown, theirs_of, with_ours
+from search.reporting.dashboard.page import Filled, fill
+from search.reporting.facts import Facts
+from search.reporting.figures.every import figures
+from search.storage.opening import open_storage
 from search.study.study import load_study
 from search.trial.outcome import Answered
 
@@ -358,7 +358,7 @@ def test_a_figure_that_breaks(found: Path, monkeypatch: pytest.MonkeyPatch) -> N
         yield next(iter(figures(facts)))
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(search.looking.dashboard.page, "figures", broken)
+    monkeypatch.setattr(search.reporting.dashboard.page, "figures", broken)
     with opened() as (study, storage):
         done = fill(study, storage, url=URL, runs=RUNS)
     assert [type(fault) for fault in done.faults] == [ZeroDivisionError]
@@ -402,9 +402,9 @@ def test_two_dashboards(found: Path) -> None:
 
 def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the background, and again once there is more; it says so once, and ends at once."""
-    monkeypatch.setattr("search.looking.dashboard.background._LOOK_S", 0.05)
-    monkeypatch.setattr("search.looking.dashboard.background._LEAST_PAUSE_S", 0.05)
-    monkeypatch.setattr("search.looking.dashboard.background._PAUSE_PER_WORK", 0)
+    monkeypatch.setattr("search.reporting.dashboard.background._LOOK_S", 0.05)
+    monkeypatch.setattr("search.reporting.dashboard.background._LEAST_PAUSE_S", 0.05)
+    monkeypatch.setattr("search.reporting.dashboard.background._PAUSE_PER_WORK", 0)
     told = threading.Event()
     said: list[str] = []
 
@@ -439,7 +439,7 @@ def test_what_goes_wrong_is_said_once(found: Path, monkeypatch: pytest.MonkeyPat
     with opened() as (study, storage):
         filler = Filler(study, storage, url=URL, runs=RUNS, tell=said.append)
         with monkeypatch.context() as patched:
-            patched.setattr(search.looking.dashboard.page, "fill", broken)
+            patched.setattr(search.reporting.dashboard.page, "fill", broken)
             filler.once()
             filler.once()
             assert len(said) == 2

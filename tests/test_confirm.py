@@ -18,7 +18,7 @@ from launch import CONFIRM, Answer, start_cli, stored_trials, wait_until
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from search.judging.confirm.race import wanted
+from search.evaluation.confirm.race import wanted
 from search.study.companion import SHAPES, values_of
 from search.study.confirmed import Confirmed, stored_confirmed
 from search.trial.files import read_signers, trial_folder

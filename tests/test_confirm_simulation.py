@@ -20,10 +20,10 @@ from search import BASELINE_TRIAL
 from search.definition.ranges import Range
 from search.definition.settings import Setting
 from search.definition.space import Dimension
-from search.judging.confirm.candidates import embedding, top
-from search.judging.confirm.estimate import estimate_search
-from search.judging.confirm.evidence import weigh
-from search.judging.confirm.race import dropped
+from search.evaluation.confirm.candidates import embedding, top
+from search.evaluation.confirm.estimate import estimate_search
+from search.evaluation.confirm.evidence import weigh
+from search.evaluation.confirm.race import dropped
 from search.study.confirmed import Candidate, Confirmation
 
 NAMES = ("a", "b", "c")
@@ -74,7 +74,7 @@ class Landscape:
         return statistics.pstdev([self.truth(place) for place in cube])
 
 
-def place_of(trial: FrozenTrial) -> list[float]:
+def parse_url(trial: FrozenTrial) -> list[float]:
     """Where a trial lies in the cube."""
     return [trial.params[name] for name in NAMES]
 
@@ -94,7 +94,7 @@ def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, s
     """What `search confirm` does, with a normal draw for a training; `outlier` is added to the baseline's second one."""
     rng = np.random.default_rng([seed, 9])
     chosen = [trials[BASELINE_TRIAL], *top(trials, trials[BASELINE_TRIAL], SPACE, 0, TOP)]
-    truth = {trial.number: landscape.truth(place_of(trial)) for trial in chosen}
+    truth = {trial.number: landscape.truth(parse_url(trial)) for trial in chosen}
     error = dict(zip(truth, noise * rng.normal(size=(len(truth), SEEDS)), strict=True))
     values: dict[int, dict[int, float | None]] = {number: {} for number in truth}
     for seed in range(1, SEEDS + 1):
@@ -158,7 +158,7 @@ def outcome(kind: str, ratio: float, repeat: int) -> Outcome:
     study = search(landscape, noise, repeat)
     trials = study.get_trials(deepcopy=False)
     found = confirm(trials, landscape, noise, repeat)
-    truth = [landscape.truth(place_of(trial)) for trial in trials]
+    truth = [landscape.truth(parse_url(trial)) for trial in trials]
     row = next(row for row in found.rows if row.trial == found.recommended)
     return Outcome(
         lowest=min(truth),
@@ -303,7 +303,7 @@ RATIOS = (0.05, 0.1, 0.15, 0.2, 0.4)
 def longer(kind: str, ratio: float, repeat: int, trials: int) -> float:
     """The truth of Optuna's best trial, had the trainings gone into a longer search instead."""
     landscape, noise = drawn(kind, ratio, repeat)
-    return landscape.truth(place_of(search(landscape, noise, repeat, trials).best_trial))
+    return landscape.truth(parse_url(search(landscape, noise, repeat, trials).best_trial))
 
 
 def line(name: str, found: Summary, spent: float) -> str:

@@ -10,6 +10,9 @@ import pytest
 from model.record import EpochRecord
 from search.commands.console import LiveScreen, PlainScreen, json_lines, screen
 from search.commands.run_text import TrialTable, footer, header
+from search.evaluation.confirm.evidence import weigh
+from search.evaluation.confirm.text import confirm_footer, confirmed_lines
+from search.evaluation.test_part.text import sealed_lines
 from search.events import (
     ConfirmFinished,
     EpochFinished,
@@ -21,9 +24,6 @@ from search.events import (
     TrialSummary,
     WorkerDied,
 )
-from search.judging.confirm.evidence import weigh
-from search.judging.confirm.text import confirm_footer, confirmed_lines
-from search.judging.sealed.text import sealed_lines
 from search.study.confirmed import Candidate, Confirmed
 from search.study.openings import Opening, SealedScore, SignerAccuracy
 from search.wording import columns, duration, number, width

@@ -27,9 +27,9 @@ from optuna_dashboard import get_note, save_note
 from postgres import Postgres
 
 from search.errors import ResourceError
-from search.storage import open_storage
 from search.storage.bulk import add_trials, remove_study
 from search.storage.leases.choice import lease_of
+from search.storage.opening import open_storage
 from search.study.comparing import Snapshot, differences, is_same
 from search.study.copying import copy_study
 from search.study.openings import Opening, store_opening

@@ -21,7 +21,7 @@ import pytest
 from conftest import Cli
 from launch import start_cli, wait_until
 
-from search.looking.dashboard.serve import address, free_port, plain_command, serve
+from search.reporting.dashboard.serve import address, free_port, plain_command, serve
 
 
 def taken_port() -> socket.socket:

@@ -16,7 +16,7 @@ import pytest
 from browser import Open, Opened, chromium, marks, open_page
 from launch import start_cli
 
-from search.looking.dashboard.serve import free_port
+from search.reporting.dashboard.serve import free_port
 
 __all__ = ["chromium", "open_page"]  # fixtures
 

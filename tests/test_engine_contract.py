@@ -29,7 +29,7 @@ from search.engines.processes import ProcessEngine
 from search.engines.ray.actor import scratch_name, scratch_place
 from search.events import Event, Listener, Notice
 from search.trial.checkpoint import CHECKPOINT
-from search.trial.clips import Parts, data_store, open_indexed
+from search.trial.clips import TrialClips, data_store, open_indexed
 from search.trial.job import Job
 from search.trial.outcome import Outcome
 from search.trial.weights import model_path
@@ -46,11 +46,11 @@ LIMIT_S = 100.0
 Answer = Callable[[Engine, StepDone], None]
 
 
-def parts_of(folder: Path, runs: Path, emit: Listener = lambda event: None) -> Parts:
+def trial_clips_of(folder: Path, runs: Path, emit: Listener = lambda event: None) -> TrialClips:
     """The clips of a data set, split as a study would."""
     data = open_indexed(folder, runs)
     split = split_signers(data.words_of, train="rest", validation="auto", test="auto", folds=None, seed=0)
-    return Parts(data, split, data_store(runs), emit)
+    return TrialClips(data, split, data_store(runs), emit)
 
 
 def job_of(trial: int, runs: Path, *, epochs: int = 4, keeps_models: bool = False, **settings: Any) -> Job:
@@ -116,22 +116,22 @@ def cluster() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def engine_of(
-    kind: str, parts: Parts, runs: Path, cluster: Callable[[], Any], timeout_s: float = 1000.0, workers: int = 1
+    kind: str, trial_clips: TrialClips, runs: Path, cluster: Callable[[], Any], timeout_s: float = 1000.0, workers: int = 1
 ) -> Iterator[Engine]:
     """An engine, closed at the end."""
-    setup = Setup(parts.data.folder, runs, parts.split, fingerprint(parts.data), gpu=None)
+    setup = Setup(trial_clips.data.folder, runs, trial_clips.split, fingerprint(trial_clips.data), gpu=None)
     engine: Engine
     if kind == "inline":
-        engine = InlineEngine(parts)
+        engine = InlineEngine(trial_clips)
     elif kind == "processes":
-        engine = ProcessEngine(setup, slots=workers, gpus=(), trial_timeout_s=timeout_s, emit=parts.emit)
+        engine = ProcessEngine(setup, slots=workers, gpus=(), trial_timeout_s=timeout_s, emit=trial_clips.emit)
     else:
         from search.engines.ray.cluster import Cluster
         from search.engines.ray.engine import RayEngine
 
         connection = Cluster(cluster().address)
         engine = RayEngine(
-            connection, parts, setup, workers=workers, device="cpu", resources=Resources(), trial_timeout_s=timeout_s,
+            connection, trial_clips, setup, workers=workers, device="cpu", resources=Resources(), trial_timeout_s=timeout_s,
             shares_files=kind == "ray",
         )  # fmt: skip
     try:
@@ -155,7 +155,7 @@ def runs(tmp_path: Path) -> Path:
 def expected(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The numbers of job 0, trained with nothing around it."""
     runs = tmp_path_factory.mktemp("expected")
-    with engine_of("inline", parts_of(tiny, runs), runs, lambda: None) as engine:
+    with engine_of("inline", trial_clips_of(tiny, runs), runs, lambda: None) as engine:
         return numbers(events_of(engine, job_of(0, runs, keeps_models=True)))
 
 
@@ -171,7 +171,9 @@ class TestEngine:
         def hire(
             folder: Path = tiny, emit: Listener = lambda event: None, **options: float
         ) -> contextlib.AbstractContextManager[Engine]:
-            return engine_of(kind, parts_of(folder, runs, emit), runs, lambda: request.getfixturevalue("cluster"), **options)
+            return engine_of(
+                kind, trial_clips_of(folder, runs, emit), runs, lambda: request.getfixturevalue("cluster"), **options
+            )
 
         return hire
 
@@ -179,7 +181,7 @@ class TestEngine:
     def test_one_job_after_the_other(self, kind: str, hired: Any, runs: Path, tiny: Path, expected: list[Any]) -> None:
         """Start, each epoch in turn, end; the same numbers everywhere. One dropped or failed does no harm to the next."""
         notices: list[Event] = []
-        parts_of(tiny, runs).turns(PreprocessConfig())
+        trial_clips_of(tiny, runs).folds(PreprocessConfig())
         [frames] = (runs / "prepared").glob("*/frames.npy")
         os.truncate(frames, 100)
         with hired(emit=notices.append) as engine:

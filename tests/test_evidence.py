@@ -21,11 +21,11 @@ from search import BASELINE_TRIAL
 from search.definition.ranges import Choices, Range
 from search.definition.settings import Setting
 from search.definition.space import Condition, Dimension
-from search.judging.confirm import estimate as estimating
-from search.judging.confirm.candidates import NEAR, embedding, far_apart, top
-from search.judging.confirm.estimate import Estimates, estimate, estimate_search
-from search.judging.confirm.evidence import TIE, probability_better, weigh
-from search.judging.confirm.race import ALPHA, Values, dropped
+from search.evaluation.confirm import estimate as estimating
+from search.evaluation.confirm.candidates import NEAR, embedding, far_apart, top
+from search.evaluation.confirm.estimate import Estimates, estimate, estimate_search
+from search.evaluation.confirm.evidence import TIE, probability_better, weigh
+from search.evaluation.confirm.race import ALPHA, Values, dropped
 from search.study.confirmed import Candidate, Confirmation, Row, confirmation_of
 
 SPACE = (
@@ -625,7 +625,7 @@ class TestEstimate:
 
 def test_import_is_light() -> None:
     """Screens read a confirmation without SciPy, scikit-learn, Optuna and NumPy."""
-    code = "import search.judging.confirm.evidence, sys; print({'scipy', 'sklearn', 'optuna', 'numpy'} & set(sys.modules))"
+    code = "import search.evaluation.confirm.evidence, sys; print({'scipy', 'sklearn', 'optuna', 'numpy'} & set(sys.modules))"
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
     )

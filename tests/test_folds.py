@@ -39,8 +39,8 @@ def test_every_signer_validates_once(words_of: dict[str, frozenset[int]], folds:
         return
     assert sorted(signer for fold in split.folds for signer in fold) == list(split.train)
     assert max(map(len, split.folds)) - min(map(len, split.folds)) <= 1
-    assert len(split.turns()) == len(split.folds) == folds
-    for train, held_out in split.turns():
+    assert len(split.train_validation_pairs()) == len(split.folds) == folds
+    for train, held_out in split.train_validation_pairs():
         assert not set(train) & set(held_out)
         assert set(train) | set(held_out) == set(split.train)
         assert not set(split.test) & {*train, *held_out}
@@ -51,7 +51,7 @@ def test_each_signer_by_itself() -> None:
     """`each` leaves one signer out at a time."""
     split = split_signers(FIVE, folds="each", test=["e"])
     assert split.folds == (("a",), ("b",), ("c",), ("d",))
-    assert split.turns()[1] == (("a", "c", "d"), ("b",))
+    assert split.train_validation_pairs()[1] == (("a", "c", "d"), ("b",))
     assert split.validation == ()
 
 

@@ -19,8 +19,8 @@ from data_utils.checking.problems import problems
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import read_clips
-from data_utils.importing.holistic import NUM_VALUES, landmarks, read_clip
 from data_utils.importing import holistic
+from data_utils.importing.holistic import NUM_VALUES, landmarks, read_clip
 from data_utils.landmarks import FILE_PARTS
 from data_utils.words import read_words
 

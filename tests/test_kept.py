@@ -12,7 +12,7 @@ from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, start_cli, stored_trials, wait_until
 
 from model.metrics import ECE_BINS, confusion, measure, reliability
-from search.study.attempts import STINTS, stints_of
+from search.study.attempts import ATTEMPTS, attempts_of
 from search.trial.files import read_rows, rows_text, trial_folder
 from search.trial.outcome import Answered, Confidence, SignerScore
 
@@ -75,10 +75,10 @@ def test_a_trial_keeps_what_its_model_answered(searched: Path, tiny: Path) -> No
 
 def test_who_trained_a_trial(searched: Path) -> None:
     """One run with one worker: one stint a trial, one after the other."""
-    begun = [stints_of(trial.user_attrs[STINTS]) for trial in stored_trials(searched)]
-    assert [len(stints) for stints in begun] == [1] * 6
-    assert len({(stint.run, stint.worker) for (stint,) in begun}) == 1
-    begins = [stint.begin for (stint,) in begun]
+    begun = [attempts_of(trial.user_attrs[ATTEMPTS]) for trial in stored_trials(searched)]
+    assert [len(attempts) for attempts in begun] == [1] * 6
+    assert len({(attempt.run, attempt.worker) for (attempt,) in begun}) == 1
+    begins = [attempt.begin for (attempt,) in begun]
     assert begins == sorted(begins)
     assert all(abs(time.time() - begin) < 3600 for begin in begins), "seconds since 1970"
 
@@ -86,7 +86,7 @@ def test_who_trained_a_trial(searched: Path) -> None:
 def test_two_workers_are_told_apart(place: Path, tiny: Path, cli: Cli) -> None:
     """Each has a number of its own."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, "--workers", 2).code == 0
-    workers = {stint.worker for trial in stored_trials(place) for stint in stints_of(trial.user_attrs[STINTS])}
+    workers = {attempt.worker for trial in stored_trials(place) for attempt in attempts_of(trial.user_attrs[ATTEMPTS])}
     assert workers == {0, 1}
 
 
@@ -97,13 +97,13 @@ def test_a_trial_that_was_cut_off_has_two_stints(place: Path, tiny: Path) -> Non
     wait_until(is_in_trial(place, 0), first)
     first.terminate()
     first.communicate(timeout=60)
-    (stint,) = stints_of(stored_trials(place)[0].user_attrs[STINTS])
-    assert stint.end is not None
-    assert stint.end >= stint.begin
+    (attempt,) = attempts_of(stored_trials(place)[0].user_attrs[ATTEMPTS])
+    assert attempt.end is not None
+    assert attempt.end >= attempt.begin
     second = start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "1", cwd=place)
-    wait_until(lambda: len(stints_of(stored_trials(place)[0].user_attrs[STINTS])) == 2, second)
+    wait_until(lambda: len(attempts_of(stored_trials(place)[0].user_attrs[ATTEMPTS])) == 2, second)
     second.terminate()
     second.communicate(timeout=60)
-    stints = stints_of(stored_trials(place)[0].user_attrs[STINTS])
-    assert len({one.run for one in stints}) == 2
-    assert stints[1].begin >= stints[0].begin
+    attempts = attempts_of(stored_trials(place)[0].user_attrs[ATTEMPTS])
+    assert len({one.run for one in attempts}) == 2
+    assert attempts[1].begin >= attempts[0].begin

@@ -15,12 +15,13 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.running import turns as supply
+from search.running import turns as trial_source
 from search.running.ledger import Ledger
-from search.storage import open_storage, tables
+from search.storage import tables
 from search.storage.errors import is_away, unusable
 from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import LeaseLost, TurnLost
+from search.storage.opening import open_storage
 
 SHAPES = {
     "lr": FloatDistribution(1e-5, 1e-1, log=True),
@@ -293,14 +294,14 @@ def test_what_is_written_in_a_lost_turn_does_not_land(server_url: str) -> None:
 def test_a_turn_is_not_held_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a sampler thinks for long other runs want their turn, and workers their verdicts: one trial at a time, then."""
     with ledger_in(f"sqlite:///{tmp_path / 'studies.db'}") as ledger:
-        for lasts_s, taken in ((60.0, 3), (0.1, 1)):
-            monkeypatch.setattr(supply, "_TURN_LASTS_S", lasts_s)
+        for lasts_s, running in ((60.0, 3), (0.1, 1)):
+            monkeypatch.setattr(trial_source, "_TURN_LASTS_S", lasts_s)
 
             def ask() -> Any:
                 time.sleep(0.2)
                 return ledger.open().ask(SHAPES)
 
-            assert len(supply.in_turn(ledger, supply.Waiting(lambda event: None), 3, ask)) == taken
+            assert len(trial_source.in_turn(ledger, trial_source.Waiting(lambda event: None), 3, ask)) == running
 
 
 def test_what_was_refused_in_a_lost_turn_is_not_forgotten(server_url: str) -> None:

@@ -25,10 +25,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import search.storage.read_only
 from search.errors import DefinitionError, ResourceError
-from search.looking.status import all_studies, status_json, status_lines
-from search.looking.table import trial_rows
-from search.storage import open_storage
-from search.storage.read_only import FORM, ThinStorage, open_to_look
+from search.reporting.status import all_studies, status_json, status_lines
+from search.reporting.table import trial_rows
+from search.storage.opening import open_storage
+from search.storage.read_only import FORM, ReadOnlyStorage, open_read_only
 from search.study.study import load_study
 
 URL = f"sqlite:///{DATABASE}"
@@ -66,8 +66,8 @@ def loaded(name: str = "tiny") -> optuna.Study:
 
 def looked_at(name: str = "tiny") -> optuna.Study:
     """A study as it is looked at."""
-    storage = open_to_look(URL)
-    assert isinstance(storage, ThinStorage)
+    storage = open_read_only(URL)
+    assert isinstance(storage, ReadOnlyStorage)
     return load_study(storage, name)
 
 
@@ -142,7 +142,7 @@ def require_same_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status_lines(thin, URL) == status_lines(whole, URL)
     assert trial_rows(thin) == trial_rows(whole)
     rows = all_studies(URL)
-    monkeypatch.setattr("search.looking.status.open_to_look", lambda url: open_storage(url, create=False))
+    monkeypatch.setattr("search.reporting.status.open_to_look", lambda url: open_storage(url, create=False))
     assert rows == all_studies(URL)
 
 
@@ -180,7 +180,7 @@ def test_one_trial_in_full(searched: Path, place: Path) -> None:
     """With its whole curve, also what is not finite."""
     study = optuna.create_study(storage=open_storage(URL, create=True), study_name="s")
     study.add_trials([told(0, TrialState.PRUNED), told(1, TrialState.PRUNED, intermediate_values=ODD)])
-    storage = open_to_look(URL)
+    storage = open_read_only(URL)
     shown = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("s"), 1))
     assert repr(shown) == repr(study.get_trials()[1]), "by text: NaN equals nothing"
     with pytest.raises(KeyError):
@@ -324,12 +324,12 @@ def test_not_a_study_database(content: bytes, arguments: list[str], place: Path,
 
 def test_a_look_never_makes_a_database(place: Path, many: Path) -> None:
     """Neither where there was none nor where it has gone."""
-    storage = open_to_look(URL)
+    storage = open_read_only(URL)
     DATABASE.unlink()
     with pytest.raises(ResourceError, match="was removed or replaced"):
         storage.get_all_studies()
     with pytest.raises(DefinitionError, match="there is no study database yet"):
-        open_to_look(URL)
+        open_read_only(URL)
     assert not DATABASE.exists()
 
 

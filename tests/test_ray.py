@@ -24,7 +24,7 @@ import pytest
 from clusters import actors, ray_cluster
 from conftest import Cli
 from launch import TINY_STUDY, command_of, environment, is_in_trial, outcomes, start_cli, stored_trials, wait_until
-from test_engine_contract import engine_of, events_of, followed, job_of, numbers, parts_of, wait_for_slot
+from test_engine_contract import engine_of, events_of, followed, job_of, numbers, trial_clips_of, wait_for_slot
 
 from data_utils.errors import ExplainedError
 from data_utils.prepared import fingerprint
@@ -33,7 +33,7 @@ from search.definition.definition import Resources
 from search.definition.study_file import load_definition
 from search.engines.engine import Engine, JobDone, JobStarted, StepDone, WorkerLost
 from search.engines.job_run import STOPS, Setup, Verdict
-from search.engines.ray.actor import Actor, KeptFile, Taken, Up, scratch_name
+from search.engines.ray.actor import Actor, JobAccepted, KeptFile, Up, scratch_name
 from search.engines.ray.files import renew_token, written_token
 from search.engines.workers import Workers
 from search.errors import DefinitionError, ResourceError
@@ -183,8 +183,8 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
     """Nodes that share no folder: one is lost with all its files; its job goes on elsewhere from what had travelled."""
     runs = tmp_path / "runs"
     shutil.copytree(tiny, tmp_path / "data")
-    parts, job = parts_of(tmp_path / "data", runs), job_of(0, runs, keeps_models=True)
-    with engine_of("inline", parts, runs, lambda: None) as engine:
+    trial_clips, job = trial_clips_of(tmp_path / "data", runs), job_of(0, runs, keeps_models=True)
+    with engine_of("inline", trial_clips, runs, lambda: None) as engine:
         whole = numbers(events_of(engine, replace(job, folder=tmp_path / "whole")))
     (tmp_path / "data").rename(tmp_path / "elsewhere")  # it has been prepared: nobody reads it any more
 
@@ -193,7 +193,7 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
             cluster.remove_node(node_of(actors()[0], cluster))
         engine.go(0)
 
-    with engine_of("ray, nothing shared", parts, runs, lambda: cluster) as engine:
+    with engine_of("ray, nothing shared", trial_clips, runs, lambda: cluster) as engine:
         assert engine.slots == 0, "no trial is to be taken before a worker is up"
         lost = events_of(engine, job, lose)
         assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
@@ -207,7 +207,7 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
 def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It travels before the next epoch is trained, and what came with the job does not travel back."""
     before = {number: signal.getsignal(number) for number in STOPS}
-    parts, job = parts_of(tiny, tmp_path), job_of(0, tmp_path)
+    trial_clips, job = trial_clips_of(tiny, tmp_path), job_of(0, tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     place = tmp_path / f"islr-search-{os.getuid()}"
     of_another_container = ["other-1-999999998", f"other-1-{os.getpid()}"]
@@ -220,14 +220,14 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
     trained = Training.run_epoch
     monkeypatch.setattr(Training, "run_epoch", lambda self: epochs.append(len(self.history) + 1) or trained(self))
     try:
-        actor = Actor(Setup(tiny, tmp_path, parts.split, fingerprint(parts.data), gpu=None), "", "cpu")
+        actor = Actor(Setup(tiny, tmp_path, trial_clips.split, fingerprint(trial_clips.data), gpu=None), "", "cpu")
         [up] = actor.boot()
         assert isinstance(up, Up)
         left = sorted(path.name for path in place.iterdir())
         assert left == sorted([scratch_name(os.getpid()), *of_another_container]), "what a killed one has left is deleted"
         assert (up.sees_files, up.sees_data) == (False, False)
-        given = {}, parts.data, parts.clips(job.configs.preprocess)
-        assert [type(message) for message in actor.begin(job, *given)] == [Taken, JobStarted, StepDone]
+        given = {}, trial_clips.data, trial_clips.clips(job.configs.preprocess)
+        assert [type(message) for message in actor.begin(job, *given)] == [JobAccepted, JobStarted, StepDone]
         epochs.clear()
         messages = actor.answer(Verdict.GO)
         kept = next(messages)
@@ -237,10 +237,10 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
         assert isinstance(step, StepDone)
         (tmp_path / "kept").mkdir()
         (tmp_path / "kept" / kept.name).write_bytes(kept.content)
-        again = TrialRun(replace(job, folder=tmp_path / "kept", again=True), parts)
+        again = TrialRun(replace(job, folder=tmp_path / "kept", again=True), trial_clips)
         assert again.done == 1
         given = {kept.name: kept.content}, *given[1:]
-        assert [type(message) for message in actor.begin(job.once_more(), *given)] == [Taken, JobStarted, StepDone]
+        assert [type(message) for message in actor.begin(job.once_more(), *given)] == [JobAccepted, JobStarted, StepDone]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -249,7 +249,7 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
 def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that sees the folder of the search and cannot write there is one whose files travel."""
     before = {number: signal.getsignal(number) for number in STOPS}
-    parts, runs = parts_of(tiny, tmp_path / "runs"), tmp_path / "runs"
+    trial_clips, runs = trial_clips_of(tiny, tmp_path / "runs"), tmp_path / "runs"
     token = written_token(runs)
     there = sorted((runs / "prepared").iterdir())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -265,7 +265,7 @@ def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch:
             with monkeypatch.context() as patch:
                 if is_read_only:
                     patch.setattr(Path, "write_text", refuse)
-                [up] = Actor(Setup(tiny, runs, parts.split, fingerprint(parts.data), gpu=None), token, "cpu").boot()
+                [up] = Actor(Setup(tiny, runs, trial_clips.split, fingerprint(trial_clips.data), gpu=None), token, "cpu").boot()
             assert isinstance(up, Up)
             assert (up.sees_files, up.sees_data) == (not is_read_only, not is_read_only)
             assert sorted((runs / "prepared").iterdir()) == there, "nothing is left of the attempt"
@@ -300,7 +300,7 @@ def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any,
     monkeypatch.setattr("search.engines.ray.engine.RENEWED_S", 0.0)
     events: list[Event] = []
     job = job_of(0, tmp_path, epochs=1)
-    with engine_of("ray", parts_of(tiny, tmp_path, events.append), tmp_path, lambda: cluster) as engine:
+    with engine_of("ray", trial_clips_of(tiny, tmp_path, events.append), tmp_path, lambda: cluster) as engine:
         [token] = (tmp_path / "prepared").glob(".seen-*")
         token.unlink()
         wait_for_slot(engine)
@@ -319,7 +319,7 @@ def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monk
     monkeypatch.setattr("search.engines.limits.BOOTS", 2)
     with (
         ray_cluster(1) as lonely,
-        engine_of("ray", parts_of(tiny, tmp_path), tmp_path, lambda: lonely) as engine,
+        engine_of("ray", trial_clips_of(tiny, tmp_path), tmp_path, lambda: lonely) as engine,
         pytest.raises(ResourceError, match="workers end before they have begun to train") as caught,
     ):
         events_of(engine, Unreadable(**vars(job_of(0, tmp_path))))
@@ -339,8 +339,8 @@ def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, mon
     def notices() -> list[str]:
         return [event.text for event in events if isinstance(event, Notice) and "does without" in event.text]
 
-    parts, runs = parts_of(tiny, tmp_path / "runs", events.append), tmp_path / "runs"
-    with engine_of("ray, nothing shared", parts, runs, lambda: cluster, workers=3) as engine:
+    trial_clips, runs = trial_clips_of(tiny, tmp_path / "runs", events.append), tmp_path / "runs"
+    with engine_of("ray, nothing shared", trial_clips, runs, lambda: cluster, workers=3) as engine:
         for number, variables in enumerate([{"TMPDIR": str(tmp_path / "full")}, {"PYTHONPATH": str(tmp_path / "without")}]):
             cluster.add_node(num_cpus=2, env_vars=variables)
             deadline = time.monotonic() + 130
@@ -370,7 +370,7 @@ class Pretended:
         self.coming: list[tuple[Any, list[object]]] = []
         """Where the next workers come up, and what they say."""
 
-        self.job = [Taken(), exceptions.OutOfMemoryError("too much")]
+        self.job = [JobAccepted(), exceptions.OutOfMemoryError("too much")]
         """What they say of a job."""
 
     def remote(self, **_: object) -> Any:
@@ -447,9 +447,9 @@ def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
     up = Up("process 1 on good", sees_files=True, sees_data=True)
     ray.coming = [(good, [up]), (good, [full])] if stays else [(good, [up])]
     events: list[Event] = []
-    parts = parts_of(tiny, tmp_path, events.append)
-    setup = Setup(tiny, tmp_path, parts.split, fingerprint(parts.data), gpu=None)
-    engine = RayEngine(ray, parts, setup, workers=2, device="cpu", resources=Resources())
+    trial_clips = trial_clips_of(tiny, tmp_path, events.append)
+    setup = Setup(tiny, tmp_path, trial_clips.split, fingerprint(trial_clips.data), gpu=None)
+    engine = RayEngine(ray, trial_clips, setup, workers=2, device="cpu", resources=Resources())
     for _ in range(3):
         assert engine.next_event(0.0) is None
     assert engine.slots == 1

@@ -17,12 +17,12 @@ from conftest import Cli
 from launch import CONFIRM, TINY_STUDY
 from many import many_trials
 
-from search.looking.dashboard.page import MOST_CHARACTERS, titled
-from search.looking.facts import Facts
-from search.looking.figures.answers import mean_gap, shown_words, word_counts
-from search.looking.figures.every import figures
-from search.looking.figures.figure import Figure
-from search.storage import open_storage
+from search.reporting.dashboard.page import MOST_CHARACTERS, titled
+from search.reporting.facts import Facts
+from search.reporting.figures.answers import mean_gap, shown_words, word_counts
+from search.reporting.figures.every import figures
+from search.reporting.figures.figure import Figure
+from search.storage.opening import open_storage
 from search.study.study import load_study
 from search.study.trials import trial_result
 

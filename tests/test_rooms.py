@@ -10,7 +10,7 @@ from launch import ROOT
 
 FLOORS = (
     *("errors", "wording", "storage", "definition", "study", "events", "trial", "engines", "running"),
-    *("exporting", "judging", "looking", "commands", "cli", "__main__"),
+    *("exporting", "evaluation", "reporting", "commands", "cli", "__main__"),
 )
 """From the ground up."""
 
@@ -30,7 +30,9 @@ def imported(path: Path, known: dict[str, Path]) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module in known:
-            names |= {f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else node.module for alias in node.names}
+            names |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else node.module for alias in node.names
+            }
     return names
 
 
@@ -39,17 +41,25 @@ def test_no_import_runs_up() -> None:
     known = files()
     for module, path in known.items():
         for other in imported(path, known) - {"search"}:
-            mine, theirs = (name.split(".")[1] for name in (module, other)) if module != "search" else ("errors", other.split(".")[1])
+            mine, theirs = (
+                (name.split(".")[1] for name in (module, other)) if module != "search" else ("errors", other.split(".")[1])
+            )
             assert FLOORS.index(theirs) <= FLOORS.index(mine), f"{module} -> {other}"
 
 
 def test_no_circles() -> None:
     """No two files import each other, be it by way of others."""
     known = files()
-    list(graphlib.TopologicalSorter({module: imported(path, known) - {module} for module, path in known.items()}).static_order())
+    list(
+        graphlib.TopologicalSorter({module: imported(path, known) - {module} for module, path in known.items()}).static_order()
+    )
 
 
 def test_no_file_is_too_long() -> None:
     """A file fits in the head."""
-    long = {module: lines for module, path in files().items() if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST}
+    long = {
+        module: lines
+        for module, path in files().items()
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST
+    }
     assert not long

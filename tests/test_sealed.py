@@ -19,9 +19,9 @@ from data_utils import prepared
 from data_utils.folder import SignerFile
 from data_utils.prepared import open_data, prepare
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+from search.evaluation.test_part.evaluate import _Tester
+from search.evaluation.test_part.scores import gain_interval
 from search.exporting.export import read_export
-from search.judging.sealed.look import _Tester
-from search.judging.sealed.scores import gain_interval
 from search.study.openings import Opening, openings
 from search.study.study import study_data
 from search.study.trials import configs_of

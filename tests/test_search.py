@@ -17,7 +17,7 @@ from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored
 from search.commands.typed import resume_command
 from search.definition.settings import Configs, settings
 from search.running.ledger import Ledger
-from search.running.supply import Supply
+from search.running.trial_source import SearchTrials
 from search.study.study import study_data
 from search.trial.files import read_curve
 from search.trial.trial_run import TrialRun
@@ -192,15 +192,15 @@ def test_a_trial_that_ends_while_its_owner_is_looked_at(
         patch.setattr(TrialRun, "next_step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         assert cli(*run, "--trials", 1).code == 130
     assert states(place) == ["RUNNING"]
-    real = Supply._resumed
+    real = SearchTrials._resumed
 
-    def resumed(self: Supply, left: optuna.trial.FrozenTrial) -> optuna.Trial:
+    def resumed(self: SearchTrials, left: optuna.trial.FrozenTrial) -> optuna.Trial:
         other = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
         if other.trials[0].state.name == "RUNNING":
             other.tell(0, 1.0)
         return real(self, left)
 
-    monkeypatch.setattr(Supply, "_resumed", resumed)
+    monkeypatch.setattr(SearchTrials, "_resumed", resumed)
     assert cli(*run, "--trials", 2).code == 0
     assert states(place) == ["COMPLETE"] * 2
 

@@ -17,8 +17,7 @@ from conftest import Cli
 from launch import STORAGE, TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 from postgres import Postgres
 
-from search.storage import open_storage
-from search.storage.opening import one_at_a_time
+from search.storage.opening import one_at_a_time, open_storage
 
 pytestmark = pytest.mark.slow
 
@@ -230,7 +229,7 @@ def test_a_crash_keeps_no_password(place: Path, cli: Cli, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise RuntimeError(f"no luck with {url} and s3cret/word")
 
-    monkeypatch.setattr("search.looking.status.has_studies", broken)
+    monkeypatch.setattr("search.reporting.status.has_studies", broken)
     for words in (("list", "--storage", url), ("list", f"--storage={url}")):
         answer = cli(*words)
         assert answer.code == 4

@@ -12,7 +12,9 @@ import optuna
 import pytest
 
 from search.errors import DefinitionError, ResourceError
-from search.storage import database_errors, database_path, open_storage, place_of
+from search.storage.errors import database_errors
+from search.storage.opening import open_storage
+from search.storage.url import database_path, parse_url
 from search.study.study import load_study
 
 HOLD = """
@@ -112,7 +114,7 @@ def test_nothing_there(url: str) -> None:
 def test_other_storages(url: str) -> None:
     """Refused by name, and no password is shown."""
     with pytest.raises(DefinitionError) as caught:
-        place_of(url)
+        parse_url(url)
     assert "secret" not in caught.value.render()
 
 
@@ -138,7 +140,7 @@ def test_servers_that_no_driver_takes(url: str) -> None:
 )
 def test_how_a_storage_is_shown(url: str, shown: str) -> None:
     """With everything but the password; the driver gets all of it."""
-    place = place_of(url)
+    place = parse_url(url)
     assert place.shown == shown
     assert "***" not in place.url
     assert place.hide(f"x {url} y").count("secret") == 0

@@ -18,7 +18,7 @@ from search.definition.study_file import load_definition
 from search.running.coordinator import Coordinator
 from search.running.proposal import Tried, key_of, propose
 from search.running.running_trial import RunningTrial
-from search.storage import open_storage
+from search.storage.opening import open_storage
 from search.trial.job import sampler_seed
 
 SPACE = """
@@ -129,13 +129,13 @@ def parsed(text: str) -> dict[str, object]:
     return found
 
 
-def goal(params: Mapping[str, float | str]) -> float:
+def objective(params: Mapping[str, float | str]) -> float:
     """Something to minimise."""
     return float(params["label_smoothing"]) + (0.5 if params["optimizer"] == "adam" else float(params.get("weight_decay", 0)))
 
 
 def search_of(
-    definition: StudyDefinition, url: str, trials: int, worth: Callable[[Mapping[str, float | str]], float] = goal
+    definition: StudyDefinition, url: str, trials: int, worth: Callable[[Mapping[str, float | str]], float] = objective
 ) -> list[dict[str, object]]:
     """A search as a run goes about it, without training: proposals with the seeds that a run gives. Goes on where it was."""
     storage = open_storage(url, create=True)

@@ -23,7 +23,7 @@ from conftest import Cli, answered_in, own_copy
 from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 from test_storage import HOLD
 
-from search.looking.dashboard.serve import free_port
+from search.reporting.dashboard.serve import free_port
 from search.trial.checkpoint import CHECKPOINT
 from search.trial.files import read_curve
 from search.trial.trial_run import TrialRun

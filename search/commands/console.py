@@ -18,6 +18,7 @@ from data_utils.errors import ExplainedError
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.commands.bars import Bars, Clock
 from search.commands.run_text import TrialTable, footer, header, trial_taken_up, worker_died
+from search.evaluation.confirm.text import confirm_footer
 from search.events import (
     SCHEMA,
     ConfirmFinished,
@@ -33,7 +34,6 @@ from search.events import (
     WorkerDied,
     as_json,
 )
-from search.judging.confirm.text import confirm_footer
 from search.wording import folded
 
 _QUIET_S = 60  # plain output says at most one thing a minute between finished trials

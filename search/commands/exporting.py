@@ -37,10 +37,10 @@ def export(
 ) -> None:
     """The best configuration as YAML, complete enough to train again anywhere; with --model, a model to use."""
     from search.commands.console import talk
-    from search.definition.objectives import lead_of
+    from search.definition.objectives import lead_index
     from search.exporting.export import choose, export_text, exported_of
     from search.running.summary import summary
-    from search.study.study import study_goals
+    from search.study.study import study_objectives
     from search.study.trials import front_of
     from search.wording import values_text
 
@@ -51,8 +51,9 @@ def export(
     require_writable(output)
     opened, held = opened_with_storage(study, storage)
     chosen, why = choose(opened, None if trial is None else trial_of(opened, trial), searched=searched)
-    goals = study_goals(opened)
-    front = [found for other in front_of(opened.get_trials(deepcopy=False), lead_of(goals)) if (found := summary(other))]
+    objectives = study_objectives(opened)
+    lead = lead_index(objectives)
+    front = [found for other in front_of(opened.get_trials(deepcopy=False), lead) if (found := summary(other))]
     exported = exported_of(opened, chosen)
     made = None
     if model is not None:
@@ -68,8 +69,8 @@ def export(
         found = summary(chosen)
         assert found is not None, "a complete trial has a result"
         talk(f"wrote trial {chosen.number} to {output}; in the search: {values_text(found.values)}, top1 {found.val_top1:.4f}")
-    if trial is None and len(goals) > 1:
-        talk(f"with several objectives there is no single best: {goals[lead_of(goals)].name} has decided. The front:")
+    if trial is None and len(objectives) > 1:
+        talk(f"with several objectives there is no single best: {objectives[lead].name} has decided. The front:")
         for other in front:
             talk(f"  --trial {other.trial:<5} {values_text(other.values)}, top1 {other.val_top1:.4f}")
     if output is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.events import RunFinished, RunStarted, TrialFinished, TrialStarted, WorkerDied
-from search.looking.summaries import baseline_lines, best_lines
+from search.reporting.summaries import baseline_lines, best_lines
 from search.wording import cropped, duration, folded, number, study_words, value_text, width, wrapped
 
 

@@ -84,7 +84,7 @@ def run(
     definition = load_definition(study, sets, name=None if name is None else checked_name(name), seed=seed)
     if dry_run:
         from search.definition.describe import described
-        from search.storage import shown_url
+        from search.storage.url import shown_url
 
         given = {"data": data, "storage": shown_url(storage), "runs": runs, "device": device}
         rows = [*described(definition), *_places(context, given)]
@@ -100,11 +100,11 @@ def run(
     from search.running.run import RunOptions
     from search.running.run import run as run_search
     from search.running.signals import StopSignals
-    from search.storage import place_of
+    from search.storage.url import parse_url
     from search.trial.files import require_place
     from search.wording import seconds_of
 
-    require_place(runs, definition.name, place_of(storage).path)
+    require_place(runs, definition.name, parse_url(storage).path)
     if source is not None and study_name(source) == definition.name:
         raise DefinitionError("a study cannot start from itself", got=source, hint="name the new one with `--as NAME`")
     options = RunOptions(
@@ -149,7 +149,7 @@ def status(
 ) -> None:
     """How far a study is, its best, what runs now, what failed."""
     from search.commands.console import LiveText, say_json
-    from search.looking.status import status_json, status_lines
+    from search.reporting.status import status_json, status_lines
 
     opened = looked_at(study, storage)
     with LiveText() as text:
@@ -166,7 +166,7 @@ def status(
 def list_studies(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """The studies in the database, and those that can be run."""
     from search.commands.console import say, say_json
-    from search.looking.status import all_studies
+    from search.reporting.status import all_studies
     from search.wording import columns
 
     rows = all_studies(storage)
@@ -186,7 +186,7 @@ def trials(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
 ) -> None:
     """Every trial as a table."""
-    from search.looking.table import csv_text, jsonl_text, trial_rows
+    from search.reporting.table import csv_text, jsonl_text, trial_rows
 
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {"csv": csv_text, "jsonl": jsonl_text}
     if format not in writers:
@@ -203,7 +203,7 @@ def show(
 ) -> None:
     """One trial: parameters, curve, files, error."""
     from search.commands.console import say, say_json
-    from search.looking.show import show_json, show_lines
+    from search.reporting.show import show_json, show_lines
 
     opened = opened_study(study, storage)
     found = trial_of(opened, trial)

@@ -16,16 +16,16 @@ def opened_study(study: str, storage: str) -> optuna.Study:
 
 
 def opened_with_storage(study: str, storage: str) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
-    from search.storage import open_storage
+    from search.storage.opening import open_storage
 
     return study_and_storage(study, storage, lambda url: open_storage(url, create=False))
 
 
 def looked_at(study: str, storage: str) -> optuna.Study:
     """To be read only, and without the curves of trials that are over."""
-    from search.storage.read_only import open_to_look
+    from search.storage.read_only import open_read_only
 
-    return study_and_storage(study, storage, open_to_look)[0]
+    return study_and_storage(study, storage, open_read_only)[0]
 
 
 def study_and_storage(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from search.storage import shown_url
+from search.storage.url import shown_url
 from search.wording import storage_word
 
 

@@ -70,15 +70,15 @@ def require_strategy(definition: StudyDefinition) -> None:
         DefinitionError: see above.
     """
     where, sampler, pruner = definition.source, definition.sampler, definition.pruner
-    if len(definition.goals) > 1 and not sampler.many_objectives:
+    if len(definition.objectives) > 1 and not sampler.many_objectives:
         able = [name for name, kind in SAMPLERS.items() if kind.many_objectives]
         raise DefinitionError(
             f"the sampler `{strategy.name_of(sampler)}` searches for one objective only",
             where=where,
-            got=", ".join(goal.name for goal in definition.goals),
+            got=", ".join(objective.name for objective in definition.objectives),
             expected=f"one objective, or one of {', '.join(able)}",
         )
-    if len(definition.goals) > 1 and definition.stagnation is not None:
+    if len(definition.objectives) > 1 and definition.stagnation is not None:
         raise DefinitionError(
             "`stagnation` is for one objective: several have no single best", where=where, hint="use `trials` or `time`"
         )

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Unit
 
 from data_utils.splits import Folds, Wish
 from model.objective import Objective
-from search.definition.objectives import Goal, leading
+from search.definition.objectives import StudyObjective, leading_objective
 from search.definition.pruners import NoPruning, Pruner
 from search.definition.samplers import Sampler
 from search.definition.settings import Configs, build_configs, settings
@@ -68,7 +68,7 @@ class StudyDefinition:
     """The file it was read from, for messages."""
 
     about: str
-    goals: tuple[Goal, ...]
+    objectives: tuple[StudyObjective, ...]
     """What is minimised. With several, a study has a front of best trials instead of one."""
 
     trials: int
@@ -105,17 +105,17 @@ class StudyDefinition:
     @property
     def prunes(self) -> bool:
         """Whether a pruner is at work: with several objectives no order of half-trained trials means anything."""
-        return len(self.goals) == 1 and not isinstance(self.pruner, NoPruning)
+        return len(self.objectives) == 1 and not isinstance(self.pruner, NoPruning)
 
     @property
     def plan(self) -> Plan:
         """How its trials train."""
         return Plan(
-            objective=leading(self.goals),
+            objective=leading_objective(self.objectives),
             repeats=self.repeats,
             one_by_one=self.prunes and self.pruner.by_training,
             unit=self.repeats if self.signers.folds else 1,
-            wants_latency=any(goal.metric == "latency_ms" for goal in self.goals),
+            wants_latency=any(objective.metric == "latency_ms" for objective in self.objectives),
         )
 
     @property

@@ -18,7 +18,11 @@ def _head(definition: StudyDefinition) -> list[tuple[str, str, str]]:
     rows = [
         ("study", definition.name, definition.source),
         ("about", definition.about, _origin(definition, "about")),
-        ("objective", f"minimize {', '.join(goal.name for goal in definition.goals)}", _origin(definition, "objective")),
+        (
+            "objective",
+            f"minimize {', '.join(objective.name for objective in definition.objectives)}",
+            _origin(definition, "objective"),
+        ),
         ("trials", str(definition.trials), _origin(definition, "trials")),
         ("time", _or_none(definition.time_s, "{:g} s"), _origin(definition, "time")),
         (

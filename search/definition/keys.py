@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from annotated_types import Ge, Gt, Le, Lt, Unit
 
 from search.definition.definition import Resources, Stagnation
-from search.definition.objectives import Goal
+from search.definition.objectives import StudyObjective
 from search.definition.pruners import PRUNERS
 from search.definition.samplers import SAMPLERS
 from search.definition.settings import GROUPS
@@ -136,7 +136,7 @@ def page() -> str:
         studies=_table(studies),
         sections=_keys(_SECTIONS),
         dimensions=_keys(_DIMENSIONS),
-        objective=_keys(_fields(Goal)),
+        objective=_keys(_fields(StudyObjective)),
         stagnation=_keys(_fields(Stagnation)),
         samplers=_kinds(SAMPLERS),
         pruners=_kinds(PRUNERS),

@@ -14,7 +14,7 @@ Cost = Literal["parameters", "latency_ms"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
+class StudyObjective:
     """One thing that a search minimises."""
 
     metric: Metric | Cost = "val_loss"
@@ -36,7 +36,7 @@ class Goal:
         return self.metric if self.reduce == "best" else f"{self.metric}_{self.reduce}"
 
     @property
-    def objective(self) -> Objective | None:
+    def curve_objective(self) -> Objective | None:
         """What to look at in a curve; None for a cost."""
         for metric in get_args(Metric):
             if self.metric == metric:
@@ -44,20 +44,20 @@ class Goal:
         return None
 
 
-def goals(given: Any, where: str) -> tuple[Goal, ...]:
+def parse_objectives(given: Any, where: str) -> tuple[StudyObjective, ...]:
     """The checked goals from one mapping or a list of them.
 
     Raises:
         DefinitionError: a goal is wrong or there twice, or none of them asks whether the model is any good.
     """
-    found = tuple(build(Goal, one, "objective", where) for one in (given if isinstance(given, list) else [given]))
-    for goal in found:
-        if goal.objective is None and goal.reduce != "best":
-            raise DefinitionError(f"`{goal.metric}` has no curve to reduce", where=where, hint="take `reduce` away")
-    names = [goal.name for goal in found]
+    found = tuple(build(StudyObjective, one, "objective", where) for one in (given if isinstance(given, list) else [given]))
+    for objective in found:
+        if objective.curve_objective is None and objective.reduce != "best":
+            raise DefinitionError(f"`{objective.metric}` has no curve to reduce", where=where, hint="take `reduce` away")
+    names = [objective.name for objective in found]
     if len(set(names)) < len(names):
         raise DefinitionError("an objective is there twice", where=where, got=", ".join(names), expected="each once")
-    if not any(goal.objective for goal in found):
+    if not any(objective.curve_objective for objective in found):
         raise DefinitionError(
             "no objective asks whether the model is any good",
             where=where,
@@ -67,11 +67,11 @@ def goals(given: Any, where: str) -> tuple[Goal, ...]:
     return found
 
 
-def lead_of(found: Sequence[Goal]) -> int:
+def lead_index(found: Sequence[StudyObjective]) -> int:
     """Which of several goals comes first where one best trial is named: the first that asks how good the model is."""
-    return next(number for number, goal in enumerate(found) if goal.objective is not None)
+    return next(number for number, objective in enumerate(found) if objective.curve_objective is not None)
 
 
-def leading(found: Sequence[Goal]) -> Objective:
+def leading_objective(found: Sequence[StudyObjective]) -> Objective:
     """The objective that decides which epoch of a curve counts, and which weights are kept: the first that has a curve."""
-    return next(goal.objective for goal in found if goal.objective is not None)
+    return next(objective.curve_objective for objective in found if objective.curve_objective is not None)

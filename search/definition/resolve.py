@@ -13,7 +13,7 @@ from search.definition.assignments import SECTIONS, _section
 from search.definition.checks import require_possible, require_strategy
 from search.definition.definition import Resources, SignerWishes, Stagnation, StudyDefinition
 from search.definition.dimensions import dimension, in_order
-from search.definition.objectives import goals
+from search.definition.objectives import parse_objectives
 from search.definition.settings import build, checked, find_setting, require_mapping
 from search.definition.space import Dimension, applies
 from search.errors import DefinitionError
@@ -31,7 +31,7 @@ def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDef
         name=name,
         source=source,
         about=checked(str, raw.get("about", ""), "about", source),
-        goals=goals(_section(raw, "objective"), f"{source}: objective"),
+        objectives=parse_objectives(_section(raw, "objective"), f"{source}: objective"),
         trials=checked(Annotated[int, Gt(0)], raw.get("trials", 50), "trials", source),
         time_s=_time(raw.get("time"), source),
         stagnation=_stagnation(raw.get("stagnation"), source),

@@ -10,7 +10,7 @@ import torch
 from data_utils.errors import ResourceError
 from search.engines.engine import EngineEvent, JobKept
 from search.engines.job_run import JobRun, Verdict
-from search.trial.clips import Parts
+from search.trial.clips import TrialClips
 from search.trial.job import Job
 
 
@@ -19,8 +19,8 @@ class InlineEngine:
 
     slots = 1
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, trial_clips: TrialClips) -> None:
+        self._trial_clips = trial_clips
         self._job: Job | None = None
         self._run: JobRun | None = None
         self._events: Iterator[EngineEvent] = iter(())
@@ -50,7 +50,7 @@ class InlineEngine:
             if self._ends:
                 self.close()
                 return JobKept(job.trial)
-            self._run = JobRun(job, self._parts)
+            self._run = JobRun(job, self._trial_clips)
             self._events = self._run.begin()
         elif self._ends and not self._run.is_over:
             self._events = self._run.answer(Verdict.KEEP)

@@ -18,7 +18,7 @@ from data_utils.prepared import fingerprint
 from data_utils.splits import Split
 from search.engines.engine import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone
 from search.events import Listener
-from search.trial.clips import Parts, data_store, open_indexed
+from search.trial.clips import TrialClips, data_store, open_indexed
 from search.trial.job import Job
 from search.trial.trial_run import TrialRun, own_fault
 
@@ -74,7 +74,7 @@ def trouble(error: Exception) -> Broken | Fault | ExplainedError:
     return error if isinstance(error, ExplainedError) else Fault(traceback.format_exc())
 
 
-def open_parts(setup: Setup, emit: Listener) -> Parts:
+def open_trial_clips(setup: Setup, emit: Listener) -> TrialClips:
     """The clips that a worker trains on, read from the folders of the search.
 
     Raises:
@@ -83,14 +83,14 @@ def open_parts(setup: Setup, emit: Listener) -> Parts:
     data = open_indexed(setup.folder, setup.runs)
     if fingerprint(data) != setup.fingerprint:
         raise DataError("the data set has changed while a search was working on it", file=setup.folder)
-    return Parts(data, setup.split, data_store(setup.runs), emit)
+    return TrialClips(data, setup.split, data_store(setup.runs), emit)
 
 
 class JobRun:
     """One job in a worker's hands. What happens to it comes step by step; a step is trained when it is asked for."""
 
-    def __init__(self, job: Job, parts: Parts) -> None:
-        self._job, self._parts = job, parts
+    def __init__(self, job: Job, trial_clips: TrialClips) -> None:
+        self._job, self._trial_clips = job, trial_clips
         self._run: TrialRun | None = None
         self.ended = False
         """Whether it has done, failed, or was put aside or dropped."""
@@ -135,7 +135,7 @@ class JobRun:
         return self._guarded(self._trained(run))
 
     def _begun(self) -> Iterator[EngineEvent]:
-        self._run = run = TrialRun(self._job, self._parts)
+        self._run = run = TrialRun(self._job, self._trial_clips)
         yield JobStarted(self._job.trial, run.made_with, run.done, run.most, run.seconds, run.label_smoothing, run.remark)
         yield from self._trained(run)
 

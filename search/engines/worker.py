@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection
 from data_utils.errors import ExplainedError
 from data_utils.processes import end_with_parent
 from search.engines.engine import EngineEvent
-from search.engines.job_run import STOPS, Broken, Fault, JobRun, Setup, open_parts, trouble
+from search.engines.job_run import STOPS, Broken, Fault, JobRun, Setup, open_trial_clips, trouble
 from search.events import DataPrepared, Notice
-from search.trial.clips import Parts
+from search.trial.clips import TrialClips
 from search.trial.job import Job
 
 
@@ -41,18 +41,18 @@ def work(pipe: Connection, setup: Setup) -> None:
     with contextlib.suppress(*_CUT_OFF):  # nobody is interested any more
         try:
             pipe.send(Ready())
-            parts = open_parts(setup, pipe.send)
+            trial_clips = open_trial_clips(setup, pipe.send)
             while True:
                 job = pipe.recv()
-                _train(replace(job, device="cuda") if setup.gpu is not None else job, parts, pipe)
+                _train(replace(job, device="cuda") if setup.gpu is not None else job, trial_clips, pipe)
         except _CUT_OFF:
             raise
         except Exception as error:
             pipe.send(trouble(error))
 
 
-def _train(job: Job, parts: Parts, pipe: Connection) -> None:
-    run = JobRun(job, parts)
+def _train(job: Job, trial_clips: TrialClips, pipe: Connection) -> None:
+    run = JobRun(job, trial_clips)
     events = run.begin()
     while True:
         for event in events:

@@ -18,7 +18,7 @@ from search.engines.inline import InlineEngine
 from search.engines.job_run import Setup
 from search.engines.processes import ProcessEngine, visible_gpus
 from search.errors import DefinitionError
-from search.trial.clips import Parts
+from search.trial.clips import TrialClips
 from search.trial.machine import checked_device
 
 EngineName = Literal["inline", "processes", "ray"]
@@ -83,15 +83,15 @@ class Workers:
             return self.device
         return "cuda" if cluster.has_gpus else "cpu"
 
-    def hire(self, parts: Parts, runs: Path, resources: Resources = Resources()) -> Engine:
+    def hire(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> Engine:
         """The engine, for trials on these clips. `resources`: what each worker asks of a cluster.
 
         Raises: as `used_device`.
         """
         device = self.used_device()
         if self.kind() == "inline":
-            return InlineEngine(parts)
-        setup = Setup(parts.data.folder, runs, parts.split, fingerprint(parts.data), gpu=None)
+            return InlineEngine(trial_clips)
+        setup = Setup(trial_clips.data.folder, runs, trial_clips.split, fingerprint(trial_clips.data), gpu=None)
         timeout_s = math.inf if self.trial_timeout_s is None else self.trial_timeout_s
         if self.kind() == "ray":
             from search.engines.ray.cluster import Cluster
@@ -99,7 +99,7 @@ class Workers:
 
             return RayEngine(
                 Cluster(self.address),
-                parts,
+                trial_clips,
                 setup,
                 workers=self.workers,
                 device=device,
@@ -111,7 +111,7 @@ class Workers:
             slots=self.workers,
             gpus=visible_gpus(device, torch.cuda.device_count()),
             trial_timeout_s=timeout_s,
-            emit=parts.emit,
+            emit=trial_clips.emit,
         )
 
 

@@ -16,14 +16,14 @@ from optuna.trial import FrozenTrial, TrialState
 from model.objective import Objective
 from search import BASELINE_TRIAL
 from search.definition.definition import Plan
-from search.definition.objectives import Goal, lead_of
+from search.definition.objectives import StudyObjective, lead_index
 from search.definition.settings import BEFORE, GROUPS, Configs, build, build_configs, require_mapping
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
 from search.study.confirmed import stored_confirmed
 from search.study.openings import openings
-from search.study.study import require_best, study_data, study_goals, study_plan
+from search.study.study import require_best, study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, front_of, num_finished, trial_result, trial_settings
 from search.trial.result import MEASURED
 
@@ -137,8 +137,8 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
     baseline = baseline_summary(study.get_trials(deepcopy=False))
     result = trial_result(trial)
     plan = study_plan(study)
-    goals = study_goals(study)
-    front = front_of(study.get_trials(deepcopy=False), lead_of(goals)) if len(goals) > 1 else []
+    objectives = study_objectives(study)
+    front = front_of(study.get_trials(deepcopy=False), lead_index(objectives)) if len(objectives) > 1 else []
     return Exported(
         schema=EXPORT_SCHEMA,
         study=study.study_name,
@@ -238,7 +238,7 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
 
 def compared_name(objective: Objective) -> str:
     """What the number is called that training again is to give."""
-    return Goal(metric=objective.metric, reduce=objective.reduce).name
+    return StudyObjective(metric=objective.metric, reduce=objective.reduce).name
 
 
 def _compared(plan: Plan, result: dict[str, Any]) -> dict[str, float]:

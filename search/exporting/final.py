@@ -26,7 +26,7 @@ from search.events import Listener
 from search.exporting.export import EXPORT_HINT, Exported, ExportedData
 from search.exporting.retrain import differences_of, open_recorded
 from search.exporting.writing import Made, write_model
-from search.trial.clips import Parts, data_store
+from search.trial.clips import TrialClips, data_store
 from search.trial.machine import made_with
 from search.wording import trial_name
 
@@ -141,7 +141,7 @@ def train_final(
     """
     try:
         split = Split(train=plan.signers, validation=(), test=plan.left_out)
-        clips = Parts(plan.data, split, data_store(runs), emit).together(configs.preprocess)
+        clips = TrialClips(plan.data, split, data_store(runs), emit).together(configs.preprocess)
         training = Training(
             configs.model,
             configs.train,

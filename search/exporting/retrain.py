@@ -24,7 +24,7 @@ from search.events import Listener
 from search.exporting.export import Exported, ExportedData, compared_name
 from search.exporting.writing import Made, write_model
 from search.running.signals import StopRequest
-from search.trial.clips import Parts, Turn, data_store, open_indexed
+from search.trial.clips import Fold, TrialClips, data_store, open_indexed
 from search.trial.curves import Curves
 from search.trial.files import curve_text
 from search.trial.job import training_seed
@@ -103,8 +103,8 @@ def retrain(
     plan = Plan(objective=Objective(**exported.objective), repeats=exported.repeats)  # type: ignore[arg-type]  # it was checked
     curves = Curves(plan.objective, one_by_one=True)
     try:
-        turns = Parts(data_set, split, data_store(runs), emit).turns(configs.preprocess)
-        trainings = start_trainings(configs, used_seed, device, plan, turns, len(data_set.words))
+        folds = TrialClips(data_set, split, data_store(runs), emit).folds(configs.preprocess)
+        trainings = start_trainings(configs, used_seed, device, plan, folds, len(data_set.words))
         for number, training in enumerate(trainings):
             curves.histories[number] = fit(training, functools.partial(on_epoch, number))
             if stop.reason:
@@ -134,7 +134,7 @@ def retrain(
             data={**exported.data, "folder": str(data_set.folder), "fingerprint": found},
             made_with=here,
         )
-        _write(output, trainings, turns, exported, again, configs, plan, differences, onnx=onnx)
+        _write(output, trainings, folds, exported, again, configs, plan, differences, onnx=onnx)
     return result
 
 
@@ -182,7 +182,7 @@ def differences_of(exported: Exported, data_fingerprint: str, seed: int, here: M
 def _write(
     folder: Path,
     trainings: Sequence[Training],
-    turns: Sequence[Turn],
+    folds: Sequence[Fold],
     exported: Exported,
     again: Exported,
     configs: Configs,
@@ -196,14 +196,14 @@ def _write(
     `exported` is the record, whose numbers are the search's; `again` the same with what it gave now.
     """
     for number, training in enumerate(trainings):
-        turn, record = turns[number // plan.repeats], training.best
+        fold, record = folds[number // plan.repeats], training.best
         place = folder if len(trainings) == 1 else folder / str(number)
         among = (
             ""
             if len(trainings) == 1
             else f", number {number} of {len(trainings)}: each has its own seed, and its own fold where there are folds"
         )
-        validation = {"signers": list(turn.signers), "clips": len(turn.validation), **measured([record])}
+        validation = {"signers": list(fold.signers), "clips": len(fold.validation), **measured([record])}
         made = Made(
             kind="retrained",
             text=f"the configuration of {trial_name(exported.trial)} trained again{among}",
@@ -211,7 +211,7 @@ def _write(
             epochs=record.epoch,
             temperature=record.temperature,
             made_with=again.made_with,
-            train=turn.trained_on,
+            train=fold.trained_on,
             fingerprint=again.data["fingerprint"],
             differences=differences,
             validation=validation,

@@ -18,16 +18,16 @@ import optuna
 from optuna.trial import TrialState
 
 from data_utils.errors import DataError
-from search.definition.objectives import Goal
+from search.definition.objectives import StudyObjective
 from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.errors import ResourceError
 from search.events import Listener, Notice
 from search.running.ledger import Ledger
 from search.running.outage import GATHER_S, Access, Outage
+from search.running.recording import Recorder
 from search.running.running_trial import RunningTrial
 from search.running.signals import StopRequest
-from search.running.telling import Teller
-from search.running.turns import Supply
+from search.running.turns import TrialSource
 from search.storage.errors import is_of_database
 from search.trial.outcome import Outcome
 from search.trial.result import why_invalid
@@ -50,11 +50,11 @@ class Coordinator:
         study: optuna.Study,
         ledger: Ledger,
         outage: Outage,
-        goals: Sequence[Goal],
-        supply: Supply,
+        objectives: Sequence[StudyObjective],
+        trial_source: TrialSource,
         engine: Engine,
         *,
-        teller: Teller,
+        recorder: Recorder,
         num_words: int,
         emit: Listener,
         stop: StopRequest,
@@ -65,10 +65,10 @@ class Coordinator:
         self.ledger = ledger
         self.outage = outage
         self.access = Access(ledger, outage, self._let_go)
-        self.goals = goals
-        self.supply = supply
+        self.objectives = objectives
+        self.trial_source = trial_source
         self.engine = engine
-        self.teller = teller
+        self.recorder = recorder
         self.num_words = num_words
         self.emit = emit
         self.stop = stop
@@ -93,7 +93,7 @@ class Coordinator:
             ResourceError: disk, database or data are gone.
         """
         with self._whatever_happens():
-            self.teller.sweep()
+            self.recorder.sweep()
             event: EngineEvent | None = None
             while True:
                 if self._must_end():
@@ -123,7 +123,7 @@ class Coordinator:
                 case JobStarted():
                     running.begin(event, self.emit)
                 case StepDone(step=step):
-                    if running.goes_on(step, self.emit, is_judged=len(self.goals) == 1):
+                    if running.goes_on(step, self.emit, is_judged=len(self.objectives) == 1):
                         self.engine.go(event.trial)
                     else:
                         self._finish(running, TrialState.PRUNED)
@@ -131,11 +131,11 @@ class Coordinator:
                 case JobDone(outcome=outcome):
                     self._finish(running, TrialState.COMPLETE, outcome)
                 case JobFailed(reason=reason):
-                    self._tell(running, TrialState.FAIL, reason)
+                    self._record(running, TrialState.FAIL, reason)
                 case WorkerLost(reason=reason, with_machine=is_innocent):
                     allowed = self.max_restarts
                     if too_often := running.lose_worker(reason, self.emit, counts=not is_innocent, allowed=allowed):
-                        self._tell(running, TrialState.FAIL, too_often)
+                        self._record(running, TrialState.FAIL, too_often)
                     else:
                         self.engine.start(running.job)
                 case JobKept():
@@ -147,12 +147,12 @@ class Coordinator:
     def _finish(self, running: RunningTrial, state: TrialState, outcome: Outcome | None = None) -> None:
         """A trial has trained to its end, or is stopped. What cannot be true does not count."""
         reason = why_invalid(running.job.configs.train, self.num_words, running.curves.histories, running.label_smoothing_used)
-        self._tell(running, TrialState.FAIL if reason else state, reason, outcome)
+        self._record(running, TrialState.FAIL if reason else state, reason, outcome)
 
-    def _tell(self, running: RunningTrial, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
+    def _record(self, running: RunningTrial, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
         del self.running[running.job.trial]
         self.ask_from = 0.0
-        self.teller.tell(running, state, reason, outcome)
+        self.recorder.record(running, state, reason, outcome)
 
     def _follow_up(self) -> None:
         """Sees to what follows from results that are written, and from what other programs have done."""
@@ -160,10 +160,10 @@ class Coordinator:
         for number in gone:
             if self.running.pop(number, None) is not None:
                 self.engine.drop(number)
-            self.teller.forget(number)
+            self.recorder.forget(number)
             self.emit(Notice(f"trial {number} was ended by another program; its training ends too"))
-        if self.teller.has_told and not self.ledger.waiting_s:
-            self.teller.follow_up(self.supply.target)
+        if self.recorder.has_waiting and not self.ledger.waiting_s:
+            self.recorder.follow_up(self.trial_source.target)
 
     def _hand_out(self) -> None:
         """A trial for every free slot, as far as the target wants them; many are handed out bit by bit.
@@ -174,9 +174,9 @@ class Coordinator:
         free = self.engine.slots - len(self.running)
         if free > 0 and not self.ahead:
             self.ahead = self._take(min(free, _AT_ONCE))
-        for taken in self.ahead[: max(free, 0)]:
-            self.running[taken.job.trial] = taken
-            self.engine.start(taken.job)
+        for running in self.ahead[: max(free, 0)]:
+            self.running[running.job.trial] = running
+            self.engine.start(running.job)
         del self.ahead[: max(free, 0)]
 
     @property
@@ -192,13 +192,13 @@ class Coordinator:
         if perf_counter() < self.ask_from:
             return []
         none: list[RunningTrial] = []
-        taken = self.access.attempt(partial(self.supply.take, count), none)
-        if not taken:
+        running = self.access.attempt(partial(self.trial_source.take, count), none)
+        if not running:
             self.ask_from = perf_counter() + _POLL_S
-        return taken
+        return running
 
     def _is_over(self) -> bool:
-        return not self.ahead and self.access.attempt(self.supply.is_over, False)
+        return not self.ahead and self.access.attempt(self.trial_source.is_over, False)
 
     def _must_end(self) -> bool:
         return bool(self.stop.reason) or self.outage.verdict is not None
@@ -209,7 +209,7 @@ class Coordinator:
         for trial in self.running:
             self.engine.drop(trial)
         self.running.clear()
-        self.teller.forget_all()
+        self.recorder.forget_all()
         self.ahead.clear()
         self.emit(
             Notice(f"this run was silent for so long that others have taken its trials ({numbers}): it goes on with new ones")

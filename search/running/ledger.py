@@ -103,11 +103,11 @@ class Ledger(optuna.storages.BaseStorage):
                 if is_mine and self._changes:  # by the turn's own connection: it is written if the turn held to its end
                     ended = self._written()
         except BaseException:
-            taken = self._own - before
-            for trial in taken:
+            running = self._own - before
+            for trial in running:
                 self._changes.pop(trial, None)
             self._own &= before
-            self._unsure |= taken
+            self._unsure |= running
             raise
         if is_mine:
             self._note_written(ended)
@@ -225,11 +225,11 @@ class Ledger(optuna.storages.BaseStorage):
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if not state.is_finished():  # another run may be about to take it too
-            taken = self._storage.set_trial_state_values(trial_id, state, values)
+            running = self._storage.set_trial_state_values(trial_id, state, values)
             self._place(self._storage.get_trial(trial_id))
-            if taken:
+            if running:
                 self._own.add(trial_id)
-            return taken
+            return running
         now = datetime.datetime.now()
 
         def apply(trial: FrozenTrial) -> None:

@@ -43,8 +43,8 @@ def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
     """What a person should know before it starts."""
     if split.note:
         yield split.note
-    if len(definition.goals) > 1 and not isinstance(definition.pruner, NoPruning):
-        names = ", ".join(goal.name for goal in definition.goals)
+    if len(definition.objectives) > 1 and not isinstance(definition.pruner, NoPruning):
+        names = ", ".join(objective.name for objective in definition.objectives)
         yield f"pruning is off: with several objectives ({names}) half-trained trials have no order"
 
 

@@ -9,7 +9,7 @@ from time import perf_counter
 from data_utils.prepared import fingerprint
 from search.definition.checks import require_fits
 from search.definition.definition import RESOURCES, StudyDefinition
-from search.definition.objectives import lead_of
+from search.definition.objectives import lead_index
 from search.engines.workers import Workers
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.running.coordinator import Coordinator
@@ -17,18 +17,20 @@ from search.running.ledger import Ledger
 from search.running.log import RunLog
 from search.running.outage import PATIENCE_S, Outage
 from search.running.preparing import _notes, _require_alone, demo_data, make_folder, split_of
+from search.running.recording import Recorder
 from search.running.signals import StopSignals
 from search.running.summary import _finished, summary
-from search.running.supply import Supply
-from search.running.telling import Teller
+from search.running.trial_source import SearchTrials
 from search.running.warm_start import require_source, warm_start
-from search.storage import database_errors, open_storage, place_of
+from search.storage.errors import database_errors
 from search.storage.leases.choice import LEASE_S, lease_of
+from search.storage.opening import open_storage
+from search.storage.url import parse_url
 from search.study.making import open_study
 from search.study.openings import opened_before
 from search.study.study import load_study
 from search.study.trials import best_trial, num_finished
-from search.trial.clips import Parts, count_clips, data_store, open_indexed
+from search.trial.clips import TrialClips, count_clips, data_store, open_indexed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +72,18 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    place = place_of(options.storage)  # a wrong URL is told before anything is made
+    place = parse_url(options.storage)  # a wrong URL is told before anything is made
     device = options.by.used_device()
     make_folder(options.runs)
     folder = options.data or demo_data(options.runs, emit)
     data = open_indexed(folder, options.runs)
     split = split_of(definition, data)
-    trainings = len(split.turns()) * definition.repeats
+    trainings = len(split.train_validation_pairs()) * definition.repeats
     require_fits(definition, len(split.folds) or definition.repeats, len(data.words))
     for note in _notes(definition, split):
         emit(Notice(note))
-    parts = Parts(data, split, data_store(options.runs), emit)
-    turns = parts.turns(definition.configs(definition.baseline).preprocess)
+    trial_clips = TrialClips(data, split, data_store(options.runs), emit)
+    folds = trial_clips.folds(definition.configs(definition.baseline).preprocess)
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=True)
         source = None if options.source is None else load_study(storage, options.source)
@@ -112,7 +114,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         data=str(folder),
                         words=len(data.words),
                         parts=split.parts(),
-                        clips=count_clips(turns),
+                        clips=count_clips(folds),
                         device=device,
                         workers=options.by.workers,
                         storage=place.shown,
@@ -121,16 +123,16 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         target=target,
                         epochs=definition.most_epochs,
                         space={dim.name: dim.text() for dim in definition.space},
-                        objectives=tuple(goal.name for goal in definition.goals),
+                        objectives=tuple(objective.name for objective in definition.objectives),
                         folds=len(split.folds),
                         trainings=trainings,
                         run=lease.owner.run,
-                        best=summary(best_trial(study.get_trials(deepcopy=False), lead_of(definition.goals))),
+                        best=summary(best_trial(study.get_trials(deepcopy=False), lead_index(definition.objectives))),
                     )
                 )
                 ledger = Ledger(storage, definition.name, lease)
                 study = ledger.open()
-                supply = Supply(
+                trial_source = SearchTrials(
                     study,
                     ledger,
                     definition,
@@ -146,15 +148,17 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                     study,
                     ledger,
                     Outage(options.storage, emit, patience_s=options.patience_s),
-                    definition.goals,
-                    supply,
-                    options.by.hire(replace(parts, emit=emit), options.runs, definition.resources),
-                    teller=Teller(study, definition.goals, runs=options.runs, emit=emit, max_failures=options.max_failures),
+                    definition.objectives,
+                    trial_source,
+                    options.by.hire(replace(trial_clips, emit=emit), options.runs, definition.resources),
+                    recorder=Recorder(
+                        study, definition.objectives, runs=options.runs, emit=emit, max_failures=options.max_failures
+                    ),
                     num_words=len(data.words),
                     emit=emit,
                     stop=stop,
                     max_restarts=options.max_restarts,
                 ).run()
-                result = _finished(study, definition, supply, perf_counter() - began, stop.reason)
+                result = _finished(study, definition, trial_source, perf_counter() - began, stop.reason)
                 emit(result)
                 return result

@@ -11,7 +11,7 @@ import optuna
 from search import BASELINE_TRIAL
 from search.engines.engine import JobStarted
 from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerDied
-from search.study.attempts import STINTS, Stint, as_stored, begun, ended
+from search.study.attempts import ATTEMPTS, Attempt, as_stored, begun, ended
 from search.trial.curves import Curves, Step
 from search.trial.job import Job
 
@@ -34,7 +34,7 @@ class RunningTrial:
     run: str
     """The name of this run."""
 
-    stints: list[Stint]
+    attempts: list[Attempt]
     """Who has trained it when."""
 
     label_smoothing_used: float = math.nan
@@ -60,12 +60,12 @@ class RunningTrial:
         """Its worker is ready for the next step."""
         self.label_smoothing_used, self.done = event.label_smoothing, event.done
         self.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
-        self._keep(begun(self.stints, self.run, event.worker))
+        self._keep(begun(self.attempts, self.run, event.worker))
         emit(TrialStarted(event.trial, self.trial.params, event.most, event.done, event.remark))
 
     def put_aside(self) -> None:
         """Its worker does not go on with it."""
-        self._keep(ended(self.stints))
+        self._keep(ended(self.attempts))
 
     def goes_on(self, step: Step, emit: Listener, *, is_judged: bool) -> bool:
         """Takes a step in and reports it: whether the trial goes on. `is_judged`: a pruner has a say."""
@@ -106,9 +106,9 @@ class RunningTrial:
         self.job = self.job.once_more()
         return ""
 
-    def _keep(self, stints: list[Stint]) -> None:
-        self.stints = stints
-        self.trial.set_user_attr(STINTS, as_stored(stints))
+    def _keep(self, attempts: list[Attempt]) -> None:
+        self.attempts = attempts
+        self.trial.set_user_attr(ATTEMPTS, as_stored(attempts))
 
     def _show(self, step: Step, emit: Listener) -> None:
         emit(EpochFinished(self.job.trial, self.curves.shown(step), self.curves.steps))

@@ -9,22 +9,24 @@ from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
 from search.definition.definition import StudyDefinition
-from search.definition.objectives import lead_of
+from search.definition.objectives import lead_index
 from search.definition.space import applying
 from search.events import RunFinished, TrialSummary
 from search.running.criteria import noise_of
-from search.running.supply import Supply
+from search.running.trial_source import SearchTrials
 from search.study.trials import FINISHED, best_trial, count_states, front_of, num_finished, trial_result
 
 
-def _finished(study: optuna.Study, definition: StudyDefinition, supply: Supply, seconds: float, stopped_by: str) -> RunFinished:
+def _finished(
+    study: optuna.Study, definition: StudyDefinition, trial_source: SearchTrials, seconds: float, stopped_by: str
+) -> RunFinished:
     trials = study.get_trials(deepcopy=False)
-    lead, several = lead_of(definition.goals), len(definition.goals) > 1
+    lead, several = lead_index(definition.objectives), len(definition.objectives) > 1
     best = best_trial(trials, lead)
     return RunFinished(
         study=definition.name,
         finished=num_finished(trials),
-        target=supply.target,
+        target=trial_source.target,
         counts=count_states(trials),
         best=summary(best),
         baseline=baseline_summary(trials),
@@ -33,7 +35,7 @@ def _finished(study: optuna.Study, definition: StudyDefinition, supply: Supply, 
         noise=None if several else _noise(trials, best),
         seconds=seconds,
         stopped_by=stopped_by,
-        ended_by=supply.ended_by,
+        ended_by=trial_source.ended_by,
     )
 
 

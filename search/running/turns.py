@@ -15,7 +15,7 @@ from search.running.running_trial import RunningTrial
 from search.study.trials import num_finished, owner
 
 
-class Supply(Protocol):
+class TrialSource(Protocol):
     """Where the coordinator's trials come from."""
 
     @property

@@ -7,14 +7,14 @@ from optuna.trial import FrozenTrial
 
 from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
-from search.definition.objectives import lead_of
+from search.definition.objectives import lead_index
 from search.definition.space import applies
 from search.errors import DefinitionError
 from search.events import Listener, Notice
 from search.running.proposal import given_to, key_of, why_not
 from search.study.identity import require_ours
 from search.study.openings import openings
-from search.study.study import study_data, study_goals
+from search.study.study import study_data, study_objectives
 from search.study.trials import complete_trials, front_of, trial_settings
 
 _ATTRIBUTE = "warm_start"
@@ -48,7 +48,7 @@ def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefin
     if study.user_attrs.get(_ATTRIBUTE):
         return
     trials = study.get_trials(deepcopy=False)
-    taken = {key_of(given_to(trial, definition)) for trial in trials}
+    running = {key_of(given_to(trial, definition)) for trial in trials}
     numbers: list[int] = []
     for trial in _ranked(source):
         if len(numbers) == best:
@@ -57,8 +57,8 @@ def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefin
         reason = why_not(params, definition)
         if reason:
             emit(Notice(f"trial {trial.number} of {source.study_name} is not tried here: {reason}"))
-        elif key_of(params) not in taken:
-            taken.add(key_of(params))
+        elif key_of(params) not in running:
+            running.add(key_of(params))
             numbers.append(trial.number)
             study.enqueue_trial(params, user_attrs={"from": f"{source.study_name} trial {trial.number}"})
     about = {"study": source.study_name, "trials": numbers, "seen": sorted(_seen_by(source))}
@@ -89,7 +89,7 @@ def translated(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, obj
 
 def _ranked(source: optuna.Study) -> list[FrozenTrial]:
     """Complete trials, the best first; with several objectives the front before the rest."""
-    trials, lead = source.get_trials(deepcopy=False), lead_of(study_goals(source))
+    trials, lead = source.get_trials(deepcopy=False), lead_index(study_objectives(source))
     front = front_of(trials, lead)
     rest = sorted((t for t in complete_trials(trials) if t not in front), key=lambda t: (t.values[lead], t.number))
     return [*front, *rest]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import optuna
 
 from search.errors import ResourceError
-from search.storage.url import place_of
+from search.storage.url import parse_url
 
 _FILE_HINT = "is the disk full or read-only? Name another file with --storage sqlite:///PATH"
 _SERVER_HINT = "is the server up, and are user, password and database right? Nothing is lost: the same command goes on"
@@ -22,7 +22,7 @@ def database_errors(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        in_journal = place_of(url).kind == "journal" and isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
+        in_journal = parse_url(url).kind == "journal" and isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
         if not (is_of_database(error) or in_journal):
             raise
         raise unusable(url, error) from error
@@ -30,7 +30,7 @@ def database_errors(url: str) -> Iterator[None]:
 
 def unusable(url: str | None, error: BaseException) -> ResourceError:
     """The error for people. Without an URL it is a server's: what is in a file is guarded where it is read."""
-    place = None if url is None else place_of(url)
+    place = None if url is None else parse_url(url)
     cause = error
     while getattr(cause, "orig", None) is None and (below := _below(cause)) is not None:
         cause = below

@@ -18,7 +18,7 @@ import optuna
 from search.errors import DefinitionError, ResourceError
 from search.storage.errors import database_errors
 from search.storage.sqlite import BUSY_TIMEOUT_S, creating, lighter_syncs, make_ready, same_file
-from search.storage.url import Place, place_of, shown_url
+from search.storage.url import StorageUrl, parse_url, shown_url
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -40,7 +40,7 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
         DefinitionError: the URL is of no known kind, or there is no database and `create` is off.
         ResourceError: there is something else in its place, it cannot be written, or the server cannot be reached.
     """
-    place = place_of(url)
+    place = parse_url(url)
     if not create and not has_studies(url):
         raise DefinitionError(
             "there is no study database yet",
@@ -62,7 +62,7 @@ def has_studies(url: str) -> bool:
         DefinitionError: the URL is of no known kind.
         ResourceError: the server cannot be reached.
     """
-    place = place_of(url)
+    place = parse_url(url)
     if place.path is not None:
         return place.path.exists()
     import sqlalchemy
@@ -71,7 +71,7 @@ def has_studies(url: str) -> bool:
         return sqlalchemy.inspect(connection).has_table("trials")
 
 
-def engine_of(place: Place, **more: Any) -> sqlalchemy.Engine:
+def engine_of(place: StorageUrl, **more: Any) -> sqlalchemy.Engine:
     """Connections to a database server.
 
     Raises:
@@ -83,7 +83,7 @@ def engine_of(place: Place, **more: Any) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(place.url, **{**_server_settings(place), **more})
 
 
-def require_driver(place: Place) -> None:
+def require_driver(place: StorageUrl) -> None:
     """Refuses a server whose driver is not installed.
 
     Raises:
@@ -100,7 +100,7 @@ def require_driver(place: Place) -> None:
         )
 
 
-def _server_settings(place: Place) -> dict[str, Any]:
+def _server_settings(place: StorageUrl) -> dict[str, Any]:
     """Connections that notice within half a minute that the other side is gone, on both sides."""
     if place.kind == "mysql":
         patience = {"connect_timeout": _CONNECT_S, "read_timeout": BUSY_TIMEOUT_S, "write_timeout": BUSY_TIMEOUT_S}
@@ -117,7 +117,7 @@ def _server_settings(place: Place) -> dict[str, Any]:
     return {"pool_pre_ping": True, "connect_args": arguments}
 
 
-def _of_file(place: Place, create: bool) -> optuna.storages.RDBStorage:
+def _of_file(place: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
     import sqlalchemy  # not before it is needed: a look at a study goes without (search/thin.py)
 
     assert place.path is not None
@@ -130,7 +130,7 @@ def _of_file(place: Place, create: bool) -> optuna.storages.RDBStorage:
     return storage
 
 
-def _of_server(place: Place, create: bool) -> optuna.storages.RDBStorage:
+def _of_server(place: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
     import sqlalchemy
 
     # Who only looks waits too: Optuna notes the version of the tables, in a table of its own, whenever it opens some.
@@ -169,7 +169,7 @@ def one_at_a_time(engine: sqlalchemy.Engine) -> Iterator[None]:
             connection.exec_driver_sql(end)
 
 
-def _tables(place: Place, settings: dict[str, Any], create: bool) -> optuna.storages.RDBStorage:
+def _tables(place: StorageUrl, settings: dict[str, Any], create: bool) -> optuna.storages.RDBStorage:
     try:
         return optuna.storages.RDBStorage(place.url, engine_kwargs=settings, skip_table_creation=not create)
     except RuntimeError as error:
@@ -181,7 +181,7 @@ def _tables(place: Place, settings: dict[str, Any], create: bool) -> optuna.stor
         ) from error
 
 
-def _journal(place: Place) -> optuna.storages.BaseStorage:
+def _journal(place: StorageUrl) -> optuna.storages.BaseStorage:
     from optuna.storages.journal import JournalFileBackend
 
     assert place.path is not None

@@ -1,7 +1,7 @@
 """A look at a study without the weight of it: what `status`, `list` and `trials` show, in a second for thousands of trials.
 
 Optuna loads a study whole, and most of a long one is reported values: 100,000 of them for 5,000 trials of 20 epochs. Its
-libraries for databases take as long to import as the rest of a command. `ThinStorage` is a storage for Optuna's own `Study`
+libraries for databases take as long to import as the rest of a command. `ReadOnlyStorage` is a storage for Optuna's own `Study`
 that reads the same tables with a few plain statements and leaves out the values that finished trials reported.
 
 The tables are those of `optuna.storages._rdb.models`. A file of another form than `FORM` is left to Optuna. A test holds
@@ -26,29 +26,31 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from search.storage import database_errors, database_path, open_storage, place_of
+from search.storage.errors import database_errors
+from search.storage.opening import open_storage
 from search.storage.sqlite import BUSY_TIMEOUT_S, require_sqlite, same_file
 from search.storage.tables import FORM
+from search.storage.url import database_path, parse_url
 
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _STUDY, _TRIAL = "study_id = ?", "trial_id = ?"
 
 
-def open_to_look(url: str) -> optuna.storages.BaseStorage:
+def open_read_only(url: str) -> optuna.storages.BaseStorage:
     """A storage to read from: a thin one, or Optuna's own where the file has a form that is not known here.
 
     Raises:
         DefinitionError: the URL is of another kind, or there is no database.
         ResourceError: the file is not a study database.
     """
-    place = place_of(url)
+    place = parse_url(url)
     path = place.path
     if place.kind == "sqlite" and path is not None and path.exists():
         with contextlib.suppress(sqlite3.Error):
             require_sqlite(path)
             with contextlib.closing(_connect(url)) as database:
                 if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(FORM,)]:
-                    return ThinStorage(url)
+                    return ReadOnlyStorage(url)
     return open_storage(url, create=False)
 
 
@@ -58,7 +60,7 @@ def _connect(url: str) -> sqlite3.Connection:
     return sqlite3.connect(where, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
 
 
-class ThinStorage(optuna.storages.BaseStorage):
+class ReadOnlyStorage(optuna.storages.BaseStorage):
     """A storage that can only be read. Of all trials together it gives those reported values that are of running ones."""
 
     def __init__(self, url: str) -> None:

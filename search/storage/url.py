@@ -29,7 +29,7 @@ _SECRET = re.compile(r"(?i)([?&](?:password|passwd|sslpassword|pass)=)([^&]*)")
 
 
 @dataclass(frozen=True)
-class Place:
+class StorageUrl:
     """A storage, by its URL."""
 
     url: str = field(repr=False)
@@ -61,7 +61,7 @@ class Place:
         return text
 
 
-def place_of(url: str) -> Place:
+def parse_url(url: str) -> StorageUrl:
     """What an URL means.
 
     A journal may also be named by its path alone, if that ends in `.journal` or `.log`.
@@ -70,10 +70,10 @@ def place_of(url: str) -> Place:
         DefinitionError: it is of no kind that is known here.
     """
     if url.startswith(SQLITE) and url not in (SQLITE, f"{SQLITE}:memory:") and "?" not in url:
-        return Place(url, "sqlite", url, Path(url.removeprefix(SQLITE)))
+        return StorageUrl(url, "sqlite", url, Path(url.removeprefix(SQLITE)))
     named = url.removeprefix(_JOURNAL)
     if named and (named != url or ("://" not in url and url.endswith(_JOURNAL_ENDS))):
-        return Place(f"{_JOURNAL}{named}", "journal", f"{_JOURNAL}{named}", Path(named))
+        return StorageUrl(f"{_JOURNAL}{named}", "journal", f"{_JOURNAL}{named}", Path(named))
     found = _SERVER.fullmatch(url)
     if found is not None and found["scheme"] in _DRIVERS and "/" in found["rest"].strip("/"):
         kind, scheme = _DRIVERS[found["scheme"]]
@@ -82,7 +82,7 @@ def place_of(url: str) -> Place:
         _, _, rest = url.partition("://")
         _require_readable(url)
         rest = rest.replace("{", "%7B").replace("}", "%7D")  # Optuna fills in what stands in braces
-        return Place(f"{scheme}://{rest}", kind, shown_url(url), secrets=tuple(sorted(both, key=len, reverse=True)))
+        return StorageUrl(f"{scheme}://{rest}", kind, shown_url(url), secrets=tuple(sorted(both, key=len, reverse=True)))
     raise DefinitionError(
         "this storage is not supported",
         got=shown_url(url),
@@ -118,7 +118,7 @@ def database_path(url: str) -> Path:
     Raises:
         DefinitionError: the URL is of another kind.
     """
-    place = place_of(url)
+    place = parse_url(url)
     if place.kind != "sqlite" or place.path is None:
         raise DefinitionError("this storage is not an SQLite file", got=place.shown, expected=f"{SQLITE}PATH")
     return place.path

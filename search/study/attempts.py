@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-STINTS = "stints"
+ATTEMPTS = "stints"
 """The attribute of a trial that holds them."""
 
 
 @dataclass(frozen=True)
-class Stint:
+class Attempt:
     """A worker's time on a trial."""
 
     run: str
@@ -29,21 +29,21 @@ class Stint:
     """The same; None while it lasts, when it ended with the trial, and when the run was killed."""
 
 
-def begun(stints: Sequence[Stint], run: str, worker: int) -> list[Stint]:
+def begun(attempts: Sequence[Attempt], run: str, worker: int) -> list[Attempt]:
     """One more, from now on."""
-    return [*stints, Stint(run, worker, round(time.time(), 3))]
+    return [*attempts, Attempt(run, worker, round(time.time(), 3))]
 
 
-def ended(stints: Sequence[Stint]) -> list[Stint]:
+def ended(attempts: Sequence[Attempt]) -> list[Attempt]:
     """The last one ends now, if there is one."""
-    return [*stints[:-1], *(replace(stint, end=round(time.time(), 3)) for stint in stints[-1:])]
+    return [*attempts[:-1], *(replace(attempt, end=round(time.time(), 3)) for attempt in attempts[-1:])]
 
 
-def as_stored(stints: Sequence[Stint]) -> list[tuple[Any, ...]]:
+def as_stored(attempts: Sequence[Attempt]) -> list[tuple[Any, ...]]:
     """For the attribute."""
-    return [dataclasses.astuple(stint) for stint in stints]
+    return [dataclasses.astuple(attempt) for attempt in attempts]
 
 
-def stints_of(stored: Any) -> list[Stint]:
+def attempts_of(stored: Any) -> list[Attempt]:
     """What the attribute holds; none for a trial of an earlier version."""
-    return [Stint(*one) for one in stored or ()]
+    return [Attempt(*one) for one in stored or ()]

@@ -20,11 +20,12 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import TrialState
 
 from search.errors import DefinitionError, NegativeAnswer, ResourceError
-from search.storage import database_errors, open_storage, place_of
 from search.storage.bulk import add_trials, remove_study
+from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of, observe
 from search.storage.leases.lease import Lease, TurnLost
-from search.storage.url import Place
+from search.storage.opening import open_storage
+from search.storage.url import StorageUrl, parse_url
 from search.study.companion import companion_name
 from search.study.comparing import Snapshot, differences, snapshot, translated
 from search.study.identity import COPIED, IDENTITY, is_whole, require_ours
@@ -70,7 +71,7 @@ def copy_study(study: str, source: str, target: str, tell: Tell) -> Copied:
         NegativeAnswer: what is there is not the same.
         ResourceError: a run works on it, or a database cannot be used.
     """
-    here, there = place_of(source), place_of(target)
+    here, there = parse_url(source), parse_url(target)
     if _is_same_place(here, there):
         raise DefinitionError("a study cannot be copied to where it is", got=there.shown, hint="name another storage with --to")
     found = _read(source, study)
@@ -141,13 +142,13 @@ def _require_rest(url: str, found: Mapping[str, Snapshot]) -> None:
             if runs.num_runs() or any(who is not None and runs.is_alive(who) for who in running):
                 raise ResourceError(
                     f"a run is working on the study `{name}`, and would go on in the old place",
-                    where=place_of(url).name,
+                    where=parse_url(url).name,
                     hint="end it (Ctrl-C keeps everything), copy, and go on in the new place: cut-off trials move along",
                 )
 
 
 @contextlib.contextmanager
-def _turn(lease: Lease, there: Place) -> Iterator[None]:
+def _turn(lease: Lease, there: StorageUrl) -> Iterator[None]:
     """The turn of this copy among those that work on the study in its new place."""
     try:
         with lease.patient_turn():
@@ -165,7 +166,7 @@ def _make_room(target: str, study: str, is_at_work: bool, tell: Tell) -> None:
         DefinitionError: the target has a study of this name.
         ResourceError: another copy is just being made.
     """
-    there = place_of(target)
+    there = parse_url(target)
     with _opened(target) as storage:
         names = optuna.get_all_study_names(storage)
         left = [  # the study itself goes last
@@ -187,7 +188,7 @@ def _is_left_over(study: optuna.Study) -> bool:
     return not is_whole(study) or not (study.user_attrs or study.metric_names or study.get_trials(deepcopy=False))
 
 
-def _is_there(study: str, there: Place) -> DefinitionError:
+def _is_there(study: str, there: StorageUrl) -> DefinitionError:
     return DefinitionError(
         f"the target holds a study `{study}` already",
         where=there.name,
@@ -195,7 +196,7 @@ def _is_there(study: str, there: Place) -> DefinitionError:
     )
 
 
-def _begin(storage: optuna.storages.BaseStorage, found: Snapshot, mark: Mapping[str, Any], there: Place) -> int:
+def _begin(storage: optuna.storages.BaseStorage, found: Snapshot, mark: Mapping[str, Any], there: StorageUrl) -> int:
     """An empty study that bears the mark. Its id."""
     try:
         study = storage.create_new_study(found.directions, found.name)
@@ -231,7 +232,7 @@ def _compare(study: str, source: str, target: str, found: Mapping[str, Snapshot]
     if changed:
         raise ResourceError(
             f"the study `{study}` went on while it was copied",
-            where=place_of(source).name,
+            where=parse_url(source).name,
             hint="end what works on it; the same command copies it anew",
         )
     with _opened(target) as storage:
@@ -241,7 +242,7 @@ def _compare(study: str, source: str, target: str, found: Mapping[str, Snapshot]
             if wrong:
                 raise NegativeAnswer(
                     f"the copy of `{name}` is not the same, and stays marked as not whole",
-                    where=place_of(target).name,
+                    where=parse_url(target).name,
                     got="\n     ".join([*wrong[:_LINES], *(["..."] if len(wrong) > _LINES else [])]),
                     hint="the study in the old place is as it was; try another kind of storage",
                 )
@@ -257,7 +258,7 @@ def _opened_for_others(source: str, target: str, study: str) -> str:
     return ", ".join(f"`{name}`" for name in missing)
 
 
-def _is_same_place(one: Place, other: Place) -> bool:
+def _is_same_place(one: StorageUrl, other: StorageUrl) -> bool:
     """Whether two storages are one, as far as their URLs tell."""
     if one.path is not None and other.path is not None:
         return one.path.resolve() == other.path.resolve() or (
@@ -266,7 +267,7 @@ def _is_same_place(one: Place, other: Place) -> bool:
     return _address(one) == _address(other)
 
 
-def _address(place: Place) -> tuple[str | int | None, ...]:
+def _address(place: StorageUrl) -> tuple[str | int | None, ...]:
     """Where a server's database is. Other spellings than these meet a study that is there already."""
     parts = urlsplit(place.shown)
     host = "localhost" if parts.hostname in ("127.0.0.1", "::1") else parts.hostname

@@ -36,7 +36,7 @@ _ABSENT = "not there"
 def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dict[str, str]:
     """Objectives, repeats, space, baseline, every fixed setting (defaults too), data, split and seed."""
     searched = {dim.setting.key: dim for dim in definition.space}
-    wishes = ", ".join(goal.name for goal in definition.goals)
+    wishes = ", ".join(objective.name for objective in definition.objectives)
     lines = {"objective": f"minimize {wishes}", "repeats": str(definition.repeats), "seed": str(definition.seed)}
     if definition.plan.one_by_one:
         lines["pruner"] = "by training"  # it reports otherwise

@@ -39,7 +39,7 @@ def open_study(
         study = optuna.load_study(study_name=definition.name, storage=storage)
         half_made = not is_described(study) and not study.get_trials(deepcopy=False)
         if half_made and study.directions == [StudyDirection.MINIMIZE] * len(
-            definition.goals
+            definition.objectives
         ):  # a run died between making and describing it
             _describe(study, definition, data, split, fingerprint, lines)
         elif wider:
@@ -48,7 +48,7 @@ def open_study(
         else:
             require_same(study, lines)
     else:
-        directions = [goal.direction for goal in definition.goals]
+        directions = [objective.direction for objective in definition.objectives]
         study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
         _describe(study, definition, data, split, fingerprint, lines)
     if not study.get_trials(deepcopy=False):
@@ -66,10 +66,10 @@ def _describe(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
-        study.set_metric_names([goal.name for goal in definition.goals])
+        study.set_metric_names([objective.name for objective in definition.objectives])
     study.set_user_attr("about", definition.about)
     study.set_user_attr("seed", definition.seed)
-    study.set_user_attr("goals", [dataclasses.asdict(goal) for goal in definition.goals])
+    study.set_user_attr("goals", [dataclasses.asdict(objective) for objective in definition.objectives])
     study.set_user_attr("plan", dataclasses.asdict(definition.plan))
     roles = {dim.name: {"key": dim.setting.key, "range": dim.text(), "role": dim.role} for dim in definition.space}
     study.set_user_attr("space", json.dumps(roles, ensure_ascii=False))

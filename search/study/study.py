@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from data_utils.splits import Split
 from model.objective import Objective
 from search.definition.definition import Plan
-from search.definition.objectives import Goal, lead_of
+from search.definition.objectives import StudyObjective, lead_index
 from search.errors import DefinitionError, NegativeAnswer
 from search.study.companion import is_companion
 from search.study.trials import best_trial
@@ -63,9 +63,9 @@ def study_data(study: optuna.Study) -> StudyData:
     return StudyData(stored["folder"], stored["fingerprint"], tuple(stored["words"]), split)
 
 
-def study_goals(study: optuna.Study) -> tuple[Goal, ...]:
+def study_objectives(study: optuna.Study) -> tuple[StudyObjective, ...]:
     """What a study minimises."""
-    return tuple(Goal(**goal) for goal in study.user_attrs.get("goals", [{}]))
+    return tuple(StudyObjective(**objective) for objective in study.user_attrs.get("goals", [{}]))
 
 
 def study_plan(study: optuna.Study) -> Plan:
@@ -80,7 +80,7 @@ def require_best(study: optuna.Study) -> FrozenTrial:
     Raises:
         NegativeAnswer: there is none.
     """
-    best = best_trial(study.get_trials(deepcopy=False), lead_of(study_goals(study)))
+    best = best_trial(study.get_trials(deepcopy=False), lead_index(study_objectives(study)))
     if best is None:
         raise NegativeAnswer(
             f"no trial of `{study.study_name}` has trained to its end yet",

@@ -52,7 +52,7 @@ def num_finished(trials: Sequence[FrozenTrial]) -> int:
 def best_trial(trials: Sequence[FrozenTrial], lead: int = 0) -> FrozenTrial | None:
     """The complete trial with the lowest value; the first of equals; None if none is complete.
 
-    Of several objectives the one at `lead` decides (see `goals.lead_of`), then the others.
+    Of several objectives the one at `lead` decides (see `objectives.lead_index`), then the others.
     """
     return min(complete_trials(trials), key=lambda trial: _order(trial, lead), default=None)
 

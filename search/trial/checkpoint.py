@@ -9,7 +9,7 @@ from typing import Any
 
 from data_utils.files import ASIDE
 from data_utils.prepared import fingerprint
-from search.trial.clips import Parts
+from search.trial.clips import TrialClips
 from search.trial.job import Job
 
 CHECKPOINT = "checkpoint"
@@ -33,14 +33,14 @@ def remove_checkpoint(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _about(job: Job, parts: Parts, machine: dict[str, Any]) -> str:
+def _about(job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> str:
     """What decides a trial's numbers. A checkpoint that was made with anything else is of no use."""
     about = {
         "seed": job.seed,
         "settings": job.configs.as_dict(),
-        "data": fingerprint(parts.data),
-        **parts.split.parts(),
-        "folds": parts.split.folds,
+        "data": fingerprint(trial_clips.data),
+        **trial_clips.split.parts(),
+        "folds": trial_clips.split.folds,
         "plan": dataclasses.asdict(job.plan),
         "made_with": {name: value for name, value in machine.items() if name != "optuna"},  # it has no part in training
     }

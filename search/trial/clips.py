@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from search.events import DataPrepared, Listener, Notice
 
 
 @dataclass(frozen=True)
-class Turn:
+class Fold:
     """The clips of one training."""
 
     train: ClipSet
@@ -33,7 +33,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrialClips:
     """The clips that trials train and validate on, in files under `store`. `turns` never reads the test part."""
 
     data: DataSet
@@ -43,6 +43,10 @@ class Parts:
     carried: ClipSet | None = None
     """The clips of `entries`, prepared, where neither the data set nor the store can be read."""
 
+    def with_folds(self, folds: tuple[tuple[str, ...], ...]) -> TrialClips:
+        """The same data with other folds; none given: the study's own."""
+        return replace(self, split=replace(self.split, folds=folds)) if folds else self
+
     @property
     def entries(self) -> list[Entry]:
         """The files that `turns` reads, in their order.
@@ -50,9 +54,9 @@ class Parts:
         Raises:
             DataError: signers have no clip.
         """
-        turns = self.split.turns()
-        wanted = {entry.file.path for train, _ in turns for entry in self.data.chosen(train, mirrored=True)}
-        wanted |= {entry.file.path for _, held_out in turns for entry in self.data.chosen(held_out, mirrored=False)}
+        folds = self.split.train_validation_pairs()
+        wanted = {entry.file.path for train, _ in folds for entry in self.data.chosen(train, mirrored=True)}
+        wanted |= {entry.file.path for _, held_out in folds for entry in self.data.chosen(held_out, mirrored=False)}
         return [entry for entry in self.data.entries if entry.file.path in wanted]
 
     def clips(self, config: PreprocessConfig) -> ClipSet:
@@ -62,7 +66,7 @@ class Parts:
         """
         return self._prepared(self.entries, config) if self.carried is None else self.carried
 
-    def turns(self, config: PreprocessConfig) -> tuple[Turn, ...]:
+    def folds(self, config: PreprocessConfig) -> tuple[Fold, ...]:
         """The clips of each training, with this pre-processing: one, or one a fold. All share their frames.
 
         Raises:
@@ -72,7 +76,7 @@ class Parts:
         entries, clips = self.entries, self.clips(config)
         entry_C = np.repeat(np.arange(len(entries)), [len(entry.names) for entry in entries])
         found = []
-        for train, held_out in self.split.turns():
+        for train, held_out in self.split.train_validation_pairs():
             trains = np.array([entry.file.signer in train for entry in entries])
             place = [
                 held_out.index(entry.file.signer) if entry.file.signer in held_out and not entry.file.mirrored else -1
@@ -80,7 +84,7 @@ class Parts:
             ]
             signer_C = np.array(place)[entry_C]
             validates_C = signer_C >= 0
-            found.append(Turn(clips.select(trains[entry_C]), train, clips.select(validates_C), held_out, signer_C[validates_C]))
+            found.append(Fold(clips.select(trains[entry_C]), train, clips.select(validates_C), held_out, signer_C[validates_C]))
         return tuple(found)
 
     def together(self, config: PreprocessConfig) -> ClipSet:
@@ -100,11 +104,11 @@ class Parts:
         )
 
 
-def count_clips(turns: Sequence[Turn]) -> dict[str, int]:
+def count_clips(folds: Sequence[Fold]) -> dict[str, int]:
     """Clips of the training and validation parts; with folds, all that validate in turn count as training."""
-    if len(turns) > 1:
-        return {"train": sum(len(turn.validation) for turn in turns), "validation": 0}
-    return {"train": len(turns[0].train), "validation": len(turns[0].validation)}
+    if len(folds) > 1:
+        return {"train": sum(len(fold.validation) for fold in folds), "validation": 0}
+    return {"train": len(folds[0].train), "validation": len(folds[0].validation)}
 
 
 def data_store(runs: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from model.config import TrainConfig
 from model.objective import Metric, Reduce, all_values
 from model.record import EpochRecord
-from search.definition.objectives import Goal
+from search.definition.objectives import StudyObjective
 from search.trial.curves import Curves
 
 if TYPE_CHECKING:
@@ -38,28 +38,30 @@ _EPS_SLACK = 1e-6
 """How far the eps of the loss function may lie from the setting for rounding's sake."""
 
 
-def values_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None) -> dict[str, float]:
+def values_of(objectives: Sequence[StudyObjective], curves: Curves, outcome: Outcome | None) -> dict[str, float]:
     """The goals' values by name; costs only where the outcome is known.
 
     Of several goals all that ask for the best epoch are read at that of the leading one: a value is of a model that there is.
     """
     values = {}
-    for goal in goals:
-        if goal.objective is not None and goal.reduce == "best" and len(goals) > 1:
-            values[goal.name] = curves.mean_of_counted(goal.objective.of)
-        elif goal.objective is not None:
-            values[goal.name] = curves.mean(goal.objective.value)
+    for objective in objectives:
+        if objective.curve_objective is not None and objective.reduce == "best" and len(objectives) > 1:
+            values[objective.name] = curves.mean_of_counted(objective.curve_objective.of)
+        elif objective.curve_objective is not None:
+            values[objective.name] = curves.mean(objective.curve_objective.value)
         elif outcome is not None:
-            cost = outcome.parameters if goal.metric == "parameters" else outcome.latency_ms
-            values[goal.name] = float("nan") if cost is None else float(cost)
+            cost = outcome.parameters if objective.metric == "parameters" else outcome.latency_ms
+            values[objective.name] = float("nan") if cost is None else float(cost)
     return values
 
 
-def result_of(goals: Sequence[Goal], curves: Curves, outcome: Outcome | None, label_smoothing_used: float) -> dict[str, Any]:
+def result_of(
+    objectives: Sequence[StudyObjective], curves: Curves, outcome: Outcome | None, label_smoothing_used: float
+) -> dict[str, Any]:
     """Everything that is kept of a trial beside its curves, as plain values. Means over its trainings."""
     counted = {n: curves.objective.epoch(history) for n, history in sorted(curves.histories.items())}
     result: dict[str, Any] = measured(list(counted.values()))
-    result |= {"epochs": curves.num_epochs, "seconds": curves.seconds, "values": values_of(goals, curves, outcome)}
+    result |= {"epochs": curves.num_epochs, "seconds": curves.seconds, "values": values_of(objectives, curves, outcome)}
     every = [all_values(history) for history in curves.histories.values()]
     result["all_values"] = {name: sum(one[name] for one in every) / len(every) for name in every[0]}
     if len(counted) > 1:

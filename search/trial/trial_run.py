@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -18,7 +17,7 @@ from search.definition.definition import Plan
 from search.definition.settings import Configs
 from search.errors import os_errors
 from search.trial.checkpoint import _SAVING_SHARE, _SECOND_SAVE_S, CHECKPOINT, _about
-from search.trial.clips import Parts, Turn
+from search.trial.clips import Fold, TrialClips
 from search.trial.curves import Step
 from search.trial.job import Job, training_seed
 from search.trial.machine import THREADS, made_with
@@ -27,7 +26,7 @@ from search.trial.weights import save_models
 
 
 def start_trainings(
-    configs: Configs, seed: int, device: str, plan: Plan, turns: Sequence[Turn], num_words: int
+    configs: Configs, seed: int, device: str, plan: Plan, folds: Sequence[Fold], num_words: int
 ) -> list[Training]:
     """The trainings of a trial, ready for their first epoch: for each fold in turn, its repeats.
 
@@ -36,15 +35,15 @@ def start_trainings(
     """
     torch.set_num_threads(THREADS)
     trainings: list[Training] = []
-    for turn in turns:
+    for fold in folds:
         for _ in range(plan.repeats):
             trainings.append(
                 Training(
                     configs.model,
                     configs.train,
                     configs.augment,
-                    train=turn.train,
-                    validation=turn.validation,
+                    train=fold.train,
+                    validation=fold.validation,
                     num_words=num_words,
                     seed=training_seed(seed, len(trainings)),
                     device=device,
@@ -58,7 +57,7 @@ def start_trainings(
 class TrialRun:
     """A trial in training, step by step. Put aside at any moment, it goes on from its last checkpoint with the same numbers."""
 
-    def __init__(self, job: Job, parts: Parts) -> None:
+    def __init__(self, job: Job, trial_clips: TrialClips) -> None:
         """Fresh trainings, or those that were begun before.
 
         Raises:
@@ -67,12 +66,11 @@ class TrialRun:
             ValueError: the settings do not fit together or do not fit the data.
         """
         self._job = job
-        if job.folds:
-            parts = replace(parts, split=replace(parts.split, folds=job.folds))
-        self._turns = parts.turns(job.configs.preprocess)
-        self._words = parts.data.words
+        trial_clips = trial_clips.with_folds(job.folds)
+        self._folds = trial_clips.folds(job.configs.preprocess)
+        self._words = trial_clips.data.words
         self.made_with = made_with(job.device)
-        self._about = _about(job, parts, self.made_with)
+        self._about = _about(job, trial_clips, self.made_with)
         self.path = job.folder / CHECKPOINT
         self.trainings = self._fresh()
         self.remark = ""
@@ -181,11 +179,11 @@ class TrialRun:
         answers: list[Answered] = []
         confidences: list[Confidence] = []
         for number, training in enumerate(self.trainings):
-            turn = self._turns[number // self._job.plan.repeats]
+            fold = self._folds[number // self._job.plan.repeats]
             logits_CK = training.kept_logits()
-            labels_C = torch.from_numpy(turn.validation.labels_C)
-            for n, signer in enumerate(turn.signers):
-                mine = torch.from_numpy(turn.signer_C == n)
+            labels_C = torch.from_numpy(fold.validation.labels_C)
+            for n, signer in enumerate(fold.signers):
+                mine = torch.from_numpy(fold.signer_C == n)
                 metrics = measure(logits_CK[mine], labels_C[mine])
                 signers.append(SignerScore(number, signer, int(mine.sum()), metrics.loss, metrics.top1))
             clips_KK = confusion(logits_CK, labels_C)
@@ -219,7 +217,7 @@ class TrialRun:
 
     def _fresh(self) -> list[Training]:
         job = self._job
-        return start_trainings(job.configs, job.seed, job.device, job.plan, self._turns, len(self._words))
+        return start_trainings(job.configs, job.seed, job.device, job.plan, self._folds, len(self._words))
 
     def _take_up(self) -> str:
         if not self.path.exists():

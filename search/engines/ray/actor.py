@@ -28,10 +28,10 @@ from data_utils.prepared import ClipSet, DataSet, clip_set
 from model.config import ModelConfig, TrainConfig
 from model.training import Training
 from search.engines.engine import EngineEvent
-from search.engines.job_run import STOPS, Broken, Fault, JobRun, Setup, Verdict, open_parts, trouble
+from search.engines.job_run import STOPS, Broken, Fault, JobRun, Setup, Verdict, open_trial_clips, trouble
 from search.errors import os_errors
 from search.events import DataPrepared, Event, Notice
-from search.trial.clips import Parts, data_store
+from search.trial.clips import TrialClips, data_store
 from search.trial.job import Job
 from search.trial.machine import THREADS
 
@@ -54,7 +54,7 @@ class Up:
 
 
 @dataclass(frozen=True)
-class Taken:
+class JobAccepted:
     """The worker has the job. If it dies from now on, the job may be to blame."""
 
 
@@ -66,7 +66,7 @@ class KeptFile:
     content: bytes
 
 
-Message = Up | Taken | KeptFile | Broken | Fault | EngineEvent | Notice | ExplainedError
+Message = Up | JobAccepted | KeptFile | Broken | Fault | EngineEvent | Notice | ExplainedError
 
 
 class Actor:
@@ -77,7 +77,7 @@ class Actor:
         for number in STOPS:  # they may reach all processes of a machine: the coordinator decides what they mean
             signal.signal(number, signal.SIG_IGN)
         self._setup, self._token, self._device = setup, token, device
-        self._parts: Parts | None = None
+        self._trial_clips: TrialClips | None = None
         self._scratch: Path | None = None
         """Where the files of a job lie that have to travel."""
 
@@ -98,7 +98,7 @@ class Actor:
 
         `files`: what its folder holds, where it cannot be seen. `data`, `clips`: index and prepared clips, likewise.
         """
-        yield Taken()
+        yield JobAccepted()
         yield from self._told(self._begun(job, files, data, clips))
 
     def answer(self, verdict: Verdict) -> Iterator[Message]:
@@ -124,9 +124,9 @@ class Actor:
             self._scratch = _scratch()
             self._setup = replace(self._setup, folder=self._scratch / "data", runs=self._scratch / "runs")
         elif self._setup.folder.is_dir():
-            self._parts = open_parts(self._setup, self._note)
+            self._trial_clips = open_trial_clips(self._setup, self._note)
         yield from self._noted()
-        yield Up(name, sees_files, self._parts is not None)
+        yield Up(name, sees_files, self._trial_clips is not None)
 
     def _sees_files(self) -> bool:
         if not self._token:
@@ -149,11 +149,11 @@ class Actor:
         if self._scratch is not None:
             job = replace(job, folder=self._scratch / "trial")
             self._lay_out(job.folder, files or {})
-        parts = self._parts
+        trial_clips = self._trial_clips
         if data is not None:
-            parts = Parts(data, self._setup.split, data_store(self._setup.runs), self._note, carried=clips)
-        assert parts is not None, "a worker that does not see the data is given them"
-        self._run = JobRun(job, parts)
+            trial_clips = TrialClips(data, self._setup.split, data_store(self._setup.runs), self._note, carried=clips)
+        assert trial_clips is not None, "a worker that does not see the data is given them"
+        self._run = JobRun(job, trial_clips)
         yield from self._followed(self._run.begin())
 
     def _answered(self, verdict: Verdict) -> Iterator[Message]:

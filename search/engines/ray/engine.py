@@ -16,12 +16,12 @@ from search.definition.definition import Resources
 from search.engines.engine import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
 from search.engines.job_run import Broken, Fault, Setup, Verdict, WorkerFault
 from search.engines.limits import BOOTS, Boots, Clock, forgive, too_long
-from search.engines.ray.actor import Actor, KeptFile, Message, Taken, Up
+from search.engines.ray.actor import Actor, JobAccepted, KeptFile, Message, Up
 from search.engines.ray.cluster import Cluster, Machine, _how_it_ended, _in_short, elsewhere, ray_errors
 from search.engines.ray.files import RENEWED_S, Travels, files_of, keep_file, renew_token, written_token
 from search.engines.ray.headcount import Headcount
 from search.events import Notice
-from search.trial.clips import Parts
+from search.trial.clips import TrialClips
 from search.trial.job import Job
 
 
@@ -53,7 +53,7 @@ class RayEngine:
     def __init__(
         self,
         cluster: Cluster,
-        parts: Parts,
+        trial_clips: TrialClips,
         setup: Setup,
         *,
         workers: int,
@@ -67,7 +67,7 @@ class RayEngine:
         Raises:
             ResourceError: the folder of the search cannot be written.
         """
-        self._cluster, self._parts, self._emit = cluster, parts, parts.emit
+        self._cluster, self._trial_clips, self._emit = cluster, trial_clips, trial_clips.emit
         self._setup = replace(setup, folder=setup.folder.absolute(), runs=setup.runs.absolute())
         self._wanted = workers
         self._asks = cpus, gpus = resources.cpus, resources.gpus if device.startswith("cuda") else 0.0
@@ -98,7 +98,7 @@ class RayEngine:
         self._said: set[str] = set()
         """Notices that are told once."""
 
-        self._travels = Travels(parts)
+        self._travels = Travels(trial_clips)
         self._renewed = time.monotonic()
         """When the token was."""
 
@@ -248,7 +248,7 @@ class RayEngine:
                 if worker.machine is not None:
                     self._proven.add(worker.machine)
                 self._headcount.changed()
-            case Taken():
+            case JobAccepted():
                 assert worker.job is not None, "a job is what it takes"
                 worker.has_taken = True
                 del self._refused[worker.job.trial]
@@ -309,7 +309,7 @@ class RayEngine:
         if worker.job is not None:
             if not self._refused[worker.job.trial]:
                 self._emit(Notice(f"trial {worker.job.trial} could not be given to a worker, and goes to another: {reason}"))
-            self._travels = Travels(self._parts)  # what had been put into the object store may be lost
+            self._travels = Travels(self._trial_clips)  # what had been put into the object store may be lost
         try:
             self._boots[machine].failed(reason)
         except ResourceError as error:

@@ -18,7 +18,7 @@ from data_utils.normalize import PreprocessConfig
 from search.engines.ray.actor import KeptFile
 from search.errors import os_errors
 from search.trial.checkpoint import CHECKPOINT
-from search.trial.clips import Parts, data_store
+from search.trial.clips import TrialClips, data_store
 from search.trial.job import Job
 
 _STALE_S = 7 * 86400.0
@@ -31,8 +31,8 @@ RENEWED_S = 3600.0
 class Travels:
     """Index and prepared clips in the cluster's object store: put there once, held once a machine, mapped by its workers."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, trial_clips: TrialClips) -> None:
+        self._trial_clips = trial_clips
         self._data: Any = None
         self._clips: dict[tuple[PreprocessConfig, tuple[Path, ...]], Any] = {}
 
@@ -44,13 +44,13 @@ class Travels:
             ResourceError: the store of prepared clips cannot be written.
             ray.exceptions.RayError: the object store takes no more.
         """
-        parts = replace(self._parts, split=replace(self._parts.split, folds=job.folds)) if job.folds else self._parts
-        key = job.configs.preprocess, tuple(entry.file.path for entry in parts.entries)
+        trial_clips = self._trial_clips.with_folds(job.folds)
+        key = job.configs.preprocess, tuple(entry.file.path for entry in trial_clips.entries)
         if key not in self._clips:
-            clips = parts.clips(job.configs.preprocess)
+            clips = trial_clips.clips(job.configs.preprocess)
             # Not as a map of a file: plain arrays travel without being copied on the way.
             self._clips[key] = ray.put(replace(clips, frames_NF=np.asarray(clips.frames_NF)))
-        self._data = self._data or ray.put(self._parts.data)
+        self._data = self._data or ray.put(self._trial_clips.data)
         return self._data, self._clips[key]
 
 

@@ -26,7 +26,7 @@ from search.errors import DefinitionError
 from search.storage.errors import is_away
 from search.storage.leases.lease import Lease, LeaseLost, Owner, TurnLost, new_owner, process_lives
 from search.storage.opening import engine_of, one_at_a_time
-from search.storage.url import Place
+from search.storage.url import StorageUrl
 
 _RENEWALS = 6
 """How often a row is renewed in the time after which it would lapse."""
@@ -61,7 +61,7 @@ class RowObserver:
         """Until this time of the monotonic clock a row that has lapsed is as good as another."""
 
     @classmethod
-    def of(cls, place: Place, study: str) -> Self:
+    def of(cls, place: StorageUrl, study: str) -> Self:
         """With connections of its own."""
         return cls(engine_of(place, poolclass=sqlalchemy.NullPool), study)
 
@@ -110,7 +110,7 @@ class RowLease(Lease):
 
     observer: RowObserver
 
-    def __init__(self, place: Place, study: str, lease_s: float) -> None:
+    def __init__(self, place: StorageUrl, study: str, lease_s: float) -> None:
         """`lease_s`: seconds without a word after which this run is dead to others."""
         if not 1 <= lease_s < float("inf"):
             raise DefinitionError("a lease is too short", got=f"{lease_s:g} s", expected="a second or more")

@@ -1,0 +1,107 @@
+"""An analysis as lines of text, and as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from search.evaluation.analysis.analyze import Analysis
+from search.evaluation.analysis.cost import Cost, Infeasible
+from search.evaluation.analysis.isolation import Bin
+from search.wording import columns, duration, number, value_text
+
+
+def analysis_json(found: Analysis) -> dict[str, Any]:
+    """All of it as plain values; what is not finite is None."""
+    plain: dict[str, Any] = _finite(dataclasses.asdict(found))
+    return plain
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def analysis_lines(found: Analysis) -> list[str]:
+    """All of it for people."""
+    lines = [f"study    {found.study}: {found.complete:,} complete trials, read by {found.objective}"]
+    lines += _edge_lines(found)
+    lines += ["", "which parameters mattered (PED-ANOVA; nine of ten bootstrap draws lie between low and high)"]
+    lines += _importance_lines(found)
+    for name, bins in found.isolation.items():
+        lines += ["", f"the best by {name}, the other parameters as they come", *_isolation_lines(bins)]
+        lines.append(found.readings[name].text)
+    lines += ["", *_noise_lines(found), *_infeasible_lines(found.infeasible), "", *_ledger_lines(found)]
+    return lines
+
+
+def _edge_lines(found: Analysis) -> list[str]:
+    if found.chosen is None:
+        return ["edge     unknown: no trial has trained to its end"]
+    if not found.edges:
+        return [f"edge     trial {found.chosen} lies inside the space"]
+    lines = []
+    for advice in found.edges:
+        lines.append(
+            f"edge     {advice.name} {number(advice.value)} of trial {found.chosen} is at the {advice.edge} end of its range"
+        )
+        lines.append(f"         {advice.old.text()}; try --set '{advice.text}' --allow-wider")
+    return lines
+
+
+def _importance_lines(found: Analysis) -> list[str]:
+    if found.importance is None:
+        return [f"not told: {found.no_importance}"]
+    rows = [[one.name, f"{one.importance:.2f}", f"{one.low:.2f}", f"{one.high:.2f}"] for one in found.importance.params]
+    table = columns([["", "share", "low", "high"], *rows], right=(1, 2, 3))
+    return [*table, *(f"{name}: not judged, {why}" for name, why in found.importance.not_judged.items())]
+
+
+def _isolation_lines(bins: Sequence[Bin]) -> list[str]:
+    rows = [
+        [one.text, str(one.count), _text(one.best), "-" if one.trial is None else str(one.trial), _text(one.confident)]
+        for one in bins
+    ]
+    head = ["", "trials", "best", "trial", "confident"]
+    note = "confident: what the best of as many trials, drawn anew from these, reaches nine times in ten"
+    return [*columns([head, *rows], right=(1, 2, 3, 4)), note]
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else value_text(value)
+
+
+def _noise_lines(found: Analysis) -> list[str]:
+    if found.noise is None or found.luck is None:
+        return [f"noise    unknown: nothing was trained twice; `python -m search confirm {found.study}` does"]
+    return [
+        f"noise    {found.noise.sd:.4f} from seed to seed (95 % {found.noise.low:.4f} to {found.noise.high:.4f})",
+        f"luck     the best of {found.complete:,} equal trials would look {found.luck:.4f} better than it is",
+    ]
+
+
+def _infeasible_lines(found: Infeasible) -> list[str]:
+    lines = [f"failed   {found.failed:,} of {found.finished:,} trials ({found.share:.0%})"]
+    lines += [f"         {count:,} times: {reason}" for reason, count in found.reasons]
+    return lines + [f"         {place}" for place in found.places]
+
+
+def _ledger_lines(found: Analysis) -> list[str]:
+    rows = [_cost_cells(state, cost) for state, cost in found.ledger.by_state.items() if cost.trials]
+    rows.append(_cost_cells("all", found.ledger.total))
+    rows.append(_cost_cells("saved by pruning, at most", found.ledger.saved))
+    if found.confirming is not None:
+        rows.append(_cost_cells("confirming", found.confirming.total))
+    lines = columns([["cost", "trials", "epochs", "CPU", "GPU"], *rows], right=(1, 2, 3, 4))
+    if found.ledger.deaths:
+        lines.append(f"workers died {found.ledger.deaths:,} times, in {found.ledger.struck:,} trials")
+    return lines
+
+
+def _cost_cells(name: str, cost: Cost) -> list[str]:
+    return [name, f"{cost.trials:,}", f"{cost.epochs:,.0f}", duration(cost.cpu_s + cost.other_s), duration(cost.gpu_s)]

@@ -1,0 +1,221 @@
+"""`search confirm`: the best of a study and its baseline, trained again with fresh seeds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.definition.definition import stored_resources
+from search.definition.objectives import lead_index
+from search.engines.workers import Workers
+from search.errors import DefinitionError
+from search.evaluation.confirm.candidates import chosen_trials, embedding
+from search.evaluation.confirm.estimate import estimate_search
+from search.evaluation.confirm.evidence import weigh
+from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
+from search.events import ConfirmFinished, Event, Listener, Notice, RunStarted, TrialFinished
+from search.running.coordinator import Coordinator
+from search.running.ledger import Ledger
+from search.running.log import RunLog
+from search.running.outage import PATIENCE_S, Outage
+from search.running.preparing import make_folder, open_same
+from search.running.recording import Recorder
+from search.running.signals import StopSignals
+from search.storage.errors import database_errors
+from search.storage.leases.choice import LEASE_S, lease_of
+from search.storage.leases.lease import Lease
+from search.storage.opening import open_storage
+from search.storage.url import shown_url
+from search.study.companion import CANDIDATE, CONFIRMS, SEED, companion_name
+from search.study.confirmed import Candidate, Confirmed, store_confirmed
+from search.study.identity import require_ours
+from search.study.openings import opened_before
+from search.study.searched_space import study_space
+from search.study.study import load_study, study_data, study_objectives, study_plan
+from search.study.trials import complete_trials, configs_of, num_finished, trial_result
+from search.trial.clips import TrialClips, count_clips, data_store
+from search.trial.job import fresh_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmOptions:
+    """What `search confirm` was asked for."""
+
+    study: str
+    storage: str
+    runs: Path
+    data: Path | None
+    """None: where the data of the search lay."""
+
+    top: int
+    """Trials that are trained again."""
+
+    seeds: int
+    by: Workers
+    max_restarts: int = 3
+    lease_s: float = LEASE_S
+    """How long this run may be silent before others take its trainings, with a database server."""
+
+    patience_s: float = PATIENCE_S
+    """How long it goes on without its database server."""
+
+
+def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confirmed | None:
+    """Starts or resumes a confirmation and stays with it until it ends. None if it was stopped.
+
+    Raises:
+        ExplainedError: anything that a person should put right; see `search.errors`.
+    """
+    device = options.by.used_device()
+    with database_errors(options.storage):
+        storage = open_storage(options.storage, create=False)
+        study = load_study(storage, options.study)
+        require_ours(study)
+        chosen = chosen_trials(study, options.top)
+        finished = num_finished(study.get_trials(deepcopy=False))  # what ends while this trains is not among them
+        make_folder(options.runs)
+        data = open_same(study, options.data, options.runs)
+        objectives, split = study_objectives(study), study_data(study).split
+        with lease_of(options.storage, companion_name(study.study_name), lease_s=options.lease_s) as lease:
+            with lease.patient_turn():
+                companion = _companion(storage, study)
+            with RunLog(options.runs, companion.study_name, lease.owner.run) as log, database_errors(options.storage):
+                emit = _without_stars(log.beside(emit))
+                trial_clips = TrialClips(data, split, data_store(options.runs), emit)
+                seeds = {number: fresh_seed(study.user_attrs["seed"], number) for number in range(1, options.seeds + 1)}
+                ledger = Ledger(storage, companion.study_name, lease)
+                companion = ledger.open()
+                companion.pruner = optuna.pruners.NopPruner()
+                trial_source = ConfirmTrials(
+                    companion,
+                    ledger,
+                    {trial.number: configs_of(trial) for trial in chosen},
+                    lead=lead_index(objectives),
+                    plan=study_plan(study),
+                    seeds=seeds,
+                    folds={number: fresh_folds(split, data.words_of, seed) for number, seed in seeds.items()},
+                    device=device,
+                    runs=options.runs,
+                    emit=emit,
+                )
+                if opened := opened_before(study, storage):
+                    emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
+                emit(_started(options, study, trial_source, trial_clips, device, lease))
+                most = len(chosen) * options.seeds  # a candidate that fails is out of the race, and that is told
+                began = perf_counter()
+                Coordinator(
+                    companion,
+                    ledger,
+                    Outage(options.storage, emit, patience_s=options.patience_s),
+                    objectives,
+                    trial_source,
+                    options.by.hire(trial_clips, options.runs, stored_resources(study.user_attrs)),
+                    recorder=Recorder(companion, objectives, runs=options.runs, emit=emit, max_failures=most),
+                    num_words=len(data.words),
+                    emit=emit,
+                    stop=stop,
+                    max_restarts=options.max_restarts,
+                ).run()
+                if stop.reason:
+                    return None
+                confirmed = _weighed(study, chosen, companion, trial_source, finished)
+                emit(ConfirmFinished(study.study_name, confirmed, perf_counter() - began))
+                return confirmed
+
+
+def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> optuna.Study:
+    name = companion_name(study.study_name)
+    companion = optuna.create_study(storage=storage, study_name=name, directions=study.directions, load_if_exists=True)
+    if companion.get_trials(deepcopy=False) and companion.user_attrs.get(CONFIRMS) != study.study_name:
+        raise DefinitionError(
+            f"the study `{name}` was made by another program: fresh trainings cannot be kept there",
+            hint="rename it, or search under another name with `--as NAME`",
+        )
+    companion.set_user_attr(CONFIRMS, study.study_name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
+        companion.set_metric_names([objective.name for objective in study_objectives(study)])
+    companion.set_user_attr("about", f"the best trials of {study.study_name} and its baseline, trained with fresh seeds")
+    return companion
+
+
+def _without_stars(emit: Listener) -> Listener:
+    """A single training is never the best: what counts is the mean over the seeds."""
+
+    def listen(event: Event) -> None:
+        emit(replace(event, is_best=False) if isinstance(event, TrialFinished) else event)
+
+    return listen
+
+
+def _started(
+    options: ConfirmOptions,
+    study: optuna.Study,
+    trial_source: ConfirmTrials,
+    trial_clips: TrialClips,
+    device: str,
+    lease: Lease,
+) -> RunStarted:
+    configs, plan = list(trial_source.configs.values()), study_plan(study)
+    folds = trial_clips.folds(configs[0].preprocess)
+    target, left = trial_source.target, trial_source.left
+    return RunStarted(
+        study=trial_source.study.study_name,
+        about=f"the best {len(configs) - 1} of {study.study_name} and its baseline, {options.seeds} fresh seeds each",
+        data=str(trial_clips.data.folder),
+        words=len(trial_clips.data.words),
+        parts=trial_clips.split.parts(),
+        clips=count_clips(folds),
+        device=device,
+        workers=options.by.workers,
+        storage=shown_url(options.storage),
+        runs=str(options.runs),
+        finished=target - left,
+        target=target,
+        epochs=max(one.train.epochs for one in configs),
+        space={CANDIDATE: ", ".join(map(str, trial_source.configs)), SEED: f"1 .. {options.seeds}"},
+        objectives=tuple(objective.name for objective in study_objectives(study)),
+        folds=len(trial_clips.split.folds),
+        trainings=len(folds) * plan.repeats,
+        run=lease.owner.run,
+    )
+
+
+def _weighed(
+    study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, trial_source: ConfirmTrials, finished: int
+) -> Confirmed:
+    objectives, space, lead, seeds = study_objectives(study), study_space(study), trial_source.lead, len(trial_source.seeds)
+    trained = companion.get_trials(deepcopy=False)
+    numbers = [trial.number for trial in chosen]
+    values = {
+        number: {seed: value for seed, value in by_seed.items() if seed <= seeds}
+        for number, by_seed in trial_source.values(trained).items()
+        if number in numbers
+    }
+    parameters = {t.params[CANDIDATE]: count for t in trained if (count := trial_result(t).get("parameters")) is not None}
+    reasons = {t.params[CANDIDATE]: t.user_attrs.get("reason", "") for t in trained if t.state == TrialState.FAIL}
+    middle = embedding(chosen[0].params, space)
+    candidates = [
+        Candidate(
+            trial=trial.number,
+            params=trial.params,
+            searched=trial.values[lead] if trial in complete_trials([trial]) else None,
+            parameters=parameters.get(trial.number),
+            reason=reasons.get(trial.number, ""),
+            distance=float(np.linalg.norm(embedding(trial.params, space) - middle)),
+        )
+        for trial in chosen
+    ]
+    trials = study.get_trials(deepcopy=False)
+    placed = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
+    estimates = estimate_search(list(placed.values()), space, lead, values)
+    found = weigh(candidates, values, seeds, estimates)
+    sealed = len(study_data(study).split.test)
+    return store_confirmed(study, found, trials=finished, objective=objectives[lead].name, sealed=sealed)

@@ -1,0 +1,98 @@
+"""optuna-dashboard on the study database, on loopback."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import socketserver
+import wsgiref.simple_server
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import optuna_dashboard
+
+from search.errors import ResourceError
+from search.storage.url import parse_url
+
+_PORTS_TRIED = 100
+
+
+class _QuietHandler(wsgiref.simple_server.WSGIRequestHandler):
+    """Does not write a line a request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
+    """Answers each request in a thread: a slow browser holds nobody up, and Ctrl-C reaches the one that listens."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    """Listens on an IPv6 address."""
+
+    address_family = socket.AF_INET6
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or the next free one after it.
+
+    Raises:
+        ResourceError: none of a hundred is free, or the host is not an address of this machine.
+    """
+    for candidate in range(port, min(port + _PORTS_TRIED, 65536)):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except PermissionError:
+                continue
+            except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno not in (
+                    98,
+                    48,
+                ):  # 98, 48: the port is taken (Linux, macOS)
+                    raise ResourceError(
+                        "the dashboard cannot listen there",
+                        where=f"{host}:{candidate}",
+                        got=error.strerror,
+                        hint="leave --host out to listen on this machine alone",
+                    ) from error
+                continue
+            return candidate
+    raise ResourceError(
+        "no port is free for the dashboard", got=f"{host}:{port} and the next {_PORTS_TRIED}", hint="name another with --port"
+    )
+
+
+def address(host: str, port: int) -> str:
+    """What a browser is given."""
+    return f"http://[{host}]:{port}/dashboard" if ":" in host else f"http://{host}:{port}/dashboard"
+
+
+def serve(
+    storage: optuna.storages.BaseStorage, host: str, port: int, on_ready: Callable[[], None], artifacts: Path | None = None
+) -> None:
+    """Serves until it is interrupted, with the artifacts of a folder. `on_ready` is called once the port answers."""
+    store = None if artifacts is None else optuna.artifacts.FileSystemArtifactStore(artifacts)
+    app = optuna_dashboard.wsgi(storage, store)
+    kind = _Server6 if ":" in host else _Server
+    with wsgiref.simple_server.make_server(host, port, app, kind, _QuietHandler) as server:
+        on_ready()
+        server.serve_forever()
+
+
+def artifact_folder(runs: Path) -> Path:
+    """Where the files lie that optuna-dashboard shows of trials."""
+    return runs / "artifacts"
+
+
+def plain_command(storage_url: str, host: str, port: int, artifacts: Path) -> str:
+    """The same with optuna-dashboard's own command."""
+    where = ["--host", host, "--port", str(port), "--artifact-dir", str(artifacts)]
+    place = parse_url(storage_url)
+    return shlex.join(["optuna-dashboard", str(place.path) if place.kind == "journal" else place.shown, *where])

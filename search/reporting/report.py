@@ -1,0 +1,78 @@
+"""`search report`: one HTML file that holds all it needs and opens without a network."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import gzip
+import json
+from functools import cache
+
+import jinja2
+import markupsafe
+import plotly.offline
+
+from search import __version__
+from search.reporting.answer import answer_of
+from search.reporting.cells import Cell, Number
+from search.reporting.facts import Facts
+from search.reporting.figures.every import figures
+from search.reporting.figures.figure import Figure
+from search.reporting.sections import sections
+from search.study.trials import count_states
+from search.wording import number
+
+
+def report_html(facts: Facts) -> str:
+    """The whole page.
+
+    Text and tables stand in the page as such; figures are drawn by plotly.js, which the page carries packed, from the data that
+    it carries beside it. Every number that a command gives too says where it comes from (`data-of`) and has all its digits in
+    its `value`.
+    """
+    drawn: dict[str, Figure] = {figure.name: figure for figure in figures(facts)}
+    plots = {name: json.loads(figure.plot.to_json()) for name, figure in drawn.items() if figure.plot is not None}
+    return _template().render(
+        facts=facts,
+        counts={state: count for state, count in count_states(facts.trials).items() if count},
+        answer=answer_of(facts),
+        sections=list(sections(facts, drawn)),
+        plots=plots,
+        plotly=_packed_plotly() if plots else "",
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+    )
+
+
+def cell_html(cell: Cell) -> markupsafe.Markup:
+    """A table's cell; other people's text is escaped."""
+    if isinstance(cell, Number):
+        return markupsafe.Markup('<data data-of="{}" value="{}">{}</data>').format(cell.of, repr(cell.value), cell.text)
+    if isinstance(cell, str):
+        return markupsafe.escape(cell)
+    return markupsafe.Markup(" ").join(cell_html(part) for part in cell)
+
+
+def prose_html(text: str) -> markupsafe.Markup:
+    """A sentence, with what stands between backticks as code; everything else of it is escaped."""
+    parts = [str(markupsafe.escape(part)) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # a backtick too many: it is somebody's text
+        return markupsafe.Markup("`".join(parts))
+    return markupsafe.Markup("".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts)))
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("search.reporting", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.undefined = jinja2.StrictUndefined
+    environment.filters["cell"] = cell_html
+    environment.filters["prose"] = prose_html
+    environment.filters["parameter"] = number
+    return environment.get_template("report.html")
+
+
+@cache
+def _packed_plotly() -> str:
+    """plotly.js, which is some MB, as gzip in base64: browsers unpack it by themselves."""
+    return base64.b64encode(gzip.compress(plotly.offline.get_plotlyjs().encode(), mtime=0)).decode()
