@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
@@ -13,23 +13,29 @@ def suggest(name: str, known: Iterable[str]) -> str | None:
     return f"did you mean `{close[0]}`?" if close else None
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns under their heads: the first to the left, the others to the right; then an empty line."""
-    widths = [max(width(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
-    for row in [heads, *rows]:
-        first, *others = row
-        cells = [first + " " * (widths[0] - width(first))]
-        cells += [" " * (room - width(cell)) + cell for cell, room in zip(others, widths[1:], strict=True)]
-        yield "  ".join(cells).rstrip()
-    yield ""
+def align(rows: Sequence[Sequence[str]], right: Iterable[int] = (), gap: str = "  ") -> list[str]:
+    """Rows of cells as lines with aligned columns. `right` lists the columns that are aligned to the right."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    to_the_right = set(right)
+
+    def padded(i: int, cell: str) -> str:
+        space = " " * (widths[i] - width(cell))
+        return space + cell if i in to_the_right else cell + space
+
+    return [gap.join(padded(i, cell) for i, cell in enumerate(row)).rstrip() for row in rows]
 
 
 def width(text: str) -> int:
     """Columns that a text takes on a terminal: two for wide characters such as Japanese, none for combining marks."""
-    shown = [mark for mark in text if unicodedata.category(mark) not in ("Mn", "Me", "Cf")]
-    return sum(2 if unicodedata.east_asian_width(mark) in "WF" else 1 for mark in shown)
+    return len(text) if text.isascii() else sum(map(_char_width, text))
 
 
-def counted(number: int, name: str) -> str:
-    """A number and what it counts, in the plural where it is not 1."""
-    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
+def _char_width(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`, `1,234 trials`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

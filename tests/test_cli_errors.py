@@ -10,7 +10,7 @@ from conftest import Cli
 from launch import TINY_STUDY, run_cli
 
 from search.errors import DefinitionError, ExitCode, NegativeAnswer, ResourceError, SearchError, exit_code_of
-from search.wording import seconds_of
+from search.wording import parse_duration
 
 DATA = "DATA"  # stands for the tiny data set
 WRONG = [  # command, exit code, first line on stderr after "error: "
@@ -38,8 +38,8 @@ WRONG = [  # command, exit code, first line on stderr after "error: "
     ("run --data DATA --runs . --as garbage.db", 2, "the study's folder would lie where a file is"),
     ("run --set x", 2, "`--set` wants KEY=VALUE"),
     ("run --set epoch=3", 2, "unknown key `epoch`"),
-    ("run --timeout soon", 2, "this is not a time"),
-    ("run --trial-timeout soon", 2, "this is not a time"),
+    ("run --timeout soon", 2, "this is not a duration"),
+    ("run --trial-timeout soon", 2, "this is not a duration"),
     ("run --workers 0", 2, "invalid value for '--workers'"),
     ("run --max-restarts -1", 2, "invalid value for '--max-restarts'"),
     ("run --engine threads", 2, "there is no such engine"),
@@ -195,14 +195,14 @@ def test_errors_carry_their_exit_code(error: SearchError, code: int) -> None:
 )
 def test_times(text: str, seconds: float) -> None:
     """As people write them."""
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", " ", "soon", "1d", "-5", "5m1h", "1.5h", "s", "inf", "nan"])
 def test_what_is_no_time(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(DefinitionError):
-        seconds_of(text)
+        parse_duration(text)
 
 
 @pytest.mark.slow

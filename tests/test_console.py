@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from data_utils.wording import align, width
 from model.record import EpochRecord
 from search.commands.console import LiveScreen, PlainScreen, json_lines, screen
 from search.commands.run_text import TrialTable, footer, header
@@ -26,7 +27,7 @@ from search.events import (
 )
 from search.study.confirmed import Candidate, Confirmed
 from search.study.openings import Opening, SealedScore, SignerAccuracy
-from search.wording import columns, duration, number, width
+from search.wording import format_duration, format_number
 
 PARAMS = {"label_smoothing": 0.25, "lr": 8.1e-4, "dropout": 0.1}
 STARTED = RunStarted(
@@ -117,7 +118,7 @@ def finished_run(**changed: object) -> RunFinished:
 )
 def test_numbers(value: object, text: str) -> None:
     """Four digits, small ones as powers, counts with commas."""
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -126,14 +127,14 @@ def test_numbers(value: object, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     """Two units at most, never sixty of one."""
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_columns_align_in_any_script() -> None:
     """A wide character takes two places, a combining one none."""
     rows = [["語", "a", "1"], ["ab", "手話", "12"], ["e\u0301", "bcd", "3"]]
-    assert columns(rows, right=[2]) == ["語  a      1", "ab  手話  12", "e\u0301   bcd    3"]
-    assert len({width(line) for line in columns(rows, right=[2])}) == 1
+    assert align(rows, right=[2]) == ["語  a      1", "ab  手話  12", "e\u0301   bcd    3"]
+    assert len({width(line) for line in align(rows, right=[2])}) == 1
 
 
 def test_header() -> None:

@@ -292,7 +292,7 @@ def test_a_setting_that_does_not_apply_keeps_its_default(tmp_path: Path) -> None
         ("{lr: {low: 1e-4, high: 1}}", "sampler: {name: qmc, sequence: sobel}", "`sampler.sequence` has a wrong value"),
         ("{lr: {low: 1e-4, high: 1}}", "data: {folds: 1}", "`data.folds` has a wrong value"),
         ("{lr: {low: 1e-4, high: 1}}", "data: {folds: 3, validation: [a]}", "cannot be given together"),
-        ("{lr: {low: 1e-4, high: 1}}", "time: soon", "this is not a time"),
+        ("{lr: {low: 1e-4, high: 1}}", "time: soon", "this is not a duration"),
         ("{lr: {low: 1e-4, high: 1}}", "stagnation: {trials: 0}", "`stagnation.trials` has a wrong value"),
         ("{lr: {low: 1e-4, high: 1}}", "repeats: 0", "`repeats` has a wrong value"),
         ("{lr: {low: 1e-4, high: 1}}", "objective: {metric: parameters}", "no objective asks whether the model is any good"),

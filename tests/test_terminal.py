@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
+from data_utils.wording import width
 from model.record import EpochRecord
 from search.commands.bars import Bars
 from search.commands.console import LiveScreen, LiveText, PlainScreen, room
@@ -38,7 +39,7 @@ from search.events import (
     WorkerDied,
 )
 from search.running.summary import _noise
-from search.wording import cropped, folded, width, wrapped
+from search.wording import labeled, truncate, wrap_line
 
 GOLDEN = Path(__file__).parent / "golden"
 SPACE = {
@@ -329,7 +330,7 @@ def test_as_many_parameters_as_fit(columns: int, shown: int) -> None:
 @given(text=WORDS, columns=st.integers(20, 120))
 def test_sentences_lose_nothing(text: str, columns: int) -> None:
     """A wrapped text is the text, within its width; no line begins with what ends a sentence, if it can be helped."""
-    lines = wrapped("label", text, columns)
+    lines = labeled("label", text, columns)
     assert all(width(line) <= columns for line in lines)
     assert "".join("".join(line[9:].split()) for line in lines) == "".join(text.split())
 
@@ -338,23 +339,23 @@ def test_sentences_lose_nothing(text: str, columns: int) -> None:
 @given(text=WORDS, columns=st.integers(2, 60))
 def test_cropped_texts(text: str, columns: int) -> None:
     """Within the width, and the same where it fits."""
-    assert width(cropped(text, columns)) <= columns
-    assert cropped(text, 1000) == text
+    assert width(truncate(text, columns)) <= columns
+    assert truncate(text, 1000) == text
 
 
 def test_japanese_is_broken_as_it_is_written() -> None:
     """Between any two signs, but not before a full stop and not after a bracket."""
-    assert wrapped("study", "手話：どの設定がよいか。", 21) == ["study    手話：どの設", "         定がよいか。"]
-    assert wrapped("study", "手話の設定。どれ（よい）", 20) == ["study    手話の設", "         定。どれ", "         （よい）"]
-    assert wrapped("study", "ーーーーー", 14) == ["study    ーー", "         ーー", "         ー"]
-    assert wrapped("study", "ab の設定 of lr", 17) == ["study    ab の設", "         定 of lr"]
+    assert labeled("study", "手話：どの設定がよいか。", 21) == ["study    手話：どの設", "         定がよいか。"]
+    assert labeled("study", "手話の設定。どれ（よい）", 20) == ["study    手話の設", "         定。どれ", "         （よい）"]
+    assert labeled("study", "ーーーーー", 14) == ["study    ーー", "         ーー", "         ー"]
+    assert labeled("study", "ab の設定 of lr", 17) == ["study    ab の設", "         定 of lr"]
 
 
 def test_lines_that_are_labelled_hang() -> None:
     """What is too wide goes on below its text."""
-    assert folded("running  trial 3: in training", 20) == ["running  trial 3: in", "         training"]
-    assert folded("    a b c d e f", 12) == ["    a b c d", "      e f"]
-    assert folded("as it is  here", 20) == ["as it is  here"]
+    assert wrap_line("running  trial 3: in training", 20) == ["running  trial 3: in", "         training"]
+    assert wrap_line("    a b c d e f", 12) == ["    a b c d", "      e f"]
+    assert wrap_line("as it is  here", 20) == ["as it is  here"]
 
 
 def test_the_room_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from data_utils.wording import align, width
 from search.events import DataPrepared, EpochFinished, RunStarted, TrialFinished, TrialStarted
-from search.wording import columns, cropped, duration, value_text, width
+from search.wording import format_duration, format_value, truncate
 
 Clock = Callable[[], float]
 """Seconds since some moment."""
@@ -76,7 +77,7 @@ class Bars:
     def _note_best(self, value: float, trial: int) -> None:
         assert self._whole is not None, "there is a whole from the start"
         self._best = value, trial
-        best = f"best {value_text(value)}"
+        best = f"best {format_value(value)}"
         self._whole.notes = (f"{best} (trial {trial})", best)
 
     def _estimate(self) -> None:
@@ -100,7 +101,7 @@ class Bars:
         now, room = self._clock(), room - 1  # a full line makes some terminals begin another
         *labels, usual = _padded([*(bar.label for bar in bars), _USUAL[0][0]])
         for brief in range(3):
-            *texts, widest = columns([*(bar.cells(now, brief) for bar in bars), _USUAL[brief][1:]], right=(0,))
+            *texts, widest = align([*(bar.cells(now, brief) for bar in bars), _USUAL[brief][1:]], right=(0,))
             left = room - width(usual) - max(map(width, [*texts, widest])) - 3
             if left >= _LEAST_BAR:
                 break
@@ -109,7 +110,7 @@ class Bars:
         left = min(left, _LONGEST_BAR)
         gap = "  " if left else " "
         return [
-            (f"{label} ", full, left - full, cropped(gap + text, room - left - width(label) - 1))
+            (f"{label} ", full, left - full, truncate(gap + text, room - left - width(label) - 1))
             for label, text, bar in zip(labels, texts, bars, strict=True)
             for full in [int(left * bar.share)]
         ]
@@ -163,4 +164,4 @@ class _Bar:
 def _rough(seconds: float) -> str:
     """A guess in round numbers, so that it does not change with every look."""
     unit = 5 if seconds < 60 else 10 if seconds < 600 else 60
-    return duration(max(round(seconds / unit), 1) * unit)
+    return format_duration(max(round(seconds / unit), 1) * unit)

@@ -34,7 +34,7 @@ from search.events import (
     WorkerDied,
     as_json,
 )
-from search.wording import folded
+from search.wording import wrap_line
 
 _QUIET_S = 60  # plain output says at most one thing a minute between finished trials
 _PAGE = 80
@@ -125,7 +125,7 @@ class PlainScreen:
                     say(line)
 
     def _sentence(self, text: str) -> None:
-        self._lines(folded(text, room(sys.stderr)))
+        self._lines(wrap_line(text, room(sys.stderr)))
 
     def _lines(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -183,7 +183,7 @@ class LiveScreen:
 
     def announce(self, text: str) -> None:
         """Says something at once, above the bars."""
-        self._print(folded(text, self._console.width))
+        self._print(wrap_line(text, self._console.width))
 
     def close(self) -> None:
         """Gives the terminal back."""
@@ -241,7 +241,7 @@ class LiveText:
     def show(self, lines: Sequence[str]) -> None:
         """Shows these lines now."""
         if self._replaces:
-            fitting = [part for line in lines for part in folded(line, self._console.width)]
+            fitting = [part for line in lines for part in wrap_line(line, self._console.width)]
             self._live.update(_as_they_are(fitting), refresh=True)
         else:
             say("\n".join(lines))

@@ -56,7 +56,7 @@ def confirm(
     from search.evaluation.confirm.confirm import ConfirmOptions
     from search.evaluation.confirm.confirm import confirm as train_again
     from search.running.signals import StopSignals
-    from search.wording import seconds_of
+    from search.wording import parse_duration
 
     options = ConfirmOptions(
         study=study_name(study),
@@ -67,8 +67,8 @@ def confirm(
         seeds=seeds,
         by=Workers(device=device, workers=workers, engine=checked_engine(engine), address=address),
         max_restarts=max_restarts,
-        lease_s=seconds_of(lease),
-        patience_s=seconds_of(storage_patience),
+        lease_s=parse_duration(lease),
+        patience_s=parse_duration(storage_patience),
     )
     listener = screen(as_json=as_json, progress=progress)
     try:

@@ -42,7 +42,7 @@ def export(
     from search.running.summary import summary
     from search.study.study import study_objectives
     from search.study.trials import front_of
-    from search.wording import values_text
+    from search.wording import format_values
 
     if searched and trial is not None:
         raise DefinitionError("--searched and --trial cannot be given together", hint="--trial names any trial")
@@ -68,11 +68,12 @@ def export(
     if output is not None:
         found = summary(chosen)
         assert found is not None, "a complete trial has a result"
-        talk(f"wrote trial {chosen.number} to {output}; in the search: {values_text(found.values)}, top1 {found.val_top1:.4f}")
+        values = f"{format_values(found.values)}, top1 {found.val_top1:.4f}"
+        talk(f"wrote trial {chosen.number} to {output}; in the search: {values}")
     if trial is None and len(objectives) > 1:
         talk(f"with several objectives there is no single best: {objectives[lead].name} has decided. The front:")
         for other in front:
-            talk(f"  --trial {other.trial:<5} {values_text(other.values)}, top1 {other.val_top1:.4f}")
+            talk(f"  --trial {other.trial:<5} {format_values(other.values)}, top1 {other.val_top1:.4f}")
     if output is not None:
         talk(f"next: python -m search retrain {output}")
     if model is not None:
@@ -152,11 +153,11 @@ def predict(
 ) -> int:
     """Ask a model: the likeliest words of each clip with their probabilities, as CSV."""
     from data_utils.inputs import check_inputs
+    from data_utils.wording import counted
     from model.bundle import load_bundle
     from search.commands.console import talk
     from search.exporting.predict import csv_header, csv_row, json_row, predictions
     from search.trial.machine import checked_device
-    from search.wording import counted
 
     check_inputs(files)
     require_writable(output)
@@ -187,11 +188,11 @@ def copy(
     from search.commands.console import say, talk
     from search.definition.study_file import study_name
     from search.study.copying import copied_line, copy_study
-    from search.wording import study_words
+    from search.wording import study_args
 
     copied = copy_study(study_name(study), storage, to, talk)
     say(copied_line(copied))
-    words = study_words(copied.study, copied.target)
+    words = study_args(copied.study, copied.target)
     talk(f"next: python -m search run {words}{', where SEARCH_STORAGE is the new place' if '$' in words else ''}")
     talk("the old place still holds the study as it was: go on in one of the two")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from data_utils.wording import width
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.events import RunFinished, RunStarted, TrialFinished, TrialStarted, WorkerDied
 from search.reporting.summaries import baseline_lines, best_lines
-from search.wording import cropped, duration, folded, number, study_words, value_text, width, wrapped
+from search.wording import format_duration, format_number, format_value, labeled, study_args, truncate, wrap_line
 
 
 class TrialTable:
@@ -29,12 +30,13 @@ class TrialTable:
 
     def rows(self, event: TrialFinished) -> list[str]:
         """One trial; a star marks a new best, a failure tells its reason beneath."""
-        values = [value_text(event.values[name]) if name in event.values else "-" for name in self._objectives]
+        values = [format_value(event.values[name]) if name in event.values else "-" for name in self._objectives]
         top1 = "-" if event.val_top1 is None else f"{event.val_top1:.4f}"
         star = "*" if event.is_best else ""
-        fixed = self._fixed(star, str(event.trial), event.state, values, top1, str(event.epochs), duration(event.seconds))
-        params = [_right(number(event.params.get(name, "-")), wide) for name, wide in self._params.items()]
-        return [self._line([*fixed, *params]), *wrapped("", event.reason, self.room)]
+        duration = format_duration(event.seconds)
+        fixed = self._fixed(star, str(event.trial), event.state, values, top1, str(event.epochs), duration)
+        params = [_right(format_number(event.params.get(name, "-")), wide) for name, wide in self._params.items()]
+        return [self._line([*fixed, *params]), *labeled("", event.reason, self.room)]
 
     def _fixed(self, star: str, trial: str, state: str, values: Sequence[str], top1: str, epochs: str, spent: str) -> list[str]:
         shown = [f"{text:>{wide}}" for wide, text in zip(self._objectives.values(), values, strict=True)]
@@ -55,7 +57,7 @@ class TrialTable:
 
     def _line(self, cells: Sequence[str]) -> str:
         line = " ".join(cells)
-        return line if self.room is None else cropped(line, self.room)
+        return line if self.room is None else truncate(line, self.room)
 
 
 _NARROW = 70
@@ -70,7 +72,7 @@ def _column_width(name: str, text: str, room: int | None) -> int:
 
 
 def _right(text: str, wide: int) -> str:
-    shown = cropped(text, wide)
+    shown = truncate(text, wide)
     return " " * (wide - width(shown)) + shown
 
 
@@ -93,7 +95,7 @@ def header(event: RunStarted, room: int | None = None) -> list[str]:
         ("device", f"{event.device}{workers}, storage {event.storage}"),
         ("target", f"{event.target:,} finished trials, {event.finished:,} so far"),
     ]
-    return [line for label, text in labelled for line in wrapped(label, text, room)]
+    return [line for label, text in labelled for line in labeled(label, text, room)]
 
 
 def trial_taken_up(event: TrialStarted) -> str:
@@ -110,22 +112,22 @@ def worker_died(event: WorkerDied) -> str:
 
 def footer(event: RunFinished, storage: str = DEFAULT_STORAGE, runs: str = DEFAULT_RUNS, room: int | None = None) -> list[str]:
     """How it ended, and what to do next, in at most `room` columns. Commands stay whole, so that they can be copied."""
-    study = study_words(event.study, storage)
+    study = study_args(event.study, storage)
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
-    told = f"{event.finished:,} of {event.target:,} trials finished ({counts}), {duration(event.seconds)} this time"
-    lines = ["", *folded(told, room)]
+    told = f"{event.finished:,} of {event.target:,} trials finished ({counts}), {format_duration(event.seconds)} this time"
+    lines = ["", *wrap_line(told, room)]
     if event.ended_by and event.finished != event.target:
-        lines += folded(f"the search has ended: {event.ended_by}; `--more N` goes on", room)
+        lines += wrap_line(f"the search has ended: {event.ended_by}; `--more N` goes on", room)
     none = ["best     none: no trial has trained to its end"]
     lines += best_lines(event.best, event.front, room) if event.best else none
     lines += baseline_lines(event.best, event.baseline, room)
     if event.stopped_by:
         return lines
     for edge in event.edges:
-        lines += wrapped("edge", f"{edge}: better ones may lie beyond (`--allow-wider`)", room)
+        lines += labeled("edge", f"{edge}: better ones may lie beyond (`--allow-wider`)", room)
     lines += _luck_lines(event, room)
     if event.best:
-        lines.append(f"next     python -m search confirm {study_words(event.study, storage, runs)}")
+        lines.append(f"next     python -m search confirm {study_args(event.study, storage, runs)}")
         lines.append(f"         python -m search export {study} --output best.yaml")
         lines.append(f"         python -m search dashboard {study}")
     return lines
@@ -140,9 +142,9 @@ def _luck_lines(event: RunFinished, room: int | None) -> list[str]:
     if event.noise is not None:
         told = f"the best lies {_amount(baseline.value - best.value)} below the baseline"
         chance = f"other seeds alone would move a trial by about {_amount(event.noise)} (a rough estimate)"
-        lines = wrapped("noise", f"{told}; {chance}", room)
+        lines = labeled("noise", f"{told}; {chance}", room)
     luck = "The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain."
-    return lines + wrapped("luck", luck, room)
+    return lines + labeled("luck", luck, room)
 
 
 def _amount(value: float) -> str:

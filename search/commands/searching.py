@@ -74,9 +74,9 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Search until the target is reached. The same command starts and resumes."""
+    from data_utils.wording import align
     from search.commands.console import say, say_json, screen, talk
     from search.definition.study_file import checked_name, load_definition, study_name
-    from search.wording import columns
 
     if trials is not None and more is not None:
         raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
@@ -92,7 +92,7 @@ def run(
             for key, value, source in rows:
                 say_json({"key": key, "value": value, "from": source})
         else:
-            for line in columns(rows):
+            for line in align(rows):
                 say(line)
         return ExitCode.DONE
     from search.commands.typed import resume_command
@@ -102,7 +102,7 @@ def run(
     from search.running.signals import StopSignals
     from search.storage.url import parse_url
     from search.trial.files import require_place
-    from search.wording import seconds_of
+    from search.wording import parse_duration
 
     require_place(runs, definition.name, parse_url(storage).path)
     if source is not None and study_name(source) == definition.name:
@@ -117,19 +117,19 @@ def run(
             workers=workers,
             engine=checked_engine(engine),
             address=address,
-            trial_timeout_s=None if trial_timeout is None else seconds_of(trial_timeout),
+            trial_timeout_s=None if trial_timeout is None else parse_duration(trial_timeout),
         ),
         max_failures=max_failures,
         max_restarts=max_restarts,
         allow_wider=allow_wider,
         source=None if source is None else study_name(source),
         source_best=source_best,
-        lease_s=seconds_of(lease),
-        patience_s=seconds_of(storage_patience),
+        lease_s=parse_duration(lease),
+        patience_s=parse_duration(storage_patience),
     )
     listener = screen(as_json=as_json, progress=progress)
     try:
-        with StopSignals(None if timeout is None else seconds_of(timeout), getattr(listener, "announce", None)) as stop:
+        with StopSignals(None if timeout is None else parse_duration(timeout), getattr(listener, "announce", None)) as stop:
             result = run_search(definition, options, listener, stop)
     finally:
         getattr(listener, "close", lambda: None)()
@@ -165,9 +165,9 @@ def status(
 
 def list_studies(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """The studies in the database, and those that can be run."""
+    from data_utils.wording import align
     from search.commands.console import say, say_json
     from search.reporting.status import all_studies
-    from search.wording import columns
 
     rows = all_studies(storage)
     if as_json:
@@ -175,7 +175,7 @@ def list_studies(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
             say_json(row)
         return
     cells = [[row["study"], row["progress"], row["about"]] for row in rows]
-    for line in columns([["study", "finished", "about"], *cells]):
+    for line in align([["study", "finished", "about"], *cells]):
         say(line)
 
 

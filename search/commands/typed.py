@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from search.storage.url import shown_url
-from search.wording import storage_word
+from search.wording import storage_arg
 
 
 def resume_command(arguments: Sequence[str], target: int) -> str:
@@ -32,4 +32,4 @@ def typed_again(arguments: Sequence[str]) -> str:
 
 def _typed(word: str) -> str:
     option, equals, url = word.partition("=") if word.startswith("--storage=") else ("", "", word)
-    return f"{option}{equals}{storage_word(shown_url(url))}" if shown_url(url) != url else shlex.quote(word)
+    return f"{option}{equals}{storage_arg(shown_url(url))}" if shown_url(url) != url else shlex.quote(word)

@@ -17,7 +17,7 @@ from search.definition.objectives import parse_objectives
 from search.definition.settings import build, checked, find_setting, require_mapping
 from search.definition.space import Dimension, applies
 from search.errors import DefinitionError
-from search.wording import seconds_of
+from search.wording import parse_duration
 
 
 def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDefinition:
@@ -57,7 +57,7 @@ def _time(given: Any, source: str) -> float | None:
         return None
     if isinstance(given, int | float) and not isinstance(given, bool):
         given = str(given)
-    seconds = seconds_of(checked(str, given, "time", source))
+    seconds = parse_duration(checked(str, given, "time", source))
     if seconds <= 0:
         raise DefinitionError("`time` has a wrong value", where=source, got=str(given), expected="more than no time")
     return seconds

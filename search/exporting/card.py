@@ -7,9 +7,10 @@ from typing import Any
 
 import jinja2
 
+from data_utils.wording import counted
 from search import BASELINE_TRIAL
 from search.exporting.export import Exported
-from search.wording import counted, number
+from search.wording import format_number
 
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()#+!|<>~"})
 
@@ -24,7 +25,7 @@ def card_text(exported: Exported, metrics: Mapping[str, Any], folder: str) -> st
         about=exported.about,
         words=exported.data["words"],
         objective=metrics["objective"],
-        settings={name: number(value) for name, value in {**exported.train, **exported.model}.items()},
+        settings={name: format_number(value) for name, value in {**exported.train, **exported.model}.items()},
         folder=folder,
         kind=metrics["kind"],
         is_baseline=exported.trial == BASELINE_TRIAL,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from data_utils.wording import counted
 from model.record import EpochRecord
-from search.wording import counted, wrapped
+from search.wording import labeled
 
 if TYPE_CHECKING:
     from search.exporting.export import Exported
@@ -30,14 +31,14 @@ def final_lines(plan: FinalPlan, exported: Exported) -> list[str]:
     ]
     if plan.left_out:
         text = f"without the {counted(len(plan.left_out), 'sealed signer')}: no test has opened them for this configuration"
-        lines += wrapped("sealed", text)
+        lines += labeled("sealed", text)
     if plan.differences:
         lines += ["note     not as in the record:", *(f"  {line}" for line in plan.differences)]
     known = f"top1 {exported.recorded['val_top1']:.4f} on the validation signers of the search"
     if exported.sealed:
         known += f", {exported.sealed['top1']:.4f} on the sealed ones"
     nobody = "it is measured on nobody" if plan.left_out else "nobody is left to measure it on"
-    return [*lines, *wrapped("expect", f"{nobody}; trained on fewer it gave {known}")]
+    return [*lines, *labeled("expect", f"{nobody}; trained on fewer it gave {known}")]
 
 
 def retrained_lines(result: Retrained) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import counted
 from search import BASELINE_TRIAL
 from search.reporting.cells import Cell, Change, Number, Table, known
 from search.reporting.facts import Facts
 from search.reporting.figures.trust import name_of
 from search.study.openings import Opening, SealedScore
 from search.study.trials import num_finished, trial_result
-from search.wording import counted, number, study_words
+from search.wording import format_number, study_args
 
 _MANY_FAILURES = 0.2
 """From this share of failed trials on it is worth a warning."""
@@ -198,8 +199,9 @@ def _warnings(facts: Facts) -> Iterator[str]:
         many = "1 trial was" if since == 1 else f"{since:,} trials were"
         yield f"{many} finished since the confirmation, and had no part in it."
     for advice in facts.analysis.edges:
+        value = format_number(advice.value)
         yield (
-            f"{advice.name} {number(advice.value)} lies at the {advice.edge} end of its range: better settings may lie beyond "
+            f"{advice.name} {value} lies at the {advice.edge} end of its range: better settings may lie beyond "
             f"(`--set '{advice.text}' --allow-wider`)."
         )
     yield from (sentence(found.text) for found in facts.analysis.readings.values() if found.disagree)
@@ -245,8 +247,8 @@ def _went_on(facts: Facts, opened: str) -> bool:
 
 def _commands(facts: Facts) -> Iterator[tuple[str, str]]:
     search = "python -m search"
-    whole = study_words(facts.name, facts.storage, str(facts.runs))
-    short = study_words(facts.name, facts.storage)
+    whole = study_args(facts.name, facts.storage, str(facts.runs))
+    short = study_args(facts.name, facts.storage)
     if num_finished(facts.trials) < facts.target:
         yield "go on with the search", f"{search} run {whole}"
     if facts.chosen is None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.wording import duration, number, value_text
+from search.wording import format_duration, format_number, format_value
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Number:
     @property
     def text(self) -> str:
         """As people read it."""
-        return value_text(self.value)
+        return format_value(self.value)
 
 
 class Change(Number):
@@ -40,7 +40,7 @@ class ParameterNumber(Number):
     @property
     def text(self) -> str:
         """As people read it."""
-        return number(self.value)
+        return format_number(self.value)
 
 
 class Share(Number):
@@ -67,7 +67,7 @@ class Seconds(Number):
     @property
     def text(self) -> str:
         """As people read it."""
-        return duration(self.value)
+        return format_duration(self.value)
 
 
 Cell = str | Number | tuple["str | Number", ...]
@@ -87,7 +87,7 @@ def known(of: str, value: float | None, kind: type[Number] = Number) -> Cell:
     """A number; nothing for one that is not known, and no number for one that is not finite."""
     if value is None:
         return ""
-    return kind(of, value) if math.isfinite(value) else value_text(value)
+    return kind(of, value) if math.isfinite(value) else format_value(value)
 
 
 def texts_of(cells: Sequence[Cell]) -> list[str]:

@@ -20,7 +20,7 @@ from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
 from search.reporting.sections import sections
 from search.study.trials import count_states
-from search.wording import number
+from search.wording import format_number
 
 
 def report_html(facts: Facts) -> str:
@@ -68,7 +68,7 @@ def _template() -> jinja2.Template:
     environment.undefined = jinja2.StrictUndefined
     environment.filters["cell"] = cell_html
     environment.filters["prose"] = prose_html
-    environment.filters["parameter"] = number
+    environment.filters["parameter"] = format_number
     return environment.get_template("report.html")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import counted
 from search.definition.space import Dimension
 from search.evaluation.analysis.cost import Cost
 from search.exporting.export import export_text, exported_of
@@ -18,7 +19,7 @@ from search.reporting.figures.answers import by_signer, worst_pairs
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.trust import name_of
 from search.study.trials import trial_result, trial_settings
-from search.wording import counted, number, params_text, trial_name
+from search.wording import format_number, format_params, trial_name
 
 _BEST = 10
 _FAILURES = 20
@@ -86,7 +87,7 @@ def _confirmation(facts: Facts) -> Iterator[Table]:
         for name in ("searched", "mean", "low", "high", "sd", "change", "better"):
             value: float | None = getattr(row, name)
             cells.append(known(f"{place}.{name}", value, Change if name == "change" else Number))
-        rows.append((*cells, params_text(row.params)))
+        rows.append((*cells, format_params(row.params)))
     head = ("", "searched", "mean", "95 % from", "to", "sd", "change", "better", "settings")
     note = (
         f"{facts.confirmed.objective}, lower is better. searched: in the search, with one seed. change: mean difference to the "
@@ -104,7 +105,7 @@ def _edges(facts: Facts) -> Iterator[str]:
         yield f"Yes: {whose} lies at no end of a range that could be wider."
     for advice in facts.analysis.edges:
         place = f"the {advice.edge} end of its range {advice.old.text()}"
-        yield f"{advice.name} {number(advice.value)} lies at {place}: try --set '{advice.text}' --allow-wider."
+        yield f"{advice.name} {format_number(advice.value)} lies at {place}: try --set '{advice.text}' --allow-wider."
 
 
 def _space(facts: Facts) -> Table:
@@ -266,7 +267,7 @@ def _failures(facts: Facts) -> Iterator[Table]:
     if not failed:
         return
     rows = tuple(
-        (f"{trial.number}", str(trial.user_attrs.get("reason", "no reason was recorded")), params_text(trial.params))
+        (f"{trial.number}", str(trial.user_attrs.get("reason", "no reason was recorded")), format_params(trial.params))
         for trial in failed[-_FAILURES:]
     )
     note = "" if len(failed) <= _FAILURES else f"The last {_FAILURES} of {len(failed):,}; `trials` lists them all."

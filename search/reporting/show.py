@@ -9,11 +9,12 @@ from typing import Any, get_args
 import optuna
 from optuna.trial import FrozenTrial
 
+from data_utils.wording import align
 from model.objective import Metric, Reduce
 from search.study.study import study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, curve_of, trial_result, trial_settings
 from search.trial.files import files_of, read_curves, read_signers
-from search.wording import columns, duration, number, values_text
+from search.wording import format_duration, format_number, format_values
 
 
 def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, Any]:
@@ -46,31 +47,31 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
     if shown["reason"]:
         lines.append(f"reason   {shown['reason']}")
     lines += [f"worker   died: {reason}" for reason in shown["deaths"]]
-    lines += [f"         {name} {number(value)}" for name, value in trial.params.items()]
+    lines += [f"         {name} {format_number(value)}" for name, value in trial.params.items()]
     if result := shown["result"]:
         data = study_data(study)
         if values := result.get("values"):
-            lines.append(f"value    {values_text(values)}")
+            lines.append(f"value    {format_values(values)}")
         lines.append(f"epoch    {result['epoch']}: val_loss {result['val_loss']:.4f}, top1 {result['val_top1']:.4f}")
         lines.append(
             f"         top5 {result['val_top5']:.4f}, ece {result['val_ece']:.4f}; chance is {1 / len(data.words):.4f}"
         )
         lines += _reading_lines(result.get("all_values", {}))
-        lines.append(f"cost     {result['epochs']} epochs in {duration(result['seconds'])}, seed {shown['seed']}")
+        lines.append(f"cost     {result['epochs']} epochs in {format_duration(result['seconds'])}, seed {shown['seed']}")
     lines += [f"file     {path}" for path in shown["files"]]
     if shown["signers"]:
         names = list(shown["signers"][0])
         rows = [[f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n]) for n in names] for row in shown["signers"]]
-        lines += ["", *columns([names, *rows], right=range(len(names)))]
+        lines += ["", *align([names, *rows], right=range(len(names)))]
     if shown["reported"] and not shown["curve"]:  # the files are gone: what the database has
         unit = "training" if study_plan(study).one_by_one else "epoch"
         rows = [[str(step), f"{value:.4f}"] for step, value in shown["reported"].items()]
-        lines += ["", *columns([[unit, study_objectives(study)[0].name], *rows], right=(0, 1))]
+        lines += ["", *align([[unit, study_objectives(study)[0].name], *rows], right=(0, 1))]
     if shown["curve"]:
         several = ["training"] if len({row["training"] for row in shown["curve"]}) > 1 else []
         names = [*several, "epoch", "train_loss", "val_loss", "val_loss_ts", "val_top1", "val_ece"]
         rows = [[f"{row[n]:.4f}" if isinstance(row[n], float) else str(row[n]) for n in names] for row in shown["curve"]]
-        lines += ["", *columns([names, *rows], right=range(len(names)))]
+        lines += ["", *align([names, *rows], right=range(len(names)))]
     return lines
 
 
@@ -80,4 +81,4 @@ def _reading_lines(values: dict[str, float]) -> list[str]:
         return []
     rows = [[metric, *(f"{values[f'{metric}_{reduce}']:.4f}" for reduce in get_args(Reduce))] for metric in get_args(Metric)]
     head = ["", *get_args(Reduce)]
-    return [f"         {line}" for line in columns([head, *rows], right=range(1, len(head)))]
+    return [f"         {line}" for line in align([head, *rows], right=range(1, len(head)))]

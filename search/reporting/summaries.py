@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from data_utils.wording import align, width
 from search.events import TrialSummary
-from search.wording import columns, filled, params_text, value_text, values_text, width, wrapped
+from search.wording import format_params, format_value, format_values, labeled, wrap
 
 
 def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = (), room: int | None = None) -> list[str]:
@@ -14,11 +15,11 @@ def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = (), room: int
         return summary_lines("best", best, room)
     lines = [f"front    {len(front)} {'trial' if len(front) == 1 else 'trials'} that no other beats in everything"]
     names = list(best.values)
-    rows = [[str(t.trial), *(value_text(t.values[n]) for n in names), f"{t.val_top1:.4f}"] for t in front]
-    head, *table = columns([["trial", *names, "top1"], *rows], right=range(len(names) + 2))
+    rows = [[str(t.trial), *(format_value(t.values[n]) for n in names), f"{t.val_top1:.4f}"] for t in front]
+    head, *table = align([["trial", *names, "top1"], *rows], right=range(len(names) + 2))
     indent = " " * (9 + width(head) + 2)
     for row, trial in zip(table, front, strict=True):
-        lines += filled(f"         {row}  ", params_text(trial.params), indent, room)
+        lines += wrap(f"         {row}  ", format_params(trial.params), indent, room)
     return [lines[0], f"         {head}", *lines[1:]]
 
 
@@ -33,6 +34,6 @@ def baseline_lines(best: TrialSummary | None, baseline: TrialSummary | None, roo
 
 def summary_lines(label: str, trial: TrialSummary, room: int | None = None) -> list[str]:
     """A trial and its parameters."""
-    values = values_text(trial.values or {"val_loss": trial.value})
+    values = format_values(trial.values or {"val_loss": trial.value})
     told = f"trial {trial.trial}: {values}, top1 {trial.val_top1:.4f} at epoch {trial.epoch}"
-    return [*wrapped(label, told, room), *wrapped("", params_text(trial.params), room)]
+    return [*labeled(label, told, room), *labeled("", format_params(trial.params), room)]

@@ -19,6 +19,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import TrialState
 
+from data_utils.wording import counted
 from search.errors import DefinitionError, NegativeAnswer, ResourceError
 from search.storage.bulk import add_trials, remove_study
 from search.storage.errors import database_errors
@@ -32,7 +33,6 @@ from search.study.identity import COPIED, IDENTITY, is_whole, require_ours
 from search.study.openings import all_openings
 from search.study.study import load_study
 from search.study.trials import owner
-from search.wording import counted
 
 Tell = Callable[[str], None]
 

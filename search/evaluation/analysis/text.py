@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from data_utils.wording import align
 from search.evaluation.analysis.analyze import Analysis
 from search.evaluation.analysis.cost import Cost, Infeasible
 from search.evaluation.analysis.isolation import Bin
-from search.wording import columns, duration, number, value_text
+from search.wording import format_duration, format_number, format_value
 
 
 def analysis_json(found: Analysis) -> dict[str, Any]:
@@ -47,9 +48,8 @@ def _edge_lines(found: Analysis) -> list[str]:
         return [f"edge     trial {found.chosen} lies inside the space"]
     lines = []
     for advice in found.edges:
-        lines.append(
-            f"edge     {advice.name} {number(advice.value)} of trial {found.chosen} is at the {advice.edge} end of its range"
-        )
+        value = format_number(advice.value)
+        lines.append(f"edge     {advice.name} {value} of trial {found.chosen} is at the {advice.edge} end of its range")
         lines.append(f"         {advice.old.text()}; try --set '{advice.text}' --allow-wider")
     return lines
 
@@ -58,7 +58,7 @@ def _importance_lines(found: Analysis) -> list[str]:
     if found.importance is None:
         return [f"not told: {found.no_importance}"]
     rows = [[one.name, f"{one.importance:.2f}", f"{one.low:.2f}", f"{one.high:.2f}"] for one in found.importance.params]
-    table = columns([["", "share", "low", "high"], *rows], right=(1, 2, 3))
+    table = align([["", "share", "low", "high"], *rows], right=(1, 2, 3))
     return [*table, *(f"{name}: not judged, {why}" for name, why in found.importance.not_judged.items())]
 
 
@@ -69,11 +69,11 @@ def _isolation_lines(bins: Sequence[Bin]) -> list[str]:
     ]
     head = ["", "trials", "best", "trial", "confident"]
     note = "confident: what the best of as many trials, drawn anew from these, reaches nine times in ten"
-    return [*columns([head, *rows], right=(1, 2, 3, 4)), note]
+    return [*align([head, *rows], right=(1, 2, 3, 4)), note]
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None else value_text(value)
+    return "-" if value is None else format_value(value)
 
 
 def _noise_lines(found: Analysis) -> list[str]:
@@ -97,11 +97,12 @@ def _ledger_lines(found: Analysis) -> list[str]:
     rows.append(_cost_cells("saved by pruning, at most", found.ledger.saved))
     if found.confirming is not None:
         rows.append(_cost_cells("confirming", found.confirming.total))
-    lines = columns([["cost", "trials", "epochs", "CPU", "GPU"], *rows], right=(1, 2, 3, 4))
+    lines = align([["cost", "trials", "epochs", "CPU", "GPU"], *rows], right=(1, 2, 3, 4))
     if found.ledger.deaths:
         lines.append(f"workers died {found.ledger.deaths:,} times, in {found.ledger.struck:,} trials")
     return lines
 
 
 def _cost_cells(name: str, cost: Cost) -> list[str]:
-    return [name, f"{cost.trials:,}", f"{cost.epochs:,.0f}", duration(cost.cpu_s + cost.other_s), duration(cost.gpu_s)]
+    times = [format_duration(cost.cpu_s + cost.other_s), format_duration(cost.gpu_s)]
+    return [name, f"{cost.trials:,}", f"{cost.epochs:,.0f}", *times]

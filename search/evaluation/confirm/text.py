@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from data_utils.wording import align
 from search import BASELINE_TRIAL
 from search.events import ConfirmFinished
 from search.study.confirmed import Confirmation, Confirmed, Row
-from search.wording import columns, duration, or_dash, params_text, study_words, trial_name, wrapped
+from search.wording import format_duration, format_params, labeled, or_dash, study_args, trial_name
 
 
 def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]:
     """What a confirmation has found, and what to do next."""
     found = event.confirmed.found
     saved = f", {found.saved} saved by dropping clear losers" if found.saved else ""
-    lines = ["", f"{found.trainings} trainings with fresh seeds{saved}, {duration(event.seconds)} this time"]
+    lines = ["", f"{found.trainings} trainings with fresh seeds{saved}, {format_duration(event.seconds)} this time"]
     lines += [*confirmed_lines(event.confirmed), *pairs_lines(found)]
     if found.recommended is not None:
-        commands = [f"export {study_words(event.study, storage)} --output best.yaml"]
+        commands = [f"export {study_args(event.study, storage)} --output best.yaml"]
         if event.confirmed.sealed:
-            commands.insert(0, f"test {study_words(event.study, storage, runs)}")
+            commands.insert(0, f"test {study_args(event.study, storage, runs)}")
         lines += [f"{'next' if n == 0 else '':8} python -m search {command}" for n, command in enumerate(commands)]
     return lines
 
@@ -27,34 +28,34 @@ def confirmed_lines(confirmed: Confirmed) -> list[str]:
     found = confirmed.found
     rows = [_confirmed_cells(row, found) for row in found.rows]
     head = ["trial", "searched", "mean", "95 %", "sd", "estimate", "change", "95 %", "better"]
-    lines = columns([head, *rows], right=range(len(head)))
+    lines = align([head, *rows], right=range(len(head)))
     legend = f"{confirmed.objective}, lower is better. change: mean difference to the baseline; better: how probably it is"
     estimate = "; estimate: the mean, once the search's trials nearby are heard"
-    lines += wrapped("", legend + (estimate if any(row.estimate is not None for row in found.rows) else ""))
+    lines += labeled("", legend + (estimate if any(row.estimate is not None for row in found.rows) else ""))
     for text in _out_of_the_race(found):
-        lines += wrapped("out", text)
+        lines += labeled("out", text)
     best = next((row for row in found.rows if row.trial == found.recommended), None)
     if best is None:
-        return [*lines, *wrapped("use", f"none is recommended: {found.why}")]
+        return [*lines, *labeled("use", f"none is recommended: {found.why}")]
     name = trial_name(best.trial)
     pick = f", as the pick of {found.picked_from}" if found.picked_from > 1 else ""
     interval = "" if found.low is None or found.high is None else f" (95 % {found.low:.4f} to {found.high:.4f}{pick})"
-    lines += wrapped("use", f"{name}: {confirmed.objective} {or_dash(best.mean)}{interval} over {found.seeds} seeds")
-    lines += wrapped("", params_text(best.params))
-    lines += wrapped("because", found.why)
-    lines += wrapped("verdict", f"{found.verdict}{_change_text(best, found)}")
+    lines += labeled("use", f"{name}: {confirmed.objective} {or_dash(best.mean)}{interval} over {found.seeds} seeds")
+    lines += labeled("", format_params(best.params))
+    lines += labeled("because", found.why)
+    lines += labeled("verdict", f"{found.verdict}{_change_text(best, found)}")
     for text in _luck(found):
-        lines += wrapped("luck", text)
-    return lines + wrapped("noise", f"{or_dash(found.noise)} between seeds, on the same validation signers; others vary more")
+        lines += labeled("luck", text)
+    return lines + labeled("noise", f"{or_dash(found.noise)} between seeds, on the same validation signers; others vary more")
 
 
 def pairs_lines(found: Confirmation) -> list[str]:
     """How probably each setting is better than each other."""
     names = ["base" if row.trial == BASELINE_TRIAL else str(row.trial) for row in found.rows]
     cells = [[name, *map(or_dash, line)] for name, line in zip(names, found.better_than, strict=True)]
-    table = columns([["", *names], *cells], right=range(len(names) + 1))
+    table = align([["", *names], *cells], right=range(len(names) + 1))
     return [
-        *wrapped("pairs", "how probably the setting of the row is better than that of the column"),
+        *labeled("pairs", "how probably the setting of the row is better than that of the column"),
         *(f"         {line}" for line in table),
     ]
 

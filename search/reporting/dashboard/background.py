@@ -22,7 +22,7 @@ from search.storage.url import parse_url
 from search.study.companion import is_companion
 from search.study.identity import is_described, is_whole
 from search.study.trials import FINISHED
-from search.wording import duration
+from search.wording import format_duration
 
 _LOOK_S = 3
 """Between two looks whether there is anything new."""
@@ -138,7 +138,7 @@ class Filler:
         if not self._over.is_set() and not done.faults:
             counts = {"trial note": done.notes, "plot": done.plots, "artifact": done.artifacts}
             parts = ["note", *(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n)]
-            time_text = f"{took:.1f}s" if took < 10 else duration(took)
+            time_text = f"{took:.1f}s" if took < 10 else format_duration(took)
             self._say_once(f"filled: {', '.join(parts)} ({time_text})", key="filled")
         return took, not done.faults
 

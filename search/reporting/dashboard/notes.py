@@ -15,7 +15,7 @@ from search.reporting.answer import answer_of, sentence
 from search.reporting.cells import Table, texts_of
 from search.reporting.facts import Facts
 from search.study.confirmed import Row
-from search.wording import number, value_text
+from search.wording import format_number, format_value
 
 MARKER = "*What follows is written by the search and is replaced when it changes.*"
 """Above this line a person writes, from it on the search does."""
@@ -82,7 +82,7 @@ def _table(table: Table) -> str:
 
 
 def _params(params: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {markdown(name)}: **{markdown(number(value))}**" for name, value in params.items())
+    return "\n".join(f"- {markdown(name)}: **{markdown(format_number(value))}**" for name, value in params.items())
 
 
 def trial_notes(facts: Facts) -> dict[int, str]:
@@ -124,9 +124,9 @@ def _confirmed_lines(facts: Facts, row: Row) -> Iterator[str]:
         return
     low, high = (found.low, found.high) if row.trial == found.recommended else (row.low, row.high)
     pick = f" as the pick of {found.picked_from}" if row.trial == found.recommended and found.picked_from > 1 else ""
-    interval = "" if low is None or high is None else f" (95 % interval{pick}: {value_text(low)} to {value_text(high)})"
+    interval = "" if low is None or high is None else f" (95 % interval{pick}: {format_value(low)} to {format_value(high)})"
     many = "1 fresh seed" if len(known) == 1 else f"{len(known)} fresh seeds"
-    yield f"**Trained again** with {many}: {objective} {value_text(row.mean)} on average{interval}."
+    yield f"**Trained again** with {many}: {objective} {format_value(row.mean)} on average{interval}."
 
 
 def _failed_lines(trial: FrozenTrial) -> Iterator[str]:
@@ -139,7 +139,7 @@ def _failed_lines(trial: FrozenTrial) -> Iterator[str]:
 def _about(facts: Facts, trial: FrozenTrial) -> Iterator[str]:
     """Value, parameters and seed."""
     value = facts.value(trial)
-    lines = [] if value is None else [f"- {markdown(facts.objective)}: **{markdown(value_text(value))}**"]
+    lines = [] if value is None else [f"- {markdown(facts.objective)}: **{markdown(format_value(value))}**"]
     if trial.params:
         lines.append(_params(trial.params))
     if (seed := trial.user_attrs.get("seed")) is not None:

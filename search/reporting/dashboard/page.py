@@ -29,7 +29,7 @@ from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
 from search.trial.files import read_rows, trial_folder
 from search.trial.outcome import Answered
-from search.wording import filled
+from search.wording import wrap
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -163,7 +163,7 @@ def _drop_plots(draft: Draft, wanted: Any) -> None:
 def titled(figure: Figure) -> go.Figure:
     """The plot with its title and its caption above it: optuna-dashboard shows nothing else of it."""
     assert figure.plot is not None, "there is something to draw"
-    lines = filled("", figure.caption, "", _TITLE_WIDTH)
+    lines = wrap("", figure.caption, "", _TITLE_WIDTH)
     small = "<br>".join(html.escape(line, quote=False) for line in lines)
     plot = type(figure.plot)(figure.plot)
     top = _TITLE_PX + _LINE_PX * len(lines) + _LEGEND_PX * _legend_rows(plot) + _GAP_PX

@@ -12,7 +12,7 @@ from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import GOOD, OTHER, QUIET, picture, short, shown
 from search.reporting.figures.trust import name_of
 from search.trial.outcome import Confidence
-from search.wording import number, trial_name
+from search.wording import format_number, trial_name
 
 _MOST_WORDS = 40
 """A confusion matrix of more words shows those that are mistaken most often."""
@@ -197,7 +197,7 @@ def reliability(facts: Facts, clips: Clips | None) -> Figure:
         yaxis={"title": {"text": "accuracy"}, "range": [0, 1.02]},
     )
     used = sorted({row.temperature for row in after})
-    temperature = number(sum(used) / len(used)) + (" on average" if len(used) > 1 else "")
+    temperature = format_number(sum(used) / len(used)) + (" on average" if len(used) > 1 else "")
     gap_before, gap_after = mean_gap(before), mean_gap(after)
     each = "its" if clips.models == 1 else "each model's"
     caption = (

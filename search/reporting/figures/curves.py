@@ -11,7 +11,7 @@ from model.record import EpochRecord, mean_record
 from search.reporting.facts import Band, Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import band_colors, outside_note, picture, short, shown, value_range
-from search.wording import value_text
+from search.wording import format_value
 
 _TITLE = "Learning curves"
 _PANELS = (("val_loss", "val_loss"), ("val_top1", "accuracy"))
@@ -97,9 +97,9 @@ def _caption(name: str, curves: Sequence[tuple[Band, Sequence[Sequence[EpochReco
     if trials < there:
         start += f", an even choice of {there:,}"
     if len(curves) == 1:
-        return f"{start}, all with {name} {text}; thick is their median, whose lowest loss is {value_text(value)}."
+        return f"{start}, all with {name} {text}; thick is their median, whose lowest loss is {format_value(value)}."
     whose = "one trial alone" if count == 1 else f"{count} trials"
     return (
-        f"{start}, coloured by {name}: thick is the median of a band; the lowest, {value_text(value)}, is of {whose} "
+        f"{start}, coloured by {name}: thick is the median of a band; the lowest, {format_value(value)}, is of {whose} "
         f"at {name} {text}, and the other parameters differ between the bands."
     )

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
+from data_utils.wording import counted
 from search.definition.ranges import Choices
 from search.definition.space import Dimension
 from search.reporting.facts import Facts
@@ -25,7 +26,7 @@ from search.reporting.figures.style import (
     thinned,
     value_range,
 )
-from search.wording import counted, number, value_text
+from search.wording import format_number, format_value
 
 _MOST_LINES = 300
 _MOST_AXES = 12
@@ -54,7 +55,7 @@ def parallel(facts: Facts) -> Figure:
         _lines(dims, [ranked[n] for n in part], values, top, *look)
         for part, look in zip(parts, _QUARTERS[-len(parts) :], strict=True)
     ]
-    ends = [_foot_and_head(dim) for dim in dims] + [(value_text(min(values.values())), value_text(top))]
+    ends = [_foot_and_head(dim) for dim in dims] + [(format_value(min(values.values())), format_value(top))]
     names = [shown(name) for name in (*(dim.name for dim in dims), facts.objective)]
     plot = picture(
         traces,
@@ -71,7 +72,7 @@ def parallel(facts: Facts) -> Figure:
     best = ranked[-1]
     caption = (
         f"Each line is a complete trial over {counted(len(dims), 'parameter')} and its {facts.objective}; those that end "
-        f"lowest are the best, first of them trial {best.number} with {value_text(values[best.number])}."
+        f"lowest are the best, first of them trial {best.number} with {format_value(values[best.number])}."
     )
     return Figure("parallel", title, caption + outside_note(outside) + thin_note(len(drawn), len(facts.complete)), plot)
 
@@ -111,4 +112,4 @@ def _foot_and_head(dim: Dimension) -> tuple[str, str]:
     if isinstance(dim.domain, Choices):
         order = list(dim.domain.choices)
         return shown(order[0]), shown(order[-1])
-    return number(dim.domain.low), number(dim.domain.high)
+    return format_number(dim.domain.low), format_number(dim.domain.high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import counted
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import (
@@ -22,7 +23,7 @@ from search.reporting.figures.style import (
     value_range,
 )
 from search.study.trials import front_of
-from search.wording import counted, value_text
+from search.wording import format_value
 
 _MARKS = {TrialState.COMPLETE: ("complete", GOOD, "circle"), TrialState.PRUNED: ("pruned", OTHER, "x-thin-open")}
 
@@ -99,7 +100,7 @@ def _history_caption(facts: Facts, failed: int) -> str:
     assert value is not None, "a complete trial has a value"
     return (
         f"Of {counted(len(facts.trials), 'trial')} ({counts}) number {facts.best.number} has the lowest {facts.objective}, "
-        f"{value_text(value)}{stands}."
+        f"{format_value(value)}{stands}."
     )
 
 

@@ -30,7 +30,7 @@ from search.reporting.figures.style import (
     trial_hover,
     value_range,
 )
-from search.wording import number, value_text
+from search.wording import format_number, format_value
 
 _GRID = 24
 """Points along each side of the contour."""
@@ -99,7 +99,7 @@ def isolation(facts: Facts) -> Figure:
     assert best.best is not None, "a part that was reached has a best"
     trials = "1 complete trial lies" if best.count == 1 else f"{best.count:,} complete trials lie"
     caption = (
-        f"The lowest {facts.objective} seen, {value_text(best.best)}, lies at {dim.name} {best.text}, where {trials}; it is "
+        f"The lowest {facts.objective} seen, {format_value(best.best)}, lies at {dim.name} {best.text}, where {trials}; it is "
         "one trial's, and the other parameters differ between the points."
     )
     if len(lines) > 1:
@@ -179,7 +179,7 @@ def slices(facts: Facts) -> Figure:
         ""
         if facts.chosen is None
         else f"; the star is trial {facts.chosen.number}, "
-        + ", ".join(f"{name} {number(value)}" for name, value in facts.chosen.params.items())
+        + ", ".join(f"{name} {format_number(value)}" for name, value in facts.chosen.params.items())
     )
     caption = f"The {facts.objective} of every complete trial along each parameter{left_out}{chosen}."
     return Figure("slices", title, caption + outside_note(outside) + thin_note(len(drawn), len(facts.complete)), plot)
@@ -225,8 +225,8 @@ def contour(facts: Facts) -> Figure:
     best = min(having, key=lambda trial: values[trial.number])
     caption = (
         f"The {facts.objective} over {first.name} and {second.name}, between {len(having):,} complete trials (dots; the other "
-        f"parameters differ between them): the lowest, {value_text(values[best.number])}, lies at "
-        f"{first.name} {number(best.params[first.name])} and {second.name} {number(best.params[second.name])}."
+        f"parameters differ between them): the lowest, {format_value(values[best.number])}, lies at "
+        f"{first.name} {format_number(best.params[first.name])} and {second.name} {format_number(best.params[second.name])}."
     )
     return Figure("contour", title, caption, picture([surface, dots], height=380, xaxis=x_axis, yaxis=y_axis))
 

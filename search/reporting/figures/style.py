@@ -14,7 +14,7 @@ from plotly.colors import sample_colorscale
 
 from search.definition.ranges import Choices, Range
 from search.definition.space import Dimension
-from search.wording import number
+from search.wording import format_number
 
 INK, GRID = "#808080", "rgba(128,128,128,0.25)"
 GOOD, OTHER, BAD, QUIET = "#2f7ed8", "#e08e2b", "#d9475c", "#9a9a9a"
@@ -51,7 +51,7 @@ def picture(traces: Sequence[Any], *, height: int = 320, **layout: Any) -> go.Fi
 
 def shown(text: Any) -> str:
     """A label of other people as a figure may show it: short, and never markup."""
-    whole = number(text)
+    whole = format_number(text)
     return html.escape(whole if len(whole) <= _LONGEST_LABEL else whole[: _LONGEST_LABEL - 1] + "…", quote=False)
 
 
@@ -121,7 +121,7 @@ def places(dim: Dimension, values: Sequence[Any]) -> tuple[list[Any], dict[str, 
         pad = 0.03 * math.log10(high / low)
         ticks = _log_ticks(low, high)
         axis |= {"type": "log", "range": [math.log10(low) - pad, math.log10(high) + pad]}
-        axis |= {"tickvals": ticks, "ticktext": [number(tick) for tick in ticks]}
+        axis |= {"tickvals": ticks, "ticktext": [format_number(tick) for tick in ticks]}
     else:
         axis["range"] = [low - 0.03 * (high - low), high + 0.03 * (high - low)]
     return short(values), axis

@@ -9,7 +9,7 @@ from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import GOOD, OTHER, QUIET, picture, short, shown
 from search.study.confirmed import Confirmed, Row
-from search.wording import study_words, value_text
+from search.wording import format_value, study_args
 
 _TITLE = "Fresh seeds"
 
@@ -18,7 +18,7 @@ def confirmation(facts: Facts) -> Figure:
     """Every training with a fresh seed, and for each setting their mean with its interval."""
     confirmed = facts.confirmed
     if confirmed is None:
-        command = f"python -m search confirm {study_words(facts.name, facts.storage)}"
+        command = f"python -m search confirm {study_args(facts.name, facts.storage)}"
         return Figure("confirmation", _TITLE, f"No setting was trained with fresh seeds yet; `{command}` does.")
     rows = [row for row in confirmed.found.rows if row.mean is not None]
     plot = picture(
@@ -46,8 +46,8 @@ def _caption(confirmed: Confirmed) -> str:
     base = next((row for row in found.rows if row.trial == BASELINE_TRIAL), None)
     if found.picked_from > 1:
         start += f", that of the star as the pick of {found.picked_from}"
-    beside = "" if base is None or base.mean is None or base is best else f", the baseline {value_text(base.mean)}"
-    return f"{start}: {name_of(best.trial)} gives {value_text(best.mean)}{beside}; the verdict is: {found.verdict}."
+    beside = "" if base is None or base.mean is None or base is best else f", the baseline {format_value(base.mean)}"
+    return f"{start}: {name_of(best.trial)} gives {format_value(best.mean)}{beside}; the verdict is: {found.verdict}."
 
 
 def name_of(trial: int) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
+from data_utils.wording import counted
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import BAD, GOOD, OTHER, QUIET, picture
 from search.study.attempts import ATTEMPTS, attempts_of
 from search.study.trials import STATE_NAMES
-from search.wording import counted, duration
+from search.wording import format_duration
 
 _COLORS = {"complete": GOOD, "pruned": OTHER, "failed": BAD, "running": QUIET, "cut off": QUIET}
 
@@ -68,7 +69,7 @@ def _caption(blocks: list[_Block], lanes: int, runs: int, drawn: int) -> str:
     if not known:
         return f"{who} began {counted(trials, 'trial')} (UTC).{left_out}"
     return (
-        f"{who} trained {counted(trials, 'trial')} for {duration(spent)} in all, within {duration(whole)} (UTC); "
+        f"{who} trained {counted(trials, 'trial')} for {format_duration(spent)} in all, within {format_duration(whole)} (UTC); "
         f"the gaps are waiting, or time in which nothing ran.{left_out}"
     )
 
@@ -91,7 +92,7 @@ def _bars(blocks: list[_Block], lanes: list[tuple[str, int]], state: str) -> go.
         base=[_utc(block.begin) for block in blocks],
         x=[round(1000 * max(_seconds(block), 0.2)) for block in blocks],
         y=[lanes.index(block.lane) for block in blocks],
-        customdata=[[block.trial, duration(_seconds(block))] for block in blocks],
+        customdata=[[block.trial, format_duration(_seconds(block))] for block in blocks],
         name=state,
         marker={"color": _COLORS[state], "line": {"color": "rgba(255,255,255,0.6)", "width": 0.5}},
         hovertemplate=f"trial %{{customdata[0]}}, {state}, %{{customdata[1]}}<extra></extra>",
