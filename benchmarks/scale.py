@@ -27,7 +27,7 @@ from data_utils.hdf5 import Clip, write_signer
 from data_utils.landmarks import FILE_PARTS, NUM_LANDMARKS
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import open_data
-from data_utils.store import prepared
+from data_utils.store import load_prepared
 from data_utils.words import write_words
 
 SIGNERS = 21
@@ -77,8 +77,8 @@ def work(folder: Path, store: Path, barrier: Any, answers: Any) -> None:
     barrier.wait()
     began = time.perf_counter()
     data = open_data(folder, store / "index")
-    entries = data.chosen([e.file.signer for e in data.entries], mirrored=True)
-    clips = prepared(entries, PreprocessConfig(), store, report=lambda _: None)
+    entries = data.entries_of([e.file.signer for e in data.entries], mirrored=True)
+    clips = load_prepared(entries, PreprocessConfig(), store, report=lambda _: None)
     held_out = np.arange(len(clips)) < len(clips) // 10
     training = Training(
         ModelConfig(),
@@ -112,8 +112,8 @@ def measure(clips: int, place: Path) -> dict[str, Any]:
 
     timed("index", lambda: open_data(folder, store / "index"))
     data = timed("index_again", lambda: open_data(folder, store / "index"))
-    entries = data.chosen([e.file.signer for e in data.entries], mirrored=True)
-    result = timed("prepare", lambda: prepared(entries, PreprocessConfig(), store, report=print))
+    entries = data.entries_of([e.file.signer for e in data.entries], mirrored=True)
+    result = timed("prepare", lambda: load_prepared(entries, PreprocessConfig(), store, report=print))
     context = mp.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
     workers = [context.Process(target=work, args=(folder, store, barrier, answers)) for _ in range(2)]

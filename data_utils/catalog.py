@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import DataError
-from data_utils.files import write_whole
-from data_utils.folder import SignerFile, require_plain
+from data_utils.files import write_atomically
+from data_utils.folder import SignerFile, check_plain_file
 from data_utils.hdf5 import label_outside, read_index
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """One signer's file. Clips are in the order of their names."""
 
     file: SignerFile
@@ -35,7 +35,7 @@ class Entry:
     """Frames of each clip."""
 
 
-def catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> tuple[Entry, ...]:
+def catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> tuple[CatalogEntry, ...]:
     """An entry for each file, from `cache` where that is still true.
 
     Raises:
@@ -50,8 +50,8 @@ def catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> 
     return entries
 
 
-def _entry(file: SignerFile, cache: Path | None) -> Entry:
-    require_plain(file.path)
+def _entry(file: SignerFile, cache: Path | None) -> CatalogEntry:
+    check_plain_file(file.path)
     try:
         stamp = _stamp(file.path)  # before reading: a change while reading makes the entry stale
         place = None if cache is None else _place(file, cache)
@@ -62,7 +62,7 @@ def _entry(file: SignerFile, cache: Path | None) -> Entry:
     except OSError as error:
         raise DataError("the file cannot be opened", file=file.path, got=error.strerror, hint="may you read it?") from error
     names, labels, lengths = (tuple(column) for column in zip(*read_index(file), strict=True))
-    entry = Entry(file, digest, names, labels, lengths)
+    entry = CatalogEntry(file, digest, names, labels, lengths)
     if place is not None:
         _write(place, entry, stamp)
     return entry
@@ -77,17 +77,17 @@ def _stamp(path: Path) -> list[int]:
     return [_FORMAT, status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _read(place: Path, file: SignerFile, stamp: list[int]) -> Entry | None:
+def _read(place: Path, file: SignerFile, stamp: list[int]) -> CatalogEntry | None:
     try:
         stored = json.loads(place.read_text(encoding="utf-8"))
         if stored["stamp"] != stamp:
             return None
-        return Entry(file, stored["sha256"], tuple(stored["names"]), tuple(stored["labels"]), tuple(stored["lengths"]))
+        return CatalogEntry(file, stored["sha256"], tuple(stored["names"]), tuple(stored["labels"]), tuple(stored["lengths"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or not whole: it is read anew
 
 
-def _write(place: Path, entry: Entry, stamp: list[int]) -> None:
+def _write(place: Path, entry: CatalogEntry, stamp: list[int]) -> None:
     stored = {
         "stamp": stamp,
         "file": str(entry.file.path),
@@ -97,4 +97,4 @@ def _write(place: Path, entry: Entry, stamp: list[int]) -> None:
         "lengths": entry.lengths,
     }
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run reads the file again
-        write_whole(place, json.dumps(stored, ensure_ascii=False))
+        write_atomically(place, json.dumps(stored, ensure_ascii=False))

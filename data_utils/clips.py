@@ -13,7 +13,7 @@ import numpy as np
 from data_utils.errors import DataError
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
 
-MOST_FRAMES = 10_000
+MAX_FRAMES = 10_000
 """Of one sign: more than five minutes at 30 frames a second. What a file declares may be of any size."""
 
 _UNREADABLE = (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
@@ -30,7 +30,7 @@ def checked_landmarks(found: np.ndarray, *, file: Path | str | None = None, path
     Raises:
         DataError: they are no floats of this shape, or hold what no camera sees, or nothing at all.
     """
-    check_form(found.shape, found.dtype, file=file, path=path)
+    check_shape(found.shape, found.dtype, file=file, path=path)
     if (np.abs(found) > _FAR).any():  # NaN is not
         raise DataError(
             "the landmarks hold an infinite or far too large number",
@@ -48,7 +48,7 @@ def checked_landmarks(found: np.ndarray, *, file: Path | str | None = None, path
     return feature_CTJ
 
 
-def check_form(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | str | None, path: str | None) -> None:
+def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | str | None, path: str | None) -> None:
     """Holds shape and type of a clip's landmarks against what they should be.
 
     Raises:
@@ -67,13 +67,13 @@ def check_form(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | str
         )
     if found[1] == 0:
         raise DataError("the clip has no frame", file=file, path=path, got=str(found), expected="one frame or more")
-    if found[1] > MOST_FRAMES:
+    if found[1] > MAX_FRAMES:
         raise DataError(
             "the clip is far too long for one sign",
             file=file,
             path=path,
             got=f"{found[1]:,} frames",
-            expected=f"{MOST_FRAMES:,} frames or fewer",
+            expected=f"{MAX_FRAMES:,} frames or fewer",
         )
 
 

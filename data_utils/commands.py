@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_utils.errors import ExplainedError, shown_line
+from data_utils.errors import ExplainedError, escape_line
 from data_utils.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _TELL_EVERY_S = 60.0  # how often an import tells a log file how far it is
 
 def _check(options: argparse.Namespace) -> int:
     from data_utils.checking.oddities import Seen, look_at, oddities
-    from data_utils.checking.problems import problems
+    from data_utils.checking.problems import find_problems
     from data_utils.folder import SignerFile, signer_files
     from data_utils.hdf5 import Clip
     from data_utils.words import read_words
@@ -41,7 +41,7 @@ def _check(options: argparse.Namespace) -> int:
             clips.append(look_at(file, clip))
             show(len(clips), None)
 
-        faults = problems(options.folder, look)
+        faults = find_problems(options.folder, look)
     warnings = [] if faults else oddities(clips, read_words(options.folder))  # of half a data set all would be odd
     if options.json:
         for fault in faults:
@@ -70,7 +70,7 @@ def _info(options: argparse.Namespace) -> int:
     from data_utils.checking.oddities import Oddity
     from data_utils.checking.overview import overview_html
     from data_utils.checking.summary import summarize
-    from data_utils.files import write_whole
+    from data_utils.files import write_atomically
 
     if options.overview is not None:
         _check_page(options.overview)
@@ -80,13 +80,13 @@ def _info(options: argparse.Namespace) -> int:
         summary = summarize(options.folder, _counter(stopped_by), each)
     if options.overview is not None:
         words = tuple(word["word"] for word in summary["words"])
-        write_whole(options.overview, overview_html(summary, examples.by_word(words)))
+        write_atomically(options.overview, overview_html(summary, examples.by_word(words)))
         print(f"wrote {options.overview}", file=sys.stderr)
     if options.json:
         _print_json({**summary})
         return _DONE
     for line in described(summary):
-        print(shown_line(line))
+        print(escape_line(line))
     for one in summary["warnings"]:
         print(f"\n{Oddity(one['what'], where=one['where'], got=one['got'], hint=one['hint']).render()}")
     print(f"\n{counted(len(summary['warnings']), 'warning')}" if summary["warnings"] else "nothing odd was found")

@@ -58,9 +58,9 @@ class ExplainedError(Exception):
 
         What it quotes may hold anything: control characters are written out, further lines are indented.
         """
-        lines = [f"{self.label}: {shown_line(self.what)}"]
+        lines = [f"{self.label}: {escape_line(self.what)}"]
         if self.where is not None:
-            lines.append(f"  --> {shown_line(self.where)}")
+            lines.append(f"  --> {escape_line(self.where)}")
         for label in ("got", "expected", "hint"):
             text = getattr(self, label)
             if text is not None:
@@ -70,10 +70,12 @@ class ExplainedError(Exception):
 
 def _shown(text: str) -> str:
     first, *others = text.split("\n")
-    return "\n".join(shown_line(line) for line in [first, *(line if line.startswith("  ") else f"  {line}" for line in others)])
+    return "\n".join(
+        escape_line(line) for line in [first, *(line if line.startswith("  ") else f"  {line}" for line in others)]
+    )
 
 
-def shown_line(line: str) -> str:
+def escape_line(line: str) -> str:
     """A line that a terminal may be given: control characters are written out."""
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
     return "".join(f"\\u{ord(mark):04x}" if unicodedata.category(mark) in ("Cc", "Cs", "Zl", "Zp") else mark for mark in line)

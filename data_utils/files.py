@@ -6,18 +6,20 @@ import os
 import uuid
 from pathlib import Path
 
-ASIDE = ".part"
+PART_SUFFIX = ".part"
 """How the name of a file ends that is being written; what a killed process left of it can be deleted."""
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file of text (UTF-8) or bytes and makes its folder. A reader, or a kill, never meets half of it.
 
     Raises:
         OSError: it cannot be written; what stood there before still does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{ASIDE}")  # containers often have equal pids
+    aside = path.with_name(
+        f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{PART_SUFFIX}"
+    )  # containers often have equal pids
     try:
         with aside.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)

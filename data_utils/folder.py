@@ -47,7 +47,7 @@ def signer_files(folder: Path) -> list[SignerFile]:
     return files
 
 
-def require_plain(path: Path) -> None:
+def check_plain_file(path: Path) -> None:
     """Refuses what is no plain file (to open a pipe is to wait for ever) and a name that no text can hold.
 
     Raises:
@@ -55,11 +55,11 @@ def require_plain(path: Path) -> None:
     """
     if path.exists() and not path.is_file():
         raise DataError("this is not a file", file=path, hint="move it elsewhere")
-    if not _is_text(str(path)):
+    if not is_utf8(str(path)):
         raise DataError("the file's name is not UTF-8", file=path, hint="rename it")
 
 
-def _is_text(text: str) -> bool:
+def is_utf8(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:  # Python stands in for bytes that are not UTF-8 by halves of characters

@@ -23,12 +23,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_utils.clips import MOST_FRAMES, check_form, checked_landmarks
+from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
 from data_utils.errors import DataError
-from data_utils.folder import SignerFile, require_plain
+from data_utils.folder import SignerFile, check_plain_file
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
-_MOST_NUMBERS = NUM_COORDINATES * MOST_FRAMES * NUM_LANDMARKS
+_MOST_NUMBERS = NUM_COORDINATES * MAX_FRAMES * NUM_LANDMARKS
 _COPY_AGAIN = "copy or download it again"
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
 
@@ -56,7 +56,7 @@ def read_clips(file: SignerFile, num_words: int) -> Iterator[Clip]:
         yield result
 
 
-def read_unlabelled(path: Path) -> Iterator[tuple[str, np.ndarray | DataError]]:
+def read_unlabeled(path: Path) -> Iterator[tuple[str, np.ndarray | DataError]]:
     """Name and landmarks, float32 `[3, T, 543]`, of each clip of a file, or what is wrong with them. Labels need not be there.
 
     Raises:
@@ -145,7 +145,7 @@ def _clip_or_faults(h5: h5py.File, path: Path, name: str, num_words: int) -> lis
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
-    require_plain(path)
+    check_plain_file(path)
     try:
         h5 = h5py.File(path, "r")
     except _UNREADABLE as error:
@@ -222,7 +222,7 @@ def _refuse_odd(h5: h5py.File, dataset: h5py.Dataset, path: Path, where: str) ->
                 file=path,
                 path=where,
                 got=f"{what} {list(shape)}",
-                expected=f"{MOST_FRAMES:,} frames or fewer",
+                expected=f"{MAX_FRAMES:,} frames or fewer",
             )
 
 
@@ -250,7 +250,7 @@ def _checked_label(h5: h5py.File, path: Path, clip: str) -> int:
 
 
 def _checked_shape(dataset: h5py.Dataset, path: Path) -> tuple[int, int, int]:
-    check_form(dataset.shape, dataset.dtype, file=path, path=dataset.name)
+    check_shape(dataset.shape, dataset.dtype, file=path, path=dataset.name)
     return dataset.shape
 
 

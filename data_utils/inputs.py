@@ -18,7 +18,7 @@ import numpy as np
 
 from data_utils.clips import checked_landmarks, read_array
 from data_utils.errors import DataError
-from data_utils.hdf5 import read_unlabelled
+from data_utils.hdf5 import read_unlabeled
 from data_utils.importing.holistic import NUM_VALUES, landmarks, without_irises
 from data_utils.importing.holistic import read_clip as read_frames
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
@@ -63,7 +63,7 @@ def read_inputs(paths: Sequence[Path]) -> Iterator[Input]:
     for path in paths:
         if path.is_file() and path.suffix.lower() in _HDF5:
             try:
-                for name, found in read_unlabelled(path):
+                for name, found in read_unlabeled(path):
                     yield Input(path, name, found)
             except DataError as fault:
                 yield Input(path, path.stem, fault)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.catalog import Entry, catalog
+from data_utils.catalog import CatalogEntry, catalog
 from data_utils.errors import DataError
 from data_utils.folder import orphans, signer_files
 from data_utils.hdf5 import read_clips
@@ -82,7 +82,7 @@ class DataSet:
 
     folder: Path
     words: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[CatalogEntry, ...]
 
     @property
     def labels_of(self) -> dict[str, tuple[int, ...]]:
@@ -94,7 +94,7 @@ class DataSet:
         """Class numbers that each signer has clips of."""
         return {signer: frozenset(labels) for signer, labels in self.labels_of.items()}
 
-    def chosen(self, signers: Sequence[str], *, mirrored: bool) -> tuple[Entry, ...]:
+    def entries_of(self, signers: Sequence[str], *, mirrored: bool) -> tuple[CatalogEntry, ...]:
         """The entries of some signers; with `mirrored`, also those of their `_swap` files.
 
         Raises:
@@ -131,25 +131,25 @@ def prepare(data: DataSet, signers: Sequence[str], config: PreprocessConfig, *, 
     """The clips of some signers, ready for the model, in memory. No other signer's landmarks are read.
 
     With `mirrored`, the `_swap` files of these signers are included (training data); without, only their own clips.
-    `data_utils.store.prepared` gives the same from a file that runs and workers share.
+    `data_utils.store.load_prepared` gives the same from a file that runs and workers share.
 
     Raises:
         DataError: a clip is not what it should be, or the signers have none.
     """
-    entries = data.chosen(signers, mirrored=mirrored)
-    frames_NF = np.zeros((num_rows(entries), NUM_FEATURES), np.float32)
+    entries = data.entries_of(signers, mirrored=mirrored)
+    frames_NF = np.zeros((count_rows(entries), NUM_FEATURES), np.float32)
     real_N = np.zeros(len(frames_NF), bool)
     for entry, rows in rows_of(entries):
-        real_N[rows] = fill(frames_NF[rows], entry, config)
-    return laid_out(entries, frames_NF, real_N)
+        real_N[rows] = fill_frames(frames_NF[rows], entry, config)
+    return join_entries(entries, frames_NF, real_N)
 
 
-def num_rows(entries: Sequence[Entry]) -> int:
+def count_rows(entries: Sequence[CatalogEntry]) -> int:
     """Rows that the frames of some files take: all their frames, and the empty one."""
     return 1 + sum(sum(entry.lengths) for entry in entries)
 
 
-def rows_of(entries: Sequence[Entry]) -> Iterator[tuple[Entry, slice]]:
+def rows_of(entries: Sequence[CatalogEntry]) -> Iterator[tuple[CatalogEntry, slice]]:
     """Each file with the rows of its frames."""
     start = 1
     for entry in entries:
@@ -158,7 +158,7 @@ def rows_of(entries: Sequence[Entry]) -> Iterator[tuple[Entry, slice]]:
         start = stop
 
 
-def fill(frames_NF: np.ndarray, entry: Entry, config: PreprocessConfig) -> np.ndarray:
+def fill_frames(frames_NF: np.ndarray, entry: CatalogEntry, config: PreprocessConfig) -> np.ndarray:
     """Writes a file's preprocessed frames into their place, clip by clip. Returns which frames are real.
 
     Raises:
@@ -174,7 +174,7 @@ def fill(frames_NF: np.ndarray, entry: Entry, config: PreprocessConfig) -> np.nd
     return detected(frames_NF) if config.mask == "detected" else np.ones(len(frames_NF), bool)
 
 
-def laid_out(entries: Sequence[Entry], frames_NF: np.ndarray, real_N: np.ndarray) -> ClipSet:
+def join_entries(entries: Sequence[CatalogEntry], frames_NF: np.ndarray, real_N: np.ndarray) -> ClipSet:
     """The clip set of some files whose frames lie end to end."""
     lengths_C = np.array([length for entry in entries for length in entry.lengths], dtype=np.int64)
     labels_C = np.array([label for entry in entries for label in entry.labels], dtype=np.int64)

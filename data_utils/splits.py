@@ -14,7 +14,7 @@ import numpy as np
 from data_utils.errors import DataError
 from data_utils.wording import suggest
 
-Wish = Sequence[str] | Literal["rest", "none", "auto"]
+SignerSelection = Sequence[str] | Literal["rest", "none", "auto"]
 """Signers by name, or `rest` (those in no other part), `none`, or `auto`."""
 
 Folds = int | Literal["each"] | None
@@ -52,9 +52,9 @@ class Split:
 def split_signers(
     words_of: Mapping[str, frozenset[int]],
     *,
-    train: Wish = "rest",
-    validation: Wish = "auto",
-    test: Wish = "auto",
+    train: SignerSelection = "rest",
+    validation: SignerSelection = "auto",
+    test: SignerSelection = "auto",
     folds: Folds = None,
     seed: int = 0,
 ) -> Split:
@@ -75,7 +75,7 @@ def split_signers(
     """
     if folds is not None:
         validation = "none"
-    wishes: dict[str, Wish] = {"train": train, "validation": validation, "test": test}
+    wishes: dict[str, SignerSelection] = {"train": train, "validation": validation, "test": test}
     named = _named_signers(wishes, words_of)
     note = ""
     if test == "auto" and len(words_of) < 3:
@@ -134,7 +134,7 @@ def _folded(split: Split, count: int, words_of: Mapping[str, frozenset[int]], se
     return best
 
 
-def _named_signers(wishes: Mapping[str, Wish], words_of: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
+def _named_signers(wishes: Mapping[str, SignerSelection], words_of: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
     named: dict[str, tuple[str, ...]] = {}
     owner: dict[str, str] = {}
     for part, wish in wishes.items():

@@ -26,12 +26,12 @@ from typing import Any
 import filelock
 import numpy as np
 
-from data_utils.catalog import Entry
+from data_utils.catalog import CatalogEntry
 from data_utils.errors import ResourceError
-from data_utils.files import ASIDE
+from data_utils.files import PART_SUFFIX
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
-from data_utils.prepared import ClipSet, fill, laid_out, num_rows, rows_of
+from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, rows_of
 from data_utils.processes import end_with_parent
 
 _LAYOUT = 1  # a new number whenever preprocessing or the files' layout change
@@ -44,8 +44,8 @@ Progress = Callable[[int, int], None]
 """Takes how many clips are done, of how many."""
 
 
-def prepared(
-    entries: Sequence[Entry], config: PreprocessConfig, store: Path, *, report: Report, progress: Progress | None = None
+def load_prepared(
+    entries: Sequence[CatalogEntry], config: PreprocessConfig, store: Path, *, report: Report, progress: Progress | None = None
 ) -> ClipSet:
     """The clips of some files, from `store`, where they are made if they are not there.
 
@@ -74,7 +74,7 @@ def prepared(
         ) from error
 
 
-def _key(entries: Sequence[Entry], config: PreprocessConfig) -> str:
+def _key(entries: Sequence[CatalogEntry], config: PreprocessConfig) -> str:
     parts = [str(_LAYOUT), json.dumps(dataclasses.asdict(config), sort_keys=True)]
     parts += [f"{entry.file.path.name} {entry.sha256}" for entry in entries]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
@@ -110,13 +110,13 @@ def _fault(folder: Path) -> str:
     return ""
 
 
-def _make(entries: Sequence[Entry], config: PreprocessConfig, folder: Path, progress: Progress) -> None:
-    for left in folder.parent.glob(f".{folder.name}.*{ASIDE}"):
+def _make(entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: Path, progress: Progress) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*{PART_SUFFIX}"):
         shutil.rmtree(left)  # of a process that was killed: the lock is ours
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}{ASIDE}")
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}{PART_SUFFIX}")
     aside.mkdir()
     try:
-        rows = num_rows(entries)
+        rows = count_rows(entries)
         np.lib.format.open_memmap(aside / "frames.npy", mode="w+", dtype=np.float32, shape=(rows, NUM_FEATURES)).flush()
         real_N = np.zeros(rows, bool)
         done, total = 0, sum(len(entry.names) for entry in entries)
@@ -135,11 +135,11 @@ def _make(entries: Sequence[Entry], config: PreprocessConfig, folder: Path, prog
         raise
 
 
-def _filled(entries: Sequence[Entry], config: PreprocessConfig, frames: Path) -> Iterator[np.ndarray]:
+def _filled(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Path) -> Iterator[np.ndarray]:
     """Fills the frames of each file, in processes where there are many; which frames are real, file by file."""
     tasks = [(entry, place, config, frames) for entry, place in rows_of(entries)]
     workers = min(os.cpu_count() or 1, len(tasks))
-    if workers == 1 or num_rows(entries) < _PARALLEL_FROM:
+    if workers == 1 or count_rows(entries) < _PARALLEL_FROM:
         yield from map(_fill_one, tasks)
         return
     pool: Executor
@@ -150,10 +150,10 @@ def _filled(entries: Sequence[Entry], config: PreprocessConfig, frames: Path) ->
             pool.shutdown(cancel_futures=True)
 
 
-def _fill_one(task: tuple[Entry, slice, PreprocessConfig, Path]) -> np.ndarray:
+def _fill_one(task: tuple[CatalogEntry, slice, PreprocessConfig, Path]) -> np.ndarray:
     entry, place, config, path = task
     frames_NF = np.lib.format.open_memmap(path, mode="r+")
-    real = fill(frames_NF[place], entry, config)
+    real = fill_frames(frames_NF[place], entry, config)
     frames_NF.flush()
     return real
 
@@ -173,7 +173,7 @@ def _checksum(path: Path) -> int:
     return crc
 
 
-def _load(entries: Sequence[Entry], folder: Path) -> ClipSet:
+def _load(entries: Sequence[CatalogEntry], folder: Path) -> ClipSet:
     # Copy-on-write: PyTorch takes writable memory only, and a write would stay in the process that made it.
     frames_NF = np.load(folder / "frames.npy", mmap_mode="c")
-    return laid_out(entries, frames_NF, np.load(folder / "real.npy"))
+    return join_entries(entries, frames_NF, np.load(folder / "real.npy"))

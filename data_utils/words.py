@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data_utils.errors import DataError
-from data_utils.files import write_whole
-from data_utils.folder import _is_text, require_plain, signer_files
+from data_utils.files import write_atomically
+from data_utils.folder import check_plain_file, is_utf8, signer_files
 
 DICTIONARY_NAME = "sign_to_prediction_index_map.json"
 
@@ -53,7 +53,7 @@ def parse_words(path: Path) -> tuple[str, ...]:
             raise DataError("the dictionary lists a word twice", file=path, got=", ".join(twice), hint="keep one of them")
         return dict(pairs)
 
-    require_plain(path)
+    check_plain_file(path)
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_word_twice)
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number of 5,000 digits
@@ -67,7 +67,7 @@ def parse_words(path: Path) -> tuple[str, ...]:
         raise DataError(
             "the dictionary does not map words to class numbers", file=path, expected='{"word": 0, "another": 1, ...}'
         )
-    if not all(_is_text(word) for word in numbers):
+    if not all(is_utf8(word) for word in numbers):
         raise DataError("a word holds half of a character", file=path, expected="words in UTF-8")
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise DataError(
@@ -81,7 +81,7 @@ def parse_words(path: Path) -> tuple[str, ...]:
 
 def write_words(folder: Path, words: Iterable[str]) -> None:
     """Writes the dictionary: words numbered in the order given."""
-    write_whole(folder / DICTIONARY_NAME, words_text(words))
+    write_atomically(folder / DICTIONARY_NAME, words_text(words))
 
 
 def words_text(words: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from data_utils.clips import checked_landmarks
 from data_utils.errors import DataError, ResourceError
-from data_utils.files import ASIDE, write_whole
+from data_utils.files import PART_SUFFIX, write_atomically
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
 from data_utils.words import parse_words, words_text
@@ -185,7 +185,7 @@ def _try_to_write(place: Path) -> None:
 
 def _aside(place: Path) -> Path:
     """Where a bundle is put together."""
-    return place.with_name(f".{place.name}.{os.getpid()}{ASIDE}")
+    return place.with_name(f".{place.name}.{os.getpid()}{PART_SUFFIX}")
 
 
 def write_bundle(
@@ -219,18 +219,18 @@ def write_bundle(
     aside = _aside(folder.absolute())
     shutil.rmtree(aside, ignore_errors=True)  # of a process of this number that was killed
     try:
-        write_whole(aside / WEIGHTS, save(weights, {_ABOUT: json.dumps(about)}))
-        write_whole(aside / LABELS, words_text(words))
-        write_whole(aside / METRICS, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        write_whole(aside / CONFIG, config)
+        write_atomically(aside / WEIGHTS, save(weights, {_ABOUT: json.dumps(about)}))
+        write_atomically(aside / LABELS, words_text(words))
+        write_atomically(aside / METRICS, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(aside / CONFIG, config)
         if onnx:
             from model.onnx import write_onnx
 
             write_onnx(model, preprocess, temperature, words, aside / ONNX)
         named = sorted(path for path in aside.iterdir())
         sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in named]
-        write_whole(aside / SUMS, "".join(sums))
-        write_whole(aside / CARD, card)
+        write_atomically(aside / SUMS, "".join(sums))
+        write_atomically(aside / CARD, card)
         aside.rename(folder.absolute())  # takes the place of an empty folder
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 from model.training import Training
 
 _MAGIC = b"islr-search checkpoint 2\n"
@@ -49,7 +49,7 @@ def save_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> No
         tensors |= {f"{number}.{name}": value.detach().cpu().clone() for name, value in held.items()}
         states.append(state)
     image = save(tensors, {"about": about, "state": json.dumps(states)})
-    write_whole(path, b"".join([_MAGIC, b"%08x\n" % zlib.crc32(image), image]))
+    write_atomically(path, b"".join([_MAGIC, b"%08x\n" % zlib.crc32(image), image]))
 
 
 def load_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> None:

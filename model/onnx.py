@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from data_utils.batches import Block
 from data_utils.errors import DataError
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 from data_utils.landmarks import NUM_COORDINATES, NUM_FEATURES, NUM_LANDMARKS, PARTS, POINTS
 from data_utils.normalize import UNIT_RANGE, PartRule, PreprocessConfig, rule_of
 from model.layers import Dropout, Layout, sinusoids
@@ -100,7 +100,7 @@ def write_onnx(
         node.doc_string = ""
     for name, value in {"words": json.dumps(list(words), ensure_ascii=False), "temperature": repr(temperature)}.items():
         proto.metadata_props.add(key=name, value=value)
-    write_whole(path, proto.SerializeToString(deterministic=True))
+    write_atomically(path, proto.SerializeToString(deterministic=True))
 
 
 def _version() -> str:

@@ -19,7 +19,7 @@ from launch import ROOT, environment
 from safetensors.torch import load, save
 
 from data_utils.errors import DataError, ResourceError
-from data_utils.hdf5 import read_unlabelled
+from data_utils.hdf5 import read_unlabeled
 from data_utils.normalize import PreprocessConfig, preprocess
 from model import load_bundle
 from model.bundle import CARD, CONFIG, LABELS, METRICS, SUMS, WEIGHTS, BundleError, require_new, write_bundle
@@ -64,7 +64,7 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def clips(tiny: Path) -> list[np.ndarray]:
     """Real-sized clips of several lengths."""
-    found = [clip for _, clip in read_unlabelled(tiny / "9001.hdf5")]
+    found = [clip for _, clip in read_unlabeled(tiny / "9001.hdf5")]
     assert all(isinstance(clip, np.ndarray) for clip in found)
     return [clip for clip in found if isinstance(clip, np.ndarray)][:8]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 
 
 def test_two_writers_with_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,10 +18,10 @@ def test_two_writers_with_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def sync(_number: int) -> None:
         if not inside:
             inside.append("other")
-            write_whole(place, "other")
+            write_atomically(place, "other")
             assert place.read_text(encoding="utf-8") == "other"
 
     monkeypatch.setattr(os, "fsync", sync)
-    write_whole(place, "own")
+    write_atomically(place, "own")
     assert place.read_text(encoding="utf-8") == "own"
     assert [path.name for path in place.parent.iterdir()] == ["file"]

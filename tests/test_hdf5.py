@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_utils.__main__ import main
-from data_utils.checking.problems import problems
+from data_utils.checking.problems import find_problems
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips, read_index, write_signer
@@ -244,7 +244,7 @@ def test_a_faulty_clip_is_named(case: str, folder: Path, capsys: pytest.CaptureF
     fault = first_fault(folder)
     assert said in fault.what
     assert (fault.file, fault.path) == (folder / "1001.hdf5", place)
-    assert [(fault.file, fault.path) for fault in problems(folder)] == [(folder / "1001.hdf5", place)]
+    assert [(fault.file, fault.path) for fault in find_problems(folder)] == [(folder / "1001.hdf5", place)]
     code, out = checked(folder, capsys)
     assert code == 1
     assert said in out
@@ -261,7 +261,7 @@ def test_a_faulty_file_is_named(case: str, folder: Path, capsys: pytest.CaptureF
     assert said in fault.render()
     assert fault.file is not None
     assert fault.file.parent == folder
-    found = problems(folder)
+    found = find_problems(folder)
     assert found
     assert all(isinstance(fault, DataError) for fault in found)
     code, out = checked(folder, capsys)
@@ -277,7 +277,7 @@ def test_a_faulty_dictionary_is_named(case: str, folder: Path, capsys: pytest.Ca
     with pytest.raises(DataError, match=said) as caught:
         read_words(folder)
     assert caught.value.file in (folder, folder / DICTIONARY_NAME)
-    assert [said in fault.what for fault in problems(folder)] == [True]
+    assert [said in fault.what for fault in find_problems(folder)] == [True]
     assert checked(folder, capsys)[0] == 1
 
 
@@ -289,7 +289,7 @@ def test_all_faults_are_listed_at_once(folder: Path) -> None:
     edit(folder, lambda h5: h5["1002000000"].__delitem__("token"), "1002.hdf5")
     edit(folder, lambda h5: h5["1002000001"].__delitem__("feature"), "1002.hdf5")
     (folder / "1003.hdf5").write_text("not HDF5")
-    places = [(fault.file, fault.path) for fault in problems(folder)]
+    places = [(fault.file, fault.path) for fault in find_problems(folder)]
     for place in [
         (folder / DICTIONARY_NAME, None),
         (folder / "1001.hdf5", f"/{CLIP}/token"),
@@ -304,7 +304,7 @@ def test_all_faults_are_listed_at_once(folder: Path) -> None:
 
 def test_a_sound_set_has_no_problems(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A sound data set has no problems, and `check` says what it holds."""
-    assert problems(folder) == []
+    assert find_problems(folder) == []
     code, said = checked(folder, capsys)
     assert (code, said.splitlines()[-1]) == (0, "no problems, 2 warnings: 4 clips of 2 words by 2 signers")
 
@@ -318,10 +318,10 @@ def test_a_missing_or_empty_folder_is_named(tmp_path: Path, capsys: pytest.Captu
             signer_files(tmp_path / name)
         with pytest.raises(DataError, match=said):
             read_words(tmp_path / name)
-        assert [said in fault.what for fault in problems(tmp_path / name)] == [True]
+        assert [said in fault.what for fault in find_problems(tmp_path / name)] == [True]
         assert main(["check", str(tmp_path / name)]) == 2
         assert said in capsys.readouterr().err
-    assert len(problems(tmp_path / "empty")) == 2
+    assert len(find_problems(tmp_path / "empty")) == 2
     assert checked(tmp_path / "empty", capsys)[0] == 1
 
 
@@ -343,7 +343,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_other_float_widths_are_read(folder: Path, dtype: type) -> None:
     """Landmarks stored as float16 or float64 are read as float32."""
     replace("feature", feature().astype(dtype))(folder)
-    assert problems(folder) == []
+    assert find_problems(folder) == []
     clip = next(clip for clip in read_clips(signer_files(folder)[0], 2) if clip.name == CLIP)
     assert clip.feature_CTJ.dtype == np.float32
     np.testing.assert_allclose(clip.feature_CTJ, feature(), atol=1e-3)
@@ -355,7 +355,7 @@ def test_words_in_any_script_round_trip(tmp_path: Path, capsys: pytest.CaptureFi
     write_words(tmp_path, words)
     write_signer(tmp_path / "1.hdf5", [Clip(str(label), feature(2, label), label) for label in range(5)])
     assert read_words(tmp_path) == tuple(words)
-    assert problems(tmp_path) == []
+    assert find_problems(tmp_path) == []
     assert main(["info", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "こんにちは      1        1" in lines  # ten columns wide, as the table's widest word
@@ -453,7 +453,7 @@ def test_hidden_files_are_passed_over(folder: Path) -> None:
     (folder / ".1001.hdf5").write_text("")
     (folder / "._words.json").write_text("")
     (folder / "LICENSE.txt").write_text("")
-    assert problems(folder) == []
+    assert find_problems(folder) == []
     assert [file.signer for file in signer_files(folder)] == ["1001", "1002"]
 
 

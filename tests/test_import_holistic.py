@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data_utils.__main__ import main
-from data_utils.checking.problems import problems
+from data_utils.checking.problems import find_problems
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import read_clips
@@ -209,7 +209,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_too_many_frames_are_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More frames than a sign can have are refused by their number, though none of them can be read."""
-    monkeypatch.setattr("data_utils.clips.MOST_FRAMES", 5)
+    monkeypatch.setattr("data_utils.clips.MAX_FRAMES", 5)
     for number in range(6):
         (tmp_path / f"{number}.npy").touch()
     with pytest.raises(DataError, match="far too long"):
@@ -222,7 +222,7 @@ def test_a_tree(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"7 clips of 3 words by 2 signers in {tmp_path / 'data'}\n")
     assert read_words(tmp_path / "data") == ("bye", "hello", "あした")
-    assert problems(tmp_path / "data") == []
+    assert find_problems(tmp_path / "data") == []
     clips = {file.signer: list(read_clips(file, 3)) for file in signer_files(tmp_path / "data")}
     assert {signer: [(clip.name, clip.label) for clip in own] for signer, own in clips.items()} == {
         "anna": [("bye__0", 0), ("あした__0", 2), ("あした__1", 2)],

@@ -24,7 +24,7 @@ from kaggle_tree import table_of, write_clip, write_kaggle_tree, write_list
 from launch import ROOT, environment
 
 from data_utils.__main__ import main
-from data_utils.checking.problems import problems
+from data_utils.checking.problems import find_problems
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips
@@ -255,7 +255,7 @@ def test_the_whole_release(release: Path, tmp_path: Path, capsys: pytest.Capture
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"13 clips of 5 words by 3 signers in {tmp_path / 'data'}\n")
     assert read_words(tmp_path / "data") == WORDS
-    assert problems(tmp_path / "data") == []
+    assert find_problems(tmp_path / "data") == []
     expected = made_clips()
     for file in signer_files(tmp_path / "data"):
         clips = list(read_clips(file, 5))
@@ -384,7 +384,7 @@ def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path,
     err = capsys.readouterr().err
     assert err.count(".parquet: there is no such file\n") == 11
     assert "2 clips of 5 words by 1 signer in" in err
-    assert problems(tmp_path / "data") == []
+    assert find_problems(tmp_path / "data") == []
     assert held(tmp_path / "data") == {"26": [("2600001", 1), ("2600002", 3)]}
 
 

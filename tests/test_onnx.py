@@ -18,7 +18,7 @@ from launch import ROOT
 
 import search
 from data_utils.errors import DataError
-from data_utils.hdf5 import read_unlabelled
+from data_utils.hdf5 import read_unlabeled
 from data_utils.landmarks import FILE_PARTS
 from data_utils.normalize import PreprocessConfig, preprocess
 from model.config import ModelConfig
@@ -135,7 +135,7 @@ def test_equal_on_recordings(name: str, exported: Exported) -> None:
 def clips_of(folder: Path) -> Iterator[np.ndarray]:
     """Three clips of each of three signers."""
     for path in sorted(folder.glob("*.hdf5"))[:3]:
-        for _, found in list(read_unlabelled(path))[:3]:
+        for _, found in list(read_unlabeled(path))[:3]:
             assert isinstance(found, np.ndarray)
             yield found
 

@@ -25,7 +25,7 @@ from conftest import Cli
 from launch import ROOT, environment
 from safetensors.torch import load_file
 
-from data_utils.hdf5 import read_unlabelled
+from data_utils.hdf5 import read_unlabeled
 from data_utils.prepared import open_data, prepare
 from data_utils.words import read_words
 from model import Training, fit, load_bundle
@@ -119,7 +119,7 @@ def test_every_kind_of_file(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) 
     """The same clip from HDF5 with and without a label, parquet, three forms of npy: the same answer."""
     from kaggle_tree import write_clip
 
-    name, clip = next(iter(read_unlabelled(tiny / "9001.hdf5")))
+    name, clip = next(iter(read_unlabeled(tiny / "9001.hdf5")))
     assert isinstance(clip, np.ndarray)
     with h5py.File(tmp_path / "bare.h5", "w") as h5:
         h5.create_group(name).create_dataset("feature", data=clip)
@@ -167,7 +167,7 @@ def test_csv_and_json(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> Non
 
 def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
     """They are rows with a reason, the others are answered, and the answer is 1."""
-    clips = [clip for _, clip in read_unlabelled(tiny / "9001.hdf5")]
+    clips = [clip for _, clip in read_unlabeled(tiny / "9001.hdf5")]
     with h5py.File(tmp_path / "mixed.hdf5", "w") as h5:
         h5.create_group("a").create_dataset("feature", data=clips[0])
         h5.create_group("b").create_dataset("feature", data=np.full((3, 4, 543), np.nan, np.float32))
@@ -209,7 +209,7 @@ def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Pa
 def test_a_file_whose_name_is_no_text(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
     """Its byte is written out; in JSON so that the name comes back."""
     file = tmp_path / os.fsdecode(b"caf\xe9.npy")
-    np.save(file, next(clip for _, clip in read_unlabelled(tiny / "9001.hdf5") if isinstance(clip, np.ndarray)))
+    np.save(file, next(clip for _, clip in read_unlabeled(tiny / "9001.hdf5") if isinstance(clip, np.ndarray)))
     done = cli("predict", bundle, file, "--output", tmp_path / "words.csv")
     assert done.code == 0, done.err
     (row,) = rows_of((tmp_path / "words.csv").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from data_utils import catalog, store
-from data_utils.catalog import Entry
+from data_utils.catalog import CatalogEntry
 from data_utils.errors import DataError, ResourceError
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, DataSet, fingerprint, open_data, prepare
@@ -26,15 +26,15 @@ from data_utils.prepared import ClipSet, DataSet, fingerprint, open_data, prepar
 CONFIG = PreprocessConfig()
 
 
-def entries_of(data: DataSet) -> tuple[Entry, ...]:
+def entries_of(data: DataSet) -> tuple[CatalogEntry, ...]:
     """Every file of a data set."""
-    return data.chosen([entry.file.signer for entry in data.entries], mirrored=True)
+    return data.entries_of([entry.file.signer for entry in data.entries], mirrored=True)
 
 
 def make(data: DataSet, folder: Path, config: PreprocessConfig = CONFIG) -> tuple[ClipSet, list[str]]:
     """The prepared clips of all signers, and what was said."""
     said: list[str] = []
-    return store.prepared(entries_of(data), config, folder, report=said.append), said
+    return store.load_prepared(entries_of(data), config, folder, report=said.append), said
 
 
 def kept(folder: Path) -> list[Path]:
@@ -72,7 +72,7 @@ def test_processes_give_the_same(data: DataSet, tmp_path: Path, monkeypatch: pyt
     alone, _ = make(data, tmp_path / "one")
     monkeypatch.setattr(store, "_PARALLEL_FROM", 0)
     steps: list[tuple[int, int]] = []
-    many = store.prepared(
+    many = store.load_prepared(
         entries_of(data), CONFIG, tmp_path / "many", report=print, progress=lambda done, total: steps.append((done, total))
     )
     assert same(alone, many)
@@ -84,7 +84,7 @@ def test_other_inputs_other_folders(data: DataSet, tmp_path: Path) -> None:
     """Another pre-processing and other signers are kept beside each other; the same is not made twice."""
     make(data, tmp_path)
     make(data, tmp_path, PreprocessConfig(scale="none"))
-    store.prepared(entries_of(data)[:2], CONFIG, tmp_path, report=print)
+    store.load_prepared(entries_of(data)[:2], CONFIG, tmp_path, report=print)
     assert len(kept(tmp_path)) == 3
     stamps = {path: (path / "frames.npy").stat().st_mtime_ns for path in kept(tmp_path)}
     make(data, tmp_path)
@@ -210,8 +210,8 @@ from data_utils.normalize import PreprocessConfig
 data = prepared.open_data(Path(sys.argv[1]))
 real = prepared.preprocess
 prepared.preprocess = lambda *a: (time.sleep(0.2), real(*a))[1]
-entries = data.chosen([e.file.signer for e in data.entries], mirrored=True)
-store.prepared(entries, PreprocessConfig(), Path(sys.argv[2]), report=print)
+entries = data.entries_of([e.file.signer for e in data.entries], mirrored=True)
+store.load_prepared(entries, PreprocessConfig(), Path(sys.argv[2]), report=print)
 """
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import data_utils.synthetic
 from data_utils.__main__ import main
-from data_utils.checking.problems import problems
+from data_utils.checking.problems import find_problems
 from data_utils.checking.summary import summarize
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
@@ -22,6 +21,7 @@ from data_utils.hdf5 import read_clips
 from data_utils.landmarks import FILE_PARTS
 from data_utils.prepared import open_data
 from data_utils.splits import split_signers
+from data_utils.synthetic import synthetic
 from data_utils.synthetic.skeleton import Body, Posture, landmarks
 from data_utils.synthetic.synthetic import MAX_SIGNS, synthesize
 from data_utils.words import read_words
@@ -61,7 +61,7 @@ def test_a_signer_does_not_depend_on_the_others(tmp_path: Path) -> None:
 
 def test_it_is_a_sound_data_set(many: Path) -> None:
     """The set has no problems, balanced words, and splits by signer with every word in training."""
-    assert problems(many) == []
+    assert find_problems(many) == []
     data = open_data(many)
     labels = [label for own in data.labels_of.values() for label in own]
     assert np.bincount(labels).tolist() == [24] * 10
@@ -144,7 +144,7 @@ def test_both_hands_are_mirror_images() -> None:
 
 def test_words_are_words() -> None:
     """All 250 words differ, and the first ten are the article's."""
-    words = data_utils.synthetic._words(MAX_SIGNS)
+    words = synthetic._words(MAX_SIGNS)
     assert len(set(words)) == len(words) == MAX_SIGNS
     assert words[:3] == ["listen", "look", "shhh"]
 
@@ -172,7 +172,7 @@ def test_numbers_that_do_not_fit_are_refused(tmp_path: Path, sizes: dict[str, in
 def test_the_fewest_clips_still_split(tmp_path: Path, signs: int, signers: int) -> None:
     """As few clips as are allowed leave every word in training after an automatic split."""
     labels = {
-        str(signer): frozenset(data_utils.synthetic._labels(0, signer, max(3 * signs, 2 * signers), signs, signers).tolist())
+        str(signer): frozenset(synthetic._labels(0, signer, max(3 * signs, 2 * signers), signs, signers).tolist())
         for signer in range(signers)
     }
     assert frozenset().union(*labels.values()) == frozenset(range(signs))
@@ -190,7 +190,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
     (folder / "thesis.txt").unlink()
     synthesize(folder, **SMALL)
-    assert problems(folder) == []
+    assert find_problems(folder) == []
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -200,7 +200,7 @@ def test_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(DataError, match="working folder"):
         synthesize(Path(), **SMALL)
     synthesize(Path("data"), **SMALL)
-    assert problems(tmp_path / "data") == []
+    assert find_problems(tmp_path / "data") == []
 
 
 def test_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:

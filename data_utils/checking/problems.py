@@ -13,7 +13,7 @@ from data_utils.hdf5 import Clip, _clips_and_faults
 from data_utils.words import read_words
 
 
-def problems(folder: Path, seen: Callable[[SignerFile, Clip], None] | None = None) -> list[DataError]:
+def find_problems(folder: Path, seen: Callable[[SignerFile, Clip], None] | None = None) -> list[DataError]:
     """Every fault of a data set; an empty list for a sound one. `seen` is shown every clip that is sound."""
     faults: list[DataError] = []
     words: tuple[str, ...] | None = None

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.clips import check_form, checked_landmarks, read_array
+from data_utils.clips import check_shape, checked_landmarks, read_array
 from data_utils.errors import DataError
 from data_utils.importing.importing import check_name
 from data_utils.importing.record import Request, Source
@@ -96,7 +96,7 @@ def read_clip(folder: Path) -> np.ndarray:
         raise DataError(
             "the clip holds folders instead of frames: one level is too many", file=folder, got=deeper[0], expected=_LAYOUT
         )
-    check_form((NUM_COORDINATES, len(path_of), NUM_LANDMARKS), np.dtype(np.float32), file=folder, path=None)
+    check_shape((NUM_COORDINATES, len(path_of), NUM_LANDMARKS), np.dtype(np.float32), file=folder, path=None)
     vectors_TV = np.stack([_frame(path_of[number]) for number in sorted(path_of)])
     return checked_landmarks(landmarks(vectors_TV), file=folder)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import filelock
 
 from data_utils.errors import DataError, ResourceError
-from data_utils.files import ASIDE
+from data_utils.files import PART_SUFFIX
 from data_utils.importing.pool import Progress, import_signers
 from data_utils.importing.record import LOCK_NAME, Broken, Finished, Request, Source, asked_for, read_record, write_record
 from data_utils.words import DICTIONARY_NAME, words_text, write_words
@@ -160,7 +160,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for left in folder.glob(f".*{ASIDE}"):
+            for left in folder.glob(f".*{PART_SUFFIX}"):
                 left.unlink()
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from data_utils.clips import MOST_FRAMES, check_form, checked_landmarks
+from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
 from data_utils.errors import DataError
-from data_utils.folder import require_plain
+from data_utils.folder import check_plain_file
 from data_utils.importing.importing import BAD_MARKS, check_name
 from data_utils.importing.record import Request, Source
 from data_utils.landmarks import FILE_PARTS, NUM_COORDINATES, NUM_LANDMARKS
@@ -90,7 +90,7 @@ def read_clip(path: Path) -> np.ndarray:
         )
     frames, frame_R = np.unique(table["frame"].to_numpy(), return_inverse=True)
     shape = (NUM_COORDINATES, len(frames), NUM_LANDMARKS)
-    check_form(shape, np.dtype(np.float32), file=path, path=None)
+    check_shape(shape, np.dtype(np.float32), file=path, path=None)
     place_R = frame_R * NUM_LANDMARKS + start_P[part_R] + index_R
     taken = np.zeros(len(frames) * NUM_LANDMARKS, bool)
     taken[place_R] = True
@@ -122,7 +122,7 @@ def _arrow() -> Any:
 def _read(path: Path) -> Any:
     """The columns that are needed, as a table of Arrow with types as dictionary codes, none of them null but coordinates."""
     arrow = _arrow()
-    require_plain(path)
+    check_plain_file(path)
     if not path.exists():
         raise DataError("there is no such file", file=path)
     if path.stat().st_size == 0:
@@ -130,8 +130,8 @@ def _read(path: Path) -> Any:
     try:
         with arrow.parquet.ParquetFile(path, read_dictionary=[_TYPE]) as file:
             _check_columns(arrow, file.schema_arrow, path)
-            if file.metadata.num_rows > MOST_FRAMES * NUM_LANDMARKS:
-                got, expected = f"{file.metadata.num_rows:,} rows", f"{MOST_FRAMES:,} frames of {NUM_LANDMARKS} rows, or fewer"
+            if file.metadata.count_rows > MAX_FRAMES * NUM_LANDMARKS:
+                got, expected = f"{file.metadata.count_rows:,} rows", f"{MAX_FRAMES:,} frames of {NUM_LANDMARKS} rows, or fewer"
                 raise DataError("the clip is far too long for one sign", file=path, got=got, expected=expected)
             table = file.read(columns=list(_COLUMNS), use_threads=False)
     except KeyError as error:  # of the one that is to be read as a dictionary
@@ -193,7 +193,7 @@ def _rows(path: Path, words: frozenset[str]) -> Iterator[_Row]:
     Raises:
         DataError: at the first fault.
     """
-    require_plain(path)
+    check_plain_file(path)
     seen: set[tuple[str, str]] = set()
     files: set[str] = set()
     try:

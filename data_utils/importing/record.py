@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.errors import DataError
-from data_utils.files import ASIDE, write_whole
+from data_utils.files import PART_SUFFIX, write_atomically
 
 RECORD_NAME = ".import.json"
 LOCK_NAME = ".import.lock"
@@ -89,7 +89,7 @@ def asked_for(request: Request) -> dict[str, Any]:
 def write_record(asked: Mapping[str, Any], folder: Path, done: Mapping[str, Finished]) -> None:
     """Writes the record, whole or not at all. `asked` is what the import is known by."""
     record = {"schema": _SCHEMA, **asked, "signers": {signer: asdict(done[signer]) for signer in sorted(done)}}
-    write_whole(folder / RECORD_NAME, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    write_atomically(folder / RECORD_NAME, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_record(asked: Mapping[str, Any], folder: Path) -> dict[str, Finished]:
@@ -102,7 +102,7 @@ def read_record(asked: Mapping[str, Any], folder: Path) -> dict[str, Finished]:
         raise DataError("the target is a file, not a folder", file=folder, hint="name a new folder")
     path = folder / RECORD_NAME
     if not path.exists():
-        others = sorted(p.name for p in folder.glob("*") if p.name not in _NO_MATTER and not p.match(f".*{ASIDE}"))
+        others = sorted(p.name for p in folder.glob("*") if p.name not in _NO_MATTER and not p.match(f".*{PART_SUFFIX}"))
         if others:
             raise DataError(
                 "the target is not empty, and no import began it",

@@ -30,10 +30,10 @@ def write_out(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from data_utils.files import write_whole
+    from data_utils.files import write_atomically
 
     try:
-        write_whole(output, text.encode("utf-8", errors="backslashreplace"))
+        write_atomically(output, text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise DefinitionError(
             "the output file cannot be written", where=str(output), got=error.strerror, hint="name another with --output"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Unit
 
-from data_utils.splits import Folds, Wish
+from data_utils.splits import Folds, SignerSelection
 from model.objective import Objective
 from search.definition.objectives import StudyObjective, leading_objective
 from search.definition.pruners import NoPruning, Pruner
@@ -52,9 +52,9 @@ class Plan:
 class SignerWishes:
     """Which signers train, validate and are sealed, as the study asks for them."""
 
-    train: Wish = "rest"
-    validation: Wish = "auto"
-    test: Wish = "auto"
+    train: SignerSelection = "rest"
+    validation: SignerSelection = "auto"
+    test: SignerSelection = "auto"
     folds: Folds = None
     """Instead of a validation part: so many groups of signers, each of which validates once; `each`: every signer by itself."""
 

@@ -83,7 +83,7 @@ def plan_final(
     opened = tuple(stored.test) if exported.sealed else ()
     signers = (*stored.train, *stored.validation, *opened)
     for signer in signers:
-        data_set.chosen([signer], mirrored=False)
+        data_set.entries_of([signer], mirrored=False)
     used_seed, found, here = exported.seed if seed is None else seed, fingerprint(data_set), made_with(device)
     differences = differences_of(exported, found, used_seed, here)
     if "temperature" not in exported.recorded:

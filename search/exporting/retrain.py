@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.errors import DataError
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from model.bundle import require_new
@@ -218,4 +218,4 @@ def _write(
         )
         write_model(place, training.kept_model(), configs, exported, made, onnx=onnx, again=again)
         with os_errors("the curve cannot be written", where=place, hint="is the disk full or read-only? Name another folder"):
-            write_whole(place / "curve.csv", curve_text({number: training.history}))
+            write_atomically(place / "curve.csv", curve_text({number: training.history}))

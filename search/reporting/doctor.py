@@ -104,10 +104,10 @@ def _studies() -> Iterator[Check]:
 
 
 def _data(folder: Path) -> Iterator[Check]:
-    from data_utils.checking.problems import problems
+    from data_utils.checking.problems import find_problems
     from data_utils.prepared import open_data
 
-    faults = problems(folder)
+    faults = find_problems(folder)
     for fault in faults:
         yield Check("data", "wrong", fault.render())
     if not faults:

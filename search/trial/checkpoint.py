@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_utils.files import ASIDE
+from data_utils.files import PART_SUFFIX
 from data_utils.prepared import fingerprint
 from search.trial.clips import TrialClips
 from search.trial.job import Job
@@ -29,7 +29,7 @@ def remove_checkpoint(folder: Path) -> None:
     Raises:
         OSError: it cannot be deleted.
     """
-    for path in (folder / CHECKPOINT, *folder.glob(f".*{ASIDE}")):
+    for path in (folder / CHECKPOINT, *folder.glob(f".*{PART_SUFFIX}")):
         path.unlink(missing_ok=True)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.catalog import Entry
+from data_utils.catalog import CatalogEntry
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, DataSet, open_data
 from data_utils.splits import Split
-from data_utils.store import prepared
+from data_utils.store import load_prepared
 from search.events import DataPrepared, Listener, Notice
 
 
@@ -48,15 +48,15 @@ class TrialClips:
         return replace(self, split=replace(self.split, folds=folds)) if folds else self
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CatalogEntry]:
         """The files that `turns` reads, in their order.
 
         Raises:
             DataError: signers have no clip.
         """
         folds = self.split.train_validation_pairs()
-        wanted = {entry.file.path for train, _ in folds for entry in self.data.chosen(train, mirrored=True)}
-        wanted |= {entry.file.path for _, held_out in folds for entry in self.data.chosen(held_out, mirrored=False)}
+        wanted = {entry.file.path for train, _ in folds for entry in self.data.entries_of(train, mirrored=True)}
+        wanted |= {entry.file.path for _, held_out in folds for entry in self.data.entries_of(held_out, mirrored=False)}
         return [entry for entry in self.data.entries if entry.file.path in wanted]
 
     def clips(self, config: PreprocessConfig) -> ClipSet:
@@ -92,10 +92,10 @@ class TrialClips:
 
         Raises: as `turns`.
         """
-        return self._prepared(self.data.chosen(self.split.train, mirrored=True), config)
+        return self._prepared(self.data.entries_of(self.split.train, mirrored=True), config)
 
-    def _prepared(self, entries: Sequence[Entry], config: PreprocessConfig) -> ClipSet:
-        return prepared(
+    def _prepared(self, entries: Sequence[CatalogEntry], config: PreprocessConfig) -> ClipSet:
+        return load_prepared(
             entries,
             config,
             self.store,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 from model.record import EpochRecord
 from search.definition.yaml_text import dump_yaml
 from search.errors import DefinitionError, os_errors
@@ -73,12 +73,12 @@ def write_trial(
     """
     hint = "is the disk full or read-only? The same command goes on with this trial"
     with os_errors("a trial's files cannot be written", where=folder, hint=hint):
-        write_whole(folder / "config.yaml", dump_yaml(dict(settings)))
-        write_whole(folder / "curve.csv", curve_text(histories))
+        write_atomically(folder / "config.yaml", dump_yaml(dict(settings)))
+        write_atomically(folder / "curve.csv", curve_text(histories))
         if outcome is not None:
-            write_whole(folder / "signers.csv", rows_text(SignerScore, outcome.signers))
-            write_whole(folder / "answers.csv", rows_text(Answered, outcome.answers))
-            write_whole(folder / "confidence.csv", rows_text(Confidence, outcome.confidences))
+            write_atomically(folder / "signers.csv", rows_text(SignerScore, outcome.signers))
+            write_atomically(folder / "answers.csv", rows_text(Answered, outcome.answers))
+            write_atomically(folder / "confidence.csv", rows_text(Confidence, outcome.confidences))
 
 
 def _csv_text(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 from model.training import Training
 
 
@@ -27,7 +27,7 @@ def save_models(trainings: Sequence[Training], folder: Path) -> tuple[str, ...]:
     for number, training in enumerate(trainings):
         weights = {name: value.cpu().contiguous() for name, value in training.best_state.items()}
         content = save(weights)
-        write_whole(model_path(folder, number, len(trainings)), content)
+        write_atomically(model_path(folder, number, len(trainings)), content)
         digests.append(hashlib.sha256(content).hexdigest())
     return tuple(digests)
 

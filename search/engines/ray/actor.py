@@ -22,7 +22,7 @@ import psutil
 import torch
 
 from data_utils.errors import ExplainedError, ResourceError
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.prepared import ClipSet, DataSet, clip_set
 from model.config import ModelConfig, TrainConfig
@@ -183,7 +183,7 @@ class Actor:
         with os_errors("the files of a trial cannot be written", where=folder, hint="is the disk of that machine full?"):
             shutil.rmtree(folder, ignore_errors=True)
             for name, content in files.items():
-                write_whole(folder / name, content)
+                write_atomically(folder / name, content)
         self._stamps = {path.name: _stamp(path) for path in folder.glob("*")}
 
     def _new_files(self) -> Iterator[KeptFile]:

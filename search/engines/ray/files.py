@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from data_utils.files import write_whole
+from data_utils.files import write_atomically
 from data_utils.normalize import PreprocessConfig
 from search.engines.ray.actor import KeptFile
 from search.errors import os_errors
@@ -63,7 +63,7 @@ def keep_file(job: Job, file: KeptFile) -> None:
     path = job.folder / Path(file.name).name
     hint = "is the disk full or read-only? The same command goes on with this trial"
     with os_errors(f"a file of trial {job.trial} cannot be written", where=path, hint=hint):
-        write_whole(path, file.content)
+        write_atomically(path, file.content)
 
 
 def files_of(job: Job) -> dict[str, bytes]:
@@ -80,7 +80,7 @@ def written_token(runs: Path) -> str:
     store = data_store(runs)
     token = f"{store.name}/.seen-{uuid.uuid4().hex}"
     with os_errors("the folder of the search cannot be written", where=store, hint="name another with --runs"):
-        write_whole(runs / token, token)
+        write_atomically(runs / token, token)
         for left in store.glob(".seen-*"):
             with contextlib.suppress(FileNotFoundError):  # another run has just done so
                 if time.time() - left.stat().st_mtime > _STALE_S:
@@ -94,4 +94,4 @@ def renew_token(runs: Path, token: str) -> None:
         if (runs / token).exists():
             os.utime(runs / token)
         else:
-            write_whole(runs / token, token)
+            write_atomically(runs / token, token)

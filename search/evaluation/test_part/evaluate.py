@@ -147,7 +147,7 @@ class _Tester:
     @property
     def num_clips(self) -> int:
         """How many clips are sealed."""
-        return sum(len(entry.labels) for entry in self._data.chosen(self._split.test, mirrored=False))
+        return sum(len(entry.labels) for entry in self._data.entries_of(self._split.test, mirrored=False))
 
     def ready(self, trial: int) -> Mapping[int, Sequence[_Trained]]:
         """The confirmed trainings of a trial and of the baseline, all with their models.
@@ -161,7 +161,7 @@ class _Tester:
 
     def opened(self, opening: Opening, models: Mapping[int, Sequence[_Trained]]) -> Opening:
         """What the models do on the sealed clips."""
-        entries = self._data.chosen(self._split.test, mirrored=False)
+        entries = self._data.entries_of(self._split.test, mirrored=False)
         names = [entry.file.signer for entry in entries]
         signer_C = np.repeat(np.arange(len(entries)), [len(entry.labels) for entry in entries])
         said, scores = {}, []
