@@ -94,7 +94,7 @@ def measured(url: str, reports: int) -> tuple[list[float], list[float]]:
     with lease_of(url, "stored") as lease:
         ledger = Ledger(open_storage(url, create=False), "stored", lease)
         study = ledger.open()
-        study.pruner = definition.pruner.make(definition.most_epochs)
+        study.pruner = definition.pruner.make(definition.max_epochs)
         for number in range(10):
             study.sampler = definition.sampler.make(number)
             began = time.perf_counter()

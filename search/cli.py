@@ -93,7 +93,7 @@ def _usage_hint(error: BaseException) -> str:
 def _database_gone(error: Exception) -> ExplainedError | None:
     """The error for people where a database server went away; None if it was something else."""
     known = sys.modules.get("search.storage.errors")  # where it was not imported no server was asked
-    return known.unusable(None, error) if known is not None and known.is_away(error) else None
+    return known.as_resource_error(None, error) if known is not None and known.is_unreachable(error) else None
 
 
 def _without_passwords(text: str) -> str:

@@ -42,7 +42,7 @@ from data_utils.landmarks import NUM_LANDMARKS
 from data_utils.words import DICTIONARY_NAME, write_words
 from search.cli import answer
 from search.definition.settings import settings as known_settings
-from search.definition.study_file import checked_name, load_definition
+from search.definition.study_file import load_definition, validate_name
 from search.errors import DefinitionError
 
 LIMIT_S = 10
@@ -457,7 +457,7 @@ def check_name(name: Name, data: Path, tally: Tally) -> None:
         if files_below(outer) != before:
             raise Wrong(f"it left {files_below(outer) - before}")
         with contextlib.suppress(DefinitionError):
-            accepted = checked_name(name.text)
+            accepted = validate_name(name.text)
             if (place / "runs" / accepted).resolve().parent != (place / "runs").resolve():
                 raise Wrong(f"{accepted!r} leads out of the folder of runs")
         if name.as_option and name.trained and done.code == 0:

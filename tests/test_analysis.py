@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.definition.dimensions import dimension
+from search.definition.dimensions import parse_dimension
 from search.definition.ranges import Choices, Range
 from search.definition.settings import find_setting
 from search.definition.space import Dimension
@@ -41,7 +41,7 @@ SPACE = tuple(Dimension(name, find_setting("dropout", ""), UNIT) for name in ("x
 
 def dim_of(name: str, **given: Any) -> Dimension:
     """A checked dimension of a setting."""
-    return dimension(name, find_setting(name, ""), given, "")
+    return parse_dimension(name, find_setting(name, ""), given, "")
 
 
 def first_value(trial: FrozenTrial) -> float:
@@ -302,7 +302,7 @@ def test_edge_advice(name: str, given: dict[str, Any], value: float, expected: t
     assert type(advice.new.low) is type(advice.new.high) is type(given["high"])
     assert advice.edge == ("upper" if expected[0] == given["low"] else "lower")
     assert (advice.name, advice.value, advice.old) == (name, value, dim.domain)
-    assert advice.new.holds(advice.old)
+    assert advice.new.contains_range(advice.old)
     sets = ["space={}", "fixed={}", f"baseline={{{name}: {value!r}}}", f"space.{name}={json.dumps(given)}", advice.text]
     (read,) = load_definition("label_smoothing", sets).space
     assert read.domain == advice.new
@@ -733,7 +733,7 @@ ALL: list[Callable[[Sequence[FrozenTrial]], object]] = [
     lambda trials: isolation(points_of(trials, "x", first_value), domain=UNIT),
     lambda trials: readings(trials, "x", domain=UNIT),
     infeasible,
-    functools.partial(ledger, most_epochs=50),
+    functools.partial(ledger, max_epochs=50),
 ]
 
 

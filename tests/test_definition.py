@@ -14,10 +14,10 @@ from launch import ROOT, TINY_STUDY
 
 from search.definition.assignments import SECTIONS
 from search.definition.definition import StudyDefinition
-from search.definition.describe import described
+from search.definition.describe import definition_rows
 from search.definition.ranges import Range
 from search.definition.settings import settings
-from search.definition.study_file import checked_name, known_studies, load_definition, study_name
+from search.definition.study_file import known_studies, load_definition, study_name, validate_name
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError
 from search.study.identity import identity
@@ -243,14 +243,14 @@ def test_bad_assignments(text: str, assignment: str, first: str, contains: str, 
 def test_bad_names(name: str) -> None:
     """A name is also a folder's and part of a file's: nothing that leads elsewhere or is too long for that."""
     with pytest.raises(DefinitionError, match="cannot be a study's name"):
-        checked_name(name)
+        validate_name(name)
 
 
 @pytest.mark.parametrize("name", ["prepared", "data", "Prepared", "DATA"])
 def test_taken_names(name: str) -> None:
     """What is prepared may be deleted at any time: no study lies in the same folder."""
     with pytest.raises(DefinitionError, match="cannot be a study's name: what is prepared"):
-        checked_name(name)
+        validate_name(name)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_the_default_study() -> None:
 def test_origins(tmp_path: Path) -> None:
     """Each row of the resolved study says who decided it; the last to touch a part of it wins."""
     sets = ["lr=0.01", "space.dropout.low=0.1", "epochs=3", "train.epochs=4"]
-    rows = {key: (value, source) for key, value, source in described(load(TINY_STUDY, *sets, folder=tmp_path))}
+    rows = {key: (value, source) for key, value, source in definition_rows(load(TINY_STUDY, *sets, folder=tmp_path))}
     file = str(tmp_path / "mine.yaml")
     assert rows["train.lr"] == ("0.01", "--set lr=0.01")
     assert rows["train.epochs"] == ("4", "--set train.epochs=4")

@@ -522,7 +522,7 @@ class TestCandidates:
         """Of several objectives the named one decides."""
         trials = [trial_of(n, [n / 10, 1 - n / 10], {**MIDDLE, "layers": 5 - n}) for n in (1, 2)]
         baseline = trial_of(0, [0.5, 0.5], MIDDLE)
-        assert [[t.number for t in top(trials, baseline, SPACE, lead, 1)] for lead in (0, 1)] == [[1], [2]]
+        assert [[t.number for t in top(trials, baseline, SPACE, primary, 1)] for primary in (0, 1)] == [[1], [2]]
 
 
 class TestEstimate:

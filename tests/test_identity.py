@@ -27,7 +27,7 @@ def test_a_range_is_read_as_it_was_written(low: float, width: int, step: float |
     except ValueError:
         return
     assert Range.from_text(domain.text()) == domain
-    assert domain.holds(domain)
+    assert domain.contains_range(domain)
 
 
 @pytest.mark.parametrize("text", ["", "relu | gelu", "1 | 2", "not there", "1 ..", "1 .. 2 logs", "a .. b", "2 .. 1"])
@@ -57,7 +57,7 @@ def test_wider(old: str, new: str, wider: bool) -> None:
     before, after = Range.from_text(old), Range.from_text(new)
     assert before is not None
     assert after is not None
-    assert after.holds(before) is wider
+    assert after.contains_range(before) is wider
 
 
 RUN = ("run", "tiny.yaml", "--trials")

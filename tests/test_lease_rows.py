@@ -109,8 +109,8 @@ def test_who_has_no_row_is_dead(postgres_url: str) -> None:
     assert not watch.is_alive(owner)
     with lease_of(postgres_url, "s") as lease:
         assert not lease.is_alive(owner)
-        assert lease.bury(owner)
-        assert lease.bury(None)
+        assert lease.reclaim_from(owner)
+        assert lease.reclaim_from(None)
 
 
 def test_burying(postgres_url: str) -> None:
@@ -118,20 +118,20 @@ def test_burying(postgres_url: str) -> None:
     with lease_of(postgres_url, "s") as mine, lease_of(postgres_url, "s") as theirs:
         assert isinstance(mine, RowLease)
         assert isinstance(theirs, RowLease)
-        assert not mine.bury(theirs.owner)
-        assert mine.bury(mine.owner), "what it lost with a turn is nobody's"
+        assert not mine.reclaim_from(theirs.owner)
+        assert mine.reclaim_from(mine.owner), "what it lost with a turn is nobody's"
         assert mine.observer.num_runs() == 2
         change(postgres_url, "renewed = 0, lease_s = 1e-9", theirs.owner.run)
-        mine.observer.lenient_until = time.monotonic() + 600
-        assert not mine.bury(theirs.owner), "the connection was cut a moment ago, perhaps theirs too"
+        mine.observer.grace_until = time.monotonic() + 600
+        assert not mine.reclaim_from(theirs.owner), "the connection was cut a moment ago, perhaps theirs too"
         assert mine.is_alive(theirs.owner)
-        mine.observer.lenient_until = 0.0
-        assert mine.bury(theirs.owner)
-        assert mine.bury(theirs.owner), "once and for all"
+        mine.observer.grace_until = 0.0
+        assert mine.reclaim_from(theirs.owner)
+        assert mine.reclaim_from(theirs.owner), "once and for all"
         with theirs._engine.begin() as connection, pytest.raises(LeaseLost):
             theirs.fence(connection)
         old = theirs.owner
-        theirs.begin_anew()
+        theirs.rejoin()
         assert theirs.owner.run != old.run
         assert mine.is_alive(theirs.owner)
         assert not mine.is_alive(old)
@@ -146,13 +146,13 @@ def test_nobody_is_buried_while_it_writes(postgres_url: str) -> None:
         change(postgres_url, "renewed = 0, lease_s = 1e-9", theirs.owner.run)
         buried = threading.Event()
 
-        def bury() -> None:
-            mine.bury(theirs.owner)
+        def reclaim_from() -> None:
+            mine.reclaim_from(theirs.owner)
             buried.set()
 
         with theirs._engine.begin() as connection:
             theirs.fence(connection)
-            thread = threading.Thread(target=bury)
+            thread = threading.Thread(target=reclaim_from)
             thread.start()
             assert not buried.wait(0.5)
         thread.join(30)
@@ -211,7 +211,7 @@ def test_a_turn_whose_connection_breaks_is_lost(postgres_url: str) -> None:
             lose()
         with first.turn() as mine:
             assert mine
-        with pytest.raises(ResourceError, match="went away for a moment"), first.patient_turn():
+        with pytest.raises(ResourceError, match="went away for a moment"), first.wait_for_turn():
             end_turn(postgres_url)
 
 

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.running import turns as trial_source
 from search.running.ledger import Ledger
 from search.storage import tables
-from search.storage.errors import is_away, unusable
+from search.storage.errors import as_resource_error, is_unreachable
 from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import LeaseLost, TurnLost
 from search.storage.opening import open_storage
@@ -38,7 +38,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     if request.param == "journal":
         return f"journal:///{tmp_path / 'studies.journal'}"
     if "one by one" in request.param:
-        monkeypatch.setattr(tables, "FORM", "another")
+        monkeypatch.setattr(tables, "SCHEMA_VERSION", "another")
     return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
@@ -238,8 +238,8 @@ def test_a_server_that_goes_while_trials_are_read(table: str, server_url: str) -
             mine.refresh()
         sqlalchemy.event.remove(engine, "before_cursor_execute", lose)
         assert asked
-        assert is_away(caught.value)
-        assert "terminating connection due to administrator command" in str(unusable(server_url, caught.value))
+        assert is_unreachable(caught.value)
+        assert "terminating connection due to administrator command" in str(as_resource_error(server_url, caught.value))
         mine.refresh()
         assert mine.open().get_trials()[0].intermediate_values == {1: 1.0}
 
@@ -333,11 +333,11 @@ def test_a_run_that_others_have_buried(server_url: str) -> None:
                 sqlalchemy.text("UPDATE islr_search_runs SET renewed = 0, lease_s = 1e-9 WHERE run = :run"),
                 {"run": ledger.lease.owner.run},
             )
-        assert heir.bury(ledger.lease.owner)
+        assert heir.reclaim_from(ledger.lease.owner)
         with pytest.raises(LeaseLost):
             ledger.flush()
         assert stored(server_url)[0].intermediate_values == {}
-        ledger.lease.begin_anew()
+        ledger.lease.rejoin()
         ledger.forget()
         assert not ledger.holds(study.get_trials()[0])
         assert study.get_trials()[0].intermediate_values == {}

@@ -28,7 +28,7 @@ from search.errors import DefinitionError, ResourceError
 from search.reporting.status import all_studies, status_json, status_lines
 from search.reporting.table import trial_rows
 from search.storage.opening import open_storage
-from search.storage.read_only import FORM, ReadOnlyStorage, open_read_only
+from search.storage.read_only import SCHEMA_VERSION, ReadOnlyStorage, open_read_only
 from search.study.study import load_study
 
 URL = f"sqlite:///{DATABASE}"
@@ -307,7 +307,7 @@ def test_the_form_is_that_of_this_optuna(place: Path) -> None:
     """If this fails, Optuna has changed its tables: compare `search/thin.py` with its models, then name the new form."""
     open_storage(URL, create=True)
     with contextlib.closing(sqlite3.connect(DATABASE)) as database:
-        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(FORM,)]
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_VERSION,)]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be taken for one" * 50])

@@ -78,7 +78,7 @@ def test_all_values_of_a_trial_are_of_one_model(place: Path, tiny: Path, cli: Cl
         (history,) = read_curves(place / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv").values()
         counted = min(history, key=lambda record: (record.val_error, record.val_loss))
         assert trial.values[1:] == [counted.val_error, counted.val_loss]
-    front = front_of(trials, lead=1)
+    front = front_of(trials, primary=1)
     assert json.loads(cli("status", "tiny", "--json").out)["best"]["trial"] == front[0].number
     assert "with several objectives there is no single best: val_error has decided" in cli("export", "tiny").err
 
@@ -93,11 +93,11 @@ def trial_of(number: int, values: tuple[int, ...]) -> FrozenTrial:
     return trial
 
 
-@given(values=VALUES, lead=st.sampled_from([0, 1]))
-def test_the_front(values: list[tuple[int, int]], lead: int) -> None:
-    """Nothing in it is beaten, everything outside is, and it starts with the best trial in the leading objective."""
+@given(values=VALUES, primary=st.sampled_from([0, 1]))
+def test_the_front(values: list[tuple[int, int]], primary: int) -> None:
+    """Nothing in it is beaten, everything outside is, and it starts with the best trial in the primary objective."""
     trials = [trial_of(number, one) for number, one in enumerate(values)]
-    front = front_of(trials, lead)
+    front = front_of(trials, primary)
 
     def beats(one: FrozenTrial, other: FrozenTrial) -> bool:
         no_worse = all(a <= b for a, b in zip(one.values, other.values, strict=True))
@@ -107,5 +107,5 @@ def test_the_front(values: list[tuple[int, int]], lead: int) -> None:
         return any(beats(other, trial) for other in trials)
 
     assert {trial.number for trial in front} == {trial.number for trial in trials if not beaten(trial)}
-    assert [trial.values[lead] for trial in front] == sorted(trial.values[lead] for trial in front)
-    assert (front[0] if front else None) == best_trial(trials, lead)
+    assert [trial.values[primary] for trial in front] == sorted(trial.values[primary] for trial in front)
+    assert (front[0] if front else None) == best_trial(trials, primary)

@@ -11,7 +11,7 @@ from conftest import Cli
 from launch import stored_trials
 
 from search.definition.definition import StudyDefinition
-from search.definition.space import num_settings
+from search.definition.space import num_combinations
 from search.definition.study_file import load_definition
 from search.running.proposal import Tried, key_of, propose, why_not
 
@@ -90,8 +90,8 @@ def test_sizes(grid: StudyDefinition, tmp_path: Path) -> None:
     """How many settings there are; a range of floats without steps has no number."""
     assert [dim.size for dim in grid.space] == [3, 4, 3]
     assert [dim.values() for dim in grid.space] == [[16, 18, 20], [1, 2, 3, 4], [0.0, 0.2, 0.4]]
-    assert num_settings(grid.space) == 36
-    assert num_settings(load_definition("label_smoothing").space) == math.inf
+    assert num_combinations(grid.space) == 36
+    assert num_combinations(load_definition("label_smoothing").space) == math.inf
     assert all(dim.contains(value) for dim in grid.space for value in dim.values())
     assert not any(dim.contains("x") for dim in grid.space)
 

@@ -17,7 +17,7 @@ from conftest import Cli
 from launch import STORAGE, TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 from postgres import Postgres
 
-from search.storage.opening import one_at_a_time, open_storage
+from search.storage.opening import open_storage, table_creation_lock
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +140,7 @@ def test_a_look_waits_for_tables_that_are_made(postgres_url: str) -> None:
         open_storage(postgres_url, create=False)
         opened.set()
 
-    with one_at_a_time(sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)):
+    with table_creation_lock(sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)):
         thread = threading.Thread(target=look)
         thread.start()
         assert not opened.wait(1)

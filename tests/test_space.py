@@ -12,7 +12,7 @@ import pytest
 
 from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
-from search.definition.space import Dimension, applying, every_setting, num_settings, random_setting
+from search.definition.space import Dimension, active_dimensions, all_combinations, num_combinations, random_combination
 from search.definition.study_file import load_definition
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError
@@ -201,14 +201,14 @@ def test_conditions(tmp_path: Path) -> None:
     """A dimension stands behind what its condition looks at, and applies where that holds."""
     space = space_of(tmp_path, CONDITIONAL, "baseline: {optimizer: adam, width: 16}\n")
     assert [dim.name for dim in space] == ["optimizer", "weight_decay", "width", "warmup_epochs"]
-    assert [dim.name for dim in applying(space, {"optimizer": "adam", "width": 16})] == ["optimizer", "width"]
-    assert len(applying(space, {"optimizer": "adamw", "weight_decay": 0.1, "width": 16})) == 4
+    assert [dim.name for dim in active_dimensions(space, {"optimizer": "adam", "width": 16})] == ["optimizer", "width"]
+    assert len(active_dimensions(space, {"optimizer": "adamw", "weight_decay": 0.1, "width": 16})) == 4
     assert [dim.text() for dim in space if dim.when] == [
         "0.0001 .. 0.1 log when train.optimizer is adamw",
         "1 | 2 when train.optimizer is adamw and model.width is 16 or 32",
     ]
     rng = np.random.default_rng(0)
-    drawn = [random_setting(space, rng) for _ in range(100)]
+    drawn = [random_combination(space, rng) for _ in range(100)]
     adamw = [params["optimizer"] == "adamw" for params in drawn]
     assert adamw == ["weight_decay" in params for params in drawn] == ["warmup_epochs" in params for params in drawn]
     assert {params["optimizer"] for params in drawn} == {"adam", "adamw"}
@@ -220,8 +220,8 @@ def test_settings_are_counted_through_conditions(tmp_path: Path) -> None:
         "{optimizer: {choices: [adam, adamw]}, width: {choices: [16, 32]}, layers: {low: 1, high: 2, when: {optimizer: adamw}}}"
     )
     space = space_of(tmp_path, text, "baseline: {optimizer: adam, width: 16}\n")
-    every = list(every_setting(space))
-    assert num_settings(space) == len(every) == 6
+    every = list(all_combinations(space))
+    assert num_combinations(space) == len(every) == 6
     assert len({tuple(sorted(params.items())) for params in every}) == 6
     assert every[0] == {"optimizer": "adam", "width": 16}
 
@@ -331,4 +331,4 @@ def test_the_most_epochs(tmp_path: Path) -> None:
         (f"{{epochs: {{low: 5, high: 10, when: {{optimizer: adamw}}}}, {optimizer}}}", 50),
     ):
         path.write_text(f"space: {space}\n", encoding="utf-8")
-        assert load_definition(str(path)).most_epochs == most
+        assert load_definition(str(path)).max_epochs == most

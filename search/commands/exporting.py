@@ -37,7 +37,7 @@ def export(
 ) -> None:
     """The best configuration as YAML, complete enough to train again anywhere; with --model, a model to use."""
     from search.commands.console import talk
-    from search.definition.objectives import lead_index
+    from search.definition.objectives import primary_index
     from search.exporting.export import choose, export_text, exported_of
     from search.running.summary import summary
     from search.study.study import study_objectives
@@ -52,8 +52,8 @@ def export(
     opened, held = opened_with_storage(study, storage)
     chosen, why = choose(opened, None if trial is None else trial_of(opened, trial), searched=searched)
     objectives = study_objectives(opened)
-    lead = lead_index(objectives)
-    front = [found for other in front_of(opened.get_trials(deepcopy=False), lead) if (found := summary(other))]
+    primary = primary_index(objectives)
+    front = [found for other in front_of(opened.get_trials(deepcopy=False), primary) if (found := summary(other))]
     exported = exported_of(opened, chosen)
     made = None
     if model is not None:
@@ -71,7 +71,7 @@ def export(
         values = f"{format_values(found.values)}, top1 {found.val_top1:.4f}"
         talk(f"wrote trial {chosen.number} to {output}; in the search: {values}")
     if trial is None and len(objectives) > 1:
-        talk(f"with several objectives there is no single best: {objectives[lead].name} has decided. The front:")
+        talk(f"with several objectives there is no single best: {objectives[primary].name} has decided. The front:")
         for other in front:
             talk(f"  --trial {other.trial:<5} {format_values(other.values)}, top1 {other.val_top1:.4f}")
     if output is not None:

@@ -76,18 +76,18 @@ def run(
     """Search until the target is reached. The same command starts and resumes."""
     from data_utils.wording import align
     from search.commands.console import say, say_json, screen, talk
-    from search.definition.study_file import checked_name, load_definition, study_name
+    from search.definition.study_file import load_definition, study_name, validate_name
 
     if trials is not None and more is not None:
         raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
     sets = [*sets, *([] if trials is None else [f"trials={trials}"])]
-    definition = load_definition(study, sets, name=None if name is None else checked_name(name), seed=seed)
+    definition = load_definition(study, sets, name=None if name is None else validate_name(name), seed=seed)
     if dry_run:
-        from search.definition.describe import described
+        from search.definition.describe import definition_rows
         from search.storage.url import shown_url
 
         given = {"data": data, "storage": shown_url(storage), "runs": runs, "device": device}
-        rows = [*described(definition), *_places(context, given)]
+        rows = [*definition_rows(definition), *_places(context, given)]
         if as_json:
             for key, value, source in rows:
                 say_json({"key": key, "value": value, "from": source})

@@ -26,14 +26,14 @@ SECTIONS = (
 )
 
 
-def _paths(raw: Any, prefix: str = "") -> list[str]:
+def value_paths(raw: Any, prefix: str = "") -> list[str]:
     """Dotted paths of the values that a mapping holds."""
     if not isinstance(raw, dict):
         return [prefix]
-    return [path for key, value in raw.items() for path in _paths(value, f"{prefix}.{key}" if prefix else str(key))]
+    return [path for key, value in raw.items() for path in value_paths(value, f"{prefix}.{key}" if prefix else str(key))]
 
 
-def _assign(raw: dict[str, Any], assignment: str, source: str) -> dict[str, str]:
+def apply_assignment(raw: dict[str, Any], assignment: str, source: str) -> dict[str, str]:
     """Applies one `--set`, and says which paths it gave.
 
     A key that starts with a section's name is a place in the file; any other is a setting, which is then fixed.
@@ -61,7 +61,7 @@ def _assign(raw: dict[str, Any], assignment: str, source: str) -> dict[str, str]
         require_mapping(target, step, where)
     target[steps[-1]] = value
     path = ".".join(steps)
-    return {f"{path}{rest}": where for rest in [f".{p}" for p in _paths(value) if p] or [""]}
+    return {f"{path}{rest}": where for rest in [f".{p}" for p in value_paths(value) if p] or [""]}
 
 
 def _join_setting(steps: list[str], raw: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from search.definition.pruners import Wilcoxon
 from search.definition.ranges import Choices, Range
 from search.definition.samplers import SAMPLERS, CmaEs, Grid
 from search.definition.settings import settings
-from search.definition.space import Dimension, every_setting, num_settings, random_setting
+from search.definition.space import Dimension, all_combinations, num_combinations, random_combination
 from search.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOOKED_THROUGH = 2_000  # settings that are tried before a space is called impossible
 
 
-def require_possible(definition: StudyDefinition) -> None:
+def require_feasible(definition: StudyDefinition) -> None:
     """Refuses a space in which nothing goes together, and a baseline that does not.
 
     Raises:
@@ -55,25 +55,25 @@ def _goes_together(definition: StudyDefinition, params: Mapping[str, Any]) -> bo
 
 def _some_settings(space: tuple[Dimension, ...]) -> Iterator[dict[str, Any]]:
     """All settings of a small space, many random ones of a large."""
-    if num_settings(space) <= _LOOKED_THROUGH:
-        yield from every_setting(space)
+    if num_combinations(space) <= _LOOKED_THROUGH:
+        yield from all_combinations(space)
         return
     rng = np.random.default_rng(0)
     for _ in range(_LOOKED_THROUGH):
-        yield random_setting(space, rng)
+        yield random_combination(space, rng)
 
 
-def require_strategy(definition: StudyDefinition) -> None:
+def require_usable_strategy(definition: StudyDefinition) -> None:
     """Refuses a sampler or a pruner that could not do its work in this study.
 
     Raises:
         DefinitionError: see above.
     """
     where, sampler, pruner = definition.source, definition.sampler, definition.pruner
-    if len(definition.objectives) > 1 and not sampler.many_objectives:
-        able = [name for name, kind in SAMPLERS.items() if kind.many_objectives]
+    if len(definition.objectives) > 1 and not sampler.supports_many_objectives:
+        able = [name for name, kind in SAMPLERS.items() if kind.supports_many_objectives]
         raise DefinitionError(
-            f"the sampler `{strategy.name_of(sampler)}` searches for one objective only",
+            f"the sampler `{strategy.strategy_name(sampler)}` searches for one objective only",
             where=where,
             got=", ".join(objective.name for objective in definition.objectives),
             expected=f"one objective, or one of {', '.join(able)}",
@@ -98,7 +98,7 @@ def require_strategy(definition: StudyDefinition) -> None:
         require_trainings(definition, folds or definition.repeats)
 
 
-def require_fits(definition: StudyDefinition, trainings: int, num_words: int) -> None:
+def require_fits_data(definition: StudyDefinition, trainings: int, num_words: int) -> None:
     """Refuses what cannot work with the data: too few trainings a trial for its pruner, an eps that so few words cannot have.
 
     Raises:
@@ -150,7 +150,7 @@ def _require_grid(definition: StudyDefinition) -> None:
             got=endless[0].domain.text(),
             expected="choices, whole numbers, or a range with `step`",
         )
-    size = num_settings(definition.space)
+    size = num_combinations(definition.space)
     if size > definition.trials:
         raise DefinitionError(
             "the grid is too large for its trials",

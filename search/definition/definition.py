@@ -10,11 +10,11 @@ from annotated_types import Ge, Gt, Le, Unit
 
 from data_utils.splits import Folds, SignerSelection
 from model.objective import Objective
-from search.definition.objectives import StudyObjective, leading_objective
+from search.definition.objectives import StudyObjective, primary_objective
 from search.definition.pruners import NoPruning, Pruner
 from search.definition.samplers import Sampler
 from search.definition.settings import Configs, build_configs, settings
-from search.definition.space import Dimension, applying
+from search.definition.space import Dimension, active_dimensions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignerWishes:
+class SplitOptions:
     """Which signers train, validate and are sealed, as the study asks for them."""
 
     train: SignerSelection = "rest"
@@ -88,7 +88,7 @@ class StudyDefinition:
     resources: Resources
     """What each worker asks of a cluster. No part of the question."""
 
-    signers: SignerWishes
+    signers: SplitOptions
     fixed: Mapping[str, Any]
     """Values by full key."""
 
@@ -111,7 +111,7 @@ class StudyDefinition:
     def plan(self) -> Plan:
         """How its trials train."""
         return Plan(
-            objective=leading_objective(self.objectives),
+            objective=primary_objective(self.objectives),
             repeats=self.repeats,
             one_by_one=self.prunes and self.pruner.by_training,
             unit=self.repeats if self.signers.folds else 1,
@@ -119,7 +119,7 @@ class StudyDefinition:
         )
 
     @property
-    def most_epochs(self) -> int:
+    def max_epochs(self) -> int:
         """The most epochs that one training can have."""
         searched = {dim.setting.key: dim for dim in self.space}
         if "train.epochs" not in searched:
@@ -133,7 +133,7 @@ class StudyDefinition:
         Raises:
             DefinitionError: the values do not go together.
         """
-        chosen = {dim.setting.key: params[dim.name] for dim in applying(self.space, params)}
+        chosen = {dim.setting.key: params[dim.name] for dim in active_dimensions(self.space, params)}
         return build_configs({**self.fixed, **chosen}, self.source)
 
 

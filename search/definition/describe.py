@@ -9,7 +9,7 @@ from search.definition.definition import StudyDefinition
 from search.definition.settings import settings
 
 
-def described(definition: StudyDefinition) -> list[tuple[str, str, str]]:
+def definition_rows(definition: StudyDefinition) -> list[tuple[str, str, str]]:
     """Rows of key, value, origin."""
     return [*_head(definition), *_signers(definition), *_settings(definition)]
 
@@ -34,7 +34,7 @@ def _head(definition: StudyDefinition) -> list[tuple[str, str, str]]:
         ("seed", str(definition.seed), "--seed" if definition.seed else "default"),
     ]
     for section, chosen in (("sampler", definition.sampler), ("pruner", definition.pruner)):
-        rows.append((section, strategy.name_of(chosen), _origin(definition, f"{section}.name")))
+        rows.append((section, strategy.strategy_name(chosen), _origin(definition, f"{section}.name")))
         for name, value in dataclasses.asdict(chosen).items():  # type: ignore[call-overload]  # every strategy is a dataclass
             rows.append((f"{section}.{name}", str(value), _origin(definition, f"{section}.{name}")))
     for name, value in dataclasses.asdict(definition.resources).items():

@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 from data_utils.wording import suggest
 from search.definition.ranges import Choices, Range
-from search.definition.settings import Setting, build, checked, find_setting, require_mapping
+from search.definition.settings import Setting, build, find_setting, require_mapping, validate
 from search.definition.space import Condition, Dimension, Role
 from search.errors import DefinitionError
 
 
-def dimension(name: str, setting: Setting, given: Any, where: str) -> Dimension:
+def parse_dimension(name: str, setting: Setting, given: Any, where: str) -> Dimension:
     """A checked dimension: `{low, high, log, step}` or `{choices: [...]}`, either with `role` and `when`.
 
     Raises:
@@ -51,7 +51,7 @@ def _conditions(given: Any, key: str, where: str) -> tuple[Condition, ...]:
         if not values:
             raise DefinitionError(f"`{key}.when` names no value of `{name}`", where=where, expected=f"{{{name}: value}}")
         place = f"{key}.when.{name}"
-        found.append(Condition(setting.key, tuple(checked(setting.annotation, one, place, where) for one in values)))
+        found.append(Condition(setting.key, tuple(validate(setting.annotation, one, place, where) for one in values)))
     return tuple(found)
 
 
@@ -59,7 +59,7 @@ def _choices(setting: Setting, given: Any, key: str, where: str) -> Choices:
     choices = build(Choices, given, key, where)
     if not choices.choices:
         raise DefinitionError(f"`{key}` has no choices", where=where, expected="choices: [...]")
-    values = [checked(setting.annotation, value, f"{key}.choices", where) for value in choices.choices]
+    values = [validate(setting.annotation, value, f"{key}.choices", where) for value in choices.choices]
     if len(set(values)) < len(values):
         raise DefinitionError(
             f"`{key}` lists a choice twice", where=where, got=Choices(choices=values).text(), expected="each once"
@@ -71,13 +71,13 @@ def _range(setting: Setting, given: Any, key: str, where: str) -> Range:
     if isinstance(setting.default, bool) or not isinstance(setting.default, int | float):
         raise DefinitionError(f"`{key}` is not a number", where=where, expected="choices: [...]")
     domain = build(Range, given, key, where)
-    low = checked(setting.annotation, domain.low, f"{key}.low", where)
-    high = checked(setting.annotation, domain.high, f"{key}.high", where)
-    step = None if domain.step is None else checked(type(setting.default), domain.step, f"{key}.step", where)
+    low = validate(setting.annotation, domain.low, f"{key}.low", where)
+    high = validate(setting.annotation, domain.high, f"{key}.high", where)
+    step = None if domain.step is None else validate(type(setting.default), domain.step, f"{key}.step", where)
     return replace(domain, low=low, high=high, step=step)  # 0 becomes 0.0 where a float is asked
 
 
-def in_order(space: Sequence[Dimension], fixed: Mapping[str, Any], where: str) -> tuple[Dimension, ...]:
+def sort_by_conditions(space: Sequence[Dimension], fixed: Mapping[str, Any], where: str) -> tuple[Dimension, ...]:
     """The dimensions as written, but each behind those that its condition looks at.
 
     Raises:

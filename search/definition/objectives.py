@@ -67,11 +67,11 @@ def parse_objectives(given: Any, where: str) -> tuple[StudyObjective, ...]:
     return found
 
 
-def lead_index(found: Sequence[StudyObjective]) -> int:
+def primary_index(found: Sequence[StudyObjective]) -> int:
     """Which of several goals comes first where one best trial is named: the first that asks how good the model is."""
     return next(number for number, objective in enumerate(found) if objective.curve_objective is not None)
 
 
-def leading_objective(found: Sequence[StudyObjective]) -> Objective:
+def primary_objective(found: Sequence[StudyObjective]) -> Objective:
     """The objective that decides which epoch of a curve counts, and which weights are kept: the first that has a curve."""
     return next(objective.curve_objective for objective in found if objective.curve_objective is not None)

@@ -63,7 +63,7 @@ class Range:
         except ValueError:
             return None
 
-    def holds(self, other: Range) -> bool:
+    def contains_range(self, other: Range) -> bool:
         """Whether every value of another range, which runs in the same way, is one of this."""
         same_way = (self.log, self.step) == (other.log, other.step)
         steps_meet = self.step is None or (Decimal(str(other.low)) - Decimal(str(self.low))) % Decimal(str(self.step)) == 0

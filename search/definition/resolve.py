@@ -10,17 +10,17 @@ from annotated_types import Gt
 from data_utils.splits import Folds
 from search.definition import strategy
 from search.definition.assignments import SECTIONS, _section
-from search.definition.checks import require_possible, require_strategy
-from search.definition.definition import Resources, SignerWishes, Stagnation, StudyDefinition
-from search.definition.dimensions import dimension, in_order
+from search.definition.checks import require_feasible, require_usable_strategy
+from search.definition.definition import Resources, SplitOptions, Stagnation, StudyDefinition
+from search.definition.dimensions import parse_dimension, sort_by_conditions
 from search.definition.objectives import parse_objectives
-from search.definition.settings import build, checked, find_setting, require_mapping
-from search.definition.space import Dimension, applies
+from search.definition.settings import build, find_setting, require_mapping, validate
+from search.definition.space import Dimension, is_active
 from search.errors import DefinitionError
 from search.wording import parse_duration
 
 
-def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDefinition:
+def resolve_definition(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDefinition:
     require_mapping(raw, "the study", source, SECTIONS)
     fixed = _settings_in(_section(raw, "fixed"), "fixed", source)
     space = _space(raw.get("space"), source)
@@ -30,25 +30,25 @@ def _resolve(raw: dict[str, Any], source: str, name: str, seed: int) -> StudyDef
     definition = StudyDefinition(
         name=name,
         source=source,
-        about=checked(str, raw.get("about", ""), "about", source),
+        about=validate(str, raw.get("about", ""), "about", source),
         objectives=parse_objectives(_section(raw, "objective"), f"{source}: objective"),
-        trials=checked(Annotated[int, Gt(0)], raw.get("trials", 50), "trials", source),
+        trials=validate(Annotated[int, Gt(0)], raw.get("trials", 50), "trials", source),
         time_s=_time(raw.get("time"), source),
         stagnation=_stagnation(raw.get("stagnation"), source),
-        repeats=checked(Annotated[int, Gt(0)], raw.get("repeats", 1), "repeats", source),
+        repeats=validate(Annotated[int, Gt(0)], raw.get("repeats", 1), "repeats", source),
         sampler=strategy.sampler(raw.get("sampler", {"name": "tpe"}), source),
         pruner=strategy.pruner(raw.get("pruner", {"name": "median"}), source),
         resources=build(Resources, _section(raw, "resources"), "resources", source),
         signers=_signers(_section(raw, "data"), source),
         fixed=dict(fixed.values()),
-        space=in_order(space, dict(fixed.values()), f"{source}: space"),
+        space=sort_by_conditions(space, dict(fixed.values()), f"{source}: space"),
         baseline={},
         seed=seed,
         origins={},
     )
     definition = replace(definition, baseline=_baseline(_section(raw, "baseline"), definition.space, source))
-    require_possible(definition)
-    require_strategy(definition)
+    require_feasible(definition)
+    require_usable_strategy(definition)
     return definition
 
 
@@ -57,7 +57,7 @@ def _time(given: Any, source: str) -> float | None:
         return None
     if isinstance(given, int | float) and not isinstance(given, bool):
         given = str(given)
-    seconds = parse_duration(checked(str, given, "time", source))
+    seconds = parse_duration(validate(str, given, "time", source))
     if seconds <= 0:
         raise DefinitionError("`time` has a wrong value", where=source, got=str(given), expected="more than no time")
     return seconds
@@ -77,7 +77,7 @@ def _settings_in(section: Any, key: str, source: str) -> dict[str, tuple[str, An
     for name, value in section.items():
         setting = find_setting(name, where)
         _refuse_second(setting.key, [full for full, _ in found.values()], where)
-        found[name] = (setting.key, checked(setting.annotation, value, name, where))
+        found[name] = (setting.key, validate(setting.annotation, value, name, where))
     return found
 
 
@@ -94,7 +94,7 @@ def _space(section: Any, source: str) -> tuple[Dimension, ...]:
     for name, given in section.items():
         setting = find_setting(name, where)
         _refuse_second(setting.key, [dim.setting.key for dim in space], where)
-        space.append(dimension(name, setting, given, where))
+        space.append(parse_dimension(name, setting, given, where))
     return tuple(space)
 
 
@@ -103,7 +103,7 @@ def _refuse_second(key: str, seen: list[str], where: str) -> None:
         raise DefinitionError(f"`{key}` is written twice, in two spellings", where=where, hint="keep one of them")
 
 
-def _signers(section: Any, source: str) -> SignerWishes:
+def _signers(section: Any, source: str) -> SplitOptions:
     require_mapping(section, "data", source, ("train", "validation", "test", "folds"))
     wishes: dict[str, Any] = {}
     for part, wish in section.items():
@@ -126,7 +126,7 @@ def _signers(section: Any, source: str) -> SignerWishes:
             where=source,
             hint="with folds every signer validates once; take one of them away",
         )
-    return SignerWishes(**wishes)
+    return SplitOptions(**wishes)
 
 
 def _folds(wish: Any, source: str) -> Folds:
@@ -149,7 +149,7 @@ def _baseline(section: Any, space: tuple[Dimension, ...], source: str) -> dict[s
     baseline: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for dim in space:
-        if applies(dim, values):
+        if is_active(dim, values):
             values[dim.setting.key] = baseline[dim.name] = by_key.get(dim.setting.key, dim.setting.default)
     for name, (key, _) in written.items():
         if key not in {dim.setting.key for dim in space}:

@@ -30,10 +30,10 @@ Trials = Annotated[int, Ge(0), Unit("trials")]
 class Sampler(Protocol):
     """What decides which parameters are tried."""
 
-    many_objectives: ClassVar[bool]
+    supports_many_objectives: ClassVar[bool]
     """Whether it can search for several objectives at once."""
 
-    widens: ClassVar[bool]
+    supports_wider_ranges: ClassVar[bool]
     """Whether it goes on well when a range becomes wider. Others look only at trials of one and the same range."""
 
     def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
@@ -45,8 +45,8 @@ class Sampler(Protocol):
 class Tpe:
     """Tree-structured Parzen estimator: models good and other points and asks where good ones are denser."""
 
-    many_objectives: ClassVar[bool] = True
-    widens: ClassVar[bool] = True
+    supports_many_objectives: ClassVar[bool] = True
+    supports_wider_ranges: ClassVar[bool] = True
 
     startup: Trials = 10
     """Trials drawn at random before the model is used."""
@@ -63,8 +63,8 @@ class Gp:
     """Gaussian process: the best model for few trials of few, mostly continuous dimensions; slower to ask than the others.
     Conditional dimensions are drawn at random."""
 
-    many_objectives: ClassVar[bool] = True
-    widens: ClassVar[bool] = False
+    supports_many_objectives: ClassVar[bool] = True
+    supports_wider_ranges: ClassVar[bool] = False
 
     startup: Trials = 10
     """Trials drawn at random before the model is used."""
@@ -81,8 +81,8 @@ class Gp:
 class CmaEs:
     """Evolves a normal distribution over the numeric dimensions; choices and conditional dimensions are drawn at random."""
 
-    many_objectives: ClassVar[bool] = False
-    widens: ClassVar[bool] = False
+    supports_many_objectives: ClassVar[bool] = False
+    supports_wider_ranges: ClassVar[bool] = False
 
     startup: Trials = 1
     """Trials drawn at random before the distribution is used."""
@@ -104,8 +104,8 @@ class CmaEs:
 class Random:
     """Independent random points."""
 
-    many_objectives: ClassVar[bool] = True
-    widens: ClassVar[bool] = True
+    supports_many_objectives: ClassVar[bool] = True
+    supports_wider_ranges: ClassVar[bool] = True
 
     def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
         """The Optuna sampler."""
@@ -119,8 +119,8 @@ class Qmc:
     """Points spread more evenly than at random (a quasi-Monte Carlo sequence): for looking at a whole space. Dimensions that
     do not apply to the baseline are drawn at random."""
 
-    many_objectives: ClassVar[bool] = True
-    widens: ClassVar[bool] = False
+    supports_many_objectives: ClassVar[bool] = True
+    supports_wider_ranges: ClassVar[bool] = False
 
     sequence: Literal["sobol", "halton"] = "sobol"
     """Which sequence."""
@@ -140,8 +140,8 @@ class Qmc:
 class Grid:
     """Every setting of a space of choices, whole numbers and steps, in order; then the study ends."""
 
-    many_objectives: ClassVar[bool] = True
-    widens: ClassVar[bool] = True
+    supports_many_objectives: ClassVar[bool] = True
+    supports_wider_ranges: ClassVar[bool] = True
 
     def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
         """An Optuna sampler for what is not asked: `search.proposal` walks through the grid."""
@@ -155,8 +155,8 @@ class Nsga2:
     """Genetic algorithm for several objectives: crosses and mutates the trials that no other trial beats in everything.
     Conditional dimensions are drawn at random."""
 
-    many_objectives: ClassVar[bool] = True
-    widens: ClassVar[bool] = False
+    supports_many_objectives: ClassVar[bool] = True
+    supports_wider_ranges: ClassVar[bool] = False
 
     population: Annotated[int, Ge(2), Unit("trials")] = 20
     """Trials a generation. The first is drawn at random."""

@@ -30,7 +30,7 @@ GROUPS: dict[str, type] = {
     "augment": AugmentConfig,
 }
 
-BEFORE: dict[str, Any] = {"train.patience": 0}
+LEGACY_DEFAULTS: dict[str, Any] = {"train.patience": 0}
 """How settings acted before there were any of that name, where that is not their default."""
 
 _OTHER_NAMES = {  # what people type -> what it is called here; for hints only
@@ -116,7 +116,7 @@ def build_configs(values: Mapping[str, Any], where: str) -> Configs:
     parts: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for key, value in values.items():
         setting = find_setting(key, where)
-        parts[setting.group][setting.field] = checked(setting.annotation, value, key, where)
+        parts[setting.group][setting.field] = validate(setting.annotation, value, key, where)
     try:
         return Configs(
             model=ModelConfig(**parts["model"]),
@@ -130,7 +130,7 @@ def build_configs(values: Mapping[str, Any], where: str) -> Configs:
         ) from error
 
 
-def checked(annotation: Any, value: Any, key: str, where: str) -> Any:
+def validate(annotation: Any, value: Any, key: str, where: str) -> Any:
     """The value, of the annotated type and range.
 
     Raises:
@@ -163,7 +163,7 @@ def build(kind: type[T], given: Any, key: str, where: str) -> T:
         if needed and name not in given:
             raise DefinitionError(f"`{key}` lacks `{name}`", where=where, expected=", ".join(fields))
     hints = get_type_hints(kind, include_extras=True)
-    values = {name: checked(hints[name], value, f"{key}.{name}", where) for name, value in given.items()}
+    values = {name: validate(hints[name], value, f"{key}.{name}", where) for name, value in given.items()}
     try:
         return kind(**values)
     except ValueError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from search.definition.ranges import Choices, Range
-from search.definition.settings import Setting, checked
+from search.definition.settings import Setting, validate
 from search.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Dimension:
         """The largest value of a dimension of numbers."""
         return max(self.domain.choices) if isinstance(self.domain, Choices) else self.domain.high
 
-    def place(self, value: Any) -> float:
+    def position(self, value: Any) -> float:
         """Where a value lies in its range, on the scale that it is drawn on: 0 at `low`, 1 at `high`; of choices, its index."""
         domain = self.domain
         if isinstance(domain, Choices):
@@ -124,7 +124,7 @@ class Dimension:
         domain = self.domain
         if not isinstance(domain, Range):
             return ""
-        place = self.place(value)
+        place = self.position(value)
         near = _EDGE if math.isinf(self.size) else min(_EDGE, 0.5 / (self.size - 1))
         if place <= near and self._passes(domain.low, -1):
             return "lower"
@@ -132,12 +132,12 @@ class Dimension:
 
     def _passes(self, end: float, direction: int) -> bool:
         """Whether the setting may have values beyond an end of the range."""
-        return self.may_be(int(end) + direction if self.is_int else float(end) + direction * 1e-9 * max(1.0, abs(end)))
+        return self.is_allowed(int(end) + direction if self.is_int else float(end) + direction * 1e-9 * max(1.0, abs(end)))
 
-    def may_be(self, value: Any) -> bool:
+    def is_allowed(self, value: Any) -> bool:
         """Whether the setting may have a value at all, in its range or not."""
         try:
-            checked(self.setting.annotation, value, self.name, "")
+            validate(self.setting.annotation, value, self.name, "")
         except DefinitionError:
             return False
         return True
@@ -165,57 +165,57 @@ class Dimension:
         return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
-def applies(dim: Dimension, values: Mapping[str, Any]) -> bool:
+def is_active(dim: Dimension, values: Mapping[str, Any]) -> bool:
     """Whether a dimension's conditions hold, given the values of the dimensions before it, by full key."""
     return all(condition.key in values and values[condition.key] in condition.values for condition in dim.when)
 
 
-def applying(space: Sequence[Dimension], params: Mapping[str, Any]) -> tuple[Dimension, ...]:
+def active_dimensions(space: Sequence[Dimension], params: Mapping[str, Any]) -> tuple[Dimension, ...]:
     """The dimensions that apply to parameters. One whose condition looks at a missing parameter does not."""
     values: dict[str, Any] = {}
     found = []
     for dim in space:
-        if applies(dim, values):
+        if is_active(dim, values):
             found.append(dim)
             if dim.name in params:
                 values[dim.setting.key] = params[dim.name]
     return tuple(found)
 
 
-def num_settings(space: Sequence[Dimension], values: Mapping[str, Any] | None = None) -> float:
+def num_combinations(space: Sequence[Dimension], values: Mapping[str, Any] | None = None) -> float:
     """How many parameter sets a space holds; infinite where a dimension that applies is continuous."""
     values = values or {}
     if not space:
         return 1
     dim, rest = space[0], space[1:]
-    if not applies(dim, values):
-        return num_settings(rest, values)
+    if not is_active(dim, values):
+        return num_combinations(rest, values)
     decides = any(condition.key == dim.setting.key for later in rest for condition in later.when)
     if not decides or math.isinf(dim.size):
-        return dim.size * num_settings(rest, values)
-    return sum(num_settings(rest, {**values, dim.setting.key: value}) for value in dim.values())
+        return dim.size * num_combinations(rest, values)
+    return sum(num_combinations(rest, {**values, dim.setting.key: value}) for value in dim.values())
 
 
-def random_setting(space: Sequence[Dimension], rng: np.random.Generator) -> dict[str, Any]:
+def random_combination(space: Sequence[Dimension], rng: np.random.Generator) -> dict[str, Any]:
     """A random parameter set."""
     values: dict[str, Any] = {}
     params = {}
     for dim in space:
-        if applies(dim, values):
+        if is_active(dim, values):
             params[dim.name] = values[dim.setting.key] = dim.draw(rng)
     return params
 
 
-def every_setting(space: Sequence[Dimension], values: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+def all_combinations(space: Sequence[Dimension], values: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """Every parameter set of a finite space, the last dimension changing fastest."""
     values = values or {}
     if not space:
         yield {}
         return
     dim, rest = space[0], space[1:]
-    if not applies(dim, values):
-        yield from every_setting(rest, values)
+    if not is_active(dim, values):
+        yield from all_combinations(rest, values)
         return
     for value in dim.values():
-        for others in every_setting(rest, {**values, dim.setting.key: value}):
+        for others in all_combinations(rest, {**values, dim.setting.key: value}):
             yield {dim.name: value, **others}

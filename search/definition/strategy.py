@@ -12,7 +12,7 @@ from search.definition.settings import build, require_mapping
 from search.errors import DefinitionError
 
 
-def name_of(chosen: Sampler | Pruner) -> str:
+def strategy_name(chosen: Sampler | Pruner) -> str:
     """The name that a study file calls it by."""
     return next(name for name, kind in {**SAMPLERS, **PRUNERS}.items() if type(chosen) is kind)
 

@@ -9,9 +9,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from search.definition.assignments import SECTIONS, _assign, _paths
+from search.definition.assignments import SECTIONS, apply_assignment, value_paths
 from search.definition.definition import StudyDefinition
-from search.definition.resolve import _resolve
+from search.definition.resolve import resolve_definition
 from search.definition.settings import require_mapping
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError
@@ -31,11 +31,11 @@ def load_definition(study: str, sets: Sequence[str] = (), *, name: str | None = 
     source, text = _find(study)
     raw = parse_yaml(text, source)
     require_mapping(raw, "the study", source, SECTIONS)
-    origins = dict.fromkeys(_paths(raw), source)
+    origins = dict.fromkeys(value_paths(raw), source)
     for assignment in sets:
-        given = _assign(raw, assignment, source)
+        given = apply_assignment(raw, assignment, source)
         origins = {path: origin for path, origin in origins.items() if path not in given} | given  # the latest stands last
-    definition = _resolve(raw, source, name or study_name(study), seed)
+    definition = resolve_definition(raw, source, name or study_name(study), seed)
     return replace(definition, origins=origins)
 
 
@@ -45,10 +45,10 @@ def study_name(study: str) -> str:
     Raises:
         DefinitionError: it cannot be a name.
     """
-    return checked_name(Path(study).stem if _is_path(study) else study)
+    return validate_name(Path(study).stem if _is_path(study) else study)
 
 
-def checked_name(name: str) -> str:
+def validate_name(name: str) -> str:
     """A name that can also be a folder's under `--runs`.
 
     Raises:

@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from model.objective import Objective
 from search import BASELINE_TRIAL
 from search.definition.definition import Plan
-from search.definition.objectives import StudyObjective, lead_index
-from search.definition.settings import BEFORE, GROUPS, Configs, build, build_configs, require_mapping
+from search.definition.objectives import StudyObjective, primary_index
+from search.definition.settings import GROUPS, LEGACY_DEFAULTS, Configs, build, build_configs, require_mapping
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
@@ -138,7 +138,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
     result = trial_result(trial)
     plan = study_plan(study)
     objectives = study_objectives(study)
-    front = front_of(study.get_trials(deepcopy=False), lead_index(objectives)) if len(objectives) > 1 else []
+    front = front_of(study.get_trials(deepcopy=False), primary_index(objectives)) if len(objectives) > 1 else []
     return Exported(
         schema=EXPORT_SCHEMA,
         study=study.study_name,
@@ -227,7 +227,7 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
     name = compared_name(build(Objective, exported.objective, "objective", where))
     build(ExportedData, exported.data, "data", where)
     groups = {name: getattr(exported, name) for name in GROUPS}
-    values: dict[str, Any] = dict(BEFORE) if exported.schema == 1 else {}
+    values: dict[str, Any] = dict(LEGACY_DEFAULTS) if exported.schema == 1 else {}
     for group, fields in groups.items():
         require_mapping(fields, group, where)
         values |= {f"{group}.{name}": value for name, value in fields.items()}

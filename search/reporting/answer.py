@@ -107,9 +107,9 @@ def trial_number(trial: FrozenTrial, column: str, value: float) -> Number:
 
 
 def value_column(facts: Facts) -> str:
-    """What `trials` calls the leading objective."""
-    objective = facts.objectives[facts.lead]
-    return "value" if facts.lead == 0 else f"{objective.metric}_{objective.reduce}"
+    """What `trials` calls the primary objective."""
+    objective = facts.objectives[facts.primary]
+    return "value" if facts.primary == 0 else f"{objective.metric}_{objective.reduce}"
 
 
 def _searched(facts: Facts, chosen: FrozenTrial, beside: FrozenTrial | None) -> tuple[Cell, ...]:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from model.record import EpochRecord
 from search import BASELINE_TRIAL
-from search.definition.objectives import StudyObjective, lead_index
+from search.definition.objectives import StudyObjective, primary_index
 from search.definition.space import Dimension
 from search.evaluation.analysis.analyze import Analysis, analyze
 from search.evaluation.analysis.isolation import parts_of, points_of
@@ -66,7 +66,7 @@ class Facts:
         self.trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
         self.fresh: list[FrozenTrial] = fresh_trials(study, storage)
         self.objectives: tuple[StudyObjective, ...] = study_objectives(study)
-        self.lead = lead_index(self.objectives)
+        self.primary = primary_index(self.objectives)
         self.plan = study_plan(study)
         self.space: tuple[Dimension, ...] = study_space(study)
         self.data: StudyData = study_data(study)
@@ -79,8 +79,8 @@ class Facts:
 
     @property
     def objective(self) -> str:
-        """What values are: the leading goal's name."""
-        return self.objectives[self.lead].name
+        """What values are: the primary objective's name."""
+        return self.objectives[self.primary].name
 
     @cached_property
     def complete(self) -> list[FrozenTrial]:
@@ -90,7 +90,7 @@ class Facts:
     @cached_property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the lowest value."""
-        return best_trial(self.trials, self.lead)
+        return best_trial(self.trials, self.primary)
 
     @property
     def baseline(self) -> FrozenTrial | None:
@@ -119,7 +119,7 @@ class Facts:
         return [trial for trial in self.trials if trial.state == state]
 
     def value(self, trial: FrozenTrial) -> float | None:
-        """The leading goal's value; of a pruned trial what it had reached; None for one that gave nothing."""
+        """The primary objective's value; of a pruned trial what it had reached; None for one that gave nothing."""
         result = trial_result(trial)
         if not result:
             return None
@@ -133,7 +133,7 @@ class Facts:
         dim = self.studied
         if dim is None:
             return ()
-        points = points_of(self.complete, dim.name, lambda trial: trial.values[self.lead])
+        points = points_of(self.complete, dim.name, lambda trial: trial.values[self.primary])
         parts = parts_of(points, domain=dim.domain)
         return tuple(Band(part.text, tuple(self.trials[p.trial] for p in part.points)) for part in parts if part.points)
 

@@ -164,7 +164,7 @@ def _isolation(facts: Facts) -> Iterator[Table]:
 
 
 def _best_trials(facts: Facts) -> Iterator[Table]:
-    ranked = sorted(facts.complete, key=lambda trial: (trial.values[facts.lead], trial.number))[:_BEST]
+    ranked = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_BEST]
     if not ranked:
         return
     column = value_column(facts)
@@ -175,7 +175,7 @@ def _best_trials(facts: Facts) -> Iterator[Table]:
 
 def _trial_cells(facts: Facts, trial: FrozenTrial, column: str) -> tuple[Cell, ...]:
     result = trial_result(trial)
-    cells: list[Cell] = [str(trial.number), trial_number(trial, column, trial.values[facts.lead])]
+    cells: list[Cell] = [str(trial.number), trial_number(trial, column, trial.values[facts.primary])]
     cells.append(trial_number(trial, "val_top1", result["val_top1"]))
     cells.append(Count(f"trials.{trial.number}.epoch", result["epoch"]))
     for dim in facts.space:

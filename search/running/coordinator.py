@@ -28,7 +28,7 @@ from search.running.recording import Recorder
 from search.running.running_trial import RunningTrial
 from search.running.signals import StopRequest
 from search.running.turns import TrialSource
-from search.storage.errors import is_of_database
+from search.storage.errors import is_database_error
 from search.trial.outcome import Outcome
 from search.trial.result import why_invalid
 
@@ -221,7 +221,7 @@ class Coordinator:
         try:
             yield
         except Exception as error:
-            if not is_of_database(error):
+            if not is_database_error(error):
                 with contextlib.suppress(Exception):
                     self.ledger.flush()
             if isinstance(error, DataError):

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import ResourceError
 from search.storage.leases.lease import Lease
-from search.storage.tables import Changes, behind, tables_of
+from search.storage.tables import Changes, tables_of, uncached
 
 _LOOK_S = 1.0
 """How old what is known of other runs may be when a pruner judges."""
@@ -37,7 +37,7 @@ class Ledger(optuna.storages.BaseStorage):
 
     def __init__(self, storage: optuna.storages.BaseStorage, study: str, lease: Lease) -> None:
         self._storage = storage
-        self._behind = behind(storage)
+        self._behind = uncached(storage)
         self._tables = tables_of(storage)
         if self._tables is None and lease.needs_fence:
             raise ResourceError(

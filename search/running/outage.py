@@ -11,7 +11,7 @@ from typing import TypeVar
 from search.errors import ResourceError
 from search.events import Listener, Notice
 from search.running.ledger import Ledger
-from search.storage.errors import is_away, unusable
+from search.storage.errors import as_resource_error, is_unreachable
 from search.storage.leases.lease import LeaseLost, TurnLost
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
@@ -49,7 +49,7 @@ class Outage:
         try:
             done = do()
         except Exception as error:
-            if not is_away(error):
+            if not is_unreachable(error):
                 raise
             self._note(error)
             return otherwise
@@ -60,10 +60,10 @@ class Outage:
         now = time.monotonic()
         if self._since is None:
             self._since, self._pause_s = now, _FIRST_PAUSE_S
-            cause = unusable(self._url, error)
+            cause = as_resource_error(self._url, error)
             self._emit(Notice(f"the study database cannot be reached ({cause.got}): training goes on, and results wait for it"))
         if now - self._since >= self._patience_s:
-            self.verdict = unusable(self._url, error)
+            self.verdict = as_resource_error(self._url, error)
         self._next = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S, max(self._since + self._patience_s - now, _FIRST_PAUSE_S))
 
@@ -127,7 +127,7 @@ class Access:
             with contextlib.suppress(Exception):  # what this run thought to have found is not the study's
                 self.ledger.forget()
         except Exception as error:
-            if not is_away(error):
+            if not is_unreachable(error):
                 raise
             numbers = ", ".join(map(str, self.ledger.unwritten))
             emit(Notice(f"what was found since is not written (of trials {numbers}); their checkpoints are kept"))
@@ -136,7 +136,7 @@ class Access:
     def _with_a_name(self, do: Callable[[], T]) -> T:
         if self._is_disowned:
             self.ledger.forget()
-            self.ledger.lease.begin_anew()
+            self.ledger.lease.rejoin()
             self._is_disowned = False
         return do()
 

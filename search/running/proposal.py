@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from search.definition.definition import StudyDefinition
 from search.definition.samplers import Grid
-from search.definition.space import applies, applying, every_setting, num_settings, random_setting
+from search.definition.space import active_dimensions, all_combinations, is_active, num_combinations, random_combination
 from search.errors import DefinitionError
 
 FIXED = "fixed_params"
@@ -65,7 +65,7 @@ class Tried:
 
 def is_whole(params: Mapping[str, Any], definition: StudyDefinition) -> bool:
     """Whether parameters hold a value for every dimension that applies, and no other."""
-    return params.keys() == {dim.name for dim in applying(definition.space, params)}
+    return params.keys() == {dim.name for dim in active_dimensions(definition.space, params)}
 
 
 def given_to(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def propose(
 
 def only_applying(params: Mapping[str, Any], definition: StudyDefinition) -> dict[str, Any]:
     """Parameters without those of dimensions that do not apply."""
-    return {dim.name: params[dim.name] for dim in applying(definition.space, params) if dim.name in params}
+    return {dim.name: params[dim.name] for dim in active_dimensions(definition.space, params) if dim.name in params}
 
 
 def _drawn(
@@ -127,17 +127,17 @@ def _drawn(
     rng: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
     if isinstance(definition.sampler, Grid):
-        yield from every_setting(definition.space)
+        yield from all_combinations(definition.space)
         return
     for _ in range(_DRAWS):
         yield _asked(study, trial, definition, given)
-    if num_settings(definition.space) <= _LISTED:
-        everything = list(every_setting(definition.space))
+    if num_combinations(definition.space) <= _LISTED:
+        everything = list(all_combinations(definition.space))
         for chosen in rng.permutation(len(everything)):
             yield everything[chosen]
         return
     for _ in range(_RANDOM_DRAWS):
-        yield random_setting(definition.space, rng)
+        yield random_combination(definition.space, rng)
 
 
 def _asked(study: optuna.Study, trial: FrozenTrial, definition: StudyDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _asked(study: optuna.Study, trial: FrozenTrial, definition: StudyDefinition,
     params: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for dim in definition.space:
-        if not applies(dim, values):
+        if not is_active(dim, values):
             continue
         value = together.get(dim.name)
         if dim.name in given:

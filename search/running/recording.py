@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.definition.objectives import StudyObjective, lead_index
+from search.definition.objectives import StudyObjective, primary_index
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, TrialFinished
 from search.running.running_trial import RunningTrial
@@ -119,7 +119,7 @@ class Recorder:
                 val_top1=curves.mean_of_counted(lambda record: record.val_top1) if gave else None,
                 epochs=curves.num_epochs,
                 seconds=curves.seconds,
-                is_best=any(trial.number == number for trial in front_of(trials, lead_index(self._objectives))),
+                is_best=any(trial.number == number for trial in front_of(trials, primary_index(self._objectives))),
                 finished=num_finished(trials),
                 target=target,
                 reason=recorded.reason,

@@ -7,9 +7,9 @@ from pathlib import Path
 from time import perf_counter
 
 from data_utils.prepared import fingerprint
-from search.definition.checks import require_fits
+from search.definition.checks import require_fits_data
 from search.definition.definition import RESOURCES, StudyDefinition
-from search.definition.objectives import lead_index
+from search.definition.objectives import primary_index
 from search.engines.workers import Workers
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.running.coordinator import Coordinator
@@ -79,7 +79,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     data = open_indexed(folder, options.runs)
     split = split_of(definition, data)
     trainings = len(split.train_validation_pairs()) * definition.repeats
-    require_fits(definition, len(split.folds) or definition.repeats, len(data.words))
+    require_fits_data(definition, len(split.folds) or definition.repeats, len(data.words))
     for note in _notes(definition, split):
         emit(Notice(note))
     trial_clips = TrialClips(data, split, data_store(options.runs), emit)
@@ -90,14 +90,14 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         if source is not None:
             require_source(source, split)
         with lease_of(options.storage, definition.name, lease_s=options.lease_s) as lease:
-            with lease.patient_turn():
+            with lease.wait_for_turn():
                 if options.allow_wider:
                     _require_alone(lease)
                 study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
             with RunLog(options.runs, definition.name, lease.owner.run) as log, database_errors(options.storage):
                 emit = log.beside(emit)
                 if source is not None:
-                    with lease.patient_turn():
+                    with lease.wait_for_turn():
                         warm_start(study, source, definition, best=options.source_best, emit=emit)
                 if opened := opened_before(study, storage):
                     emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
@@ -121,13 +121,13 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                         runs=str(options.runs),
                         finished=finished,
                         target=target,
-                        epochs=definition.most_epochs,
+                        epochs=definition.max_epochs,
                         space={dim.name: dim.text() for dim in definition.space},
                         objectives=tuple(objective.name for objective in definition.objectives),
                         folds=len(split.folds),
                         trainings=trainings,
                         run=lease.owner.run,
-                        best=summary(best_trial(study.get_trials(deepcopy=False), lead_index(definition.objectives))),
+                        best=summary(best_trial(study.get_trials(deepcopy=False), primary_index(definition.objectives))),
                     )
                 )
                 ledger = Ledger(storage, definition.name, lease)
@@ -142,7 +142,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                     runs=options.runs,
                     emit=emit,
                 )
-                study.pruner = definition.pruner.make(definition.most_epochs)
+                study.pruner = definition.pruner.make(definition.max_epochs)
                 began = perf_counter()
                 Coordinator(
                     study,

@@ -9,8 +9,8 @@ from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
 from search.definition.definition import StudyDefinition
-from search.definition.objectives import lead_index
-from search.definition.space import applying
+from search.definition.objectives import primary_index
+from search.definition.space import active_dimensions
 from search.events import RunFinished, TrialSummary
 from search.running.criteria import noise_of
 from search.running.trial_source import SearchTrials
@@ -21,8 +21,8 @@ def _finished(
     study: optuna.Study, definition: StudyDefinition, trial_source: SearchTrials, seconds: float, stopped_by: str
 ) -> RunFinished:
     trials = study.get_trials(deepcopy=False)
-    lead, several = lead_index(definition.objectives), len(definition.objectives) > 1
-    best = best_trial(trials, lead)
+    primary, several = primary_index(definition.objectives), len(definition.objectives) > 1
+    best = best_trial(trials, primary)
     return RunFinished(
         study=definition.name,
         finished=num_finished(trials),
@@ -30,7 +30,7 @@ def _finished(
         counts=count_states(trials),
         best=summary(best),
         baseline=baseline_summary(trials),
-        front=tuple(filter(None, map(summary, front_of(trials, lead)))) if several else (),
+        front=tuple(filter(None, map(summary, front_of(trials, primary)))) if several else (),
         edges=() if several else _edges(best, definition),
         noise=None if several else _noise(trials, best),
         seconds=seconds,
@@ -52,7 +52,7 @@ def _edges(best: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, 
         return ()
     return tuple(
         f"{dim.name} {best.params[dim.name]:.3g} lies at the {end} edge of its range {dim.domain.text()}"
-        for dim in applying(definition.space, best.params)
+        for dim in active_dimensions(definition.space, best.params)
         if dim.name in best.params and (end := dim.edge(best.params[dim.name]))
     )
 

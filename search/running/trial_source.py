@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import StudyDefinition
-from search.definition.space import applying, num_settings
+from search.definition.space import active_dimensions, num_combinations
 from search.events import Listener, TrialFinished
 from search.running.criteria import ended
 from search.running.ledger import Ledger
@@ -73,7 +73,7 @@ class SearchTrials:
             enough = bool(self._enough(trials))
             if places > 0 and now.orphans:
                 left = trials[now.orphans[0]]
-                if not self.ledger.lease.bury(owner(left)):
+                if not self.ledger.lease.reclaim_from(owner(left)):
                     return None  # it has come back to life
                 self.ledger.refresh()
                 trial = self._resumed(left)
@@ -134,7 +134,7 @@ class SearchTrials:
             return None
         # All at once, in the place of enqueued values: a run that is killed while it stores one by one draws no others.
         trial.storage.set_trial_system_attr(trial._trial_id, FIXED, params)
-        for dim in applying(self.definition.space, params):
+        for dim in active_dimensions(self.definition.space, params):
             if dim.name not in frozen.params:
                 shape = dim.distribution()
                 trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
@@ -200,7 +200,7 @@ class SearchTrials:
         )
 
     def _is_exhausted(self, trials: Sequence[FrozenTrial]) -> bool:
-        possible = num_settings(self.definition.space)
+        possible = num_combinations(self.definition.space)
         return self._num_tried(trials) >= possible or bool(self.study.user_attrs.get(EXHAUSTED))
 
     def _num_tried(self, trials: Sequence[FrozenTrial]) -> int:

@@ -7,8 +7,8 @@ from optuna.trial import FrozenTrial
 
 from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
-from search.definition.objectives import lead_index
-from search.definition.space import applies
+from search.definition.objectives import primary_index
+from search.definition.space import is_active
 from search.errors import DefinitionError
 from search.events import Listener, Notice
 from search.running.proposal import given_to, key_of, why_not
@@ -81,7 +81,7 @@ def translated(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, obj
     values: dict[str, object] = {}
     params = {}
     for dim in definition.space:
-        if applies(dim, values):
+        if is_active(dim, values):
             value = settings[dim.setting.group][dim.setting.field]
             params[dim.name] = values[dim.setting.key] = value
     return params
@@ -89,7 +89,7 @@ def translated(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, obj
 
 def _ranked(source: optuna.Study) -> list[FrozenTrial]:
     """Complete trials, the best first; with several objectives the front before the rest."""
-    trials, lead = source.get_trials(deepcopy=False), lead_index(study_objectives(source))
-    front = front_of(trials, lead)
-    rest = sorted((t for t in complete_trials(trials) if t not in front), key=lambda t: (t.values[lead], t.number))
+    trials, primary = source.get_trials(deepcopy=False), primary_index(study_objectives(source))
+    front = front_of(trials, primary)
+    rest = sorted((t for t in complete_trials(trials) if t not in front), key=lambda t: (t.values[primary], t.number))
     return [*front, *rest]

@@ -23,12 +23,12 @@ def database_errors(url: str) -> Iterator[None]:
         yield
     except Exception as error:
         in_journal = parse_url(url).kind == "journal" and isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
-        if not (is_of_database(error) or in_journal):
+        if not (is_database_error(error) or in_journal):
             raise
-        raise unusable(url, error) from error
+        raise as_resource_error(url, error) from error
 
 
-def unusable(url: str | None, error: BaseException) -> ResourceError:
+def as_resource_error(url: str | None, error: BaseException) -> ResourceError:
     """The error for people. Without an URL it is a server's: what is in a file is guarded where it is read."""
     place = None if url is None else parse_url(url)
     cause = error
@@ -43,7 +43,7 @@ def unusable(url: str | None, error: BaseException) -> ResourceError:
     )
 
 
-def is_away(error: BaseException | None) -> bool:
+def is_unreachable(error: BaseException | None) -> bool:
     """Whether a database server could not be reached, or has gone away: waiting may help."""
     known = sys.modules.get("sqlalchemy.exc")
     while known is not None and error is not None:
@@ -66,7 +66,7 @@ def _below(error: BaseException) -> BaseException | None:
     return error.__cause__
 
 
-def is_of_database(error: BaseException) -> bool:
+def is_database_error(error: BaseException) -> bool:
     """Whether a database, or its driver, raised it."""
     if isinstance(error, sqlite3.Error | optuna.exceptions.StorageInternalError):
         return True

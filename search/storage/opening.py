@@ -134,7 +134,7 @@ def _of_server(place: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
     import sqlalchemy
 
     # Who only looks waits too: Optuna notes the version of the tables, in a table of its own, whenever it opens some.
-    with one_at_a_time(engine_of(place, poolclass=sqlalchemy.NullPool)):
+    with table_creation_lock(engine_of(place, poolclass=sqlalchemy.NullPool)):
         storage = _tables(place, _server_settings(place), create)
     weakref.finalize(storage, storage.engine.dispose)
     return storage
@@ -155,7 +155,7 @@ def _first_connection(engine: sqlalchemy.Engine) -> sqlalchemy.Connection:
 
 
 @contextlib.contextmanager
-def one_at_a_time(engine: sqlalchemy.Engine) -> Iterator[None]:
+def table_creation_lock(engine: sqlalchemy.Engine) -> Iterator[None]:
     """Inside, no other process of this tool makes tables in the database of a server."""
     on_postgres = engine.dialect.name == "postgresql"
     begin = f"SELECT pg_advisory_lock({_ONE_AT_A_TIME})" if on_postgres else f"SELECT GET_LOCK('{_ONE_AT_A_TIME}', 60)"

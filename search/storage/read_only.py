@@ -4,8 +4,8 @@ Optuna loads a study whole, and most of a long one is reported values: 100,000 o
 libraries for databases take as long to import as the rest of a command. `ReadOnlyStorage` is a storage for Optuna's own `Study`
 that reads the same tables with a few plain statements and leaves out the values that finished trials reported.
 
-The tables are those of `optuna.storages._rdb.models`. A file of another form than `FORM` is left to Optuna. A test holds
-everything that is read here against what Optuna reads.
+The tables are those of `optuna.storages._rdb.models`. A file with another `SCHEMA_VERSION` is read by Optuna itself. A test
+compares everything that is read here with what Optuna reads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.storage.errors import database_errors
 from search.storage.opening import open_storage
 from search.storage.sqlite import BUSY_TIMEOUT_S, require_sqlite, same_file
-from search.storage.tables import FORM
+from search.storage.tables import SCHEMA_VERSION
 from search.storage.url import database_path, parse_url
 
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
@@ -49,7 +49,7 @@ def open_read_only(url: str) -> optuna.storages.BaseStorage:
         with contextlib.suppress(sqlite3.Error):
             require_sqlite(path)
             with contextlib.closing(_connect(url)) as database:
-                if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(FORM,)]:
+                if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_VERSION,)]:
                     return ReadOnlyStorage(url)
     return open_storage(url, create=False)
 

@@ -13,7 +13,7 @@ import filelock
 from search.errors import ResourceError, os_errors
 
 
-def _all_locks(database: Path) -> Path:
+def locks_root(database: Path) -> Path:
     database = database.resolve()  # whichever way it is reached
     return database.with_name(f".{database.name}.locks")
 
@@ -25,15 +25,15 @@ def creating(database: Path) -> Iterator[None]:
     Raises:
         ResourceError: the folder cannot be written.
     """
-    folder = _all_locks(database)
-    with _folder_errors(database):
+    folder = locks_root(database)
+    with folder_errors(database):
         folder.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(folder / ".create.lock").acquire()
     with held:
         yield
 
 
-def _folder_errors(database: Path) -> contextlib.AbstractContextManager[None]:
+def folder_errors(database: Path) -> contextlib.AbstractContextManager[None]:
     hint = "free some space, or name another place with --storage sqlite:///PATH"
     return os_errors("the folder of the study database cannot be written", where=database.parent, hint=hint)
 

@@ -1,7 +1,7 @@
 """Optuna's tables, read and written in batches: one transaction for many values, where Optuna's own calls take one for each.
 
 The tables are those of `optuna.storages._rdb.models`. `tables_of` answers None for a storage that is no database, and for
-tables of another form than `FORM`: those are left to Optuna's calls.
+tables of another form than `SCHEMA_VERSION`: those are left to Optuna's calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 
-FORM = "v3.2.0.a"
+SCHEMA_VERSION = "v3.2.0.a"
 """What Optuna calls the form of its tables that is written here."""
 
 Row = dict[str, Any]
@@ -187,14 +187,14 @@ def _as_stored(time: datetime.datetime | None) -> datetime.datetime | None:
     return None if time is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
 
 
-def behind(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+def uncached(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
     """The storage itself, without Optuna's cache before it."""
     return storage._backend if isinstance(storage, optuna.storages._CachedStorage) else storage
 
 
 def tables_of(storage: optuna.storages.BaseStorage) -> Tables | None:
     """The tables behind Optuna's storage, if their form is known here."""
-    found = behind(storage)
-    if not isinstance(found, optuna.storages.RDBStorage) or found.get_current_version() != FORM:
+    found = uncached(storage)
+    if not isinstance(found, optuna.storages.RDBStorage) or found.get_current_version() != SCHEMA_VERSION:
         return None
     return Tables(found.engine)

@@ -41,7 +41,7 @@ CANDIDATE, SEED = "candidate", "seed"
 SHAPES: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
 
 
-def values_of(trials: Sequence[FrozenTrial], lead: int, *, anew_before: int = 0) -> dict[int, dict[int, float | None]]:
+def values_of(trials: Sequence[FrozenTrial], primary: int, *, anew_before: int = 0) -> dict[int, dict[int, float | None]]:
     """What finished trainings gave, by candidate and seed; None for one that failed.
 
     `anew_before`: of trainings with a lower number, those that the machine has failed are to be tried again, and left out.
@@ -49,7 +49,7 @@ def values_of(trials: Sequence[FrozenTrial], lead: int, *, anew_before: int = 0)
     found: dict[int, dict[int, float | None]] = {}
     for trial in trials:
         if trial.state.is_finished() and not (trial.number < anew_before and failed_by_machine(trial)):
-            value = trial.values[lead] if trial.state == TrialState.COMPLETE else None
+            value = trial.values[primary] if trial.state == TrialState.COMPLETE else None
             found.setdefault(trial.params[CANDIDATE], {})[trial.params[SEED]] = value
     return found
 

@@ -151,7 +151,7 @@ def _require_rest(url: str, found: Mapping[str, Snapshot]) -> None:
 def _turn(lease: Lease, there: StorageUrl) -> Iterator[None]:
     """The turn of this copy among those that work on the study in its new place."""
     try:
-        with lease.patient_turn():
+        with lease.wait_for_turn():
             yield
     except TurnLost as error:
         raise ResourceError(

@@ -14,8 +14,8 @@ from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
 from search.definition.ranges import Choices, Range
 from search.definition.samplers import SAMPLERS
-from search.definition.settings import BEFORE, settings
-from search.definition.strategy import name_of
+from search.definition.settings import LEGACY_DEFAULTS, settings
+from search.definition.strategy import strategy_name
 from search.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -125,10 +125,11 @@ def widen(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefini
         _refuse(study, {key: texts for key, texts in changed.items() if key not in wider})
     if not wider:
         return []
-    if not definition.sampler.widens:
+    if not definition.sampler.supports_wider_ranges:
         raise DefinitionError(
-            f"the sampler `{name_of(definition.sampler)}` cannot go on with a wider range: it would forget what it has learned",
-            expected=f"one of {', '.join(name for name, kind in SAMPLERS.items() if kind.widens)}",
+            f"the sampler `{strategy_name(definition.sampler)}` cannot go on with a wider range: "
+            "it would forget what it has learned",
+            expected=f"one of {', '.join(name for name, kind in SAMPLERS.items() if kind.supports_wider_ranges)}",
             hint="start a new study with `--as NAME --from` this one",
         )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -150,12 +151,12 @@ def _before(key: str) -> str:
     name = key.removeprefix("fixed: ")
     if key == "repeats":
         return "1"
-    return str(BEFORE.get(name, settings()[name].default)) if name in settings() else _ABSENT
+    return str(LEGACY_DEFAULTS.get(name, settings()[name].default)) if name in settings() else _ABSENT
 
 
 def _is_wider(domain: Range | Choices | None, was: str) -> bool:
     before = Range.from_text(was)
-    return before is not None and isinstance(domain, Range) and domain.holds(before)
+    return before is not None and isinstance(domain, Range) and domain.contains_range(before)
 
 
 def _told(key: str, texts: tuple[str, str]) -> str:

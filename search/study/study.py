@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from data_utils.splits import Split
 from model.objective import Objective
 from search.definition.definition import Plan
-from search.definition.objectives import StudyObjective, lead_index
+from search.definition.objectives import StudyObjective, primary_index
 from search.errors import DefinitionError, NegativeAnswer
 from search.study.companion import is_companion
 from search.study.trials import best_trial
@@ -80,7 +80,7 @@ def require_best(study: optuna.Study) -> FrozenTrial:
     Raises:
         NegativeAnswer: there is none.
     """
-    best = best_trial(study.get_trials(deepcopy=False), lead_index(study_objectives(study)))
+    best = best_trial(study.get_trials(deepcopy=False), primary_index(study_objectives(study)))
     if best is None:
         raise NegativeAnswer(
             f"no trial of `{study.study_name}` has trained to its end yet",

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.definition.settings import BEFORE, Configs, build_configs, settings
+from search.definition.settings import LEGACY_DEFAULTS, Configs, build_configs, settings
 from search.storage.leases.lease import Owner, owner_of
 
 
@@ -49,28 +49,28 @@ def num_finished(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state in FINISHED for trial in trials)
 
 
-def best_trial(trials: Sequence[FrozenTrial], lead: int = 0) -> FrozenTrial | None:
+def best_trial(trials: Sequence[FrozenTrial], primary: int = 0) -> FrozenTrial | None:
     """The complete trial with the lowest value; the first of equals; None if none is complete.
 
-    Of several objectives the one at `lead` decides (see `objectives.lead_index`), then the others.
+    Of several objectives the one at `primary` decides (see `objectives.primary_index`), then the others.
     """
-    return min(complete_trials(trials), key=lambda trial: _order(trial, lead), default=None)
+    return min(complete_trials(trials), key=lambda trial: _order(trial, primary), default=None)
 
 
-def front_of(trials: Sequence[FrozenTrial], lead: int = 0) -> list[FrozenTrial]:
+def front_of(trials: Sequence[FrozenTrial], primary: int = 0) -> list[FrozenTrial]:
     """The complete trials that no other beats in everything (the Pareto front), starting with `best_trial`.
 
     Of trials with equal values the first. With one objective that is the best trial alone.
     """
     front: list[FrozenTrial] = []
-    for trial in sorted(complete_trials(trials), key=lambda trial: _order(trial, lead)):
+    for trial in sorted(complete_trials(trials), key=lambda trial: _order(trial, primary)):
         if not any(all(a <= b for a, b in zip(other.values, trial.values, strict=True)) for other in front):
             front.append(trial)
     return front
 
 
-def _order(trial: FrozenTrial, lead: int) -> tuple[float, ...]:
-    return (trial.values[lead], *trial.values, trial.number)
+def _order(trial: FrozenTrial, primary: int) -> tuple[float, ...]:
+    return (trial.values[primary], *trial.values, trial.number)
 
 
 def complete_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -99,7 +99,7 @@ def trial_settings(trial: FrozenTrial) -> dict[str, dict[str, Any]]:
         return {}
     whole: dict[str, dict[str, Any]] = {}
     for key, setting in settings().items():
-        value = stored.get(setting.group, {}).get(setting.field, BEFORE.get(key, setting.default))
+        value = stored.get(setting.group, {}).get(setting.field, LEGACY_DEFAULTS.get(key, setting.default))
         whole.setdefault(setting.group, {})[setting.field] = value
     return whole
 

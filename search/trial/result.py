@@ -39,9 +39,9 @@ _EPS_SLACK = 1e-6
 
 
 def values_of(objectives: Sequence[StudyObjective], curves: Curves, outcome: Outcome | None) -> dict[str, float]:
-    """The goals' values by name; costs only where the outcome is known.
+    """The objectives' values by name; costs only where the outcome is known.
 
-    Of several goals all that ask for the best epoch are read at that of the leading one: a value is of a model that there is.
+    Of several objectives, all with `reduce: best` are read at the primary one's best epoch: the values belong to one model.
     """
     values = {}
     for objective in objectives:

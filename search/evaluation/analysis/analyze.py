@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from search.definition.objectives import lead_index
+from search.definition.objectives import primary_index
 from search.definition.space import Dimension
 from search.errors import NegativeAnswer
 from search.evaluation.analysis.cost import Infeasible, Ledger, infeasible, ledger
@@ -32,7 +32,7 @@ class Analysis:
 
     study: str
     objective: str
-    """What is read; of several objectives the leading one."""
+    """What is read; of several objectives the primary one."""
 
     chosen: int | None
     """The trial whose place in the space is judged: the confirmed one, else the best; None if there is none."""
@@ -66,25 +66,25 @@ class Analysis:
 def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analysis:
     """Reads a study and its confirmation."""
     trials, objectives, space = study.get_trials(deepcopy=False), study_objectives(study), study_space(study)
-    lead, complete = lead_index(objectives), complete_trials(trials)
+    primary, complete = primary_index(objectives), complete_trials(trials)
     fresh = fresh_trials(study, storage)
     confirmed = stored_confirmed(study)
-    chosen = best_trial(trials, lead)
+    chosen = best_trial(trials, primary)
     if confirmed is not None and confirmed.found.recommended is not None:
         chosen = trials[confirmed.found.recommended]
-    found, why_not = _importance(trials, space, lead, study.user_attrs.get("seed", 0))
-    noise = _noise(complete, fresh, lead)
+    found, why_not = _importance(trials, space, primary, study.user_attrs.get("seed", 0))
+    noise = _noise(complete, fresh, primary)
     scientific = [dim for dim in space if dim.role == "scientific"]
     reduce = study_plan(study).objective.reduce
     return Analysis(
         study=study.study_name,
-        objective=objectives[lead].name,
+        objective=objectives[primary].name,
         chosen=None if chosen is None else chosen.number,
         edges=() if chosen is None else tuple(_edges(space, chosen.params)),
         importance=found,
         no_importance=why_not,
         isolation={
-            dim.name: tuple(isolation(points_of(complete, dim.name, lambda t: t.values[lead]), domain=dim.domain))
+            dim.name: tuple(isolation(points_of(complete, dim.name, lambda t: t.values[primary]), domain=dim.domain))
             for dim in scientific
         },
         readings={dim.name: readings(complete, dim.name, domain=dim.domain, reduce=reduce) for dim in scientific},
@@ -98,10 +98,10 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
 
 
 def _importance(
-    trials: Sequence[FrozenTrial], space: Sequence[Dimension], lead: int, seed: int
+    trials: Sequence[FrozenTrial], space: Sequence[Dimension], primary: int, seed: int
 ) -> tuple[Importances | None, str]:
     try:
-        return importance(complete_trials(trials), space, lambda trial: float(trial.values[lead]), seed=seed), ""
+        return importance(complete_trials(trials), space, lambda trial: float(trial.values[primary]), seed=seed), ""
     except NegativeAnswer as error:
         return None, error.what + (f": {error.got}" if error.got else "")
 
@@ -112,13 +112,13 @@ def _edges(space: Sequence[Dimension], params: Mapping[str, Any]) -> Iterator[Ed
             yield advice
 
 
-def _noise(complete: Sequence[FrozenTrial], fresh: Sequence[FrozenTrial], lead: int) -> Noise | None:
+def _noise(complete: Sequence[FrozenTrial], fresh: Sequence[FrozenTrial], primary: int) -> Noise | None:
     """From what was trained with several seeds: by fresh seeds, else the repeats of single trials.
 
     A trial's value is the mean over its repeats, so that of n repeats the noise is less by sqrt(n).
     """
     by_candidate: dict[int, list[float]] = {}
-    for candidate, by_seed in values_of(fresh, lead).items():
+    for candidate, by_seed in values_of(fresh, primary).items():
         by_candidate[candidate] = [value for value in by_seed.values() if value is not None]
     try:
         return noise_of_repeats(list(by_candidate.values()))

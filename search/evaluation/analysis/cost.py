@@ -127,7 +127,7 @@ class Ledger:
         return self.by_state["failed"]
 
 
-def ledger(trials: Sequence[FrozenTrial], most_epochs: int) -> Ledger:
+def ledger(trials: Sequence[FrozenTrial], max_epochs: int) -> Ledger:
     """What trials cost by state and device, what pruning saved and what failures lost.
 
     Saved is what a pruned trial would have trained on, at its own seconds an epoch. That is an upper bound: trainings may end
@@ -145,7 +145,7 @@ def ledger(trials: Sequence[FrozenTrial], most_epochs: int) -> Ledger:
         STATE_NAMES[state]: _sum([_cost(t) for t in trials if t.state == state]) for state in STATE_NAMES if state in states
     }
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and _number(trial, "epochs") > 0]
-    likely = float(most_epochs)
+    likely = float(max_epochs)
     if complete:
         likely = min(likely, sum(_number(t, "epochs") for t in complete) / sum(_num_trainings(t) for t in complete))
     trainings = max(map(_num_trainings, trials), default=1)

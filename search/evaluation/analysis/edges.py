@@ -72,7 +72,7 @@ def _new_end(dim: Dimension, domain: Range, *, upper: bool) -> int | float | Non
     for digits in range(2, _MOST_DIGITS + 1):
         end = float(f"{wished:.{digits - 1}e}")
         is_beyond = end > old if upper else end < old
-        if is_beyond and dim.may_be(int(end) if dim.is_int else end):
+        if is_beyond and dim.is_allowed(int(end) if dim.is_int else end):
             return int(end) if dim.is_int else end
     return None
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
-from search.definition.objectives import lead_index
+from search.definition.objectives import primary_index
 from search.definition.ranges import Choices
 from search.definition.space import Dimension
 from search.errors import NegativeAnswer
@@ -39,10 +39,10 @@ def embedding(params: Mapping[str, Any], space: Sequence[Dimension]) -> Float[np
     for dim in space:
         applies = dim.name in params
         if isinstance(dim.domain, Choices):
-            hot = int(dim.place(params[dim.name])) if applies else -1
+            hot = int(dim.position(params[dim.name])) if applies else -1
             coordinates += [float(number == hot) / math.sqrt(2) for number in range(len(dim.domain.choices))]
         else:
-            coordinates.append(dim.place(params[dim.name]) if applies else 0.5)
+            coordinates.append(dim.position(params[dim.name]) if applies else 0.5)
     return np.array(coordinates)
 
 
@@ -54,13 +54,13 @@ def far_apart(a: Mapping[str, Any], b: Mapping[str, Any], space: Sequence[Dimens
     for dim in space:
         if (dim.name in a) != (dim.name in b):
             return True
-        if dim.name in a and abs(dim.place(a[dim.name]) - dim.place(b[dim.name])) > near:  # choices lie 1 apart or more
+        if dim.name in a and abs(dim.position(a[dim.name]) - dim.position(b[dim.name])) > near:  # choices lie 1 apart or more
             return True
     return False
 
 
 def top(
-    trials: Sequence[FrozenTrial], baseline: FrozenTrial, space: Sequence[Dimension], lead: int, k: int
+    trials: Sequence[FrozenTrial], baseline: FrozenTrial, space: Sequence[Dimension], primary: int, k: int
 ) -> list[FrozenTrial]:
     """The `k` lowest trials, the first of equals first; no two nearly the same, and none nearly the baseline.
 
@@ -68,12 +68,12 @@ def top(
         trials: the complete ones.
         baseline: in whatever state. Nearly itself, it is never one of the `k`.
         space: the dimensions of the search.
-        lead: which of several objectives decides.
+        primary: index of the objective that decides where there are several.
         k: how many at most.
     """
-    finite = [trial for trial in trials if math.isfinite(trial.values[lead])]
+    finite = [trial for trial in trials if math.isfinite(trial.values[primary])]
     found: list[FrozenTrial] = []
-    for trial in sorted(finite, key=lambda trial: (trial.values[lead], trial.number)):
+    for trial in sorted(finite, key=lambda trial: (trial.values[primary], trial.number)):
         if len(found) < k and all(far_apart(trial.params, one.params, space) for one in [baseline, *found]):
             found.append(trial)
     return found
@@ -88,7 +88,7 @@ def chosen_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     complete = complete_trials(trials)
     best = (
-        top(complete, trials[BASELINE_TRIAL], study_space(study), lead_index(study_objectives(study)), count)
+        top(complete, trials[BASELINE_TRIAL], study_space(study), primary_index(study_objectives(study)), count)
         if complete
         else []
     )

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import stored_resources
-from search.definition.objectives import lead_index
+from search.definition.objectives import primary_index
 from search.engines.workers import Workers
 from search.errors import DefinitionError
 from search.evaluation.confirm.candidates import chosen_trials, embedding
@@ -84,7 +84,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         data = open_same(study, options.data, options.runs)
         objectives, split = study_objectives(study), study_data(study).split
         with lease_of(options.storage, companion_name(study.study_name), lease_s=options.lease_s) as lease:
-            with lease.patient_turn():
+            with lease.wait_for_turn():
                 companion = _companion(storage, study)
             with RunLog(options.runs, companion.study_name, lease.owner.run) as log, database_errors(options.storage):
                 emit = _without_stars(log.beside(emit))
@@ -97,7 +97,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                     companion,
                     ledger,
                     {trial.number: configs_of(trial) for trial in chosen},
-                    lead=lead_index(objectives),
+                    primary=primary_index(objectives),
                     plan=study_plan(study),
                     seeds=seeds,
                     folds={number: fresh_folds(split, data.words_of, seed) for number, seed in seeds.items()},
@@ -191,7 +191,12 @@ def _started(
 def _weighed(
     study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, trial_source: ConfirmTrials, finished: int
 ) -> Confirmed:
-    objectives, space, lead, seeds = study_objectives(study), study_space(study), trial_source.lead, len(trial_source.seeds)
+    objectives, space, primary, seeds = (
+        study_objectives(study),
+        study_space(study),
+        trial_source.primary,
+        len(trial_source.seeds),
+    )
     trained = companion.get_trials(deepcopy=False)
     numbers = [trial.number for trial in chosen]
     values = {
@@ -206,7 +211,7 @@ def _weighed(
         Candidate(
             trial=trial.number,
             params=trial.params,
-            searched=trial.values[lead] if trial in complete_trials([trial]) else None,
+            searched=trial.values[primary] if trial in complete_trials([trial]) else None,
             parameters=parameters.get(trial.number),
             reason=reasons.get(trial.number, ""),
             distance=float(np.linalg.norm(embedding(trial.params, space) - middle)),
@@ -215,7 +220,7 @@ def _weighed(
     ]
     trials = study.get_trials(deepcopy=False)
     placed = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
-    estimates = estimate_search(list(placed.values()), space, lead, values)
+    estimates = estimate_search(list(placed.values()), space, primary, values)
     found = weigh(candidates, values, seeds, estimates)
     sealed = len(study_data(study).split.test)
-    return store_confirmed(study, found, trials=finished, objective=objectives[lead].name, sealed=sealed)
+    return store_confirmed(study, found, trials=finished, objective=objectives[primary].name, sealed=sealed)

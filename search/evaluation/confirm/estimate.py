@@ -76,7 +76,9 @@ class Estimates:
         return statistics.NormalDist().cdf((self.mean_of(b) - self.mean_of(a)) / spread)
 
 
-def estimate_search(trials: Sequence[FrozenTrial], space: Sequence[Dimension], lead: int, values: Values) -> Estimates | None:
+def estimate_search(
+    trials: Sequence[FrozenTrial], space: Sequence[Dimension], primary: int, values: Values
+) -> Estimates | None:
     """The true values of the settings that were trained again; None where too little is known for it.
 
     A setting that was trained again stands with the mean of its value in the search and its fresh ones; the noise of its
@@ -86,11 +88,11 @@ def estimate_search(trials: Sequence[FrozenTrial], space: Sequence[Dimension], l
     Args:
         trials: the complete ones, and the baseline in whatever state, so that its place is known.
         space: the dimensions of the search.
-        lead: which of several objectives decides.
+        primary: index of the objective that decides where there are several.
         values: what the trainings with fresh seeds gave.
     """
     place = {trial.number: embedding(trial.params, space) for trial in trials}
-    searched = {trial.number: trial.values[lead] for trial in trials if trial.state.name == "COMPLETE"}
+    searched = {trial.number: trial.values[primary] for trial in trials if trial.state.name == "COMPLETE"}
     known = {number: [value] for number, value in searched.items() if math.isfinite(value)}
     noise = usual_noise(values)
     if noise is None or len(known) < FEWEST_TRIALS:

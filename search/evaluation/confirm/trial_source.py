@@ -40,7 +40,7 @@ class ConfirmTrials:
         ledger: Ledger,
         configs: Mapping[int, Configs],
         *,
-        lead: int,
+        primary: int,
         plan: Plan,
         seeds: Mapping[int, int],
         folds: Mapping[int, tuple[tuple[str, ...], ...]],
@@ -56,7 +56,7 @@ class ConfirmTrials:
         self.configs = configs
         self.candidates = [number for number in configs if number != BASELINE_TRIAL]
         self.ledger = ledger
-        self.lead = lead
+        self.primary = primary
         self.plan = plan
         self.seeds = seeds
         self.folds = folds
@@ -68,7 +68,7 @@ class ConfirmTrials:
     def values(self, trials: Sequence[FrozenTrial] | None = None) -> dict[int, dict[int, float | None]]:
         """What has been trained. What a machine failed before this run is tried once more."""
         trials = self._trials() if trials is None else trials
-        return values_of(trials, self.lead, anew_before=self._anew_before)
+        return values_of(trials, self.primary, anew_before=self._anew_before)
 
     @property
     def target(self) -> int:
@@ -94,7 +94,7 @@ class ConfirmTrials:
         """A training, in this run's turn."""
         trials = self._trials()
         if orphans := self._ours(trials, situation(self.ledger, trials).orphans):
-            if not self.ledger.lease.bury(owner(orphans[0])):
+            if not self.ledger.lease.reclaim_from(owner(orphans[0])):
                 return None  # it has come back to life
             self.ledger.refresh()
             orphan = self._trials()[orphans[0].number]

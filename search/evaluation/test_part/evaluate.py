@@ -80,7 +80,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
         tester = _Tester(storage, study, options, emit)
         models = tester.ready(trial)
         with lease_of(options.storage, study.study_name) as lease:
-            with lease.patient_turn():
+            with lease.wait_for_turn():
                 opening = Opening(
                     time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                     commit=tool_version(),
@@ -91,7 +91,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
                 )
                 store_opening(study, opening)  # first: a look that is cut off has been a look
             opening = tester.opened(opening, models)
-            with lease.patient_turn():
+            with lease.wait_for_turn():
                 store_opening(study, opening)
         return opening
 

@@ -107,7 +107,7 @@ def _new_bests(facts: Facts) -> list[FrozenTrial]:
     found: list[FrozenTrial] = []
     lowest = math.inf
     for trial in ended:
-        if (value := trial.values[facts.lead]) < lowest:
+        if (value := trial.values[facts.primary]) < lowest:
             found.append(trial)
             lowest = value
     return found

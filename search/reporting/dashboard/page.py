@@ -218,7 +218,7 @@ def _fill_artifacts(facts: Facts, storage: optuna.storages.BaseStorage, done: Fi
 
 def _that_matter(facts: Facts) -> list[FrozenTrial]:
     """The best and the newest trials that are over, in turns."""
-    best = sorted(facts.complete, key=lambda trial: (trial.values[facts.lead], trial.number))[:_MOST_TRIALS]
+    best = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_MOST_TRIALS]
     newest = [trial for trial in reversed(facts.trials) if trial.state.is_finished()][:_MOST_TRIALS]
     first = [trial for trial in (facts.chosen, facts.baseline) if trial is not None]
     length = max(len(best), len(newest))

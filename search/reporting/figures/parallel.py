@@ -44,7 +44,7 @@ def parallel(facts: Facts) -> Figure:
     title = "Parallel coordinates"
     if not facts.complete:
         return Figure("parallel", title, "There is nothing to draw: no trial has trained to its end.")
-    values = {trial.number: trial.values[facts.lead] for trial in facts.complete}
+    values = {trial.number: trial.values[facts.primary] for trial in facts.complete}
     drawn = thinned(facts.complete, values, _MOST_LINES)
     ranked = sorted(drawn, key=lambda trial: -values[trial.number])
     parts = np.array_split(np.arange(len(ranked)), 4) if len(ranked) >= 4 else [np.arange(len(ranked))]
@@ -102,9 +102,9 @@ def _height(dim: Dimension, value: Any) -> float | None:
     if value is None:
         return None
     if not isinstance(dim.domain, Choices):
-        return dim.place(value)
+        return dim.position(value)
     order = list(dim.domain.choices)
-    return dim.place(value) / (len(order) - 1) if value in order and len(order) > 1 else 0.5
+    return dim.position(value) / (len(order) - 1) if value in order and len(order) > 1 else 0.5
 
 
 def _foot_and_head(dim: Dimension) -> tuple[str, str]:

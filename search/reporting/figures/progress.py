@@ -111,17 +111,17 @@ def front(facts: Facts) -> Figure | None:
     title = "Trade-off"
     if not facts.complete:
         return Figure("front", title, "No trial has trained to its end: there is nothing to weigh.")
-    other = next(n for n in range(len(facts.objectives)) if n != facts.lead)
-    best = front_of(facts.trials, facts.lead)
+    other = next(n for n in range(len(facts.objectives)) if n != facts.primary)
+    best = front_of(facts.trials, facts.primary)
     on_front = {trial.number for trial in best}
-    drawn = thinned(facts.complete, {trial.number: trial.values[facts.lead] for trial in facts.complete})
+    drawn = thinned(facts.complete, {trial.number: trial.values[facts.primary] for trial in facts.complete})
     names = f"{shown(facts.objective)} %{{y:.4f}}<br>{shown(facts.objectives[other].name)} %{{x:,}}"
     hover = f"trial %{{customdata}}<br>{names}<extra></extra>"
     groups = [("beaten", QUIET, [t for t in drawn if t.number not in on_front]), ("not beaten", GOOD, best)]
     traces = [
         go.Scatter(
             x=short(trial.values[other] for trial in trials),
-            y=short(trial.values[facts.lead] for trial in trials),
+            y=short(trial.values[facts.primary] for trial in trials),
             customdata=[trial.number for trial in trials],
             mode="markers",
             name=name,
@@ -137,7 +137,7 @@ def front(facts: Facts) -> Figure | None:
         xaxis={"title": {"text": shown(facts.objectives[other].name)}},
         yaxis={"title": {"text": shown(facts.objective)}},
     )
-    limits, outside = value_range([trial.values[facts.lead] for trial in drawn])
+    limits, outside = value_range([trial.values[facts.primary] for trial in drawn])
     plot.update_yaxes(range=limits)
     caption = (
         f"For {counted(len(best), 'trial')} no other is at least as good in all of {all_names}; here against "

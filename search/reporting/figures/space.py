@@ -81,9 +81,9 @@ def isolation(facts: Facts) -> Figure:
     having = [] if dim is None else [trial for trial in facts.complete if dim.name in trial.params]
     if dim is None or not having:
         return Figure("isolation", title, "There is nothing to draw: no trial has trained to its end.")
-    points = points_of(having, dim.name, lambda trial: trial.values[facts.lead])
+    points = points_of(having, dim.name, lambda trial: trial.values[facts.primary])
     reached = [one for one in bins_of(points, domain=dim.domain) if one.best is not None]
-    values = {trial.number: trial.values[facts.lead] for trial in having}
+    values = {trial.number: trial.values[facts.primary] for trial in having}
     drawn = thinned(having, values)
     x, axis = places(dim, [trial.params[dim.name] for trial in drawn])
     limits, outside = value_range([values[trial.number] for trial in drawn])
@@ -146,7 +146,7 @@ def slices(facts: Facts) -> Figure:
     dims = facts.space[:_MOST_SLICES]
     if not facts.complete:
         return Figure("slices", title, "There is nothing to draw: no trial has trained to its end.")
-    values = {trial.number: trial.values[facts.lead] for trial in facts.complete}
+    values = {trial.number: trial.values[facts.primary] for trial in facts.complete}
     drawn = thinned(facts.complete, values, _MOST_DOTS // max(len(dims), 1))
     limits, outside = value_range([values[trial.number] for trial in drawn])
     rows = -(-len(dims) // 2)
@@ -193,7 +193,7 @@ def contour(facts: Facts) -> Figure:
         return Figure("contour", title, "There is nothing to draw: a contour needs two searched numbers.")
     first, second = pair
     having = [t for t in facts.complete if first.name in t.params and second.name in t.params]
-    values = {trial.number: trial.values[facts.lead] for trial in having}
+    values = {trial.number: trial.values[facts.primary] for trial in having}
     grid = _grid(having, first, second, values)
     if grid is None:
         few = f"{len(having)} complete {'trial does' if len(having) == 1 else 'trials do'} not span an area"
@@ -247,7 +247,7 @@ def _grid(
     from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import QhullError
 
-    at = np.array([[first.place(t.params[first.name]), second.place(t.params[second.name])] for t in trials])
+    at = np.array([[first.position(t.params[first.name]), second.position(t.params[second.name])] for t in trials])
     z = np.array([values[trial.number] for trial in trials])
     finite = np.isfinite(z)
     if finite.sum() < 4:

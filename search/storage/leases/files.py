@@ -14,8 +14,8 @@ from typing import Self
 
 import filelock
 
-from search.storage.leases.lease import Lease, Owner, process_lives
-from search.storage.sqlite import _all_locks, _folder_errors
+from search.storage.leases.lease import Lease, Owner, process_is_alive
+from search.storage.sqlite import folder_errors, locks_root
 
 _TURN = "turn.lock"
 _working_here: set[str] = set()
@@ -24,7 +24,7 @@ _working_here: set[str] = set()
 
 def locks_folder(database: Path, study: str) -> Path:
     """Where the locks of a study lie: beside its database, wherever the runs write their files."""
-    return _all_locks(database) / study
+    return locks_root(database) / study
 
 
 class FileObserver:
@@ -42,7 +42,7 @@ class FileObserver:
         lock = self.folder / f"{owner.run}.lock"
         if lock.exists():
             return _is_held(lock)
-        lives = bool(process_lives(owner))
+        lives = bool(process_is_alive(owner))
         return lives and (owner.pid != os.getpid() or owner.run in _working_here)
 
     def num_runs(self) -> int:
@@ -61,9 +61,9 @@ class FileLease(Lease):
         self._own = filelock.FileLock(self.folder / f"{self.owner.run}.lock")
 
     def __enter__(self) -> Self:
-        with _folder_errors(self._database):
+        with folder_errors(self._database):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _folder_errors(self._database), self.patient_turn():
+        with folder_errors(self._database), self.wait_for_turn():
             self._sweep()
             self._own.acquire()
         _working_here.add(self.owner.run)
@@ -77,7 +77,7 @@ class FileLease(Lease):
     @contextlib.contextmanager
     def turn(self, patience_s: float = 0) -> Iterator[bool]:
         """As `Lease.turn`; it is never lost."""
-        with _folder_errors(self._database):
+        with folder_errors(self._database):
             try:
                 self._turn.acquire(timeout=patience_s)
                 is_mine = True

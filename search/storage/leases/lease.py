@@ -73,7 +73,7 @@ def new_owner() -> Owner:
     )
 
 
-def process_lives(owner: Owner) -> bool | None:
+def process_is_alive(owner: Owner) -> bool | None:
     """Whether the owner's process is there, by the process table.
 
     None if that cannot be said: it is, or was, of another machine or container, or the process of this number began at another
@@ -148,7 +148,7 @@ class Lease(abc.ABC):
         """
 
     @contextlib.contextmanager
-    def patient_turn(self) -> Iterator[None]:
+    def wait_for_turn(self) -> Iterator[None]:
         """This run's turn, for which it waits.
 
         Raises:
@@ -176,7 +176,7 @@ class Lease(abc.ABC):
         """Whether a trial's owner lives. A trial without one was left by a run that died as it took it."""
         return owner is not None and self.observer.is_alive(owner)
 
-    def bury(self, owner: Owner | None) -> bool:
+    def reclaim_from(self, owner: Owner | None) -> bool:
         """Sees to it that a dead owner stays dead: whether it is. Before a trial of its is taken.
 
         What is this run's by name, and was lost with a turn, is nobody's.
@@ -190,7 +190,7 @@ class Lease(abc.ABC):
             LeaseLost: somebody has.
         """
 
-    def begin_anew(self) -> None:
+    def rejoin(self) -> None:
         """After `LeaseLost`: another name, under which nothing is owned yet."""
         raise NotImplementedError
 

@@ -23,9 +23,9 @@ import sqlalchemy
 from sqlalchemy import BigInteger, Column, Float, MetaData, String, Table, Text, func, select
 
 from search.errors import DefinitionError
-from search.storage.errors import is_away
-from search.storage.leases.lease import Lease, LeaseLost, Owner, TurnLost, new_owner, process_lives
-from search.storage.opening import engine_of, one_at_a_time
+from search.storage.errors import is_unreachable
+from search.storage.leases.lease import Lease, LeaseLost, Owner, TurnLost, new_owner, process_is_alive
+from search.storage.opening import engine_of, table_creation_lock
 from search.storage.url import StorageUrl
 
 _RENEWALS = 6
@@ -57,7 +57,7 @@ class RowObserver:
     def __init__(self, engine: sqlalchemy.Engine, study: str) -> None:
         self.engine = engine
         self._study = study
-        self.lenient_until = 0.0
+        self.grace_until = 0.0
         """Until this time of the monotonic clock a row that has lapsed is as good as another."""
 
     @classmethod
@@ -67,7 +67,7 @@ class RowObserver:
 
     def is_alive(self, owner: Owner) -> bool:
         """Whether the run has a row that has not lapsed. A process of this machine that is gone is dead at once."""
-        if process_lives(owner) is False:
+        if process_is_alive(owner) is False:
             return False
         try:
             with self.engine.connect() as connection:
@@ -78,7 +78,7 @@ class RowObserver:
 
     def _is_valid(self, row: Any, now: float, up_since: float) -> bool:
         """Whether a run has renewed its row in time, or has had no time for it since it could."""
-        return now - max(row.renewed, up_since) < row.lease_s or time.monotonic() < self.lenient_until
+        return now - max(row.renewed, up_since) < row.lease_s or time.monotonic() < self.grace_until
 
     def num_runs(self) -> int:
         """How many runs work on the study now."""
@@ -89,15 +89,15 @@ class RowObserver:
         except sqlalchemy.exc.ProgrammingError:  # no run has made the table yet
             return 0
         valid = [Owner(**json.loads(row.owner)) for row in found if self._is_valid(row, now, up_since)]
-        return sum(process_lives(owner) is not False for owner in valid)
+        return sum(process_is_alive(owner) is not False for owner in valid)
 
-    def bury(self, owner: Owner) -> bool:
+    def reclaim_from(self, owner: Owner) -> bool:
         """Deletes the row of a dead run, unless it is renewed meanwhile: whether the run is dead now for good."""
         with self.engine.begin() as connection:
             row = connection.execute(select(_RUNS).where(_RUNS.c.run == owner.run)).one_or_none()
             if row is None:
                 return True
-            if self._is_valid(row, *_clock(connection)) and process_lives(owner) is not False:
+            if self._is_valid(row, *_clock(connection)) and process_is_alive(owner) is not False:
                 return False
             gone = connection.execute(
                 sqlalchemy.delete(_RUNS).where(_RUNS.c.run == owner.run, _RUNS.c.renewals == row.renewals)
@@ -122,7 +122,7 @@ class RowLease(Lease):
         self._thread = threading.Thread(target=self._renew, name="renews the lease", daemon=True)
 
     def __enter__(self) -> Self:
-        with one_at_a_time(self._engine):
+        with table_creation_lock(self._engine):
             _META.create_all(self._engine)
         with self._engine.begin() as connection:
             now, up_since = _clock(connection)
@@ -139,7 +139,7 @@ class RowLease(Lease):
             connection.execute(sqlalchemy.delete(_RUNS).where(_RUNS.c.run == self.owner.run))
         self._engine.dispose()
 
-    def begin_anew(self) -> None:
+    def rejoin(self) -> None:
         """A new name, and a row for it."""
         self.owner = new_owner()
         self._enrol()
@@ -154,7 +154,7 @@ class RowLease(Lease):
                 yield is_mine
             except BaseException as error:
                 connection.invalidate()  # and the lock goes with it
-                if is_mine and is_away(error):
+                if is_mine and is_unreachable(error):
                     raise TurnLost from error
                 raise
             finally:
@@ -162,9 +162,9 @@ class RowLease(Lease):
             if is_mine:
                 self._end_turn(connection)
 
-    def bury(self, owner: Owner | None) -> bool:
+    def reclaim_from(self, owner: Owner | None) -> bool:
         """Deletes the row of a dead run. False if it has come back to life."""
-        return owner is None or self.owns(owner) or self.observer.bury(owner)
+        return owner is None or self.owns(owner) or self.observer.reclaim_from(owner)
 
     def fence(self, connection: Any) -> None:
         """Holds this run's row until the transaction ends."""
@@ -186,9 +186,9 @@ class RowLease(Lease):
                     mine = sqlalchemy.update(_RUNS).where(_RUNS.c.run == self.owner.run)
                     connection.execute(mine.values(renewed=now, renewals=_RUNS.c.renewals + 1))
             except sqlalchemy.exc.SQLAlchemyError:
-                self.observer.lenient_until = float("inf")
+                self.observer.grace_until = float("inf")
             else:  # after a cut, which others may have had too, they have time to renew theirs
-                self.observer.lenient_until = min(self.observer.lenient_until, time.monotonic() + self._lease_s / 2)
+                self.observer.grace_until = min(self.observer.grace_until, time.monotonic() + self._lease_s / 2)
 
     def _wait_for_turn(self, connection: sqlalchemy.Connection, patience_s: float) -> bool:
         until = time.monotonic() + patience_s
@@ -214,7 +214,7 @@ class RowLease(Lease):
                     raise TurnLost
             connection.commit()
         except sqlalchemy.exc.DBAPIError as error:
-            if is_away(error):
+            if is_unreachable(error):
                 raise TurnLost from error
             raise
 
