@@ -8,7 +8,7 @@ DEFAULT_RUNS = "runs"
 DEFAULT_STORAGE = f"sqlite:///{DEFAULT_RUNS}/studies.db"
 
 HIDDEN = "***"
-"""What stands in the place of a password, wherever a storage is named."""
+"""Replaces the password wherever a storage URL is shown."""
 
 BASELINE_TRIAL = 0
-"""The baseline's number among the trials of a search."""
+"""Number of the baseline trial in every search."""

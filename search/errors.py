@@ -1,13 +1,13 @@
-"""Every error that a person may meet, and the exit code it ends in.
+"""All errors that a user may see, and their exit codes.
 
     ExplainedError                    (data_utils.errors: what, where, got, expected, hint)
-    ├── DataError               2     a data set is not what it should be; nothing was started
-    ├── ResourceError           3     (data_utils.errors) disk, database, GPU, workers; trying again may help
+    ├── DataError               2     a data set is missing or faulty; nothing was started
+    ├── ResourceError           3     (data_utils.errors) disk, database, GPU, workers; a retry may help
     └── SearchError
         ├── DefinitionError     2     a study file, a setting or a flag is wrong; nothing was started
         └── NegativeAnswer      1     it ran, and the answer is no
 
-Anything else is a fault of this program: exit code 4.
+Any other exception is a bug of this program: exit code 4.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class ExitCode(enum.IntEnum):
-    """What the process answers."""
+    """Exit codes of the process."""
 
     DONE = 0
     NO = 1
@@ -55,14 +55,14 @@ class DefinitionError(SearchError):
 
 
 class NegativeAnswer(SearchError):
-    """It ran, and the answer is no: no trial finished, too many failed, a number did not come back."""
+    """The command ran, and the answer is no: no trial finished, too many failed, a number was not reproduced."""
 
     exit_code = ExitCode.NO
 
 
 @contextlib.contextmanager
 def os_errors(what: str, *, where: Path | str, hint: str) -> Iterator[None]:
-    """Turns an `OSError` inside the block into a `ResourceError`."""
+    """Converts an `OSError` in the block into a `ResourceError`."""
     try:
         yield
     except OSError as error:
@@ -70,7 +70,7 @@ def os_errors(what: str, *, where: Path | str, hint: str) -> Iterator[None]:
 
 
 def exit_code_of(error: ExplainedError) -> ExitCode:
-    """The exit code that an error ends in."""
+    """The exit code for an error."""
     if isinstance(error, SearchError):
         return error.exit_code
     kinds = {DataError: ExitCode.WRONG_INPUT, ResourceError: ExitCode.RESOURCE}

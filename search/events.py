@@ -1,4 +1,4 @@
-"""What happens during a run, as values. The coordinator emits them; screens, logs and tests listen."""
+"""Events of a run. The coordinator emits them; the screen, the log and tests receive them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search.study.confirmed import Confirmed
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The search is about to ask for its first trial."""
+    """A search has been prepared and takes its first trial next."""
 
     study: str
     about: str
@@ -22,18 +22,18 @@ class RunStarted:
 
     words: int
     parts: Mapping[str, tuple[str, ...]]
-    """Signers by part; the test part is sealed."""
+    """Signers by part: `train`, `validation` and the sealed `test`."""
 
     clips: Mapping[str, int]
-    """Clips of the training and validation parts."""
+    """Number of clips of the training and validation parts."""
 
     device: str
     workers: int
-    """Trials that train at once."""
+    """Number of trials that train at the same time."""
 
     storage: str
     runs: str
-    """Folder of everything that is written."""
+    """Folder for everything that runs write."""
 
     finished: int
     target: int
@@ -42,31 +42,31 @@ class RunStarted:
     """Searched settings and their ranges as text."""
 
     objectives: tuple[str, ...]
-    """What is minimised."""
+    """Names of the objectives, all minimized."""
 
     folds: int
-    """Groups of signers that validate in turn; 0: one validation part."""
+    """Number of cross-validation folds; 0 with a single validation part."""
 
     trainings: int
-    """Models that each trial trains: folds times repeats."""
+    """Number of models that each trial trains: folds times repeats."""
 
     run: str
-    """This run's name: its log bears it, and the trials that it takes."""
+    """Name of this run, in its log's file name and recorded with its trials."""
 
     best: TrialSummary | None = None
-    """The best trial of the runs before."""
+    """The best trial of earlier runs."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something a person should know; nothing is wrong."""
+    """A message for the user that is not an error."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class DataPrepared:
-    """Clips are being selected and normalised, once for this data set and pre-processing."""
+    """Clips are being selected and normalized, once per data set and preprocessing."""
 
     done: int
     total: int
@@ -74,47 +74,47 @@ class DataPrepared:
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A trial trains from now on."""
+    """A trial starts or resumes training."""
 
     trial: int
     params: Mapping[str, Any]
     epochs: int
-    """Steps that it can have: epochs of all its trainings side by side, or, one by one, of all of them."""
+    """Maximum number of steps: the epochs of one training if all train side by side, else of all trainings together."""
 
     done: int = 0
-    """Steps that it had done when it was cut off, and need not do again."""
+    """Steps completed before it was interrupted, which are not repeated."""
 
     remark: str = ""
-    """How a trial that was cut off goes on; empty for a fresh one."""
+    """How an interrupted trial continues; empty for a new one."""
 
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """The process that trained a trial is gone; another goes on with it."""
+    """The worker that trained a trial died; another continues it."""
 
     trial: int
     reason: str
     deaths: int
-    """How often that has happened to this trial."""
+    """Number of workers of this trial that have died so far."""
 
     allowed: int
 
 
 @dataclass(frozen=True)
 class EpochFinished:
-    """A trial has trained and validated once more."""
+    """A trial has trained and validated for another epoch."""
 
     trial: int
     record: EpochRecord
-    """With several trainings side by side, their mean."""
+    """The mean over trainings that run side by side."""
 
     step: int
-    """How many steps it has done."""
+    """Number of steps completed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFinished:
-    """A trial is over."""
+    """A trial has completed, was pruned, or failed."""
 
     trial: int
     state: str
@@ -122,91 +122,91 @@ class TrialFinished:
 
     params: Mapping[str, Any]
     value: float | None = None
-    """The (first) objective; None for a failed trial."""
+    """Value of the first objective; None for a failed trial."""
 
     values: Mapping[str, float] = field(default_factory=dict)
-    """Every objective by name."""
+    """Values of all objectives by name."""
 
     val_top1: float | None = None
-    """Accuracy at the epoch that counts."""
+    """Accuracy at the epoch that the objective selects."""
 
     epochs: int = 0
-    """Epochs trained, all its trainings together."""
+    """Epochs trained, in all trainings together."""
 
     seconds: float = 0.0
-    """What its epochs took, all runs together."""
+    """Training time of its epochs, in all runs together."""
 
     is_best: bool = False
-    """No trial so far beats it in everything."""
+    """Whether it is the best so far; with several objectives, whether it is on the front."""
 
     finished: int
     target: int
     reason: str = ""
-    """Why it failed."""
+    """Why it failed; else empty."""
 
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run ends: the target is met, or it was stopped."""
+    """The run ends because the target is met or because it was stopped."""
 
     study: str
     finished: int
     target: int
     counts: Mapping[str, int]
-    """Trials by state."""
+    """Number of trials by state."""
 
     best: TrialSummary | None
     baseline: TrialSummary | None
     front: tuple[TrialSummary, ...]
-    """With several objectives, the trials that no other beats in everything; else empty."""
+    """The Pareto front of several objectives; empty with one objective."""
 
     edges: tuple[str, ...]
-    """Where the best trial lies at an end of a range, in words."""
+    """Sentences about parameters of the best trial that lie at an end of their range."""
 
     noise: float | None
-    """How far other seeds alone would move the best trial's value, roughly; None where nothing tells."""
+    """Rough estimate of how much the seed alone changes a trial's value; None if it cannot be estimated."""
 
     seconds: float
     stopped_by: str = ""
-    """The signal or time limit that stopped the run; empty when the study came to its end."""
+    """The signal or time limit that stopped the run; empty if the study ended."""
 
     ended_by: str = ""
-    """What ended the study, in words."""
+    """The criterion that ended the study, as text."""
 
 
 @dataclass(frozen=True)
 class RunFailed:
-    """The run ends with an error. What was finished is kept."""
+    """The run ends with an error. Finished trials are kept."""
 
     error: str
-    """The error as it is shown."""
+    """The error as shown to the user."""
 
     exit_code: int
 
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """A finished trial in short."""
+    """Summary of a finished trial."""
 
     trial: int
     params: Mapping[str, Any] = field(default_factory=dict)
     value: float = float("nan")
     val_top1: float = float("nan")
     epoch: int = 0
-    """The epoch that gave them; with several trainings the mean of theirs."""
+    """The epoch that gave the values; the mean over several trainings."""
 
     values: Mapping[str, float] = field(default_factory=dict)
-    """Every objective by name; `value` is the first."""
+    """Values of all objectives by name; `value` is the first."""
 
 
 @dataclass(frozen=True)
 class ConfirmFinished:
-    """The best trials and the baseline have been trained again with fresh seeds."""
+    """A confirmation has trained the best trials and the baseline again with fresh seeds."""
 
     study: str
     confirmed: Confirmed
     seconds: float
-    """What this run of it took."""
+    """Duration of this run."""
 
 
 Event = (
@@ -224,11 +224,11 @@ Event = (
 Listener = Callable[[Event], None]
 
 SCHEMA = 1
-"""Of what programs read: raised when a name or a meaning changes."""
+"""Version of the JSON output; raised when a field or its meaning changes."""
 
 
 def as_json(event: Event) -> dict[str, Any]:
-    """An event as plain values; `event` is its name: `TrialFinished` becomes `trial_finished`."""
+    """An event as plain values, with its name under `event`."""
     return {"event": event_name(type(event)), **dataclasses.asdict(event)}
 
 
