@@ -54,7 +54,7 @@ def main() -> None:
             top1 = [record.val_top1 for record in history]
             runs.append(
                 [
-                    training.best.val_loss,
+                    training.kept_epoch.val_loss,
                     history[-1].val_loss,
                     max(top1),
                     top1[-1],

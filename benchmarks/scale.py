@@ -92,7 +92,7 @@ def work(folder: Path, store: Path, barrier: Any, answers: Any) -> None:
     training.train.clips = training.train.clips.select(
         np.random.default_rng(os.getpid()).permutation(len(clips) // 2)[: 32 * STEPS]
     )
-    training._train_once()
+    training._train_epoch()
     barrier.wait()
     answers.put((start_s, private_mb() - before))
     barrier.wait()

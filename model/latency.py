@@ -1,4 +1,4 @@
-"""How long a model takes to name one sign."""
+"""How long a model takes to recognize one sign."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from data_utils.batches import batch_of
 from model.transformer import DeviceClips, TransformerEnISLR
 
-_WARM_UP, _TIMED = 5, 30  # forward runs before and while time is taken
+_WARM_UP, _TIMED = 5, 30  # forward passes before and during the measurement
 
 
 @torch.inference_mode()
 def latency_ms(model: TransformerEnISLR, clips: DeviceClips) -> float:
-    """Milliseconds for one clip of middle length, from prepared frames to logits: the median of 30 runs after 5."""
+    """Milliseconds for the clip of median length, from prepared frames to logits: the median of 30 passes after 5 warm-ups."""
     order = np.argsort(clips.clips.lengths_C, kind="stable")
     frames_MF, layout = clips.take(batch_of(clips.clips, order[[len(order) // 2]], model.frames_multiple))
     times = []
     for _ in range(_WARM_UP + _TIMED):
-        began = time.perf_counter()
+        start = time.perf_counter()
         model(frames_MF, layout).cpu()  # on a GPU this waits for the result
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     return 1000 * float(np.median(times[_WARM_UP:]))

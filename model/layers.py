@@ -1,7 +1,7 @@
-"""The Transformer's parts: dropout, attention, feed-forward, positions.
+"""Building blocks of the Transformer: dropout, attention, feed-forward, positions.
 
-Frames of a batch lie end to end in blocks of clips of like length (`data_utils.batches`). Frame-wise parts see all rows at
-once; attention goes block by block, so that hardly any work is spent on padding.
+The frames of a batch are concatenated in blocks of clips of similar length (`data_utils.batches`). Frame-wise layers process
+all rows at once; attention runs block by block, so that hardly any work is spent on padding.
 """
 
 # M rows of a batch, D width, B clips of a batch; of one block: G clips, L frames, H heads, E = D / H
@@ -24,55 +24,55 @@ from model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the clips of a batch lie among its rows, and which rows are real frames."""
+    """Where each clip of a batch lies among its rows, and which rows are real frames."""
 
     blocks: tuple[Block, ...]
     position_M: Int[Tensor, " M"]
-    """Frame number of each row within its clip."""
+    """Frame number within its clip of each row."""
 
     real_M: Bool[Tensor, " M"]
-    """False for padding, and for frames that the clip set's mask leaves out."""
+    """False for padding and for frames that the clip set's mask excludes."""
 
     key_bias: tuple[Float[Tensor, "_ 1 1 _"] | None, ...]
-    """For each block what is added to attention scores: 0 for real keys, the lowest float for others. None: all are real.
-    The lowest float, not -inf: a clip without any real frame is attended evenly instead of giving NaN."""
+    """For each block, what is added to its attention scores: 0 for real keys, the lowest float for others; None if all are
+    real. The lowest float instead of -inf: a clip without real frames gets uniform attention instead of NaN."""
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The rows of each block. One split: slices taken one by one would each cost a full pass in the backward run."""
+        """The rows of each block. One split, because separate slices would each cost a full pass in the backward pass."""
         return torch.split(x, [block.clips * block.frames for block in self.blocks])
 
 
 class Dropout:
-    """Dropout of one forward run: zeroes elements with probability `share` and scales the rest by 1 / (1 - share).
+    """Dropout for one forward pass: zeroes elements with probability `p` and scales the rest by 1 / (1 - p).
 
-    Each element takes 16 of the generator's random bits, so the share is a multiple of 1/65536, and the scale is exact for
-    the share that is used. Masks are drawn in large pieces: cheap words, few calls. Without a generator nothing is dropped.
+    Each element uses 16 random bits, so p is rounded to a multiple of 1/65536, and the scale is exact for the rounded p. Masks
+    are drawn in large chunks, which takes few calls. Without a generator nothing is dropped.
     """
 
     _LEVELS = 1 << 16
-    _PIECE = 1 << 18  # elements drawn at once; a piece stays in a core's cache
+    _CHUNK = 1 << 18  # elements drawn at once; a chunk stays in a core's cache
 
-    def __init__(self, share: float, rng: torch.Generator | None) -> None:
-        self.active = rng is not None and share > 0
+    def __init__(self, p: float, rng: torch.Generator | None) -> None:
+        self.active = rng is not None and p > 0
         self._rng = rng
-        self._threshold = min(round(share * self._LEVELS), self._LEVELS - 1)
-        self._piece = torch.empty(0)
+        self._threshold = min(round(p * self._LEVELS), self._LEVELS - 1)
+        self._chunk = torch.empty(0)
         self._used = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The elements of x, some of them dropped."""
+        """x with some of its elements dropped."""
         return x * self.mask(x) if self.active else x
 
     def add(self, x: Tensor, branch: Tensor) -> Tensor:
-        """x plus a residual branch of which some elements are dropped."""
+        """x plus a residual branch with some of its elements dropped."""
         return torch.addcmul(x, branch, self.mask(branch)) if self.active else x + branch
 
     def mask(self, x: Tensor) -> Tensor:
-        """For each element of x 0, or 1 / (1 - share). Only where dropout is active."""
+        """0 or 1 / (1 - p) for each element of x. Requires that dropout is active."""
         count = x.numel()
-        if count > len(self._piece) - self._used:
-            self._piece, self._used = self._draw(max(count, self._PIECE), x), 0
-        mask = self._piece[self._used : self._used + count]
+        if count > len(self._chunk) - self._used:
+            self._chunk, self._used = self._draw(max(count, self._CHUNK), x), 0
+        mask = self._chunk[self._used : self._used + count]
         self._used += count
         return mask.view(x.shape)
 
@@ -80,7 +80,7 @@ class Dropout:
         words = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device)
         words.random_(-(1 << 63), None, generator=self._rng)
         mask = torch.empty(4 * len(words), dtype=like.dtype, device=like.device)
-        torch.ge(words.view(torch.int16), self._threshold - self._LEVELS // 2, out=mask)  # no detour over bool: 4 times faster
+        torch.ge(words.view(torch.int16), self._threshold - self._LEVELS // 2, out=mask)  # 4 times faster than via bool
         return mask.mul_(self._LEVELS / (self._LEVELS - self._threshold))
 
 
@@ -96,15 +96,11 @@ class Attention(nn.Module):
     def forward(
         self, x_MD: Float[Tensor, "M D"], layout: Layout, drop: Dropout, weights: list[Tensor] | None = None
     ) -> Float[Tensor, "M D"]:
-        """Fused where nothing is dropped. Appends `[G, H, L, L]` a block (after dropout) to `weights` if it is given."""
+        """Appends the attention weights (after dropout) to `weights` if given: `[G, H, L, L]` per block."""
         qkv_M3D = self.qkv(x_MD)
         if weights is None and not drop.active:
             return self.out(self._fused(qkv_M3D, layout))
-        kept: list[Tensor] = []
-        mixed_MD: Tensor = _Mix.apply(qkv_M3D, layout, self.heads, drop, kept)  # type: ignore[no-untyped-call]  # torch's
-        if weights is not None:
-            by_block = zip(layout.blocks, kept, strict=True)
-            weights += [w.view(block.clips, self.heads, block.frames, block.frames) for block, w in by_block]
+        mixed_MD: Tensor = _BlockAttention.apply(qkv_M3D, layout, self.heads, drop, weights)  # type: ignore[no-untyped-call]
         return self.out(mixed_MD)
 
     def _fused(self, qkv_M3D: Tensor, layout: Layout) -> Tensor:
@@ -116,17 +112,17 @@ class Attention(nn.Module):
         return torch.cat(mixed)
 
 
-class _Mix(torch.autograd.Function):
-    """Attention with dropout on its weights, block by block, with a backward run of its own.
+class _BlockAttention(torch.autograd.Function):
+    """Attention with dropout on its weights, block by block, with its own backward pass.
 
-    The same as softmax(q k / sqrt(E)) -> dropout -> times v, but for rounding. By hand because blocks are many and small: what
-    autograd keeps and copies for each of them would cost as much as the products.
+    Computes softmax(q k / sqrt(E)) -> dropout -> times v, up to rounding. Written by hand because blocks are many and small:
+    what autograd stores and copies for each of them would cost as much as the matrix products.
     """
 
     # N = G x H; the last axis of qkv is (3, H, E)
 
     @staticmethod
-    def forward(ctx: Any, qkv_M3D: Tensor, layout: Layout, heads: int, drop: Dropout, kept: list[Tensor]) -> Tensor:
+    def forward(ctx: Any, qkv_M3D: Tensor, layout: Layout, heads: int, drop: Dropout, weights: list[Tensor] | None) -> Tensor:
         scale = 1 / math.sqrt(qkv_M3D.shape[1] // (3 * heads))
         mixed_MD = qkv_M3D.new_empty(len(qkv_M3D), qkv_M3D.shape[1] // 3)
         saved = []
@@ -137,27 +133,28 @@ class _Mix(torch.autograd.Function):
             scores_NLL = (q_NLE @ k_NLE.transpose(1, 2)).mul_(scale)
             if bias is not None:
                 scores_NLL.view(block.clips, heads, block.frames, block.frames).add_(bias)
-            share_NLL = scores_NLL.softmax(dim=2)
-            mask_NLL = drop.mask(share_NLL) if drop.active else None
-            used_NLL = share_NLL if mask_NLL is None else share_NLL * mask_NLL
+            prob_NLL = scores_NLL.softmax(dim=2)
+            mask_NLL = drop.mask(prob_NLL) if drop.active else None
+            used_NLL = prob_NLL if mask_NLL is None else prob_NLL * mask_NLL
             _clips_first(mixed_MD, block, heads).copy_((used_NLL @ v_NLE).view(block.clips, heads, block.frames, -1))
-            saved.append((qkv_3NLE, share_NLL, mask_NLL, used_NLL))
-            kept.append(used_NLL.detach())
+            saved.append((qkv_3NLE, prob_NLL, mask_NLL, used_NLL))
+            if weights is not None:
+                weights.append(used_NLL.detach().view(block.clips, heads, block.frames, block.frames))
         ctx.saved, ctx.blocks, ctx.heads, ctx.scale = saved, layout.blocks, heads, scale
         return mixed_MD
 
     @staticmethod
     def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor, None, None, None, None]:
         grad_qkv_M3D = grad_MD.new_empty(len(grad_MD), 3 * grad_MD.shape[1])
-        for block, (qkv_3NLE, share_NLL, mask_NLL, used_NLL) in zip(ctx.blocks, ctx.saved, strict=True):
+        for block, (qkv_3NLE, prob_NLL, mask_NLL, used_NLL) in zip(ctx.blocks, ctx.saved, strict=True):
             q_NLE, k_NLE, v_NLE = qkv_3NLE
             grad_NLE = _clips_first(grad_MD, block, ctx.heads).flatten(0, 1)
-            grad_share_NLL = grad_NLE @ v_NLE.transpose(1, 2)
+            grad_prob_NLL = grad_NLE @ v_NLE.transpose(1, 2)
             if mask_NLL is not None:
-                grad_share_NLL.mul_(mask_NLL)
-            # softmax: each row loses its own mean, weighted by its shares
-            inner_NL1 = (grad_share_NLL * share_NLL).sum(dim=2, keepdim=True)
-            grad_scores_NLL = grad_share_NLL.sub_(inner_NL1).mul_(share_NLL).mul_(ctx.scale)
+                grad_prob_NLL.mul_(mask_NLL)
+            # softmax: each row's gradient minus its mean, weighted by the row's probabilities
+            inner_NL1 = (grad_prob_NLL * prob_NLL).sum(dim=2, keepdim=True)
+            grad_scores_NLL = grad_prob_NLL.sub_(inner_NL1).mul_(prob_NLL).mul_(ctx.scale)
             grad_3NLE = torch.empty_like(qkv_3NLE)
             torch.bmm(grad_scores_NLL, k_NLE, out=grad_3NLE[0])
             torch.bmm(grad_scores_NLL.transpose(1, 2), q_NLE, out=grad_3NLE[1])
@@ -169,12 +166,12 @@ class _Mix(torch.autograd.Function):
 
 
 def _clips_first(x_MD: Tensor, block: Block, heads: int) -> Tensor:
-    """A block's rows as `[G, H, L, E]`, a view."""
+    """A view of a block's rows as `[G, H, L, E]`."""
     return x_MD[block.rows].view(block.clips, block.frames, heads, -1).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers on each frame by itself."""
+    """Two linear layers, applied to each frame separately."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -208,7 +205,7 @@ class EncoderLayer(nn.Module):
 
 
 def sinusoids(frames: int, width: int) -> Float[Tensor, "frames width"]:
-    """Positions as waves: `[t, 2i] = sin(t / 10000^(2i/width))`, `[t, 2i+1] = cos(the same)`.
+    """Sinusoidal positions: `[t, 2i] = sin(t / 10000^(2i/width))`, `[t, 2i+1] = cos(the same)`.
 
     Source: Vaswani et al. 2017, section 3.5.
     """
@@ -217,9 +214,9 @@ def sinusoids(frames: int, width: int) -> Float[Tensor, "frames width"]:
 
 
 def pool_time(x_MD: Float[Tensor, "M D"], layout: Layout, how: str) -> tuple[Float[Tensor, "half D"], Layout]:
-    """Halves every clip's frames. Blocks must have an even number of frames.
+    """Halves the number of frames of every clip. Blocks must have an even number of frames.
 
-    `average` keeps a pair if both frames are real, `max` if either is.
+    `average` keeps a pair of frames if both are real, `max` if at least one is.
 
     Raises:
         ValueError: a clip has no frame left.
@@ -230,13 +227,13 @@ def pool_time(x_MD: Float[Tensor, "M D"], layout: Layout, how: str) -> tuple[Flo
     blocks = tuple(Block(b.start // 2, b.clips, b.frames // 2) for b in layout.blocks)
     for block in blocks:
         if not real[block.rows].view(block.clips, block.frames).any(dim=1).all():
-            raise ValueError(f"a clip has no frame left after pooling by {how}: it needs two real frames side by side")
+            raise ValueError(f"a clip has no frame left after pooling by {how}: it needs two consecutive real frames")
     position = layout.position_M.view(-1, 2)[:, 0] // 2
     return pooled, Layout(blocks, position, real, key_biases(blocks, real))
 
 
 def key_biases(blocks: tuple[Block, ...], real_M: Bool[Tensor, " M"]) -> tuple[Tensor | None, ...]:
-    """`Layout.key_bias` for the given rows. Looks at `real_M`, so give it on the CPU where waiting for a GPU matters."""
+    """`Layout.key_bias` for the given rows. Reads `real_M`: pass it on the CPU to avoid waiting for a GPU."""
     biases: list[Tensor | None] = []
     for block in blocks:
         real = real_M[block.rows]
@@ -249,7 +246,7 @@ def key_biases(blocks: tuple[Block, ...], real_M: Bool[Tensor, " M"]) -> tuple[T
 
 
 def mean_over_clips(x_MD: Float[Tensor, "M D"], layout: Layout) -> Float[Tensor, "B D"]:
-    """Each clip's mean over its real frames; 0 for a clip without any."""
+    """The mean over the real frames of each clip; 0 for a clip without any."""
     means = []
     for block, x, real in zip(layout.blocks, layout.split(x_MD), layout.split(layout.real_M), strict=True):
         weight_GL1 = real.view(block.clips, block.frames, 1).to(x_MD.dtype)
@@ -259,7 +256,7 @@ def mean_over_clips(x_MD: Float[Tensor, "M D"], layout: Layout) -> Float[Tensor,
 
 
 def _tanhexp(x: Tensor) -> Tensor:
-    """x * tanh(exp x); x is clamped at 88 inside, where float32's exp ends. Source: Liu and Di 2020, TanhExp."""
+    """x * tanh(exp x); x is clamped at 88 because exp overflows float32 above. Source: Liu and Di 2020, TanhExp."""
     return x * torch.tanh(torch.exp(x.clamp(max=88.0)))
 
 

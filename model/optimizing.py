@@ -1,4 +1,4 @@
-"""From a gradient to the next weights: the optimiser, its step size at each step, and the moving average of the weights."""
+"""Optimizer, learning rate schedule and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser that the settings name. Weight decay, if there is any, acts on matrices only."""
+    """The configured optimizer. Weight decay acts on matrices only."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     weights = list(model.parameters())
     if config.weight_decay == 0:
@@ -23,12 +23,12 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return kind(groups, lr=config.lr, fused=True)
 
 
-def step_size(config: TrainConfig, step: int, steps_an_epoch: int) -> float:
-    """The step size at a step, counted from 0 over the whole training.
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """The learning rate at a step, counted from 0 over the whole training.
 
-    Warm-up reaches `lr` with its last step; the cosine starts there and would reach 0 one step after the last.
+    The last warm-up step reaches `lr`. The cosine starts there and would reach 0 one step after the last.
     """
-    warmup, all_steps = config.warmup_epochs * steps_an_epoch, config.epochs * steps_an_epoch
+    warmup, all_steps = config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch
     if step < warmup:
         return config.lr * (step + 1) / warmup
     if config.schedule == "cosine":
@@ -36,22 +36,22 @@ def step_size(config: TrainConfig, step: int, steps_an_epoch: int) -> float:
     return config.lr
 
 
-def set_step_size(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Makes this the step size of all weights from the next step on."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of all weights."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
 
 def ema_decay(ema: float, step: int) -> float:
-    """The share that averaged weights keep of themselves at a step, counted from 0.
+    """The decay of the moving average at a step, counted from 0.
 
-    Less near the start, so that the starting weights are soon forgotten. Source: TensorFlow's ExponentialMovingAverage with
-    `num_updates`.
+    Lower near the start, so that the starting weights are forgotten quickly. Source: TensorFlow's ExponentialMovingAverage
+    with `num_updates`.
     """
     return min(ema, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
-def average_into(averaged: nn.Module, model: nn.Module, decay: float) -> None:
-    """Moves the averaged weights towards the model's: decay times what they were, plus 1 - decay times the model's."""
+def update_average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Updates the moving average: decay times the averaged weights plus 1 - decay times the model's."""
     torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)

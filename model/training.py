@@ -1,4 +1,4 @@
-"""The one training loop.
+"""The training loop.
 
 training = Training(ModelConfig(), TrainConfig(), train=..., validation=..., num_words=10, seed=0)
 fit(training, on_epoch=print)
@@ -24,8 +24,8 @@ from data_utils.prepared import ClipSet
 from model.config import ModelConfig, TrainConfig
 from model.loss import SmoothedLoss, measured_smoothing
 from model.metrics import Metrics, measure
-from model.objective import Objective, epochs_without_gain
-from model.optimizing import average_into, ema_decay, make_optimizer, set_step_size, step_size
+from model.objective import Objective, epochs_without_improvement
+from model.optimizing import ema_decay, learning_rate, make_optimizer, set_learning_rate, update_average
 from model.record import EpochRecord
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
 
@@ -35,7 +35,7 @@ class Diverged(ArithmeticError):
 
 
 class Training:
-    """One model in training: weights, optimiser, random generators and the record so far."""
+    """One model in training: its weights, optimizer, random generators and history."""
 
     def __init__(
         self,
@@ -49,16 +49,16 @@ class Training:
         seed: int,
         device: torch.device | str = "cpu",
         objective: Objective = Objective(),
-        beside: DeviceClips | None = None,
+        share_with: DeviceClips | None = None,
     ) -> None:
-        """Draws the starting weights. Same seed, configuration, data and machine: the same numbers, bit for bit on the CPU.
+        """Draws the starting weights. The same seed, configuration, data and machine give the same numbers (CPU: bit for bit).
 
-        `objective` decides which epoch's weights are kept. Without validation clips nothing is measured (the record holds NaN),
-        patience does not act, and the last epoch's are kept. `beside` lends its frames where the training clips are part of the
-        same set, so that several trainings on a GPU hold them once.
+        `objective` decides which epoch's weights are kept. Without validation clips the validation metrics are NaN, patience
+        has no effect, and the weights of the last epoch are kept. `share_with`: see `DeviceClips`; several trainings on a GPU
+        then hold their common frames once.
 
         Raises:
-            ValueError: there is more label smoothing than the number of words allows.
+            ValueError: label smoothing is higher than the number of words allows.
         """
         self.config, self.augment, self.objective = config, augment, objective
         self.device = torch.device(device)
@@ -67,53 +67,52 @@ class Training:
         init_seed, order_seed, dropout_seed, augment_seed = (int(word) for word in words)
         self.model = TransformerEnISLR(model_config, num_words, torch.Generator().manual_seed(init_seed)).to(self.device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema > 0 else self.model
-        """What is validated and kept: the moving average of the weights, or the model itself where there is none."""
+        """The model that is validated and kept: the moving average of the weights, or without `ema` the model itself."""
 
         self.optimizer = make_optimizer(self.model, config)
         self.order_rng = np.random.default_rng(order_seed)
         self.augment_rng = np.random.default_rng(augment_seed)
         self.dropout_rng = torch.Generator(self.device).manual_seed(dropout_seed)
-        self.train = DeviceClips(train, self.device, beside=beside)
-        self.validation = None if validation is None else DeviceClips(validation, self.device, beside=self.train)
+        self.train = DeviceClips(train, self.device, share_with=share_with)
+        self.validation = None if validation is None else DeviceClips(validation, self.device, share_with=self.train)
         self.history: list[EpochRecord] = []
-        self.best_state: dict[str, Tensor] = {}
-        """Weights after the epoch that speaks for the training so far; see `Objective.epoch`."""
+        self.kept_state: dict[str, Tensor] = {}
+        """Weights after `kept_epoch`."""
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs have run, or patience has run out."""
-        out_of_patience = 0 < self.config.patience <= epochs_without_gain(self.history)
+        """Whether all epochs are done or patience has run out."""
+        out_of_patience = 0 < self.config.patience <= epochs_without_improvement(self.history)
         return (out_of_patience and self.validation is not None) or len(self.history) >= self.config.epochs
 
     @property
-    def best(self) -> EpochRecord:
-        """The epoch that speaks for the training so far; see `Objective.epoch`."""
-        return self.history[-1] if self.validation is None else self.objective.epoch(self.history)
+    def kept_epoch(self) -> EpochRecord:
+        """The epoch whose weights are kept so far; see `Objective.kept_epoch`."""
+        return self.history[-1] if self.validation is None else self.objective.kept_epoch(self.history)
 
     @property
     def label_smoothing_used(self) -> float:
-        """The eps that the loss really uses, found by probing it."""
+        """The eps that the loss function actually uses, measured by calling it."""
         return measured_smoothing(self.loss, self.model.num_words, self.config.label_smoothing_over)
 
     def kept_logits(self) -> Float[Tensor, "C K"]:
-        """Logits of the validation clips with the kept weights. There must have been an epoch; the training is not touched."""
+        """Logits of the validation clips with the kept weights. Requires an epoch; does not change the training."""
         assert self.validation is not None, "there are no validation clips"
         return logits_of(self.kept_model(), self.validation)
 
     def kept_model(self) -> TransformerEnISLR:
-        """A model with the kept weights. There must have been an epoch; the training is not touched."""
+        """A copy of the model with the kept weights. Requires an epoch; does not change the training."""
         model = copy.deepcopy(self.averaged)
-        model.load_state_dict(self.best_state)
+        model.load_state_dict(self.kept_state)
         return model
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that later epochs depend on, between two epochs: tensors by name, and plain values for JSON."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
+        groups = {"model": self.model.state_dict(), "best": self.kept_state}
         if self.averaged is not self.model:
-            tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
-        for number, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in slots.items()}
+            groups["averaged"] = self.averaged.state_dict()
+        groups |= {f"optimizer.{number}": slots for number, slots in self.optimizer.state_dict()["state"].items()}
+        tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
         tensors["dropout_rng"] = self.dropout_rng.get_state()
         plain = {
             "order_rng": self.order_rng.bit_generator.state,
@@ -123,10 +122,10 @@ class Training:
         return tensors, plain
 
     def set_state(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Takes up what `state` gave.
+        """Restores what `state` returned.
 
         Raises:
-            KeyError, RuntimeError, TypeError, ValueError: it is of another model or another version.
+            KeyError, RuntimeError, TypeError, ValueError: the state is of another model or another version.
         """
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
         if self.averaged is not self.model:
@@ -143,24 +142,24 @@ class Training:
         if self.averaged is not self.model:
             self.averaged.load_state_dict(groups["averaged"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-        self.best_state = {name: value.to(self.device) for name, value in groups["best"].items()}
+        self.kept_state = {name: value.to(self.device) for name, value in groups["best"].items()}
         self.dropout_rng.set_state(tensors["dropout_rng"])
         self.order_rng.bit_generator.state = plain["order_rng"]
         self.augment_rng.bit_generator.state = plain["augment_rng"]
         self.history = [EpochRecord(**record) for record in plain["history"]]
 
     def run_epoch(self) -> EpochRecord:
-        """Trains on every clip once, validates, and adds to the record.
+        """Trains on every clip once, validates, and adds the epoch to the history.
 
         Raises:
             Diverged: a loss is not finite.
         """
-        started = time.perf_counter()
+        start = time.perf_counter()
         epoch = len(self.history) + 1
-        train_loss = self._train_once()
+        train_loss = self._train_epoch()
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss became {train_loss} in epoch {epoch}")
-        metrics = self._measured()
+        metrics = self._validate()
         if self.validation is not None and not math.isfinite(metrics.loss):
             raise Diverged(f"the validation loss became {metrics.loss} in epoch {epoch}")
         record = EpochRecord(
@@ -173,21 +172,21 @@ class Training:
             val_ece_mass=metrics.ece_mass,
             val_loss_ts=metrics.loss_ts,
             temperature=metrics.temperature,
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - start,
         )
         self.history.append(record)
-        if self.best is record:
-            self.best_state = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
+        if self.kept_epoch is record:
+            self.kept_state = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
         return record
 
-    def _measured(self) -> Metrics:
+    def _validate(self) -> Metrics:
         if self.validation is None:
             return Metrics(**{field.name: math.nan for field in dataclasses.fields(Metrics)})
         return measure(logits_of(self.averaged, self.validation), torch.from_numpy(self.validation.clips.labels_C))
 
-    def _train_once(self) -> float:
+    def _train_epoch(self) -> float:
         clips = self.train.clips
-        total = torch.zeros((), dtype=torch.float64, device=self.device)  # stays on the device: no waiting a step
+        total = torch.zeros((), dtype=torch.float64, device=self.device)  # stays on the device: no synchronization per step
         for number, batch in enumerate(self._batches()):
             logits_BK = self.model(*self.train.take(batch), self.dropout_rng)
             labels_B = self.train.labels_C[torch.from_numpy(batch.clips_B).to(self.device)]
@@ -209,19 +208,19 @@ class Training:
         )
 
     def _step(self, number: int) -> None:
-        """Moves the weights by their gradients, at the step of this number, from 0, in the current epoch."""
-        steps_an_epoch = -(-len(self.train.clips) // self.config.batch_size)
-        step = len(self.history) * steps_an_epoch + number
-        set_step_size(self.optimizer, step_size(self.config, step, steps_an_epoch))
+        """Updates the weights from their gradients. `number` is the step within the current epoch, counted from 0."""
+        steps_per_epoch = -(-len(self.train.clips) // self.config.batch_size)
+        step = len(self.history) * steps_per_epoch + number
+        set_learning_rate(self.optimizer, learning_rate(self.config, step, steps_per_epoch))
         if self.config.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         if self.averaged is not self.model:
-            average_into(self.averaged, self.model, ema_decay(self.config.ema, step))
+            update_average(self.averaged, self.model, ema_decay(self.config.ema, step))
 
 
 def fit(training: Training, on_epoch: Callable[[EpochRecord], bool] | None = None) -> list[EpochRecord]:
-    """Trains until it is finished, or until `on_epoch` answers False. Returns every epoch's record.
+    """Trains until the training is finished or `on_epoch` returns False. Returns the history.
 
     Raises:
         Diverged: a loss is not finite.

@@ -1,4 +1,4 @@
-"""`TransformerEnISLR`: the article's Transformer encoder that turns a clip of landmarks into word logits."""
+"""`TransformerEnISLR`: the article's Transformer encoder, from a clip's landmarks to word logits."""
 
 # M rows of a batch, F features of a frame (260), D width, B clips, K words
 
@@ -23,50 +23,47 @@ from model.layers import ACTIVATIONS, Dropout, EncoderLayer, Layout, key_biases,
 class TransformerEnISLR(nn.Module):
     """Embedding, positions, encoder layers, mean over the frames, head.
 
-    Dropout acts when `forward` is given a random generator, and only then; `train()` and `eval()` change nothing.
+    Dropout is active exactly when `forward` gets a random generator; `train()` and `eval()` have no effect.
     """
 
     position_table: Tensor
 
     def __init__(self, config: ModelConfig, num_words: int, rng: torch.Generator) -> None:
-        """A fresh model with the starting weights that `config.init` asks for, drawn from `rng` (a CPU generator)."""
+        """Draws the starting weights from `rng` (a CPU generator) as `config.init` says."""
         super().__init__()
         self.config = config
         self.num_words = num_words
         self.activation = ACTIVATIONS[config.activation]
         has_tail = config.norm_first and config.tail_norm
-        with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw weights of their own, which `_start` replaces
+        with torch.random.fork_rng(devices=[]):  # the layers draw PyTorch's own weights first; `_init_weights` replaces them
             self.embed = nn.Linear(NUM_FEATURES, config.width)
             self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
             self.norm_tail = nn.LayerNorm(config.width, bias=config.bias) if has_tail else nn.Identity()
             self.head = nn.Linear(config.width, num_words)
         self.register_buffer("position_table", sinusoids(512, config.width), persistent=False)
-        self._start(rng)
+        self._init_weights(rng)
 
     def forward(
         self,
         frames_MF: Float[Tensor, "M F"],
         layout: Layout,
         rng: torch.Generator | None = None,
-        weights: list[list[Tensor]] | None = None,
+        weights: list[Tensor] | None = None,
     ) -> Float[Tensor, "B K"]:
-        """Logits of the clips in the batch's order. With `weights`, appends each layer's attention weights by block."""
+        """Logits of the clips in the order of the batch. Appends each layer's attention weights to `weights` if given."""
         x_MD = self.activation(self.embed(frames_MF))
         if self.config.pooling != "none":
             x_MD, layout = pool_time(x_MD, layout, self.config.pooling)
         drop = Dropout(self.config.dropout, rng)
         x_MD = drop(x_MD + self._positions(layout))
         for layer in self.layers:
-            of_layer: list[Tensor] | None = None if weights is None else []
-            x_MD = layer(x_MD, layout, drop, of_layer)
-            if weights is not None and of_layer is not None:
-                weights.append(of_layer)
+            x_MD = layer(x_MD, layout, drop, weights)
         logits: Tensor = self.head(mean_over_clips(self.norm_tail(x_MD), layout))
         return logits
 
     @property
     def frames_multiple(self) -> int:
-        """Blocks must have a multiple of this many frames: 2 when time is pooled, else 1."""
+        """The number of frames of a block must be a multiple of this: 2 with pooling, otherwise 1."""
         return 1 if self.config.pooling == "none" else 2
 
     def _positions(self, layout: Layout) -> Float[Tensor, "M D"]:
@@ -76,12 +73,12 @@ class TransformerEnISLR(nn.Module):
         return self.position_table[layout.position_M]
 
     @torch.no_grad()
-    def _start(self, rng: torch.Generator) -> None:
+    def _init_weights(self, rng: torch.Generator) -> None:
         """Draws the starting weights.
 
-        Linear layers as PyTorch draws them: uniform within 1/sqrt(fan-in). `sound` draws attention's projections by Xavier
-        (query, key and value with gain 1/sqrt 2, as the article's authors do since v0.2.2) with zero biases. `reference`
-        copies the first layer into the others and draws the head's weight from a normal of sd 1/sqrt(words).
+        Linear layers start as in PyTorch: uniform within ±1/sqrt(fan-in). `sound` uses Xavier initialization for the attention
+        projections (query, key and value with gain 1/sqrt 2, as in the article's code since v0.2.2) with zero biases.
+        `reference` copies the first layer to the others and draws the head's weight from a normal with sd 1/sqrt(words).
         """
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
             bound = 1 / math.sqrt(linear.in_features)
@@ -105,22 +102,22 @@ class TransformerEnISLR(nn.Module):
 
 
 class DeviceClips:
-    """A clip set's frames, on the device where they fit, from which batches are taken by row number."""
+    """A clip set whose frames are on the device if they fit there."""
 
-    def __init__(self, clips: ClipSet, device: torch.device, beside: DeviceClips | None = None) -> None:
-        """`beside` lends its frames where both sets are parts of one."""
+    def __init__(self, clips: ClipSet, device: torch.device, share_with: DeviceClips | None = None) -> None:
+        """Uses the frames of `share_with`, without a copy, if both sets were selected from the same one."""
         self.clips = clips
         self.device = device
         self.labels_C = torch.from_numpy(clips.labels_C).to(device)
         self.frames_NF: Tensor = torch.from_numpy(clips.frames_NF)
-        if beside is not None and beside.clips.frames_NF is clips.frames_NF:
-            self.frames_NF = beside.frames_NF
+        if share_with is not None and share_with.clips.frames_NF is clips.frames_NF:
+            self.frames_NF = share_with.frames_NF
             return
-        with contextlib.suppress(torch.OutOfMemoryError):  # too large for the GPU: batches travel one by one
+        with contextlib.suppress(torch.OutOfMemoryError):  # too large for the GPU: batches are copied one by one
             self.frames_NF = self.frames_NF.to(device)
 
     def take(self, batch: Batch) -> tuple[Float[Tensor, "M F"], Layout]:
-        """The rows of a batch and their layout, on the device."""
+        """The frames of a batch and their layout, on the device."""
         real_M = torch.from_numpy(self.clips.real_N[batch.source_M])
         bias = tuple(None if b is None else b.to(self.device) for b in key_biases(batch.blocks, real_M))
         position_M = torch.from_numpy(batch.position_M).to(self.device)
@@ -133,7 +130,7 @@ class DeviceClips:
 
 @torch.inference_mode()
 def logits_of(model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
-    """Logits of every clip of a set, in the set's order, on the CPU."""
+    """Logits of every clip of a set, in the order of the set, on the CPU."""
     result = torch.empty(len(clips.clips), model.num_words)
     for batch in ordered_batches(clips.clips, frames_multiple=model.frames_multiple):
         result[torch.from_numpy(batch.clips_B)] = model(*clips.take(batch)).float().cpu()
@@ -141,10 +138,10 @@ def logits_of(model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C 
 
 
 def logits(model: TransformerEnISLR, clips: Sequence[np.ndarray], *, mask: str = "lengths") -> Float[np.ndarray, "N K"]:
-    """Logits for clips of any lengths. A clip's logits do not depend on the other clips.
+    """Logits for clips of any length. The logits of a clip do not depend on the other clips.
 
     Shapes: a list of preprocessed clips, float32 `[T, 260]` each -> `[N, K]`.
-    `mask` as in `PreprocessConfig.mask`: which frames count.
+    `mask` says which frames count: see `PreprocessConfig.mask`.
 
     Raises:
         ValueError: a clip has another shape.

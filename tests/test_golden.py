@@ -136,11 +136,11 @@ def test_a_clip_without_detection_is_finite_where_the_reference_is_not(
 
 def _run(
     model: TransformerEnISLR, clips: list[np.ndarray], mask: str
-) -> tuple[ClipSet, Batch, list[list[torch.Tensor]], torch.Tensor, torch.Tensor]:
-    """A forward run that keeps attention weights, the embedding and the encoder's output, [M, D] each."""
+) -> tuple[ClipSet, Batch, list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    """A forward pass that keeps attention weights, the embedding and the encoder's output, [M, D] each."""
     held = clip_set(clips, mask=mask)
     batch = batch_of(held, np.arange(len(clips)))
-    weights: list[list[torch.Tensor]] = []
+    weights: list[torch.Tensor] = []
     kept: dict[str, torch.Tensor] = {}
     model.embed.register_forward_hook(lambda _m, _i, out: kept.__setitem__("embed", out.relu()))
     model.norm_tail.register_forward_hook(lambda _m, _i, out: kept.__setitem__("encoded", out))
@@ -155,7 +155,8 @@ def test_attention_embedding_and_encoder(
     """Attention weights with and without the mask, the embedded frames and the encoder's output, where frames are real."""
     for suffix, clips, mask in (("mask", alone, "detected"), ("nomask", padded, "lengths")):
         held, batch, weights, embed, encoded = _run(load_reference(state), clips, mask)
-        of_clip = [[w for block in layer for w in block] for layer in weights]
+        count = len(batch.blocks)
+        of_clip = [[w for block in weights[i : i + count] for w in block] for i in range(0, len(weights), count)]
         for place, (clip, rows) in enumerate(_clips_of(batch)):
             length = int(held.lengths_C[clip])
             rows = slice(rows.start, rows.start + length)

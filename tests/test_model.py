@@ -151,14 +151,14 @@ def test_attention_weights_on_request() -> None:
     model, clips = make_model(), clip_set(make_clips([5, 6, 20]))
     held = DeviceClips(clips, torch.device("cpu"))
     batch = batch_of(clips, np.arange(3))
-    weights: list[list[torch.Tensor]] = []
+    weights: list[torch.Tensor] = []
     frames, layout = held.take(batch)
     with torch.inference_mode():
-        asked, plain = model(frames, layout, weights=weights), model(frames, layout)
-    assert [len(layer) for layer in weights] == [len(batch.blocks)] * 2
-    for of_block in weights[0]:
+        with_weights, plain = model(frames, layout, weights=weights), model(frames, layout)
+    assert [len(of_block) for of_block in weights] == [block.clips for block in batch.blocks] * 2
+    for of_block in weights:
         torch.testing.assert_close(of_block.sum(dim=3), torch.ones(of_block.shape[:3]))
-    torch.testing.assert_close(asked, plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(with_weights, plain, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 from launch import ROOT, environment
 
-from model.objective import Metric, Objective, Reduce, all_values, epochs_without_gain
+from model.objective import Metric, Objective, Reduce, all_values, epochs_without_improvement
 from model.record import EpochRecord, mean_record
 
 
@@ -65,8 +65,8 @@ def test_every_metric_and_reduction(metric: Metric, reduce: Reduce) -> None:
     objective = Objective(metric=metric, reduce=reduce)
     value, epoch, so_far = EXPECTED[metric, reduce]
     assert objective.value(HISTORY) == pytest.approx(value)
-    assert objective.epoch(HISTORY).epoch == epoch
-    assert objective.so_far(HISTORY) == pytest.approx(so_far)
+    assert objective.kept_epoch(HISTORY).epoch == epoch
+    assert objective.intermediate_value(HISTORY) == pytest.approx(so_far)
 
 
 def test_all_values_at_once() -> None:
@@ -90,8 +90,8 @@ def test_fewer_than_five_epochs() -> None:
 def test_ties() -> None:
     """Equal accuracies: the lower val_loss speaks. Equal in both, or equal val_loss: the first."""
     history = curve((3.0, 1.0, 0.5), (2.0, 1.0, 0.5), (2.0, 1.0, 0.5), (1.0, 1.0, 0.25))
-    assert Objective(metric="val_error").epoch(history).epoch == 2
-    assert Objective(metric="val_loss").epoch(history[:3]).epoch == 2
+    assert Objective(metric="val_error").kept_epoch(history).epoch == 2
+    assert Objective(metric="val_loss").kept_epoch(history[:3]).epoch == 2
 
 
 PATIENCE: list[tuple[str, Sequence[tuple[float, float, float]], int]] = [
@@ -108,7 +108,7 @@ PATIENCE: list[tuple[str, Sequence[tuple[float, float, float]], int]] = [
 @pytest.mark.parametrize(("rows", "expected"), [case[1:] for case in PATIENCE], ids=[case[0] for case in PATIENCE])
 def test_epochs_without_gain(rows: Sequence[tuple[float, float, float]], expected: int) -> None:
     """Counted from the last epoch in which any of the three metrics had a new lowest value."""
-    assert epochs_without_gain(curve(*rows)) == expected
+    assert epochs_without_improvement(curve(*rows)) == expected
 
 
 def test_mean_record() -> None:

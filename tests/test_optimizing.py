@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from data_utils.batches import shuffled_batches
 from model.config import TrainConfig
 from model.metrics import measure
-from model.optimizing import average_into, ema_decay, step_size
+from model.optimizing import ema_decay, learning_rate, update_average
 from model.training import Training, fit
 from model.transformer import logits_of
 
@@ -31,7 +31,7 @@ def after_each_step(training: Training, look: Callable[[], None]) -> None:
 def test_step_sizes_by_hand() -> None:
     """Two epochs of warm-up and four of cosine, five steps an epoch."""
     config = TrainConfig(lr=1.0, epochs=6, warmup_epochs=2, schedule="cosine")
-    sizes = [step_size(config, step, 5) for step in range(30)]
+    sizes = [learning_rate(config, step, 5) for step in range(30)]
     assert sizes[:10] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     assert sizes[10] == 1.0
     assert sizes[15] == pytest.approx((1 + math.sqrt(0.5)) / 2)  # a quarter of the way: the cosine of 45 degrees
@@ -156,8 +156,8 @@ def test_the_average_by_hand() -> None:
         torch.testing.assert_close(averaged[name].double(), kept[name], atol=1e-5, rtol=0)
     labels = torch.from_numpy(VALIDATION.labels_C)
     assert measure(logits_of(training.averaged, training.validation), labels).loss == history[-1].val_loss
-    assert training.best is history[-1]
-    assert all(torch.equal(training.best_state[name], averaged[name]) for name in names)
+    assert training.kept_epoch is history[-1]
+    assert all(torch.equal(training.kept_state[name], averaged[name]) for name in names)
     plain = make_training(epochs=5)
     assert [record.train_loss for record in fit(plain)] == [record.train_loss for record in history]
     assert plain.history[-1].val_loss != history[-1].val_loss
@@ -169,5 +169,5 @@ def test_the_average_starts_soon() -> None:
     assert [ema_decay(0.5, step) for step in (0, 1, 2, 8, 100)] == pytest.approx([0.1, 2 / 11, 3 / 12, 0.5, 0.5])
     one, other = nn.Linear(2, 1), nn.Linear(2, 1)
     before = one.weight.detach().clone()
-    average_into(one, other, 0.75)
+    update_average(one, other, 0.75)
     torch.testing.assert_close(one.weight, 0.75 * before + 0.25 * other.weight)

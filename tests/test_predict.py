@@ -87,7 +87,7 @@ def test_the_model_in_the_middle(confirmed: Path, cli: Cli) -> None:
     assert metrics["configuration"]["confirmed"]["mean"] == pytest.approx(statistics.fmean(t.values[0] for t in mine))
     assert yaml.safe_load((confirmed / "model" / CONFIG).read_text(encoding="utf-8"))["trial"] == exported["trial"]
     again = cli("export", "tiny", "--model", "model")
-    assert (again.code, again.err.splitlines()[0]) == (2, "error: there is something at this place already")
+    assert (again.code, again.err.splitlines()[0]) == (2, "error: the path already exists")
 
 
 def test_it_gives_the_numbers_that_it_states(confirmed: Path, tiny: Path, cli: Cli) -> None:
@@ -517,7 +517,7 @@ def test_a_model_needs_a_place(option: str, confirmed: Path, cli: Cli) -> None:
     (confirmed / "mine").mkdir()
     (confirmed / "mine" / "notes").write_text("", encoding="utf-8")
     done = cli("retrain", "best.yaml", "--all-signers", "--output", "mine")
-    assert (done.code, done.err.splitlines()[0]) == (2, "error: there is something at this place already")
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: the path already exists")
     assert cli("export", "tiny", "--onnx").code == 2
 
 

@@ -159,7 +159,7 @@ def test_the_place_is_tried_first(more: tuple[str, ...], exported: Path, cli: Cl
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     for place, code, first in (
-        ("link", 2, "a link is at this place, which a folder cannot replace"),
+        ("link", 2, "the path is a symbolic link, which a folder cannot replace"),
         ("best.yaml/model", 3, "the model cannot be written"),
     ):
         done = cli("retrain", exported, "--output", tmp_path / place, *more)

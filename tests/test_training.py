@@ -46,7 +46,7 @@ def make_training(
     model: ModelConfig = MODEL,
     augment: AugmentConfig = AugmentConfig(),
     objective: Objective = Objective(),
-    beside: DeviceClips | None = None,
+    share_with: DeviceClips | None = None,
     **settings: object,
 ) -> Training:
     """A short training."""
@@ -60,7 +60,7 @@ def make_training(
         num_words=WORDS,
         seed=seed,
         objective=objective,
-        beside=beside,
+        share_with=share_with,
     )
 
 
@@ -73,7 +73,7 @@ def test_it_learns() -> None:
     """On signs that can be told apart, validation accuracy rises far above chance."""
     training = make_training(epochs=10)
     fit(training)
-    assert training.best.val_top1 > 0.8 > 3 / WORDS
+    assert training.kept_epoch.val_top1 > 0.8 > 3 / WORDS
 
 
 def test_same_seed_same_numbers_bit_for_bit() -> None:
@@ -155,8 +155,8 @@ def test_the_kept_weights_are_those_of_the_epoch_that_speaks(objective: Objectiv
     for _ in range(6):
         training.run_epoch()
         again = measure(training.kept_logits(), torch.from_numpy(NOISY.labels_C))
-        best = training.best
-        assert best is objective.epoch(training.history)
+        best = training.kept_epoch
+        assert best is objective.kept_epoch(training.history)
         assert (again.loss, again.top1, again.temperature) == (best.val_loss, best.val_top1, best.temperature)
     assert losses(untouched) == [(record.train_loss, record.val_loss) for record in training.history]
 
@@ -164,7 +164,7 @@ def test_the_kept_weights_are_those_of_the_epoch_that_speaks(objective: Objectiv
 def test_objectives_differ_in_what_is_kept() -> None:
     """The run of the test above does turn: each metric has its best in another epoch, and not all in the last."""
     history = fit(make_turning(Objective()))
-    assert len({Objective(metric=metric).epoch(history).epoch for metric in get_args(Metric)}) == 3
+    assert len({Objective(metric=metric).kept_epoch(history).epoch for metric in get_args(Metric)}) == 3
 
 
 def test_kept_logits_of_clips_longer_than_the_table_of_positions() -> None:
@@ -172,7 +172,7 @@ def test_kept_logits_of_clips_longer_than_the_table_of_positions() -> None:
     clips = clip_set([np.zeros((600, 260), np.float32), np.ones((3, 260), np.float32)], [0, 1])
     training = Training(MODEL, TrainConfig(epochs=2), train=TRAIN, validation=clips, num_words=WORDS, seed=0)
     fit(training)
-    assert measure(training.kept_logits(), torch.from_numpy(clips.labels_C)).loss == training.best.val_loss
+    assert measure(training.kept_logits(), torch.from_numpy(clips.labels_C)).loss == training.kept_epoch.val_loss
 
 
 def test_the_eps_in_use_is_the_eps_that_was_set() -> None:
@@ -200,7 +200,7 @@ def test_smoothing_over_the_wrong_words_in_training() -> None:
 def test_trainings_beside_each_other_share_their_frames() -> None:
     """Several trainings on parts of one set hold its frames once."""
     first = make_training()
-    second = make_training(1, beside=first.train)
+    second = make_training(1, share_with=first.train)
     assert second.train.frames_NF is first.train.frames_NF
     assert losses(second) == losses(make_training(1))
 

@@ -58,13 +58,13 @@ def _prepared(bundle: Bundle, one: Input) -> np.ndarray | DataError:
     if isinstance(one.landmarks, DataError):
         return one.landmarks
     try:
-        return bundle.prepared(one.landmarks, where=one.file)
+        return bundle.prepare(one.landmarks, where=one.file)
     except DataError as fault:
         return fault
 
 
 def _asked(bundle: Bundle, waiting: Sequence[_Waiting], top: int) -> Iterator[Prediction]:
-    guesses = iter(bundle.likeliest([found for _, _, found in waiting if not isinstance(found, DataError)], top))
+    guesses = iter(bundle.predict_prepared([found for _, _, found in waiting if not isinstance(found, DataError)], top))
     for file, clip, found in waiting:
         if isinstance(found, DataError):
             yield Prediction(file, clip, None, (), _in_a_line(found))

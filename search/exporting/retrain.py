@@ -114,7 +114,7 @@ def retrain(
             "the training failed", got=str(error), hint="was the file changed? `python -m search export` writes it anew"
         ) from error
     used = trainings[0].label_smoothing_used
-    now = measured([plan.objective.epoch(history) for history in curves.histories.values()])
+    now = measured([plan.objective.kept_epoch(history) for history in curves.histories.values()])
     result = Retrained(
         name=compared_name(plan.objective),
         recorded=float(exported.recorded[compared_name(plan.objective)]),
@@ -196,7 +196,7 @@ def _write(
     `exported` is the record, whose numbers are the search's; `again` the same with what it gave now.
     """
     for number, training in enumerate(trainings):
-        fold, record = folds[number // plan.repeats], training.best
+        fold, record = folds[number // plan.repeats], training.kept_epoch
         place = folder if len(trainings) == 1 else folder / str(number)
         among = (
             ""

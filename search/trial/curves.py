@@ -51,7 +51,7 @@ class Curves:
         ended, and its mean value.
         """
         if not self.one_by_one:
-            return self.steps, self.mean(self.objective.so_far)
+            return self.steps, self.mean(self.objective.intermediate_value)
         ended = next(iter(step.over), None)
         if ended is None or (ended + 1) % self.unit:
             return None
@@ -70,7 +70,7 @@ class Curves:
 
     def mean_of_counted(self, number: Callable[[EpochRecord], float]) -> float:
         """Mean over the trainings of something at the epoch that counts."""
-        return self.mean(lambda history: number(self.objective.epoch(history)))
+        return self.mean(lambda history: number(self.objective.kept_epoch(history)))
 
     @property
     def value(self) -> float:

@@ -46,7 +46,7 @@ def values_of(objectives: Sequence[StudyObjective], curves: Curves, outcome: Out
     values = {}
     for objective in objectives:
         if objective.curve_objective is not None and objective.reduce == "best" and len(objectives) > 1:
-            values[objective.name] = curves.mean_of_counted(objective.curve_objective.of)
+            values[objective.name] = curves.mean_of_counted(objective.curve_objective.metric_of)
         elif objective.curve_objective is not None:
             values[objective.name] = curves.mean(objective.curve_objective.value)
         elif outcome is not None:
@@ -59,7 +59,7 @@ def result_of(
     objectives: Sequence[StudyObjective], curves: Curves, outcome: Outcome | None, label_smoothing_used: float
 ) -> dict[str, Any]:
     """Everything that is kept of a trial beside its curves, as plain values. Means over its trainings."""
-    counted = {n: curves.objective.epoch(history) for n, history in sorted(curves.histories.items())}
+    counted = {n: curves.objective.kept_epoch(history) for n, history in sorted(curves.histories.items())}
     result: dict[str, Any] = measured(list(counted.values()))
     result |= {"epochs": curves.num_epochs, "seconds": curves.seconds, "values": values_of(objectives, curves, outcome)}
     every = [all_values(history) for history in curves.histories.values()]

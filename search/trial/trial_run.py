@@ -48,7 +48,7 @@ def start_trainings(
                     seed=training_seed(seed, len(trainings)),
                     device=device,
                     objective=plan.objective,
-                    beside=trainings[0].train if trainings else None,
+                    share_with=trainings[0].train if trainings else None,
                 )
             )
     return trainings

@@ -25,7 +25,7 @@ def save_models(trainings: Sequence[Training], folder: Path) -> tuple[str, ...]:
     """
     digests = []
     for number, training in enumerate(trainings):
-        weights = {name: value.cpu().contiguous() for name, value in training.best_state.items()}
+        weights = {name: value.cpu().contiguous() for name, value in training.kept_state.items()}
         content = save(weights)
         write_atomically(model_path(folder, number, len(trainings)), content)
         digests.append(hashlib.sha256(content).hexdigest())
