@@ -37,8 +37,8 @@ from data_utils.synthetic.synthetic import synthesize
 from model.record import EpochRecord
 from search.definition.definition import Resources, StudyDefinition
 from search.definition.study_file import load_definition
-from search.engines.engine import EngineEvent, JobDone, JobKept, JobStarted, StepDone
-from search.engines.workers import Workers
+from search.engines.engine import EngineEvent, JobDone, JobInterrupted, JobStarted, StepDone
+from search.engines.engine_options import EngineOptions
 from search.running.run import RunOptions, run
 from search.running.signals import StopSignals
 from search.storage.bulk import add_trials
@@ -124,20 +124,20 @@ class SimulatedEngine:
         record = EpochRecord(task.epoch, loss, loss, 0.5, 0.9, 0.1, 0.1, loss, 1.0, max(self.pace_s, 1e-6))
         return StepDone(task.job.trial, Step({0: record}, is_last=task.epoch == self.epochs))
 
-    def go(self, trial: int) -> None:
+    def advance(self, trial: int) -> None:
         """One more epoch, or the end."""
         task = self.tasks[trial]
         self._note_verdict(task)
         if self.ends:
             self._end(trial)
-            self.events.append(JobKept(trial))
+            self.events.append(JobInterrupted(trial))
         elif task.epoch < self.epochs:
             self._train(trial)
         else:
             self._end(trial)
             self.events.append(JobDone(trial, Outcome((SignerScore(0, "s", 1, 1.0, 0.5),), (), (), 1, None)))
 
-    def drop(self, trial: int) -> None:
+    def cancel(self, trial: int) -> None:
         """Its worker is free."""
         if trial in self.tasks:
             self._note_verdict(self.tasks[trial])
@@ -151,7 +151,7 @@ class SimulatedEngine:
         del self.tasks[trial]
         self.idle_since.append(time.perf_counter())
 
-    def wind_down(self) -> None:
+    def interrupt_jobs(self) -> None:
         """The run's time is over: jobs are put aside after their epoch."""
         self.ends = True
 
@@ -160,12 +160,12 @@ class SimulatedEngine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated(Workers):
+class Simulated(EngineOptions):
     """Hires one engine of simulated workers."""
 
     made: SimulatedEngine
 
-    def hire(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> SimulatedEngine:
+    def create_engine(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> SimulatedEngine:
         """The engine that was made."""
         return self.made
 

@@ -24,7 +24,7 @@ import optuna
 
 from data_utils.synthetic.synthetic import synthesize
 from search.definition.study_file import load_definition
-from search.engines.workers import EngineName, Workers
+from search.engines.engine_options import EngineName, EngineOptions
 from search.events import Event, TrialStarted
 from search.running.ledger import Ledger
 from search.running.run import RunOptions, run
@@ -53,7 +53,7 @@ def searched(folder: Path, data: Path, engine: EngineName, trials: int, epochs: 
         storage=f"sqlite:///{folder / engine / 'studies.db'}",
         runs=folder / engine,
         more=None,
-        by=Workers(device="cpu", engine=engine),
+        by=EngineOptions(device="cpu", engine=engine),
     )
     run(definition, options, listen, StopSignals())
     spent = time.perf_counter() - began[0]

@@ -176,7 +176,7 @@ def under_fire(
         for process in running:
             out, err = process.communicate()
             report.codes[process.returncode] += 1
-            report.resumed += err.count("it goes on after epoch")
+            report.resumed += err.count("resuming after epoch")
             if process.returncode not in (0, -signal.SIGKILL, 143, 3, -signal.SIGTERM) or "Traceback" in err:
                 report.wrong.append(f"a command ended with {process.returncode}:\n{out}{err}")
             if process.returncode == 0 and report.events < count and plan is not None:

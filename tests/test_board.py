@@ -31,7 +31,7 @@ from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.storage.opening import open_storage
 from search.study.study import load_study
-from search.trial.outcome import Answered
+from search.trial.outcome import AnswerCount
 
 URL = "sqlite:///runs/studies.db"
 RUNS = Path("runs")
@@ -465,10 +465,10 @@ def test_a_study_of_another_program(place: Path) -> None:
     assert (said, dump()) == ([], before)
 
 
-def many_answers(words: list[str]) -> list[Answered]:
+def many_answers(words: list[str]) -> list[AnswerCount]:
     """Every word is often right, and the later ones are mistaken more often."""
-    right = [Answered(0, word, word, 9) for word in words]
-    return right + [Answered(1, word, words[n - 1], n) for n, word in enumerate(words)]
+    right = [AnswerCount(0, word, word, 9) for word in words]
+    return right + [AnswerCount(1, word, words[n - 1], n) for n, word in enumerate(words)]
 
 
 @pytest.mark.parametrize("count", [3, 20, 40, 250])

@@ -335,16 +335,16 @@ def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     now[0] = 61.0
     show(EpochFinished(3, RECORD, 3))
     show(EpochFinished(3, RECORD, 3))
-    show(TrialStarted(4, PARAMS, 50, done=7, remark="it goes on after epoch 7"))
-    show(WorkerDied(4, "it was ended by SIGKILL (out of memory?)", 1, 3))
+    show(TrialStarted(4, PARAMS, 50, done=7, remark="resuming after epoch 7"))
+    show(WorkerDied(4, "it was killed by SIGKILL (out of memory?)", 1, 3))
     show(Notice("2 signers in all: no test part"))
     show(finished_trial())
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
         "trial 3: epoch 3, val_loss 1.2500, top1 0.5000",
-        "trial 4 was cut off: it goes on after epoch 7",
-        "the worker of trial 4 died: it was ended by SIGKILL (out of memory?); another goes on with it (1 of 3)",
+        "trial 4 was interrupted: resuming after epoch 7",
+        "the worker of trial 4 died: it was killed by SIGKILL (out of memory?); another goes on with it (1 of 3)",
         "2 signers in all: no test part",
         "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1",
     ]
@@ -404,13 +404,13 @@ def test_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
     for event in (STARTED, TrialStarted(3, PARAMS, 50), TrialStarted(4, PARAMS, 50), EpochFinished(3, RECORD, 3)):
         show(event)
     assert labels(show) == ["trials", "trial 3", "trial 4"]
-    show(WorkerDied(3, "it was ended by SIGKILL", 1, 3))
-    show(TrialStarted(3, PARAMS, 50, done=3, remark="it goes on after epoch 3"))
+    show(WorkerDied(3, "it was killed by SIGKILL", 1, 3))
+    show(TrialStarted(3, PARAMS, 50, done=3, remark="resuming after epoch 3"))
     show(finished_trial())
     assert labels(show) == ["trials", "trial 4"]
     show(finished_run())
     show.close()
     shown = capsys.readouterr()
     assert "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1\n" in shown.err
-    assert "trial 3 was cut off: it goes on after epoch 3\n" in shown.err
+    assert "trial 3 was interrupted: resuming after epoch 3\n" in shown.err
     assert shown.out.splitlines() == footer(finished_run())

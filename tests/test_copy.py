@@ -257,7 +257,7 @@ def test_half_run_copied_and_run_to_its_end(here: str, there: str, new_place: Ne
     assert "cut off  trial 2" in status.out
     done = run_cli(*run, target, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "trial 2 was cut off: it goes on after epoch" in done.err
+    assert "trial 2 was interrupted: resuming after epoch" in done.err
     assert outcome(target) == outcome(whole)
     assert num_reports(source, 2) == left
 

@@ -22,7 +22,7 @@ from data_utils.prepared import fingerprint
 from data_utils.splits import split_signers
 from search.definition.definition import Plan, Resources
 from search.definition.settings import build_configs
-from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
+from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
 from search.engines.inline import InlineEngine
 from search.engines.job_run import Setup
 from search.engines.processes import ProcessEngine
@@ -81,10 +81,10 @@ def followed(
         if event is None:
             continue
         events.append(event)
-        if isinstance(event, JobDone | JobFailed | JobKept | WorkerLost) or (until is not None and until(event)):
+        if isinstance(event, JobDone | JobFailed | JobInterrupted | WorkerLost) or (until is not None and until(event)):
             return events
         if isinstance(event, StepDone):
-            (answer or (lambda engine, step: engine.go(step.trial)))(engine, event)
+            (answer or (lambda engine, step: engine.advance(step.trial)))(engine, event)
     raise AssertionError(f"nothing more happened after {events}")
 
 
@@ -185,8 +185,10 @@ class TestEngine:
         [frames] = (runs / "prepared").glob("*/frames.npy")
         os.truncate(frames, 100)
         with hired(emit=notices.append) as engine:
-            dropped = events_of(engine, job_of(1, runs), lambda engine, step: engine.drop(1), lambda e: isinstance(e, StepDone))
-            engine.drop(1)
+            dropped = events_of(
+                engine, job_of(1, runs), lambda engine, step: engine.cancel(1), lambda e: isinstance(e, StepDone)
+            )
+            engine.cancel(1)
             assert [type(event) for event in dropped] == [JobStarted, StepDone]
             assert engine.next_event(0.3) is None, "nothing more is heard of it"
             assert [event.text for event in notices if isinstance(event, Notice)] == [
@@ -201,7 +203,7 @@ class TestEngine:
             events = events_of(engine, job)
             assert [type(event) for event in events] == [JobStarted, *[StepDone] * 4, JobDone]
             assert {event.trial for event in events} == {0}
-            assert (events[0].done, events[0].most, events[0].remark, events[0].worker) == (0, 4, "", 0)
+            assert (events[0].steps_done, events[0].max_steps, events[0].resume_note, events[0].worker) == (0, 4, "", 0)
             assert numbers(events) == expected
             outcome: Outcome = events[-1].outcome
             assert outcome.models
@@ -221,27 +223,27 @@ class TestEngine:
                 assert [type(event) for event in events] == [JobStarted, StepDone]
 
             one_step(1)
-            engine.go(1)
-            engine.drop(1)
+            engine.advance(1)
+            engine.cancel(1)
             engine.start(job_of(2, runs))  # its worker is not there yet
-            engine.drop(2)
+            engine.cancel(2)
             assert engine.next_event(0.3) is None
             wait_for_slot(engine)
             engine.start(job_of(3, runs))
-            engine.drop(3)
+            engine.cancel(3)
             if kind != "inline":
                 one_step(4)
                 [worker] = workers_of(kind)
                 worker.kill()
-                engine.drop(4)
+                engine.cancel(4)
                 until = time.monotonic() + 5
                 while time.monotonic() < until and worker in workers_of(kind):
                     assert engine.next_event(0.2) is None
                 assert engine.next_event(1.0) is None
                 one_step(5)
                 workers_of(kind)[0].kill()
-                engine.go(5)
-                engine.drop(5)
+                engine.advance(5)
+                engine.cancel(5)
                 assert engine.next_event(0.3) is None
             events = events_of(engine, job_of(0, runs, keeps_models=True))
             assert {event.trial for event in events} == {0}
@@ -255,17 +257,17 @@ class TestEngine:
 
             def answer(engine: Engine, step: StepDone) -> None:
                 if step.step.records[0].epoch == 2:
-                    engine.wind_down()
-                engine.go(0)
+                    engine.interrupt_jobs()
+                engine.advance(0)
 
             first = events_of(engine, job, answer)
-            assert [type(event) for event in first] == [JobStarted, StepDone, StepDone, JobKept]
+            assert [type(event) for event in first] == [JobStarted, StepDone, StepDone, JobInterrupted]
             assert (job.folder / CHECKPOINT).is_file()
             engine.start(job_of(1, runs))
-            assert followed(engine) == [JobKept(1)]
+            assert followed(engine) == [JobInterrupted(1)]
         with hired() as engine:
-            again = events_of(engine, job.once_more())
-            assert (again[0].done, again[0].remark) == (2, "it goes on after epoch 2")
+            again = events_of(engine, job.resumed())
+            assert (again[0].steps_done, again[0].resume_note) == (2, "resuming after epoch 2")
             assert numbers(again) == expected, "the epochs before are told once more"
 
     @every_kind
@@ -289,18 +291,18 @@ class TestEngine:
             def kill(engine: Engine, step: StepDone) -> None:
                 if step.step.records[0].epoch == 3:
                     workers_of(kind)[0].kill()
-                engine.go(0)
+                engine.advance(0)
 
             lost = events_of(engine, job, kill)
             assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
-            assert not lost[-1].with_machine
-            again = events_of(engine, job.once_more())
-            assert again[0].done >= 1, "the first epoch is always kept"
+            assert not lost[-1].machine_lost
+            again = events_of(engine, job.resumed())
+            assert again[0].steps_done >= 1, "the first epoch is always kept"
             assert numbers(again) == expected
 
             def suspend(engine: Engine, step: StepDone) -> None:
                 workers_of(kind)[0].suspend()
-                engine.go(1)
+                engine.advance(1)
 
             hangs = events_of(engine, job_of(1, runs), suspend)
             assert hangs[-1] == JobFailed(1, "it took longer than the 6 s that a trial may")

@@ -129,7 +129,7 @@ def cut_after(steps: int) -> Callable[[TrialRun], object]:
     real = TrialRun.next_step
 
     def step(self: TrialRun) -> object:
-        if self.done == steps:
+        if self.steps_done == steps:
             self.save(at_once=True)
             raise KeyboardInterrupt
         return real(self)
@@ -150,7 +150,7 @@ def test_a_cut_trial_of_folds_goes_on_exactly(
         assert cli(*run, "--trials", 2, "--as", "cut").code == 130
     done = cli(*run, "--trials", 2, "--as", "cut")
     assert done.code == 0
-    assert "trial 0 was cut off: it goes on" in done.err
+    assert "trial 0 was interrupted: resuming" in done.err
     assert outcomes(place, "cut") == outcomes(place, "peace")
     with (place / "runs" / "cut" / "trials" / "0000" / "curve.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

@@ -14,7 +14,7 @@ from launch import TINY_STUDY, is_in_trial, start_cli, stored_trials, wait_until
 from model.metrics import ECE_BINS, confusion, measure, reliability
 from search.study.attempts import ATTEMPTS, attempts_of
 from search.trial.files import read_rows, rows_text, trial_folder
-from search.trial.outcome import Answered, Confidence, SignerScore
+from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
 LOGITS = torch.log(torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.91, 0.04, 0.05], [0.2, 0.2, 0.6]]))
 LABELS = torch.tensor([0, 1, 1, 2])
@@ -48,10 +48,10 @@ def test_reliability_makes_the_calibration_error(seed: int) -> None:
 
 def test_words_of_all_scripts_come_back(tmp_path: Path) -> None:
     """Labels with commas, quotes and line ends are kept as they are."""
-    rows = [Answered(0, 'a, "b"', "手話\nは", 3), Answered(1, "<script>", "", 1)]
-    (tmp_path / "answers.csv").write_text(rows_text(Answered, rows), encoding="utf-8")
-    assert read_rows(Answered, tmp_path / "answers.csv") == rows
-    assert read_rows(Answered, tmp_path / "none.csv") == []
+    rows = [AnswerCount(0, 'a, "b"', "手話\nは", 3), AnswerCount(1, "<script>", "", 1)]
+    (tmp_path / "answers.csv").write_text(rows_text(AnswerCount, rows), encoding="utf-8")
+    assert read_rows(AnswerCount, tmp_path / "answers.csv") == rows
+    assert read_rows(AnswerCount, tmp_path / "none.csv") == []
 
 
 def test_a_trial_keeps_what_its_model_answered(searched: Path, tiny: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_trial_keeps_what_its_model_answered(searched: Path, tiny: Path) -> No
     words = set(json.loads((tiny / "sign_to_prediction_index_map.json").read_text(encoding="utf-8")))
     for trial in stored_trials(searched):
         folder = trial_folder(searched / "runs", "tiny", trial.number)
-        answers = read_rows(Answered, folder / "answers.csv")
+        answers = read_rows(AnswerCount, folder / "answers.csv")
         signers = read_rows(SignerScore, folder / "signers.csv")
         confidences = read_rows(Confidence, folder / "confidence.csv")
         clips = sum(row.clips for row in signers)

@@ -34,9 +34,9 @@ from data_utils.splits import Split
 from search.definition.study_file import load_definition
 from search.engines import processes, worker
 from search.engines.engine import JobDone
-from search.engines.job_run import STOPS, Setup
+from search.engines.engine_options import EngineOptions
+from search.engines.job_run import STOP_SIGNALS, Setup
 from search.engines.processes import ProcessEngine, visible_gpus
-from search.engines.workers import Workers
 from search.errors import ResourceError
 from search.events import EpochFinished, Event, TrialFinished, TrialStarted, WorkerDied
 from search.running.run import RunOptions, run
@@ -61,7 +61,7 @@ def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Ev
         watch(event)
 
     who = {name: options.pop(name) for name in ("workers", "trial_timeout_s") if name in options}
-    by = Workers(device="cpu", engine="processes", **who)
+    by = EngineOptions(device="cpu", engine="processes", **who)
     given = {"storage": "sqlite:///runs/studies.db", "runs": Path("runs"), "more": None, "by": by}
     definition = load_definition("tiny.yaml", sets)
     with StopSignals() as stop:
@@ -117,10 +117,10 @@ def test_a_killed_worker_costs_nothing(anywhere: Path, tiny: Path, tmp_path: Pat
     assert killed == [(trial, epoch) for trial in range(2) for epoch in (2, 5)]
     deaths = [event for event in events if isinstance(event, WorkerDied)]
     assert [(event.trial, event.deaths, event.allowed) for event in deaths] == [(t, n, 3) for t in range(2) for n in (1, 2)]
-    assert all(event.reason == "it was ended by SIGKILL (out of memory?)" for event in deaths)
+    assert all(event.reason == "it was killed by SIGKILL (out of memory?)" for event in deaths)
     starts = [event for event in events if isinstance(event, TrialStarted)]
     assert [event.done > 0 for event in starts] == [False, True, True] * 2
-    assert all(event.remark == f"it goes on after epoch {event.done}" for event in starts if event.done)
+    assert all(event.remark == f"resuming after epoch {event.done}" for event in starts if event.done)
     told = [(event.trial, event.record.epoch) for event in events if isinstance(event, EpochFinished)]
     assert told == [(trial, epoch) for trial in range(2) for epoch in range(1, 9)], "each epoch is told once"
 
@@ -144,10 +144,10 @@ def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
     events = search_here(tiny, watch, "epochs=8", "trials=2", max_restarts=2)
     assert states(place) == ["COMPLETE", "FAIL", "COMPLETE"]
     failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
-    assert failed.reason == "its worker died 3 times; the last time: it was ended by SIGKILL (out of memory?)"
-    assert stored_trials(place)[1].user_attrs["deaths"] == ["it was ended by SIGKILL (out of memory?)"] * 3
+    assert failed.reason == "its worker died 3 times; the last time: it was killed by SIGKILL (out of memory?)"
+    assert stored_trials(place)[1].user_attrs["deaths"] == ["it was killed by SIGKILL (out of memory?)"] * 3
     shown = run_cli("show", "tiny", "1", cwd=place).out.splitlines()
-    assert shown.count("worker   died: it was ended by SIGKILL (out of memory?)") == 3
+    assert shown.count("worker   died: it was killed by SIGKILL (out of memory?)") == 3
 
 
 def test_a_suspended_search_is_no_trials_fault(place: Path, tiny: Path) -> None:
@@ -193,7 +193,7 @@ def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monk
     broken_workers(tmp_path, monkeypatch, "os._exit(7)")
     with pytest.raises(ResourceError, match="workers end before they are up") as caught:
         search_here(tiny, ignore)
-    assert caught.value.got == "4 in a row; the last it ended with 7"
+    assert caught.value.got == "4 in a row; the last: it exited with code 7"
     assert states(place)[0] == "RUNNING"
     monkeypatch.delenv("PYTHONPATH")
     search_here(tiny, ignore)
@@ -280,7 +280,7 @@ def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: P
     epochs = [max(trial.intermediate_values, default=0) for trial in stored_trials(place)]
     done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=60", "--trials", "2", cwd=place)
     assert done.code == 0
-    assert f"trial 0 was cut off: it goes on after epoch {epochs[0]}" in done.err, "no epoch is lost"
+    assert f"trial 0 was interrupted: resuming after epoch {epochs[0]}" in done.err, "no epoch is lost"
     assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))
     assert states(place).count("COMPLETE") == 2
 
@@ -312,7 +312,7 @@ def test_two_runs_share_a_study(anywhere: Path, tiny: Path) -> None:
     out, err = second.communicate(timeout=240)
     assert second.returncode == 0, err
     assert "7 of 7 trials finished" in out
-    assert "was cut off: it goes on after epoch" in err
+    assert "was interrupted: resuming after epoch" in err
     trials = stored_trials(anywhere)
     assert states(anywhere) == ["COMPLETE"] * 7
     assert len({tuple(trial.params.values()) for trial in trials}) == 7
@@ -395,7 +395,7 @@ def test_a_worker_sees_its_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(worker, "end_with_parent", lambda: None)
     here, there = Pipe()
-    before = {number: signal.getsignal(number) for number in STOPS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         worker.work(there, Setup(tmp_path / "nowhere", tmp_path, Split((), (), ()), "", gpu="1"))
     finally:

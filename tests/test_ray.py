@@ -32,10 +32,10 @@ from model.training import Training
 from search.definition.definition import Resources
 from search.definition.study_file import load_definition
 from search.engines.engine import Engine, JobDone, JobStarted, StepDone, WorkerLost
-from search.engines.job_run import STOPS, Setup, Verdict
+from search.engines.engine_options import EngineOptions
+from search.engines.job_run import STOP_SIGNALS, Setup, Verdict
 from search.engines.ray.actor import Actor, JobAccepted, KeptFile, Up, scratch_name
 from search.engines.ray.files import renew_token, written_token
-from search.engines.workers import Workers
 from search.errors import DefinitionError, ResourceError
 from search.events import EpochFinished, Event, Notice, TrialFinished, TrialStarted, WorkerDied
 from search.running.run import RunOptions, run
@@ -86,7 +86,7 @@ def states(place: Path, study: str = "tiny") -> list[str]:
     return [trial.state.name for trial in stored_trials(place, study)]
 
 
-def search_here(data: Path, by: Workers, watch: Callable[[Event], None], *sets: str) -> list[Event]:
+def search_here(data: Path, by: EngineOptions, watch: Callable[[Event], None], *sets: str) -> list[Event]:
     """A search of `tiny.yaml` in this process, watched event by event. Returns the events."""
     events: list[Event] = []
 
@@ -154,7 +154,7 @@ def test_workers_and_nodes_come_and_go(
                     cluster.remove_node(node_of(actors()[0], cluster))
                     happened.append("a node")
 
-    by = Workers(device="auto", engine="ray", address=cluster.address, workers=3)
+    by = EngineOptions(device="auto", engine="ray", address=cluster.address, workers=3)
     events = search_here(tiny, by, watch, *sets)
     assert happened == ["a worker", "its death", "a node", "another"]
     assert capsys.readouterr() == ("", ""), "Ray says nothing on the screen"
@@ -191,22 +191,22 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
     def lose(engine: Engine, step: StepDone) -> None:
         if step.step.records[0].epoch == 3:
             cluster.remove_node(node_of(actors()[0], cluster))
-        engine.go(0)
+        engine.advance(0)
 
     with engine_of("ray, nothing shared", trial_clips, runs, lambda: cluster) as engine:
         assert engine.slots == 0, "no trial is to be taken before a worker is up"
         lost = events_of(engine, job, lose)
         assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
         assert lost[-1].reason.startswith("its machine was lost (process ")
-        assert lost[-1].with_machine, "the job is not to blame"
-        again = events_of(engine, job.once_more())
-    assert again[0].done >= 1
+        assert lost[-1].machine_lost, "the job is not to blame"
+        again = events_of(engine, job.resumed())
+    assert again[0].steps_done >= 1
     assert numbers(again) == whole
 
 
 def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It travels before the next epoch is trained, and what came with the job does not travel back."""
-    before = {number: signal.getsignal(number) for number in STOPS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     trial_clips, job = trial_clips_of(tiny, tmp_path), job_of(0, tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     place = tmp_path / f"islr-search-{os.getuid()}"
@@ -237,10 +237,10 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
         assert isinstance(step, StepDone)
         (tmp_path / "kept").mkdir()
         (tmp_path / "kept" / kept.name).write_bytes(kept.content)
-        again = TrialRun(replace(job, folder=tmp_path / "kept", again=True), trial_clips)
-        assert again.done == 1
+        again = TrialRun(replace(job, folder=tmp_path / "kept", is_resumed=True), trial_clips)
+        assert again.steps_done == 1
         given = {kept.name: kept.content}, *given[1:]
-        assert [type(message) for message in actor.begin(job.once_more(), *given)] == [JobAccepted, JobStarted, StepDone]
+        assert [type(message) for message in actor.begin(job.resumed(), *given)] == [JobAccepted, JobStarted, StepDone]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -248,7 +248,7 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
 
 def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that sees the folder of the search and cannot write there is one whose files travel."""
-    before = {number: signal.getsignal(number) for number in STOPS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     trial_clips, runs = trial_clips_of(tiny, tmp_path / "runs"), tmp_path / "runs"
     token = written_token(runs)
     there = sorted((runs / "prepared").iterdir())
@@ -353,7 +353,7 @@ def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, mon
     full, without = notices()
     start = f"the search does without machine {socket.gethostname()}: "
     assert full == f"{start}a worker's folder cannot be made: File exists ({tmp_path}/full/islr-search-{os.getuid()})"
-    assert without.startswith(f"{start}workers end before they have begun to train: 2 in a row; the last ")
+    assert without.startswith(f"{start}workers end before they have begun to train: 2 in a row; the last: ")
     assert "h5py is missing here" in without
 
 
@@ -502,7 +502,7 @@ def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, clu
     out, err = process.communicate(timeout=100)
     assert process.returncode == 130, err
     assert "stopped (SIGINT); everything is kept." in err
-    assert "was cut off: it goes on after epoch" in err
+    assert "was interrupted: resuming after epoch" in err
     assert "Traceback" not in err + out
     assert not RAYS_OWN & set(re.findall(r"\w+", out + err)), "Ray says nothing on the screen"
     kept = {trial.number: max(trial.intermediate_values, default=0) for trial in stored_trials(place)}
@@ -512,7 +512,7 @@ def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, clu
     done = cli(*command)
     assert done.code == 0, done.err
     for number in left:
-        assert f"trial {number} was cut off: it goes on after epoch {kept[number]}" in done.err, "no epoch is lost"
+        assert f"trial {number} was interrupted: resuming after epoch {kept[number]}" in done.err, "no epoch is lost"
     assert states(place) == ["COMPLETE"] * 3
     assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))
     assert outcomes(place) == undisturbed(place, tiny, cli, *sets)
@@ -559,7 +559,7 @@ def test_a_lost_cluster(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 
     with ray_cluster(1) as lonely:
         address = lonely.address
-        by = Workers(device="cpu", engine="ray", address=address)
+        by = EngineOptions(device="cpu", engine="ray", address=address)
 
         def watch(event: Event) -> None:
             if isinstance(event, EpochFinished) and event.step == 2:
@@ -608,6 +608,6 @@ def test_what_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.M
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else find(name, *rest))
     with pytest.raises(DefinitionError) as caught:
-        Workers(device="cpu", engine="ray").kind()
+        EngineOptions(device="cpu", engine="ray").engine_name()
     assert caught.value.hint == "pip install 'islr-search[ray]'"
     assert not (place / "runs" / "studies.db").exists()

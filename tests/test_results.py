@@ -84,8 +84,8 @@ def test_retrain_returns_the_number(exported: Path, cli: Cli, tmp_path: Path, ti
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert metrics["this_model"]["validation"]["val_loss"] == recorded
     assert metrics["configuration"]["searched"]["val_loss"] == recorded
-    once_more = cli("retrain", tmp_path / "model" / "config.yaml")
-    assert once_more.out.splitlines()[2] == "the recorded val_loss came back, bit for bit"
+    resumed = cli("retrain", tmp_path / "model" / "config.yaml")
+    assert resumed.out.splitlines()[2] == "the recorded val_loss came back, bit for bit"
 
 
 def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:

@@ -505,7 +505,7 @@ def test_killed_in_the_middle_of_a_trial(anywhere: Path, tiny: Path, tmp_path: P
     assert "cut off  trial 2" in status.out
     done = run_cli(*run, cwd=anywhere)
     assert done.code == 0
-    assert "trial 2 was cut off: it goes on after epoch" in done.err
+    assert "trial 2 was interrupted: resuming after epoch" in done.err
     assert outcomes(anywhere) == outcomes(tmp_path / "whole")
     assert states(anywhere) == ["COMPLETE"] * 6
 

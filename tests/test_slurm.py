@@ -185,7 +185,7 @@ def test_before_the_limit(cluster: Cluster) -> None:
         said += err
     for trial in cut_off:
         epoch = max(trial.intermediate_values)
-        assert f"trial {trial.number} was cut off: it goes on after epoch {epoch}" in said, "no epoch is lost"
+        assert f"trial {trial.number} was interrupted: resuming after epoch {epoch}" in said, "no epoch is lost"
     trials = stored_trials(cluster.place)
     assert states(cluster.place) == ["COMPLETE"] * 3
     assert len({tuple(trial.params.values()) for trial in trials}) == 3

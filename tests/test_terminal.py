@@ -200,10 +200,10 @@ def script() -> Iterator[tuple[float, Event | str]]:
     yield 10, over(0, 1, is_best=True)
     yield 0, TrialStarted(2, PARAMS, 10)
     yield 5, over(1, 2, state="pruned", epochs=3, values={"val_loss": 2.5}, value=2.5)
-    yield 0, TrialStarted(3, PARAMS, 10, 4, "it goes on after epoch 4")
+    yield 0, TrialStarted(3, PARAMS, 10, 4, "resuming after epoch 4")
     yield 4, epoch(3, 5, 1.125)
-    yield 0, WorkerDied(3, "it was ended by SIGKILL (out of memory?)", 1, 3)
-    yield 0, TrialStarted(3, PARAMS, 10, 5, "it goes on after epoch 5")
+    yield 0, WorkerDied(3, "it was killed by SIGKILL (out of memory?)", 1, 3)
+    yield 0, TrialStarted(3, PARAMS, 10, 5, "resuming after epoch 5")
     yield 6, over(2, 2, state="failed", value=None, values={}, val_top1=None, epochs=0, seconds=6, reason=REASON)
     yield 0, TrialStarted(4, PARAMS, 10)
     yield 2, epoch(4, 1, 0.75)
@@ -411,17 +411,17 @@ def test_a_resumed_study_is_timed_by_what_this_run_did() -> None:
     """Neither trials nor epochs of earlier runs count as if they had just been done; nor do failures."""
     clock = Clock()
     bars = bars_of(clock, finished=90, target=100)
-    bars.start(TrialStarted(90, PARAMS, 10, 5, "it goes on after epoch 5"))
+    bars.start(TrialStarted(90, PARAMS, 10, 5, "resuming after epoch 5"))
     assert texts(bars) == ["90/100", "5/10"]
     clock.now += 10
     bars.epoch(epoch(90, 6, 1.5))
     assert texts(bars)[0].endswith("about 16m00s left")  # 10 s for a tenth of a trial, 9.4 to go: 940 s
     assert texts(bars)[1].endswith("about 40s left")
-    bars.start(TrialStarted(90, PARAMS, 10, 6, "it goes on after epoch 6"))  # its worker died
+    bars.start(TrialStarted(90, PARAMS, 10, 6, "resuming after epoch 6"))  # its worker died
     clock.now += 40
     bars.finish(over(90, 91, target=100))
     assert texts(bars)[0] == "91/100 about 15m00s left"  # 50 s for half a trial, 9 to go: 900 s
-    bars.start(TrialStarted(91, PARAMS, 10, 9, "it goes on after epoch 9"))
+    bars.start(TrialStarted(91, PARAMS, 10, 9, "resuming after epoch 9"))
     bars.finish(over(91, 91, target=100, state="failed"))
     assert texts(bars)[0] == "91/100 about 15m00s left"
 

@@ -67,10 +67,13 @@ def halve(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (halve, "it starts over: its checkpoint cannot be used, it is damaged"),
-        (lambda path: path.write_bytes(b"garbage"), "it starts over: its checkpoint cannot be used, it is not a checkpoint"),
-        (Path.unlink, "it starts over: no epoch was kept"),
-        (lambda path: path.with_name(".checkpoint.99.part").write_bytes(b"half"), "it goes on after epoch"),
+        (halve, "starting over (unusable checkpoint: it is damaged"),
+        (
+            lambda path: path.write_bytes(b"garbage"),
+            "starting over (unusable checkpoint: it is not a checkpoint",
+        ),
+        (Path.unlink, "starting over (no checkpoint)"),
+        (lambda path: path.with_name(".checkpoint.99.part").write_bytes(b"half"), "resuming after epoch"),
     ],
     ids=["cut in half", "garbage", "deleted", "half of another"],
 )
@@ -90,7 +93,7 @@ def test_a_spoilt_checkpoint(
     harm(checkpoint)
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", "2", *LONG)
     assert done.code == 0
-    assert f"trial 1 was cut off: {said}" in done.err
+    assert f"trial 1 was interrupted: {said}" in done.err
     assert outcomes(place) == peace
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == list(TRIAL_FILES)
 
@@ -103,7 +106,7 @@ def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monke
         patch.setattr("search.trial.machine.version", lambda package: "0.1")
 
         def cut(self: TrialRun) -> object:
-            if self.done == 2:
+            if self.steps_done == 2:
                 raise KeyboardInterrupt
             step = real(self)
             return step and replace(step, records={0: replace(step.records[0], val_loss=9.0)})  # another version's number
@@ -112,7 +115,7 @@ def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monke
         assert cli(*run).code == 130
     done = cli(*run)
     assert done.code == 0
-    assert "trial 0 was cut off: it starts over: its checkpoint cannot be used, it is of another training" in done.err
+    assert "trial 0 was interrupted: starting over (unusable checkpoint: it is of another training" in done.err
     (trial,) = stored_trials(place)
     assert '"torch": "0.1"' not in trial.user_attrs["made_with"]
     curve = read_curve(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")

@@ -52,7 +52,7 @@ def confirm(
     from search.commands.console import screen, talk
     from search.commands.typed import typed_again
     from search.definition.study_file import study_name
-    from search.engines.workers import Workers, checked_engine
+    from search.engines.engine_options import EngineOptions, checked_engine
     from search.evaluation.confirm.confirm import ConfirmOptions
     from search.evaluation.confirm.confirm import confirm as train_again
     from search.running.signals import StopSignals
@@ -65,7 +65,7 @@ def confirm(
         data=data,
         top=top,
         seeds=seeds,
-        by=Workers(device=device, workers=workers, engine=checked_engine(engine), address=address),
+        by=EngineOptions(device=device, workers=workers, engine=checked_engine(engine), address=address),
         max_restarts=max_restarts,
         lease_s=parse_duration(lease),
         patience_s=parse_duration(storage_patience),

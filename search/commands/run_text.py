@@ -99,8 +99,8 @@ def header(event: RunStarted, room: int | None = None) -> list[str]:
 
 
 def trial_taken_up(event: TrialStarted) -> str:
-    """How a trial that was cut off goes on."""
-    return f"trial {event.trial} was cut off: {event.remark}"
+    """How an interrupted trial resumes."""
+    return f"trial {event.trial} was interrupted: {event.remark}"
 
 
 def worker_died(event: WorkerDied) -> str:

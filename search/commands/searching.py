@@ -96,15 +96,15 @@ def run(
                 say(line)
         return ExitCode.DONE
     from search.commands.typed import resume_command
-    from search.engines.workers import Workers, checked_engine
+    from search.engines.engine_options import EngineOptions, checked_engine
     from search.running.run import RunOptions
     from search.running.run import run as run_search
     from search.running.signals import StopSignals
     from search.storage.url import parse_url
-    from search.trial.files import require_place
+    from search.trial.files import require_free_folder
     from search.wording import parse_duration
 
-    require_place(runs, definition.name, parse_url(storage).path)
+    require_free_folder(runs, definition.name, parse_url(storage).path)
     if source is not None and study_name(source) == definition.name:
         raise DefinitionError("a study cannot start from itself", got=source, hint="name the new one with `--as NAME`")
     options = RunOptions(
@@ -112,7 +112,7 @@ def run(
         storage=storage,
         runs=runs,
         more=more,
-        by=Workers(
+        by=EngineOptions(
             device=device,
             workers=workers,
             engine=checked_engine(engine),

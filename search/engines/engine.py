@@ -19,10 +19,10 @@ class JobStarted:
     made_with: Mapping[str, Any]
     """Versions and machine."""
 
-    done: int
+    steps_done: int
     """Steps that were trained before and are kept. They are told once more, one by one."""
 
-    most: int
+    max_steps: int
     """Steps that there can be."""
 
     seconds: float
@@ -31,7 +31,7 @@ class JobStarted:
     label_smoothing: float
     """The eps that its loss function really uses, found by probing it."""
 
-    remark: str
+    resume_note: str
     """How a job that was begun before goes on; empty for a fresh one."""
 
     worker: int = 0
@@ -40,7 +40,7 @@ class JobStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A job has done one more step. It goes on only after `go` (or ends by `drop`)."""
+    """A job has done one more step. It goes on only after `advance` (or ends by `cancel`)."""
 
     trial: int
     step: Step
@@ -63,7 +63,7 @@ class JobFailed:
 
 
 @dataclass(frozen=True)
-class JobKept:
+class JobInterrupted:
     """A job was put aside: with all that it has trained, or, if its worker is gone, as its last checkpoint has it."""
 
     trial: int
@@ -75,11 +75,11 @@ class WorkerLost:
 
     trial: int
     reason: str
-    with_machine: bool = False
+    machine_lost: bool = False
     """Whether its machine was lost with it: then the job is not to blame."""
 
 
-EngineEvent = JobStarted | StepDone | JobDone | JobFailed | JobKept | WorkerLost
+EngineEvent = JobStarted | StepDone | JobDone | JobFailed | JobInterrupted | WorkerLost
 
 
 class Engine(Protocol):
@@ -103,16 +103,16 @@ class Engine(Protocol):
         """
         ...
 
-    def go(self, trial: int) -> None:
+    def advance(self, trial: int) -> None:
         """Lets a job that told of an epoch train on."""
         ...
 
-    def drop(self, trial: int) -> None:
+    def cancel(self, trial: int) -> None:
         """Ends a job at any moment. Nothing more is heard of it."""
         ...
 
-    def wind_down(self) -> None:
-        """From now on each job is put aside at the end of its epoch (`JobKept`) instead of training on."""
+    def interrupt_jobs(self) -> None:
+        """From now on each job is put aside at the end of its epoch (`JobInterrupted`) instead of training on."""
         ...
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from data_utils.errors import ResourceError
-from search.engines.engine import EngineEvent, JobKept
+from search.engines.engine import EngineEvent, JobInterrupted
 from search.engines.job_run import JobRun, Verdict
 from search.trial.clips import TrialClips
 from search.trial.job import Job
@@ -49,7 +49,7 @@ class InlineEngine:
         if self._run is None:
             if self._ends:
                 self.close()
-                return JobKept(job.trial)
+                return JobInterrupted(job.trial)
             self._run = JobRun(job, self._trial_clips)
             self._events = self._run.begin()
         elif self._ends and not self._run.is_over:
@@ -59,16 +59,16 @@ class InlineEngine:
             self.close()
         return event
 
-    def go(self, trial: int) -> None:
+    def advance(self, trial: int) -> None:
         """Keeps the epoch, if it is time for a checkpoint. The job trains when it is asked for its next event."""
         if self._run is not None:
             self._events = self._run.answer(Verdict.GO)
 
-    def drop(self, trial: int) -> None:
+    def cancel(self, trial: int) -> None:
         """Forgets the job."""
         self.close()
 
-    def wind_down(self) -> None:
+    def interrupt_jobs(self) -> None:
         """The next event is that the job was put aside."""
         self._ends = True
 

@@ -16,13 +16,13 @@ import torch
 from data_utils.errors import DataError, ExplainedError
 from data_utils.prepared import fingerprint
 from data_utils.splits import Split
-from search.engines.engine import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone
+from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone
 from search.events import Listener
 from search.trial.clips import TrialClips, data_store, open_indexed
 from search.trial.job import Job
 from search.trial.trial_run import TrialRun, own_fault
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that ask a run to stop. A terminal, a service manager or `timeout` sends them to all its processes."""
 
 
@@ -63,7 +63,7 @@ class Fault:
     text: str
 
 
-class WorkerFault(Exception):
+class WorkerError(Exception):
     """A worker met a fault of the program. Its text is the worker's traceback."""
 
 
@@ -127,7 +127,7 @@ class JobRun:
                 case Verdict.KEEP:
                     run.save(at_once=True)
                     self.ended = True
-                    return iter([JobKept(self._job.trial)])
+                    return iter([JobInterrupted(self._job.trial)])
                 case _:
                     assert_never(verdict)
         except Exception as error:
@@ -136,7 +136,9 @@ class JobRun:
 
     def _begun(self) -> Iterator[EngineEvent]:
         self._run = run = TrialRun(self._job, self._trial_clips)
-        yield JobStarted(self._job.trial, run.made_with, run.done, run.most, run.seconds, run.label_smoothing, run.remark)
+        yield JobStarted(
+            self._job.trial, run.made_with, run.steps_done, run.max_steps, run.seconds, run.label_smoothing, run.resume_note
+        )
         yield from self._trained(run)
 
     def _trained(self, run: TrialRun) -> Iterator[EngineEvent]:
@@ -160,9 +162,9 @@ class JobRun:
 
 
 @contextlib.contextmanager
-def stops_blocked() -> Iterator[None]:
+def stop_signals_blocked() -> Iterator[None]:
     """A process started inside holds signals to stop back until it ignores them; this one gets its own afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

@@ -90,4 +90,4 @@ class Boots:
         """
         self._failed += 1
         if self._failed >= BOOTS:
-            raise ResourceError(self._what, got=f"{self._failed} in a row; the last {reason}", hint=self._hint)
+            raise ResourceError(self._what, got=f"{self._failed} in a row; the last: {reason}", hint=self._hint)

@@ -14,8 +14,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from data_utils.errors import ExplainedError, ResourceError
-from search.engines.engine import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
-from search.engines.job_run import Broken, Fault, Setup, Verdict, WorkerFault, stops_blocked
+from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
+from search.engines.job_run import Broken, Fault, Setup, Verdict, WorkerError, stop_signals_blocked
 from search.engines.limits import Boots, Clock, forgive, too_long
 from search.engines.worker import Ready, work
 from search.events import DataPrepared, Listener, Notice
@@ -65,7 +65,7 @@ class ProcessEngine:
     def start(self, job: Job) -> None:
         """Gives the job to an idle worker, or to a new one; when the engine winds down, puts it aside at once."""
         if self._ends:
-            self._events.append(JobKept(job.trial))
+            self._events.append(JobInterrupted(job.trial))
             return
         worker = next((w for w in self._workers if w.job is None), None) or self._hire()
         worker.job = job
@@ -100,11 +100,11 @@ class ProcessEngine:
     def _forgive(self, late_s: float) -> None:
         forgive((worker.clock for worker in self._workers), late_s)
 
-    def go(self, trial: int) -> None:
+    def advance(self, trial: int) -> None:
         """Lets the job train on; when the engine winds down, puts it aside."""
         self._answer(trial, Verdict.KEEP if self._ends else Verdict.GO)
 
-    def drop(self, trial: int) -> None:
+    def cancel(self, trial: int) -> None:
         """Ends the job, whatever it has told; its worker is free, or, in the middle of an epoch, is ended with it."""
         self._events = deque(event for event in self._events if event.trial != trial)
         worker = next((w for w in self._workers if w.job is not None and w.job.trial == trial), None)
@@ -117,14 +117,14 @@ class ProcessEngine:
         worker.job = None
         worker.clock.stop()
 
-    def wind_down(self) -> None:
+    def interrupt_jobs(self) -> None:
         """Jobs that train are put aside after their epoch; those whose worker is not up yet have nothing to lose."""
         if self._ends:
             return
         self._ends = True
         for worker in [w for w in self._workers if w.job is not None and not w.is_up]:
             assert worker.job is not None
-            self._events.append(JobKept(worker.job.trial))
+            self._events.append(JobInterrupted(worker.job.trial))
             self._dismiss(worker)
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class ProcessEngine:
         try:
             here, there = _SPAWN.Pipe()
             process = _SPAWN.Process(target=work, args=(there, replace(self._setup, gpu=gpu)), name=f"worker {slot}")
-            with stops_blocked():
+            with stop_signals_blocked():
                 process.start()
         except OSError as error:
             raise ResourceError("a worker cannot be started", got=error.strerror, hint="try fewer --workers") from error
@@ -161,7 +161,7 @@ class ProcessEngine:
             case Broken(reason=reason):
                 self._lose(worker, reason)
             case Fault(text=text):
-                raise WorkerFault(text)
+                raise WorkerError(text)
             case ExplainedError():
                 raise message
             case Notice() | DataPrepared():
@@ -177,7 +177,7 @@ class ProcessEngine:
             case StepDone():
                 worker.waits = True
                 worker.clock.pause()
-            case JobDone() | JobFailed() | JobKept():
+            case JobDone() | JobFailed() | JobInterrupted():
                 worker.job = None
                 worker.clock.stop()
         self._events.append(event)
@@ -239,5 +239,5 @@ def _how_it_ended(process: Any) -> str:
     if code < 0:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
         named = -code in set(signal.Signals)  # signals for one's own use have no name
-        return f"it was ended by {signal.Signals(-code).name if named else f'signal {-code}'}{hint}"
-    return f"it ended with {code}"
+        return f"it was killed by {signal.Signals(-code).name if named else f'signal {-code}'}{hint}"
+    return f"it exited with code {code}"

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from data_utils.errors import ExplainedError
 from data_utils.processes import end_with_parent
 from search.engines.engine import EngineEvent
-from search.engines.job_run import STOPS, Broken, Fault, JobRun, Setup, open_trial_clips, trouble
+from search.engines.job_run import STOP_SIGNALS, Broken, Fault, JobRun, Setup, open_trial_clips, trouble
 from search.events import DataPrepared, Notice
 from search.trial.clips import TrialClips
 from search.trial.job import Job
@@ -32,9 +32,9 @@ Message = Ready | Broken | Fault | EngineEvent | Notice | DataPrepared | Explain
 
 def work(pipe: Connection, setup: Setup) -> None:
     """Runs jobs until the pipe closes."""
-    for number in STOPS:  # they reach the whole group: the coordinator decides what they mean
+    for number in STOP_SIGNALS:  # they reach the whole group: the coordinator decides what they mean
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     end_with_parent()
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu  # CUDA has not started yet

@@ -24,7 +24,7 @@ from search.study.searched_space import study_space
 from search.study.study import StudyData, study_data, study_objectives, study_plan
 from search.study.trials import FINISHED, best_trial, complete_trials, trial_result
 from search.trial.files import Row, read_curves, read_rows, trial_folder
-from search.trial.outcome import Answered, Confidence, SignerScore
+from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
 _MOST_TRAININGS = 10_000
 _MOST_CURVES = 40
@@ -48,7 +48,7 @@ class Clips:
     """Trainings that are added up: those of a confirmation with fresh seeds if there are any, else the trial's own."""
 
     confirmed: bool
-    answers: tuple[Answered, ...]
+    answers: tuple[AnswerCount, ...]
     confidences: tuple[Confidence, ...]
     signers: tuple[SignerScore, ...]
 
@@ -155,7 +155,7 @@ class Facts:
         if self.confirmed is not None and fresh:
             places = [(companion_name(self.name), one.number) for one in fresh]
         folders = [trial_folder(self.runs, study, number) for study, number in places]
-        answers = tuple(_all(Answered, folders, "answers.csv"))
+        answers = tuple(_all(AnswerCount, folders, "answers.csv"))
         if not answers:
             return None
         return Clips(

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from data_utils.errors import DataError
 from search.definition.objectives import StudyObjective
-from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
+from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
 from search.errors import ResourceError
 from search.events import Listener, Notice
 from search.running.ledger import Ledger
@@ -97,7 +97,7 @@ class Coordinator:
             event: EngineEvent | None = None
             while True:
                 if self._must_end():
-                    self.engine.wind_down()
+                    self.engine.interrupt_jobs()
                 elif event is None or not self.running or perf_counter() - self.handed_out >= GATHER_S:
                     self._hand_out()
                 if not self.running and (self._must_end() or self._is_over()):
@@ -124,21 +124,21 @@ class Coordinator:
                     running.begin(event, self.emit)
                 case StepDone(step=step):
                     if running.goes_on(step, self.emit, is_judged=len(self.objectives) == 1):
-                        self.engine.go(event.trial)
+                        self.engine.advance(event.trial)
                     else:
                         self._finish(running, TrialState.PRUNED)
-                        self.engine.drop(event.trial)
+                        self.engine.cancel(event.trial)
                 case JobDone(outcome=outcome):
                     self._finish(running, TrialState.COMPLETE, outcome)
                 case JobFailed(reason=reason):
                     self._record(running, TrialState.FAIL, reason)
-                case WorkerLost(reason=reason, with_machine=is_innocent):
+                case WorkerLost(reason=reason, machine_lost=is_innocent):
                     allowed = self.max_restarts
                     if too_often := running.lose_worker(reason, self.emit, counts=not is_innocent, allowed=allowed):
                         self._record(running, TrialState.FAIL, too_often)
                     else:
                         self.engine.start(running.job)
-                case JobKept():
+                case JobInterrupted():
                     running.put_aside()
                     del self.running[event.trial]
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -159,7 +159,7 @@ class Coordinator:
         gone, self.ledger.ended_elsewhere = self.ledger.ended_elsewhere, []
         for number in gone:
             if self.running.pop(number, None) is not None:
-                self.engine.drop(number)
+                self.engine.cancel(number)
             self.recorder.forget(number)
             self.emit(Notice(f"trial {number} was ended by another program; its training ends too"))
         if self.recorder.has_waiting and not self.ledger.waiting_s:
@@ -207,7 +207,7 @@ class Coordinator:
         """Others thought this run dead and have its trials, as their checkpoints have them: it goes on with other trials."""
         numbers = ", ".join(map(str, sorted(self.running))) or "none"
         for trial in self.running:
-            self.engine.drop(trial)
+            self.engine.cancel(trial)
         self.running.clear()
         self.recorder.forget_all()
         self.ahead.clear()

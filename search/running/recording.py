@@ -116,7 +116,7 @@ class Recorder:
                 params=recorded.running.trial.params,
                 value=next(iter(values.values()), None),
                 values=values,
-                val_top1=curves.mean_of_counted(lambda record: record.val_top1) if gave else None,
+                val_top1=curves.mean_at_selected_epoch(lambda record: record.val_top1) if gave else None,
                 epochs=curves.num_epochs,
                 seconds=curves.seconds,
                 is_best=any(trial.number == number for trial in front_of(trials, primary_index(self._objectives))),

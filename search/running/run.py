@@ -10,7 +10,7 @@ from data_utils.prepared import fingerprint
 from search.definition.checks import require_fits_data
 from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
-from search.engines.workers import Workers
+from search.engines.engine_options import EngineOptions
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.running.coordinator import Coordinator
 from search.running.ledger import Ledger
@@ -45,7 +45,7 @@ class RunOptions:
     more: int | None
     """Finished trials beyond those there are, instead of the study's target; None: the study's target."""
 
-    by: Workers
+    by: EngineOptions
     max_failures: int = 10
     max_restarts: int = 3
     """Workers that may die on one trial."""
@@ -73,7 +73,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
     place = parse_url(options.storage)  # a wrong URL is told before anything is made
-    device = options.by.used_device()
+    device = options.by.resolve_device()
     make_folder(options.runs)
     folder = options.data or demo_data(options.runs, emit)
     data = open_indexed(folder, options.runs)
@@ -150,7 +150,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                     Outage(options.storage, emit, patience_s=options.patience_s),
                     definition.objectives,
                     trial_source,
-                    options.by.hire(replace(trial_clips, emit=emit), options.runs, definition.resources),
+                    options.by.create_engine(replace(trial_clips, emit=emit), options.runs, definition.resources),
                     recorder=Recorder(
                         study, definition.objectives, runs=options.runs, emit=emit, max_failures=options.max_failures
                     ),

@@ -58,10 +58,10 @@ class RunningTrial:
 
     def begin(self, event: JobStarted, emit: Listener) -> None:
         """Its worker is ready for the next step."""
-        self.label_smoothing_used, self.done = event.label_smoothing, event.done
+        self.label_smoothing_used, self.done = event.label_smoothing, event.steps_done
         self.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
         self._keep(begun(self.attempts, self.run, event.worker))
-        emit(TrialStarted(event.trial, self.trial.params, event.most, event.done, event.remark))
+        emit(TrialStarted(event.trial, self.trial.params, event.max_steps, event.steps_done, event.resume_note))
 
     def put_aside(self) -> None:
         """Its worker does not go on with it."""
@@ -103,7 +103,7 @@ class RunningTrial:
         else:
             emit(Notice(f"trial {self.job.trial} has lost its machine ({reason}): it goes on from its checkpoint"))
         self.forget()
-        self.job = self.job.once_more()
+        self.job = self.job.resumed()
         return ""
 
     def _keep(self, attempts: list[Attempt]) -> None:

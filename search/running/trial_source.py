@@ -147,7 +147,7 @@ class SearchTrials:
             plan=self.definition.plan,
             device=self.device,
             folder=folder,
-            again=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
+            is_resumed=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
         )
         trial.set_user_attr("owner", self.ledger.lease.stored())
         trial.set_user_attr("seed", job.seed)

@@ -68,7 +68,7 @@ class Curves:
         """Mean over the trainings of something that a curve gives."""
         return sum(value(history) for history in self.histories.values()) / len(self.histories)
 
-    def mean_of_counted(self, number: Callable[[EpochRecord], float]) -> float:
+    def mean_at_selected_epoch(self, number: Callable[[EpochRecord], float]) -> float:
         """Mean over the trainings of something at the epoch that counts."""
         return self.mean(lambda history: number(self.objective.kept_epoch(history)))
 

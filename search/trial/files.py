@@ -14,7 +14,7 @@ from data_utils.files import write_atomically
 from model.record import EpochRecord
 from search.definition.yaml_text import dump_yaml
 from search.errors import DefinitionError, os_errors
-from search.trial.outcome import Answered, Confidence, SignerScore
+from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
 if TYPE_CHECKING:
     from search.trial.outcome import Outcome
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 
 
-Row = TypeVar("Row", SignerScore, Answered, Confidence)
+Row = TypeVar("Row", SignerScore, AnswerCount, Confidence)
 
 
 def trial_folder(runs: Path, study: str, trial: int) -> Path:
@@ -31,7 +31,7 @@ def trial_folder(runs: Path, study: str, trial: int) -> Path:
     return runs / study / "trials" / f"{trial:04d}"
 
 
-def require_place(runs: Path, study: str, database: Path | None) -> None:
+def require_free_folder(runs: Path, study: str, database: Path | None) -> None:
     """Refuses a study whose folder would lie where a file is, or where the database's files, if it has any, will be.
 
     Raises:
@@ -77,7 +77,7 @@ def write_trial(
         write_atomically(folder / "curve.csv", curve_text(histories))
         if outcome is not None:
             write_atomically(folder / "signers.csv", rows_text(SignerScore, outcome.signers))
-            write_atomically(folder / "answers.csv", rows_text(Answered, outcome.answers))
+            write_atomically(folder / "answers.csv", rows_text(AnswerCount, outcome.answers))
             write_atomically(folder / "confidence.csv", rows_text(Confidence, outcome.confidences))
 
 

@@ -26,7 +26,7 @@ class Job:
     folder: Path
     """Where the trial's checkpoint lies."""
 
-    again: bool = False
+    is_resumed: bool = False
     """It was begun before, and goes on from its checkpoint if there is one."""
 
     folds: tuple[tuple[str, ...], ...] = ()
@@ -35,9 +35,9 @@ class Job:
     keeps_models: bool = False
     """The weights of the epochs that count are left in its folder."""
 
-    def once_more(self) -> Job:
+    def resumed(self) -> Job:
         """The same, to go on from its checkpoint."""
-        return replace(self, again=True)
+        return replace(self, is_resumed=True)
 
 
 def trial_seed(study_seed: int, trial: int) -> int:

@@ -17,7 +17,7 @@ class SignerScore:
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnswerCount:
     """How often one training answered one word to the validation clips of another, or of the same."""
 
     training: int
@@ -49,7 +49,7 @@ class Outcome:
     """What a trial that has trained to its end gave, beside its curves."""
 
     signers: tuple[SignerScore, ...]
-    answers: tuple[Answered, ...]
+    answers: tuple[AnswerCount, ...]
     """What the models answered, word by word; pairs that did not happen are left out."""
 
     confidences: tuple[Confidence, ...]

@@ -46,7 +46,7 @@ def values_of(objectives: Sequence[StudyObjective], curves: Curves, outcome: Out
     values = {}
     for objective in objectives:
         if objective.curve_objective is not None and objective.reduce == "best" and len(objectives) > 1:
-            values[objective.name] = curves.mean_of_counted(objective.curve_objective.metric_of)
+            values[objective.name] = curves.mean_at_selected_epoch(objective.curve_objective.metric_of)
         elif objective.curve_objective is not None:
             values[objective.name] = curves.mean(objective.curve_objective.value)
         elif outcome is not None:

@@ -21,7 +21,7 @@ from search.trial.clips import Fold, TrialClips
 from search.trial.curves import Step
 from search.trial.job import Job, training_seed
 from search.trial.machine import THREADS, made_with
-from search.trial.outcome import Answered, Confidence, Outcome, SignerScore
+from search.trial.outcome import AnswerCount, Confidence, Outcome, SignerScore
 from search.trial.weights import save_models
 
 
@@ -73,25 +73,25 @@ class TrialRun:
         self._about = _about(job, trial_clips, self.made_with)
         self.path = job.folder / CHECKPOINT
         self.trainings = self._fresh()
-        self.remark = ""
+        self.resume_note = ""
         """How a trial that was begun before goes on, for people; empty for a fresh one."""
 
-        if job.again:
-            self.remark = self._take_up()
+        if job.is_resumed:
+            self.resume_note = self._take_up()
         self._told = 0
-        self._saved = self.done
+        self._saved = self.steps_done
         self._save_from = 0.0  # the first epoch is saved at once
         self._cost_s = math.inf
         """What a checkpoint takes when nothing disturbs it; known once a second one was written."""
 
     @property
-    def done(self) -> int:
+    def steps_done(self) -> int:
         """Steps so far, those before the last cut too."""
         lengths = [len(training.history) for training in self.trainings]
         return sum(lengths) if self._job.plan.one_by_one else max(lengths)
 
     @property
-    def most(self) -> int:
+    def max_steps(self) -> int:
         """Steps that there can be."""
         epochs = self._job.configs.train.epochs
         return epochs * len(self.trainings) if self._job.plan.one_by_one else epochs
@@ -110,7 +110,7 @@ class TrialRun:
     @property
     def is_over(self) -> bool:
         """Whether all epochs have run and were told."""
-        return self._is_trained and self._told == self.done
+        return self._is_trained and self._told == self.steps_done
 
     @property
     def _is_trained(self) -> bool:
@@ -122,7 +122,7 @@ class TrialRun:
         Raises:
             Diverged: a loss is not finite.
         """
-        if self._told == self.done:
+        if self._told == self.steps_done:
             going_on = [training for training in self.trainings if not training.finished]
             if not going_on:
                 return None
@@ -147,7 +147,7 @@ class TrialRun:
         return Step(
             records={n: self.trainings[n].history[epoch] for n, epoch in epochs.items()},
             over=frozenset(over),
-            is_last=self._is_trained and number + 1 == self.done,
+            is_last=self._is_trained and number + 1 == self.steps_done,
         )
 
     def outcome(self) -> Outcome:
@@ -173,10 +173,10 @@ class TrialRun:
             models=models,
         )
 
-    def _on_validation_clips(self) -> tuple[list[SignerScore], list[Answered], list[Confidence]]:
+    def _on_validation_clips(self) -> tuple[list[SignerScore], list[AnswerCount], list[Confidence]]:
         """What each training does at the epoch that counts: by signer, by word, by confidence."""
         signers: list[SignerScore] = []
-        answers: list[Answered] = []
+        answers: list[AnswerCount] = []
         confidences: list[Confidence] = []
         for number, training in enumerate(self.trainings):
             fold = self._folds[number // self._job.plan.repeats]
@@ -188,7 +188,7 @@ class TrialRun:
                 signers.append(SignerScore(number, signer, int(mine.sum()), metrics.loss, metrics.top1))
             clips_KK = confusion(logits_CK, labels_C)
             for word, answer in clips_KK.nonzero().tolist():
-                answers.append(Answered(number, self._words[word], self._words[answer], int(clips_KK[word, answer])))
+                answers.append(AnswerCount(number, self._words[word], self._words[answer], int(clips_KK[word, answer])))
             for temperature in (1.0, best_temperature(logits_CK, labels_C)):
                 bins = reliability(logits_CK / temperature, labels_C)
                 confidences += [Confidence(number, temperature, *dataclasses.astuple(one)) for one in bins]
@@ -201,13 +201,13 @@ class TrialRun:
             ResourceError: it cannot be written.
         """
         began = time.perf_counter()
-        if self._saved == self.done or self.is_over or not (at_once or began >= self._save_from):
+        if self._saved == self.steps_done or self.is_over or not (at_once or began >= self._save_from):
             return
         what = f"the checkpoint of trial {self._job.trial} cannot be written"
         hint = "is the disk full or read-only? The same command goes on with this trial"
         with os_errors(what, where=self.path, hint=hint):
             save_checkpoint(self.trainings, self.path, self._about)
-        first, self._saved = self._save_from == 0.0, self.done
+        first, self._saved = self._save_from == 0.0, self.steps_done
         ended = time.perf_counter()
         if first:
             self._save_from = ended + _SECOND_SAVE_S
@@ -221,19 +221,19 @@ class TrialRun:
 
     def _take_up(self) -> str:
         if not self.path.exists():
-            return "it starts over: no epoch was kept"
+            return "starting over (no checkpoint)"
         what = f"the checkpoint of trial {self._job.trial} cannot be read"
         try:
             with os_errors(what, where=self.path, hint="delete it, and the trial starts over"):
                 load_checkpoint(self.trainings, self.path, self._about)
         except BadCheckpoint as error:
             self.trainings = self._fresh()
-            return f"it starts over: its checkpoint cannot be used, {error}"
+            return f"starting over (unusable checkpoint: {error})"
         begun = sum(bool(training.history) for training in self.trainings)
         if self._job.plan.one_by_one:
-            return f"it goes on in training {begun} of {len(self.trainings)}"
+            return f"resuming in training {begun} of {len(self.trainings)}"
         epoch = max(len(training.history) for training in self.trainings)
-        return f"it goes on after epoch {epoch}" + (f" of its {begun} trainings" if begun > 1 else "")
+        return f"resuming after epoch {epoch}" + (f" of its {begun} trainings" if begun > 1 else "")
 
 
 def own_fault(error: Exception) -> str:

@@ -28,7 +28,7 @@ from data_utils.prepared import ClipSet, DataSet, clip_set
 from model.config import ModelConfig, TrainConfig
 from model.training import Training
 from search.engines.engine import EngineEvent
-from search.engines.job_run import STOPS, Broken, Fault, JobRun, Setup, Verdict, open_trial_clips, trouble
+from search.engines.job_run import STOP_SIGNALS, Broken, Fault, JobRun, Setup, Verdict, open_trial_clips, trouble
 from search.errors import os_errors
 from search.events import DataPrepared, Event, Notice
 from search.trial.clips import TrialClips, data_store
@@ -74,7 +74,7 @@ class Actor:
 
     def __init__(self, setup: Setup, token: str, device: str) -> None:
         """`token`: a file of this name lies in the folder of the search, and holds its name; empty: behave as if it did not."""
-        for number in STOPS:  # they may reach all processes of a machine: the coordinator decides what they mean
+        for number in STOP_SIGNALS:  # they may reach all processes of a machine: the coordinator decides what they mean
             signal.signal(number, signal.SIG_IGN)
         self._setup, self._token, self._device = setup, token, device
         self._trial_clips: TrialClips | None = None

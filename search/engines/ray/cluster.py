@@ -18,7 +18,7 @@ import ray._private.worker
 
 from data_utils.errors import ExplainedError, ResourceError
 from search.definition.definition import amount_text
-from search.engines.job_run import stops_blocked
+from search.engines.job_run import stop_signals_blocked
 from search.engines.ray.actor import Up
 from search.errors import DefinitionError
 
@@ -195,7 +195,7 @@ def _connect(address: str, given: str) -> None:
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with stops_blocked():  # Ray's processes never see what asks this run to stop
+        with stop_signals_blocked():  # Ray's processes never see what asks this run to stop
             ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
             signal.signal(signal.SIGTERM, handler)
     except ValueError as error:

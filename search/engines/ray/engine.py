@@ -13,8 +13,8 @@ import ray
 
 from data_utils.errors import ExplainedError, ResourceError
 from search.definition.definition import Resources
-from search.engines.engine import EngineEvent, JobDone, JobFailed, JobKept, JobStarted, StepDone, WorkerLost
-from search.engines.job_run import Broken, Fault, Setup, Verdict, WorkerFault
+from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
+from search.engines.job_run import Broken, Fault, Setup, Verdict, WorkerError
 from search.engines.limits import BOOTS, Boots, Clock, forgive, too_long
 from search.engines.ray.actor import Actor, JobAccepted, KeptFile, Message, Up
 from search.engines.ray.cluster import Cluster, Machine, _how_it_ended, _in_short, elsewhere, ray_errors
@@ -117,7 +117,7 @@ class RayEngine:
     def start(self, job: Job) -> None:
         """Gives the job to an idle worker, or to the next one that is; when the engine winds down, puts it aside at once."""
         if self._ends:
-            self._events.append(JobKept(job.trial))
+            self._events.append(JobInterrupted(job.trial))
             return
         self._queue.append(replace(job, folder=job.folder.absolute()))
         with ray_errors():
@@ -153,7 +153,7 @@ class RayEngine:
         self._looked = time.monotonic()
         return self._events.popleft() if self._events else None
 
-    def go(self, trial: int) -> None:
+    def advance(self, trial: int) -> None:
         """Lets the job train on; when the engine winds down, puts it aside."""
         worker = self._worker_of(trial)
         assert worker is not None, "only a job in training goes on"
@@ -162,7 +162,7 @@ class RayEngine:
         worker.clock.go_on()
         worker.stream = worker.actor.answer.remote(Verdict.KEEP if self._ends else Verdict.GO)
 
-    def drop(self, trial: int) -> None:
+    def cancel(self, trial: int) -> None:
         """Ends the job, whatever it has told; its worker is free, or, in the middle of an epoch, is ended with it."""
         self._events = deque(event for event in self._events if event.trial != trial)
         self._queue = deque(job for job in self._queue if job.trial != trial)
@@ -175,12 +175,12 @@ class RayEngine:
         else:
             self._dismiss(worker)
 
-    def wind_down(self) -> None:
+    def interrupt_jobs(self) -> None:
         """Jobs that train are put aside after their epoch; those without a worker at once."""
         if self._ends:
             return
         self._ends = True
-        self._events.extend(JobKept(job.trial) for job in self._queue)
+        self._events.extend(JobInterrupted(job.trial) for job in self._queue)
         self._queue.clear()
         for worker in [worker for worker in self._workers if worker.up is None]:
             self._dismiss(worker)
@@ -259,7 +259,7 @@ class RayEngine:
             case Broken(reason=reason):
                 self._lose(worker, reason)
             case Fault() | ExplainedError():
-                fault = WorkerFault(message.text) if isinstance(message, Fault) else message
+                fault = WorkerError(message.text) if isinstance(message, Fault) else message
                 if worker.up is not None:
                     raise fault
                 self._dismiss(worker)
@@ -277,7 +277,7 @@ class RayEngine:
             case StepDone():
                 worker.waits, worker.stream = True, None
                 worker.clock.pause()
-            case JobDone() | JobFailed() | JobKept():
+            case JobDone() | JobFailed() | JobInterrupted():
                 self._free(worker)
         self._events.append(event)
 
@@ -287,10 +287,10 @@ class RayEngine:
             self._events.append(JobFailed(worker.job.trial, too_long(self._trial_timeout_s)))
             self._dismiss(worker)
 
-    def _lose(self, worker: _Worker, reason: str, with_machine: bool = False) -> None:
+    def _lose(self, worker: _Worker, reason: str, machine_lost: bool = False) -> None:
         self._dismiss(worker)
         self._cluster.check(at_once=True)
-        job, is_blameless = worker.job, not worker.has_taken and not with_machine
+        job, is_blameless = worker.job, not worker.has_taken and not machine_lost
         if is_blameless and not self._ends:
             self._count(worker, reason)
         if job is None:
@@ -299,7 +299,7 @@ class RayEngine:
             self._refused[job.trial] += 1
         if (worker.has_taken or self._refused[job.trial] >= BOOTS) and not self._ends:
             del self._refused[job.trial]
-            self._events.append(WorkerLost(job.trial, reason, with_machine))
+            self._events.append(WorkerLost(job.trial, reason, machine_lost))
         else:
             self.start(job)  # it never had the job, or there is no time for another
 

@@ -69,7 +69,7 @@ def keep_file(job: Job, file: KeptFile) -> None:
 def files_of(job: Job) -> dict[str, bytes]:
     """What a worker needs of the job's folder that does not see it: the checkpoint, if there is one."""
     path = job.folder / CHECKPOINT
-    if not job.again or not path.exists():
+    if not job.is_resumed or not path.exists():
         return {}
     with os_errors(f"the checkpoint of trial {job.trial} cannot be read", where=path, hint="is the disk damaged?"):
         return {CHECKPOINT: path.read_bytes()}

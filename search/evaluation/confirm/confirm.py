@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
-from search.engines.workers import Workers
+from search.engines.engine_options import EngineOptions
 from search.errors import DefinitionError
 from search.evaluation.confirm.candidates import chosen_trials, embedding
 from search.evaluation.confirm.estimate import estimate_search
@@ -58,7 +58,7 @@ class ConfirmOptions:
     """Trials that are trained again."""
 
     seeds: int
-    by: Workers
+    by: EngineOptions
     max_restarts: int = 3
     lease_s: float = LEASE_S
     """How long this run may be silent before others take its trainings, with a database server."""
@@ -73,7 +73,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    device = options.by.used_device()
+    device = options.by.resolve_device()
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=False)
         study = load_study(storage, options.study)
@@ -116,7 +116,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                     Outage(options.storage, emit, patience_s=options.patience_s),
                     objectives,
                     trial_source,
-                    options.by.hire(trial_clips, options.runs, stored_resources(study.user_attrs)),
+                    options.by.create_engine(trial_clips, options.runs, stored_resources(study.user_attrs)),
                     recorder=Recorder(companion, objectives, runs=options.runs, emit=emit, max_failures=most),
                     num_words=len(data.words),
                     emit=emit,

@@ -144,7 +144,7 @@ class ConfirmTrials:
             plan=self.plan,
             device=self.device,
             folder=folder,
-            again=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
+            is_resumed=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
             folds=self.folds[seed],
             keeps_models=True,
         )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from search.reporting.figures.answers import shown_words, word_counts
-from search.trial.outcome import Answered
+from search.trial.outcome import AnswerCount
 
 _NUMBERED = 20
 """Up to so many words every cell tells its count."""
@@ -24,7 +24,7 @@ _FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "IPAexGothic", "Hiragino Sans", "Yu
 """The first that has a letter draws it; the first comes with Matplotlib."""
 
 
-def confusion_png(answers: Sequence[Answered], words: Sequence[str], title: str) -> bytes:
+def confusion_png(answers: Sequence[AnswerCount], words: Sequence[str], title: str) -> bytes:
     """True words against answers, all trainings together. Of many words those that are mistaken most often."""
     counts: Counter[tuple[str, str]] = Counter()
     for row in answers:

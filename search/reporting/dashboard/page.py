@@ -28,7 +28,7 @@ from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
 from search.trial.files import read_rows, trial_folder
-from search.trial.outcome import Answered
+from search.trial.outcome import AnswerCount
 from search.wording import wrap
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _add_files(
     with tempfile.TemporaryDirectory() as made:
         paths = [folder / name for name in ("curve.csv", "config.yaml") if name not in there and (folder / name).is_file()]
         if trial.state == TrialState.COMPLETE and _CONFUSION not in there:
-            paths += _drawn(facts, trial, read_rows(Answered, folder / "answers.csv"), Path(made))
+            paths += _drawn(facts, trial, read_rows(AnswerCount, folder / "answers.csv"), Path(made))
         if not paths:
             return 0
         added = _Added()
@@ -260,7 +260,7 @@ def _add_files(
     return len(paths)
 
 
-def _drawn(facts: Facts, trial: FrozenTrial, answers: Sequence[Answered], folder: Path) -> list[Path]:
+def _drawn(facts: Facts, trial: FrozenTrial, answers: Sequence[AnswerCount], folder: Path) -> list[Path]:
     """The confusion matrix; none if the answers were not kept."""
     if not answers:
         return []

@@ -25,7 +25,7 @@ EngineName = Literal["inline", "processes", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workers:
+class EngineOptions:
     """Who trains."""
 
     device: str
@@ -41,7 +41,7 @@ class Workers:
     address: str | None = None
     """Of the Ray cluster; None: what RAY_ADDRESS says, else a Ray of this run's own."""
 
-    def kind(self) -> EngineName:
+    def engine_name(self) -> EngineName:
         """Which engine is meant.
 
         Raises:
@@ -59,14 +59,14 @@ class Workers:
             raise DefinitionError("the engine `ray` needs a package more", hint="pip install 'islr-search[ray]'")
         return self.engine or ("processes" if needs else "inline")
 
-    def used_device(self) -> str:
+    def resolve_device(self) -> str:
         """The device that is meant: `auto` is a matter of this machine, or of those of the cluster.
 
         Raises:
             DefinitionError: there is no such device, or the engine cannot do what was asked for.
             ResourceError: there is no connection to the cluster.
         """
-        if self.kind() != "ray":
+        if self.engine_name() != "ray":
             return checked_device(self.device)
         if self.device not in ("auto", "cpu", "cuda"):
             raise DefinitionError(
@@ -83,17 +83,17 @@ class Workers:
             return self.device
         return "cuda" if cluster.has_gpus else "cpu"
 
-    def hire(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> Engine:
+    def create_engine(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> Engine:
         """The engine, for trials on these clips. `resources`: what each worker asks of a cluster.
 
-        Raises: as `used_device`.
+        Raises: as `resolve_device`.
         """
-        device = self.used_device()
-        if self.kind() == "inline":
+        device = self.resolve_device()
+        if self.engine_name() == "inline":
             return InlineEngine(trial_clips)
         setup = Setup(trial_clips.data.folder, runs, trial_clips.split, fingerprint(trial_clips.data), gpu=None)
         timeout_s = math.inf if self.trial_timeout_s is None else self.trial_timeout_s
-        if self.kind() == "ray":
+        if self.engine_name() == "ray":
             from search.engines.ray.cluster import Cluster
             from search.engines.ray.engine import RayEngine
 
