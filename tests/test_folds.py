@@ -185,7 +185,7 @@ def test_an_exported_trial_of_folds_trains_back(place: Path, tiny: Path, cli: Cl
     assert (content["repeats"], len(content["data"]["folds"])) == (2, 3)
     done = cli("retrain", "best.yaml", "--output", "model")
     assert done.code == 0, done.out + done.err
-    assert done.out.splitlines()[-1] == "the recorded val_error_mean_last_5 came back, bit for bit"
+    assert done.out.splitlines()[-1] == "the recorded val_error_mean_last_5 was reproduced bit for bit"
     assert sorted(path.name for path in (place / "model").iterdir()) == [str(n) for n in range(6)]
     for n in range(6):
         mine = load_bundle(place / "model" / str(n)).metrics["this_model"]

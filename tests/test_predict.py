@@ -32,7 +32,7 @@ from model import Training, fit, load_bundle
 from model.bundle import CONFIG, WEIGHTS
 from search.exporting.card import card_text
 from search.exporting.export import Exported, read_export
-from search.exporting.writing import Made, _made, _Trained, metrics_of
+from search.exporting.writing import ConfirmModel, Provenance, metrics_of, provenance_of
 from search.study.companion import SHAPES
 from search.study.trials import trial_result
 from search.trial.job import training_seed
@@ -264,7 +264,7 @@ def test_a_study_that_kept_no_model(found: Path, cli: Cli) -> None:
     """A search keeps numbers only; the message says how to get a model, and it works."""
     done = cli("export", "tiny", "--model", "model", "--output", "best.yaml")
     assert (done.code, done.out) == (1, "")
-    assert re.match(r"error: no model of (trial \d|the baseline) was kept", done.err)
+    assert re.match(r"error: there is no model of (trial \d|the baseline): a search keeps only numbers", done.err)
     assert not (found / "model").exists()
     assert not (found / "best.yaml").exists()
     *_, hint = done.err.splitlines()
@@ -310,9 +310,9 @@ def known(**changes: Any) -> Exported:
 
 def card_of(exported: Exported, **changes: Any) -> str:
     """The card of a final model, on one line."""
-    made = Made(kind="final", text="t", seed=1, epochs=2, temperature=1.5, made_with={}, train=("1", "2", "3"), fingerprint="f")
-    made = dataclasses.replace(made, **changes)
-    return " ".join(card_text(exported, metrics_of(exported, made), "m").split())
+    provenance = Provenance(kind="final", text="t", seed=1, epochs=2, temperature=1.5, made_with={}, train=("1", "2", "3"), fingerprint="f")
+    provenance = dataclasses.replace(provenance, **changes)
+    return " ".join(card_text(exported, metrics_of(exported, provenance), "m").split())
 
 
 @pytest.mark.parametrize(
@@ -320,16 +320,16 @@ def card_of(exported: Exported, **changes: Any) -> str:
     [
         (
             {"seeds": 0, "recommended": False},
-            "fresh seeds, and every one of them failed: its number in the search may be luck.",
+            "fresh seeds, and all of these trainings failed: its value in the search may be luck.",
         ),
         ({"seeds": 3, "mean": 0.5, "recommended": True}, "Confirmed with 3 fresh seeds: val_loss 0.5000."),
         (
             {"seeds": 3, "mean": 0.5, "recommended": False},
-            "Not confirmed: trained again with 3 fresh seeds, it was not the one to be recommended: val_loss 0.5000.",
+            "Not confirmed: trained again with 3 fresh seeds, it was not the recommended one: val_loss 0.5000.",
         ),
         (
             {"seeds": 1, "mean": 0.5, "recommended": False, "dropped_after": 1},
-            "Not confirmed: trained again with 1 fresh seed, it was clearly behind and left the race: val_loss 0.5000.",
+            "Not confirmed: trained again with 1 fresh seed, it was clearly worse and was dropped early: val_loss 0.5000.",
         ),
     ],
 )
@@ -343,10 +343,10 @@ def test_what_the_card_says_of_a_confirmation(confirmed: dict[str, Any], text: s
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        ({"values": [None, None, None], "failed": [1, 2, 3], "mean": None, "dropped_after": None}, "every one of them failed"),
+        ({"values": [None, None, None], "failed": [1, 2, 3], "mean": None, "dropped_after": None}, "all of these trainings failed"),
         (
             {"values": [0.5, None, None], "failed": [], "mean": 0.5, "dropped_after": 1},
-            "Not confirmed: trained again with 1 fresh seed, it was clearly behind and left the race: val_loss 0.5000",
+            "Not confirmed: trained again with 1 fresh seed, it was clearly worse and was dropped early: val_loss 0.5000",
         ),
     ],
     ids=["all failed", "dropped"],
@@ -367,22 +367,22 @@ def test_a_setting_that_was_not_confirmed(row: dict[str, Any], text: str, confir
 def test_who_is_left_out_and_who_validated_on_the_card() -> None:
     """Sealed signers are left where they did not train; with folds no part was for validation."""
     card = card_of(known())
-    assert "was trained on all signers, so nobody is left to measure it on. The numbers above" in card
+    assert "was trained on all signers, so no signer is left to measure it on. The numbers above" in card
     assert "| in the search | validation signers | 0.7500 | 0.5000 |" in card
     card = card_of(known(), left_out=("4",))
-    assert "was trained on all signers but the sealed ones, 1 signer (4): no test has opened them" in card
-    assert "nobody is left" not in card
+    assert "was trained on all signers except the sealed ones, 1 signer (4): no test has opened them" in card
+    assert "no signer is left" not in card
     folds = known(data={**known().data, "validation": [], "folds": [["1"], ["2"]]})
-    assert "| in the search | training signers in turn | 0.7500 | 0.5000 |" in card_of(folds)
+    assert "| in the search | training signers, by fold | 0.7500 | 0.5000 |" in card_of(folds)
 
 
 @pytest.mark.parametrize(
     ("count", "training", "text"),
     [
-        (1, 0, "the only model of trial 3 that the confirmation trained"),
-        (2, 1, "of the 2 models of trial 3 that the confirmation trained, the worse by val_loss"),
-        (3, 1, "the one in the middle by val_loss: neither the luckiest nor the unluckiest"),
-        (4, 1, "the worse of the two in the middle by val_loss: neither the luckiest nor the unluckiest"),
+        (1, 0, "the only model that the confirmation trained of trial 3"),
+        (2, 1, "the worse by val_loss of the 2 models that the confirmation trained of trial 3"),
+        (3, 1, "the median by val_loss of the 3 models that the confirmation trained of trial 3"),
+        (4, 1, "the worse of the two middle ones by val_loss of the 4 models that the confirmation trained of trial 3"),
     ],
 )
 def test_which_model_it_is(count: int, training: int, text: str) -> None:
@@ -392,9 +392,9 @@ def test_which_model_it_is(count: int, training: int, text: str) -> None:
     trial = optuna.trial.create_trial(
         value=0.5, params={"seed": 1}, distributions={"seed": SHAPES["seed"]}, user_attrs=attributes
     )
-    made = _made(_Trained(trial, training, 0.5, measured), 12, count, known(), [])
-    assert made.text.endswith(text)
-    assert made.seed == training_seed(11, training)
+    provenance = provenance_of(ConfirmModel(trial, training, 0.5, measured), 12, count, known(), [])
+    assert provenance.text == text
+    assert provenance.seed == training_seed(11, training)
 
 
 def test_a_model_whose_file_is_gone(confirmed: Path, cli: Cli) -> None:
@@ -402,7 +402,7 @@ def test_a_model_whose_file_is_gone(confirmed: Path, cli: Cli) -> None:
     for path in (confirmed / "runs").rglob("model.safetensors"):
         path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
     done = cli("export", "tiny", "--model", "model")
-    assert (done.code, done.err.splitlines()[0]) == (1, "error: the model's file is gone, or is not what was written")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: the model's file is missing or was changed")
     assert not (confirmed / "model").exists()
 
 
@@ -415,7 +415,7 @@ def test_folds_have_no_one_model(place: Path, tiny: Path, cli: Cli) -> None:
     done = cli("export", "tiny", "--model", "model")
     assert (done.code, done.err.splitlines()[0]) == (
         1,
-        "error: with folds each model was trained without some of the training signers",
+        "error: with folds, no model was trained on all training signers",
     )
     *_, hint = done.err.splitlines()
     for command in re.findall(r"`python -m search ([^`]*)`", hint):
@@ -460,11 +460,11 @@ def test_retrain_on_all_signers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     exported, configs = read_export(Path("before.yaml"))
     mine = final(Path("before"))
     assert mine["train"]["left_out"] == exported.data["test"]
-    assert " trained on all signers but the sealed ones for the epochs" in mine["about"]
+    assert " trained on all signers except the sealed ones for the epochs" in mine["about"]
     (sealed,) = exported.data["test"]
     card = (confirmed / "before" / "README.md").read_text(encoding="utf-8")
-    assert f"trained on all signers but the sealed ones, 1 signer ({sealed}): no test has opened them" in card
-    assert "nobody is left" not in card
+    assert f"trained on all signers except the sealed ones, 1 signer ({sealed}): no test has opened them" in card
+    assert "no signer is left" not in card
     used = [*exported.data["train"], *exported.data["validation"]]
     assert mine["train"]["signers"] == used
     assert (mine["epochs"], mine["temperature"]) == (exported.recorded["epoch"], exported.recorded["temperature"])
@@ -491,7 +491,7 @@ def test_retrain_on_all_signers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     assert cli("retrain", "after/config.yaml", "--all-signers", "--output", "again").code == 0
     assert (confirmed / "after" / WEIGHTS).read_bytes() == (confirmed / "again" / WEIGHTS).read_bytes()
     card = (confirmed / "after" / "README.md").read_text(encoding="utf-8")
-    assert "nobody is left to measure it on" in card
+    assert "no signer is left to measure it on" in card
     assert "| this model |" not in card
 
 

@@ -71,7 +71,7 @@ def test_retrain_returns_the_number(exported: Path, cli: Cli, tmp_path: Path, ti
     recorded = yaml.safe_load(exported.read_text(encoding="utf-8"))["recorded"]["val_loss"]
     assert done.out.splitlines()[0] == f"recorded val_loss {recorded!r}"
     assert done.out.splitlines()[1].startswith(f"now      val_loss {recorded!r}, ")
-    assert done.out.splitlines()[2] == "the recorded val_loss came back, bit for bit"
+    assert done.out.splitlines()[2] == "the recorded val_loss was reproduced bit for bit"
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         "model.safetensors",
         "labels.json",
@@ -84,8 +84,8 @@ def test_retrain_returns_the_number(exported: Path, cli: Cli, tmp_path: Path, ti
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert metrics["this_model"]["validation"]["val_loss"] == recorded
     assert metrics["configuration"]["searched"]["val_loss"] == recorded
-    resumed = cli("retrain", tmp_path / "model" / "config.yaml")
-    assert resumed.out.splitlines()[2] == "the recorded val_loss came back, bit for bit"
+    again = cli("retrain", tmp_path / "model" / "config.yaml")
+    assert again.out.splitlines()[2] == "the recorded val_loss was reproduced bit for bit"
 
 
 def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:
@@ -133,7 +133,7 @@ def test_numbers_of_other_data_are_told_apart(exported: Path, cli: Cli, tmp_path
     assert (known["searched"], known["confirmed"]) == (recorded["recorded"], recorded["confirmed"])
     assert (again["baseline"], again["confirmed"]) == ({}, {})
     assert again["data"]["fingerprint"] == mine["train"]["fingerprint"]
-    assert "- Not as in the record, to which the numbers of its configuration belong: data: fingerprint " in card
+    assert "- Differences from the recorded training, which gave the numbers of the configuration: data: fingerprint " in card
 
 
 @pytest.mark.parametrize("more", [(), ("--all-signers",)], ids=["alone", "all signers"])
@@ -183,7 +183,7 @@ def test_all_signers_of_a_file_of_schema_1(exported: Path, cli: Cli, tmp_path: P
     assert "temperature: not recorded -> 1.0" in done.err
     mine, _, _, card = said_of(tmp_path / "model")
     assert (load_bundle(tmp_path / "model").temperature, mine["temperature"]) == (1.0, 1.0)
-    assert "divided by 1.000 (the temperature, not fitted: the record that it was trained from has none) before" in card
+    assert "divided by 1.000 (the temperature, not fitted because the exported configuration records none) before" in card
     assert "- Objective: val\\_loss" in card or "- Objective: val_loss" in card
 
 
@@ -212,7 +212,7 @@ def test_retrain_on_changed_data(exported: Path, cli: Cli, tmp_path: Path, tiny:
         (elsewhere / path.name).write_bytes(path.read_bytes() + (b"\0" if path.name == "9001.hdf5" else b""))
     done = cli("retrain", exported, "--data", elsewhere)
     assert done.code == 0
-    assert "  data: fingerprint " in done.out or "came back" in done.out
+    assert "  data: fingerprint " in done.out or "was reproduced" in done.out
     (elsewhere / "9001.hdf5").rename(elsewhere / "1e5.hdf5")
     lost = cli("retrain", exported, "--data", elsewhere)
     assert lost.code == 2
@@ -224,7 +224,7 @@ def test_a_number_that_does_not_come_back(exported: Path, cli: Cli) -> None:
     changed(exported, lambda content: content["recorded"].update(val_loss=0.5))
     done = cli("retrain", exported)
     assert done.code == 1
-    assert "it did NOT come back" in done.out
+    assert "NOT reproduced: it differs by " in done.out
 
 
 @pytest.mark.parametrize(
@@ -236,10 +236,10 @@ def test_a_number_that_does_not_come_back(exported: Path, cli: Cli) -> None:
         (lambda c: c["train"].update(lr=float("nan")), 2, "`train.lr` has a wrong value"),
         (lambda c: c["model"].update(heads=5), 2, "the settings do not go together"),
         (lambda c: c.update(model=3), 2, "`the exported configuration.model` has a wrong value"),
-        (lambda c: c.update(schema=3), 2, "the file has another schema"),
+        (lambda c: c.update(schema=3), 2, "the file has an unsupported schema"),
         (lambda c: c.pop("seed"), 2, "`the exported configuration` lacks `seed`"),
         (lambda c: c["recorded"].pop("val_loss"), 2, "the file records no val_loss to compare with"),
-        (lambda c: c["data"].update(words=["a", "b", "c"]), 2, "the words are not those of the record"),
+        (lambda c: c["data"].update(words=["a", "b", "c"]), 2, "the words of the data set differ from the recorded ones"),
         (lambda c: c["data"].update(train=["9009"]), 2, "there is no signer `9009` for the train part"),
         (lambda c: c["data"].update(folder="/nowhere/at/all"), 2, "there is no such data folder"),
         (lambda c: c["made_with"].update(device="cuda:77"), 2, "the device `cuda:77` cannot be used"),
@@ -285,7 +285,7 @@ def test_names_like_numbers(place: Path, tiny: Path, cli: Cli, tmp_path: Path) -
     assert cli("run", "tiny.yaml", "--data", odd, "--trials", 1).code == 0
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
     done = cli("retrain", "best.yaml")
-    assert (done.code, done.out.splitlines()[-1]) == (0, "the recorded val_loss came back, bit for bit")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "the recorded val_loss was reproduced bit for bit")
 
 
 def test_trials_as_csv(cli: Cli, searched: Path) -> None:

@@ -127,4 +127,4 @@ def test_from_a_release_to_words(
         probabilities, _ = session.run(None, {"landmarks": clip.feature_CTJ})
         np.testing.assert_allclose(probabilities, bundle.probabilities([clip.feature_CTJ])[0], atol=1e-4)
     done = run_cli("retrain", "best.yaml", cwd=tmp_path)  # in another process than the search
-    assert done.out.splitlines()[-1] == "the recorded val_loss came back, bit for bit"
+    assert done.out.splitlines()[-1] == "the recorded val_loss was reproduced bit for bit"

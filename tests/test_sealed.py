@@ -264,7 +264,7 @@ def test_export_prefers_what_is_confirmed(confirmed: Path, cli: Cli) -> None:
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
     assert read_export(Path("best.yaml"))[0].sealed["top1"] == openings(study_of(confirmed))[0].scores[0].top1
     done = cli("export", "tiny", "--searched", "--output", "raw.yaml")
-    assert f"this is trial {best}, the best of the search: its number is partly luck" in done.err
+    assert f"this is trial {best}, the best of the search; its value is partly luck" in done.err
     assert read_export(Path("raw.yaml"))[0].trial == best
     assert cli("export", "tiny", "--searched", "--trial", 1).code == 2
     assert cli("retrain", "best.yaml").code == 0

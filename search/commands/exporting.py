@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +17,7 @@ from search.errors import DefinitionError, ExitCode
 
 if TYPE_CHECKING:
     from model.record import EpochRecord
-    from search.definition.settings import Configs
-    from search.exporting.export import Exported
+    from search.exporting.setup import Setup
     from search.running.signals import StopSignals
 
 
@@ -38,7 +38,7 @@ def export(
     """The best configuration as YAML, complete enough to train again anywhere; with --model, a model to use."""
     from search.commands.console import talk
     from search.definition.objectives import primary_index
-    from search.exporting.export import choose, export_text, exported_of
+    from search.exporting.export import choose_trial, export_text, exported_of
     from search.running.summary import summary
     from search.study.study import study_objectives
     from search.study.trials import front_of
@@ -50,7 +50,7 @@ def export(
         raise DefinitionError("--onnx is for a model", hint="name its folder with --model DIR")
     require_writable(output)
     opened, held = opened_with_storage(study, storage)
-    chosen, why = choose(opened, None if trial is None else trial_of(opened, trial), searched=searched)
+    chosen, why = choose_trial(opened, None if trial is None else trial_of(opened, trial), searched=searched)
     objectives = study_objectives(opened)
     primary = primary_index(objectives)
     front = [found for other in front_of(opened.get_trials(deepcopy=False), primary) if (found := summary(other))]
@@ -103,6 +103,7 @@ def retrain(
     from search.commands.console import say, screen, talk
     from search.exporting.export import read_export
     from search.exporting.retrain import retrain as train_again
+    from search.exporting.setup import set_up
     from search.exporting.text import epoch_line, retrained_lines
     from search.running.signals import StopSignals
     from search.trial.machine import checked_device
@@ -112,33 +113,21 @@ def retrain(
     exported, configs = read_export(file)
     used = checked_device(device or str(exported.made_with.get("device", "auto")))
     with StopSignals() as stop:
+        setup = set_up(exported, configs, data=data, seed=seed, device=used, runs=runs, output=output, onnx=onnx)
         if all_signers and output is not None:
-            places: dict[str, Any] = {"data": data, "seed": seed, "device": used, "onnx": onnx, "runs": runs}
-            return _train_final(exported, configs, output, stop, **places)
+            return _train_final(setup, output, stop)
 
-        def on_epoch(training: int, record: Any) -> bool:
+        def on_epoch(training: int, record: EpochRecord) -> bool:
             model = f"model {training + 1}  " if exported.repeats > 1 or exported.data.get("folds") else ""
             talk(model + epoch_line(record, configs.train.epochs))
             return not stop.reason
 
-        result = train_again(
-            exported,
-            configs,
-            data=data,
-            seed=seed,
-            device=used,
-            runs=runs,
-            emit=screen(as_json=False, progress=False),
-            on_epoch=on_epoch,
-            output=output,
-            onnx=onnx,
-            stop=stop,
-        )
+        result = train_again(setup, emit=screen(as_json=False, progress=False), on_epoch=on_epoch, stop=stop)
     if result is None:
         return stop.exit_code
     for line in retrained_lines(result):
         say(line)
-    return ExitCode.DONE if not result.invalid and (result.came_back or not result.should_come_back) else ExitCode.NO
+    return ExitCode.DONE if not result.invalid and (result.is_reproduced or not result.is_comparable) else ExitCode.NO
 
 
 def predict(
@@ -164,15 +153,19 @@ def predict(
     asked = load_bundle(bundle, checked_device(device))
     count = min(top, len(asked.words))
     clips = problems = 0
-    kept: list[str] = []
-    put: Callable[[str], object] = sys.stdout.write if output is None else kept.append
-    put("" if as_json else csv_header(count))
-    for one in predictions(asked, files, count):
-        put(json_row(one) if as_json else csv_row(one, count))
+    stream = sys.stdout if output is None else io.StringIO()
+    write_cells = csv.writer(stream, lineterminator="\n").writerow
+    if not as_json:
+        write_cells(csv_header(count))
+    for prediction in predictions(asked, files, count):
+        if as_json:
+            stream.write(json_row(prediction))
+        else:
+            write_cells(csv_row(prediction, count))
         clips += 1
-        problems += bool(one.problem)
-    if output is not None:
-        write_out("".join(kept), output)
+        problems += bool(prediction.problem)
+    if isinstance(stream, io.StringIO):
+        write_out(stream.getvalue(), output)
         talk(f"wrote {counted(clips, 'clip')} to {output}")
     if problems:
         talk(f"of {counted(clips, 'clip')} {problems:,} could not be asked about: see their `problem`")
@@ -197,43 +190,22 @@ def copy(
     talk("the old place still holds the study as it was: go on in one of the two")
 
 
-def _train_final(
-    exported: Exported,
-    configs: Configs,
-    output: Path,
-    stop: StopSignals,
-    *,
-    data: Path | None,
-    seed: int | None,
-    device: str,
-    onnx: bool,
-    runs: Path,
-) -> int:
+def _train_final(setup: Setup, output: Path, stop: StopSignals) -> int:
     from search.commands.console import screen, talk
     from search.exporting.final import plan_final, train_final
     from search.exporting.text import final_lines
 
-    plan = plan_final(exported, configs, data=data, seed=seed, device=device, runs=runs, output=output, onnx=onnx)
-    for line in final_lines(plan, exported):
+    plan = plan_final(setup)
+    for line in final_lines(plan):
         talk(line)
 
     def on_epoch(record: EpochRecord) -> bool:
         talk(f"epoch {record.epoch:>3}/{plan.epochs}  train_loss {record.train_loss:.4f}  {record.seconds:.1f}s")
         return not stop.reason
 
-    made = train_final(
-        plan,
-        exported,
-        configs,
-        device=device,
-        runs=runs,
-        output=output,
-        onnx=onnx,
-        emit=screen(as_json=False, progress=False),
-        on_epoch=on_epoch,
-    )
-    if made is None:
+    model = train_final(plan, output, emit=screen(as_json=False, progress=False), on_epoch=on_epoch)
+    if model is None:
         return stop.exit_code
-    talk(f"wrote a model to {output}: {made.text}")
+    talk(f"wrote a model to {output}: {model.text}")
     talk(f"next: python -m search predict {output} CLIP...")
     return ExitCode.DONE

@@ -1,1 +1,1 @@
-"""Configurations and models, handed out."""
+"""Export of configurations and models, retraining and prediction."""

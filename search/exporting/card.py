@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, what it was trained on, what it can do and what it cannot."""
+"""The model card of an exported model: what it is, how it was trained, what it can and cannot do."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from search import BASELINE_TRIAL
 from search.exporting.export import Exported
 from search.wording import format_number
 
-_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()#+!|<>~"})
+_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()#+!|<>~"})
 
 
 def card_text(exported: Exported, metrics: Mapping[str, Any], folder: str) -> str:
-    """The card as Markdown. `metrics` as in `metrics.json`; `folder` is what the model's folder is called."""
+    """The card as Markdown. `metrics` as in `metrics.json`; `folder` is the name of the model's folder."""
     loader = jinja2.PackageLoader("search.exporting")
     environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.filters |= {"plain": _plain, "names": _names, "counted": counted}
@@ -32,28 +32,28 @@ def card_text(exported: Exported, metrics: Mapping[str, Any], folder: str) -> st
         mine=metrics["this_model"],
         temperature_known="temperature" in exported.recorded,
         confirmed=metrics["configuration"]["confirmed"],
-        rows=list(_rows(metrics, in_turn=bool(exported.data.get("folds")))),
+        rows=list(_rows(metrics, has_folds=bool(exported.data.get("folds")))),
     )
 
 
-def _rows(metrics: Mapping[str, Any], *, in_turn: bool) -> Iterator[tuple[str, str, float, float]]:
-    """What was measured: of what, on whose clips, accuracy, loss. `in_turn`: the search validated on folds."""
+def _rows(metrics: Mapping[str, Any], *, has_folds: bool) -> Iterator[tuple[str, str, float, float]]:
+    """What was measured: of which models, on whose clips, accuracy and loss."""
     mine, known = metrics["this_model"], metrics["configuration"]
-    if found := mine["validation"]:
-        yield "this model", _whose("validation", found), found["val_top1"], found["val_loss"]
+    if results := mine["validation"]:
+        yield "this model", _whose("validation", results), results["val_top1"], results["val_loss"]
     else:
-        whose = "training signers in turn" if in_turn else "validation signers"
+        whose = "training signers, by fold" if has_folds else "validation signers"
         yield "in the search", whose, known["searched"]["val_top1"], known["searched"]["val_loss"]
-    if found := mine["sealed"]:
-        yield "this model", _whose("sealed", found), found["top1"], found["loss"]
-    if found := known["sealed"]:
-        clips = f"sealed: {counted(found['clips'], 'clip')}"
-        yield f"mean of {counted(found['seeds'], 'seed')}", clips, found["top1"], found["loss"]
+    if results := mine["sealed"]:
+        yield "this model", _whose("sealed", results), results["top1"], results["loss"]
+    if results := known["sealed"]:
+        clips = f"sealed: {counted(results['clips'], 'clip')}"
+        yield f"mean of {counted(results['seeds'], 'seed')}", clips, results["top1"], results["loss"]
 
 
-def _whose(part: str, found: Mapping[str, Any]) -> str:
-    clips = f", {counted(found['clips'], 'clip')}" if "clips" in found else ""
-    return f"{part}: {_names(found['signers'])}{clips}"
+def _whose(part: str, results: Mapping[str, Any]) -> str:
+    clips = f", {counted(results['clips'], 'clip')}" if "clips" in results else ""
+    return f"{part}: {_names(results['signers'])}{clips}"
 
 
 def _names(signers: Sequence[str]) -> str:
@@ -61,5 +61,5 @@ def _names(signers: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of other people that Markdown leaves as it is, on one line."""
-    return " ".join(text.translate(_MARKS).split())
+    """Untrusted text on one line, escaped so that Markdown shows it as it is."""
+    return " ".join(text.translate(_ESCAPES).split())

@@ -1,4 +1,4 @@
-"""The best configuration as a file that trains again anywhere."""
+"""`search export`: a trial's configuration as a file that trains again anywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from model.objective import Objective
 from search import BASELINE_TRIAL
-from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective, primary_index
 from search.definition.settings import GROUPS, LEGACY_DEFAULTS, Configs, build, build_configs, require_mapping
 from search.definition.yaml_text import dump_yaml, parse_yaml
@@ -28,8 +27,8 @@ from search.study.trials import STATE_NAMES, front_of, num_finished, trial_resul
 from search.trial.result import MEASURED
 
 EXPORT_SCHEMA = 2
-_READ = (1, EXPORT_SCHEMA)
-"""Schemas that are read. Files of schema 1 lack newer settings."""
+_READABLE_SCHEMAS = (1, EXPORT_SCHEMA)
+"""Files of schema 1 lack newer settings."""
 
 EXPORT_HINT = "`python -m search export --output FILE` writes one"
 
@@ -39,17 +38,17 @@ class ExportedData:
     """The data of an exported configuration."""
 
     folder: str
-    """Where it lay; `retrain --data` names another place."""
+    """Folder of the data set; `retrain --data` overrides it."""
 
     fingerprint: str
     words: list[str]
     train: list[str]
     validation: list[str]
     folds: list[list[str]] = field(default_factory=list)
-    """Groups of training signers that validate in turn; none: the validation part does."""
+    """Groups of training signers that validate in turn; empty with a single validation part."""
 
     test: list[str]
-    """Sealed: never read by search or retrain."""
+    """Sealed signers: neither the search nor `retrain` reads their clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +64,19 @@ class Exported:
     recorded: dict[str, int | float]
     baseline: dict[str, int | float] = field(default_factory=dict)
     front: list[dict[str, int | float]] = field(default_factory=list)
-    """With several objectives: all trials that no other beats in everything, with their values."""
+    """The Pareto front of several objectives: trials with their values."""
 
     confirmed: dict[str, Any] = field(default_factory=dict)
-    """What fresh seeds gave; empty if the trial was not confirmed."""
+    """Results with fresh seeds; empty if the trial was not confirmed."""
 
     sealed: dict[str, Any] = field(default_factory=dict)
-    """What the sealed signers gave; empty if they were not asked."""
+    """Results on the sealed signers; empty if they were not opened for this trial."""
 
     objective: dict[str, str] = field(default_factory=dict)
-    """Which number is compared, and how a curve becomes one."""
+    """The compared metric and how a learning curve is reduced to one value."""
 
     repeats: Annotated[int, Gt(0)] = 1
-    """Trainings of each fold, with seeds of their own."""
+    """Trainings per fold, each with its own seed."""
 
     model: dict[str, Any]
     train: dict[str, Any]
@@ -87,58 +86,56 @@ class Exported:
     made_with: dict[str, Any]
 
 
-def choose(study: optuna.Study, named: FrozenTrial | None, *, searched: bool) -> tuple[FrozenTrial, str]:
-    """The trial to export, and why it is that one, in words: the one that is named, what a confirmation recommends, the best.
+def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched: bool) -> tuple[FrozenTrial, str]:
+    """The trial to export and a sentence on why: the requested one, else the confirmed one, else the best of the search.
+
+    `searched` ignores a confirmation.
 
     Raises:
-        NegativeAnswer: no trial has trained to its end.
+        NegativeAnswer: no trial is complete.
     """
-    if named is not None:
-        return named, f"this is trial {named.number}, as asked for"
+    if requested is not None:
+        return requested, f"this is trial {requested.number}, as requested"
     best, confirmed = require_best(study), stored_confirmed(study)
     if searched:
-        return best, f"this is trial {best.number}, the best of the search: its number is partly luck"
+        return best, f"this is trial {best.number}, the best of the search; its value is partly luck"
+    command = f"`python -m search confirm {study.study_name}`"
     if confirmed is None or confirmed.found.recommended is None:
-        hint = f"`python -m search confirm {study.study_name}` tells how much of its number is luck"
-        return best, f"this is trial {best.number}, the best of the search, not confirmed: {hint}"
+        return best, f"this is trial {best.number}, the best of the search, not confirmed: {command} shows how much is luck"
     trials = study.get_trials(deepcopy=False)
-    found = trials[confirmed.found.recommended]
-    if found.state != TrialState.COMPLETE:
+    trial = trials[confirmed.found.recommended]
+    if trial.state != TrialState.COMPLETE:
         raise NegativeAnswer(
-            f"the confirmation recommends the baseline, which failed in the search of `{study.study_name}`",
-            got=str(found.user_attrs.get("reason", "no reason was recorded")),
-            hint="there is no recorded number that it could train back to; `--searched` writes the best of the search",
+            f"the confirmation recommends the baseline, but the baseline failed in the search of `{study.study_name}`",
+            got=str(trial.user_attrs.get("reason", "no reason was recorded")),
+            hint="there is no recorded value to reproduce; `--searched` exports the best trial of the search",
         )
-    text = (
-        f"this is trial {found.number}{' (the baseline)' if found.number == BASELINE_TRIAL else ''}, confirmed with fresh seeds"
-    )
-    since = num_finished(trials) - confirmed.trials
-    if since:
-        more = "1 trial was" if since == 1 else f"{since} trials were"
-        text += f"; {more} finished since, which `python -m search confirm {study.study_name}` would weigh too"
-    return found, text
+    baseline = " (the baseline)" if trial.number == BASELINE_TRIAL else ""
+    text = f"this is trial {trial.number}{baseline}, confirmed with fresh seeds"
+    if new := num_finished(trials) - confirmed.trials:
+        more = "1 trial has" if new == 1 else f"{new:,} trials have"
+        text += f"; {more} finished since, repeat {command} to include {'it' if new == 1 else 'them'}"
+    return trial, text
 
 
 def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
-    """A trial's configuration: settings used, seed, data fingerprint, split, versions, and what it gave.
+    """A trial's configuration: settings, seed, data fingerprint, split, versions and results.
 
     Raises:
-        DefinitionError: the trial has not trained to its end, so that nothing could be compared.
+        DefinitionError: the trial is not complete, so that there is no value to compare with.
     """
     if trial.state != TrialState.COMPLETE:
         raise DefinitionError(
-            f"trial {trial.number} has not trained to its end",
+            f"trial {trial.number} is not complete",
             where=f"study {study.study_name}",
             got=STATE_NAMES[trial.state],
             expected="a complete trial",
             hint=f"`python -m search trials {study.study_name}` lists them",
         )
-    data = study_data(study)
-    baseline = baseline_summary(study.get_trials(deepcopy=False))
-    result = trial_result(trial)
-    plan = study_plan(study)
-    objectives = study_objectives(study)
-    front = front_of(study.get_trials(deepcopy=False), primary_index(objectives)) if len(objectives) > 1 else []
+    trials, data, plan = study.get_trials(deepcopy=False), study_data(study), study_plan(study)
+    result, baseline, objectives = trial_result(trial), baseline_summary(trials), study_objectives(study)
+    front = front_of(trials, primary_index(objectives)) if len(objectives) > 1 else []
+    value = result.get("all_values", {}).get(f"{plan.objective.metric}_{plan.objective.reduce}", result["val_loss"])
     return Exported(
         schema=EXPORT_SCHEMA,
         study=study.study_name,
@@ -146,11 +143,11 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
         trial=trial.number,
         exported=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seed=trial.user_attrs["seed"],
-        recorded={**{name: result[name] for name in MEASURED if name in result}, **_compared(plan, result)},
+        recorded={**{name: result[name] for name in MEASURED if name in result}, objective_name(plan.objective): value},
         baseline={} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
         front=[{"trial": t.number, **trial_result(t)["values"]} for t in front],
-        confirmed=_confirmed(study, trial),
-        sealed=_sealed(study, trial),
+        confirmed=_confirmed_results(study, trial),
+        sealed=_sealed_results(study, trial),
         objective=dataclasses.asdict(plan.objective),
         repeats=plan.repeats,
         **trial_settings(trial),
@@ -166,7 +163,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
 
 
 def export_text(exported: Exported) -> str:
-    """An exported configuration as YAML, which `read_export` reads."""
+    """An exported configuration as YAML for `read_export`."""
     content = {name: value for name, value in dataclasses.asdict(exported).items() if name != "front" or value}
     return (
         f"# The configuration of trial {exported.trial} of the study {exported.study}. "
@@ -174,45 +171,50 @@ def export_text(exported: Exported) -> str:
     )
 
 
-def _confirmed(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-    """What a confirmation says of the trial; empty if it has not trained it again."""
+def _confirmed_results(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """The trial's results in the confirmation; empty if it was not trained again."""
     confirmed = stored_confirmed(study)
     row = None if confirmed is None else next((r for r in confirmed.found.rows if r.trial == trial.number), None)
     if confirmed is None or row is None:
         return {}
     is_chosen = confirmed.found.recommended == trial.number
-    ends = confirmed.found if is_chosen else row  # wider where it was picked from several
+    intervals = confirmed.found if is_chosen else row  # the recommended one's are widened: it was chosen from several
     numbers = {
         "mean": row.mean,
         "sd": row.sd,
-        "low": ends.low,
-        "high": ends.high,
+        "low": intervals.low,
+        "high": intervals.high,
         "change": row.change,
-        "change_low": ends.change_low,
-        "change_high": ends.change_high,
+        "change_low": intervals.change_low,
+        "change_high": intervals.change_high,
         "better_than_baseline": row.better,
+        "dropped_after": row.dropped_after,
     }
-    about = {"objective": confirmed.objective, "seeds": len(row.values) - row.values.count(None)}
-    recommended = {"recommended": is_chosen, "time": confirmed.time}
-    numbers["dropped_after"] = row.dropped_after
-    return {**about, **{name: value for name, value in numbers.items() if value is not None}, **recommended}
+    return {
+        "objective": confirmed.objective,
+        "seeds": len(row.values) - row.values.count(None),
+        **{name: value for name, value in numbers.items() if value is not None},
+        "recommended": is_chosen,
+        "time": confirmed.time,
+    }
 
 
-def _sealed(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-    """What the sealed signers said of the trial, the last time that they were asked; empty if never."""
-    for look in reversed(openings(study)):
-        for score in look.scores:
+def _sealed_results(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """The trial's results in the latest opening that includes it; empty if there is none."""
+    for opening in reversed(openings(study)):
+        for score in opening.scores:
             if score.trial == trial.number:
                 numbers = {"top1": score.top1, "top1_sd": score.top1_sd, "loss": score.loss, "temperature": score.temperature}
-                return {**numbers, "seeds": score.seeds, "clips": look.clips, "opened": look.count, "time": look.time}
+                counts = {"seeds": score.seeds, "clips": opening.clips, "opened": opening.count}
+                return {**numbers, **counts, "time": opening.time}
     return {}
 
 
 def read_export(path: Path) -> tuple[Exported, Configs]:
-    """An exported configuration, checked like a study.
+    """An exported configuration with its checked settings.
 
     Raises:
-        DefinitionError: the file is not one, or was changed into something that cannot be trained.
+        DefinitionError: the file is not an exported configuration, or it was edited into one that cannot be trained.
     """
     where = str(path)
     try:
@@ -222,25 +224,21 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
         raise DefinitionError("the exported configuration cannot be read", where=where, got=reason, hint=EXPORT_HINT) from error
     raw = parse_yaml(text, where)
     exported = build(Exported, raw, "the exported configuration", where)
-    if exported.schema not in _READ:
-        raise DefinitionError("the file has another schema", where=where, got=str(exported.schema), expected=str(EXPORT_SCHEMA))
-    name = compared_name(build(Objective, exported.objective, "objective", where))
+    if exported.schema not in _READABLE_SCHEMAS:
+        expected = " or ".join(map(str, _READABLE_SCHEMAS))
+        raise DefinitionError("the file has an unsupported schema", where=where, got=str(exported.schema), expected=expected)
     build(ExportedData, exported.data, "data", where)
-    groups = {name: getattr(exported, name) for name in GROUPS}
     values: dict[str, Any] = dict(LEGACY_DEFAULTS) if exported.schema == 1 else {}
-    for group, fields in groups.items():
-        require_mapping(fields, group, where)
-        values |= {f"{group}.{name}": value for name, value in fields.items()}
+    for group in GROUPS:
+        settings = getattr(exported, group)
+        require_mapping(settings, group, where)
+        values |= {f"{group}.{name}": value for name, value in settings.items()}
+    name = objective_name(build(Objective, exported.objective, "objective", where))
     if name not in exported.recorded:
         raise DefinitionError(f"the file records no {name} to compare with", where=where, hint=EXPORT_HINT)
     return exported, build_configs(values, where)
 
 
-def compared_name(objective: Objective) -> str:
-    """What the number is called that training again is to give."""
+def objective_name(objective: Objective) -> str:
+    """The name of the recorded value that training again should reproduce."""
     return StudyObjective(metric=objective.metric, reduce=objective.reduce).name
-
-
-def _compared(plan: Plan, result: dict[str, Any]) -> dict[str, float]:
-    value = result.get("all_values", {}).get(f"{plan.objective.metric}_{plan.objective.reduce}", result["val_loss"])
-    return {compared_name(plan.objective): value}

@@ -1,8 +1,8 @@
-"""`retrain --all-signers`: one model from every signer, for use, when the search is over.
+"""`search retrain --all-signers`: trains one model on all signers, for use after the search.
 
-No signer is left to stop on or to measure it on. The number of epochs and the temperature are those of the search, and what to
-expect of the model is what its configuration gave on signers that it had not seen. Sealed signers take part only where a test
-has opened them before: else the study would lose its test unnoticed.
+No signer is left to choose an epoch or to measure the model on: the number of epochs and the temperature are those of the
+search, and the expected accuracy is that of the configuration on signers it had not seen. Sealed test signers are used only if
+`search test` has opened them; otherwise the study would lose its test set unnoticed.
 """
 
 from __future__ import annotations
@@ -10,100 +10,72 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split
-from model.bundle import require_new
 from model.metrics import TEMPERATURES
 from model.objective import Objective
-from model.onnx import require_onnx
 from model.record import EpochRecord
-from model.training import Diverged, Training, fit
-from search.definition.settings import Configs
-from search.errors import DefinitionError, NegativeAnswer
+from model.training import Training, fit
+from search.errors import DefinitionError
 from search.events import Listener
-from search.exporting.export import EXPORT_HINT, Exported, ExportedData
-from search.exporting.retrain import differences_of, open_recorded
-from search.exporting.writing import Made, write_model
-from search.trial.clips import TrialClips, data_store
-from search.trial.machine import made_with
+from search.exporting.export import EXPORT_HINT, Exported
+from search.exporting.setup import Setup, training_errors
+from search.exporting.writing import Provenance, write_model
+from search.trial.clips import TrialClips
 from search.wording import trial_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalPlan:
-    """What will be trained."""
+    """What a training on all signers will do."""
 
-    data: DataSet
+    setup: Setup
     signers: tuple[str, ...]
-    """Everybody who trains it."""
+    """All signers that are trained on."""
 
-    sealed: tuple[str, ...]
-    """Those of them who were sealed until a test opened them."""
+    opened: tuple[str, ...]
+    """Those of them who were sealed until `search test` opened them."""
 
     left_out: tuple[str, ...]
-    """Sealed signers whom no test has opened."""
+    """Sealed signers, who are not trained on."""
 
     epochs: int
     temperature: float
-    """That of the search; 1 where none was recorded."""
+    """The temperature of the search; 1 if none was recorded."""
 
-    seed: int
-    fingerprint: str
-    made_with: dict[str, Any]
     differences: list[str]
-    """In words, what is not as it is recorded."""
+    """What differs from the recorded training, one line each."""
 
 
-def plan_final(
-    exported: Exported,
-    configs: Configs,
-    *,
-    data: Path | None,
-    seed: int | None,
-    device: str,
-    runs: Path,
-    output: Path,
-    onnx: bool,
-) -> FinalPlan:
-    """Looks at everything that a final training needs, before it begins.
+def plan_final(setup: Setup) -> FinalPlan:
+    """Chooses signers, epochs and temperature, and checks that they are available.
 
     Raises:
-        BundleError, ResourceError: the model cannot be written to this place.
-        DataError: the data set or one of its signers is not there, its words differ, or a package that `onnx` needs is missing.
-        DefinitionError: the record lacks a number that the training or the model's card needs.
+        DataError: a signer is missing from the data set.
+        DefinitionError: the exported configuration lacks a number that the training or the model card needs.
     """
-    stored = ExportedData(**exported.data)
+    exported, stored = setup.exported, setup.recorded_data
     epochs, temperature = _recorded(exported)
-    require_new(output)
-    if onnx:
-        require_onnx()
-    data_set = open_recorded(stored, data, runs)
     opened = tuple(stored.test) if exported.sealed else ()
     signers = (*stored.train, *stored.validation, *opened)
     for signer in signers:
-        data_set.entries_of([signer], mirrored=False)
-    used_seed, found, here = exported.seed if seed is None else seed, fingerprint(data_set), made_with(device)
-    differences = differences_of(exported, found, used_seed, here)
+        setup.data.entries_of([signer], mirrored=False)
+    differences = list(setup.differences)
     if "temperature" not in exported.recorded:
-        differences.append(f"temperature: not recorded -> {temperature} (its probabilities are not calibrated)")
+        differences.append(f"temperature: not recorded -> {temperature} (the probabilities are not calibrated)")
     return FinalPlan(
-        data=data_set,
+        setup=setup,
         signers=signers,
-        sealed=opened,
+        opened=opened,
         left_out=() if opened else tuple(stored.test),
-        epochs=min(epochs, configs.train.epochs),
+        epochs=min(epochs, setup.configs.train.epochs),
         temperature=temperature,
-        seed=used_seed,
-        fingerprint=found,
-        made_with=here,
         differences=differences,
     )
 
 
 def _recorded(exported: Exported) -> tuple[int, float]:
-    """The epochs and the temperature of the search. Files of schema 1 have no temperature: 1 leaves the logits as they are."""
+    """Epochs and temperature of the search. Schema 1 has no temperature: 1 leaves the logits unchanged."""
     numbers = {"temperature": 1.0, **exported.recorded}
     for name in ("epoch", "val_top1", "val_loss"):
         if name not in numbers:
@@ -118,60 +90,45 @@ def _recorded(exported: Exported) -> tuple[int, float]:
     return int(epochs), float(temperature)
 
 
-def train_final(
-    plan: FinalPlan,
-    exported: Exported,
-    configs: Configs,
-    *,
-    device: str,
-    runs: Path,
-    output: Path,
-    onnx: bool,
-    emit: Listener,
-    on_epoch: Callable[[EpochRecord], bool],
-) -> Made | None:
-    """Trains on all signers of the plan for its number of epochs, and writes the model.
+def train_final(plan: FinalPlan, output: Path, *, emit: Listener, on_epoch: Callable[[EpochRecord], bool]) -> Provenance | None:
+    """Trains on the signers of the plan for its number of epochs and writes the model. None if it was stopped.
 
-    `on_epoch` answers whether to go on; None if it said no. The step size follows the schedule of the search up to that epoch,
-    and there is no early end. The same file, data and machine give the same model.
+    `on_epoch` returns whether to continue. The learning rate follows the schedule of the search up to the last epoch, without
+    early stopping. The same file, data and machine give the same model.
 
     Raises:
         NegativeAnswer: the training fails.
         ResourceError: the model cannot be written.
     """
-    try:
-        split = Split(train=plan.signers, validation=(), test=plan.left_out)
-        clips = TrialClips(plan.data, split, data_store(runs), emit).together(configs.preprocess)
+    setup, configs = plan.setup, plan.setup.configs
+    split = Split(train=plan.signers, validation=(), test=plan.left_out)
+    with training_errors():
         training = Training(
             configs.model,
             configs.train,
             configs.augment,
-            train=clips,
+            train=TrialClips(setup.data, split, setup.store, emit).together(configs.preprocess),
             validation=None,
-            num_words=len(plan.data.words),
-            seed=plan.seed,
-            device=device,
+            num_words=len(setup.data.words),
+            seed=setup.seed,
+            device=setup.device,
             objective=Objective(reduce="last"),
         )
         fit(training, lambda record: on_epoch(record) and record.epoch < plan.epochs)
-    except (Diverged, ValueError) as error:
-        raise NegativeAnswer(
-            "the training failed", got=str(error), hint="was the file changed? `python -m search export` writes it anew"
-        ) from error
     if len(training.history) < plan.epochs:
         return None
-    made = Made(
+    who = "all signers except the sealed ones" if plan.left_out else "all signers"
+    provenance = Provenance(
         kind="final",
-        text=f"the configuration of {trial_name(exported.trial)} trained on all signers"
-        f"{' but the sealed ones' if plan.left_out else ''} for the epochs of the search",
-        seed=plan.seed,
+        text=f"the configuration of {trial_name(setup.exported.trial)} trained on {who} for the epochs of the search",
+        seed=setup.seed,
         epochs=plan.epochs,
         temperature=plan.temperature,
-        made_with=plan.made_with,
+        made_with=setup.made_with,
         train=plan.signers,
-        fingerprint=plan.fingerprint,
+        fingerprint=setup.fingerprint,
         left_out=plan.left_out,
         differences=plan.differences,
     )
-    write_model(output, training.kept_model(), configs, exported, made, onnx=onnx)
-    return made
+    write_model(output, training.kept_model(), configs, setup.exported, provenance, onnx=setup.onnx)
+    return provenance

@@ -1,7 +1,7 @@
-"""Trained models as folders that stand alone (`model.bundle`), with what is known of them.
+"""Writes trained models as self-contained folders (`model.bundle`) with their numbers and a model card.
 
-`metrics.json` keeps apart what was measured of this very model (`this_model`) and what is known of its configuration, trained
-several times (`configuration`): the first is one draw, the second says what to expect of another.
+`metrics.json` separates what was measured of this model (`this_model`) from what is known of its configuration over several
+trainings (`configuration`): the former is a single draw, the latter is what to expect of another model.
 """
 
 from __future__ import annotations
@@ -37,23 +37,24 @@ from search.trial.weights import read_models
 from search.wording import trial_name
 
 METRICS_SCHEMA = 2
+WRITE_HINT = "is the disk full or read-only? Name another folder"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """How a model came to be, and what was measured of it."""
+class Provenance:
+    """How a model was trained and what was measured of it."""
 
     kind: Literal["confirmed", "retrained", "final"]
-    """Of a confirmation; trained again from a file; trained on all signers that may be seen, and measured on nobody."""
+    """Trained by a confirmation; trained again from a file; trained on all available signers and measured on none."""
 
     text: str
-    """Why it is this one, in words."""
+    """Which model it is, as text."""
 
     seed: int
-    """Decides starting weights, order of the clips, augmentation and dropout."""
+    """Decides initial weights, order of the clips, augmentation and dropout."""
 
     epochs: int
-    """Epochs after which its weights were kept."""
+    """The epoch after which the weights were kept."""
 
     temperature: float
     made_with: dict[str, Any]
@@ -63,40 +64,44 @@ class Made:
     """Signers that it was trained on."""
 
     fingerprint: str
-    """Of the data set that held their clips."""
+    """Fingerprint of the data set with their clips."""
 
     left_out: Sequence[str] = ()
-    """Sealed signers whom a model for use had to do without."""
+    """Sealed signers that a final model was not trained on."""
 
     differences: Sequence[str] = ()
-    """In words, what is not as in the record that it was trained from."""
+    """What differs from the recorded training, one line each."""
 
     validation: dict[str, Any] = field(default_factory=dict)
-    """What it gave on the validation clips, and whose they are; the epoch was chosen on them."""
+    """Results on the validation clips, on which the epoch was chosen, and their signers."""
 
     sealed: dict[str, Any] = field(default_factory=dict)
-    """What it gave on the sealed clips, and whose they are; empty if they were not opened for it."""
+    """Results on the sealed clips, and their signers; empty if they were not opened for this model."""
 
 
-def metrics_of(exported: Exported, made: Made) -> dict[str, Any]:
-    """What `metrics.json` holds: plain values."""
+def metrics_of(exported: Exported, provenance: Provenance) -> dict[str, Any]:
+    """The content of `metrics.json` as plain values."""
     return {
         "schema": METRICS_SCHEMA,
-        "kind": made.kind,
+        "kind": provenance.kind,
         "study": exported.study,
         "trial": exported.trial,
         "objective": dataclasses.asdict(Objective(**exported.objective)),  # type: ignore[arg-type]  # it was checked
         "words": len(exported.data["words"]),
         "this_model": {
-            "about": made.text,
-            "seed": made.seed,
-            "epochs": made.epochs,
-            "temperature": made.temperature,
-            "made_with": made.made_with,
-            "train": {"signers": list(made.train), "left_out": list(made.left_out), "fingerprint": made.fingerprint},
-            "differences": list(made.differences),
-            "validation": made.validation or None,
-            "sealed": made.sealed or None,
+            "about": provenance.text,
+            "seed": provenance.seed,
+            "epochs": provenance.epochs,
+            "temperature": provenance.temperature,
+            "made_with": provenance.made_with,
+            "train": {
+                "signers": list(provenance.train),
+                "left_out": list(provenance.left_out),
+                "fingerprint": provenance.fingerprint,
+            },
+            "differences": list(provenance.differences),
+            "validation": provenance.validation or None,
+            "sealed": provenance.sealed or None,
         },
         "configuration": {
             "fingerprint": exported.data["fingerprint"],
@@ -113,33 +118,48 @@ def write_model(
     model: TransformerEnISLR,
     configs: Configs,
     exported: Exported,
-    made: Made,
+    provenance: Provenance,
     *,
     onnx: bool = False,
-    again: Exported | None = None,
+    retrained: Exported | None = None,
 ) -> None:
     """Writes a model with its configuration, its numbers and a model card.
 
-    `exported` is the record that it comes from; `again`, if it is another, is what trains this very model again.
+    `exported` is the configuration whose results the card shows. `retrained` is the one that trains exactly this model again,
+    if it is a different one.
 
     Raises:
-        BundleError: there is something at this place already.
+        BundleError: the folder exists already.
         ExplainedError: the packages that `onnx` needs are not installed.
-        ResourceError: it cannot be written.
+        ResourceError: the model cannot be written.
     """
-    metrics = metrics_of(exported, made)
-    with os_errors("the model cannot be written", where=folder, hint="is the disk full or read-only? Name another folder"):
+    metrics = metrics_of(exported, provenance)
+    with os_errors("the model cannot be written", where=folder, hint=WRITE_HINT):
         write_bundle(
             folder,
             model=model,
             preprocess=configs.preprocess,
-            temperature=made.temperature,
+            temperature=provenance.temperature,
             words=exported.data["words"],
             metrics=metrics,
-            config=export_text(again or exported),
+            config=export_text(retrained or exported),
             card=card_text(exported, metrics, folder.name),
             onnx=onnx,
         )
+
+
+@dataclass(frozen=True)
+class ConfirmModel:
+    """A model that a confirmation trained."""
+
+    trial: FrozenTrial
+    training: int
+    """Its index among the trainings of the trial."""
+
+    value: float
+    """Value of the objective."""
+
+    measured: dict[str, Any]
 
 
 def export_model(
@@ -151,73 +171,72 @@ def export_model(
     *,
     runs: Path,
     onnx: bool,
-) -> Made:
-    """Writes a model that a confirmation has trained with this configuration: of all of them the one in the middle, of an even
-    number the worse of the two.
+) -> Provenance:
+    """Writes the median model of those that a confirmation trained with this configuration.
+
+    Of an even number, it takes the worse of the two in the middle.
 
     Raises:
-        NegativeAnswer: none was trained, or its file is gone.
-        BundleError, ExplainedError, ResourceError: see `write_model`.
+        NegativeAnswer: there is no such model, or its file is missing.
+        BundleError, ExplainedError, ResourceError: same as `write_model`.
     """
     require_new(folder)
     if onnx:
         require_onnx()
-    again = f"`python -m search export {study.study_name} --output best.yaml`, then `python -m search retrain best.yaml"
-    again += f" --output {folder}"
-    if exported.data["folds"]:
-        raise NegativeAnswer(
-            "with folds each model was trained without some of the training signers",
-            hint=f"{again} --all-signers` trains one on all of them",
-        )
-    fresh = trainings_of(fresh_trials(study, storage), exported.trial)
-    trained = [one for trial in fresh if "models" in trial_result(trial) for one in _models(trial, exported)]
-    if not trained:
-        raise NegativeAnswer(
-            f"no model of {trial_name(exported.trial)} was kept: a search keeps numbers, a confirmation keeps its models",
-            hint=f"`python -m search confirm {study.study_name}` comes first; or {again}`",
-        )
-    trained.sort(key=lambda one: one.value)  # lower is better
-    chosen = trained[len(trained) // 2]
+    models = _confirm_models(study, storage, exported, folder)
+    chosen = models[len(models) // 2]
     place = trial_folder(runs, companion_name(study.study_name), chosen.trial.number)
-    digests = trial_result(chosen.trial)["models"]
-    files = read_models(place, digests)
+    files = read_models(place, trial_result(chosen.trial)["models"])
     if not files:
         raise NegativeAnswer(
-            "the model's file is gone, or is not what was written",
-            got=f"nothing whole in {place}",
-            hint=f"{again}` trains it again",
+            "the model's file is missing or was changed",
+            got=f"no intact file in {place}",
+            hint=f"train it again: {_retrain_commands(study, folder)}`",
         )
     model = TransformerEnISLR(configs.model, len(exported.data["words"]), torch.Generator())
     model.load_state_dict(load(files[chosen.training]))
-    clips = sum(one.clips for one in read_rows(SignerScore, place / "signers.csv") if one.training == chosen.training)
-    made = _made(chosen, clips, len(trained), exported, openings(study))
-    write_model(folder, model, configs, exported, made, onnx=onnx)
-    return made
+    clips = sum(row.clips for row in read_rows(SignerScore, place / "signers.csv") if row.training == chosen.training)
+    provenance = provenance_of(chosen, clips, len(models), exported, openings(study))
+    write_model(folder, model, configs, exported, provenance, onnx=onnx)
+    return provenance
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """One model of a confirmation."""
-
-    trial: FrozenTrial
-    training: int
-    value: float
-    """The objective."""
-
-    measured: dict[str, Any]
-
-
-def _models(trial: FrozenTrial, exported: Exported) -> list[_Trained]:
-    result = trial_result(trial)
+def _confirm_models(
+    study: optuna.Study, storage: optuna.storages.BaseStorage, exported: Exported, folder: Path
+) -> list[ConfirmModel]:
+    """The models that the confirmation trained with this configuration, the best first. Raises `NegativeAnswer` for none."""
+    commands = _retrain_commands(study, folder)
+    if exported.data["folds"]:
+        raise NegativeAnswer(
+            "with folds, no model was trained on all training signers", hint=f"train one: {commands} --all-signers`"
+        )
     name = "{metric}_{reduce}".format(**exported.objective)
-    ones = result.get("trainings", [{**result, "training": 0, "value": result["all_values"][name]}])
-    return [_Trained(trial, one["training"], one["value"], one) for one in ones]
+    models = []
+    for trial in trainings_of(fresh_trials(study, storage), exported.trial):
+        result = trial_result(trial)
+        if "models" in result:
+            trainings = result.get("trainings", [{**result, "training": 0, "value": result["all_values"][name]}])
+            models += [ConfirmModel(trial, one["training"], one["value"], one) for one in trainings]
+    if not models:
+        raise NegativeAnswer(
+            f"there is no model of {trial_name(exported.trial)}: a search keeps only numbers, a confirmation keeps its models",
+            hint=f"run `python -m search confirm {study.study_name}` first, or train one: {commands}`",
+        )
+    return sorted(models, key=lambda model: model.value)  # lower is better
 
 
-def _made(chosen: _Trained, clips: int, count: int, exported: Exported, looks: Sequence[Opening]) -> Made:
+def _retrain_commands(study: optuna.Study, folder: Path) -> str:
+    """The commands that train a model from the configuration; the closing backtick is left to the caller."""
+    export = f"`python -m search export {study.study_name} --output best.yaml`"
+    return f"{export}, then `python -m search retrain best.yaml --output {folder}"
+
+
+def provenance_of(
+    chosen: ConfirmModel, clips: int, count: int, exported: Exported, all_openings: Sequence[Opening]
+) -> Provenance:
+    """The provenance of a confirmation's model, chosen from `count`. `clips` is the number of its validation clips."""
     data = ExportedData(**exported.data)
-    number = int(chosen.trial.params[SEED])
-    return Made(
+    return Provenance(
         kind="confirmed",
         text=_which(count, trial_name(exported.trial), exported.objective["metric"]),
         seed=training_seed(int(chosen.trial.user_attrs["seed"]), chosen.training),
@@ -227,30 +246,28 @@ def _made(chosen: _Trained, clips: int, count: int, exported: Exported, looks: S
         train=data.train,
         fingerprint=data.fingerprint,
         validation={"signers": data.validation, "clips": clips, **{name: chosen.measured[name] for name in MEASURED}},
-        sealed=_sealed(exported.trial, number, chosen.training, looks),
+        sealed=_sealed_results(exported.trial, chosen, all_openings),
     )
 
 
 def _which(count: int, trial: str, metric: str) -> str:
-    """Which of a confirmation's models the chosen one is, in words."""
+    """Which of a confirmation's models was chosen, as text."""
     if count == 1:
-        return f"the only model of {trial} that the confirmation trained"
-    of = f"of the {count} models of {trial} that the confirmation trained, the"
-    if count == 2:
-        return f"{of} worse by {metric}"
-    middle = "one" if count % 2 else "worse of the two"
-    return f"{of} {middle} in the middle by {metric}: neither the luckiest nor the unluckiest"
+        return f"the only model that the confirmation trained of {trial}"
+    place = "the worse" if count == 2 else "the median" if count % 2 else "the worse of the two middle ones"
+    return f"{place} by {metric} of the {count} models that the confirmation trained of {trial}"
 
 
-def _sealed(trial: int, seed: int, training: int, looks: Sequence[Opening]) -> dict[str, Any]:
-    """What the sealed signers said of one model, the last time that they were asked; empty if never."""
-    for look in reversed(looks):
-        for score in look.scores:
-            for one in score.models:
-                if (score.trial, one.seed, one.training) == (trial, seed, training):
+def _sealed_results(trial: int, chosen: ConfirmModel, all_openings: Sequence[Opening]) -> dict[str, Any]:
+    """The model's results in the latest opening that includes it; empty if there is none."""
+    key = (trial, int(chosen.trial.params[SEED]), chosen.training)
+    for opening in reversed(all_openings):
+        for score in opening.scores:
+            for model in score.models:
+                if (score.trial, model.seed, model.training) == key:
                     numbers = {
-                        name: value for name, value in dataclasses.asdict(one).items() if name not in ("seed", "training")
+                        name: value for name, value in dataclasses.asdict(model).items() if name not in ("seed", "training")
                     }
-                    opened = {"opened": look.count, "time": look.time}
-                    return {"signers": list(look.signers), "clips": look.clips, **numbers, **opened}
+                    opened = {"opened": opening.count, "time": opening.time}
+                    return {"signers": list(opening.signers), "clips": opening.clips, **numbers, **opened}
     return {}

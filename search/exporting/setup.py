@@ -1,0 +1,130 @@
+"""Opens an exported configuration with its data set, ready to train again. All checks are made before any training starts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_utils.errors import DataError
+from data_utils.prepared import DataSet, fingerprint
+from model.bundle import require_new
+from model.onnx import require_onnx
+from model.training import Diverged
+from search.definition.settings import Configs
+from search.errors import NegativeAnswer
+from search.exporting.export import Exported, ExportedData
+from search.trial.clips import data_store, open_indexed
+from search.trial.machine import made_with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """An exported configuration with its data set, seed and device."""
+
+    exported: Exported
+    configs: Configs
+    data: DataSet
+    fingerprint: str
+    """Fingerprint of the data set as it is now."""
+
+    seed: int
+    device: str
+    made_with: dict[str, Any]
+    """Versions and machine, as they are now."""
+
+    differences: list[str]
+    """What differs from the recorded training, one line each."""
+
+    store: Path
+    """Folder for prepared clips."""
+
+    output: Path | None
+    """Folder for the model; None if it is not kept."""
+
+    onnx: bool
+    """Whether to write the model as ONNX too."""
+
+    @property
+    def recorded_data(self) -> ExportedData:
+        """The data set and split as they were recorded."""
+        return ExportedData(**self.exported.data)
+
+
+def set_up(
+    exported: Exported,
+    configs: Configs,
+    *,
+    data: Path | None,
+    seed: int | None,
+    device: str,
+    runs: Path,
+    output: Path | None,
+    onnx: bool,
+) -> Setup:
+    """Opens the data set and checks that the model can be written. `data` and `seed` are the recorded ones if None.
+
+    Raises:
+        BundleError, ResourceError: the model cannot be written to `output`.
+        DataError: the data set is missing, its words differ, or a package that `onnx` needs is missing.
+    """
+    if output is not None:
+        require_new(output)
+    if onnx:
+        require_onnx()
+    data_set = _open_recorded(ExportedData(**exported.data), data, runs)
+    seed = exported.seed if seed is None else seed
+    found, here = fingerprint(data_set), made_with(device)
+    return Setup(
+        exported=exported,
+        configs=configs,
+        data=data_set,
+        fingerprint=found,
+        seed=seed,
+        device=device,
+        made_with=here,
+        differences=_differences(exported, found, seed, here),
+        store=data_store(runs),
+        output=output,
+        onnx=onnx,
+    )
+
+
+@contextlib.contextmanager
+def training_errors() -> Iterator[None]:
+    """Converts the errors of a training into a `NegativeAnswer`."""
+    try:
+        yield
+    except (Diverged, ValueError) as error:
+        raise NegativeAnswer(
+            "the training failed",
+            got=str(error),
+            hint="if the file was edited, export it again with `python -m search export`",
+        ) from error
+
+
+def _open_recorded(stored: ExportedData, folder: Path | None, runs: Path) -> DataSet:
+    data_set = open_indexed(folder or Path(stored.folder), runs)
+    if list(data_set.words) != stored.words:
+        raise DataError(
+            "the words of the data set differ from the recorded ones",
+            file=data_set.folder,
+            got=", ".join(data_set.words)[:100],
+            expected=", ".join(stored.words)[:100],
+        )
+    return data_set
+
+
+def _differences(exported: Exported, data_fingerprint: str, seed: int, here: dict[str, Any]) -> list[str]:
+    lines = []
+    if data_fingerprint != exported.data["fingerprint"]:
+        lines.append(f"data: fingerprint {exported.data['fingerprint'][:12]}... -> {data_fingerprint[:12]}...")
+    if seed != exported.seed:
+        lines.append(f"seed: {exported.seed} -> {seed}")
+    for name in sorted(here.keys() | exported.made_with.keys()):
+        was, now = exported.made_with.get(name, "not recorded"), here.get(name, "missing")
+        if was != now and name != "optuna":  # Optuna takes no part in training
+            lines.append(f"{name}: {was} -> {now}")
+    return lines
