@@ -310,7 +310,9 @@ def known(**changes: Any) -> Exported:
 
 def card_of(exported: Exported, **changes: Any) -> str:
     """The card of a final model, on one line."""
-    provenance = Provenance(kind="final", text="t", seed=1, epochs=2, temperature=1.5, made_with={}, train=("1", "2", "3"), fingerprint="f")
+    provenance = Provenance(
+        kind="final", text="t", seed=1, epochs=2, temperature=1.5, made_with={}, train=("1", "2", "3"), fingerprint="f"
+    )
     provenance = dataclasses.replace(provenance, **changes)
     return " ".join(card_text(exported, metrics_of(exported, provenance), "m").split())
 
@@ -343,7 +345,10 @@ def test_what_the_card_says_of_a_confirmation(confirmed: dict[str, Any], text: s
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        ({"values": [None, None, None], "failed": [1, 2, 3], "mean": None, "dropped_after": None}, "all of these trainings failed"),
+        (
+            {"values": [None, None, None], "failed": [1, 2, 3], "mean": None, "dropped_after": None},
+            "all of these trainings failed",
+        ),
         (
             {"values": [0.5, None, None], "failed": [], "mean": 0.5, "dropped_after": 1},
             "Not confirmed: trained again with 1 fresh seed, it was clearly worse and was dropped early: val_loss 0.5000",
