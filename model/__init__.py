@@ -1,6 +1,6 @@
-"""One Transformer for isolated sign-language recognition and one loop that trains it.
+"""A Transformer for isolated sign-language recognition and its training loop.
 
-`load_bundle`, `logits`, `TransformerEnISLR` and the rest load PyTorch only when they are first used.
+PyTorch is imported only when one of these names is first used.
 """
 
 from __future__ import annotations

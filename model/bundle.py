@@ -48,15 +48,13 @@ from model.metrics import TEMPERATURES
 from model.transformer import TransformerEnISLR, logits
 
 FORMAT = "islr-search bundle 1"
-WEIGHTS, LABELS, METRICS, CONFIG, ONNX, CARD, SUMS = (
-    "model.safetensors",
-    "labels.json",
-    "metrics.json",
-    "config.yaml",
-    "model.onnx",
-    "README.md",
-    "SHA256SUMS",
-)
+WEIGHTS = "model.safetensors"
+LABELS = "labels.json"
+METRICS = "metrics.json"
+CONFIG = "config.yaml"
+ONNX = "model.onnx"
+CARD = "README.md"
+SUMS = "SHA256SUMS"
 _REQUIRED = (WEIGHTS, LABELS, METRICS, CONFIG)
 _METADATA_KEY = "islr_search"  # the only key of the weights' metadata: the order of several would vary
 
@@ -129,10 +127,8 @@ class Bundle:
             raise ValueError(f"top is {top}, expected 1 or more")
         probabilities_NK = self._probabilities(prepared)
         best_NK = np.argsort(-probabilities_NK, axis=1, kind="stable")[:, :top]
-        return [
-            [Guess(self.words[k], float(probabilities_K[k])) for k in best_K]
-            for probabilities_K, best_K in zip(probabilities_NK, best_NK, strict=True)
-        ]
+        rows = zip(probabilities_NK, best_NK, strict=True)
+        return [[Guess(self.words[k], float(row_K[k])) for k in best_K] for row_K, best_K in rows]
 
     def _prepare_all(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [self.prepare(clip, where=f"clip {number}") for number, clip in enumerate(clips)]
@@ -260,9 +256,8 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
         model = TransformerEnISLR(config, len(words), torch.Generator())
         model.load_state_dict(tensors)
     except (ValidationError, LookupError, TypeError, ValueError, OverflowError, RuntimeError, RecursionError) as error:
-        raise BundleError(
-            "the files of the model do not match each other", file=folder / WEIGHTS, got=str(error).splitlines()[0]
-        ) from error
+        what, got = "the files of the model do not match each other", str(error).splitlines()[0]
+        raise BundleError(what, file=folder / WEIGHTS, got=got) from error
     return Bundle(model.to(device).requires_grad_(False), preprocess, temperature, words, metrics)
 
 

@@ -1,17 +1,16 @@
-"""Trainings put aside in a file, and taken up again so that their later epochs are the same bit for bit.
+"""Checkpoints: trainings saved to a file and resumed so that their later epochs are the same, bit for bit.
 
     "islr-search checkpoint 2\\n", 8 hexadecimal digits of CRC-32, "\\n", then a safetensors image:
-        tensors     of each training, with its number before the name: weights, best and averaged weights, optimiser,
-                    generator of dropout
-        metadata    `about`: which trainings they are; `state`: the rest of each, as JSON
+        tensors     of each training, prefixed with its number: weights, kept and averaged weights, optimizer state, dropout
+                    generator
+        metadata    `about`: identifies the trainings; `state`: everything else of each training, as JSON
 
-Nothing in it can run code when it is read. A file that was cut, changed or mixed up is refused whole.
+Reading a file cannot run code. A truncated, changed or mismatched file is refused.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,76 +24,75 @@ from data_utils.files import write_atomically
 from model.training import Training
 
 _MAGIC = b"islr-search checkpoint 2\n"
-_HEAD = len(_MAGIC) + 9  # the checksum and its newline
-_LENGTH = struct.Struct("<Q")  # safetensors' own head: how long its JSON is
+_HEADER = len(_MAGIC) + 9  # the checksum and its newline
 
 
 class BadCheckpoint(ValueError):
-    """The file is not a checkpoint, is damaged, or is of other trainings. Its text says which."""
+    """The file is not a checkpoint, is damaged, or belongs to other trainings. The message says which."""
 
 
 def save_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> None:
-    """Writes trainings as they stand between two epochs, all in one file, whole or not at all.
+    """Writes the state of the trainings, between two epochs, to one file, completely or not at all.
 
-    `about` says what trainings they are: only trainings with the same text may take it up.
+    `about` identifies the trainings: `load_checkpoint` requires the same text.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     states = []
     for number, training in enumerate(trainings):
-        held, state = training.state()
-        # A piece of memory of its own for each: safetensors refuses tensors that share one.
-        tensors |= {f"{number}.{name}": value.detach().cpu().clone() for name, value in held.items()}
+        values, state = training.state()
+        # Cloned, because safetensors refuses tensors that share memory.
+        tensors |= {f"{number}.{name}": value.detach().cpu().clone() for name, value in values.items()}
         states.append(state)
     image = save(tensors, {"about": about, "state": json.dumps(states)})
     write_atomically(path, b"".join([_MAGIC, b"%08x\n" % zlib.crc32(image), image]))
 
 
 def load_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> None:
-    """Puts fresh trainings, made with the same configurations and data, where the written ones stood.
+    """Restores the saved state in new trainings made with the same configurations and data.
 
     Raises:
-        BadCheckpoint: see above. The trainings may then be half changed: make them anew.
-        OSError: there is no such file, or it cannot be read.
+        BadCheckpoint: see there. The trainings may then be partly changed: discard them.
+        OSError: the file is missing or cannot be read.
     """
     content = path.read_bytes()
     if not content.startswith(_MAGIC):
         raise BadCheckpoint("it is not a checkpoint of this version")
-    image = content[_HEAD:]
-    if content[len(_MAGIC) : _HEAD] != b"%08x\n" % zlib.crc32(image):
+    image = content[_HEADER:]
+    if content[len(_MAGIC) : _HEADER] != b"%08x\n" % zlib.crc32(image):
         raise BadCheckpoint("it is damaged")
     try:
         metadata = metadata_of(image)
         if metadata["about"] != about:
-            raise BadCheckpoint("it is of another training")
+            raise BadCheckpoint("it belongs to another training")
         _restore(trainings, load(image), json.loads(metadata["state"]))
-    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, struct.error) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, BadCheckpoint):
             raise
         raise BadCheckpoint(f"it does not fit: {str(error).splitlines()[0]}") from error
 
 
 def _restore(trainings: Sequence[Training], tensors: dict[str, Tensor], states: list[dict[str, Any]]) -> None:
-    """Gives each training what carries its number."""
+    """Restores each training from the tensors with its number."""
     if len(states) != len(trainings):
         raise BadCheckpoint(f"it does not fit: it holds {len(states)} trainings, expected {len(trainings)}")
-    held: list[dict[str, Tensor]] = [{} for _ in trainings]
+    by_training: list[dict[str, Tensor]] = [{} for _ in trainings]
     for name, value in tensors.items():
         number, _, rest = name.partition(".")
-        # Cloned: slices of the file lie at odd addresses, where a kernel may round otherwise.
-        held[int(number)][rest] = value.clone()
-    for training, mine, state in zip(trainings, held, states, strict=True):
-        training.set_state(mine, state)
+        # Cloned, because tensors in the file are not aligned, and a kernel may then round differently.
+        by_training[int(number)][rest] = value.clone()
+    for training, values, state in zip(trainings, by_training, states, strict=True):
+        training.set_state(values, state)
 
 
 def metadata_of(image: bytes) -> dict[str, Any]:
-    """The texts that a safetensors image carries beside its tensors.
+    """The metadata of a safetensors image, which begins with the length of its JSON in 8 bytes.
 
     Raises:
-        LookupError, TypeError, ValueError, struct.error: it has none, or is damaged.
+        LookupError, TypeError, ValueError: it has no metadata, or is damaged.
     """
-    (length,) = _LENGTH.unpack_from(image)
-    found: dict[str, Any] = json.loads(image[_LENGTH.size : _LENGTH.size + length])["__metadata__"]
-    return found
+    length = int.from_bytes(image[:8], "little")
+    metadata: dict[str, Any] = json.loads(image[8 : 8 + length])["__metadata__"]
+    return metadata

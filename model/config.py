@@ -1,6 +1,6 @@
-"""What a model is and how it is trained: every setting, its range and why it stands where it does.
+"""The settings of a model and of its training, with their ranges and the reasons for the defaults.
 
-The defaults are the article's settings, but for `init`. Nothing here imports PyTorch.
+The defaults are the article's settings, except for `init` and `patience`. Nothing here imports PyTorch.
 """
 
 from __future__ import annotations
@@ -12,48 +12,48 @@ from annotated_types import Ge, Gt, Le, Lt, Unit
 
 Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Ge(0)]
-Share = Annotated[float, Ge(0), Lt(1), Unit("share")]
+Fraction = Annotated[float, Ge(0), Lt(1), Unit("fraction")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The shape of one `TransformerEnISLR`."""
+    """The architecture of a `TransformerEnISLR`."""
 
-    width: Annotated[Positive, Unit("numbers a frame")] = 64
-    """Numbers that stand for a frame inside the encoder. Even, and divided by `heads` without rest."""
+    width: Annotated[Positive, Unit("numbers per frame")] = 64
+    """Dimension of the encoder. Must be even and divisible by `heads`."""
 
     layers: Annotated[Positive, Unit("layers")] = 2
-    """Encoder layers."""
+    """Number of encoder layers."""
 
-    heads: Annotated[Positive, Unit("heads a layer")] = 2
-    """Attention heads a layer; each sees `width / heads` numbers."""
+    heads: Annotated[Positive, Unit("heads per layer")] = 2
+    """Attention heads per layer, of dimension `width / heads` each."""
 
-    ffn_width: Annotated[Positive, Unit("numbers a frame")] = 256
-    """Width inside the feed-forward part of a layer."""
+    ffn_width: Annotated[Positive, Unit("numbers per frame")] = 256
+    """Hidden dimension of the feed-forward blocks."""
 
-    dropout: Share = 0.1
-    """Share of activations dropped in training: after the positions, on attention weights, in the feed-forward part and on
-    both residual branches. 0 to under 1."""
+    dropout: Fraction = 0.1
+    """Dropout probability: after the positions, on the attention weights, inside the feed-forward blocks and on both residual
+    branches. From 0 to below 1."""
 
     activation: Literal["relu", "gelu", "silu", "swish", "mish", "geluacc", "tanhexp"] = "relu"
-    """After the embedding and in the feed-forward parts. `swish` is another name of `silu`; `geluacc` is GELU by tanh."""
+    """After the embedding and in the feed-forward blocks. `swish` is `silu`; `geluacc` is GELU with the tanh approximation."""
 
     norm_first: bool = True
     """Layer norm before each sub-layer (pre-LN) instead of after its residual sum (post-LN)."""
 
     tail_norm: bool = True
-    """One more layer norm after the last layer; acts with `norm_first` only."""
+    """Another layer norm after the last layer. Only applies with `norm_first`."""
 
     bias: bool = True
-    """Biases in attention, feed-forward parts and norms. The embedding and the head always have theirs."""
+    """Biases in attention, feed-forward blocks and norms. The embedding and the head always have biases."""
 
     pooling: Literal["none", "average", "max"] = "none"
-    """Halves the frames after the embedding, two by two. A last frame without a partner is dropped (average: both must be
-    real) or kept (max: one is enough)."""
+    """Combines each pair of frames after the embedding into one. An unpaired last frame is dropped by `average` (both frames
+    must be real) and kept by `max` (one is enough)."""
 
     init: Literal["sound", "reference"] = "sound"
-    """Starting weights. `reference` is the article's start: all layers alike, head by the number of words, a first loss of
-    2.8 to 6 on ten words. `sound` draws each layer anew, attention by Xavier, and starts near ln(words)."""
+    """Starting weights. `reference`, as in the article: all layers equal, the head scaled by the number of words, a first loss
+    of 2.8 to 6 on ten words. `sound`: every layer drawn separately, Xavier for attention, a first loss near ln(words)."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 2:
@@ -65,54 +65,53 @@ class TrainConfig:
     """How one model is trained."""
 
     lr: Annotated[float, Gt(0)] = 3e-4
-    """The optimiser's step size: the peak, where `warmup_epochs` or `schedule` change it over the run, else constant. Sensible
-    from 1e-6 to 1e-1; searched on a log scale. 3e-4 is the article's."""
+    """Learning rate; its peak if `warmup_epochs` or `schedule` vary it. Reasonable values are 1e-6 to 1e-1, searched on a log
+    scale. 3e-4 as in the article."""
 
-    label_smoothing: Annotated[float, Ge(0), Le(1), Unit("share")] = 0.0
-    """Share eps of the target that is taken off the true word, and spread as `label_smoothing_over` says. Acts on the training
-    loss only; validation is never smoothed. 0 to 1; 0, the plain loss, is what others are compared with."""
+    label_smoothing: Annotated[float, Ge(0), Le(1), Unit("fraction")] = 0.0
+    """Fraction eps of the target that is moved from the true word to the words of `label_smoothing_over`. Affects the training
+    loss only; validation is never smoothed. 0 to 1; the default 0 is the plain loss, the reference for comparisons."""
 
     label_smoothing_over: Literal["all", "wrong"] = "all"
-    """Which of the K words share eps. `all`: every word, as PyTorch does it; the true word gets 1 - eps + eps/K, each other
-    eps/K. `wrong`: the K - 1 others only; the true word gets 1 - eps, each other eps/(K - 1), and eps is at most (K - 1)/K.
-    The same in other numbers: `wrong` at eps is `all` at eps * K/(K - 1), so 0.1 is 0.111 for ten words. `all`, as in the
-    article."""
+    """Which of the K words receive eps. `all`: every word, as in PyTorch and in the article; the true word gets 1 - eps +
+    eps/K, each other word eps/K. `wrong`: the K - 1 other words; the true word gets 1 - eps, each other word eps/(K - 1), and
+    eps is at most (K - 1)/K. `wrong` at eps equals `all` at eps * K/(K - 1): 0.1 equals 0.111 for ten words."""
 
     optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam or AdamW. They differ in what `weight_decay` means and are the same without it. Adam is the article's."""
+    """Adam or AdamW. They differ only in how `weight_decay` works. Adam as in the article."""
 
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """Pull of the weights towards 0, on weight matrices only, never on biases and norms. `adam`: this times the weight is added
-    to the gradient (L2); `adamw`: each step takes off lr times this of the weight (Loshchilov and Hutter 2019). 0 or more;
-    sensible up to 1e-2 and 1 respectively. 0, none, as in the article."""
+    """Weight decay, on weight matrices only, never on biases and norms. `adam`: adds this times the weight to the gradient
+    (L2); `adamw`: subtracts lr times this times the weight at each step (Loshchilov and Hutter 2019). 0 or more; reasonable up
+    to 1e-2 and 1 respectively. 0 (none) as in the article."""
 
     epochs: Annotated[Positive, Unit("epochs")] = 50
-    """Passes over the training clips, at most: see `patience`. 1 or more; 50 is the article's."""
+    """Maximum number of passes over the training clips; see `patience`. 1 or more; 50 as in the article."""
 
-    batch_size: Annotated[Positive, Unit("clips a step")] = 32
-    """Clips a step; an epoch's last step takes what is left. 1 or more; 32 is the article's."""
+    batch_size: Annotated[Positive, Unit("clips per step")] = 32
+    """Clips per step; the last step of an epoch takes the rest. 1 or more; 32 as in the article."""
 
     warmup_epochs: Annotated[Count, Unit("epochs")] = 0
-    """Over this many first epochs the step size rises step by step, on a straight line, to `lr` (Goyal et al. 2017). 0 or more,
-    fewer than `epochs`; 0, none, as in the article."""
+    """Epochs over which the learning rate rises linearly, step by step, to `lr` (Goyal et al. 2017). 0 or more, fewer than
+    `epochs`; 0 (no warm-up) as in the article."""
 
     schedule: Literal["constant", "cosine"] = "constant"
-    """The step size after the warm-up: `lr` all along, or half a cosine from `lr` down to 0 at the last of `epochs` (Loshchilov
-    and Hutter 2017). Constant, as in the article."""
+    """Learning rate after the warm-up: constant at `lr`, or half a cosine from `lr` to 0 at the last of `epochs` (Loshchilov
+    and Hutter 2017). Constant as in the article."""
 
     clip_norm: Annotated[float, Ge(0)] = 0.0
-    """A step's gradient, all weights together, is scaled down to this length (L2 norm) where it is longer. 0 or more; sensible
-    from 0.1 to 10. 0, never, as in the article."""
+    """Gradient clipping: the largest L2 norm of a step's gradient over all weights. 0 or more; reasonable from 0.1 to 10. 0 (no
+    clipping) as in the article."""
 
-    ema: Share = 0.0
-    """Share that a moving average of the weights keeps of itself at each step; the averaged weights are then what is validated
-    and kept. Near the start it keeps less: at step s, from 0, at most (1 + s)/(10 + s). 0 to under 1; sensible from 0.9 to
-    0.9999. 0, no average, as in the article."""
+    ema: Fraction = 0.0
+    """Decay per step of an exponential moving average of the weights, which is then validated and kept instead of the weights.
+    At step s, from 0, the decay is at most (1 + s)/(10 + s). From 0 to below 1; reasonable from 0.9 to 0.9999. 0 (no average)
+    as in the article."""
 
     patience: Annotated[Count, Unit("epochs")] = 20
-    """Training ends when for this many epochs none of val_loss, val_loss_ts and val_error had a new lowest value. All three,
-    whichever a study looks at, so that the same settings mean the same training. 0 or more; 0 never ends early. 20: validation
-    accuracy moves by several points from epoch to epoch, and a slow gain must not be taken for none."""
+    """Early stopping: training ends when none of val_loss, val_loss_ts and val_error has reached a new lowest value for this
+    many epochs. All three count whatever the objective is, so that the same settings give the same training. 0 or more; 0 never
+    stops early. 20, because validation accuracy varies by several points between epochs, and a slow gain must not be missed."""
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:

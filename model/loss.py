@@ -1,4 +1,4 @@
-"""Label smoothing: the loss, its floor, what a loss really uses; and the plain loss that models are compared by."""
+"""Loss functions: label smoothing, its lower bound and its measurement; and the plain loss by which models are compared."""
 
 # B clips of a batch, K words
 
@@ -20,10 +20,7 @@ Over = Literal["all", "wrong"]
 
 @dataclass(frozen=True)
 class SmoothedLoss:
-    """The training loss: mean cross-entropy against a target that gives a share of the true word to others.
-
-    Not comparable between different eps: see `smoothing_floor`.
-    """
+    """The training loss: mean cross-entropy with label smoothing. Not comparable between different eps (`smoothing_floor`)."""
 
     label_smoothing: float
     """eps, 0 to 1; see `TrainConfig`."""
@@ -36,18 +33,21 @@ class SmoothedLoss:
         if self.over == "wrong" and self.label_smoothing > most:
             raise ValueError(
                 f"label_smoothing {self.label_smoothing:g} over the wrong words must be at most {most:g}, (K - 1)/K for "
-                f"{self.num_words} words: beyond, the true word gets less than each other"
+                f"{self.num_words} words: above, the true word would get less than each of the others"
             )
 
     def __call__(self, logits_BK: Float[Tensor, "B K"], labels_B: Int[Tensor, " B"]) -> Float[Tensor, ""]:
         """Mean over the clips, nats."""
-        return smoothed_cross_entropy(logits_BK, labels_B, _over_all(self.label_smoothing, self.num_words, self.over))
+        eps = self.label_smoothing
+        if self.over == "wrong" and eps > 0:  # the same smoothing over all words; in this order of operations never above 1
+            eps /= (self.num_words - 1) / self.num_words
+        return smoothed_cross_entropy(logits_BK, labels_B, eps)
 
 
 def smoothed_cross_entropy(
     logits_BK: Float[Tensor, "B K"], labels_B: Int[Tensor, " B"], label_smoothing: float
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy against a target of 1 - eps + eps/K for the true word and eps/K for each other.
+    """Mean cross-entropy with the target 1 - eps + eps/K for the true word and eps/K for each of the others.
 
     Source: Szegedy et al. 2016, section 7, as PyTorch computes it.
     """
@@ -55,41 +55,36 @@ def smoothed_cross_entropy(
 
 
 def plain_cross_entropy(logits_BK: Float[Tensor, "B K"], labels_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """Negative log-likelihood of the true word for each clip, in nats. Never smoothed: this is what validation reports."""
+    """Negative log-likelihood of each clip's true word, nats. Never smoothed; validation uses this loss."""
     return F.cross_entropy(logits_BK, labels_B, reduction="none")
 
 
 def smoothing_floor(label_smoothing: float, num_words: int, over: Over = "all") -> float:
-    """The smallest value that `SmoothedLoss` can take, in nats: the entropy of its target.
+    """The smallest possible value of `SmoothedLoss`, nats: the entropy of its target.
 
-    0 / 0.500 / 1.177 / 1.677 for eps 0 / 0.1 / 0.3 / 0.5 over all of ten words. A loss below the floor of the eps that a run
-    is said to use proves that it used another.
+    0 / 0.500 / 1.177 / 1.677 for eps 0 / 0.1 / 0.3 / 0.5 over all of ten words. A training loss below the floor of its recorded
+    eps proves that the training used a different eps.
     """
     other = label_smoothing / (num_words if over == "all" else max(num_words - 1, 1))
     true = 1 - (num_words - 1) * other
     return sum(-p * math.log(p) for p in [true, *[other] * (num_words - 1)] if p > 0)
 
 
-def measured_smoothing(loss: Callable[[Tensor, Tensor], Tensor], num_words: int, over: Over = "all") -> float:
-    """The eps that a loss function really uses, whatever it is said to use, found by calling it on known logits.
+def measure_smoothing(loss: Callable[[Tensor, Tensor], Tensor], num_words: int, over: Over = "all") -> float:
+    """Measures the eps that a loss function actually uses by calling it on known logits.
 
     With NLL_k the negative log-likelihood of word k and y the true word, the loss smoothed over all words is
-    NLL_y + eps * (mean of NLL_k - NLL_y). `loss` takes logits `[1, K]` in float64 and labels `[1]`. Exact to about 1e-12;
-    later digits are rounded away.
+    NLL_y + eps * (mean of NLL_k - NLL_y). `loss` takes logits `[1, K]` in float64 and labels `[1]`. Rounded to 12 decimal
+    places, its accuracy.
 
     Raises:
-        ValueError: there are fewer than two words, and nothing to share with.
+        ValueError: there are fewer than two words.
     """
     if num_words < 2:
         raise ValueError(f"label smoothing cannot be measured with {num_words} words, expected two or more")
     logits_1K = torch.linspace(2.0, -2.0, num_words, dtype=torch.float64)[None]
     nll_K = -logits_1K[0].log_softmax(dim=0)
-    # the likeliest word is the true one: the two values of the loss between which eps moves lie 2 nats apart
-    found = loss(logits_1K, torch.tensor([0])).item()
-    eps = (found - nll_K[0].item()) / (nll_K.mean() - nll_K[0]).item()
+    # the most likely word is the true one, so that the mean NLL lies 2 nats above its NLL
+    value = loss(logits_1K, torch.tensor([0])).item()
+    eps = (value - nll_K[0].item()) / (nll_K.mean() - nll_K[0]).item()
     return round(eps if over == "all" else eps * (num_words - 1) / num_words, 12)
-
-
-def _over_all(eps: float, num_words: int, over: Over) -> float:
-    """The same smoothing as a share over all words: `wrong` at eps is `all` at eps * K/(K - 1)."""
-    return eps if over == "all" or eps == 0 else eps / ((num_words - 1) / num_words)  # in this order never above 1

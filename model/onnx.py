@@ -1,15 +1,15 @@
-"""A model as one ONNX file, pre-processing and temperature included, for programs that know nothing of this one.
+"""Export of a model to ONNX, including preprocessing and temperature, for use in other programs.
 
     input    landmarks      float32 [3, frames, 543], one clip as in the files: x, y, z; NaN = not detected
     outputs  probabilities  float32 [words], softmax of logits / temperature
              logits         float32 [words]
     metadata words (JSON, by class number), temperature
 
-The graph is that of `model.layers`, with the pre-processing of `data_utils.normalize` written once more in PyTorch. Opset 18
-and IR version 9: ONNX Runtime reads them from 1.16 on.
+The graph uses `model.layers` and reimplements the preprocessing of `data_utils.normalize` in PyTorch. Opset 18 and IR version 9
+are supported by ONNX Runtime 1.16 and later.
 """
 
-# C channel (x, y), T frames, P points of a part, F features of a frame (260), D width, K words
+# C channel (x, y), T frames, P points of a body region, F features of a frame (260), D width, K words
 
 from __future__ import annotations
 
@@ -39,46 +39,46 @@ _PROJECT = "islr-search"
 _OPSET = 18
 _IR_VERSION = 9
 _PACKAGES = ("onnx", "onnxscript")
-_EXAMPLE_FRAMES = 37  # any number but 0 and 1, which PyTorch would take for constants
+_EXAMPLE_FRAMES = 37  # any number except 0 and 1, which PyTorch would treat as constants
 
 
 def require_onnx() -> None:
-    """Looks whether a model can be written as ONNX, before long work begins.
+    """Checks before long work that a model can be exported to ONNX.
 
     Raises:
         DataError: the extra `onnx` is not installed.
     """
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
-            raise DataError(
-                "a model as ONNX needs a package that is not installed",
-                expected=package,
-                hint="pip install 'islr-search[onnx]'",
-            )
+            hint = "pip install 'islr-search[onnx]'"
+            raise DataError("a package that the ONNX export needs is not installed", expected=package, hint=hint)
 
 
 def write_onnx(
     model: TransformerEnISLR, preprocess: PreprocessConfig, temperature: float, words: Sequence[str], path: Path
 ) -> None:
-    """Writes the file, whole or not at all. Equal models give equal bytes with the same versions of PyTorch and ONNX.
+    """Writes the file completely or not at all. Equal models give equal bytes with the same versions of PyTorch and ONNX.
 
-    A clip of which no frame counts is answered from the head's bias alone: with the mask `detected` one in which nothing was
-    detected, with pooling by average one without two frames side by side that count. Neither says anything of a sign, and
-    `Bundle.predict` refuses both, as it refuses every clip in which nothing was detected: with the mask `lengths` empty frames
-    count, so that the graph answers from them as from any others. Who asks the graph looks for such clips beforehand. A clip
-    without any frame is an error of ONNX Runtime. The model stays as it is, and where it is.
+    Does not change or move the model. Callers of the graph must reject unusable clips themselves; `Bundle.predict` refuses
+    them:
+
+    - A clip in which nothing was detected. With the mask `lengths` its empty frames count, so the graph treats it as any other.
+    - A clip without a frame that counts, or with average pooling without two such consecutive frames. The graph's output then
+      depends on the head's bias alone.
+
+    A clip without any frames is an error of ONNX Runtime.
 
     Raises:
-        ValueError: there are not as many words as the model has outputs.
+        ValueError: the number of words differs from the model's number of outputs.
         DataError: the extra `onnx` is not installed.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if len(words) != model.num_words:
-        raise ValueError(f"there are {len(words)} words, expected {model.num_words}: one for each output of the model")
+        raise ValueError(f"there are {len(words)} words, expected {model.num_words}, one per output of the model")
     require_onnx()
     graph = _Graph(copy.deepcopy(model).cpu(), preprocess, temperature).eval()
     example = torch.zeros(NUM_COORDINATES, _EXAMPLE_FRAMES, NUM_LANDMARKS)
-    with _silence(), torch.no_grad():
+    with _silenced(), torch.no_grad():
         program = torch.onnx.export(
             graph,
             (example,),
@@ -96,7 +96,7 @@ def write_onnx(
     proto.graph.name = "isolated_sign"
     del proto.graph.value_info[:], proto.metadata_props[:], proto.graph.metadata_props[:]
     for node in proto.graph.node:
-        del node.metadata_props[:]  # where in which file of this machine PyTorch found each step
+        del node.metadata_props[:]  # contains paths of source files on this machine
         node.doc_string = ""
     for name, value in {"words": json.dumps(list(words), ensure_ascii=False), "temperature": repr(temperature)}.items():
         proto.metadata_props.add(key=name, value=value)
@@ -104,7 +104,7 @@ def write_onnx(
 
 
 def _version() -> str:
-    """The project's version; empty where it runs without having been installed."""
+    """The project's version; empty if it is not installed."""
     try:
         return importlib.metadata.version(_PROJECT)
     except importlib.metadata.PackageNotFoundError:
@@ -112,8 +112,8 @@ def _version() -> str:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """PyTorch's exporter talks of packages that it could use, and warns of its own insides."""
+def _silenced() -> Iterator[None]:
+    """Suppresses the exporter's output: it lists optional packages and warns about its own internals."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -125,7 +125,7 @@ def _silence() -> Iterator[None]:
 
 
 class _Graph(nn.Module):
-    """One clip from landmarks to probabilities, without a branch that depends on numbers."""
+    """Computes the probabilities of one clip from its landmarks, without data-dependent branches."""
 
     def __init__(self, model: TransformerEnISLR, preprocess: PreprocessConfig, temperature: float) -> None:
         super().__init__()
@@ -144,13 +144,13 @@ class _Graph(nn.Module):
         return (logits_K / self.temperature).softmax(dim=0), logits_K
 
     def _logits(self, frames_TF: Float[Tensor, "T F"]) -> Float[Tensor, " K"]:
-        """As `TransformerEnISLR.forward` for a batch of one clip, whatever its length."""
+        """Same as `TransformerEnISLR.forward` for a single clip of any length."""
         network, pooling = self.network, self.network.config.pooling
         real_T = (frames_TF != 0).any(dim=1) if self.preprocess.mask == "detected" else torch.ones_like(frames_TF[:, 0]) > 0
-        if pooling != "none":  # a last frame without a partner gets an empty one
+        if pooling != "none":  # pairs an unpaired last frame with an empty one
             frames_TF = torch.cat([frames_TF, torch.zeros_like(frames_TF[:1])])
             real_T = torch.cat([real_T, real_T[:1] & False])
-        # At once for all rows: ONNX Runtime warns where it cannot work the activation of a constant out beforehand (Mish).
+        # For all rows at once: ONNX Runtime warns if it cannot fold the activation of a constant (Mish).
         x_TD = network.activation(network.embed(frames_TF))
         if pooling != "none":
             (first, second), (one_T, two_T) = _pairs(x_TD), _pairs(real_T)
@@ -168,12 +168,12 @@ class _Graph(nn.Module):
 
 
 def _pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Every other row but the last, and the row after each of them."""
+    """The first and the second row of each pair; an unpaired last row is dropped."""
     return rows[:-1][0::2], rows[1::2]
 
 
 def _normalized(part_CTP: Tensor, rule: PartRule, config: PreprocessConfig) -> Float[Tensor, "2 T P"]:
-    """`data_utils.normalize._normalize_part` in PyTorch. What is not known is 0 beside a mask, instead of NaN."""
+    """`data_utils.normalize._normalize_part` in PyTorch, with zeros and a mask instead of NaN for unknown values."""
     detected_CTP = ~part_CTP.isnan()
     filled_CTP = part_CTP.masked_fill(~detected_CTP, 0.0)
     known_CTP = torch.ones_like(detected_CTP) if config.missing == "zero" else detected_CTP
@@ -205,7 +205,7 @@ def _unit(length_T: Tensor, usable_T: Bool[Tensor, " T"], config: PreprocessConf
 
 
 def _mean(filled_CTP: Tensor, known_CTP: Bool[Tensor, "2 T P"], which: tuple[int, ...]) -> tuple[Tensor, Bool[Tensor, "2 T"]]:
-    """Mean over some points where they are known, 0 where none is; and where any is."""
+    """Mean over those of some points that are known, 0 if none is; and whether any is."""
     count_CT = known_CTP[:, :, list(which)].sum(dim=2)
     total_CT = (filled_CTP * known_CTP)[:, :, list(which)].sum(dim=2)
     return total_CT / count_CT.clamp(min=1), count_CT > 0

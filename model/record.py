@@ -54,6 +54,5 @@ def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
     """
     names = [field.name for field in dataclasses.fields(EpochRecord) if field.name not in ("epoch", "seconds")]
     means = {name: fmean(getattr(record, name) for record in records) for name in names}
-    return EpochRecord(
-        epoch=max(record.epoch for record in records), seconds=sum(record.seconds for record in records), **means
-    )
+    last, seconds = max(record.epoch for record in records), sum(record.seconds for record in records)
+    return EpochRecord(epoch=last, seconds=seconds, **means)

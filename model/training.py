@@ -22,7 +22,7 @@ from data_utils.augment import AugmentConfig, augmented_batches
 from data_utils.batches import Batch
 from data_utils.prepared import ClipSet
 from model.config import ModelConfig, TrainConfig
-from model.loss import SmoothedLoss, measured_smoothing
+from model.loss import SmoothedLoss, measure_smoothing
 from model.metrics import Metrics, measure
 from model.objective import Objective, epochs_without_improvement
 from model.optimizing import ema_decay, learning_rate, make_optimizer, set_learning_rate, update_average
@@ -63,8 +63,8 @@ class Training:
         self.config, self.augment, self.objective = config, augment, objective
         self.device = torch.device(device)
         self.loss = SmoothedLoss(config.label_smoothing, num_words, config.label_smoothing_over)
-        words = np.random.SeedSequence(seed).generate_state(4, np.uint64) >> 1
-        init_seed, order_seed, dropout_seed, augment_seed = (int(word) for word in words)
+        seeds = np.random.SeedSequence(seed).generate_state(4, np.uint64) >> 1
+        init_seed, order_seed, dropout_seed, augment_seed = map(int, seeds)
         self.model = TransformerEnISLR(model_config, num_words, torch.Generator().manual_seed(init_seed)).to(self.device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema > 0 else self.model
         """The model that is validated and kept: the moving average of the weights, or without `ema` the model itself."""
@@ -93,7 +93,7 @@ class Training:
     @property
     def label_smoothing_used(self) -> float:
         """The eps that the loss function actually uses, measured by calling it."""
-        return measured_smoothing(self.loss, self.model.num_words, self.config.label_smoothing_over)
+        return measure_smoothing(self.loss, self.model.num_words, self.config.label_smoothing_over)
 
     def kept_logits(self) -> Float[Tensor, "C K"]:
         """Logits of the validation clips with the kept weights. Requires an epoch; does not change the training."""
@@ -162,18 +162,9 @@ class Training:
         metrics = self._validate()
         if self.validation is not None and not math.isfinite(metrics.loss):
             raise Diverged(f"the validation loss became {metrics.loss} in epoch {epoch}")
-        record = EpochRecord(
-            epoch=epoch,
-            train_loss=train_loss,
-            val_loss=metrics.loss,
-            val_top1=metrics.top1,
-            val_top5=metrics.top5,
-            val_ece=metrics.ece,
-            val_ece_mass=metrics.ece_mass,
-            val_loss_ts=metrics.loss_ts,
-            temperature=metrics.temperature,
-            seconds=time.perf_counter() - start,
-        )
+        values = {f"val_{name}": value for name, value in dataclasses.asdict(metrics).items() if name != "temperature"}
+        seconds = time.perf_counter() - start
+        record = EpochRecord(epoch=epoch, train_loss=train_loss, temperature=metrics.temperature, seconds=seconds, **values)
         self.history.append(record)
         if self.kept_epoch is record:
             self.kept_state = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}

@@ -176,7 +176,7 @@ def with_state(state: object) -> bytes:
 
 def with_number(name: bytes) -> bytes:
     """A well-formed file with a tensor that belongs to no training."""
-    return sealed(with_state([{}])[checkpoint._HEAD :].replace(b"0.model.x", name))
+    return sealed(with_state([{}])[checkpoint._HEADER :].replace(b"0.model.x", name))
 
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -210,7 +210,7 @@ def test_damage_is_refused(case: str, written: bytes, tmp_path: Path) -> None:
 def test_another_trainings_checkpoint_is_refused(written: bytes, tmp_path: Path) -> None:
     """The text about it decides; another shape of the model does not fit either."""
     (tmp_path / "checkpoint").write_bytes(written)
-    with pytest.raises(BadCheckpoint, match="of another training"):
+    with pytest.raises(BadCheckpoint, match="belongs to another training"):
         load_checkpoint([make_training()], tmp_path / "checkpoint", "trial 4")
     with pytest.raises(BadCheckpoint, match="does not fit"):
         load_checkpoint([make_training(model=replace(MODEL, width=32))], tmp_path / "checkpoint", ABOUT)

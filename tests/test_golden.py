@@ -228,7 +228,7 @@ def test_a_foreign_state_dict_is_refused(state: dict[str, torch.Tensor]) -> None
     """Missing parts, another input width and a lone projection are told in words; later versions' names are understood."""
     with pytest.raises(ValueError, match="not a state dict"):
         load_reference({"weight": torch.zeros(2, 2)})
-    with pytest.raises(ValueError, match="numbers a frame"):
+    with pytest.raises(ValueError, match="100 inputs per frame"):
         load_reference({**state, "linear.weight": torch.zeros(64, 100)})
     lone = {name: value for name, value in state.items() if "layers.1.self_attn.w_key" not in name}
     with pytest.raises(ValueError, match="query, key and value"):

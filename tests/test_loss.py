@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.loss import Over, SmoothedLoss, measured_smoothing, smoothing_floor
+from model.loss import Over, SmoothedLoss, measure_smoothing, smoothing_floor
 
 EPS = [0.0, 0.05, 0.1, 0.3, 0.5]
 
@@ -82,7 +82,7 @@ def test_the_floor_is_the_lowest_loss(eps: float, over: Over) -> None:
 def test_the_eps_of_a_loss_is_found(share: float, words: int, over: Over) -> None:
     """For any eps and number of words, in both readings."""
     eps = share if over == "all" else share * (words - 1) / words
-    assert measured_smoothing(SmoothedLoss(eps, words, over), words, over) == pytest.approx(eps, abs=1e-9)
+    assert measure_smoothing(SmoothedLoss(eps, words, over), words, over) == pytest.approx(eps, abs=1e-9)
 
 
 def test_a_planted_eps_is_found() -> None:
@@ -91,14 +91,14 @@ def test_a_planted_eps_is_found() -> None:
     def misspelt(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, label_smoothing=0.1)
 
-    assert measured_smoothing(misspelt, 10) == pytest.approx(0.1, abs=1e-9)
-    assert measured_smoothing(misspelt, 10, "wrong") == pytest.approx(0.09, abs=1e-9)
-    assert measured_smoothing(F.cross_entropy, 10) == 0
+    assert measure_smoothing(misspelt, 10) == pytest.approx(0.1, abs=1e-9)
+    assert measure_smoothing(misspelt, 10, "wrong") == pytest.approx(0.09, abs=1e-9)
+    assert measure_smoothing(F.cross_entropy, 10) == 0
 
 
 def test_one_word_cannot_be_smoothed() -> None:
     """There is nothing to share with, and nothing to measure; the floor is 0."""
     with pytest.raises(ValueError, match="two or more"):
-        measured_smoothing(F.cross_entropy, 1)
+        measure_smoothing(F.cross_entropy, 1)
     assert smoothing_floor(0.3, 1) == pytest.approx(0.0, abs=1e-12)
     assert math.isfinite(SmoothedLoss(0.3, 1)(torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64)).item())

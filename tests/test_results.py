@@ -145,7 +145,7 @@ def test_what_onnx_needs_is_looked_for_first(
     done = cli("retrain", exported, "--output", tmp_path / "model", "--onnx", *more)
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines() == [
-        "error: a model as ONNX needs a package that is not installed",
+        "error: a package that the ONNX export needs is not installed",
         "expected: a_package_that_nobody_has",
         "hint: pip install 'islr-search[onnx]'",
     ]

@@ -115,7 +115,7 @@ def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monke
         assert cli(*run).code == 130
     done = cli(*run)
     assert done.code == 0
-    assert "trial 0 was interrupted: starting over (unusable checkpoint: it is of another training" in done.err
+    assert "trial 0 was interrupted: starting over (unusable checkpoint: it belongs to another training" in done.err
     (trial,) = stored_trials(place)
     assert '"torch": "0.1"' not in trial.user_attrs["made_with"]
     curve = read_curve(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")
