@@ -54,5 +54,4 @@ def mean_record(records: Sequence[EpochRecord]) -> EpochRecord:
     """
     names = [field.name for field in dataclasses.fields(EpochRecord) if field.name not in ("epoch", "seconds")]
     means = {name: fmean(getattr(record, name) for record in records) for name in names}
-    last, seconds = max(record.epoch for record in records), sum(record.seconds for record in records)
-    return EpochRecord(epoch=last, seconds=seconds, **means)
+    return EpochRecord(epoch=max(r.epoch for r in records), seconds=sum(r.seconds for r in records), **means)
