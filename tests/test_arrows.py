@@ -24,7 +24,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "optuna_dashboard": ("search/reporting/dashboard/serve.py", "search/reporting/dashboard/page.py"),
     "plotly": ("search/reporting/figures", "search/reporting/dashboard/page.py", "search/reporting/report.py"),
     "matplotlib": ("search/reporting/dashboard/confusion_png.py",),
-    "jinja2": ("search/reporting/report.py", "search/exporting/card.py"),
+    "jinja2": ("search/reporting/report.py", "search/exporting/card.py", "search/definition/keys.py"),
     "typer": ("search/cli.py", "search/commands"),
     "rich": ("search/commands/console.py", "search/commands/bars.py"),
     "torch": ("model", "search"),

@@ -255,7 +255,7 @@ def test_nothing_in_it_runs(bundle: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search", "retrain", str(tmp_path / "other" / CONFIG)]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: this is not YAML")
+    assert done.stderr.startswith("error: this is not valid YAML")
     assert not (tmp_path / "ran").exists()
     pickle.loads(pickle.dumps(Trap()))
     assert (tmp_path / "ran").exists(), "the trap works where somebody steps into it"

@@ -80,15 +80,15 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         (SPACE + "sampler: {name: [tpe]}", "unknown sampler", "got: ['tpe']"),
         (SPACE + "sampler: tpe", "`sampler` is not a mapping", "got: 'tpe'"),
         (SPACE + "data: {trian: rest}", "unknown key `trian`", "hint: did you mean `train`?"),
-        (SPACE + "data: {train: all}", "`data.train` does not name signers", "got: 'all'"),
-        (SPACE + "data: {train: []}", "`data.train` does not name signers", "got: []"),
+        (SPACE + "data: {train: all}", "`data.train` has a wrong value", "got: 'all'"),
+        (SPACE + "data: {train: []}", "`data.train` has a wrong value", "got: []"),
         (SPACE + "objective: {metric: accuracy}", "`objective.metric` has a wrong value", "expected: 'val_loss'"),
         (SPACE + "objective: {direction: maximize}", "`objective.direction` has a wrong value", "expected: 'minimize'"),
-        ("fixed: {epochs: 3, epochs: 4}\n" + SPACE, "this is not YAML", "`epochs` is given twice"),
-        (SPACE + SPACE, "this is not YAML", "`space` is given twice"),
+        ("fixed: {epochs: 3, epochs: 4}\n" + SPACE, "this is not valid YAML", "`epochs` is given twice"),
+        (SPACE + SPACE, "this is not valid YAML", "`space` is given twice"),
         ("fixed: {width: 32, model.width: 32}\n" + SPACE, "`model.width` is written twice, in two spellings", "FILE: fixed"),
         ("space: {lr: {low: 1, high: 2}, train.lr: {low: 1, high: 2}}", "`train.lr` is written twice", "keep one"),
-        ("fixed: {lr: 1}\n" + SPACE, "`train.lr` is both fixed and searched", "take it out of one"),
+        ("fixed: {lr: 1}\n" + SPACE, "`train.lr` is both fixed and searched", "remove it from one"),
         ("space: {dropout: {low: 0.0, high: 1.5}}", "`space.dropout.high` has a wrong value", "got: 1.5"),
         ("space: {dropout: {low: -0.1, high: 0.5}}", "`space.dropout.low` has a wrong value", "got: -0.1"),
         ("space: {lr: {low: 0, high: 1, log: true}}", "`space.lr` has wrong values", "cannot start at 0"),
@@ -101,7 +101,7 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         ("space: {lr: {low: .nan, high: 1}}", "`space.lr.low` has a wrong value", "got: nan"),
         ("space: {lr: {low: 0.1, high: .inf}}", "`space.lr.high` has a wrong value", "got: inf"),
         ("space: {lr: {low: 0.1, high: 1e999}}", "`space.lr.high` has a wrong value", "got: inf"),
-        ("space: {lr: {low: a, high: 1}}", "`space.lr.low` has a wrong value", "got: 'a'"),
+        ("space: {lr: {low: a, high: 1}}", "`space.lr.low` has a wrong value", "got: 'a'\nexpected: integer or number"),
         ("space: {dropout: {low: 0.0, high: 0.5, step: 0.2}}", "`space.dropout` has wrong values", "the last is at 0.4"),
         ("space: {layers: {low: 1, high: 4, step: 2}}", "`space.layers` has wrong values", "the last is at 3"),
         ("space: {dropout: {low: 0.0, high: 0.5, step: -1}}", "`space.dropout` has wrong values", "step must be positive"),
@@ -133,26 +133,26 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         ("fixed: {epochs: '3'}\n" + SPACE, "`epochs` has a wrong value", "got: '3'"),
         ("fixed: {norm_first: 1}\n" + SPACE, "`norm_first` has a wrong value", "got: 1"),
         ("fixed: {dropout: .nan}\n" + SPACE, "`dropout` has a wrong value", "expected: a finite number"),
-        ("fixed: {width: 30, heads: 4}\n" + SPACE, "no setting of this space goes together", "width 30"),
+        ("fixed: {width: 30, heads: 4}\n" + SPACE, "no combination in this space is valid", "width 30"),
         ("fixed: 5\n" + SPACE, "`fixed` is not a mapping", "got: 5"),
         ("fixed: []\n" + SPACE, "`fixed` is not a mapping", "got: []"),
         ("fixed: {1: 2}\n" + SPACE, "a key under `fixed` is not text", "got: 1"),
         ("- a\n- b", "`the study` is not a mapping", "got: ['a', 'b']"),
         ("", "`the study` is not a mapping", "got: None"),
         ("just text", "`the study` is not a mapping", "got: 'just text'"),
-        ("a: [", "this is not YAML", "FILE: line"),
-        ("a: b: c", "this is not YAML", "FILE: line 1, column 5"),
-        ("fixed: &a {x: *a}\n" + SPACE, "this is not YAML", "references are not read"),
-        ("about: !!bool maybe\n" + SPACE, "this is not YAML", "maybe"),
-        ("about: !!int ''\n" + SPACE, "this is not YAML", "got:"),
-        ("trials: 9223372036854775808\n" + SPACE, "this is not YAML", "more than 64 bits"),
-        (f"space: {{lr: {{low: 1, high: {'9' * 320}}}}}", "this is not YAML", "more than 64 bits"),
-        (f"fixed: {{epochs: 0x{'f' * 5000}}}\n{SPACE}", "this is not YAML", "more than 64 bits"),
-        ('about: "\\ud800"\n' + SPACE, "this is not YAML", "half of a character"),
+        ("a: [", "this is not valid YAML", "FILE: line"),
+        ("a: b: c", "this is not valid YAML", "FILE: line 1, column 5"),
+        ("fixed: &a {x: *a}\n" + SPACE, "this is not valid YAML", "references are not supported"),
+        ("about: !!bool maybe\n" + SPACE, "this is not valid YAML", "maybe"),
+        ("about: !!int ''\n" + SPACE, "this is not valid YAML", "got:"),
+        ("trials: 9223372036854775808\n" + SPACE, "this is not valid YAML", "more than 64 bits"),
+        (f"space: {{lr: {{low: 1, high: {'9' * 320}}}}}", "this is not valid YAML", "more than 64 bits"),
+        (f"fixed: {{epochs: 0x{'f' * 5000}}}\n{SPACE}", "this is not valid YAML", "more than 64 bits"),
+        ('about: "\\ud800"\n' + SPACE, "this is not valid YAML", "half of a surrogate pair"),
         ('"a\\nb": 1\n' + SPACE, "unknown key `a\\u000ab`", "expected: about"),
         ('"\\e[31m\\u2028": 1\n' + SPACE, "unknown key `\\u001b[31m\\u2028`", "expected: about"),
-        ("about: !!timestamp x\n" + SPACE, "this is not YAML", "got:"),
-        ("about: !!python/object/apply:os.getcwd []\n" + SPACE, "this is not YAML", "could not determine a constructor"),
+        ("about: !!timestamp x\n" + SPACE, "this is not valid YAML", "got:"),
+        ("about: !!python/object/apply:os.getcwd []\n" + SPACE, "this is not valid YAML", "could not determine a constructor"),
     ],
 )
 def test_bad_studies(text: str, first: str, contains: str, tmp_path: Path) -> None:
@@ -219,11 +219,11 @@ def test_set_works_where_a_section_is_empty_or_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "assignment", "first", "contains"),
     [
-        (TINY_STUDY, "epochs", "`--set` wants KEY=VALUE", "for example"),
-        (TINY_STUDY, "=3", "`--set` wants KEY=VALUE", "got: =3"),
+        (TINY_STUDY, "epochs", "`--set` needs KEY=VALUE", "for example"),
+        (TINY_STUDY, "=3", "`--set` needs KEY=VALUE", "got: =3"),
         (TINY_STUDY, "epoch=3", "unknown key `epoch`", "did you mean `train.epochs`?"),
         (TINY_STUDY, "epochs=", "`train.epochs` has a wrong value", "got: None"),
-        (TINY_STUDY, "epochs=[", "this is not YAML", "--set epochs=["),
+        (TINY_STUDY, "epochs=[", "this is not valid YAML", "--set epochs=["),
         (TINY_STUDY, "epochs=many", "`train.epochs` has a wrong value", "got: 'many'"),
         (TINY_STUDY, "trials.x=3", "`trials` is not a mapping", "--set trials.x=3"),
         (TINY_STUDY, "space.lr.hgh=1", "unknown key `hgh`", "did you mean `high`?"),
@@ -242,14 +242,14 @@ def test_bad_assignments(text: str, assignment: str, first: str, contains: str, 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "-x", "a b", "x" * 101, "手" * 34, "a\n", "a\0b", "x.yaml/"])
 def test_bad_names(name: str) -> None:
     """A name is also a folder's and part of a file's: nothing that leads elsewhere or is too long for that."""
-    with pytest.raises(DefinitionError, match="cannot be a study's name"):
+    with pytest.raises(DefinitionError, match="not a valid study name"):
         validate_name(name)
 
 
 @pytest.mark.parametrize("name", ["prepared", "data", "Prepared", "DATA"])
 def test_taken_names(name: str) -> None:
     """What is prepared may be deleted at any time: no study lies in the same folder."""
-    with pytest.raises(DefinitionError, match="cannot be a study's name: what is prepared"):
+    with pytest.raises(DefinitionError, match="study name is reserved"):
         validate_name(name)
 
 

@@ -234,7 +234,7 @@ def test_a_number_that_does_not_come_back(exported: Path, cli: Cli) -> None:
         (lambda c: c["train"].update(learning_rate=1), 2, "unknown key `train.learning_rate`"),
         (lambda c: c["train"].update(lr=-1.0), 2, "`train.lr` has a wrong value"),
         (lambda c: c["train"].update(lr=float("nan")), 2, "`train.lr` has a wrong value"),
-        (lambda c: c["model"].update(heads=5), 2, "the settings do not go together"),
+        (lambda c: c["model"].update(heads=5), 2, "the settings are not compatible"),
         (lambda c: c.update(model=3), 2, "`the exported configuration.model` has a wrong value"),
         (lambda c: c.update(schema=3), 2, "the file has an unsupported schema"),
         (lambda c: c.pop("seed"), 2, "`the exported configuration` lacks `seed`"),

@@ -10,10 +10,10 @@ import pytest
 from conftest import Cli
 from launch import outcomes, stored_trials
 
-from search.definition import strategy
 from search.definition.definition import StudyDefinition
 from search.definition.pruners import PRUNERS
 from search.definition.samplers import SAMPLERS
+from search.definition.strategy import parse_pruner
 from search.definition.study_file import load_definition
 from search.running.coordinator import Coordinator
 from search.running.proposal import Tried, key_of, propose
@@ -100,7 +100,7 @@ def curve(last: float, epochs: int = 20) -> list[float]:
 @pytest.mark.parametrize("name", [name for name in PRUNER_TEXTS if name != "none"])
 def test_each_pruner_stops_a_bad_trial_and_no_good_one(name: str) -> None:
     """Nine trials of different worth, then one that is far worse than all, then one that is better."""
-    pruner = strategy.pruner({**parsed(PRUNER_TEXTS[name]), **({"upper": 2.5} if name == "threshold" else {})}, "here").make(20)
+    pruner = parse_pruner({**parsed(PRUNER_TEXTS[name]), **({"upper": 2.5} if name == "threshold" else {})}, "here").make(20)
     study = optuna.create_study(pruner=pruner, study_name="a", sampler=optuna.samplers.RandomSampler(seed=0))
 
     def stopped_at(values: list[float]) -> int:

@@ -1,1 +1,1 @@
-"""What a study asks: the study file, read and checked."""
+"""What a study searches: its file, read and checked."""

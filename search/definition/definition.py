@@ -1,4 +1,4 @@
-"""A study as people write it (YAML and `--set`) -> a checked `StudyDefinition`. Whoever misspells a word is told."""
+"""`StudyDefinition`, the checked form of a study file, and its parts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from search.definition.space import Dimension, active_dimensions
 
 @dataclass(frozen=True, kw_only=True)
 class Stagnation:
-    """When a search that gains nothing any more ends."""
+    """When a search that no longer improves ends."""
 
     trials: Annotated[int, Gt(0), Unit("trials")]
-    """Finished trials without a gain."""
+    """Finished trials without improvement."""
 
     noise: Annotated[float, Ge(0)] | None = None
-    """What does not count as a gain, in the objective's unit. Empty: it is estimated from the best trial: from the spread of
-    its repeats, else from how its folds differ from those of the second best, else from how its curve moves."""
+    """Changes up to this size do not count as an improvement; in the objective's unit. Empty: estimated from the best trial, by
+    the spread of its repeats; without repeats, by its folds' differences from the second best trial; without folds, by the
+    fluctuations of its curve."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,29 @@ class Plan:
     """How every trial of a study trains its models."""
 
     objective: Objective = Objective()  # noqa: RUF009 (frozen)
-    """Decides which epoch speaks for a curve."""
+    """Decides which epoch of a curve counts."""
 
     repeats: int = 1
-    """Trainings of each fold, with seeds of their own."""
+    """Trainings of each fold, with different seeds."""
 
     one_by_one: bool = False
-    """Trainings run after each other; else side by side, an epoch of each in turn."""
+    """Trainings run one after another; otherwise side by side, one epoch of each in turn."""
 
     unit: int = 1
-    """One by one: after how many trainings the pruner is asked: all repeats of a fold, or one where there are no folds."""
+    """If one by one: trainings between two decisions of the pruner. All repeats of a fold, or 1 without folds."""
 
     wants_latency: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """Which signers train, validate and are sealed, as the study asks for them."""
+    """How the study file divides the signers into parts or folds."""
 
     train: SignerSelection = "rest"
     validation: SignerSelection = "auto"
     test: SignerSelection = "auto"
     folds: Folds = None
-    """Instead of a validation part: so many groups of signers, each of which validates once; `each`: every signer by itself."""
+    """Instead of a validation part: number of groups of signers, each of which validates once; `each`: one group per signer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,42 +70,42 @@ class StudyDefinition:
 
     about: str
     objectives: tuple[StudyObjective, ...]
-    """What is minimised. With several, a study has a front of best trials instead of one."""
+    """What is minimized. With several, a study has a front of best trials instead of a single best."""
 
     trials: int
-    """How many trials are to be finished."""
+    """Target number of finished trials."""
 
     time_s: float | None
-    """How long all its trials together may train; None: as long as they like."""
+    """Limit on the training time of all trials together; None for no limit."""
 
     stagnation: Stagnation | None
     repeats: int
-    """How often each trial trains the same setting, with seeds of its own."""
+    """Trainings per trial with the same parameters and different seeds."""
 
     sampler: Sampler
     pruner: Pruner
-    """As written. See `prunes`."""
+    """As written; `prunes` says whether it is used."""
 
     resources: Resources
-    """What each worker asks of a cluster. No part of the question."""
+    """What each worker reserves on a cluster. Not part of the study's identity."""
 
     signers: SplitOptions
     fixed: Mapping[str, Any]
     """Values by full key."""
 
     space: tuple[Dimension, ...]
-    """Each dimension behind those that its condition looks at."""
+    """Each dimension follows the dimensions of its conditions."""
 
     baseline: Mapping[str, Any]
-    """A value for each dimension that applies, by the dimension's name. Always trial 0."""
+    """A value for each active dimension, by the dimension's name. Always trial 0."""
 
     seed: int
     origins: Mapping[str, str]
-    """Where each key's value came from: the file, or `--set`. What is missing here is a default."""
+    """Where each key's value came from: the file, or `--set`. Keys that are missing here have their default."""
 
     @property
     def prunes(self) -> bool:
-        """Whether a pruner is at work: with several objectives no order of half-trained trials means anything."""
+        """Whether the pruner is used. With several objectives it is not: partly trained trials have no order."""
         return len(self.objectives) == 1 and not isinstance(self.pruner, NoPruning)
 
     @property
@@ -120,44 +121,44 @@ class StudyDefinition:
 
     @property
     def max_epochs(self) -> int:
-        """The most epochs that one training can have."""
-        searched = {dim.setting.key: dim for dim in self.space}
-        if "train.epochs" not in searched:
-            return int(self.fixed.get("train.epochs", settings()["train.epochs"].default))
-        dim = searched["train.epochs"]
-        return max(int(dim.highest), dim.setting.default if dim.when else 0)
+        """The most epochs that a training can have."""
+        setting = settings()["train.epochs"]
+        for dim in self.space:
+            if dim.setting.key == setting.key:
+                return max(int(dim.highest), setting.default if dim.when else 0)
+        return int(self.fixed.get(setting.key, setting.default))
 
     def configs(self, params: Mapping[str, Any]) -> Configs:
         """The configurations of a trial with these parameters.
 
         Raises:
-            DefinitionError: the values do not go together.
+            DefinitionError: the values are not compatible.
         """
-        chosen = {dim.setting.key: params[dim.name] for dim in active_dimensions(self.space, params)}
-        return build_configs({**self.fixed, **chosen}, self.source)
+        searched = {dim.setting.key: params[dim.name] for dim in active_dimensions(self.space, params)}
+        return build_configs({**self.fixed, **searched}, self.source)
 
 
 RESOURCES = "resources"
-"""Where a study keeps what its last run asked for; a confirmation asks for the same."""
+"""Study attribute with the resources that its last run reserved; a confirmation reserves the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What the engine `ray` reserves for each worker. That changes how many train at once, and no result."""
+    """What the engine `ray` reserves for each worker. Determines how many train at once; has no effect on results."""
 
     cpus: Annotated[float, Ge(0.01), Unit("processors")] = 1.0
-    """A worker computes with one thread. Less than 1: several share a processor."""
+    """A worker computes with one thread. Less than 1: several workers share a processor."""
 
     gpus: Annotated[float, Ge(0.01), Le(1), Unit("GPUs")] = 1.0
-    """Where trials train on GPUs, else none. Half a one: two workers share it, and must fit into its memory together."""
+    """If trials train on GPUs. 0.5: two workers share a GPU and must fit into its memory together."""
 
     def stored(self) -> dict[str, float]:
-        """As the study keeps it."""
+        """The value of the study attribute."""
         return asdict(self)
 
 
 def stored_resources(attributes: Mapping[str, Any]) -> Resources:
-    """What the study of these attributes has asked for; the default for one of an earlier version."""
+    """The resources in a study's attributes; the default for studies of earlier versions."""
     return Resources(**attributes.get(RESOURCES, {}))
 
 

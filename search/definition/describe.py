@@ -1,65 +1,56 @@
-"""The resolved study as rows: every key, its value, and where that came from (`run --dry-run`)."""
+"""The resolved study as rows for `run --dry-run`: every key, its value and where that came from."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from search.definition import strategy
 from search.definition.definition import StudyDefinition
 from search.definition.settings import settings
+from search.definition.strategy import strategy_name
+
+Row = tuple[str, str, str]
 
 
-def definition_rows(definition: StudyDefinition) -> list[tuple[str, str, str]]:
+def definition_rows(definition: StudyDefinition) -> list[Row]:
     """Rows of key, value, origin."""
-    return [*_head(definition), *_signers(definition), *_settings(definition)]
+    return [*_sections(definition), *_strategies(definition), *_signers(definition), *_settings(definition)]
 
 
-def _head(definition: StudyDefinition) -> list[tuple[str, str, str]]:
-    rows = [
+def _sections(definition: StudyDefinition) -> list[Row]:
+    stagnation = definition.stagnation
+    sections = {
+        "about": definition.about,
+        "objective": f"minimize {', '.join(objective.name for objective in definition.objectives)}",
+        "trials": str(definition.trials),
+        "time": "no limit" if definition.time_s is None else f"{definition.time_s:g} s",
+        "stagnation": "no limit" if stagnation is None else f"{stagnation.trials} trials",
+        "repeats": str(definition.repeats),
+    }
+    return [
         ("study", definition.name, definition.source),
-        ("about", definition.about, _origin(definition, "about")),
-        (
-            "objective",
-            f"minimize {', '.join(objective.name for objective in definition.objectives)}",
-            _origin(definition, "objective"),
-        ),
-        ("trials", str(definition.trials), _origin(definition, "trials")),
-        ("time", _or_none(definition.time_s, "{:g} s"), _origin(definition, "time")),
-        (
-            "stagnation",
-            _or_none(None if definition.stagnation is None else definition.stagnation.trials, "{} trials"),
-            _origin(definition, "stagnation"),
-        ),
-        ("repeats", str(definition.repeats), _origin(definition, "repeats")),
+        *((key, value, _origin(definition, key)) for key, value in sections.items()),
         ("seed", str(definition.seed), "--seed" if definition.seed else "default"),
     ]
+
+
+def _strategies(definition: StudyDefinition) -> list[Row]:
+    rows = {}
     for section, chosen in (("sampler", definition.sampler), ("pruner", definition.pruner)):
-        rows.append((section, strategy.strategy_name(chosen), _origin(definition, f"{section}.name")))
-        for name, value in dataclasses.asdict(chosen).items():  # type: ignore[call-overload]  # every strategy is a dataclass
-            rows.append((f"{section}.{name}", str(value), _origin(definition, f"{section}.{name}")))
-    for name, value in dataclasses.asdict(definition.resources).items():
-        rows.append((f"resources.{name}", f"{value:g}", _origin(definition, f"resources.{name}")))
-    return rows
+        rows[section] = strategy_name(chosen)
+        rows |= {f"{section}.{name}": str(value) for name, value in dataclasses.asdict(chosen).items()}
+    rows |= {f"resources.{name}": f"{value:g}" for name, value in definition.resources.stored().items()}
+    return [(key, value, _origin(definition, key if "." in key else f"{key}.name")) for key, value in rows.items()]
 
 
-def _signers(definition: StudyDefinition) -> list[tuple[str, str, str]]:
-    wishes = dataclasses.asdict(definition.signers)
-    return [
-        (
-            f"data.{part}",
-            ", ".join(wish) if isinstance(wish, tuple) else str(wish or "none"),
-            _origin(definition, f"data.{part}"),
-        )
-        for part, wish in wishes.items()
-        if part != "validation" or not wishes["folds"]
-    ]
+def _signers(definition: StudyDefinition) -> list[Row]:
+    options = dataclasses.asdict(definition.signers)
+    if options["folds"]:
+        del options["validation"]
+    texts = {key: ", ".join(value) if isinstance(value, tuple) else str(value or "none") for key, value in options.items()}
+    return [(f"data.{key}", text, _origin(definition, f"data.{key}")) for key, text in texts.items()]
 
 
-def _or_none(value: float | None, form: str) -> str:
-    return "no limit" if value is None else form.format(value)
-
-
-def _settings(definition: StudyDefinition) -> list[tuple[str, str, str]]:
+def _settings(definition: StudyDefinition) -> list[Row]:
     searched = {dim.setting.key: dim for dim in definition.space}
     rows = []
     for key, setting in settings().items():
@@ -70,14 +61,14 @@ def _settings(definition: StudyDefinition) -> list[tuple[str, str, str]]:
             value = str(definition.baseline.get(dim.name, f"{setting.default} (does not apply)"))
             rows.append((f"{key} of the baseline", value, baseline))
         else:
-            value = definition.fixed.get(key, setting.default)
-            rows.append((key, str(value), _origin(definition, f"fixed.{key}", f"fixed.{setting.field}")))
+            value = str(definition.fixed.get(key, setting.default))
+            rows.append((key, value, _origin(definition, f"fixed.{key}", f"fixed.{setting.field}")))
     return rows
 
 
 def _origin(definition: StudyDefinition, *keys: str) -> str:
-    """Where a key or anything below it was given last."""
-    given = [
+    """Where one of the keys, or anything below it, was set last."""
+    origins = [
         source for path, source in definition.origins.items() if any(path == key or path.startswith(f"{key}.") for key in keys)
     ]
-    return given[-1] if given else "default"
+    return origins[-1] if origins else "default"

@@ -1,4 +1,4 @@
-"""What a search minimises: one goal or several."""
+"""Objectives: what a search minimizes."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ Cost = Literal["parameters", "latency_ms"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyObjective:
-    """One thing that a search minimises."""
+    """One quantity that a search minimizes."""
 
     metric: Metric | Cost = "val_loss"
-    """`val_loss`: the plain cross-entropy on the validation signers, nats, never smoothed. `val_loss_ts`: the same after
-    dividing the logits by the one temperature that suits them best. `val_error`: share of wrong clips, 1 - top1.
-    `parameters`: numbers that the model learns. `latency_ms`: milliseconds for one clip of middle length on the trial's
-    device, which no two runs measure alike. The last two make sense beside one of the first three only."""
+    """`val_loss`: cross-entropy on the validation signers in nats, without label smoothing. `val_loss_ts`: the same after
+    temperature scaling with the best single temperature. `val_error`: share of misclassified clips, 1 - top1. `parameters`:
+    number of learned parameters. `latency_ms`: milliseconds for one clip of median length on the trial's device; differs
+    slightly from run to run. The last two are useful only next to one of the first three."""
 
     reduce: Reduce = "best"
-    """How a curve becomes a number: its `best` epoch, its `last`, or the mean of the last five (`mean_last_5`). Of several
-    objectives the first that has a curve says which epoch is best: all are read there, from one and the same model."""
+    """How a curve becomes a number: its `best` epoch, its `last`, or the mean of the last five (`mean_last_5`). With several
+    objectives, the first one that has a curve determines the best epoch; all are read there, so they describe one model."""
 
     direction: Literal["minimize"] = "minimize"
-    """There is no other."""
+    """The only direction."""
 
     @property
     def name(self) -> str:
-        """What it is called in tables and in the dashboard."""
+        """Its name in tables and in the dashboard."""
         return self.metric if self.reduce == "best" else f"{self.metric}_{self.reduce}"
 
     @property
     def curve_objective(self) -> Objective | None:
-        """What to look at in a curve; None for a cost."""
+        """What to read from a learning curve; None for a cost."""
         for metric in get_args(Metric):
             if self.metric == metric:
                 return Objective(metric=metric, reduce=self.reduce)
@@ -45,33 +45,34 @@ class StudyObjective:
 
 
 def parse_objectives(given: Any, where: str) -> tuple[StudyObjective, ...]:
-    """The checked goals from one mapping or a list of them.
+    """The objectives from one mapping or a list of mappings.
 
     Raises:
-        DefinitionError: a goal is wrong or there twice, or none of them asks whether the model is any good.
+        DefinitionError: an objective is wrong or listed twice, or none of them measures the model's quality.
     """
-    found = tuple(build(StudyObjective, one, "objective", where) for one in (given if isinstance(given, list) else [given]))
-    for objective in found:
+    mappings = given if isinstance(given, list) else [given]
+    objectives = tuple(build(StudyObjective, mapping, "objective", where) for mapping in mappings)
+    for objective in objectives:
         if objective.curve_objective is None and objective.reduce != "best":
-            raise DefinitionError(f"`{objective.metric}` has no curve to reduce", where=where, hint="take `reduce` away")
-    names = [objective.name for objective in found]
+            raise DefinitionError(f"`{objective.metric}` has no curve to reduce", where=where, hint="remove `reduce`")
+    names = [objective.name for objective in objectives]
     if len(set(names)) < len(names):
-        raise DefinitionError("an objective is there twice", where=where, got=", ".join(names), expected="each once")
-    if not any(objective.curve_objective for objective in found):
+        raise DefinitionError("an objective is listed twice", where=where, got=", ".join(names), expected="each once")
+    if not any(objective.curve_objective for objective in objectives):
         raise DefinitionError(
-            "no objective asks whether the model is any good",
+            "no objective measures the model's quality",
             where=where,
             got=", ".join(names) or "none",
-            expected=f"one of {', '.join(get_args(Metric))} among them",
+            expected=f"at least one of {', '.join(get_args(Metric))}",
         )
-    return found
+    return objectives
 
 
-def primary_index(found: Sequence[StudyObjective]) -> int:
-    """Which of several goals comes first where one best trial is named: the first that asks how good the model is."""
-    return next(number for number, objective in enumerate(found) if objective.curve_objective is not None)
+def primary_index(objectives: Sequence[StudyObjective]) -> int:
+    """Index of the primary objective: the first one that measures the model's quality. It decides which trial is the best."""
+    return next(index for index, objective in enumerate(objectives) if objective.curve_objective is not None)
 
 
-def primary_objective(found: Sequence[StudyObjective]) -> Objective:
-    """The objective that decides which epoch of a curve counts, and which weights are kept: the first that has a curve."""
-    return next(objective.curve_objective for objective in found if objective.curve_objective is not None)
+def primary_objective(objectives: Sequence[StudyObjective]) -> Objective:
+    """What the primary objective reads from a curve. It decides which epoch counts and which weights are kept."""
+    return next(objective.curve_objective for objective in objectives if objective.curve_objective is not None)

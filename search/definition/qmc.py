@@ -1,4 +1,4 @@
-"""The points of a quasi-Monte Carlo sequence, by trial number."""
+"""A quasi-Monte Carlo sampler whose points are determined by the trial number."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-_REDRAW = 1 << 16
-"""How far along the sequence a further draw for the same trial lies."""
+_REDRAW_STRIDE = 1 << 16
+"""Offset in the sequence of each further point that is drawn for the same trial."""
 
 
 class SequenceSampler(optuna.samplers.QMCSampler):
-    """Optuna's QMCSampler, with the point that a trial gets decided by its number instead of a counter in the storage.
+    """Optuna's QMCSampler, but a trial's number decides its point instead of a counter in the storage.
 
-    So a search that was killed and resumed has the points of one in peace.
+    A search that is killed and resumed therefore has the points of an uninterrupted one.
     """
 
     def __init__(self, sequence: str, *, scramble: bool, study_seed: int, seed: int) -> None:
@@ -32,10 +32,10 @@ class SequenceSampler(optuna.samplers.QMCSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The trial's point; at each further call another."""
+        """The trial's point; a different one at each further call."""
         self._trial = trial.number
         return super().sample_relative(study, trial, search_space)
 
     def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
         self._draws += 1
-        return self._trial + (self._draws - 1) * _REDRAW
+        return self._trial + (self._draws - 1) * _REDRAW_STRIDE

@@ -1,168 +1,145 @@
-"""What decides which parameters are tried: samplers and the options that each knows."""
+"""Samplers, which choose the parameters of the next trial, and their options."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Unit
 
 if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+
+def ignore_experimental() -> contextlib.AbstractContextManager[Any]:
+    """Silences Optuna's ExperimentalWarning. Optuna's major version is pinned, and tests run each experimental class."""
     import optuna
 
-
-@contextlib.contextmanager
-def experimental() -> Iterator[None]:
-    """Optuna warns of what it may still change; its version is pinned, and a test runs each of them."""
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
+    return warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 Trials = Annotated[int, Ge(0), Unit("trials")]
 
 
-class Sampler(Protocol):
-    """What decides which parameters are tried."""
+@dataclass(frozen=True, kw_only=True)
+class Sampler(abc.ABC):
+    """Chooses the parameters of the next trial."""
 
-    supports_many_objectives: ClassVar[bool]
-    """Whether it can search for several objectives at once."""
+    supports_many_objectives: ClassVar[bool] = True
+    supports_wider_ranges: ClassVar[bool] = False
+    """Whether it can use earlier trials after a range became wider. Others use only trials with identical ranges."""
 
-    supports_wider_ranges: ClassVar[bool]
-    """Whether it goes on well when a range becomes wider. Others look only at trials of one and the same range."""
-
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """The Optuna sampler for one trial, whose own seed is `seed`."""
-        ...
+    @abc.abstractmethod
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
+        """The Optuna sampler for one trial; `seed` is the trial's, `study_seed` the study's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tpe:
-    """Tree-structured Parzen estimator: models good and other points and asks where good ones are denser."""
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator: models the densities of good and of other points and proposes where their ratio is
+    highest."""
 
-    supports_many_objectives: ClassVar[bool] = True
     supports_wider_ranges: ClassVar[bool] = True
 
     startup: Trials = 10
-    """Trials drawn at random before the model is used."""
+    """Random trials before the model is used."""
 
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """The Optuna sampler."""
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
         import optuna
 
         return optuna.samplers.TPESampler(n_startup_trials=self.startup, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gp:
-    """Gaussian process: the best model for few trials of few, mostly continuous dimensions; slower to ask than the others.
-    Conditional dimensions are drawn at random."""
-
-    supports_many_objectives: ClassVar[bool] = True
-    supports_wider_ranges: ClassVar[bool] = False
+class Gp(Sampler):
+    """Gaussian process: the best choice for few trials in few, mostly continuous dimensions; slower per proposal than the
+    others. Conditional dimensions are sampled at random."""
 
     startup: Trials = 10
-    """Trials drawn at random before the model is used."""
+    """Random trials before the model is used."""
 
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """The Optuna sampler."""
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
         import optuna
 
-        with experimental():
+        with ignore_experimental():
             return optuna.samplers.GPSampler(n_startup_trials=self.startup, seed=seed, warn_independent_sampling=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CmaEs:
-    """Evolves a normal distribution over the numeric dimensions; choices and conditional dimensions are drawn at random."""
+class CmaEs(Sampler):
+    """Evolves a normal distribution over the numeric dimensions; choices and conditional dimensions are sampled at random."""
 
     supports_many_objectives: ClassVar[bool] = False
-    supports_wider_ranges: ClassVar[bool] = False
 
     startup: Trials = 1
-    """Trials drawn at random before the distribution is used."""
+    """Random trials before the distribution is used."""
 
     population: Annotated[int, Ge(4), Unit("trials")] | None = None
-    """Trials a generation; empty: 4 + 3 ln(dimensions), as the method's author advises (Hansen 2016)."""
+    """Trials per generation. Empty: 4 + 3 ln(dimensions), as recommended by the method's author (Hansen 2016)."""
 
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """The Optuna sampler."""
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
         import optuna
 
-        with experimental():
+        with ignore_experimental():
             return optuna.samplers.CmaEsSampler(
                 n_startup_trials=self.startup, popsize=self.population, seed=seed, warn_independent_sampling=False
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random:
+class Random(Sampler):
     """Independent random points."""
 
-    supports_many_objectives: ClassVar[bool] = True
     supports_wider_ranges: ClassVar[bool] = True
 
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """The Optuna sampler."""
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
         import optuna
 
         return optuna.samplers.RandomSampler(seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Qmc:
-    """Points spread more evenly than at random (a quasi-Monte Carlo sequence): for looking at a whole space. Dimensions that
-    do not apply to the baseline are drawn at random."""
-
-    supports_many_objectives: ClassVar[bool] = True
-    supports_wider_ranges: ClassVar[bool] = False
+class Qmc(Sampler):
+    """Quasi-Monte Carlo sequence: points spread more evenly than at random, to explore a whole space. Dimensions that are not
+    active in the baseline are sampled at random."""
 
     sequence: Literal["sobol", "halton"] = "sobol"
     """Which sequence."""
 
     scramble: bool = True
-    """Another sequence for every seed of the study."""
+    """Randomize the sequence by the study's seed."""
 
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """The Optuna sampler."""
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
         from search.definition.qmc import SequenceSampler
 
-        with experimental():
+        with ignore_experimental():
             return SequenceSampler(self.sequence, scramble=self.scramble, study_seed=study_seed, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Every setting of a space of choices, whole numbers and steps, in order; then the study ends."""
+class Grid(Sampler):
+    """Every combination of a space of choices, whole numbers and steps, in order; then the study ends."""
 
-    supports_many_objectives: ClassVar[bool] = True
     supports_wider_ranges: ClassVar[bool] = True
 
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """An Optuna sampler for what is not asked: `search.proposal` walks through the grid."""
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
         import optuna
 
-        return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.RandomSampler(seed=seed)  # not used: `search.running.proposal` enumerates the grid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nsga2:
-    """Genetic algorithm for several objectives: crosses and mutates the trials that no other trial beats in everything.
-    Conditional dimensions are drawn at random."""
-
-    supports_many_objectives: ClassVar[bool] = True
-    supports_wider_ranges: ClassVar[bool] = False
+class Nsga2(Sampler):
+    """Genetic algorithm for several objectives: crosses and mutates trials that no other trial dominates. Conditional
+    dimensions are sampled at random."""
 
     population: Annotated[int, Ge(2), Unit("trials")] = 20
-    """Trials a generation. The first is drawn at random."""
+    """Trials per generation. The first generation is random."""
 
-    def make(self, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
-        """The Optuna sampler."""
+    def make(self, seed: int, study_seed: int) -> BaseSampler:
         import optuna
 
         return optuna.samplers.NSGAIISampler(population_size=self.population, seed=seed)

@@ -1,19 +1,18 @@
-"""Settings by name: which exist, where they live, and checked building of configurations.
+"""Settings by name, and validation of the values that study files and `--set` give them.
 
 A setting is a field of `ModelConfig`, `TrainConfig`, `PreprocessConfig` or `AugmentConfig`. Its key is dotted (`train.lr`) or,
-where only one configuration has it, bare (`lr`).
+where only one configuration has a field of that name, bare (`lr`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from data_utils.augment import AugmentConfig
 from data_utils.normalize import PreprocessConfig
@@ -31,9 +30,9 @@ GROUPS: dict[str, type] = {
 }
 
 LEGACY_DEFAULTS: dict[str, Any] = {"train.patience": 0}
-"""How settings acted before there were any of that name, where that is not their default."""
+"""Values that settings had in effect before they existed, where that is not their default."""
 
-_OTHER_NAMES = {  # what people type -> what it is called here; for hints only
+_ALIASES = {  # names from other tools and papers, for hints only
     "learning_rate": "train.lr",
     "smoothing": "train.label_smoothing",
     "eps": "train.label_smoothing",
@@ -63,7 +62,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Configs:
-    """Everything that decides one training, but for data and seed."""
+    """Everything that determines one training, except for the data and the seed."""
 
     model: ModelConfig
     train: TrainConfig
@@ -87,10 +86,10 @@ def settings() -> dict[str, Setting]:
 
 
 def find_setting(key: str, where: str) -> Setting:
-    """The setting that a dotted or bare key names.
+    """The setting with a dotted or bare key.
 
     Raises:
-        DefinitionError: no such setting, or a bare key that two configurations know.
+        DefinitionError: there is no such setting, or several groups have a field of this name.
     """
     known = settings()
     if key in known:
@@ -99,68 +98,57 @@ def find_setting(key: str, where: str) -> Setting:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise DefinitionError(
-            f"`{key}` could be more than one setting",
-            where=where,
-            expected=" or ".join(setting.key for setting in matches),
-        )
+        raise DefinitionError(f"`{key}` is ambiguous", where=where, expected=" or ".join(setting.key for setting in matches))
     raise DefinitionError(f"unknown key `{key}`", where=where, hint=_hint(key))
 
 
 def build_configs(values: Mapping[str, Any], where: str) -> Configs:
-    """Configurations with the given values by full key, and defaults for the rest.
+    """Configurations with the given values by key, and defaults for the rest.
 
     Raises:
-        DefinitionError: an unknown key, a value of the wrong type or out of range, or values that do not go together.
+        DefinitionError: an unknown key, a value of the wrong type or out of range, or values that are not compatible.
     """
-    parts: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    by_group: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for key, value in values.items():
         setting = find_setting(key, where)
-        parts[setting.group][setting.field] = validate(setting.annotation, value, key, where)
+        by_group[setting.group][setting.field] = validate(setting.annotation, value, key, where)
     try:
-        return Configs(
-            model=ModelConfig(**parts["model"]),
-            train=TrainConfig(**parts["train"]),
-            preprocess=PreprocessConfig(**parts["preprocess"]),
-            augment=AugmentConfig(**parts["augment"]),
-        )
+        return Configs(**{group: GROUPS[group](**fields) for group, fields in by_group.items()})
     except ValueError as error:
         raise DefinitionError(
-            "the settings do not go together", where=where, got=str(error), hint="change one of them, perhaps with --set"
+            "the settings are not compatible", where=where, got=str(error), hint="change one of them, for example with --set"
         ) from error
 
 
-def validate(annotation: Any, value: Any, key: str, where: str) -> Any:
-    """The value, of the annotated type and range.
+def validate(annotation: Any, value: Any, key: str, where: str, expected: str | None = None) -> Any:
+    """The value, if it has the annotated type and range.
 
     Raises:
-        DefinitionError: it is not.
+        DefinitionError: it has not. `expected` replaces pydantic's wording.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=str(value), expected="a finite number")
     try:
         return _adapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=repr(value)[:80], expected=reason) from error
+        reasons = [one["msg"].removeprefix("Input should be ").removeprefix("a valid ") for one in error.errors()]
+        expected = expected or " or ".join(dict.fromkeys(reasons))  # several for a union of types
+        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=repr(value)[:80], expected=expected) from error
 
 
 @functools.cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)  # making one takes longer than many uses
+    return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))  # cached: slower to create than to use
 
 
 def build(kind: type[T], given: Any, key: str, where: str) -> T:
-    """A small configuration dataclass from a mapping; unknown and missing keys are errors.
+    """A small configuration dataclass from a mapping.
 
     Raises:
-        DefinitionError: see above, or a value is of the wrong type or out of range.
+        DefinitionError: an unknown or missing key, or a value of the wrong type or out of range.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
     require_mapping(given, key, where, fields)
-    for name in fields:
-        needed = fields[name].default is dataclasses.MISSING and fields[name].default_factory is dataclasses.MISSING
-        if needed and name not in given:
+    for name, field in fields.items():
+        if name not in given and field.default is field.default_factory is dataclasses.MISSING:
             raise DefinitionError(f"`{key}` lacks `{name}`", where=where, expected=", ".join(fields))
     hints = get_type_hints(kind, include_extras=True)
     values = {name: validate(hints[name], value, f"{key}.{name}", where) for name, value in given.items()}
@@ -168,15 +156,15 @@ def build(kind: type[T], given: Any, key: str, where: str) -> T:
         return kind(**values)
     except ValueError as error:
         raise DefinitionError(
-            f"`{key}` has wrong values", where=where, got=str(error), expected=f"{', '.join(fields)} that go together"
+            f"`{key}` has wrong values", where=where, got=str(error), expected=f"compatible values of {', '.join(fields)}"
         ) from error
 
 
 def require_mapping(given: Any, key: str, where: str, known: Iterable[str] | None = None) -> None:
-    """Refuses what is not a mapping with text keys, and keys that are not known.
+    """Checks that a value is a mapping with text keys, all of them `known`.
 
     Raises:
-        DefinitionError: see above.
+        DefinitionError: it is not.
     """
     if not isinstance(given, dict):
         raise DefinitionError(f"`{key}` is not a mapping", where=where, got=repr(given)[:80], expected="key: value pairs")
@@ -193,13 +181,13 @@ def require_mapping(given: Any, key: str, where: str, known: Iterable[str] | Non
 
 
 def _hint(key: str) -> str:
-    names = {**_OTHER_NAMES, **{setting.key: setting.key for setting in settings().values()}}
+    names = _ALIASES | {setting.key: setting.key for setting in settings().values()}
     names |= {setting.field: setting.key for setting in settings().values()}
     group, _, field = key.rpartition(".")
-    for attempt in (key, field):
-        if attempt in names:
-            return f"did you mean `{names[attempt]}`?"
-        close = suggest(attempt, [name for name in names if not group or "." in name or names[name].startswith(group)])
+    for name in (key, field):
+        if name in names:
+            return f"did you mean `{names[name]}`?"
+        close = suggest(name, [other for other in names if not group or "." in other or names[other].startswith(group)])
         if close:
             return f"did you mean `{names[close.split('`')[1]]}`?"
     return "`python -m search run --dry-run` lists every setting"

@@ -1,7 +1,7 @@
-"""The dimensions of a search: ranges, choices, conditions, and their Optuna distributions.
+"""Dimensions of a search space: domains, conditions, and their Optuna distributions.
 
-A parameter set holds a value for every dimension that applies, by the dimension's name. A dimension with a condition (`when`)
-applies where its condition holds; where it does not, its setting keeps its default.
+A combination holds a value for every active dimension, by the dimension's name. A dimension with conditions (`when`) is active
+where all of them hold; elsewhere its setting keeps its default.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ if TYPE_CHECKING:
     import optuna
 
 
-_EDGE = 0.05  # how much of a range, from either end, counts as its edge
-
+_EDGE = 0.05  # the share of a range, at either end, that counts as its edge
 
 Role = Literal["scientific", "nuisance"]
-"""What a dimension is searched for: its own effect is the question (scientific), or it must be tuned for the comparison to be
-fair (nuisance). Source: Godbole et al. 2023, "Deep learning tuning playbook"."""
+"""Why a dimension is searched: its effect is the question (scientific), or it is tuned so that the comparison is fair
+(nuisance). Source: Godbole et al. 2023, "Deep learning tuning playbook"."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Another dimension has one of some values."""
+    """Another dimension has one of the given values."""
 
     key: str
-    """The full key of the setting that is looked at."""
+    """Full key of the other dimension's setting."""
 
     values: tuple[Any, ...]
 
     def text(self) -> str:
-        """The condition as people read it."""
+        """The condition as `key is a or b`."""
         return f"{self.key} is {' or '.join(str(value) for value in self.values)}"
 
 
@@ -49,21 +48,21 @@ class Dimension:
     """One searched setting."""
 
     name: str
-    """As the study file writes it; Optuna and the dashboard show this name."""
+    """As in the study file; Optuna and the dashboard show this name."""
 
     setting: Setting
     domain: Range | Choices
     role: Role = "nuisance"
     when: tuple[Condition, ...] = ()
-    """All of them must hold for the dimension to apply."""
+    """The dimension is active where all of them hold."""
 
     def text(self) -> str:
-        """Range and conditions as people read them."""
+        """Domain and conditions, for display."""
         return f"{self.domain.text()} when {self.condition_text}" if self.when else self.domain.text()
 
     @property
     def condition_text(self) -> str:
-        """When it applies; empty for always."""
+        """The conditions, joined by `and`; empty if there are none."""
         return " and ".join(condition.text() for condition in self.when)
 
     @property
@@ -80,34 +79,33 @@ class Dimension:
         return math.inf if domain.step is None and not self.is_int else domain.size
 
     def values(self) -> list[Any]:
-        """Every value, in order. Only where `size` is finite."""
-        return [self._value(number) for number in range(int(self.size))]
+        """Every value, in order. Requires a finite `size`."""
+        return [self._value_at(index) for index in range(int(self.size))]
 
-    def _value(self, number: int) -> Any:
-        """The value of that number, where `size` is finite."""
+    def _value_at(self, index: int) -> Any:
         if isinstance(self.domain, Choices):
-            return self.domain.choices[number]
-        value = Decimal(str(self.domain.low)) + number * Decimal(str(self.domain.step or 1))
+            return self.domain.choices[index]
+        value = Decimal(str(self.domain.low)) + index * Decimal(str(self.domain.step or 1))
         return int(value) if self.is_int else float(value)
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """A random value: evenly over the range, over its logarithm, or over the choices."""
+        """A random value, uniform over the range, its logarithm or the choices."""
         domain = self.domain
         if isinstance(domain, Range) and domain.log:
             value = math.exp(rng.uniform(math.log(domain.low), math.log(domain.high)))
-            value = min(max(value, domain.low), domain.high)  # exp and log may miss an end by a hair
+            value = min(max(value, domain.low), domain.high)  # exp and log round
             return round(value) if self.is_int else float(value)
         if isinstance(domain, Range) and math.isinf(self.size):
             return float(rng.uniform(domain.low, domain.high))
-        return self._value(int(rng.integers(int(self.size))))
+        return self._value_at(int(rng.integers(int(self.size))))
 
     @property
     def highest(self) -> Any:
-        """The largest value of a dimension of numbers."""
+        """The largest value of a numeric dimension."""
         return max(self.domain.choices) if isinstance(self.domain, Choices) else self.domain.high
 
     def position(self, value: Any) -> float:
-        """Where a value lies in its range, on the scale that it is drawn on: 0 at `low`, 1 at `high`; of choices, its index."""
+        """Position of a value on the range's own scale, from 0 at `low` to 1 at `high`; for choices, the index."""
         domain = self.domain
         if isinstance(domain, Choices):
             return float(domain.choices.index(value))
@@ -116,26 +114,25 @@ class Dimension:
         return (scale(value) - low) / (high - low)
 
     def edge(self, value: Any) -> str:
-        """Whether a value lies at the `lower` or `upper` end of its range, where better ones may lie beyond; else empty.
+        """`lower` or `upper` if a value lies at that end of its range and the setting allows values beyond it; else empty.
 
-        At the end: the outermost twentieth of the range, on the scale that it is drawn on, or the last of its steps. An end
-        that the setting itself cannot pass, such as a dropout of 0, is none; neither is a choice.
+        An end is the outermost 5% of the range, on its own scale, or its last step. A limit of the setting itself, such as a
+        dropout of 0, does not count as an end, and choices have none.
         """
         domain = self.domain
         if not isinstance(domain, Range):
             return ""
-        place = self.position(value)
-        near = _EDGE if math.isinf(self.size) else min(_EDGE, 0.5 / (self.size - 1))
-        if place <= near and self._passes(domain.low, -1):
+        position = self.position(value)
+        margin = _EDGE if math.isinf(self.size) else min(_EDGE, 0.5 / (self.size - 1))
+        if position <= margin and self._allows_beyond(domain.low, -1):
             return "lower"
-        return "upper" if place >= 1 - near and self._passes(domain.high, 1) else ""
+        return "upper" if position >= 1 - margin and self._allows_beyond(domain.high, 1) else ""
 
-    def _passes(self, end: float, direction: int) -> bool:
-        """Whether the setting may have values beyond an end of the range."""
+    def _allows_beyond(self, end: float, direction: int) -> bool:
         return self.is_allowed(int(end) + direction if self.is_int else float(end) + direction * 1e-9 * max(1.0, abs(end)))
 
     def is_allowed(self, value: Any) -> bool:
-        """Whether the setting may have a value at all, in its range or not."""
+        """Whether the setting itself allows a value, inside the searched range or not."""
         try:
             validate(self.setting.annotation, value, self.name, "")
         except DefinitionError:
@@ -148,7 +145,7 @@ class Dimension:
             return value in self.domain.choices
         try:
             return bool(self.distribution()._contains(value))
-        except (TypeError, ValueError):  # not even a number
+        except (TypeError, ValueError):  # not a number
             return False
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
@@ -166,12 +163,12 @@ class Dimension:
 
 
 def is_active(dim: Dimension, values: Mapping[str, Any]) -> bool:
-    """Whether a dimension's conditions hold, given the values of the dimensions before it, by full key."""
+    """Whether a dimension's conditions hold, given the values of earlier dimensions by full key."""
     return all(condition.key in values and values[condition.key] in condition.values for condition in dim.when)
 
 
 def active_dimensions(space: Sequence[Dimension], params: Mapping[str, Any]) -> tuple[Dimension, ...]:
-    """The dimensions that apply to parameters. One whose condition looks at a missing parameter does not."""
+    """The dimensions that are active for these parameters. A condition on a missing parameter does not hold."""
     values: dict[str, Any] = {}
     found = []
     for dim in space:
@@ -183,21 +180,21 @@ def active_dimensions(space: Sequence[Dimension], params: Mapping[str, Any]) -> 
 
 
 def num_combinations(space: Sequence[Dimension], values: Mapping[str, Any] | None = None) -> float:
-    """How many parameter sets a space holds; infinite where a dimension that applies is continuous."""
+    """Number of combinations in a space; infinite if an active dimension is continuous."""
     values = values or {}
     if not space:
         return 1
     dim, rest = space[0], space[1:]
     if not is_active(dim, values):
         return num_combinations(rest, values)
-    decides = any(condition.key == dim.setting.key for later in rest for condition in later.when)
-    if not decides or math.isinf(dim.size):
+    is_condition = any(condition.key == dim.setting.key for later in rest for condition in later.when)
+    if not is_condition or math.isinf(dim.size):
         return dim.size * num_combinations(rest, values)
     return sum(num_combinations(rest, {**values, dim.setting.key: value}) for value in dim.values())
 
 
 def random_combination(space: Sequence[Dimension], rng: np.random.Generator) -> dict[str, Any]:
-    """A random parameter set."""
+    """A random combination."""
     values: dict[str, Any] = {}
     params = {}
     for dim in space:
@@ -207,7 +204,7 @@ def random_combination(space: Sequence[Dimension], rng: np.random.Generator) -> 
 
 
 def all_combinations(space: Sequence[Dimension], values: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    """Every parameter set of a finite space, the last dimension changing fastest."""
+    """Every combination of a finite space; the last dimension changes fastest."""
     values = values or {}
     if not space:
         yield {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from data_utils.wording import suggest
 from search.definition.pruners import PRUNERS, Pruner
@@ -11,33 +11,33 @@ from search.definition.samplers import SAMPLERS, Sampler
 from search.definition.settings import build, require_mapping
 from search.errors import DefinitionError
 
+S = TypeVar("S", Sampler, Pruner)
+
 
 def strategy_name(chosen: Sampler | Pruner) -> str:
-    """The name that a study file calls it by."""
+    """The name of a sampler or pruner in a study file."""
     return next(name for name, kind in {**SAMPLERS, **PRUNERS}.items() if type(chosen) is kind)
 
 
-def sampler(given: Any, where: str) -> Sampler:
-    """A checked sampler from `{name: tpe, ...}`.
+def parse_sampler(given: Any, where: str) -> Sampler:
+    """The sampler from `{name: tpe, ...}`.
 
     Raises:
-        DefinitionError: an unknown name or option.
+        DefinitionError: the name or an option is unknown, or an option's value is wrong.
     """
-    made: Sampler = _by_name(SAMPLERS, given, "sampler", where)
-    return made
+    return _build_by_name(SAMPLERS, given, "sampler", where)
 
 
-def pruner(given: Any, where: str) -> Pruner:
-    """A checked pruner from `{name: median, ...}`.
+def parse_pruner(given: Any, where: str) -> Pruner:
+    """The pruner from `{name: median, ...}`.
 
     Raises:
-        DefinitionError: an unknown name or option.
+        DefinitionError: same as `parse_sampler`.
     """
-    made: Pruner = _by_name(PRUNERS, given, "pruner", where)
-    return made
+    return _build_by_name(PRUNERS, given, "pruner", where)
 
 
-def _by_name(kinds: Mapping[str, type], given: Any, key: str, where: str) -> Any:
+def _build_by_name(kinds: Mapping[str, type[S]], given: Any, key: str, where: str) -> S:
     require_mapping(given, key, where)
     name = given.get("name")
     if not isinstance(name, str) or name not in kinds:

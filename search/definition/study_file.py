@@ -1,4 +1,4 @@
-"""Finds a study by name or path and loads it."""
+"""Finds a study by name or path, and loads it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError
 
 _STUDY_NAME = re.compile(r"\w[\w.-]*")
-_NAME_BYTES = 100
-_TAKEN_NAMES = ("prepared", "data")  # folders that `--runs` holds beside those of the studies; some disks know no capitals
-_STUDY_BYTES = 1 << 20
+_MAX_NAME_BYTES = 100
+_RESERVED_NAMES = ("prepared", "data")  # other folders in `--runs`; compared without case, as some file systems do
+_MAX_FILE_BYTES = 1 << 20
 
 
 def load_definition(study: str, sets: Sequence[str] = (), *, name: str | None = None, seed: int = 0) -> StudyDefinition:
-    """Reads a study by name or path, and applies `--set KEY=VALUE` in order.
+    """Loads a study by name or path, and applies each `--set KEY=VALUE` in order.
 
     Raises:
-        DefinitionError: there is no such study, or anything in it is wrong.
+        DefinitionError: there is no such study, or something in it is wrong.
     """
     source, text = _find(study)
     raw = parse_yaml(text, source)
     require_mapping(raw, "the study", source, SECTIONS)
     origins = dict.fromkeys(value_paths(raw), source)
     for assignment in sets:
-        given = apply_assignment(raw, assignment, source)
-        origins = {path: origin for path, origin in origins.items() if path not in given} | given  # the latest stands last
+        assigned = apply_assignment(raw, assignment, source)
+        origins = {path: origin for path, origin in origins.items() if path not in assigned} | assigned  # the latest comes last
     definition = resolve_definition(raw, source, name or study_name(study), seed)
     return replace(definition, origins=origins)
 
@@ -43,34 +43,32 @@ def study_name(study: str) -> str:
     """The study's name: the argument itself, or the stem of a path.
 
     Raises:
-        DefinitionError: it cannot be a name.
+        DefinitionError: it is not a valid name.
     """
     return validate_name(Path(study).stem if _is_path(study) else study)
 
 
 def validate_name(name: str) -> str:
-    """A name that can also be a folder's under `--runs`.
+    """The name, if it is valid: it is also the name of a folder in `--runs`.
 
     Raises:
-        DefinitionError: it cannot.
+        DefinitionError: it is not.
     """
-    if not _STUDY_NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
+    if not _STUDY_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES:
         raise DefinitionError(
-            "this cannot be a study's name",
+            "this is not a valid study name",
             got=repr(name)[:80],
-            expected=f"letters, digits, `_`, `-` and `.`, up to {_NAME_BYTES} bytes",
+            expected=f"letters, digits, `_`, `-` and `.`, up to {_MAX_NAME_BYTES} bytes",
         )
-    if name.casefold() in _TAKEN_NAMES:
+    if name.casefold() in _RESERVED_NAMES:
         raise DefinitionError(
-            "this cannot be a study's name: what is prepared or made up for all studies lies there",
-            got=name,
-            hint="call the study something else",
+            "this study name is reserved: a folder of this name holds data for all studies", got=name, hint="choose another"
         )
     return name
 
 
 def known_studies(*, packaged_only: bool = False) -> dict[str, str]:
-    """The studies that can be named: those in `./studies` first, then those that come with the package. Name -> about."""
+    """Studies that can be loaded by name, with their `about`: those in `./studies` first, then those of the package."""
     found: dict[str, str] = {}
     packaged = resources.files("studies")
     for folder in [packaged] if packaged_only else [Path("studies"), packaged]:
@@ -97,39 +95,36 @@ def _find(study: str) -> tuple[str, str]:
     """Where a study's file is, for messages, and its text."""
     try:
         if _is_path(study):
-            return study, _text_of(Path(study))
+            return study, _read(Path(study))
         name = study_name(study)
         local = Path("studies") / f"{name}.yaml"
         if local.is_file():
-            return str(local), _text_of(local)
+            return str(local), _read(local)
         packaged = resources.files("studies") / f"{name}.yaml"
         if packaged.is_file():
             return f"{name}.yaml (installed)", packaged.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that cannot be one
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not a valid path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DefinitionError(
-            "the study file cannot be read",
-            where=study,
-            got=reason,
-            hint="`python -m search list` shows studies that can be named",
+            "the study file cannot be read", where=study, got=reason, hint="`python -m search list` shows the known studies"
         ) from error
     raise DefinitionError(
         f"there is no study `{study}`",
         expected=f"one of {', '.join(known_studies()) or 'none yet'}, or a path to a YAML file",
-        hint="`python -m search list` shows the studies",
+        hint="`python -m search list` shows the known studies",
     )
 
 
-def _text_of(path: Path) -> str:
-    """The text of a study's file. What never ends, such as a device, is not read to its end.
+def _read(path: Path) -> str:
+    """The text of a study file. Reads at most 1 MiB, since a device may have no end.
 
     Raises:
-        DefinitionError: it is far too large for a study.
+        DefinitionError: it is too large for a study.
         OSError, UnicodeDecodeError: it cannot be read.
     """
     with path.open("rb") as stream:
-        content = stream.read(_STUDY_BYTES + 1)
-    if len(content) > _STUDY_BYTES:
+        content = stream.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
         raise DefinitionError(
             "the study file is too large", where=str(path), got="more than 1 MiB", expected="a study of a few kilobytes"
         )

@@ -1,4 +1,4 @@
-"""Plain values from YAML and back, so that what was written is what is read."""
+"""Reads and writes YAML so that values survive the round trip."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from search.errors import DefinitionError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as the number it is, and refuses what nothing could be done with.
+    """Reads 1e-4 as a number, and refuses what no study can use.
 
-    That is a key given twice, references (`*name`), whole numbers that no machine word holds, and halves of characters.
+    Refused are duplicate keys, references (`*name`), whole numbers beyond 64 bits, and surrogate characters.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # a value that holds itself would never end
-            raise yaml.composer.ComposerError(None, None, "references are not read", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):  # a value that contains itself would be endless
+            raise yaml.composer.ComposerError(None, None, "references are not supported", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -32,12 +32,12 @@ class _Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         text = super().construct_scalar(node)
-        if any("\ud800" <= mark <= "\udfff" for mark in text):
-            raise yaml.constructor.ConstructorError(None, None, "half of a character, which no file can hold", node.start_mark)
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise yaml.constructor.ConstructorError(None, None, "half of a surrogate pair", node.start_mark)
         return text
 
-    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
-        """A whole number of 64 bits."""
+    def construct_int64(self, node: yaml.ScalarNode) -> int:
+        """A whole number of at most 64 bits."""
         number: int = self.construct_yaml_int(node)
         if not -(2**63) <= number < 2**63:
             raise yaml.constructor.ConstructorError(None, None, "a whole number of more than 64 bits", node.start_mark)
@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the text that `_Loader` would read as a number, and writes no references."""
+    """Quotes text that `_Loader` would read as a number, and writes no references."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -57,9 +57,9 @@ for _kind in (_Loader, _Dumper):
         re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
         list("-+.0123456789"),
     )
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int64)
 _MALFORMED = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, OverflowError)
-"""What PyYAML raises for malformed text; the last four come from values that contradict their tag, such as `!!bool maybe`."""
+"""What PyYAML raises for malformed text. The last four come from values that contradict their tag, such as `!!bool maybe`."""
 
 
 def dump_yaml(value: Mapping[str, Any]) -> str:
@@ -72,7 +72,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """Plain values from YAML.
 
     Raises:
-        DefinitionError: it is not YAML, or a key is given twice.
+        DefinitionError: it is malformed, or holds something that `_Loader` refuses.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
@@ -81,5 +81,5 @@ def parse_yaml(text: str, where: str) -> Any:
         line = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
         reason = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
         raise DefinitionError(
-            "this is not YAML", where=f"{where}{line}", got=reason, expected="lines of `key: value`"
+            "this is not valid YAML", where=f"{where}{line}", got=reason, expected="lines of `key: value`"
         ) from error
