@@ -162,7 +162,7 @@ def test_a_disk_that_fills_up(place: Path, tiny: Path, cli: Cli, monkeypatch: py
 
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 2)
     with monkeypatch.context() as patch:
-        patch.setattr("search.trial.files.write_whole", full)
+        patch.setattr("search.trial.files.write_atomically", full)
         done = cli(*run)
     assert (done.code, done.out) == (3, "")
     assert "error: a trial's files cannot be written\n  --> runs/tiny/trials/0000\ngot: No space left on device\n" in done.err

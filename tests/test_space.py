@@ -266,7 +266,11 @@ def test_a_setting_that_does_not_apply_keeps_its_default(tmp_path: Path) -> None
             "baseline: {optimizer: adam, weight_decay: 0.1}",
             "`weight_decay` does not apply to the baseline",
         ),
-        ("{width: {choices: [17, 19]}, heads: {choices: [2]}}", "baseline: {width: 17}", "no combination in this space is valid"),
+        (
+            "{width: {choices: [17, 19]}, heads: {choices: [2]}}",
+            "baseline: {width: 17}",
+            "no combination in this space is valid",
+        ),
         (
             "{width: {choices: [16, 18]}, heads: {choices: [2, 4]}}",
             "baseline: {width: 18, heads: 4}",
