@@ -202,9 +202,9 @@ def row(
         "label_smoothing", [f"epochs={options.epochs}", "trials=1000000", "pruner={name: median}"], name=study
     )
     by = Simulated(device="cpu", workers=workers, engine="processes", made=engine)
-    where = RunOptions(data=data, storage=url, runs=folder / name, more=None, by=by)
+    where = RunOptions(data=data, storage=url, runs=folder / name, more=None, engine=by)
     if stored:
-        filled(definition, replace(where, by=replace(by, made=SimulatedEngine(8, 0.0, options.epochs))), stored)
+        filled(definition, replace(where, engine=replace(by, made=SimulatedEngine(8, 0.0, options.epochs))), stored)
     counted_from = time.perf_counter() + options.seconds / 3
     with StopSignals(options.seconds, None) as stop:
         run(definition, where, lambda event: None, stop)

@@ -53,7 +53,7 @@ def searched(folder: Path, data: Path, engine: EngineName, trials: int, epochs: 
         storage=f"sqlite:///{folder / engine / 'studies.db'}",
         runs=folder / engine,
         more=None,
-        by=EngineOptions(device="cpu", engine=engine),
+        engine=EngineOptions(device="cpu", engine=engine),
     )
     run(definition, options, listen, StopSignals())
     spent = time.perf_counter() - began[0]

@@ -94,7 +94,7 @@ def search_here(data: Path, by: EngineOptions, watch: Callable[[Event], None], *
         events.append(event)
         watch(event)
 
-    options = RunOptions(data=data, storage="sqlite:///runs/studies.db", runs=Path("runs"), more=None, by=by)
+    options = RunOptions(data=data, storage="sqlite:///runs/studies.db", runs=Path("runs"), more=None, engine=by)
     with StopSignals() as stop:
         run(load_definition("tiny.yaml", sets), options, listen, stop)
     return events

@@ -218,7 +218,7 @@ def test_a_trial_that_another_program_ends(place: Path, tiny: Path, cli: Cli, mo
     monkeypatch.setattr(optuna.Trial, "report", report)
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 3)
     assert done.code == 0
-    assert "trial 1 was ended by another program; its training ends too" in done.err
+    assert "trial 1 was ended by another program; its training stops" in done.err
     assert states(place) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 

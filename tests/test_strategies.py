@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -203,24 +204,26 @@ def test_the_grid_goes_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pruner", ["asha", "hyperband"])
-def test_a_verdict_survives_a_kill(pruner: str, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that dies between a pruner's verdict and the trial's result: the next one keeps to the verdict."""
+def test_a_pruning_decision_survives_a_kill(
+    pruner: str, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run dies after the pruner has decided and before the trial is recorded: the next run keeps to the decision."""
     text = f"sampler: {{name: random}}\npruner: {PRUNER_TEXTS[pruner]}\n{SPACE.replace('epochs: 2', 'epochs: 4')}"
     (place / "tiny.yaml").write_text(text, encoding="utf-8")
     (place / "peace").mkdir()
     monkeypatch.chdir(place / "peace")  # of the same name: Hyperband's races hang on it
     assert cli("run", "../tiny.yaml", "--data", tiny, "--trials", 5).code == 0
     monkeypatch.chdir(place)
-    real, died = Coordinator._tell, []
+    real, died = Coordinator._record, []
 
-    def tell(self: Coordinator, running: RunningTrial, state: optuna.trial.TrialState, *more: object) -> None:
+    def record(self: Coordinator, running: RunningTrial, state: optuna.trial.TrialState, *args: Any, **kwargs: Any) -> None:
         if state == optuna.trial.TrialState.PRUNED and running.job.trial not in died:
             died.append(running.job.trial)
             raise KeyboardInterrupt
-        real(self, running, state, *more)  # type: ignore[arg-type]
+        real(self, running, state, *args, **kwargs)
 
-    monkeypatch.setattr(Coordinator, "_tell", tell)
+    monkeypatch.setattr(Coordinator, "_record", record)
     codes = [cli("run", "tiny.yaml", "--data", tiny, "--trials", 5).code for _ in range(6)]
-    assert died
+    assert died, codes
     assert codes[: len(died) + 1] == [130] * len(died) + [0]
     assert outcomes(place) == outcomes(place / "peace")

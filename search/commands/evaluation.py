@@ -65,7 +65,7 @@ def confirm(
         data=data,
         top=top,
         seeds=seeds,
-        by=EngineOptions(device=device, workers=workers, engine=checked_engine(engine), address=address),
+        engine=EngineOptions(device=device, workers=workers, engine=checked_engine(engine), address=address),
         max_restarts=max_restarts,
         lease_s=parse_duration(lease),
         patience_s=parse_duration(storage_patience),

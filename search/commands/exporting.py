@@ -39,7 +39,7 @@ def export(
     from search.commands.console import talk
     from search.definition.objectives import primary_index
     from search.exporting.export import choose_trial, export_text, exported_of
-    from search.running.summary import summary
+    from search.running.summary import trial_summary
     from search.study.study import study_objectives
     from search.study.trials import front_of
     from search.wording import format_values
@@ -53,7 +53,7 @@ def export(
     chosen, why = choose_trial(opened, None if trial is None else trial_of(opened, trial), searched=searched)
     objectives = study_objectives(opened)
     primary = primary_index(objectives)
-    front = [found for other in front_of(opened.get_trials(deepcopy=False), primary) if (found := summary(other))]
+    front = [found for other in front_of(opened.get_trials(deepcopy=False), primary) if (found := trial_summary(other))]
     exported = exported_of(opened, chosen)
     made = None
     if model is not None:
@@ -66,7 +66,7 @@ def export(
     if made is not None:
         talk(f"wrote a model to {model}: {made.text}")
     if output is not None:
-        found = summary(chosen)
+        found = trial_summary(chosen)
         assert found is not None, "a complete trial has a result"
         values = f"{format_values(found.values)}, top1 {found.val_top1:.4f}"
         talk(f"wrote trial {chosen.number} to {output}; in the search: {values}")

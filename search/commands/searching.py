@@ -112,7 +112,7 @@ def run(
         storage=storage,
         runs=runs,
         more=more,
-        by=EngineOptions(
+        engine=EngineOptions(
             device=device,
             workers=workers,
             engine=checked_engine(engine),

@@ -14,7 +14,7 @@ from search.definition.study_file import known_studies
 from search.evaluation.confirm.text import confirmed_lines
 from search.events import TrialSummary
 from search.reporting.summaries import baseline_lines, best_lines
-from search.running.summary import baseline_summary, summary
+from search.running.summary import baseline_summary, trial_summary
 from search.storage.leases.choice import observe
 from search.storage.leases.lease import Observer
 from search.storage.opening import has_studies
@@ -38,7 +38,7 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     """The state of a study as plain values."""
     trials = study.get_trials(deepcopy=False)
     objectives, one_by_one = study_objectives(study), study_plan(study).one_by_one
-    best, baseline = summary(best_trial(trials, primary_index(objectives))), baseline_summary(trials)
+    best, baseline = trial_summary(best_trial(trials, primary_index(objectives))), baseline_summary(trials)
     watch = observe(storage, study.study_name)
     runs = watch.num_runs()
     return {
@@ -54,7 +54,7 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "objectives": [objective.name for objective in objectives],
         "confirmed": None if (confirmed := stored_confirmed(study)) is None else dataclasses.asdict(confirmed),
         "openings": [dataclasses.asdict(one) for one in openings(study)],
-        "front": [_summary_json(summary(t)) for t in front_of(trials, primary_index(objectives))]
+        "front": [_summary_json(trial_summary(t)) for t in front_of(trials, primary_index(objectives))]
         if len(objectives) > 1
         else [],
         "running": [
@@ -85,8 +85,8 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
     ]
     objectives = study_objectives(study)
     primary = primary_index(objectives)
-    best, baseline = summary(best_trial(trials, primary)), baseline_summary(trials)
-    front = [found for trial in front_of(trials, primary) if (found := summary(trial))] if len(objectives) > 1 else []
+    best, baseline = trial_summary(best_trial(trials, primary)), baseline_summary(trials)
+    front = [found for trial in front_of(trials, primary) if (found := trial_summary(trial))] if len(objectives) > 1 else []
     lines += best_lines(best, front) if best else ["best     none: no trial has trained to its end yet"]
     lines += baseline_lines(best, baseline)
     if confirmed := stored_confirmed(study):

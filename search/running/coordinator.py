@@ -1,45 +1,42 @@
-"""The main path: take a trial, hand it out, report epochs, prune, tell the result, until the target is met.
+"""The main path: hand out trials, hear of their epochs, report, prune, record, until the target is met.
 
-The coordinator is the only writer of the study in its run. It knows no screen (it emits events) and no worker (it talks to an
-engine). Other runs may work on the same study: they take turns when they take trials, and leave each other's alone.
+The coordinator is the only writer of the study in its run. It emits events instead of printing, and talks to an engine instead
+of to workers. Several runs may work on one study: they take turns at taking trials, and never touch each other's.
 
-What is reported gathers in the ledger, where pruners see it at once, and is written in batches; what follows from a result that
-is written (its checkpoint goes, it is announced) waits until it is.
+Reports gather on the ledger, where pruners see them at once, and are written in batches.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from time import perf_counter
 
-import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from data_utils.errors import DataError
-from search.definition.objectives import StudyObjective
 from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
 from search.errors import ResourceError
 from search.events import Listener, Notice
 from search.running.ledger import Ledger
-from search.running.outage import GATHER_S, Access, Outage
+from search.running.outage import GATHER_S, Outage, StudyAccess
 from search.running.recording import Recorder
 from search.running.running_trial import RunningTrial
 from search.running.signals import StopRequest
 from search.running.turns import TrialSource
 from search.storage.errors import is_database_error
 from search.trial.outcome import Outcome
-from search.trial.result import why_invalid
 
 _POLL_S = 0.5
-"""How often the study is looked at while other runs have its last trials, and a wish to stop is noticed while workers train."""
+"""How long the coordinator waits for an event before it checks for other runs' trials and for a request to stop."""
 
-_AT_ONCE = 16
-"""Trials that are taken in one turn at most: others want theirs too."""
+_MAX_TAKEN = 16
+"""Trials taken in one turn at most, so that other runs get theirs."""
 
-_SLOTS_AHEAD = 32
-"""For so many workers one trial is asked for ahead."""
+_SLOTS_PER_TRIAL_AHEAD = 32
+"""One trial is prepared ahead for this many workers."""
 
 
 class Coordinator:
@@ -47,67 +44,60 @@ class Coordinator:
 
     def __init__(
         self,
-        study: optuna.Study,
         ledger: Ledger,
         outage: Outage,
-        objectives: Sequence[StudyObjective],
         trial_source: TrialSource,
         engine: Engine,
-        *,
         recorder: Recorder,
-        num_words: int,
+        *,
+        prunes: bool,
         emit: Listener,
         stop: StopRequest,
         max_restarts: int,
     ) -> None:
-        """`study` is on the ledger, and has its pruner set."""
-        self.study = study
+        """`prunes`: whether the study's pruner decides about trials after each report."""
         self.ledger = ledger
         self.outage = outage
-        self.access = Access(ledger, outage, self._let_go)
-        self.objectives = objectives
+        self.access = StudyAccess(ledger, outage, on_lost=self._give_up_trials)
         self.trial_source = trial_source
         self.engine = engine
         self.recorder = recorder
-        self.num_words = num_words
+        self.prunes = prunes
         self.emit = emit
         self.stop = stop
         self.max_restarts = max_restarts
         self.running: dict[int, RunningTrial] = {}
         self.ahead: list[RunningTrial] = []
-        """The next trials, asked for while all workers are busy."""
+        """Trials taken while all workers were busy, ready for the next free slots."""
 
-        self.handed_out = 0.0
-        """When free slots were last looked at."""
-
-        self.ask_from = 0.0
-        """When it is worth asking for one more trial, after there was none. A trial that ends may change the answer at once."""
+        self.handed_out_at = 0.0
+        self.take_from = 0.0
+        """When it is worth asking for a trial again, after there was none. A trial that ends resets it."""
 
     def run(self) -> None:
         """Trains until the target is met, there is nothing more to train, or it is asked to stop.
 
-        Trials cut short stay RUNNING; the next run goes on with them.
+        Interrupted trials stay RUNNING; the next run resumes them.
 
         Raises:
-            NegativeAnswer: more trials failed than may.
+            NegativeAnswer: too many trials failed.
             ResourceError: disk, database or data are gone.
         """
-        with self._whatever_happens():
-            self.recorder.sweep()
+        with self._flushed_and_closed():
+            self.recorder.remove_stale_checkpoints()
             event: EngineEvent | None = None
             while True:
-                if self._must_end():
+                if self._must_stop():
                     self.engine.interrupt_jobs()
-                elif event is None or not self.running or perf_counter() - self.handed_out >= GATHER_S:
+                elif event is None or not self.running or perf_counter() - self.handed_out_at >= GATHER_S:
                     self._hand_out()
-                if not self.running and (self._must_end() or self._is_over()):
+                if not self.running and (self._must_stop() or self._is_over()):
                     break
-                is_busy = self._may_ask_ahead() or self.access.has_to_write
-                event = self.engine.next_event(0.0 if is_busy else _POLL_S)
+                event = self._next_event()
                 if event is not None:
                     self._handle(event)
-                elif self._may_ask_ahead():
-                    self.ahead = self._take(self._wanted_ahead)
+                elif self._wants_trials_ahead():
+                    self.ahead = self._take(self._num_ahead)
                 self.access.write(at_once=event is None or self.engine.slots <= 1)
                 self._follow_up()
             self.access.write_rest(self.emit)
@@ -115,96 +105,91 @@ class Coordinator:
             if self.outage.verdict is not None:
                 raise self.outage.verdict
 
+    def _hand_out(self) -> None:
+        """Starts a trial on every free slot, as far as the target allows."""
+        self.handed_out_at = perf_counter()
+        num_free = max(self.engine.slots - len(self.running), 0)
+        if num_free and not self.ahead:
+            self.ahead = self._take(min(num_free, _MAX_TAKEN))
+        for running in self.ahead[:num_free]:
+            self.running[running.job.trial] = running
+            self.engine.start(running.job)
+        del self.ahead[:num_free]
+
+    def _next_event(self) -> EngineEvent | None:
+        has_other_work = self._wants_trials_ahead() or self.access.has_to_write
+        return self.engine.next_event(0.0 if has_other_work else _POLL_S)
+
     def _handle(self, event: EngineEvent) -> None:
         running = self.running[event.trial]
         self.access.look()
         try:
             match event:
                 case JobStarted():
-                    running.begin(event, self.emit)
+                    running.start(event, self.emit)
                 case StepDone(step=step):
-                    if running.goes_on(step, self.emit, is_judged=len(self.objectives) == 1):
+                    if running.report(step, self.emit, prunes=self.prunes):
                         self.engine.advance(event.trial)
                     else:
-                        self._finish(running, TrialState.PRUNED)
+                        self._record(running, TrialState.PRUNED)
                         self.engine.cancel(event.trial)
                 case JobDone(outcome=outcome):
-                    self._finish(running, TrialState.COMPLETE, outcome)
+                    self._record(running, TrialState.COMPLETE, outcome=outcome)
                 case JobFailed(reason=reason):
                     self._record(running, TrialState.FAIL, reason)
-                case WorkerLost(reason=reason, machine_lost=is_innocent):
+                case WorkerLost(reason=reason, machine_lost=machine_lost):
                     allowed = self.max_restarts
-                    if too_often := running.lose_worker(reason, self.emit, counts=not is_innocent, allowed=allowed):
-                        self._record(running, TrialState.FAIL, too_often)
+                    if failed := running.lose_worker(reason, self.emit, counts=not machine_lost, allowed=allowed):
+                        self._record(running, TrialState.FAIL, failed)
                     else:
                         self.engine.start(running.job)
                 case JobInterrupted():
-                    running.put_aside()
+                    running.end_attempt()
                     del self.running[event.trial]
-        except optuna.exceptions.UpdateFinishedTrialError:
+        except UpdateFinishedTrialError:
             self.ledger.ended_elsewhere.append(event.trial)
-
-    def _finish(self, running: RunningTrial, state: TrialState, outcome: Outcome | None = None) -> None:
-        """A trial has trained to its end, or is stopped. What cannot be true does not count."""
-        reason = why_invalid(running.job.configs.train, self.num_words, running.curves.histories, running.label_smoothing_used)
-        self._record(running, TrialState.FAIL if reason else state, reason, outcome)
 
     def _record(self, running: RunningTrial, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
         del self.running[running.job.trial]
-        self.ask_from = 0.0
-        self.recorder.record(running, state, reason, outcome)
+        self.take_from = 0.0
+        self.recorder.record(running, state, reason=reason, outcome=outcome)
 
     def _follow_up(self) -> None:
-        """Sees to what follows from results that are written, and from what other programs have done."""
-        gone, self.ledger.ended_elsewhere = self.ledger.ended_elsewhere, []
-        for number in gone:
+        """Drops trials that other programs have ended, and announces results once they are written."""
+        ended, self.ledger.ended_elsewhere = self.ledger.ended_elsewhere, []
+        for number in ended:
             if self.running.pop(number, None) is not None:
                 self.engine.cancel(number)
             self.recorder.forget(number)
-            self.emit(Notice(f"trial {number} was ended by another program; its training ends too"))
-        if self.recorder.has_waiting and not self.ledger.waiting_s:
+            self.emit(Notice(f"trial {number} was ended by another program; its training stops"))
+        if self.recorder.has_unannounced and not self.ledger.waiting_s:
             self.recorder.follow_up(self.trial_source.target)
 
-    def _hand_out(self) -> None:
-        """A trial for every free slot, as far as the target wants them; many are handed out bit by bit.
-
-        Taking one takes longer than answering an epoch: while events wait, this is done now and then.
-        """
-        self.handed_out = perf_counter()
-        free = self.engine.slots - len(self.running)
-        if free > 0 and not self.ahead:
-            self.ahead = self._take(min(free, _AT_ONCE))
-        for running in self.ahead[: max(free, 0)]:
-            self.running[running.job.trial] = running
-            self.engine.start(running.job)
-        del self.ahead[: max(free, 0)]
-
     @property
-    def _wanted_ahead(self) -> int:
-        """How many trials to have at hand. A single worker's are asked for when its sampler knows the last result."""
-        return -(-self.engine.slots // _SLOTS_AHEAD) if self.engine.slots > 1 else 0
+    def _num_ahead(self) -> int:
+        """How many trials to take ahead. With one worker none: its sampler waits for the last result."""
+        return -(-self.engine.slots // _SLOTS_PER_TRIAL_AHEAD) if self.engine.slots > 1 else 0
 
-    def _may_ask_ahead(self) -> bool:
-        """Whether the next trials are to be asked for now."""
-        return self._wanted_ahead > 0 and not self.ahead and not self._must_end() and perf_counter() >= self.ask_from
+    def _wants_trials_ahead(self) -> bool:
+        return self._num_ahead > 0 and not self.ahead and not self._must_stop() and perf_counter() >= self.take_from
 
     def _take(self, count: int) -> list[RunningTrial]:
-        if perf_counter() < self.ask_from:
+        if perf_counter() < self.take_from:
             return []
         none: list[RunningTrial] = []
-        running = self.access.attempt(partial(self.trial_source.take, count), none)
-        if not running:
-            self.ask_from = perf_counter() + _POLL_S
-        return running
+        taken = self.access.attempt(partial(self.trial_source.take, count), none)
+        if not taken:
+            self.take_from = perf_counter() + _POLL_S
+        return taken
 
     def _is_over(self) -> bool:
         return not self.ahead and self.access.attempt(self.trial_source.is_over, False)
 
-    def _must_end(self) -> bool:
+    def _must_stop(self) -> bool:
         return bool(self.stop.reason) or self.outage.verdict is not None
 
-    def _let_go(self) -> None:
-        """Others thought this run dead and have its trials, as their checkpoints have them: it goes on with other trials."""
+    def _give_up_trials(self) -> None:
+        """Lets go of all trials of this run: others took it for dead, and resume them from their checkpoints."""
         numbers = ", ".join(map(str, sorted(self.running))) or "none"
         for trial in self.running:
             self.engine.cancel(trial)
@@ -212,12 +197,14 @@ class Coordinator:
         self.recorder.forget_all()
         self.ahead.clear()
         self.emit(
-            Notice(f"this run was silent for so long that others have taken its trials ({numbers}): it goes on with new ones")
+            Notice(
+                f"this run was silent for so long that other runs reclaimed its trials ({numbers}): it continues with new ones"
+            )
         )
 
     @contextlib.contextmanager
-    def _whatever_happens(self) -> Iterator[None]:
-        """What was told is kept, whatever ends the search; then all workers end."""
+    def _flushed_and_closed(self) -> Iterator[None]:
+        """Writes what is recorded, however the search ends, and ends all workers."""
         try:
             yield
         except Exception as error:
@@ -229,7 +216,7 @@ class Coordinator:
                     f"the data cannot be read any more: {error.what}",
                     where=error.where,
                     got=error.got,
-                    hint="all finished trials are kept; with the same data the same command goes on",
+                    hint="all finished trials are kept; with the same data the same command continues",
                 ) from error
             raise
         finally:

@@ -1,9 +1,10 @@
-"""Folder, demo data, split."""
+"""What must be ready before a study is opened: the runs folder, the data set, its split, the prepared clips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 
@@ -11,26 +12,56 @@ from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from data_utils.synthetic.synthetic import synthesize
+from search.definition.checks import require_fits_data
 from search.definition.definition import StudyDefinition
 from search.definition.pruners import NoPruning
-from search.errors import ResourceError, os_errors
+from search.errors import os_errors
 from search.events import Listener, Notice
-from search.storage.leases.lease import Lease
 from search.study.study import study_data
-from search.trial.clips import open_indexed
+from search.trial.clips import TrialClips, count_clips, data_store, open_indexed
+
+
+class ReadyClips(NamedTuple):
+    """The clips of a search, and how many there are."""
+
+    trial_clips: TrialClips
+    counts: dict[str, int]
+    """Clips of the training and validation parts."""
+
+
+def ready_clips(definition: StudyDefinition, folder: Path | None, runs: Path, emit: Listener) -> ReadyClips:
+    """Opens the data set, splits it and prepares the clips of the baseline.
+
+    Args:
+        folder: of the data set; None: the demo set under `runs`.
+
+    Raises:
+        DataError: the data set is not valid, or the requested split is impossible.
+        DefinitionError: the study does not fit the data.
+        ResourceError: `runs` cannot be written.
+    """
+    make_folder(runs)
+    data = open_indexed(folder or demo_data(runs, emit), runs)
+    split = split_of(definition, data)
+    require_fits_data(definition, len(split.folds) or definition.repeats, len(data.words))
+    for note in _notes(definition, split):
+        emit(Notice(note))
+    trial_clips = TrialClips(data, split, data_store(runs), emit)
+    folds = trial_clips.folds(definition.configs(definition.baseline).preprocess)
+    return ReadyClips(trial_clips, count_clips(folds))
 
 
 def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
-    """The data set of a search, in the folder where it was or in another.
+    """Opens the data set that a study was searched on, in its own folder or in another.
 
     Raises:
-        DataError: it is not there, or not the same.
+        DataError: it is not there, or it is another data set.
     """
     about = study_data(study)
     data = open_indexed(folder or Path(about.folder), runs)
     if fingerprint(data) != about.fingerprint:
         raise DataError(
-            f"this is not the data that `{study.study_name}` has searched on",
+            f"this is not the data set that `{study.study_name}` was searched on",
             file=data.folder,
             got=f"fingerprint {fingerprint(data)[:12]}...",
             expected=f"fingerprint {about.fingerprint[:12]}...",
@@ -39,60 +70,56 @@ def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
     return data
 
 
-def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
-    """What a person should know before it starts."""
-    if split.note:
-        yield split.note
-    if len(definition.objectives) > 1 and not isinstance(definition.pruner, NoPruning):
-        names = ", ".join(objective.name for objective in definition.objectives)
-        yield f"pruning is off: with several objectives ({names}) half-trained trials have no order"
-
-
-def _require_alone(lease: Lease) -> None:
-    if lease.observer.num_runs() > 1:
-        raise ResourceError(
-            f"another run is working on the study `{lease.study}`",
-            hint="ranges can become wider when it has ended",
-        )
-
-
 def make_folder(runs: Path) -> None:
-    what = "the folder of everything that is written cannot be made"
-    with os_errors(what, where=runs, hint="name another with --runs"):
+    """Creates the folder that everything is written to.
+
+    Raises:
+        ResourceError: it cannot be created.
+    """
+    what = "the folder for all output cannot be created"
+    with os_errors(what, where=runs, hint="name another one with --runs"):
         runs.mkdir(parents=True, exist_ok=True)
 
 
 def split_of(definition: StudyDefinition, data: DataSet) -> Split:
-    """The study's parts of this data set.
+    """Splits a data set into the study's training, validation and test parts.
 
     Raises:
-        DataError: the wishes cannot be met, or there is only one word to tell.
+        DataError: the requested split is impossible, or the data set has only one word.
     """
     if len(data.words) < 2:
         raise DataError(
-            "there is nothing to tell apart", file=data.folder, got=f"1 word: {data.words[0]}", expected="2 words or more"
+            "there is nothing to classify", file=data.folder, got=f"1 word: {data.words[0]}", expected="2 words or more"
         )
-    wishes = definition.signers
+    requested = definition.signers
     return split_signers(
         data.words_of,
-        train=wishes.train,
-        validation=wishes.validation,
-        test=wishes.test,
-        folds=wishes.folds,
+        train=requested.train,
+        validation=requested.validation,
+        test=requested.test,
+        folds=requested.folds,
         seed=definition.seed,
     )
 
 
 def demo_data(runs: Path, emit: Listener) -> Path:
-    """The folder of the demo set, which is made if it is not there.
+    """Returns the folder of the demo set, which is created if it does not exist.
 
     Raises:
         ResourceError: it cannot be written.
     """
     folder = runs / "data" / "demo"
-    emit(Notice(f"No --data and no SEARCH_DATA: searching on the demo set of made-up signs in {folder}"))
+    emit(Notice(f"No --data and no SEARCH_DATA: searching on the demo set of synthetic signs in {folder}"))
     if not folder.exists():
-        with os_errors("the demo set cannot be written", where=folder, hint="name another place with --runs"):
+        with os_errors("the demo set cannot be written", where=folder, hint="name another folder with --runs"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             synthesize(folder)
     return folder
+
+
+def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
+    if split.note:
+        yield split.note
+    if len(definition.objectives) > 1 and not isinstance(definition.pruner, NoPruning):
+        names = ", ".join(objective.name for objective in definition.objectives)
+        yield f"pruning is off: with several objectives ({names}) half-trained trials cannot be ranked"

@@ -1,6 +1,7 @@
-"""Results: a trial's files, its record in the study, and what follows once that is written.
+"""Finished trials: their files, their record in the study, and the clean-up once that record is written.
 
-A trial that is finished in the study has its files; its checkpoint goes, and it is announced, when the study surely has it.
+Every trial that is finished in the study has its files. Its checkpoint is deleted, and its result announced, only when the
+database holds the result.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from search.study.trials import STATE_NAMES, front_of, is_finished, num_finished
 from search.trial.checkpoint import remove_checkpoint
 from search.trial.files import trial_folder, write_trial
 from search.trial.outcome import Outcome
-from search.trial.result import result_of, values_of
+from search.trial.result import result_of, values_of, why_invalid
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A result that was told to the study, and may not be written yet."""
+    """A result that is on the ledger, and perhaps not in the database yet."""
 
     running: RunningTrial
     state: TrialState
@@ -34,31 +35,47 @@ class _Recorded:
 
 
 class Recorder:
-    """Tells the results of one run's trials to the study."""
+    """Records the results of one run's trials in the study."""
 
     def __init__(
-        self, study: optuna.Study, objectives: Sequence[StudyObjective], *, runs: Path, emit: Listener, max_failures: int
+        self,
+        study: optuna.Study,
+        objectives: Sequence[StudyObjective],
+        *,
+        runs: Path,
+        num_words: int,
+        emit: Listener,
+        max_failures: int,
+        marks_best: bool,
     ) -> None:
+        """`marks_best`: whether a finished trial may be announced as the best so far."""
         self._study = study
         self._objectives = objectives
         self._runs = runs
+        self._num_words = num_words
         self._emit = emit
         self._max_failures = max_failures
+        self._marks_best = marks_best
         self._failures = 0
-        self._waiting: list[_Recorded] = []
+        self._unannounced: list[_Recorded] = []
 
     @property
-    def has_waiting(self) -> bool:
-        """Whether there is a result from which nothing has followed yet."""
-        return bool(self._waiting)
+    def has_unannounced(self) -> bool:
+        """Whether a recorded result still waits for `follow_up`."""
+        return bool(self._unannounced)
 
-    def record(self, running: RunningTrial, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
-        """Writes the trial's files, then tells its result.
+    def record(self, running: RunningTrial, state: TrialState, *, reason: str = "", outcome: Outcome | None = None) -> None:
+        """Writes the trial's files, then records its result. A result that cannot be true is recorded as failed.
+
+        Args:
+            reason: why the trial failed; empty if it did not.
 
         Raises:
             ResourceError: the files cannot be written.
         """
-        number, curves = running.job.trial, running.curves
+        number, curves, train = running.job.trial, running.curves, running.job.configs.train
+        if not reason and (reason := why_invalid(train, self._num_words, curves.histories, running.label_smoothing_used)):
+            state = TrialState.FAIL
         settings = {"trial": number, "seed": running.job.seed, **running.job.configs.as_dict()}
         write_trial(running.job.folder, settings, curves.histories, outcome)
         if curves.steps:
@@ -69,16 +86,16 @@ class Recorder:
         if state == TrialState.COMPLETE:
             values = list(values_of(self._objectives, curves, outcome).values())
         self._study.tell(running.trial, values, state)
-        self._waiting.append(_Recorded(running, state, reason, outcome))
+        self._unannounced.append(_Recorded(running, state, reason, outcome))
 
     def follow_up(self, target: int) -> None:
-        """All that was told is written: sees to what follows from it.
+        """Deletes checkpoints and announces results. Call it when everything on the ledger is in the database.
 
         Raises:
-            NegativeAnswer: more trials failed than `max_failures`.
+            NegativeAnswer: more trials than `max_failures` failed.
             ResourceError: a checkpoint cannot be deleted.
         """
-        written, self._waiting = self._waiting, []
+        written, self._unannounced = self._unannounced, []
         for recorded in written:
             _remove_checkpoint(recorded.running.job.folder)
             self._announce(recorded, target)
@@ -86,15 +103,15 @@ class Recorder:
                 self._count_failure(recorded.reason)
 
     def forget(self, number: int) -> None:
-        """Nothing follows from what was told of a trial: another program has ended it."""
-        self._waiting = [recorded for recorded in self._waiting if recorded.running.job.trial != number]
+        """Drops the result of a trial that another program has ended."""
+        self._unannounced = [recorded for recorded in self._unannounced if recorded.running.job.trial != number]
 
     def forget_all(self) -> None:
-        """Nothing follows from what was told and is not written: others have this run's trials."""
-        self._waiting.clear()
+        """Drops all results that are not written: other runs have reclaimed this run's trials."""
+        self._unannounced.clear()
 
-    def sweep(self) -> None:
-        """Deletes checkpoints that a run could not delete because it was killed just after it had told a result.
+    def remove_stale_checkpoints(self) -> None:
+        """Deletes checkpoints of finished trials, left by a run that was killed just after it recorded a result.
 
         Raises:
             ResourceError: a checkpoint cannot be deleted.
@@ -106,9 +123,10 @@ class Recorder:
 
     def _announce(self, recorded: _Recorded, target: int) -> None:
         number, curves = recorded.running.job.trial, recorded.running.curves
-        gave = recorded.state != TrialState.FAIL and curves.steps > 0
-        values = values_of(self._objectives, curves, recorded.outcome) if gave else {}
+        has_values = recorded.state != TrialState.FAIL and curves.steps > 0
+        values = values_of(self._objectives, curves, recorded.outcome) if has_values else {}
         trials = self._trials()
+        best = front_of(trials, primary_index(self._objectives)) if self._marks_best else []
         self._emit(
             TrialFinished(
                 trial=number,
@@ -116,10 +134,10 @@ class Recorder:
                 params=recorded.running.trial.params,
                 value=next(iter(values.values()), None),
                 values=values,
-                val_top1=curves.mean_at_selected_epoch(lambda record: record.val_top1) if gave else None,
+                val_top1=curves.mean_at_selected_epoch(lambda record: record.val_top1) if has_values else None,
                 epochs=curves.num_epochs,
                 seconds=curves.seconds,
-                is_best=any(trial.number == number for trial in front_of(trials, primary_index(self._objectives))),
+                is_best=any(trial.number == number for trial in best),
                 finished=num_finished(trials),
                 target=target,
                 reason=recorded.reason,

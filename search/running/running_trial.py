@@ -1,4 +1,4 @@
-"""A trial that this run trains: what is reported of it, whether it goes on, and what the death of its worker means."""
+"""One trial of this run: its reports, the pruner's decision, and the loss of its worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.trial.curves import Curves, Step
 from search.trial.job import Job
 
 PRUNED_AT = "pruned_at"
-"""Where the verdict of a pruner is kept until the trial's result is told: some pruners judge otherwise when asked again."""
+"""Attribute that keeps a pruner's decision until the trial is recorded: some pruners decide otherwise when called again."""
 
 
 @dataclass
@@ -25,104 +25,112 @@ class RunningTrial:
 
     trial: optuna.Trial
     job: Job
-    told: dict[int, float]
-    """What the study knows already, by step. Those steps come again, and are not reported twice."""
+    reported: dict[int, float]
+    """Values that the study has already, by step. A resumed trial repeats those steps; they are not reported again."""
 
     deaths: list[str]
-    """How workers died that trained it."""
+    """Why workers that trained it died."""
 
     run: str
-    """The name of this run."""
+    """Name of this run."""
 
     attempts: list[Attempt]
-    """Who has trained it when."""
+    """Which worker trained it when."""
 
     label_smoothing_used: float = math.nan
-    """What its loss function was found to use; NaN until it has started."""
+    """The label smoothing that its loss function was found to use; NaN until it has started."""
 
     done: int = 0
-    """Steps that it had done when it was begun again; they were announced then."""
+    """Steps that it had trained before it was resumed; they were announced then."""
 
     pruned_at: int | None = None
-    """The step at which a run was about to stop it, before it died."""
+    """The step at which an earlier run had decided to prune it."""
 
     curves: Curves = field(init=False)
 
     def __post_init__(self) -> None:
-        self.forget()
+        self._reset_curves()
 
-    def forget(self) -> None:
-        """It starts again, and all its steps come anew."""
-        plan = self.job.plan
-        self.curves = Curves(plan.objective, plan.one_by_one, plan.repeats, plan.unit)
-
-    def begin(self, event: JobStarted, emit: Listener) -> None:
-        """Its worker is ready for the next step."""
+    def start(self, event: JobStarted, emit: Listener) -> None:
+        """Notes that its worker is ready for the next step."""
         self.label_smoothing_used, self.done = event.label_smoothing, event.steps_done
         self.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
-        self._keep(begun(self.attempts, self.run, event.worker))
+        self._store_attempts(begun(self.attempts, self.run, event.worker))
         emit(TrialStarted(event.trial, self.trial.params, event.max_steps, event.steps_done, event.resume_note))
 
-    def put_aside(self) -> None:
-        """Its worker does not go on with it."""
-        self._keep(ended(self.attempts))
+    def end_attempt(self) -> None:
+        """Notes that its worker has stopped training it."""
+        self._store_attempts(ended(self.attempts))
 
-    def goes_on(self, step: Step, emit: Listener, *, is_judged: bool) -> bool:
-        """Takes a step in and reports it: whether the trial goes on. `is_judged`: a pruner has a say."""
+    def report(self, step: Step, emit: Listener, *, prunes: bool) -> bool:
+        """Adds a step to its curves and reports it to the study. Returns whether the trial continues.
+
+        Args:
+            prunes: whether the pruner decides.
+        """
         self.curves.add(step)
-        report = self.curves.report(step) if is_judged else None
-        if report is None:  # several objectives, or a training that goes on: nothing to judge
+        report = self.curves.report(step) if prunes else None
+        if report is None:  # several objectives, or one of several trainings is not over: nothing to decide
             if self.curves.steps > self.done:
-                self._show(step, emit)
+                self._announce(step, emit)
             return True
         number, value = report
-        known = self.told.get(number)
-        is_last_known = number == max(self.told, default=0)
+        known = self.reported.get(number)
+        is_last_known = number == max(self.reported, default=0)
         if known is None:
-            self._show(step, emit)
+            self._announce(step, emit)
         if known != value:
-            self._report(number, value)
+            self._store_report(number, value)
         elif not is_last_known:
-            return True  # it was judged before the cut
-        if not self._should_be_pruned(number) or step.is_last:
-            return True  # at its end nothing is left to save
+            return True  # the pruner decided before the interruption
+        if not self._should_prune(number) or step.is_last:
+            return True  # pruning at the last step saves nothing
         self.trial.set_user_attr(PRUNED_AT, number)
         return False
 
     def lose_worker(self, reason: str, emit: Listener, *, counts: bool, allowed: int) -> str:
-        """Its worker is gone. Why it fails for that; empty if another worker is to go on from its checkpoint."""
-        self.put_aside()
+        """Notes that its worker died. Returns why the trial fails for that; empty if another worker can retry it.
+
+        Args:
+            counts: whether this death counts towards the limit.
+            allowed: deaths that do not fail the trial.
+        """
+        self.end_attempt()
         if counts:
             self.deaths = [*self.deaths, reason]
             self.trial.set_user_attr("deaths", self.deaths)
             deaths = len(self.deaths)
             if deaths > allowed:
-                many = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
-                return f"{many}: {reason}"
+                times = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
+                return f"{times}: {reason}"
             emit(WorkerDied(self.job.trial, reason, deaths, allowed))
         else:
-            emit(Notice(f"trial {self.job.trial} has lost its machine ({reason}): it goes on from its checkpoint"))
-        self.forget()
+            emit(Notice(f"trial {self.job.trial} lost its machine ({reason}): it resumes from its checkpoint"))
+        self._reset_curves()
         self.job = self.job.resumed()
         return ""
 
-    def _keep(self, attempts: list[Attempt]) -> None:
+    def _reset_curves(self) -> None:
+        plan = self.job.plan
+        self.curves = Curves(plan.objective, plan.one_by_one, plan.repeats, plan.unit)
+
+    def _store_attempts(self, attempts: list[Attempt]) -> None:
         self.attempts = attempts
         self.trial.set_user_attr(ATTEMPTS, as_stored(attempts))
 
-    def _show(self, step: Step, emit: Listener) -> None:
+    def _announce(self, step: Step, emit: Listener) -> None:
         emit(EpochFinished(self.job.trial, self.curves.shown(step), self.curves.steps))
 
-    def _report(self, number: int, value: float) -> None:
-        if number in self.told:  # it starts over with other versions, or on a GPU: what was reported is no longer true
+    def _store_report(self, number: int, value: float) -> None:
+        if number in self.reported:  # it started over with other versions, or trains on a GPU: the old value is wrong now
             trial = self.trial
             trial.storage.set_trial_intermediate_value(trial._trial_id, number, value)
             self.trial = optuna.Trial(trial.study, trial._trial_id)
         else:
             self.trial.report(value, number)
-        self.told[number] = value
+        self.reported[number] = value
 
-    def _should_be_pruned(self, number: int) -> bool:
-        """What the pruner says. The baseline takes part in its races, but trains to its end: all others are seen against it."""
-        says = self.pruned_at == number or self.trial.should_prune()
-        return says and self.job.trial != BASELINE_TRIAL
+    def _should_prune(self, number: int) -> bool:
+        """The pruner's decision. The baseline is compared like any other trial, but always trains to its end."""
+        prune = self.pruned_at == number or self.trial.should_prune()
+        return prune and self.job.trial != BASELINE_TRIAL

@@ -17,7 +17,7 @@ from search.running.trial_source import SearchTrials
 from search.study.trials import FINISHED, best_trial, count_states, front_of, num_finished, trial_result
 
 
-def _finished(
+def run_finished(
     study: optuna.Study, definition: StudyDefinition, trial_source: SearchTrials, seconds: float, stopped_by: str
 ) -> RunFinished:
     trials = study.get_trials(deepcopy=False)
@@ -28,9 +28,9 @@ def _finished(
         finished=num_finished(trials),
         target=trial_source.target,
         counts=count_states(trials),
-        best=summary(best),
+        best=trial_summary(best),
         baseline=baseline_summary(trials),
-        front=tuple(filter(None, map(summary, front_of(trials, primary)))) if several else (),
+        front=tuple(filter(None, map(trial_summary, front_of(trials, primary)))) if several else (),
         edges=() if several else _edges(best, definition),
         noise=None if several else _noise(trials, best),
         seconds=seconds,
@@ -57,7 +57,7 @@ def _edges(best: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, 
     )
 
 
-def summary(trial: FrozenTrial | None) -> TrialSummary | None:
+def trial_summary(trial: FrozenTrial | None) -> TrialSummary | None:
     """A finished trial in short."""
     result = trial_result(trial) if trial is not None else {}
     if trial is None or not result:
@@ -68,4 +68,4 @@ def summary(trial: FrozenTrial | None) -> TrialSummary | None:
 
 def baseline_summary(trials: Sequence[FrozenTrial]) -> TrialSummary | None:
     """The baseline in short, once it is finished."""
-    return next((summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED), None)
+    return next((trial_summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED), None)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from time import perf_counter
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -14,22 +12,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
-from search.engines.engine_options import EngineOptions
 from search.errors import DefinitionError
 from search.evaluation.confirm.candidates import chosen_trials, embedding
 from search.evaluation.confirm.estimate import estimate_search
 from search.evaluation.confirm.evidence import weigh
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
-from search.events import ConfirmFinished, Event, Listener, Notice, RunStarted, TrialFinished
-from search.running.coordinator import Coordinator
-from search.running.ledger import Ledger
-from search.running.log import RunLog
-from search.running.outage import PATIENCE_S, Outage
+from search.events import ConfirmFinished, Listener, Notice, RunStarted
 from search.running.preparing import make_folder, open_same
-from search.running.recording import Recorder
+from search.running.session import Session, SessionOptions, open_session
 from search.running.signals import StopSignals
 from search.storage.errors import database_errors
-from search.storage.leases.choice import LEASE_S, lease_of
+from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
 from search.storage.opening import open_storage
 from search.storage.url import shown_url
@@ -45,89 +38,80 @@ from search.trial.job import fresh_seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfirmOptions:
-    """What `search confirm` was asked for."""
+class ConfirmOptions(SessionOptions):
+    """The options of `search confirm`."""
 
     study: str
-    storage: str
-    runs: Path
-    data: Path | None
-    """None: where the data of the search lay."""
-
     top: int
-    """Trials that are trained again."""
+    """How many of the best trials are trained again."""
 
     seeds: int
-    by: EngineOptions
-    max_restarts: int = 3
-    lease_s: float = LEASE_S
-    """How long this run may be silent before others take its trainings, with a database server."""
-
-    patience_s: float = PATIENCE_S
-    """How long it goes on without its database server."""
+    """With how many fresh seeds each."""
 
 
 def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confirmed | None:
-    """Starts or resumes a confirmation and stays with it until it ends. None if it was stopped.
+    """Starts or resumes a confirmation, and returns when it ends; None if it was stopped.
 
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    device = options.by.resolve_device()
+    device = options.engine.resolve_device()
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=False)
         study = load_study(storage, options.study)
         require_ours(study)
         chosen = chosen_trials(study, options.top)
-        finished = num_finished(study.get_trials(deepcopy=False))  # what ends while this trains is not among them
+        finished = num_finished(study.get_trials(deepcopy=False))  # trials that finish meanwhile are not candidates
         make_folder(options.runs)
         data = open_same(study, options.data, options.runs)
-        objectives, split = study_objectives(study), study_data(study).split
         with lease_of(options.storage, companion_name(study.study_name), lease_s=options.lease_s) as lease:
             with lease.wait_for_turn():
                 companion = _companion(storage, study)
-            with RunLog(options.runs, companion.study_name, lease.owner.run) as log, database_errors(options.storage):
-                emit = _without_stars(log.beside(emit))
-                trial_clips = TrialClips(data, split, data_store(options.runs), emit)
-                seeds = {number: fresh_seed(study.user_attrs["seed"], number) for number in range(1, options.seeds + 1)}
-                ledger = Ledger(storage, companion.study_name, lease)
-                companion = ledger.open()
-                companion.pruner = optuna.pruners.NopPruner()
-                trial_source = ConfirmTrials(
-                    companion,
-                    ledger,
-                    {trial.number: configs_of(trial) for trial in chosen},
-                    primary=primary_index(objectives),
-                    plan=study_plan(study),
-                    seeds=seeds,
-                    folds={number: fresh_folds(split, data.words_of, seed) for number, seed in seeds.items()},
-                    device=device,
-                    runs=options.runs,
-                    emit=emit,
-                )
+            with open_session(options, storage, companion.study_name, lease, emit) as session:
+                trial_clips = TrialClips(data, study_data(study).split, data_store(options.runs), session.emit)
                 if opened := opened_before(study, storage):
-                    emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
-                emit(_started(options, study, trial_source, trial_clips, device, lease))
-                most = len(chosen) * options.seeds  # a candidate that fails is out of the race, and that is told
-                began = perf_counter()
-                Coordinator(
-                    companion,
-                    ledger,
-                    Outage(options.storage, emit, patience_s=options.patience_s),
-                    objectives,
+                    session.emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
+                trial_source = _trial_source(session, options, study, chosen, trial_clips, device)
+                session.emit(_started(options, study, trial_source, trial_clips, device, lease))
+                seconds = session.work(
                     trial_source,
-                    options.by.create_engine(trial_clips, options.runs, stored_resources(study.user_attrs)),
-                    recorder=Recorder(companion, objectives, runs=options.runs, emit=emit, max_failures=most),
-                    num_words=len(data.words),
-                    emit=emit,
+                    study_objectives(study),
+                    trial_clips,
+                    resources=stored_resources(study.user_attrs),
+                    max_failures=len(chosen) * options.seeds,  # a failed candidate only leaves the race
+                    marks_best=False,  # what counts is the mean over the seeds
                     stop=stop,
-                    max_restarts=options.max_restarts,
-                ).run()
+                )
                 if stop.reason:
                     return None
-                confirmed = _weighed(study, chosen, companion, trial_source, finished)
-                emit(ConfirmFinished(study.study_name, confirmed, perf_counter() - began))
+                confirmed = _weighed(study, chosen, session.study, trial_source, finished)
+                session.emit(ConfirmFinished(study.study_name, confirmed, seconds))
                 return confirmed
+
+
+def _trial_source(
+    session: Session,
+    options: ConfirmOptions,
+    study: optuna.Study,
+    chosen: Sequence[FrozenTrial],
+    trial_clips: TrialClips,
+    device: str,
+) -> ConfirmTrials:
+    seeds = {number: fresh_seed(study.user_attrs["seed"], number) for number in range(1, options.seeds + 1)}
+    words_of, split = trial_clips.data.words_of, trial_clips.split
+    session.study.pruner = optuna.pruners.NopPruner()
+    return ConfirmTrials(
+        session.study,
+        session.ledger,
+        {trial.number: configs_of(trial) for trial in chosen},
+        primary=primary_index(study_objectives(study)),
+        plan=study_plan(study),
+        seeds=seeds,
+        folds={number: fresh_folds(split, words_of, seed) for number, seed in seeds.items()},
+        device=device,
+        runs=options.runs,
+        emit=session.emit,
+    )
 
 
 def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> optuna.Study:
@@ -144,15 +128,6 @@ def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> opt
         companion.set_metric_names([objective.name for objective in study_objectives(study)])
     companion.set_user_attr("about", f"the best trials of {study.study_name} and its baseline, trained with fresh seeds")
     return companion
-
-
-def _without_stars(emit: Listener) -> Listener:
-    """A single training is never the best: what counts is the mean over the seeds."""
-
-    def listen(event: Event) -> None:
-        emit(replace(event, is_best=False) if isinstance(event, TrialFinished) else event)
-
-    return listen
 
 
 def _started(
@@ -174,7 +149,7 @@ def _started(
         parts=trial_clips.split.parts(),
         clips=count_clips(folds),
         device=device,
-        workers=options.by.workers,
+        workers=options.engine.workers,
         storage=shown_url(options.storage),
         runs=str(options.runs),
         finished=target - left,

@@ -1,0 +1,122 @@
+"""What a search and a confirmation share: one run at work on one study, with its lease, log, ledger and coordinator."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import optuna
+
+from search.definition.definition import Resources
+from search.definition.objectives import StudyObjective
+from search.engines.engine_options import EngineOptions
+from search.events import Listener
+from search.running.coordinator import Coordinator
+from search.running.ledger import Ledger
+from search.running.log import RunLog
+from search.running.outage import PATIENCE_S, Outage
+from search.running.recording import Recorder
+from search.running.signals import StopRequest
+from search.running.turns import TrialSource
+from search.storage.errors import database_errors
+from search.storage.leases.choice import LEASE_S
+from search.storage.leases.lease import Lease
+from search.trial.clips import TrialClips
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """What `search run` and `search confirm` have in common."""
+
+    data: Path | None
+    """Folder of the data set; None: the demo set under `runs`, or the folder that the study was searched on."""
+
+    storage: str
+    runs: Path
+    engine: EngineOptions
+    """Which engine trains, where, and with how many workers."""
+
+    max_restarts: int = 3
+    """A trial fails when more workers than this die on it."""
+
+    lease_s: float = LEASE_S
+    """With a database server: after this many seconds of silence, other runs may reclaim this run's trials."""
+
+    patience_s: float = PATIENCE_S
+    """With a database server: how many seconds the run continues while the server cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run at work on one study."""
+
+    options: SessionOptions
+    run: str
+    """Its name."""
+
+    study: optuna.Study
+    """The study on the ledger."""
+
+    ledger: Ledger
+    emit: Listener
+    """Writes every event to the run's log and passes it on."""
+
+    def work(
+        self,
+        trial_source: TrialSource,
+        objectives: Sequence[StudyObjective],
+        trial_clips: TrialClips,
+        *,
+        resources: Resources,
+        max_failures: int,
+        marks_best: bool,
+        stop: StopRequest,
+    ) -> float:
+        """Trains the source's trials until there are no more or the run is stopped; returns the seconds it took.
+
+        Args:
+            max_failures: the run ends when more trials than this fail.
+            marks_best: whether finished trials may be announced as the best so far.
+
+        Raises: same as `Coordinator.run`.
+        """
+        began = perf_counter()
+        engine = self.options.engine.create_engine(replace(trial_clips, emit=self.emit), self.options.runs, resources)
+        recorder = Recorder(
+            self.study,
+            objectives,
+            runs=self.options.runs,
+            num_words=len(trial_clips.data.words),
+            emit=self.emit,
+            max_failures=max_failures,
+            marks_best=marks_best,
+        )
+        Coordinator(
+            self.ledger,
+            Outage(self.options.storage, self.emit, patience_s=self.options.patience_s),
+            trial_source,
+            engine,
+            recorder,
+            prunes=len(objectives) == 1,
+            emit=self.emit,
+            stop=stop,
+            max_restarts=self.options.max_restarts,
+        ).run()
+        return perf_counter() - began
+
+
+@contextlib.contextmanager
+def open_session(
+    options: SessionOptions, storage: optuna.storages.BaseStorage, study: str, lease: Lease, emit: Listener
+) -> Iterator[Session]:
+    """Opens the log and the ledger of the run that holds the lease on a study.
+
+    Raises:
+        ResourceError: the log cannot be written, or the database cannot be used.
+    """
+    with RunLog(options.runs, study, lease.owner.run) as log, database_errors(options.storage):
+        ledger = Ledger(storage, study, lease)
+        yield Session(options, lease.owner.run, ledger.open(), ledger, log.beside(emit))
