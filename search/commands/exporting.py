@@ -127,7 +127,7 @@ def retrain(
         return stop.exit_code
     for line in retrained_lines(result):
         say(line)
-    return ExitCode.DONE if not result.invalid and (result.is_reproduced or not result.is_comparable) else ExitCode.NO
+    return ExitCode.DONE if not result.invalid and (result.is_reproduced or result.differences) else ExitCode.NO
 
 
 def predict(

@@ -41,7 +41,7 @@ class Retrained:
     """Metrics at the epoch that the objective selects; means over the trainings."""
 
     differences: list[str]
-    """What differs from the recorded training, one line each."""
+    """What differs from the recorded training, one line each. If empty, the value has to be reproduced."""
 
     invalid: str
     """Why the result cannot be right; empty if it is plausible."""
@@ -50,11 +50,6 @@ class Retrained:
     def is_reproduced(self) -> bool:
         """Whether the value equals the recorded one bit for bit."""
         return self.value == self.recorded
-
-    @property
-    def is_comparable(self) -> bool:
-        """Whether nothing differs from the recorded training, so that the value has to be reproduced."""
-        return not self.differences
 
 
 def retrain(

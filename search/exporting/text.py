@@ -49,7 +49,7 @@ def retrained_lines(result: Retrained) -> list[str]:
     if result.is_reproduced:
         return [*lines, f"the recorded {result.name} was reproduced bit for bit"]
     gap = result.value - result.recorded
-    if result.is_comparable:
+    if not result.differences:
         return [*lines, f"NOT reproduced: it differs by {gap:+.3e} although nothing else differs from the recorded training"]
     differences = (f"  {line}" for line in result.differences)
     return [*lines, f"it differs by {gap:+.3e}; differences from the recorded training:", *differences]

@@ -79,29 +79,25 @@ class Provenance:
     """Results on the sealed clips, and their signers; empty if they were not opened for this model."""
 
 
-def metrics_of(exported: Exported, provenance: Provenance) -> dict[str, Any]:
+def metrics_of(exported: Exported, origin: Provenance) -> dict[str, Any]:
     """The content of `metrics.json` as plain values."""
     return {
         "schema": METRICS_SCHEMA,
-        "kind": provenance.kind,
+        "kind": origin.kind,
         "study": exported.study,
         "trial": exported.trial,
         "objective": dataclasses.asdict(Objective(**exported.objective)),  # type: ignore[arg-type]  # it was checked
         "words": len(exported.data["words"]),
         "this_model": {
-            "about": provenance.text,
-            "seed": provenance.seed,
-            "epochs": provenance.epochs,
-            "temperature": provenance.temperature,
-            "made_with": provenance.made_with,
-            "train": {
-                "signers": list(provenance.train),
-                "left_out": list(provenance.left_out),
-                "fingerprint": provenance.fingerprint,
-            },
-            "differences": list(provenance.differences),
-            "validation": provenance.validation or None,
-            "sealed": provenance.sealed or None,
+            "about": origin.text,
+            "seed": origin.seed,
+            "epochs": origin.epochs,
+            "temperature": origin.temperature,
+            "made_with": origin.made_with,
+            "train": {"signers": list(origin.train), "left_out": list(origin.left_out), "fingerprint": origin.fingerprint},
+            "differences": list(origin.differences),
+            "validation": origin.validation or None,
+            "sealed": origin.sealed or None,
         },
         "configuration": {
             "fingerprint": exported.data["fingerprint"],
