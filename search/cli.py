@@ -1,4 +1,4 @@
-"""The command line: gathers the commands, runs one, and gives every error its form and exit code."""
+"""The command line: registers the commands, runs one, and turns every error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from typing import Any, NoReturn
 import typer
 
 from data_utils.errors import ExplainedError
-from search.commands import evaluation, reporting, searching
-from search.commands import exporting as models
+from search.commands import evaluation, exporting, reporting, searching
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Searches hyperparameters for isolated sign-language recognition, and keeps you from fooling yourself.",
+    help="Searches hyperparameters for isolated sign-language recognition, and checks whether the best trial was only lucky.",
 )
 
 _COMMANDS: dict[str, Callable[..., Any]] = {  # in the order of --help
@@ -37,10 +36,10 @@ _COMMANDS: dict[str, Callable[..., Any]] = {  # in the order of --help
     "test": evaluation.open_test,
     "analyze": evaluation.analyze,
     "report": reporting.report,
-    "export": models.export,
-    "retrain": models.retrain,
-    "predict": models.predict,
-    "copy": models.copy,
+    "export": exporting.export,
+    "retrain": exporting.retrain,
+    "predict": exporting.predict,
+    "copy": exporting.copy,
     "dashboard": reporting.dashboard,
     "doctor": reporting.doctor,
 }
@@ -52,56 +51,70 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and ends the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to stop
-    sys.exit(answer(arguments))
+            stream.reconfigure(errors="backslashreplace")  # a character that the terminal cannot show must not end a run
+    sys.exit(execute(arguments))
 
 
-def answer(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; every error in its form on stderr, never a traceback. The exit code."""
+def execute(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code. Errors are printed to stderr in their standard form, never as a traceback."""
     try:
         result = app(args=None if arguments is None else list(arguments), prog_name="python -m search", standalone_mode=False)
         sys.stdout.flush()
         return int(result or 0)
     except ExplainedError as error:
-        print(error.render(), file=sys.stderr)
-        return exit_code_of(error)
-    except typer.exceptions.TyperException as error:  # every usage error of the command line
+        return _print_error(error)
+    except typer.exceptions.TyperException as error:  # every usage error
         message = error.format_message()
-        wrong = DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=_usage_hint(error))
-        print(wrong.render(), file=sys.stderr)
-        return ExitCode.WRONG_INPUT
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "python -m search"
+        return _print_error(DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=f"see `{command} --help`"))
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # the reader of our output has left (typer then exits); nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's last flush finds a place
+    except (BrokenPipeError, SystemExit):  # the reader of stdout has closed it (typer then exits): not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush succeeds
         return ExitCode.DONE
     except Exception as error:
-        if (gone := _database_gone(error)) is not None:
-            print(gone.render(), file=sys.stderr)
-            return exit_code_of(gone)
-        path = _write_crash(traceback.format_exc())
-        print(f"error: a fault of this program, sorry\n  --> {path}\nhint: report it with that file", file=sys.stderr)
+        if (lost := _lost_database(error)) is not None:
+            return _print_error(lost)
+        path = _write_crash_log(traceback.format_exc())
+        print(f"error: internal error, a bug in this program\n  --> {path}\nhint: report it with this file", file=sys.stderr)
         return ExitCode.BUG
 
 
-def _usage_hint(error: BaseException) -> str:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "python -m search"
-    return f"`{command} --help` lists what there is"
+def _print_error(error: ExplainedError) -> int:
+    print(error.render(), file=sys.stderr)
+    return exit_code_of(error)
 
 
-def _database_gone(error: Exception) -> ExplainedError | None:
-    """The error for people where a database server went away; None if it was something else."""
-    known = sys.modules.get("search.storage.errors")  # where it was not imported no server was asked
-    return known.as_resource_error(None, error) if known is not None and known.is_unreachable(error) else None
+def _lost_database(error: Exception) -> ExplainedError | None:
+    """An explained error if the connection to a database server was lost; None for any other error."""
+    storage_errors = sys.modules.get("search.storage.errors")  # if it was not imported, no database was used
+    return (
+        storage_errors.as_resource_error(None, error)
+        if storage_errors is not None and storage_errors.is_unreachable(error)
+        else None
+    )
 
 
-def _without_passwords(text: str) -> str:
-    """A text that may quote an URL of a storage."""
+def _write_crash_log(text: str) -> Path:
+    """Writes a log to the runs folder, or else to the temporary folder."""
+    text = _hide_passwords(f"{' '.join(sys.argv)}\n{text}")
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    for folder in (Path(os.environ.get("SEARCH_RUNS", "runs")), Path(tempfile.gettempdir())):
+        path = folder / f"crash-{stamp}-{os.getpid()}.log"
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return path
+    return Path("(the log could not be written)")
+
+
+def _hide_passwords(text: str) -> str:
+    """The text without the passwords of storage URLs that were given."""
     try:
         from search.storage.url import parse_url, shown_url
     except ImportError:
-        return "(left out: it may hold a password)"
+        return "(omitted: it may contain a password)"
     given = [os.environ.get("SEARCH_STORAGE", ""), *sys.argv, *(word.partition("=")[2] for word in sys.argv)]
     for url in given:
         if "://" in url:
@@ -109,17 +122,3 @@ def _without_passwords(text: str) -> str:
             with contextlib.suppress(ExplainedError):
                 text = parse_url(url).hide(text)
     return text
-
-
-def _write_crash(text: str) -> Path:
-    text = _without_passwords(f"{' '.join(sys.argv)}\n{text}")
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    for folder in (Path(os.environ.get("SEARCH_RUNS", "runs")), Path(tempfile.gettempdir())):
-        path = folder / f"crash-{stamp}-{os.getpid()}.log"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        except OSError:
-            continue
-        return path
-    return Path("(the log could not be written)")

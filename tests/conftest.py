@@ -19,7 +19,7 @@ from launch import CONFIRM, STORAGE, TINY_STUDY, Answer  # noqa: E402 (the hook 
 from postgres import own_postgres, postgres, postgres_url  # noqa: E402, F401 (fixtures)
 
 from data_utils.synthetic.synthetic import synthesize  # noqa: E402
-from search.cli import answer  # noqa: E402
+from search.cli import execute  # noqa: E402
 
 Cli = Callable[..., Answer]
 
@@ -67,7 +67,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         words = [str(argument) for argument in arguments]
         monkeypatch.setattr(sys, "argv", ["search", *words])
         capsys.readouterr()
-        code = answer(words)
+        code = execute(words)
         shown = capsys.readouterr()
         return Answer(code, shown.out, shown.err)
 
@@ -116,6 +116,6 @@ def answered_in(folder: Path, *words: str) -> None:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert answer(list(words)) == 0
+        assert execute(list(words)) == 0
     finally:
         os.chdir(before)

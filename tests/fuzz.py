@@ -40,7 +40,7 @@ from test_definition import ASSIGNMENTS, TEXTS
 from data_utils.hdf5 import Clip, write_signer
 from data_utils.landmarks import NUM_LANDMARKS
 from data_utils.words import DICTIONARY_NAME, write_words
-from search.cli import answer
+from search.cli import execute
 from search.definition.settings import settings as known_settings
 from search.definition.study_file import load_definition, validate_name
 from search.errors import DefinitionError
@@ -124,7 +124,7 @@ def call(command: Callable[[list[str]], int], arguments: list[str]) -> Answer:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = int(command(arguments))
             out.flush()
-    except Exception as error:  # `answer` lets none through
+    except Exception as error:  # `execute` lets none through
         raise Wrong(f"{type(error).__name__}: {error}") from error
     finally:
         sys.argv = argv
@@ -137,7 +137,7 @@ def search(*arguments: str) -> Answer:
     """`python -m search` in this process, within the time limit."""
     with limited():
         try:
-            return call(answer, list(arguments))
+            return call(execute, list(arguments))
         except TookTooLong:
             raise Wrong(f"still busy after {LIMIT_S} s") from None
 
@@ -840,7 +840,7 @@ def be_child() -> None:
         try:
             for name, command, words in (
                 ("check", check, ["check", "data"]),
-                ("run", answer, ["run", "tiny.yaml", "--data", "data", "--trials", "1"]),
+                ("run", execute, ["run", "tiny.yaml", "--data", "data", "--trials", "1"]),
             ):
                 with limited():
                     done = call(command, words)

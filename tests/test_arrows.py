@@ -26,7 +26,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "matplotlib": ("search/reporting/dashboard/confusion_png.py",),
     "jinja2": ("search/reporting/report.py", "search/exporting/card.py", "search/definition/keys.py"),
     "typer": ("search/cli.py", "search/commands"),
-    "rich": ("search/commands/console.py", "search/commands/bars.py"),
+    "rich": ("search/commands/screens.py", "search/commands/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),
     "ray": ("search/engines/ray",),
@@ -89,8 +89,8 @@ def test_studies_are_read_in_one_place() -> None:
 def test_help_is_light(arguments: list[str], tmp_path: Path) -> None:
     """Help comes without PyTorch, Optuna, NumPy or any other heavy import."""
     code = (
-        "import sys\nfrom search.cli import answer\n"
-        f"code = answer({arguments!r})\n"
+        "import sys\nfrom search.cli import execute\n"
+        f"code = execute({arguments!r})\n"
         "heavy = sorted({'torch', 'optuna', 'numpy', 'h5py', 'yaml', 'ray', 'rich', 'plotly'} & sys.modules.keys())\n"
         "print(heavy, file=sys.stderr)\nsys.exit(code)"
     )

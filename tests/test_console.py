@@ -9,8 +9,8 @@ import pytest
 
 from data_utils.wording import align, width
 from model.record import EpochRecord
-from search.commands.console import LiveScreen, PlainScreen, json_lines, screen
-from search.commands.run_text import TrialTable, footer, header
+from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
+from search.commands.screens import LiveScreen, PlainScreen, choose_screen, print_json_line
 from search.evaluation.confirm.evidence import weigh
 from search.evaluation.confirm.text import confirm_footer, confirmed_lines
 from search.evaluation.test_part.text import sealed_lines
@@ -139,14 +139,14 @@ def test_columns_align_in_any_script() -> None:
 
 def test_header() -> None:
     """What is about to happen, sealed signers included."""
-    assert header(STARTED) == [
+    assert run_started_lines(STARTED) == [
         "study    手話: どの設定がよいか？",
         "data     data/手話: 1,250 words",
         "signers  2 train (1,234 clips), 1 validate (56 clips), 1 sealed for the test",
         "device   cpu, storage sqlite:///runs/studies.db",
         "target   1,000 finished trials, 0 so far",
     ]
-    assert header(replace(STARTED, workers=4))[3] == "device   cpu, 4 workers, storage sqlite:///runs/studies.db"
+    assert run_started_lines(replace(STARTED, workers=4))[3] == "device   cpu, 4 workers, storage sqlite:///runs/studies.db"
 
 
 def test_table() -> None:
@@ -162,7 +162,7 @@ def test_table() -> None:
         "  9999 failed          -      -      0  2m08s            0.25 8.1e-04     0.1",
         "         nan",
     ]
-    assert TrialTable(STARTED.space, room=80).head() == lines[0]
+    assert TrialTable(STARTED.space, max_width=80).head() == lines[0]
     assert all(width(line) <= 80 for line in lines)
 
 
@@ -177,9 +177,9 @@ def test_table_with_names_and_choices_of_any_script() -> None:
 
 def test_footer() -> None:
     """The best beside the baseline, a warning, and the next command."""
-    assert footer(finished_run()) == [
+    assert run_finished_lines(finished_run()) == [
         "",
-        "10 of 10 trials finished (7 complete, 3 pruned, 1 failed), 1h02m this time",
+        "10 of 10 trials finished (7 complete, 3 pruned, 1 failed), 1h02m in this run",
         "best     trial 3: val_loss 1.2500, top1 0.5000 at epoch 17",
         "         label_smoothing 0.25, lr 8.1e-04, dropout 0.1",
         "baseline trial 0: val_loss 1.5000, top1 0.2500 at epoch 50",
@@ -194,29 +194,29 @@ def test_footer() -> None:
 def test_a_footer_with_warnings() -> None:
     """An edge, and how the gain compares with chance; sentences stay within the width."""
     edge = "label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6"
-    lines = footer(finished_run(edges=(edge,), noise=0.00004), room=80)
+    lines = run_finished_lines(finished_run(edges=(edge,), noise=0.00004), max_width=80)
     assert lines[6:12] == [
         "edge     label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6:",
-        "         better ones may lie beyond (`--allow-wider`)",
-        "noise    the best lies 0.2500 below the baseline; other seeds alone would move a",
-        "         trial by about 4.0e-05 (a rough estimate)",
+        "         better values may lie beyond it (widen it with `--allow-wider`)",
+        "noise    the best is 0.2500 below the baseline; another seed alone changes a",
+        "         trial's value by about 4.0e-05 (a rough estimate)",
         "luck     The best of many trials is partly luck: confirm it with fresh seeds",
         "         before you believe the gain.",
     ]
-    assert not any(line.startswith(("noise", "luck")) for line in footer(finished_run(best=BASELINE, noise=0.1)))
+    assert not any(line.startswith(("noise", "luck")) for line in run_finished_lines(finished_run(best=BASELINE, noise=0.1)))
 
 
 def test_footers_of_other_ends() -> None:
     """Stopped, unbeaten, and without any result."""
-    assert footer(finished_run(stopped_by="SIGINT"))[-1] == "         label_smoothing 0, lr 3.0e-04, dropout 0.1"
-    assert footer(finished_run(best=BASELINE))[4] == "         this is the baseline: nothing has beaten it"
-    nothing = footer(finished_run(best=None, baseline=None, finished=0))
-    assert nothing[2:] == ["best     none: no trial has trained to its end", "baseline none: it has not trained to its end"]
+    assert run_finished_lines(finished_run(stopped_by="SIGINT"))[-1] == "         label_smoothing 0, lr 3.0e-04, dropout 0.1"
+    assert run_finished_lines(finished_run(best=BASELINE))[4] == "         this is the baseline: nothing has beaten it"
+    nothing = run_finished_lines(finished_run(best=None, baseline=None, finished=0))
+    assert nothing[2:] == ["best     none: no trial is complete yet", "baseline none: it has not trained to its end"]
 
 
 def test_next_commands_name_the_storage() -> None:
     """A study that lies elsewhere is found by the commands that are printed."""
-    lines = footer(finished_run(), "sqlite:///my place/x.db")
+    lines = run_finished_lines(finished_run(), "sqlite:///my place/x.db")
     assert lines[-3] == "next     python -m search confirm mine --storage 'sqlite:///my place/x.db'"
     assert lines[-2] == "         python -m search export mine --storage 'sqlite:///my place/x.db' --output best.yaml"
     assert lines[-1] == "         python -m search dashboard mine --storage 'sqlite:///my place/x.db'"
@@ -326,7 +326,7 @@ def test_a_look_at_the_sealed() -> None:
 def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One line a trial on stderr, an epoch only after a quiet minute, the end on stdout."""
     now = [0.0]
-    monkeypatch.setattr("search.commands.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("search.commands.screens.time.monotonic", lambda: now[0])
     show = PlainScreen()
     show(STARTED)
     capsys.readouterr()
@@ -344,14 +344,14 @@ def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     assert shown.err.splitlines() == [
         "trial 3: epoch 3, val_loss 1.2500, top1 0.5000",
         "trial 4 was interrupted: resuming after epoch 7",
-        "the worker of trial 4 died: it was killed by SIGKILL (out of memory?); another goes on with it (1 of 3)",
+        "the worker of trial 4 died: it was killed by SIGKILL (out of memory?); another worker continues (1 of 3)",
         "2 signers in all: no test part",
         "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1",
     ]
     show(finished_run())
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert shown.out.splitlines() == footer(finished_run())
+    assert shown.out.splitlines() == run_finished_lines(finished_run())
 
 
 def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,7 +364,7 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
         finished_trial(),
         finished_run(),
     ):
-        json_lines(event)
+        print_json_line(event)
     shown = capsys.readouterr().out
     events = [json.loads(line) for line in shown.splitlines()]
     assert [event["event"] for event in events] == [
@@ -386,16 +386,16 @@ def test_the_right_screen(variable: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(screen(as_json=False, progress=True), LiveScreen)
-    assert isinstance(screen(as_json=False, progress=False), PlainScreen)
-    assert screen(as_json=True, progress=True) is json_lines
+    assert isinstance(choose_screen(as_json=False, progress=True), LiveScreen)
+    assert type(choose_screen(as_json=False, progress=False)) is PlainScreen
+    assert choose_screen(as_json=True, progress=True) is print_json_line
     monkeypatch.setenv(variable, "dumb")
-    assert isinstance(screen(as_json=False, progress=True), PlainScreen)
+    assert type(choose_screen(as_json=False, progress=True)) is PlainScreen
 
 
 def labels(show: LiveScreen) -> list[str]:
     """What has a bar."""
-    return [label.strip() for label, *_ in show._bars.rows(80)]
+    return [task.description for task in show._bars.tasks]
 
 
 def test_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
@@ -413,4 +413,4 @@ def test_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1\n" in shown.err
     assert "trial 3 was interrupted: resuming after epoch 3\n" in shown.err
-    assert shown.out.splitlines() == footer(finished_run())
+    assert shown.out.splitlines() == run_finished_lines(finished_run())

@@ -215,8 +215,8 @@ def test_a_running_trial_is_shown_with_its_epoch(many: Path, cli: Cli) -> None:
 def test_a_look_imports_nothing_heavy(arguments: list[str], once_many: Path) -> None:
     """Neither PyTorch nor a library that only writing, drawing or reckoning needs."""
     code = (
-        "import sys\nfrom search.cli import answer\n"
-        f"code = answer({arguments!r})\n"
+        "import sys\nfrom search.cli import execute\n"
+        f"code = execute({arguments!r})\n"
         "heavy = {'torch', 'scipy', 'sklearn', 'plotly', 'pandas', 'matplotlib', 'sqlalchemy', 'alembic', 'optuna_dashboard'}\n"
         "print(sorted(heavy & sys.modules.keys()), file=sys.stderr)\nsys.exit(code)"
     )

@@ -196,7 +196,7 @@ def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Pa
         ("torn.hdf5", "torn", False, True),
         ("torn.parquet", "torn", False, True),
     ]
-    assert done.err == "of 10 clips 8 could not be asked about: see their `problem`\n"
+    assert done.err == "8 of 10 clips could not be read: see the column `problem`\n"
     lines = [json.loads(line) for line in cli("predict", bundle, tmp_path / "mixed.hdf5", "--json").out.splitlines()]
     assert [("problem" in line, "words" in line) for line in lines] == [
         (False, True),
@@ -518,7 +518,7 @@ def test_a_model_needs_a_place(option: str, confirmed: Path, cli: Cli) -> None:
     """Nothing is trained for nothing."""
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
     done = cli("retrain", "best.yaml", option)
-    assert (done.code, done.err.splitlines()[0]) == (2, "error: the model needs a place")
+    assert (done.code, done.err.splitlines()[0]) == (2, f"error: {option} needs --output")
     (confirmed / "mine").mkdir()
     (confirmed / "mine" / "notes").write_text("", encoding="utf-8")
     done = cli("retrain", "best.yaml", "--all-signers", "--output", "mine")

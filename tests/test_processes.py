@@ -217,7 +217,7 @@ def test_a_fault_in_a_worker(place: Path, tiny: Path, tmp_path: Path, cli: Cli, 
         tmp_path, monkeypatch, "import model.training; model.training.Training.run_epoch = lambda self: fault_of_this_version"
     )
     done = cli("run", "tiny.yaml", "--data", tiny, "--engine", "processes")
-    assert (done.code, done.err.splitlines()[-3]) == (4, "error: a fault of this program, sorry")
+    assert (done.code, done.err.splitlines()[-3]) == (4, "error: internal error, a bug in this program")
     log = next((place / "runs").glob("crash-*.log")).read_text(encoding="utf-8")
     assert "in _train" in log
     assert "NameError: name 'fault_of_this_version' is not defined" in log

@@ -14,7 +14,7 @@ import torch
 from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
 
-from search.commands.typed import resume_command
+from search.commands.resume import resume_command
 from search.definition.settings import Configs, settings
 from search.running.ledger import Ledger
 from search.running.trial_source import SearchTrials

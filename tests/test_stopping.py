@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from search.commands.console import LiveScreen
+from search.commands.screens import LiveScreen
 from search.running.signals import StopSignals
 
 

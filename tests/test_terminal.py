@@ -24,8 +24,9 @@ from rich.console import Console
 from data_utils.wording import width
 from model.record import EpochRecord
 from search.commands.bars import Bars
-from search.commands.console import LiveScreen, LiveText, PlainScreen, room
-from search.commands.run_text import TrialTable, header
+from search.commands.console import line_width
+from search.commands.run_text import TrialTable, run_started_lines
+from search.commands.screens import LiveScreen, PlainScreen, replacing_lines
 from search.events import (
     DataPrepared,
     EpochFinished,
@@ -102,12 +103,16 @@ class Clock:
         return self.now
 
 
+REST_OF_A_BAR = "\x1b[38;5;237m"
+"""The color of the part of a progress bar that is still to come."""
+
+
 class Terminal:
-    """What a terminal shows of the codes that it gets. It refuses to begin a line by itself."""
+    """What a terminal without colors would show. It refuses to begin a line by itself."""
 
     def __init__(self, width: int) -> None:
         self.width, self.lines, self.row, self.column = width, [""], 0, 0
-        self.shows_cursor = True
+        self.shows_cursor, self.is_blank = True, False
 
     def feed(self, text: str) -> Terminal:
         """Takes in text and codes."""
@@ -119,6 +124,8 @@ class Terminal:
                 self._write(char)
             elif code == "\x1b[2K":
                 self.lines[self.row] = ""
+            elif code.endswith("m"):
+                self.is_blank = code == REST_OF_A_BAR
             elif code.startswith("\x1b[?25"):
                 self.shows_cursor = code.endswith("h")
         return self
@@ -131,7 +138,7 @@ class Terminal:
             self.lines += [""] * (self.row + 1 - len(self.lines))
         else:
             assert width(self.lines[self.row]) == self.column, "a line is written over"
-            self.lines[self.row] += char
+            self.lines[self.row] += " " if self.is_blank else char
             self.column += width(char)
             assert self.column <= self.width, f"wider than {self.width}: {self.lines[self.row]}"
 
@@ -255,11 +262,11 @@ def test_a_terminal(columns: int, no_color: bool, monkeypatch: pytest.MonkeyPatc
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
     clock, console = Clock(), screen_of(columns)
-    show, looks = LiveScreen(console, clock, draws_itself=False), []
+    show, looks = LiveScreen(console, clock, auto_refresh=False), []
     for seconds, event in script():
         clock.now += seconds
         if isinstance(event, str):
-            show.draw()
+            show._bars.refresh()
             looks.append(f"-- {event}\n{Terminal(columns).feed(told(console)).shown()}")
         else:
             show(event)
@@ -321,7 +328,7 @@ def test_no_row_is_too_wide(space: dict[str, str], objectives: list[str], column
 @pytest.mark.parametrize(("columns", "shown"), [(60, 1), (80, 2), (120, 6), (300, 10)])
 def test_as_many_parameters_as_fit(columns: int, shown: int) -> None:
     """In the order of the space; the head says how many more there are."""
-    head = TrialTable(SPACE, room=columns).head()
+    head = TrialTable(SPACE, max_width=columns).head()
     assert sum(name in head or name[:10] in head for name in SPACE) == shown
     assert head.endswith(f"+{10 - shown} more") or shown == 10
 
@@ -360,31 +367,39 @@ def test_lines_that_are_labelled_hang() -> None:
 
 def test_the_room_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """What COLUMNS says, if it says a number."""
-    assert room(io.StringIO()) is None
+    assert line_width(io.StringIO()) is None
     monkeypatch.setenv("COLUMNS", "97")
-    assert room(io.StringIO()) == 97
+    assert line_width(io.StringIO()) == 97
     monkeypatch.setenv("COLUMNS", "wide")
-    assert room(io.StringIO()) is None
+    assert line_width(io.StringIO()) is None
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_headers_keep_to_the_width(columns: int) -> None:
     """All sentences hang below their labels."""
-    lines = header(replace(STARTED, folds=5, trainings=15), columns)
+    lines = run_started_lines(replace(STARTED, folds=5, trainings=15), columns)
     assert all(width(line) <= columns for line in lines)
     assert all(re.match(r"[a-z ]{8} \S", line) for line in lines)
 
 
 def bars_of(clock: Clock, finished: int = 0, target: int = 10, **changed: object) -> Bars:
     """Bars of a run that begins."""
-    bars = Bars(clock)
-    bars.begin(replace(STARTED, finished=finished, target=target, **changed))  # type: ignore[arg-type]
+    bars = Bars(Console(file=io.StringIO(), no_color=True), clock, auto_refresh=False)
+    bars.show(replace(STARTED, finished=finished, target=target, **changed))  # type: ignore[arg-type]
     return bars
 
 
-def texts(bars: Bars, columns: int = 120) -> list[str]:
+def rows(bars: Bars, columns: int = 120) -> list[str]:
+    """The bars as a terminal of this width shows them."""
+    bars.console.width = columns
+    with bars.console.capture() as captured:
+        bars.console.print(bars)
+    return captured.get().splitlines()
+
+
+def texts(bars: Bars) -> list[str]:
     """What stands behind the bars, in single spaces."""
-    return [" ".join(text.split()) for _, _, _, text in bars.rows(columns)]
+    return [" ".join(row[re.search(r"[\d,]+/", row).start() :].split()) for row in rows(bars)]  # type: ignore[union-attr]
 
 
 def test_the_time_left() -> None:
@@ -392,18 +407,18 @@ def test_the_time_left() -> None:
     clock = Clock()
     bars = bars_of(clock)
     clock.now += 1000  # what preparing took says nothing about trials
-    bars.start(TrialStarted(0, PARAMS, 10))
+    bars.show(TrialStarted(0, PARAMS, 10))
     assert texts(bars) == ["0/10", "0/10"]
     clock.now += 20
-    bars.epoch(epoch(0, 1, 1.5))
-    assert texts(bars) == ["0/10 about 33m00s left", "1/10 val_loss 1.5000 top1 0.5000 about 3m00s left"]
+    bars.show(epoch(0, 1, 1.5))
+    assert texts(bars) == ["0/10 ~33m00s left", "1/10 val_loss 1.5000 top1 0.5000 ~3m00s left"]
     clock.now += 60  # nothing happens: the clock runs down
-    assert texts(bars) == ["0/10 about 32m00s left", "1/10 val_loss 1.5000 top1 0.5000 about 2m00s left"]
+    assert texts(bars) == ["0/10 ~32m00s left", "1/10 val_loss 1.5000 top1 0.5000 ~2m00s left"]
     clock.now += 20
-    bars.finish(over(0, 1, target=10, is_best=True))
-    assert texts(bars) == ["1/10 best 1.2500 (trial 0) about 15m00s left"]
+    bars.show(over(0, 1, target=10, is_best=True))
+    assert texts(bars) == ["1/10 best 1.2500 (trial 0) ~15m00s left"]
     clock.now += 900
-    bars.finish(over(1, 10, target=10))
+    bars.show(over(1, 10, target=10))
     assert texts(bars) == ["10/10 best 1.2500 (trial 0)"]
 
 
@@ -411,69 +426,68 @@ def test_a_resumed_study_is_timed_by_what_this_run_did() -> None:
     """Neither trials nor epochs of earlier runs count as if they had just been done; nor do failures."""
     clock = Clock()
     bars = bars_of(clock, finished=90, target=100)
-    bars.start(TrialStarted(90, PARAMS, 10, 5, "resuming after epoch 5"))
+    bars.show(TrialStarted(90, PARAMS, 10, 5, "it goes on after epoch 5"))
     assert texts(bars) == ["90/100", "5/10"]
     clock.now += 10
-    bars.epoch(epoch(90, 6, 1.5))
-    assert texts(bars)[0].endswith("about 16m00s left")  # 10 s for a tenth of a trial, 9.4 to go: 940 s
-    assert texts(bars)[1].endswith("about 40s left")
-    bars.start(TrialStarted(90, PARAMS, 10, 6, "resuming after epoch 6"))  # its worker died
+    bars.show(epoch(90, 6, 1.5))
+    assert texts(bars)[0].endswith("~16m00s left")  # 10 s for a tenth of a trial, 9.4 to go: 940 s
+    assert texts(bars)[1].endswith("~40s left")
+    bars.show(TrialStarted(90, PARAMS, 10, 6, "it goes on after epoch 6"))  # its worker died
     clock.now += 40
-    bars.finish(over(90, 91, target=100))
-    assert texts(bars)[0] == "91/100 about 15m00s left"  # 50 s for half a trial, 9 to go: 900 s
-    bars.start(TrialStarted(91, PARAMS, 10, 9, "resuming after epoch 9"))
-    bars.finish(over(91, 91, target=100, state="failed"))
-    assert texts(bars)[0] == "91/100 about 15m00s left"
+    bars.show(over(90, 91, target=100))
+    assert texts(bars)[0] == "91/100 ~15m00s left"  # 50 s for half a trial, 9 to go: 900 s
+    bars.show(TrialStarted(91, PARAMS, 10, 9, "it goes on after epoch 9"))
+    bars.show(over(91, 91, target=100, state="failed"))
+    assert texts(bars)[0] == "91/100 ~15m00s left"
 
 
 def test_a_resumed_study_knows_its_best() -> None:
     """From the start, until a trial of this run is better."""
     bars = bars_of(Clock(), finished=5, target=10, best=TrialSummary(3, value=0.4321))
     assert "best 0.4321 (trial 3)" in texts(bars)[0]
-    bars.finish(over(6, 6, target=10, is_best=True, values={"val_loss": 0.4}))
+    bars.show(over(6, 6, target=10, is_best=True, values={"val_loss": 0.4}))
     assert "best 0.4000 (trial 6)" in texts(bars)[0]
 
 
 def test_the_best_of_several_objectives_is_the_first_ones() -> None:
     """A trial of the front that is worse in the first objective does not take its place."""
     bars = bars_of(Clock(), objectives=("val_loss", "parameters"))
-    bars.finish(over(0, 1, is_best=True, values={"val_loss": 0.5, "parameters": 9000.0}))
-    bars.finish(over(1, 2, is_best=True, values={"val_loss": 0.75, "parameters": 10.0}))
-    bars.finish(over(2, 3, is_best=False, values={"val_loss": 0.25, "parameters": 10.0}))
+    bars.show(over(0, 1, is_best=True, values={"val_loss": 0.5, "parameters": 9000.0}))
+    bars.show(over(1, 2, is_best=True, values={"val_loss": 0.75, "parameters": 10.0}))
+    bars.show(over(2, 3, is_best=False, values={"val_loss": 0.25, "parameters": 10.0}))
     assert "best 0.5000 (trial 0)" in texts(bars)[0]
 
 
 @pytest.mark.parametrize("columns", range(20, 130, 3))
 def test_bars_never_fill_the_line(columns: int) -> None:
-    """Rows of one width that stay below the terminal's, at any width and for large numbers."""
+    """One row per bar that stays below the terminal's width, at any width and for large numbers."""
     clock = Clock()
     bars = bars_of(clock, finished=99_000, target=100_000)
     for trial in (1, 99_999):
-        bars.start(TrialStarted(trial, PARAMS, 1000))
+        bars.show(TrialStarted(trial, PARAMS, 1000))
     clock.now += 3600
-    bars.epoch(epoch(99_999, 1, 12345.6789))
-    bars.finish(over(1, 99_001, target=100_000, is_best=True))
-    rows = bars.rows(columns)
-    assert len(rows) == 2
-    assert all(width(before) + done + left + width(after) < columns for before, done, left, after in rows)
-    assert len({done + left for _, done, left, _ in rows}) == 1
-    assert columns < 80 or rows[0][1] + rows[0][2] >= 4
+    bars.show(epoch(99_999, 1, 12345.6789))
+    bars.show(over(1, 99_001, target=100_000, is_best=True))
+    shown = rows(bars, columns)
+    assert [row[:6] for row in shown] == ["trials", "trial "]
+    assert all(width(row.rstrip()) < columns for row in shown)
+    assert columns < 80 or re.search("━{4}", shown[0])
 
 
 def test_nothing_moves_when_a_trial_ends() -> None:
-    """The bars keep their length between two trials."""
+    """The columns stay where they are between two trials."""
     bars = bars_of(Clock())
-    bars.start(TrialStarted(0, PARAMS, 10))
-    bars.epoch(epoch(0, 1, 1.5))
-    _, done, left, _ = bars.rows(80)[0]
-    bars.finish(over(0, 1, target=10))
-    assert sum(bars.rows(80)[0][1:3]) == done + left
+    bars.show(TrialStarted(0, PARAMS, 10))
+    bars.show(epoch(0, 1, 1.5))
+    before = rows(bars, 80)[0].index("0/10")
+    bars.show(over(0, 1, target=10))
+    assert rows(bars, 80)[0].index("1/10") == before
 
 
 def test_a_terminal_that_is_made_narrower() -> None:
     """The next lines keep to the new width, below a head that fits."""
     console, clock = screen_of(120), Clock()
-    show = LiveScreen(console, clock, draws_itself=False)
+    show = LiveScreen(console, clock, auto_refresh=False)
     show(STARTED)
     show(TrialStarted(0, PARAMS, 10))
     show(over(0, 1))
@@ -481,7 +495,7 @@ def test_a_terminal_that_is_made_narrower() -> None:
     console.width = 60
     show(over(1, 2, reason=REASON))
     show(over(2, 3))
-    show.draw()
+    show._bars.refresh()
     lines = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", told(console)[before:]).replace("\r", "\n").split("\n")
     assert all(width(line) <= 60 for line in lines)
     assert sum("+9 more" in line for line in lines) == 1
@@ -491,18 +505,18 @@ def test_a_terminal_that_is_made_narrower() -> None:
 def test_an_error_leaves_the_terminal_clean() -> None:
     """Closed in the middle: the cursor is there, the bars are gone, and closing again does no harm."""
     console = screen_of(80)
-    show = LiveScreen(console, Clock(), draws_itself=False)
+    show = LiveScreen(console, Clock(), auto_refresh=False)
     for event in (STARTED, TrialStarted(0, PARAMS, 10), epoch(0, 1, 1.5)):
         show(event)
-    show.draw()
+    show._bars.refresh()
     before = Terminal(80).feed(told(console))
     assert not before.shows_cursor
-    assert "━" in before.shown() or "─" in before.shown()
+    assert "━" in before.shown()
     show.close()
     show.close()
     after = Terminal(80).feed(told(console))
     assert after.shows_cursor
-    assert "─" not in after.shown()
+    assert "━" not in after.shown()
     assert after.column == 0
 
 
@@ -511,11 +525,11 @@ def test_a_status_that_is_watched(columns: int) -> None:
     """Long lines hang within the width, and each look takes the place of the one before it."""
     console = screen_of(columns)
     many = ", ".join(f"{name} {value}" for name, value in PARAMS.items())
-    with LiveText(console) as text:
-        text.show([f"study    {STARTED.study}: {STARTED.about}", f"         {many}", f"failed   trial 3: {REASON}"])
+    with replacing_lines(console) as show:
+        show([f"study    {STARTED.study}: {STARTED.about}", f"         {many}", f"failed   trial 3: {REASON}"])
         first = "".join(Terminal(columns).feed(told(console)).shown().split())
         assert "".join(f"{STARTED.about}{many}failed   trial 3: {REASON}".split()) in first
-        text.show([f"study    {STARTED.study}: {STARTED.about}", "now      a run is working on it"])
+        show([f"study    {STARTED.study}: {STARTED.about}", "now      a run is working on it"])
     terminal = Terminal(columns).feed(told(console))
     assert terminal.shows_cursor
     lines = terminal.shown().splitlines()
@@ -528,9 +542,9 @@ def test_a_status_that_is_watched(columns: int) -> None:
 def test_a_status_on_a_terminal_without_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Lines that follow each other."""
     monkeypatch.setenv("TERM", "dumb")
-    with LiveText(screen_of(80)) as text:
-        text.show(["one"])
-        text.show(["two"])
+    with replacing_lines(screen_of(80)) as show:
+        show(["one"])
+        show(["two"])
     assert capsys.readouterr().out == "one\ntwo\n"
 
 

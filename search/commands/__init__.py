@@ -1,4 +1,1 @@
-"""The commands: parse, call, print, exit code. No logic, and nothing heavy is imported before a command needs it.
-
-Here is what they share: options, and how a command opens what it is about. `search/cli.py` gathers them.
-"""
+"""The commands of `python -m search`: each parses, calls, prints and returns an exit code; heavy imports wait inside them."""

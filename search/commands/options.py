@@ -1,4 +1,4 @@
-"""The options that commands share."""
+"""Options that several commands share, and those of `run`."""
 
 from __future__ import annotations
 
@@ -17,26 +17,24 @@ Storage = Annotated[
         "--storage",
         envvar="SEARCH_STORAGE",
         metavar="URL",
-        help="Study database: sqlite:///PATH, postgresql://..., mysql://...",
+        help="Study database: sqlite:///PATH, postgresql://... or mysql://...",
     ),
 ]
 Lease = Annotated[
     str,
-    typer.Option("--lease", metavar="TIME", help="With a database server: how long a silent run keeps its trials."),
+    typer.Option("--lease", metavar="TIME", help="Database server: let other runs take the trials of a run silent this long."),
 ]
 StoragePatience = Annotated[
-    str,
-    typer.Option("--storage-patience", metavar="TIME", help="With a database server: how long to train on without it."),
+    str, typer.Option("--storage-patience", metavar="TIME", help="Database server: keep training this long while it is away.")
 ]
-Runs = Annotated[
-    Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", help="Folder of everything that is written.")
-]
+Runs = Annotated[Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", help="Folder for all output.")]
 Data = Annotated[
-    Path | None, typer.Option("--data", envvar="SEARCH_DATA", metavar="DIR", help="Data set: one HDF5 file a signer.")
+    Path | None,
+    typer.Option("--data", envvar="SEARCH_DATA", metavar="DIR", help="Data set: a folder with one HDF5 file per signer."),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where trials train.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-WorkerCount = Annotated[int, typer.Option("--workers", min=1, help="Trials that train at once, each in a process of its own.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Device to compute on.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, one object per line.")]
+WorkerCount = Annotated[int, typer.Option("--workers", min=1, help="Trials to train at once, each in its own process.")]
 EngineChoice = Annotated[
     str | None,
     typer.Option(
@@ -48,13 +46,30 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="auto|HOST:PORT",
-        help="Ray cluster for `--engine ray`. [default: RAY_ADDRESS, else a Ray of this run's own]",
+        help="Ray cluster for `--engine ray`. [default: RAY_ADDRESS, else a local Ray for this run]",
     ),
 ]
-MaxRestarts = Annotated[int, typer.Option("--max-restarts", min=0, help="Fail a trial on which more workers die.")]
-Onnx = Annotated[bool, typer.Option("--onnx", help="The model as ONNX too, with its pre-processing.")]
-Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Live view on a terminal.")]
-Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study; repeatable.")]
+MaxRestarts = Annotated[int, typer.Option("--max-restarts", min=0, help="Fail a trial whose worker dies more often than this.")]
+Onnx = Annotated[bool, typer.Option("--onnx", help="Also write the model as ONNX, preprocessing included.")]
+Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress bars on a terminal.")]
+OutputFile = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]
+
+Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file; repeatable.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Finished trials to reach. [default: the study file's, else 50]")]
+More = Annotated[int | None, typer.Option(min=1, help="Run this many more trials.")]
+Timeout = Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this time (90m, 2h, 45s); everything is kept.")]
+NewName = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the study, if not the file's.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+TrialTimeout = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer than this, all its epochs together.")
+]
+MaxFailures = Annotated[int, typer.Option(min=0, help="Give up when more than this many trials of the run fail.")]
+AllowWider = Annotated[bool, typer.Option("--allow-wider", help="Accept wider ranges than the study began with (recorded).")]
+Source = Annotated[
+    str | None, typer.Option("--from", metavar="STUDY", help="Start with the best trials of this study in the same storage.")
+]
+SourceBest = Annotated[int, typer.Option("--from-best", min=1, metavar="N", help="How many trials to take with --from.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the resolved study and exit.")]
 
 STUDY = "label_smoothing"
 STORAGE = DEFAULT_STORAGE

@@ -1,4 +1,4 @@
-"""Text to stdout or a file."""
+"""Text to stdout or to a file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from search.errors import DefinitionError
 
 
 def require_writable(output: Path | None) -> None:
-    """Looks whether `write_out` can write here, before long work begins."""
+    """Checks before long work that `write_output` can write here.
+
+    Raises:
+        DefinitionError: it cannot.
+    """
     if output is None:
         return
     try:
-        kept = next(parent for parent in output.absolute().parents if parent.exists())
-        got = "it is a folder" if output.is_dir() else "" if kept.is_dir() else f"{kept} is no folder"
-        if not got and not os.access(kept, os.W_OK | os.X_OK):
-            got = f"{kept} may not be written in"
+        parent = next(parent for parent in output.absolute().parents if parent.exists())
+        problem = "it is a folder" if output.is_dir() else "" if parent.is_dir() else f"{parent} is not a folder"
+        if not problem and not os.access(parent, os.W_OK | os.X_OK):
+            problem = f"{parent} is not writable"
     except OSError as error:
-        got = error.strerror or str(error)
-    if got:
-        hint = "name another with --output"
-        raise DefinitionError("the output file cannot be written", where=str(output), got=got, hint=hint)
+        problem = error.strerror or str(error)
+    if problem:
+        raise _not_writable(output, problem)
 
 
-def write_out(text: str, output: Path | None) -> None:
-    """Text for a person or a program to stdout or into a file, as UTF-8. Bytes of a file's name that are none are escaped."""
+def write_output(text: str, output: Path | None) -> None:
+    """Writes text to a file as UTF-8, or to stdout. Undecodable bytes of file names in it are escaped.
+
+    Raises:
+        DefinitionError: the file cannot be written.
+    """
     if output is None:
         sys.stdout.write(text)
         return
@@ -35,6 +42,9 @@ def write_out(text: str, output: Path | None) -> None:
     try:
         write_atomically(output, text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
-        raise DefinitionError(
-            "the output file cannot be written", where=str(output), got=error.strerror, hint="name another with --output"
-        ) from error
+        raise _not_writable(output, error.strerror) from error
+
+
+def _not_writable(output: Path, problem: str | None) -> DefinitionError:
+    hint = "name another file with --output"
+    return DefinitionError("the output file cannot be written", where=str(output), got=problem, hint=hint)

@@ -4,121 +4,70 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from search.commands.options import (
-    LEASE,
-    RUNS,
-    STORAGE,
-    STORAGE_PATIENCE,
-    STUDY,
-    Address,
-    AsJson,
-    Data,
-    Device,
-    EngineChoice,
-    Lease,
-    MaxRestarts,
-    NamedStudy,
-    Progress,
-    Runs,
-    Sets,
-    Storage,
-    StoragePatience,
-    Study,
-    WorkerCount,
-)
-from search.commands.output import write_out
-from search.commands.studies import looked_at, opened_study, trial_of
+from search.commands import options as opt
+from search.commands.output import write_output
+from search.commands.studies import get_trial, open_study
 from search.errors import DefinitionError, ExitCode
+
+if TYPE_CHECKING:
+    from search.definition.definition import StudyDefinition
+    from search.running.run import RunOptions
 
 
 def run(
     context: typer.Context,
-    study: Study = STUDY,
-    trials: Annotated[
-        int | None, typer.Option(min=1, help="Target of finished trials. [default: the study's, else 50]")
-    ] = None,
-    more: Annotated[int | None, typer.Option(min=1, help="This many finished trials more than there are.")] = None,
-    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after 90m, 2h, 45s; all is kept.")] = None,
-    data: Data = None,
-    storage: Storage = STORAGE,
-    runs: Runs = RUNS,
-    sets: Sets = [],  # noqa: B006 (typer copies it)
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Study name other than the file's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
-    device: Device = "auto",
-    workers: WorkerCount = 1,
-    engine: EngineChoice = None,
-    address: Address = None,
-    trial_timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer, all its epochs together.")
-    ] = None,
-    max_failures: Annotated[int, typer.Option(min=0, help="Give up when more trials of this run fail.")] = 10,
-    max_restarts: MaxRestarts = 3,
-    lease: Lease = LEASE,
-    storage_patience: StoragePatience = STORAGE_PATIENCE,
-    allow_wider: Annotated[
-        bool, typer.Option("--allow-wider", help="Go on with ranges that hold all of the study's own and more; recorded.")
-    ] = False,
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="STUDY", help="Try the best trials of this study of the same storage first.")
-    ] = None,
-    source_best: Annotated[int, typer.Option("--from-best", min=1, metavar="N", help="How many of them.")] = 5,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved study and start nothing.")] = False,
-    progress: Progress = True,
-    as_json: AsJson = False,
+    study: opt.Study = opt.STUDY,
+    trials: opt.Trials = None,
+    more: opt.More = None,
+    timeout: opt.Timeout = None,
+    data: opt.Data = None,
+    storage: opt.Storage = opt.STORAGE,
+    runs: opt.Runs = opt.RUNS,
+    sets: opt.Sets = [],  # noqa: B006 (typer copies it)
+    name: opt.NewName = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "auto",
+    workers: opt.WorkerCount = 1,
+    engine: opt.EngineChoice = None,
+    address: opt.Address = None,
+    trial_timeout: opt.TrialTimeout = None,
+    max_failures: opt.MaxFailures = 10,
+    max_restarts: opt.MaxRestarts = 3,
+    lease: opt.Lease = opt.LEASE,
+    storage_patience: opt.StoragePatience = opt.STORAGE_PATIENCE,
+    allow_wider: opt.AllowWider = False,
+    source: opt.Source = None,
+    source_best: opt.SourceBest = 5,
+    dry_run: opt.DryRun = False,
+    progress: opt.Progress = True,
+    as_json: opt.AsJson = False,
 ) -> int:
-    """Search until the target is reached. The same command starts and resumes."""
-    from data_utils.wording import align
-    from search.commands.console import say, say_json, screen, talk
-    from search.definition.study_file import load_definition, study_name, validate_name
-
-    if trials is not None and more is not None:
-        raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
-    sets = [*sets, *([] if trials is None else [f"trials={trials}"])]
-    definition = load_definition(study, sets, name=None if name is None else validate_name(name), seed=seed)
+    """Search until the target number of trials is finished. The same command starts and resumes."""
+    definition = _load(study, sets, trials=trials, more=more, name=name, seed=seed)
     if dry_run:
-        from search.definition.describe import definition_rows
-        from search.storage.url import shown_url
-
-        given = {"data": data, "storage": shown_url(storage), "runs": runs, "device": device}
-        rows = [*definition_rows(definition), *_places(context, given)]
-        if as_json:
-            for key, value, source in rows:
-                say_json({"key": key, "value": value, "from": source})
-        else:
-            for line in align(rows):
-                say(line)
-        return ExitCode.DONE
-    from search.commands.typed import resume_command
+        return _print_definition(definition, context, as_json=as_json)
+    from search.definition.study_file import study_name
     from search.engines.engine_options import EngineOptions, checked_engine
     from search.running.run import RunOptions
-    from search.running.run import run as run_search
-    from search.running.signals import StopSignals
-    from search.storage.url import parse_url
-    from search.trial.files import require_free_folder
     from search.wording import parse_duration
 
-    require_free_folder(runs, definition.name, parse_url(storage).path)
-    if source is not None and study_name(source) == definition.name:
-        raise DefinitionError("a study cannot start from itself", got=source, hint="name the new one with `--as NAME`")
+    engine_options = EngineOptions(
+        device=device,
+        workers=workers,
+        engine=checked_engine(engine),
+        address=address,
+        trial_timeout_s=None if trial_timeout is None else parse_duration(trial_timeout),
+    )
     options = RunOptions(
         data=data,
         storage=storage,
         runs=runs,
         more=more,
-        engine=EngineOptions(
-            device=device,
-            workers=workers,
-            engine=checked_engine(engine),
-            address=address,
-            trial_timeout_s=None if trial_timeout is None else parse_duration(trial_timeout),
-        ),
+        engine=engine_options,
         max_failures=max_failures,
         max_restarts=max_restarts,
         allow_wider=allow_wider,
@@ -127,100 +76,127 @@ def run(
         lease_s=parse_duration(lease),
         patience_s=parse_duration(storage_patience),
     )
-    listener = screen(as_json=as_json, progress=progress)
-    try:
-        with StopSignals(None if timeout is None else parse_duration(timeout), getattr(listener, "announce", None)) as stop:
-            result = run_search(definition, options, listener, stop)
-    finally:
-        getattr(listener, "close", lambda: None)()
+    return _search(definition, options, timeout=timeout, progress=progress, as_json=as_json)
+
+
+def _load(study: str, sets: list[str], *, trials: int | None, more: int | None, name: str | None, seed: int) -> StudyDefinition:
+    """The study that `run` means, checked."""
+    from search.definition.study_file import load_definition, validate_name
+
+    if trials is not None and more is not None:
+        raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
+    sets = [*sets, *([] if trials is None else [f"trials={trials}"])]
+    return load_definition(study, sets, name=None if name is None else validate_name(name), seed=seed)
+
+
+def _print_definition(definition: StudyDefinition, context: typer.Context, *, as_json: bool) -> ExitCode:
+    """Prints every key of the study and the places in use, each with its value and origin."""
+    from data_utils.wording import align
+    from search.commands.console import print_result
+    from search.definition.describe import definition_rows
+    from search.storage.url import shown_url
+
+    origins = {"COMMANDLINE": "flag --{0}", "ENVIRONMENT": "environment SEARCH_{1}"}
+    rows = definition_rows(definition)
+    for name in ("data", "storage", "runs", "device"):
+        value = context.params[name]
+        shown = shown_url(value) if name == "storage" else "the demo set" if value is None else str(value)
+        source = context.get_parameter_source(name)
+        origin = origins.get(source.name if source is not None else "", "default").format(name, name.upper())
+        rows.append((f"--{name}", shown, origin))
+    print_result(*([{"key": key, "value": value, "from": origin} for key, value, origin in rows] if as_json else align(rows)))
+    return ExitCode.DONE
+
+
+def _search(
+    definition: StudyDefinition, options: RunOptions, *, timeout: str | None, progress: bool, as_json: bool
+) -> ExitCode:
+    """Runs a search on a screen; prints how to resume it if it was stopped."""
+    from search.commands.console import print_note
+    from search.commands.resume import resume_command
+    from search.commands.screens import stoppable_screen
+    from search.running.run import run as run_search
+    from search.storage.url import parse_url
+    from search.trial.files import require_free_folder
+    from search.wording import parse_duration
+
+    require_free_folder(options.runs, definition.name, parse_url(options.storage).path)
+    if options.source == definition.name:
+        raise DefinitionError(
+            "a study cannot start from itself", got=options.source, hint="give the new study another name: --as NAME"
+        )
+    timeout_s = None if timeout is None else parse_duration(timeout)
+    with stoppable_screen(as_json=as_json, progress=progress, timeout_s=timeout_s) as (screen, stop):
+        result = run_search(definition, options, screen, stop)
     if result.stopped_by:
-        talk(f"stopped ({result.stopped_by}); everything is kept. Go on with:")
-        talk(f"  {resume_command(sys.argv[1:], result.target)}")
+        print_note(f"stopped ({result.stopped_by}); everything is kept. Resume with:")
+        print_note(f"  {resume_command(sys.argv[1:], result.target)}")
     if stop.exit_code != ExitCode.DONE:
         return stop.exit_code
     return ExitCode.DONE if result.best else ExitCode.NO
 
 
 def status(
-    study: Study = STUDY,
-    storage: Storage = STORAGE,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
-    as_json: AsJson = False,
+    study: opt.Study = opt.STUDY,
+    storage: opt.Storage = opt.STORAGE,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until Ctrl-C.")] = False,
+    as_json: opt.AsJson = False,
 ) -> None:
-    """How far a study is, its best, what runs now, what failed."""
-    from search.commands.console import LiveText, say_json
+    """Show a study's progress, its best trial, what runs now and what failed."""
+    from search.commands.console import print_result
+    from search.commands.screens import replacing_lines
     from search.reporting.status import status_json, status_lines
 
-    opened = looked_at(study, storage)
-    with LiveText() as text:
+    opened, _ = open_study(study, storage, read_only=True)
+    with replacing_lines() as show_lines:
         while True:
             if as_json:
-                say_json(status_json(opened, storage))
+                print_result(status_json(opened, storage))
             else:
-                text.show(status_lines(opened, storage))
+                show_lines(status_lines(opened, storage))
             if not watch:
                 return
             time.sleep(2)
 
 
-def list_studies(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
-    """The studies in the database, and those that can be run."""
+def list_studies(storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False) -> None:
+    """List the studies in the database, and those that can be run."""
     from data_utils.wording import align
-    from search.commands.console import say, say_json
+    from search.commands.console import print_result
     from search.reporting.status import all_studies
 
     rows = all_studies(storage)
-    if as_json:
-        for row in rows:
-            say_json(row)
-        return
-    cells = [[row["study"], row["progress"], row["about"]] for row in rows]
-    for line in align([["study", "finished", "about"], *cells]):
-        say(line)
+    cells = [["study", "finished", "about"], *([row["study"], row["progress"], row["about"]] for row in rows)]
+    print_result(*(rows if as_json else align(cells)))
 
 
 def trials(
-    study: NamedStudy,
-    storage: Storage = STORAGE,
-    format: Annotated[str, typer.Option(metavar="csv|jsonl", help="How to write the table.")] = "csv",
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")] = None,
+    study: opt.NamedStudy,
+    storage: opt.Storage = opt.STORAGE,
+    format: Annotated[str, typer.Option(metavar="csv|jsonl", help="Format of the table.")] = "csv",
+    output: opt.OutputFile = None,
 ) -> None:
-    """Every trial as a table."""
+    """Write all trials as a table."""
     from search.reporting.table import csv_text, jsonl_text, trial_rows
 
-    writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {"csv": csv_text, "jsonl": jsonl_text}
-    if format not in writers:
+    if format not in ("csv", "jsonl"):
         raise DefinitionError("unknown format", got=format, expected="csv or jsonl")
-    write_out(writers[format](trial_rows(looked_at(study, storage))), output)
+    opened, _ = open_study(study, storage, read_only=True)
+    rows = trial_rows(opened)
+    write_output(csv_text(rows) if format == "csv" else jsonl_text(rows), output)
 
 
 def show(
-    study: NamedStudy,
-    trial: Annotated[int, typer.Argument(min=0, help="Its number.")],
-    storage: Storage = STORAGE,
-    runs: Runs = RUNS,
-    as_json: AsJson = False,
+    study: opt.NamedStudy,
+    trial: Annotated[int, typer.Argument(min=0, help="Number of the trial.")],
+    storage: opt.Storage = opt.STORAGE,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.AsJson = False,
 ) -> None:
-    """One trial: parameters, curve, files, error."""
-    from search.commands.console import say, say_json
+    """Show one trial: parameters, learning curve, files, error."""
+    from search.commands.console import print_result
     from search.reporting.show import show_json, show_lines
 
-    opened = opened_study(study, storage)
-    found = trial_of(opened, trial)
-    if as_json:
-        say_json(show_json(opened, found, runs))
-        return
-    for line in show_lines(opened, found, runs):
-        say(line)
-
-
-def _places(context: typer.Context, given: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of what is not in the study file: name, value, where it came from."""
-    names = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment"}
-    rows = []
-    for name, value in given.items():
-        source = context.get_parameter_source(name)
-        origin = names.get(source.name if source is not None else "", "default")
-        variable = f" SEARCH_{name.upper()}" if origin == "environment" else f" --{name}" if origin == "flag" else ""
-        rows.append((f"--{name}", "the demo set" if value is None else str(value), f"{origin}{variable}"))
-    return rows
+    opened, _ = open_study(study, storage)
+    found = get_trial(opened, trial)
+    print_result(*([show_json(opened, found, runs)] if as_json else show_lines(opened, found, runs)))

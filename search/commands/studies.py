@@ -1,8 +1,7 @@
-"""The study a command is about, opened."""
+"""Opening the study that a command is about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from search.errors import DefinitionError
@@ -11,44 +10,38 @@ if TYPE_CHECKING:
     import optuna
 
 
-def opened_study(study: str, storage: str) -> optuna.Study:
-    return opened_with_storage(study, storage)[0]
+def open_study(study: str, storage: str, *, read_only: bool = False) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
+    """An existing study, by name or path of its file, and its storage.
 
+    `read_only` is faster on SQLite and leaves out the curves of ended trials.
 
-def opened_with_storage(study: str, storage: str) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
-    from search.storage.opening import open_storage
-
-    return study_and_storage(study, storage, lambda url: open_storage(url, create=False))
-
-
-def looked_at(study: str, storage: str) -> optuna.Study:
-    """To be read only, and without the curves of trials that are over."""
-    from search.storage.read_only import open_read_only
-
-    return study_and_storage(study, storage, open_read_only)[0]
-
-
-def study_and_storage(
-    study: str, storage: str, opening: Callable[[str], optuna.storages.BaseStorage]
-) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
-    """The study, and the storage that holds it."""
+    Raises:
+        DefinitionError: there is no such study, or it was not made by this tool.
+    """
     from search.definition.study_file import study_name
+    from search.storage.opening import open_storage
+    from search.storage.read_only import open_read_only
     from search.study.identity import require_ours
     from search.study.study import load_study
 
     name = study_name(study)
-    held = opening(storage)
-    found = load_study(held, name)
+    opened = open_read_only(storage) if read_only else open_storage(storage, create=False)
+    found = load_study(opened, name)
     require_ours(found)
-    return found, held
+    return found, opened
 
 
-def trial_of(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
+def get_trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
+    """A trial by its number.
+
+    Raises:
+        DefinitionError: the study has no such trial.
+    """
     trials = study.get_trials(deepcopy=False)
     if number >= len(trials):
         raise DefinitionError(
             f"the study `{study.study_name}` has no trial {number}",
             expected=f"0 to {len(trials) - 1}" if trials else "a study with trials",
-            hint=f"`python -m search trials {study.study_name}` lists them",
+            hint=f"list them with `python -m search trials {study.study_name}`",
         )
     return trials[number]

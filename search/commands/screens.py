@@ -1,0 +1,185 @@
+"""How a run is shown while it works: live on a terminal, line by line on a pipe, as JSON for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from search.commands.bars import Bars, Clock
+from search.commands.console import line_width, print_note, print_result
+from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
+from search.evaluation.confirm.text import confirm_footer
+from search.events import (
+    ConfirmFinished,
+    DataPrepared,
+    EpochFinished,
+    Event,
+    Listener,
+    Notice,
+    RunFinished,
+    RunStarted,
+    TrialFinished,
+    TrialStarted,
+    WorkerDied,
+    as_json,
+)
+from search.running.signals import StopSignals
+from search.wording import wrap_line
+
+_QUIET_S = 60
+"""Plain output reports progress within a trial only after this many seconds without a line."""
+
+
+def choose_screen(*, as_json: bool, progress: bool) -> Listener:
+    """The listener that suits the output: JSON lines, a live screen on a terminal, else plain lines."""
+    if as_json:
+        return print_json_line
+    wants_live = progress and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    return LiveScreen() if wants_live else PlainScreen()
+
+
+@contextlib.contextmanager
+def stoppable_screen(
+    *, as_json: bool, progress: bool, timeout_s: float | None = None
+) -> Iterator[tuple[Listener, StopSignals]]:
+    """A screen for a run, and what stops the run: signals, or a time limit. The terminal is restored afterwards."""
+    screen = choose_screen(as_json=as_json, progress=progress)
+    live = screen if isinstance(screen, LiveScreen) else None
+    try:
+        with StopSignals(timeout_s, live.announce if live else None) as stop:
+            yield screen, stop
+    finally:
+        if live:
+            live.close()
+
+
+def print_json_line(event: Event) -> None:
+    """Prints an event as one JSON object on stdout."""
+    print_result(as_json(event))
+
+
+class PlainScreen:
+    """One line per finished trial on stderr, and at most one a minute in between; the summary on stdout."""
+
+    def __init__(self) -> None:
+        self._printed_at = time.monotonic()
+        self._started: RunStarted | None = None
+        self._table = TrialTable({})
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event."""
+        match event:
+            case RunStarted():
+                self._started = event
+                self._table = TrialTable(event.space, event.objectives, self._width())
+                self._print([*run_started_lines(event, self._width()), self._table.head()])
+            case Notice():
+                self.announce(event.text)
+            case TrialStarted() if event.remark:
+                self.announce(f"trial {event.trial} was interrupted: {event.remark}")
+            case WorkerDied():
+                deaths = f"{event.deaths} of {event.allowed}"
+                self.announce(f"the worker of trial {event.trial} died: {event.reason}; another worker continues ({deaths})")
+            case DataPrepared() if self._wants_progress():
+                self.announce(f"preparing the data: {event.done:,} of {event.total:,} clips")
+            case EpochFinished() if self._wants_progress():
+                record = event.record
+                numbers = f"val_loss {record.val_loss:.4f}, top1 {record.val_top1:.4f}"
+                self.announce(f"trial {event.trial}: epoch {record.epoch}, {numbers}")
+            case TrialFinished():
+                self._print_trial(event)
+            case RunFinished():
+                print_result(*run_finished_lines(event, *self._places(), line_width(sys.stdout)))
+            case ConfirmFinished():
+                print_result(*confirm_footer(event, *self._places()))
+
+    def announce(self, text: str) -> None:
+        """Prints a sentence, wrap_line to the width."""
+        self._print(wrap_line(text, self._width()))
+
+    def _print_trial(self, event: TrialFinished) -> None:
+        self._print(self._table.rows(event))
+
+    def _places(self) -> tuple[str, str]:
+        """The storage and the folder of the run."""
+        assert self._started is not None, "a run starts before it ends"
+        return self._started.storage, self._started.runs
+
+    def _wants_progress(self) -> bool:
+        return time.monotonic() - self._printed_at > _QUIET_S
+
+    def _width(self) -> int | None:
+        return line_width(sys.stderr)
+
+    def _print(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            print_note(line)
+        self._printed_at = time.monotonic()
+
+
+class LiveScreen(PlainScreen):
+    """Finished trials scroll by; progress bars stay below them."""
+
+    def __init__(self, console: Console | None = None, clock: Clock = time.monotonic, *, auto_refresh: bool = True) -> None:
+        """`auto_refresh`: draw four times a second, not only when something is printed."""
+        super().__init__()
+        self._console = console or Console(stderr=True, highlight=False)
+        self._bars = Bars(self._console, clock, auto_refresh=auto_refresh)
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event."""
+        if isinstance(event, RunFinished | ConfirmFinished):
+            self.close()
+        self._bars.show(event)
+        super().__call__(event)
+        if isinstance(event, RunStarted | DataPrepared):
+            self._bars.start()
+
+    def close(self) -> None:
+        """Removes the bars and restores the terminal."""
+        self._bars.live.stop()
+
+    def _print_trial(self, event: TrialFinished) -> None:
+        """Repeats the table's head first where the terminal's width has changed it."""
+        if self._started is not None and self._table.max_width != self._width():
+            before, self._table = self._table, TrialTable(self._started.space, self._started.objectives, self._width())
+            if before.head() != self._table.head():
+                self._print([self._table.head()])
+        row, *reason = self._table.rows(event)
+        self._print([row], style="bold green" if event.is_best else "")
+        self._print(reason)
+
+    def _wants_progress(self) -> bool:
+        return False  # the bars show it
+
+    def _width(self) -> int:
+        return self._console.width
+
+    def _print(self, lines: Sequence[str], style: str = "") -> None:
+        if lines:
+            self._console.print(_unwrapped(lines, style))
+
+
+def _unwrapped(lines: Sequence[str], style: str = "") -> Text:
+    """Lines that are truncate at the terminal's width, never wrapped."""
+    return Text("\n".join(lines), style, no_wrap=True, overflow="crop")
+
+
+@contextlib.contextmanager
+def replacing_lines(console: Console | None = None) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Gives a function that shows lines in place of those before; on a pipe, they follow each other."""
+    console = console or Console(highlight=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda lines: print_result(*lines)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda lines: live.update(
+            _unwrapped([part for line in lines for part in wrap_line(line, console.width)]), refresh=True
+        )
