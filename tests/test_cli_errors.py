@@ -58,7 +58,7 @@ WRONG = [  # command, exit code, first line on stderr after "error: "
     ("run --data DATA --storage sqlite:///garbage.db", 3, "the study database cannot be used"),
     ("run --data DATA --storage sqlite:///tiny.yaml/x.db", 3, "the folder of the study database cannot be written"),
     ("run --data DATA --storage sqlite:///empty", 3, "the study database cannot be used"),
-    ("run --data DATA --runs tiny.yaml", 3, "the folder of everything that is written cannot be made"),
+    ("run --data DATA --runs tiny.yaml", 3, "the folder for all output cannot be created"),
     ("status", 2, "there is no study database yet"),
     ("status ''", 2, "this is not a valid study name"),
     ("status --storage sqlite:///garbage.db", 3, "the study database cannot be used"),

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.definition.definition import Stagnation, StudyDefinition
 from search.definition.study_file import load_definition
-from search.running.criteria import ended, noise_of
+from search.running.criteria import noise_of, why_ended
 
 
 def trial_of(number: int, value: float, *, pruned: bool = False, seconds: float = 1.0, **result: object) -> FrozenTrial:
@@ -40,17 +40,17 @@ def definition() -> StudyDefinition:
 def test_trials(definition: StudyDefinition) -> None:
     """Complete and pruned ones count."""
     trials = [trial_of(0, 1.0), trial_of(1, 1.0, pruned=True)]
-    assert ended(trials, definition, 3) == ""
-    assert ended(trials, definition, 2) == "2 trials are finished"
+    assert why_ended(trials, definition, 3) == ""
+    assert why_ended(trials, definition, 2) == "2 trials are finished"
 
 
 def test_time(definition: StudyDefinition) -> None:
     """All trials' training together; whoever asks for more gets more."""
     timed = replace(definition, time_s=5.0)
-    assert ended([trial_of(n, 1.0) for n in range(4)], timed, 50) == ""
+    assert why_ended([trial_of(n, 1.0) for n in range(4)], timed, 50) == ""
     trials = [trial_of(n, 1.0) for n in range(5)]
-    assert ended(trials, timed, 50) == "its trials have trained for 5 s, of the 5 s that they may"
-    assert ended(trials, timed, 50, more=True) == ""
+    assert why_ended(trials, timed, 50) == "its trials trained for 5 s, and the limit is 5 s"
+    assert why_ended(trials, timed, 50, more=True) == ""
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_time(definition: StudyDefinition) -> None:
 def test_stagnation(values: list[float], noise: float, ends: bool, definition: StudyDefinition) -> None:
     """Three trials without a gain beyond the noise end it."""
     study = replace(definition, stagnation=Stagnation(trials=3, noise=noise))
-    said = ended([trial_of(n, value) for n, value in enumerate(values)], study, 50)
+    said = why_ended([trial_of(n, value) for n, value in enumerate(values)], study, 50)
     assert bool(said) == ends
-    assert not ends or "have gained nothing beyond the noise" in said
+    assert not ends or "brought no improvement beyond the noise" in said
 
 
 def test_pruned_trials_gain_nothing(definition: StudyDefinition) -> None:
     """However low a half-trained trial is, it is not what a study looks for."""
     study = replace(definition, stagnation=Stagnation(trials=2, noise=0.0))
     trials = [trial_of(0, 1.0), trial_of(1, 0.5, pruned=True), trial_of(2, 0.4, pruned=True)]
-    assert "the last 2 trials" in ended(trials, study, 50)
-    assert ended(trials[1:], study, 50) == "", "before one is complete nothing is known"
+    assert "the last 2 trials" in why_ended(trials, study, 50)
+    assert why_ended(trials[1:], study, 50) == "", "before one is complete nothing is known"
 
 
 def test_noise() -> None:
@@ -102,7 +102,7 @@ def test_a_run_says_what_ended_it(place: Path, tiny: Path, cli: Cli) -> None:
     done = cli(*run, "--trials", 9)
     assert done.code == 0
     assert "3 of 9 trials finished" in done.out
-    assert "the search has ended: the last 2 trials have gained nothing beyond the noise (1e+02)" in done.out
+    assert "the search has ended: the last 2 trials brought no improvement beyond the noise (1e+02)" in done.out
     assert len(stored_trials(place)) == 3
     assert cli(*run, "--trials", 9).code == 0
     assert len(stored_trials(place)) == 3
@@ -114,5 +114,5 @@ def test_a_run_that_has_used_its_time(place: Path, tiny: Path, cli: Cli) -> None
     """The trial in progress is finished; no other is begun."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 9, "--set", "time=0.0001s")
     assert done.code == 0
-    assert "the search has ended: its trials have trained for" in done.out
+    assert "the search has ended: its trials trained for" in done.out
     assert len(stored_trials(place)) == 1

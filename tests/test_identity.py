@@ -121,10 +121,10 @@ def test_an_exhausted_space_can_become_wider(place: Path, tiny: Path, cli: Cli) 
     narrow, wide = ([str(word).replace("HIGH", high) for word in grid] for high in ("0.2", "0.4"))
     done = cli(*RUN, 9, *narrow)
     assert done.code == 0
-    assert "the space is exhausted: 3 settings were tried, and no other was found that goes together" in done.out
+    assert "the space is exhausted: 3 combinations were tried, and no other valid one was found" in done.out
     done = cli(*RUN, 9, *wide, "--allow-wider")
     assert done.code == 0
-    assert "the space is exhausted: 5 settings were tried" in done.out
+    assert "the space is exhausted: 5 combinations were tried" in done.out
     assert sorted(trial.params["label_smoothing"] for trial in stored_trials(place)) == [0.0, 0.1, 0.2, 0.3, 0.4]
 
 

@@ -15,7 +15,6 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.running import turns as trial_source
 from search.running.ledger import Ledger
 from search.storage import tables
 from search.storage.errors import as_resource_error, is_unreachable
@@ -295,13 +294,13 @@ def test_a_turn_is_not_held_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """While a sampler thinks for long other runs want their turn, and workers their verdicts: one trial at a time, then."""
     with ledger_in(f"sqlite:///{tmp_path / 'studies.db'}") as ledger:
         for lasts_s, running in ((60.0, 3), (0.1, 1)):
-            monkeypatch.setattr(trial_source, "_TURN_LASTS_S", lasts_s)
+            monkeypatch.setattr(turns, "_MAX_TURN_S", lasts_s)
 
             def ask() -> Any:
                 time.sleep(0.2)
                 return ledger.open().ask(SHAPES)
 
-            assert len(trial_source.in_turn(ledger, trial_source.Waiting(lambda event: None), 3, ask)) == running
+            assert len(turns.take_in_turn(ledger, turns.WaitNotices(lambda event: None), 3, ask)) == running
 
 
 def test_what_was_refused_in_a_lost_turn_is_not_forgotten(server_url: str) -> None:

@@ -72,5 +72,5 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
 def test_lines_in_any_script(tmp_path: Path) -> None:
     """Readable as they are."""
     with RunLog(tmp_path, "手話", "run") as log:
-        log.beside(lambda event: None)(Notice("手"))
+        log.before(lambda event: None)(Notice("手"))
     assert '"text": "手"' in log.path.read_text(encoding="utf-8")

@@ -334,7 +334,7 @@ def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
     first.communicate(timeout=60)
     _, err = second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert f"waiting for what another run trains: trial 0 (process {first.pid})" in err
+    assert f"waiting for trials of another run: trial 0 (process {first.pid})" in err
     assert states(place) == ["COMPLETE"] * 2
 
 

@@ -13,7 +13,7 @@ from launch import stored_trials
 from search.definition.definition import StudyDefinition
 from search.definition.space import num_combinations
 from search.definition.study_file import load_definition
-from search.running.proposal import Tried, key_of, propose, why_not
+from search.running.proposal import Tried, key_of, propose, why_rejected
 
 GRID = """
 fixed: {epochs: 1}
@@ -33,10 +33,10 @@ def grid(tmp_path: Path) -> StudyDefinition:
 def one(study: optuna.Study, definition: StudyDefinition, seed: int) -> dict[str, object] | None:
     """The next proposal; the study's trial then has it."""
     tried = Tried(definition)
-    tried.learn(study.get_trials())
+    tried.add(study.get_trials())
     trial = study.ask()
     frozen = study.trials[trial.number]
-    found = propose(study, frozen, definition, tried.before(frozen.number), seed)
+    found = propose(study, frozen, definition, tried.except_for(frozen.number), seed)
     for dim in definition.space if found else ():
         shape = dim.distribution()
         trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(found[dim.name]), shape)
@@ -51,7 +51,7 @@ def test_every_setting_once_and_then_none(sampler: str, grid: StudyDefinition) -
         sampler=optuna.samplers.TPESampler(seed=1) if sampler == "tpe" else optuna.samplers.RandomSampler(seed=1)
     )
     found = [one(study, grid, seed) for seed in range(LEGAL)]
-    assert all(params is not None and not why_not(params, grid) for params in found)
+    assert all(params is not None and not why_rejected(params, grid) for params in found)
     assert len({key_of(params) for params in found if params}) == LEGAL
     assert [one(study, grid, seed) for seed in range(3)] == [None] * 3
 
@@ -96,12 +96,12 @@ def test_sizes(grid: StudyDefinition, tmp_path: Path) -> None:
     assert not any(dim.contains("x") for dim in grid.space)
 
 
-def test_why_not(grid: StudyDefinition) -> None:
+def test_why_rejected(grid: StudyDefinition) -> None:
     """Told in words."""
     good = {"width": 16, "heads": 1, "dropout": 0.2}
-    assert why_not(good, grid) == ""
-    assert why_not({**good, "dropout": 0.3}, grid) == "dropout 0.3 is outside the space: 0.0 .. 0.4 step 0.2"
-    assert "multiple of heads 3" in why_not({**good, "heads": 3}, grid)
+    assert why_rejected(good, grid) == ""
+    assert why_rejected({**good, "dropout": 0.3}, grid) == "dropout 0.3 is outside the space: 0.0 .. 0.4 step 0.2"
+    assert "multiple of heads 3" in why_rejected({**good, "heads": 3}, grid)
 
 
 @pytest.mark.parametrize(

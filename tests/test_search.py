@@ -291,7 +291,7 @@ def test_parameters_that_do_not_go_together_are_not_tried(place: Path, tiny: Pat
     assert [(t.params, t.user_attrs["reason"]) for t in trials if t.state.name == "FAIL"] == [
         ({}, "no settings were found that go together and were not tried")
     ]
-    assert "the space is exhausted: 3 settings were tried, and no other was found that goes together" in done.out
+    assert "the space is exhausted: 3 combinations were tried, and no other valid one was found" in done.out
     assert "3 of 5 trials finished (3 complete, 0 pruned, 1 failed)" in done.out
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 5).code == 0
     assert len(stored_trials(place)) == len(trials), "the same command does not try once more"
@@ -523,7 +523,7 @@ def test_stopped_by_a_signal(number: int, code: int, name: str, anywhere: Path, 
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "stopping at the end of this epoch; once more stops at once" in err
+    assert "stopping after this epoch; press Ctrl-C again to stop at once" in err
     assert f"stopped ({name})" in err
     last = err.splitlines()[-1].strip()
     assert last == f"python -m search run tiny.yaml --data {tiny} --set epochs=30 --trials 3"

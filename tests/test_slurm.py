@@ -227,7 +227,7 @@ def test_a_second_signal(cluster: Cluster) -> None:
     wait_until(lambda: has_logged(cluster.place, "trial_started"), task)
     time.sleep(0.5)  # the epoch begins when that is said
     task.send_signal(signal.SIGTERM)
-    read_until(task, "once more stops at once")  # two that come while PyTorch computes would reach Python as one
+    read_until(task, "press Ctrl-C again to stop at once")  # two that come while PyTorch computes would reach Python as one
     task.send_signal(signal.SIGTERM)
     read_until(task, "the search stops at the end of this epoch")
     code, err = ended(task)

@@ -24,7 +24,7 @@ def test_a_signal_is_announced(number: int, code: int) -> None:
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
-    assert said == [("stopping at the end of this epoch; once more stops at once", False)]
+    assert said == [("stopping after this epoch; press Ctrl-C again to stop at once", False)]
     assert signal.getsignal(number) == before
 
 
@@ -32,7 +32,7 @@ def test_without_a_screen_stderr_is_told(capfd: pytest.CaptureFixture[str]) -> N
     """In a line of its own."""
     with StopSignals():
         os.kill(os.getpid(), signal.SIGTERM)
-    assert capfd.readouterr().err == "\nstopping at the end of this epoch; once more stops at once\n"
+    assert capfd.readouterr().err == "\nstopping after this epoch; press Ctrl-C again to stop at once\n"
 
 
 def test_a_time_limit() -> None:

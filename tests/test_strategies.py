@@ -148,11 +148,11 @@ def search_of(
     while sum(trial.state.is_finished() for trial in study.trials) < trials:
         before = [trial for trial in study.get_trials() if trial.state.is_finished()]
         tried = Tried(definition)
-        tried.learn(before)
+        tried.add(before)
         seed = sampler_seed(definition.seed, len(before))
         study.sampler = definition.sampler.make(seed, definition.seed)
         trial = study.ask()
-        params = propose(study, study.trials[trial.number], definition, tried.before(trial.number), seed)
+        params = propose(study, study.trials[trial.number], definition, tried.except_for(trial.number), seed)
         if params is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             break

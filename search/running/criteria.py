@@ -1,4 +1,4 @@
-"""When a study has had enough: its trials, its time, or no gain for long."""
+"""When a study ends: by its number of trials, its time, or because it no longer improves."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from search.definition.definition import Stagnation, StudyDefinition
 from search.study.trials import FINISHED, num_finished, trial_result
 
 _TAIL = 10
-"""Epochs at the end of the best curve from which the noise is estimated."""
+"""Last epochs of the best curve from which the noise is estimated."""
 
 
-def ended(trials: Sequence[FrozenTrial], definition: StudyDefinition, target: int, *, more: bool = False) -> str:
-    """Which condition a study has met, in words; empty if none. With `more` only the target counts: it was asked for."""
+def why_ended(trials: Sequence[FrozenTrial], definition: StudyDefinition, target: int, *, more: bool = False) -> str:
+    """The condition that ends a study, in words; empty if none is met. With `more` only the target counts."""
     finished = num_finished(trials)
     if finished >= target:
         return f"{finished:,} trials are finished"
@@ -25,36 +25,36 @@ def ended(trials: Sequence[FrozenTrial], definition: StudyDefinition, target: in
     if definition.time_s is not None:
         spent = sum(trial_result(trial).get("seconds", 0.0) for trial in trials)
         if spent >= definition.time_s:
-            return f"its trials have trained for {spent:,.0f} s, of the {definition.time_s:,.0f} s that they may"
-    return _stagnates(trials, definition.stagnation) if definition.stagnation is not None else ""
+            return f"its trials trained for {spent:,.0f} s, and the limit is {definition.time_s:,.0f} s"
+    return _why_stagnant(trials, definition.stagnation) if definition.stagnation is not None else ""
 
 
-def _stagnates(trials: Sequence[FrozenTrial], wish: Stagnation) -> str:
-    """Finished trials in the order in which they ended; a gain is a value below the last one by more than the noise."""
+def _why_stagnant(trials: Sequence[FrozenTrial], limit: Stagnation) -> str:
+    """Goes through finished trials in the order they ended. An improvement lies below the last one by more than the noise."""
     order = sorted((t for t in trials if t.state in FINISHED), key=lambda t: (t.datetime_complete, t.number))
     complete = [trial for trial in order if trial.state == TrialState.COMPLETE]
     if not complete:
         return ""
     ranked = sorted(complete, key=_value)
-    noise = noise_of(*ranked[:2]) if wish.noise is None else wish.noise
-    mark, since = float("inf"), 0
+    noise = noise_of(*ranked[:2]) if limit.noise is None else limit.noise
+    best, since = float("inf"), 0
     for trial in order:
-        if trial.state == TrialState.COMPLETE and _value(trial) < mark - noise:
-            mark, since = _value(trial), 0
+        if trial.state == TrialState.COMPLETE and _value(trial) < best - noise:
+            best, since = _value(trial), 0
         else:
             since += 1
-    if since < wish.trials:
+    if since < limit.trials:
         return ""
-    return f"the last {since} trials have gained nothing beyond the noise ({noise:.2g})"
+    return f"the last {since} trials brought no improvement beyond the noise ({noise:.2g})"
 
 
 def noise_of(best: FrozenTrial, second: FrozenTrial | None = None) -> float:
-    """How far a trial's value is from what it would be with other seeds, roughly.
+    """Roughly how much a trial's value would change with another seed.
 
-    With repeats the standard error of the mean over all trainings, from their spread within each fold. With folds alone, whose
-    spread is mostly how hard their signers are, the standard error of the mean difference to the second best trial, fold by
-    fold. With one training how its curve moves from epoch to epoch near its end: the standard deviation of the steps divided
-    by sqrt 2, as if epochs were independent.
+    With repeats: the standard error of the mean over all trainings, from their spread within each fold. With folds alone, whose
+    spread mostly shows how hard their signers are: the standard error of the mean difference to the second best trial, fold by
+    fold. With one training: the standard deviation of its last epoch-to-epoch steps, divided by sqrt(2), as if epochs were
+    independent.
     """
     folds = _by_fold(best)
     count = sum(map(len, folds.values()))
@@ -71,10 +71,10 @@ def noise_of(best: FrozenTrial, second: FrozenTrial | None = None) -> float:
 
 
 def _by_fold(trial: FrozenTrial) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
+    values: dict[int, list[float]] = {}
     for one in trial_result(trial).get("trainings", []):
-        found.setdefault(one["fold"], []).append(one["value"])
-    return found
+        values.setdefault(one["fold"], []).append(one["value"])
+    return values
 
 
 def _value(trial: FrozenTrial) -> float:

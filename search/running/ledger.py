@@ -1,11 +1,10 @@
-"""A study as a run sees it: in memory, and written in batches.
+"""One run's view of its study: held in memory, written in batches.
 
-A `Ledger` is a storage to Optuna's `Study`, its samplers and its pruners. What the run's own trials report is in memory at
-once, so that a pruner judges by all that is known, and goes into the database with the next `flush`, in one transaction with
-all else that has gathered. What other runs and programs do is read by `refresh`. Making trials, and taking one that waits, is
-written at once.
+To Optuna's `Study`, samplers and pruners a `Ledger` is a storage. Reports of the run's own trials are in memory at once, where
+pruners see them, and reach the database with the next `flush`, in one transaction with all other changes. `refresh` reads what
+other runs and programs have written. New trials, and enqueued trials that are taken, are written at once.
 
-While a database server cannot be reached, what is to be written stays here, in order.
+While a database server cannot be reached, changes stay here in order.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from search.errors import ResourceError
 from search.storage.leases.lease import Lease
 from search.storage.tables import Changes, tables_of, uncached
 
-_LOOK_S = 1.0
-"""How old what is known of other runs may be when a pruner judges."""
+_MAX_AGE_S = 1.0
+"""How old the knowledge of other runs may be when a pruner decides."""
 
 
 class Ledger(optuna.storages.BaseStorage):
-    """One study of a storage, for one run."""
+    """One study of a storage, as one run reads and writes it."""
 
     def __init__(self, storage: optuna.storages.BaseStorage, study: str, lease: Lease) -> None:
         self._storage = storage
@@ -41,7 +40,7 @@ class Ledger(optuna.storages.BaseStorage):
         self._tables = tables_of(storage)
         if self._tables is None and lease.needs_fence:
             raise ResourceError(
-                "the tables of this database are of a form that is not known here",
+                "the tables of this database have an unknown layout",
                 hint="was it made by another version of Optuna? `optuna storage upgrade --storage URL` may help",
             )
         self.lease = lease
@@ -51,21 +50,21 @@ class Ledger(optuna.storages.BaseStorage):
         self._trials: list[FrozenTrial] = []
         self._number_of: dict[int, int] = {}
         self._own: set[int] = set()
-        """Ids of trials that this run writes: memory knows more of them than the database."""
+        """Ids of trials that this run writes: memory is ahead of the database."""
 
         self._unsure: set[int] = set()
-        """Ids of trials of which memory may say what the database does not: they are read again."""
+        """Ids of trials of which memory may differ from the database: they are read again."""
 
         self.ended_elsewhere: list[int] = []
-        """Numbers of this run's trials that another program has ended, until somebody takes note of them."""
+        """Numbers of this run's trials that another program has ended; the coordinator empties the list."""
 
         self._user_attrs: dict[str, Any] | None = None
         self._system_attrs: dict[str, Any] | None = None
-        """The study's; None: to be read when they are asked for."""
+        """The study's attributes; None until they are read."""
 
         self._changes: dict[int, Changes] = {}
         self._since = 0.0
-        self._looked = 0.0
+        self._read_at = 0.0
         self.refresh()
 
     def open(self) -> optuna.Study:
@@ -74,25 +73,25 @@ class Ledger(optuna.storages.BaseStorage):
 
     @property
     def waiting_s(self) -> float:
-        """How long the oldest of what is not written yet has waited; 0 if all is written."""
+        """How long the oldest change has waited to be written, in seconds; 0 if there is none."""
         return max(time.monotonic() - self._since, 1e-9) if self._changes else 0.0
 
     @property
     def unwritten(self) -> list[int]:
-        """Numbers of the trials of which something is not written yet."""
+        """Numbers of trials with changes that are not written yet."""
         return sorted(self._number_of[trial] for trial in self._changes)
 
     def holds(self, trial: FrozenTrial) -> bool:
-        """Whether this run has taken the trial, and has it still."""
+        """Whether the trial is this run's."""
         return trial._trial_id in self._own
 
     @contextmanager
     def turn(self, patience_s: float) -> Iterator[bool]:
-        """This run's turn to take trials, with all that is known to anybody; what is taken is written before it ends.
+        """This run's turn to take trials, on a fresh view of the study; taken trials are written before the turn ends.
 
-        If anything goes wrong, what was taken is let go of: whoever has the next turn finds it without a living owner.
+        After an error the taken trials are given up: the run with the next turn finds them without a live owner.
 
-        Raises: as `Lease.turn` and `flush`.
+        Raises: same as `Lease.turn` and `flush`.
         """
         before, ended = set(self._own), list[int]()
         try:
@@ -100,7 +99,7 @@ class Ledger(optuna.storages.BaseStorage):
                 if is_mine:
                     self.refresh()
                 yield is_mine
-                if is_mine and self._changes:  # by the turn's own connection: it is written if the turn held to its end
+                if is_mine and self._changes:  # by the turn's own connection: written only if the turn is still held
                     ended = self._written()
         except BaseException:
             running = self._own - before
@@ -113,8 +112,8 @@ class Ledger(optuna.storages.BaseStorage):
             self._note_written(ended)
 
     def look(self) -> None:
-        """Reads what others have done, unless that is known from a moment ago."""
-        if time.monotonic() - self._looked > _LOOK_S:
+        """Reads what others have done, unless that was read a moment ago."""
+        if time.monotonic() - self._read_at > _MAX_AGE_S:
             self.refresh()
 
     def refresh(self) -> None:
@@ -126,17 +125,17 @@ class Ledger(optuna.storages.BaseStorage):
         else:
             found = [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
         for trial in sorted(found, key=lambda trial: trial.number):
-            self._place(trial)
+            self._put(trial)
         self._unsure = set()
         self._user_attrs = self._system_attrs = None
-        self._looked = time.monotonic()
+        self._read_at = time.monotonic()
 
     def flush(self) -> None:
-        """Writes what has gathered. Trials that another program has ended are left as they are: see `ended_elsewhere`.
+        """Writes all changes. Trials that another program has ended stay as they are: see `ended_elsewhere`.
 
         Raises:
-            LeaseLost: others have taken this run's trials.
-            StorageInternalError, SQLAlchemyError: the database cannot be used now; nothing is written and all is kept.
+            LeaseLost: other runs have reclaimed this run's trials.
+            StorageInternalError, SQLAlchemyError: the database cannot be used now; nothing is written, all changes are kept.
         """
         if not self._changes:
             return
@@ -151,7 +150,7 @@ class Ledger(optuna.storages.BaseStorage):
             self.refresh()
 
     def forget(self) -> None:
-        """Drops what is not written, and reads again what is: this run's trials are no longer its own."""
+        """Drops unwritten changes and reads the study again: this run's trials are no longer its own."""
         self._unsure |= self._own
         self._changes, self._own = {}, set()
         self.refresh()
@@ -170,7 +169,7 @@ class Ledger(optuna.storages.BaseStorage):
         return ended
 
     def _write_one(self, trial: int, change: Changes) -> None:
-        """By Optuna's own calls."""
+        """Writes one trial with Optuna's own calls."""
         known = self._behind.get_trial(trial)
         for name, (value, shape) in change.params.items():
             if name not in known.params:
@@ -184,7 +183,7 @@ class Ledger(optuna.storages.BaseStorage):
         if change.state is not None:
             self._behind.set_trial_state_values(trial, change.state, change.values)
 
-    def _place(self, trial: FrozenTrial) -> None:
+    def _put(self, trial: FrozenTrial) -> None:
         if trial.number == len(self._trials):
             self._trials.append(trial)
         else:
@@ -192,7 +191,7 @@ class Ledger(optuna.storages.BaseStorage):
         self._number_of[trial._trial_id] = trial.number
 
     def _change(self, trial_id: int, apply: Callable[[FrozenTrial], None]) -> Changes:
-        """What is to be written of a trial, once `apply` has done the same to it in memory."""
+        """Applies a change to a trial in memory and returns the trial's changes to be written."""
         frozen = self.get_trial(trial_id)
         self.check_trial_is_updatable(trial_id, frozen.state)
         apply(frozen)
@@ -202,7 +201,7 @@ class Ledger(optuna.storages.BaseStorage):
             self._since = time.monotonic()
         return self._changes.setdefault(trial_id, Changes())
 
-    # What Optuna calls.
+    # The storage interface that Optuna calls.
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -224,9 +223,9 @@ class Ledger(optuna.storages.BaseStorage):
         change.reported[step] = intermediate_value
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        if not state.is_finished():  # another run may be about to take it too
+        if not state.is_finished():  # another run may take it at the same moment
             running = self._storage.set_trial_state_values(trial_id, state, values)
-            self._place(self._storage.get_trial(trial_id))
+            self._put(self._storage.get_trial(trial_id))
             if running:
                 self._own.add(trial_id)
             return running
@@ -247,14 +246,14 @@ class Ledger(optuna.storages.BaseStorage):
         else:
             trial = self._behind.get_trial(self._behind.create_new_trial(study_id, template_trial))
         if trial.number > len(self._trials):
-            self.refresh()  # another program has added some
-        self._place(trial)
+            self.refresh()  # another program has added trials
+        self._put(trial)
         if trial.state == TrialState.RUNNING:
             self._own.add(trial._trial_id)
         return trial._trial_id
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """A copy: Optuna's trials write into what they are given."""
+        """A copy, because Optuna's trials change the object they get."""
         trial = copy.copy(self._trials[self._number_of[trial_id]])
         for part in ("_params", "_distributions", "_user_attrs", "_system_attrs", "intermediate_values"):
             setattr(trial, part, dict(getattr(trial, part)))
@@ -301,7 +300,7 @@ class Ledger(optuna.storages.BaseStorage):
         self._storage.set_study_system_attr(study_id, key, value)
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        raise NotImplementedError("a ledger is of one study")
+        raise NotImplementedError("a ledger holds one study")
 
     def delete_study(self, study_id: int) -> None:
-        raise NotImplementedError("a ledger is of one study")
+        raise NotImplementedError("a ledger holds one study")

@@ -1,6 +1,6 @@
-"""The log of a run: every event as one JSON object a line, in `RUNS/STUDY/logs/RUN.jsonl`.
+"""The log of a run: one JSON object per line for every event, in `RUNS/STUDY/logs/RUN.jsonl`.
 
-Each line carries `time` (UTC) and `elapsed`, seconds since the run began by a clock that nobody sets.
+Each line carries `time` (UTC) and `elapsed`, seconds since the run started by the monotonic clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from search.events import SCHEMA, Event, Listener, RunFailed, as_json
 
 
 class RunLog:
-    """While entered, a listener that writes. An error that ends the run is its last line."""
+    """A listener that writes events while it is open. An error that ends the run becomes the last line."""
 
     def __init__(self, runs: Path, study: str, run: str) -> None:
         self.path = runs / study / "logs" / f"{run}.jsonl"
@@ -33,7 +33,7 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(ResourceError, OSError):  # the disk may be what the run has failed of
+        with contextlib.suppress(ResourceError, OSError):  # the disk may be the reason why the run failed
             if isinstance(error, ExplainedError):
                 self(RunFailed(error.render(), exit_code_of(error)))
             elif error is not None:
@@ -42,7 +42,7 @@ class RunLog:
                 self._stream.close()
 
     def __call__(self, event: Event) -> None:
-        """Writes one event, in one piece."""
+        """Writes one event with a single call."""
         if self._stream is None:
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -50,8 +50,8 @@ class RunLog:
         with self._errors():
             self._stream.write((json.dumps(line, ensure_ascii=False, default=str) + "\n").encode())
 
-    def beside(self, listener: Listener) -> Listener:
-        """A listener that tells the log first, then another."""
+    def before(self, listener: Listener) -> Listener:
+        """A listener that writes each event to the log and then passes it on."""
 
         def both(event: Event) -> None:
             self(event)
@@ -60,5 +60,5 @@ class RunLog:
         return both
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
-        hint = "is the disk full or read-only? The same command goes on"
+        hint = "is the disk full or read-only? The same command resumes the study"
         return os_errors("the run's log cannot be written", where=self.path, hint=hint)

@@ -119,4 +119,4 @@ def open_session(
     """
     with RunLog(options.runs, study, lease.owner.run) as log, database_errors(options.storage):
         ledger = Ledger(storage, study, lease)
-        yield Session(options, lease.owner.run, ledger.open(), ledger, log.beside(emit))
+        yield Session(options, lease.owner.run, ledger.open(), ledger, log.before(emit))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the run to end at the next epoch, the second ends it at once."""
+"""Ctrl-C and SIGTERM: the first stops the run after the current epoch, the second at once."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from search.errors import ExitCode
 
 
 class StopRequest(Protocol):
-    """Something that may ask the run to end at the next epoch."""
+    """Something that can request the run to stop after the current epoch."""
 
     @property
     def reason(self) -> str:
-        """Why; empty while nobody asks."""
+        """Why the run should stop; empty while it should not."""
         ...
 
 
-_HEARD = "stopping at the end of this epoch; once more stops at once"
+_STOPPING = "stopping after this epoch; press Ctrl-C again to stop at once"
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class StopSignals:
-    """While entered, turns signals (and a time limit, if any) into a request to stop."""
+    """A stop request made by signals, or by a time limit, while it is entered."""
 
     def __init__(self, timeout_s: float | None = None, announce: Callable[[str], None] | None = None) -> None:
-        """`announce` tells a person that the first signal was heard; without it a line goes to stderr."""
+        """`announce` shows that the first signal was received; by default a line on stderr does."""
         self._announce = announce
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._signal = 0
@@ -45,7 +45,7 @@ class StopSignals:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the process answers: 130 after Ctrl-C, 143 after SIGTERM, else 0."""
+        """Exit code of the process: 130 after Ctrl-C, 143 after SIGTERM, else 0."""
         return {0: ExitCode.DONE, signal.SIGINT: ExitCode.INTERRUPTED}.get(self._signal, ExitCode.TERMINATED)
 
     def __enter__(self) -> StopSignals:
@@ -60,9 +60,9 @@ class StopSignals:
     def _received(self, number: int, _frame: FrameType | None) -> None:
         if self._signal:
             os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")  # the live view hides it
-            os._exit(128 + number)  # at once: the database and every file are whole at any moment
+            os._exit(128 + number)  # safe: the database and every file are valid at any moment
         self._signal = number
         if self._announce is None:
-            os.write(2, f"\n{_HEARD}\n".encode())
-        else:  # from a thread: this one may be in the middle of drawing
-            threading.Thread(target=self._announce, args=(_HEARD,)).start()
+            os.write(2, f"\n{_STOPPING}\n".encode())
+        else:  # in a thread: this one may be drawing the screen
+            threading.Thread(target=self._announce, args=(_STOPPING,)).start()

@@ -1,4 +1,4 @@
-"""A trial, and a run, in short."""
+"""Summaries of a trial and of a run."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def _edges(best: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, 
 
 
 def trial_summary(trial: FrozenTrial | None) -> TrialSummary | None:
-    """A finished trial in short."""
+    """Summary of a finished trial."""
     result = trial_result(trial) if trial is not None else {}
     if trial is None or not result:
         return None
-    values = result.get("values") or {"val_loss": result["val_loss"]}  # without: an earlier version wrote it
+    values = result.get("values") or {"val_loss": result["val_loss"]}  # written by an earlier version: no `values`
     return TrialSummary(trial.number, trial.params, next(iter(values.values())), result["val_top1"], result["epoch"], values)
 
 
 def baseline_summary(trials: Sequence[FrozenTrial]) -> TrialSummary | None:
-    """The baseline in short, once it is finished."""
+    """Summary of the baseline; None until it is finished."""
     return next((trial_summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED), None)

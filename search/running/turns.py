@@ -1,4 +1,4 @@
-"""What other runs mean; this run's turn."""
+"""What the trials of other runs mean to this run, and this run's turn to take trials."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ from search.running.ledger import Ledger
 from search.running.running_trial import RunningTrial
 from search.study.trials import num_finished, owner
 
+_TURN_WAIT_S = 0.1
+"""How long a run waits for its turn before it serves its workers again."""
+
+_MAX_TURN_S = 2.0
+"""How long a run goes on taking trials in one turn: samplers can be slow, and other runs need their turn."""
+
+_REPORT_MISSED_TURNS_S = 60.0
+
 
 class TrialSource(Protocol):
     """Where the coordinator's trials come from."""
@@ -24,97 +32,96 @@ class TrialSource(Protocol):
         ...
 
     def take(self, count: int) -> list[RunningTrial]:
-        """The next trials, so many at most; none if there are none to take now."""
+        """Takes up to `count` trials; none if there are none to take now."""
         ...
 
     def is_over(self) -> bool:
-        """Whether no trial will come any more, for a run that trains none."""
+        """Whether no more trials will come, given that this run trains none."""
         ...
-
-
-_MINUTE_S = 60.0
-_TURN_LASTS_S = 2.0
-"""How long a run goes on taking trials in one turn: samplers may think for long, and others want their turn."""
-
-_TURN_S = 0.1
-"""How long a run waits for its turn before it looks after its workers again."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What a study's trials are to a run."""
+    """The trials of a study from the point of view of one run."""
 
     finished: int
     mine: int
     others: list[int]
-    """In the hands of other living runs."""
+    """Numbers of trials that other live runs hold."""
 
     orphans: list[int]
-    """RUNNING, and their owner is dead."""
+    """Numbers of RUNNING trials whose owner is dead."""
 
     waiting: list[int]
+    """Numbers of enqueued trials."""
 
     def open_places(self, target: int) -> int:
-        """How many trials may be taken, all that train now being finished some day."""
+        """How many more trials may be taken, if all running ones finish."""
         return target - self.finished - self.mine - len(self.others)
 
 
 def situation(ledger: Ledger, trials: Sequence[FrozenTrial]) -> Situation:
-    """What these trials are to the run whose ledger it is."""
-    running = [t for t in trials if t.state == TrialState.RUNNING]
-    strange = [t for t in running if not ledger.holds(t)]
-    lease, lives = ledger.lease, {}
-    for who in {owner(t) for t in strange}:
-        lives[who] = not lease.owns(who) and lease.is_alive(who)  # what this run lost is nobody's
-    alive = {t.number for t in strange if lives[owner(t)]}
+    """Sorts a study's trials for the run that writes this ledger."""
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    foreign = [trial for trial in running if not ledger.holds(trial)]
+    lease, is_alive = ledger.lease, {}
+    for who in {owner(trial) for trial in foreign}:
+        is_alive[who] = not lease.owns(who) and lease.is_alive(who)  # trials that this run lost have no live owner
+    others = {trial.number for trial in foreign if is_alive[owner(trial)]}
     return Situation(
         finished=num_finished(trials),
-        mine=len(running) - len(strange),
-        others=sorted(alive),
-        orphans=[t.number for t in strange if t.number not in alive],
-        waiting=[t.number for t in trials if t.state == TrialState.WAITING],
+        mine=len(running) - len(foreign),
+        others=sorted(others),
+        orphans=[trial.number for trial in foreign if trial.number not in others],
+        waiting=[trial.number for trial in trials if trial.state == TrialState.WAITING],
     )
 
 
-class Waiting:
-    """Tells a person, once, what a run waits for while others work on its study."""
+class WaitNotices:
+    """Notifies, once, that this run waits for other runs."""
 
     def __init__(self, emit: Listener) -> None:
         self._emit = emit
-        self._told_of_others = False
-        self._turn_missed = 0.0
-        """Since when another run has had the turn; 0 if this one got it last time."""
+        self._has_named_others = False
+        self._missed_since = 0.0
+        """Since when another run has had the turn; 0 if this run got its last one."""
 
-        self._told_of_turn = False
+        self._has_reported_turn = False
 
     def got_turn(self) -> None:
-        """The turn is this run's."""
-        self._turn_missed = 0.0
+        """Notes that this run has the turn."""
+        self._missed_since = 0.0
 
     def missed_turn(self) -> None:
-        """Another run takes a moment; one that takes a minute is suspended."""
-        self._turn_missed = self._turn_missed or perf_counter()
-        if perf_counter() - self._turn_missed > _MINUTE_S and not self._told_of_turn:
-            self._emit(Notice("another run of this study holds its turn and does not let go: was it suspended (Ctrl-Z)?"))
-            self._told_of_turn = True
+        """Notes that another run has the turn. It needs a moment; one that holds it for a minute is suspended."""
+        self._missed_since = self._missed_since or perf_counter()
+        if perf_counter() - self._missed_since > _REPORT_MISSED_TURNS_S and not self._has_reported_turn:
+            self._emit(Notice("another run of this study blocks all others: was it suspended (Ctrl-Z)?"))
+            self._has_reported_turn = True
 
-    def for_others(self, others: Sequence[FrozenTrial]) -> None:
-        """Nothing is left but what other runs train."""
-        if not self._told_of_others:
+    def wait_for(self, others: Sequence[FrozenTrial]) -> None:
+        """Notes that only trials of other runs are left."""
+        if not self._has_named_others:
             names = ", ".join(f"trial {t.number} (process {who.pid})" for t in others if (who := owner(t)) is not None)
-            self._emit(Notice(f"waiting for what another run trains: {names}"))
-        self._told_of_others = True
+            self._emit(Notice(f"waiting for trials of another run: {names}"))
+        self._has_named_others = True
 
 
-def in_turn(ledger: Ledger, waiting: Waiting, count: int, take_one: Callable[[], RunningTrial | None]) -> list[RunningTrial]:
-    """What a run takes in one turn: so many at most, as long as there is one; none if it is another run's turn."""
-    found: list[RunningTrial] = []
-    with ledger.turn(_TURN_S) as is_mine:
+def take_in_turn(
+    ledger: Ledger, notices: WaitNotices, count: int, take_one: Callable[[], RunningTrial | None]
+) -> list[RunningTrial]:
+    """Takes up to `count` trials in one turn; none while another run has the turn.
+
+    Args:
+        take_one: takes one trial, or returns None if there are no more.
+    """
+    taken: list[RunningTrial] = []
+    with ledger.turn(_TURN_WAIT_S) as is_mine:
         if not is_mine:
-            waiting.missed_turn()
+            notices.missed_turn()
             return []
-        waiting.got_turn()
-        until = perf_counter() + _TURN_LASTS_S
-        while len(found) < count and perf_counter() < until and (one := take_one()) is not None:
-            found.append(one)
-    return found
+        notices.got_turn()
+        until = perf_counter() + _MAX_TURN_S
+        while len(taken) < count and perf_counter() < until and (running := take_one()) is not None:
+            taken.append(running)
+    return taken

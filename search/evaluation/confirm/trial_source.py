@@ -22,7 +22,7 @@ from search.evaluation.confirm.race import dropped, wanted
 from search.events import Listener
 from search.running.ledger import Ledger
 from search.running.running_trial import RunningTrial
-from search.running.turns import Waiting, in_turn, situation
+from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, attempts_of
 from search.study.companion import CANDIDATE, SEED, SHAPES, values_of
 from search.study.trials import num_finished, owner
@@ -63,7 +63,7 @@ class ConfirmTrials:
         self.device = device
         self.runs = runs
         self._anew_before = len(self._trials())
-        self._waiting = Waiting(emit)
+        self._waiting = WaitNotices(emit)
 
     def values(self, trials: Sequence[FrozenTrial] | None = None) -> dict[int, dict[int, float | None]]:
         """What has been trained. What a machine failed before this run is tried once more."""
@@ -88,7 +88,7 @@ class ConfirmTrials:
 
     def take(self, count: int) -> list[RunningTrial]:
         """The next trainings, so many at most; none if there are none to take before others have ended."""
-        return in_turn(self.ledger, self._waiting, count, self._one)
+        return take_in_turn(self.ledger, self._waiting, count, self._one)
 
     def _one(self) -> RunningTrial | None:
         """A training, in this run's turn."""
@@ -112,7 +112,7 @@ class ConfirmTrials:
         if not wanted(self.candidates, self.values(trials), len(self.seeds)):
             return True
         if others := situation(self.ledger, trials).others:
-            self._waiting.for_others([trials[number] for number in others])
+            self._waiting.wait_for([trials[number] for number in others])
         return False
 
     def _ours(self, trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> list[FrozenTrial]:
