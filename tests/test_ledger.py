@@ -15,6 +15,7 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search.running import turns
 from search.running.ledger import Ledger
 from search.storage import tables
 from search.storage.errors import as_resource_error, is_unreachable
