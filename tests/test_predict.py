@@ -45,28 +45,28 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def truth_of(path: Path, words: tuple[str, ...]) -> dict[str, str]:
-    """The word of each clip of a signer's file, read with h5py alone."""
+    """The word of each clip in a signer's file, read with h5py only."""
     with h5py.File(path) as h5:
         return {name: words[int(h5[name]["token"][0])] for name in h5}
 
 
 def accuracy(rows: list[dict[str, str]], truth: dict[str, str]) -> float:
-    """Share of clips whose first word is right."""
+    """Share of clips whose most likely word is right."""
     assert {row["clip"] for row in rows} == set(truth)
     return statistics.fmean(row["word_1"] == truth[row["clip"]] for row in rows)
 
 
 @pytest.fixture(scope="module")
 def bundle(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the confirmed study, made by the command. Only to be read."""
+    """A model of the confirmed study, exported by the command. Read-only."""
     folder = tmp_path_factory.mktemp("models") / "model"
     command = [sys.executable, "-m", "search", "export", "tiny", "--model", str(folder)]
     subprocess.run(command, cwd=once_confirmed, env=environment(), check=True, capture_output=True, timeout=120)
     return folder
 
 
-def test_the_model_in_the_middle(confirmed: Path, cli: Cli) -> None:
-    """Of the models that the confirmation kept, the one with the median value; its weights, temperature and numbers."""
+def test_export_writes_the_median_model(confirmed: Path, cli: Cli) -> None:
+    """`export --model` writes the model with the median value, with its weights, temperature and numbers."""
     done = cli("export", "tiny", "--model", "model")
     assert done.code == 0, done.err
     exported = yaml.safe_load(done.out)
@@ -90,8 +90,8 @@ def test_the_model_in_the_middle(confirmed: Path, cli: Cli) -> None:
     assert (again.code, again.err.splitlines()[0]) == (2, "error: the path already exists")
 
 
-def test_it_gives_the_numbers_that_it_states(confirmed: Path, tiny: Path, cli: Cli) -> None:
-    """On validation clips and, once they were opened, on sealed clips: the accuracy of what `predict` prints."""
+def test_predictions_have_the_stated_accuracy(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """On validation clips and on opened sealed clips, `predict` reaches the accuracy that `metrics.json` states."""
     assert cli("test", "tiny").code == 0
     assert cli("export", "tiny", "--model", "model").code == 0
     mine = json.loads((confirmed / "model" / "metrics.json").read_text(encoding="utf-8"))["this_model"]
@@ -115,8 +115,8 @@ def test_it_gives_the_numbers_that_it_states(confirmed: Path, tiny: Path, cli: C
     assert f"| this model | sealed: 1 signer ({signer}), {len(guesses)} clips | {mine['sealed']['top1']:.4f} |" in card
 
 
-def test_every_kind_of_file(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """The same clip from HDF5 with and without a label, parquet, three forms of npy: the same answer."""
+def test_all_file_formats_give_the_same_prediction(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """The same clip from HDF5 with and without a label, parquet and three forms of npy gets the same prediction."""
     from kaggle_tree import write_clip
 
     name, clip = next(iter(read_unlabeled(tiny / "9001.hdf5")))
@@ -149,7 +149,7 @@ def test_every_kind_of_file(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) 
 
 
 def test_csv_and_json(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """The same numbers; as many words as asked for, or as there are; a file instead of stdout."""
+    """CSV and JSON hold the same numbers; `--top` is limited to the number of words; `--output` writes a file."""
     one = cli("predict", bundle, tiny / "9001.hdf5", "--top", 1)
     assert one.out.splitlines()[0] == "file,clip,frames,word_1,probability_1,problem"
     every = rows_of(cli("predict", bundle, tiny / "9001.hdf5", "--top", 9).out)
@@ -165,8 +165,8 @@ def test_csv_and_json(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> Non
     assert rows_of((tmp_path / "new" / "words.csv").read_text(encoding="utf-8")) == every
 
 
-def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """They are rows with a reason, the others are answered, and the answer is 1."""
+def test_faulty_clips_are_reported(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """Faulty clips are rows with a reason, the others are predicted, and the exit code is 1."""
     clips = [clip for _, clip in read_unlabeled(tiny / "9001.hdf5")]
     with h5py.File(tmp_path / "mixed.hdf5", "w") as h5:
         h5.create_group("a").create_dataset("feature", data=clips[0])
@@ -206,8 +206,8 @@ def test_clips_that_cannot_be_asked_about(bundle: Path, tiny: Path, tmp_path: Pa
     ]
 
 
-def test_a_file_whose_name_is_no_text(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """Its byte is written out; in JSON so that the name comes back."""
+def test_file_name_that_is_not_utf8(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """The byte is escaped in CSV; JSON restores the name."""
     file = tmp_path / os.fsdecode(b"caf\xe9.npy")
     np.save(file, next(clip for _, clip in read_unlabeled(tiny / "9001.hdf5") if isinstance(clip, np.ndarray)))
     done = cli("predict", bundle, file, "--output", tmp_path / "words.csv")
@@ -219,12 +219,12 @@ def test_a_file_whose_name_is_no_text(bundle: Path, tiny: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("output", ["", "file/words.csv", "file/new/words.csv"])
-def test_an_output_that_cannot_be_written(
+def test_unwritable_output_is_refused(
     output: str, bundle: Path, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder, or a place below a file: known before a clip is asked about."""
+    """An output that is a folder, or lies below a file, is refused before the first prediction."""
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    monkeypatch.setattr("search.exporting.predict.predictions", lambda *_: pytest.fail("it begins"))
+    monkeypatch.setattr("search.exporting.predict.predictions", lambda *_: pytest.fail("too late"))
     done = cli("predict", bundle, tiny / "9001.hdf5", "--output", tmp_path / output)
     assert (done.code, done.err.splitlines()[0]) == (2, "error: the output file cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -239,8 +239,8 @@ def test_an_output_that_cannot_be_written(
         ("signers", "the folder holds no frames"),
     ],
 )
-def test_files_that_are_refused(file: str, first: str, bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """Before anything is asked: 2, and nothing on stdout."""
+def test_refused_files(file: str, first: str, bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """Files without clips are refused before the first prediction: exit code 2, and nothing on stdout."""
     (tmp_path / "words.txt").write_text("", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     (tmp_path / "signers").mkdir()
@@ -251,7 +251,7 @@ def test_files_that_are_refused(file: str, first: str, bundle: Path, tiny: Path,
 
 
 def test_predict_needs_no_optuna(bundle: Path, tiny: Path, tmp_path: Path) -> None:
-    """The command answers where Optuna cannot be imported."""
+    """`predict` works where Optuna cannot be imported."""
     code = "import sys; sys.modules['optuna'] = None; from search.cli import main; main()"
     command = [sys.executable, "-c", code, "predict", str(bundle), str(tiny / "9001.hdf5")]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False)
@@ -260,8 +260,8 @@ def test_predict_needs_no_optuna(bundle: Path, tiny: Path, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_study_that_kept_no_model(found: Path, cli: Cli) -> None:
-    """A search keeps numbers only; the message says how to get a model, and it works."""
+def test_export_of_a_model_without_a_confirmation(found: Path, cli: Cli) -> None:
+    """A search keeps only numbers; the hint names commands that give a model, and they work."""
     done = cli("export", "tiny", "--model", "model", "--output", "best.yaml")
     assert (done.code, done.out) == (1, "")
     assert re.match(r"error: there is no model of (trial \d|the baseline): a search keeps only numbers", done.err)
@@ -274,10 +274,10 @@ def test_a_study_that_kept_no_model(found: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("fault", ["no package", "a link", "no output"])
-def test_an_export_is_looked_over_first(fault: str, confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would stop it at its end is known before a model is read."""
-    monkeypatch.setattr("search.exporting.writing.read_models", lambda *_: pytest.fail("it begins"))
-    monkeypatch.setattr("model.onnx._PACKAGES", ("a_package_that_nobody_has",) if fault == "no package" else ())
+def test_export_checks_everything_first(fault: str, confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing package, a link and an unwritable output are reported before a model is read."""
+    monkeypatch.setattr("search.exporting.writing.read_models", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("model.onnx._PACKAGES", ("a_missing_package",) if fault == "no package" else ())
     (confirmed / "empty").mkdir()
     (confirmed / "link").symlink_to("empty")
     output = "tiny.yaml/best.yaml" if fault == "no output" else "best.yaml"
@@ -288,7 +288,7 @@ def test_an_export_is_looked_over_first(fault: str, confirmed: Path, cli: Cli, m
 
 
 def known(**changes: Any) -> Exported:
-    """A configuration without a study."""
+    """An exported configuration without a study."""
     data = {"folder": "d", "fingerprint": "f", "words": ["a", "b"], "train": ["1", "2"], "validation": ["3"], "test": ["4"]}
     groups: dict[str, Any] = {"model": {"width": 8}, "train": {"lr": 0.1}, "preprocess": {}, "data": data}
     recorded = {"epoch": 2, "val_loss": 0.5, "val_top1": 0.75, "temperature": 1.5}
@@ -309,7 +309,7 @@ def known(**changes: Any) -> Exported:
 
 
 def card_of(exported: Exported, **changes: Any) -> str:
-    """The card of a final model, on one line."""
+    """The card of a model that was trained on all signers, on one line."""
     provenance = Provenance(
         kind="final", text="t", seed=1, epochs=2, temperature=1.5, made_with={}, train=("1", "2", "3"), fingerprint="f"
     )
@@ -335,8 +335,8 @@ def card_of(exported: Exported, **changes: Any) -> str:
         ),
     ],
 )
-def test_what_the_card_says_of_a_confirmation(confirmed: dict[str, Any], text: str) -> None:
-    """Only who is recommended is confirmed; without a number there is none to give."""
+def test_card_describes_the_confirmation(confirmed: dict[str, Any], text: str) -> None:
+    """The card calls only the recommended trial confirmed, and gives a mean only if there is one."""
     card = card_of(known(confirmed={"objective": "val_loss", "time": "", **confirmed}))
     assert text in card
     assert ("Confirmed with" in card) is confirmed["recommended"]
@@ -356,8 +356,8 @@ def test_what_the_card_says_of_a_confirmation(confirmed: dict[str, Any], text: s
     ],
     ids=["all failed", "dropped"],
 )
-def test_a_setting_that_was_not_confirmed(row: dict[str, Any], text: str, confirmed: Path, cli: Cli) -> None:
-    """It can be exported and trained all the same, and its card says so."""
+def test_card_of_an_unconfirmed_trial(row: dict[str, Any], text: str, confirmed: Path, cli: Cli) -> None:
+    """A trial that was not recommended can be exported and trained, and its card says so."""
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{confirmed / 'runs' / 'studies.db'}")
     stored = json.loads(study.user_attrs["confirmed"])
     one = next(row for row in stored["found"]["rows"] if row["trial"] not in (0, stored["found"]["recommended"]))
@@ -369,8 +369,8 @@ def test_a_setting_that_was_not_confirmed(row: dict[str, Any], text: str, confir
     assert text in (confirmed / "model" / "README.md").read_text(encoding="utf-8")
 
 
-def test_who_is_left_out_and_who_validated_on_the_card() -> None:
-    """Sealed signers are left where they did not train; with folds no part was for validation."""
+def test_card_names_left_out_and_validation_signers() -> None:
+    """The card names the sealed signers that were left out, and says how the search validated."""
     card = card_of(known())
     assert "was trained on all signers, so no signer is left to measure it on. The numbers above" in card
     assert "| in the search | validation signers | 0.7500 | 0.5000 |" in card
@@ -384,14 +384,14 @@ def test_who_is_left_out_and_who_validated_on_the_card() -> None:
 @pytest.mark.parametrize(
     ("count", "training", "text"),
     [
-        (1, 0, "the only model that the confirmation trained of trial 3"),
-        (2, 1, "the worse by val_loss of the 2 models that the confirmation trained of trial 3"),
-        (3, 1, "the median by val_loss of the 3 models that the confirmation trained of trial 3"),
-        (4, 1, "the worse of the two middle ones by val_loss of the 4 models that the confirmation trained of trial 3"),
+        (1, 0, "the only model that the confirmation trained for trial 3"),
+        (2, 1, "the worse by val_loss of the 2 models that the confirmation trained for trial 3"),
+        (3, 1, "the median by val_loss of the 3 models that the confirmation trained for trial 3"),
+        (4, 1, "the worse of the two middle ones by val_loss of the 4 models that the confirmation trained for trial 3"),
     ],
 )
-def test_which_model_it_is(count: int, training: int, text: str) -> None:
-    """In words that are true of any number of them, and with the seed of its own training."""
+def test_which_model_was_exported(count: int, training: int, text: str) -> None:
+    """The text fits any number of models, and the seed is that of the chosen training."""
     measured = {"epoch": 2, "val_loss": 0.5, **dict.fromkeys(MEASURED, 1.0)}
     attributes = {"seed": 11, "made_with": "{}"}
     trial = optuna.trial.create_trial(
@@ -402,8 +402,8 @@ def test_which_model_it_is(count: int, training: int, text: str) -> None:
     assert provenance.seed == training_seed(11, training)
 
 
-def test_a_model_whose_file_is_gone(confirmed: Path, cli: Cli) -> None:
-    """Or is not what was written: nothing else is taken in its place."""
+def test_damaged_model_file_is_refused(confirmed: Path, cli: Cli) -> None:
+    """A changed file of weights is refused, and no other model is exported instead."""
     for path in (confirmed / "runs").rglob("model.safetensors"):
         path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
     done = cli("export", "tiny", "--model", "model")
@@ -412,8 +412,8 @@ def test_a_model_whose_file_is_gone(confirmed: Path, cli: Cli) -> None:
 
 
 @pytest.mark.slow
-def test_folds_have_no_one_model(place: Path, tiny: Path, cli: Cli) -> None:
-    """Each lacks a fold; the message says how to train one on all, and it works."""
+def test_folds_have_no_single_model(place: Path, tiny: Path, cli: Cli) -> None:
+    """With folds no model can be exported; the hint names commands that train one on all signers, and they work."""
     folds = ("--set", "data.folds=2", "--set", "data.test=none", "--trials", 3)
     assert cli("run", "tiny.yaml", "--data", tiny, *folds).code == 0
     assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
@@ -428,8 +428,8 @@ def test_folds_have_no_one_model(place: Path, tiny: Path, cli: Cli) -> None:
     assert load_bundle("model").metrics["this_model"]["train"]["signers"] == ["9001", "9002", "9003", "9004"]
 
 
-def test_repeats_are_models_each(place: Path, tiny: Path, cli: Cli) -> None:
-    """Of all models of all seeds the middle one; the sealed clips were asked of each by itself."""
+def test_median_over_repeats_and_seeds(place: Path, tiny: Path, cli: Cli) -> None:
+    """With repeats, the median is taken over all models of all seeds, each with its own result on the sealed clips."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--set", "repeats=2", "--trials", 2).code == 0
     assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
     assert cli("test", "tiny").code == 0
@@ -440,7 +440,7 @@ def test_repeats_are_models_each(place: Path, tiny: Path, cli: Cli) -> None:
     number = load_bundle("model").metrics["trial"]
     values = sorted(one["value"] for t in trials if t.params["candidate"] == number for one in trial_result(t)["trainings"])
     assert len(values) == 4
-    assert mine["validation"]["val_loss"] == values[2], "the worse of the two in the middle"
+    assert mine["validation"]["val_loss"] == values[2], "the worse of the two middle ones"
     (signer,) = mine["sealed"]["signers"]
     rows = rows_of(cli("predict", "model", tiny / f"{signer}.hdf5").out)
     found = accuracy(rows, truth_of(tiny / f"{signer}.hdf5", read_words(tiny)))
@@ -448,7 +448,7 @@ def test_repeats_are_models_each(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def final(folder: Path) -> dict[str, Any]:
-    """What a final model says of itself."""
+    """The `this_model` section of a model that was trained on all signers."""
     metrics = load_bundle(folder).metrics
     assert metrics["kind"] == "final"
     mine: dict[str, Any] = metrics["this_model"]
@@ -473,7 +473,7 @@ def test_retrain_on_all_signers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     used = [*exported.data["train"], *exported.data["validation"]]
     assert mine["train"]["signers"] == used
     assert (mine["epochs"], mine["temperature"]) == (exported.recorded["epoch"], exported.recorded["temperature"])
-    # The weights are those of plain training on these signers, whoever validates meanwhile.
+    # The weights are those of a plain training on these signers; validation does not affect them.
     data = open_data(tiny)
     training = Training(
         configs.model,
@@ -500,8 +500,8 @@ def test_retrain_on_all_signers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     assert "| this model |" not in card
 
 
-def test_final_training_keeps_to_its_epochs(confirmed: Path, cli: Cli) -> None:
-    """Patience has nothing to look at, and the epochs are those that counted, not all that were allowed."""
+def test_final_training_has_no_early_stopping(confirmed: Path, cli: Cli) -> None:
+    """It trains for the recorded epoch, regardless of patience and of the maximum number of epochs."""
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
     content = yaml.safe_load(Path("best.yaml").read_text(encoding="utf-8"))
     content["train"] |= {"epochs": 9, "patience": 1}
@@ -514,8 +514,8 @@ def test_final_training_keeps_to_its_epochs(confirmed: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("option", ["--all-signers", "--onnx"])
-def test_a_model_needs_a_place(option: str, confirmed: Path, cli: Cli) -> None:
-    """Nothing is trained for nothing."""
+def test_model_needs_an_output(option: str, confirmed: Path, cli: Cli) -> None:
+    """`--all-signers` and `--onnx` need an `--output` that does not exist yet."""
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
     done = cli("retrain", "best.yaml", option)
     assert (done.code, done.err.splitlines()[0]) == (2, f"error: {option} needs --output")
@@ -526,8 +526,8 @@ def test_a_model_needs_a_place(option: str, confirmed: Path, cli: Cli) -> None:
     assert cli("export", "tiny", "--onnx").code == 2
 
 
-def test_words_of_any_kind_on_the_card(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """What other people have written stays text."""
+def test_card_escapes_words(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """Markup in words is shown as text."""
     data = tmp_path / "data"
     shutil.copytree(tiny, data)
     words = {"<script>alert(1)</script>": 0, "a|b\n# c": 1, "手話": 2}
@@ -542,6 +542,6 @@ def test_words_of_any_kind_on_the_card(place: Path, tiny: Path, tmp_path: Path, 
     assert {row["word_1"] for row in rows} <= set(words)
 
 
-def test_an_installed_package_has_the_card() -> None:
-    """The template lies in the package."""
+def test_package_contains_the_card() -> None:
+    """The template is part of the package."""
     assert (ROOT / "search" / "exporting" / "templates" / "card.md").is_file()

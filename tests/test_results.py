@@ -1,4 +1,4 @@
-"""What is read back from a finished study: tables, single trials, the exported file and its retraining."""
+"""Reading a finished study: tables, single trials, export and retraining."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from search.study.trials import best_trial
 
 @pytest.fixture(autouse=True)
 def in_searched(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test reads the same finished study."""
+    """All tests read the same finished study."""
     monkeypatch.chdir(searched)
 
 
@@ -36,15 +36,15 @@ def exported(cli: Cli, tmp_path: Path) -> Path:
 
 
 def changed(exported: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> Path:
-    """An exported file that somebody has edited."""
+    """Edits an exported file."""
     content = yaml.safe_load(exported.read_text(encoding="utf-8"))
     change(content)
     exported.write_text(yaml.safe_dump(content), encoding="utf-8")
     return exported
 
 
-def test_export_names_everything(exported: Path, searched: Path, tiny: Path) -> None:
-    """Settings, seed, split, words, data fingerprint, versions and what it gave."""
+def test_export_is_complete(exported: Path, searched: Path, tiny: Path) -> None:
+    """It holds settings, seed, split, words, data fingerprint, versions and results."""
     content = yaml.safe_load(exported.read_text(encoding="utf-8"))
     best = best_trial(stored_trials(searched))
     assert best is not None
@@ -60,8 +60,8 @@ def test_export_names_everything(exported: Path, searched: Path, tiny: Path) -> 
     assert content["baseline"]["val_loss"] == stored_trials(searched)[0].value
 
 
-def test_retrain_returns_the_number(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
-    """Bit for bit, from a copy of the data in another place, and the model is written."""
+def test_retrain_reproduces_the_value(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
+    """From a copy of the data in another place, bit for bit, and the model is written."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for path in tiny.iterdir():
@@ -89,7 +89,7 @@ def test_retrain_returns_the_number(exported: Path, cli: Cli, tmp_path: Path, ti
 
 
 def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:
-    """It says what is not as recorded, and that is no failure."""
+    """The output lists the difference, and it is no failure."""
     done = cli("retrain", exported, "--seed", 5)
     assert done.code == 0
     assert "it differs by" in done.out
@@ -98,18 +98,18 @@ def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:
     assert "data:" not in done.out
 
 
-def said_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]:
-    """What a folder says of its very model and of its configuration, the record that trains it again, and its card."""
+def contents_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]:
+    """A model folder: results of the model, results of its configuration, the configuration that trains it again, the card."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     again = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     return metrics["this_model"], metrics["configuration"], again, (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_numbers_of_the_search_stay_its_own(exported: Path, cli: Cli, tmp_path: Path) -> None:
-    """What another seed gives is the model's, not the search's; what is not as recorded lies beside it."""
+def test_retrained_values_are_separate_from_the_search(exported: Path, cli: Cli, tmp_path: Path) -> None:
+    """Results of another seed belong to the model, not to the search; differences are listed."""
     recorded = yaml.safe_load(exported.read_text(encoding="utf-8"))
     assert cli("retrain", exported, "--seed", 5, "--output", tmp_path / "model").code == 0
-    mine, known, again, card = said_of(tmp_path / "model")
+    mine, known, again, card = contents_of(tmp_path / "model")
     assert known["searched"] == recorded["recorded"]
     assert known["baseline"] == recorded["baseline"]
     assert mine["seed"] == again["seed"] == 5
@@ -118,8 +118,8 @@ def test_numbers_of_the_search_stay_its_own(exported: Path, cli: Cli, tmp_path: 
     assert f"seed: {recorded['seed']} -\\> 5" in card
 
 
-def test_numbers_of_other_data_are_told_apart(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
-    """Each with the fingerprint of its own; the record of the new model claims nothing that was found on the old data."""
+def test_retrained_values_of_other_data(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
+    """Each result keeps the fingerprint of its data; the new configuration drops what was found on the old data."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(tiny, elsewhere)
     with h5py.File(elsewhere / "9001.hdf5", "r+") as h5:
@@ -128,7 +128,7 @@ def test_numbers_of_other_data_are_told_apart(exported: Path, cli: Cli, tmp_path
     recorded["confirmed"] = {"objective": "val_loss", "seeds": 2, "mean": 0.5, "recommended": True, "time": ""}
     exported.write_text(yaml.safe_dump(recorded), encoding="utf-8")
     assert cli("retrain", exported, "--data", elsewhere, "--output", tmp_path / "model").code == 0
-    mine, known, again, card = said_of(tmp_path / "model")
+    mine, known, again, card = contents_of(tmp_path / "model")
     assert known["fingerprint"] == recorded["data"]["fingerprint"] != mine["train"]["fingerprint"]
     assert (known["searched"], known["confirmed"]) == (recorded["recorded"], recorded["confirmed"])
     assert (again["baseline"], again["confirmed"]) == ({}, {})
@@ -137,16 +137,16 @@ def test_numbers_of_other_data_are_told_apart(exported: Path, cli: Cli, tmp_path
 
 
 @pytest.mark.parametrize("more", [(), ("--all-signers",)], ids=["alone", "all signers"])
-def test_what_onnx_needs_is_looked_for_first(
+def test_missing_onnx_package_is_reported_first(
     more: tuple[str, ...], exported: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No training is lost for want of a package."""
-    monkeypatch.setattr("model.onnx._PACKAGES", ("a_package_that_nobody_has",))
+    """A missing package is reported before the training."""
+    monkeypatch.setattr("model.onnx._PACKAGES", ("a_missing_package",))
     done = cli("retrain", exported, "--output", tmp_path / "model", "--onnx", *more)
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines() == [
         "error: a package that the ONNX export needs is not installed",
-        "expected: a_package_that_nobody_has",
+        "expected: a_missing_package",
         "hint: pip install 'islr-search[onnx]'",
     ]
     assert "epoch" not in done.err
@@ -154,8 +154,8 @@ def test_what_onnx_needs_is_looked_for_first(
 
 
 @pytest.mark.parametrize("more", [(), ("--all-signers",)], ids=["alone", "all signers"])
-def test_the_place_is_tried_first(more: tuple[str, ...], exported: Path, cli: Cli, tmp_path: Path) -> None:
-    """A link to an empty folder, and a place that cannot be written: known before anything trains."""
+def test_output_is_checked_first(more: tuple[str, ...], exported: Path, cli: Cli, tmp_path: Path) -> None:
+    """A link and an unwritable place are reported before the training."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     for place, code, first in (
@@ -166,10 +166,10 @@ def test_the_place_is_tried_first(more: tuple[str, ...], exported: Path, cli: Cl
         assert (done.code, done.err.splitlines()[0]) == (code, f"error: {first}")
 
 
-def test_all_signers_of_a_file_of_schema_1(exported: Path, cli: Cli, tmp_path: Path) -> None:
-    """It has neither a temperature nor an objective: the logits stay as they are, and that is said."""
+def test_all_signers_with_schema_1(exported: Path, cli: Cli, tmp_path: Path) -> None:
+    """Schema 1 has neither temperature nor objective: the logits stay unchanged, and the output says so."""
 
-    def as_it_was(content: dict[str, Any]) -> None:
+    def as_schema_1(content: dict[str, Any]) -> None:
         for name in ("objective", "confirmed", "sealed", "repeats", "augment"):
             content.pop(name, None)
         for name in ("temperature", "val_top5", "val_ece", "val_ece_mass", "val_loss_ts"):
@@ -177,11 +177,11 @@ def test_all_signers_of_a_file_of_schema_1(exported: Path, cli: Cli, tmp_path: P
         content.update(schema=1)
         content["train"].pop("patience")
 
-    changed(exported, as_it_was)
+    changed(exported, as_schema_1)
     done = cli("retrain", exported, "--all-signers", "--output", tmp_path / "model")
     assert done.code == 0, done.err
     assert "temperature: not recorded -> 1.0" in done.err
-    mine, _, _, card = said_of(tmp_path / "model")
+    mine, _, _, card = contents_of(tmp_path / "model")
     assert (load_bundle(tmp_path / "model").temperature, mine["temperature"]) == (1.0, 1.0)
     assert "divided by 1.000 (the temperature, not fitted because the exported configuration records none) before" in card
     assert "- Objective: val\\_loss" in card or "- Objective: val_loss" in card
@@ -196,16 +196,16 @@ def test_all_signers_of_a_file_of_schema_1(exported: Path, cli: Cli, tmp_path: P
         (lambda c: c["recorded"].update(temperature=0.0), "`recorded.temperature` has a wrong value"),
     ],
 )
-def test_all_signers_of_edited_files(
+def test_all_signers_with_edited_files(
     change: Callable[[dict[str, dict[str, object]]], object], first: str, exported: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    """A number that the model or its card needs is looked at before the training."""
+    """Numbers that the model or its card needs are checked before the training."""
     done = cli("retrain", changed(exported, change), "--all-signers", "--output", tmp_path / "model")
     assert (done.code, done.err.splitlines()[0]) == (2, f"error: {first}")
 
 
 def test_retrain_on_changed_data(exported: Path, cli: Cli, tmp_path: Path, tiny: Path) -> None:
-    """A changed file shows in the fingerprint."""
+    """A changed file changes the fingerprint; a missing signer is an error."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for path in tiny.iterdir():
@@ -219,8 +219,8 @@ def test_retrain_on_changed_data(exported: Path, cli: Cli, tmp_path: Path, tiny:
     assert lost.err.splitlines()[-4:][0].startswith("error: there is no signer `9001`")
 
 
-def test_a_number_that_does_not_come_back(exported: Path, cli: Cli) -> None:
-    """With everything as recorded but the number, the answer is no."""
+def test_value_that_is_not_reproduced(exported: Path, cli: Cli) -> None:
+    """If only the recorded value differs, the exit code is 1."""
     changed(exported, lambda content: content["recorded"].update(val_loss=0.5))
     done = cli("retrain", exported)
     assert done.code == 1
@@ -249,7 +249,7 @@ def test_a_number_that_does_not_come_back(exported: Path, cli: Cli) -> None:
 def test_edited_files(
     change: Callable[[dict[str, dict[str, object]]], object], code: int, first: str, exported: Path, cli: Cli
 ) -> None:
-    """What cannot be trained is refused in the usual form."""
+    """Files that cannot be trained are refused with an error."""
     done = cli("retrain", changed(exported, change))
     errors = done.err[done.err.index("error: ") :].splitlines()
     assert (done.code, errors[0]) == (code, f"error: {first}")
@@ -257,15 +257,15 @@ def test_edited_files(
 
 
 def test_export_of_other_trials(cli: Cli, searched: Path) -> None:
-    """Any complete trial can be named; one that is not there is refused."""
+    """Any complete trial can be exported; a trial that does not exist is refused."""
     done = cli("export", "tiny", "--trial", 0)
     assert done.code == 0
     assert yaml.safe_load(done.out)["train"]["lr"] == 1e-3
     assert cli("export", "tiny", "--trial", 99).code == 2
 
 
-def test_export_with_nothing_to_export(place: Path, tiny: Path, cli: Cli) -> None:
-    """No complete trial: the answer is no."""
+def test_export_without_a_complete_trial(place: Path, tiny: Path, cli: Cli) -> None:
+    """Without a complete trial the exit code is 1."""
     os.chdir(place)
     cli("run", "tiny.yaml", "--data", tiny, "--set", "lr=1e30", "--max-failures", 0)
     done = cli("export", "tiny")
@@ -275,7 +275,7 @@ def test_export_with_nothing_to_export(place: Path, tiny: Path, cli: Cli) -> Non
 
 
 def test_names_like_numbers(place: Path, tiny: Path, cli: Cli, tmp_path: Path) -> None:
-    """Signers and words that YAML takes for numbers survive export and retraining."""
+    """Signers and words that YAML reads as numbers survive export and retraining."""
     os.chdir(place)
     odd = tmp_path / "odd"
     odd.mkdir()
@@ -289,7 +289,7 @@ def test_names_like_numbers(place: Path, tiny: Path, cli: Cli, tmp_path: Path) -
 
 
 def test_trials_as_csv(cli: Cli, searched: Path) -> None:
-    """One row a trial, numbers in full."""
+    """One row per trial, with full precision."""
     rows = list(csv.DictReader(io.StringIO(cli("trials", "tiny").out)))
     trials = stored_trials(searched)
     assert [float(row["val_loss"]) for row in rows] == [trial.value for trial in trials]
@@ -306,7 +306,7 @@ def test_trials_as_jsonl(cli: Cli, searched: Path, tmp_path: Path) -> None:
 
 
 def test_status(cli: Cli, searched: Path) -> None:
-    """Lines for people, the same figures for programs."""
+    """Lines for people and the same numbers as JSON."""
     best = best_trial(stored_trials(searched))
     assert best is not None
     done = cli("status", "tiny")
@@ -320,7 +320,7 @@ def test_status(cli: Cli, searched: Path) -> None:
 
 
 def test_status_watch_on_a_pipe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It speaks each time it looks, not only at the end."""
+    """Each update is written at once, not only at the end."""
     looks = iter([None, None])
 
     def sleep(_seconds: float) -> None:
@@ -333,7 +333,7 @@ def test_status_watch_on_a_pipe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_list(cli: Cli) -> None:
-    """Studies in the database first, then those that could be run."""
+    """Studies in the database come first, then study files that can be run."""
     shipped = ["architecture", "article", "augmentation", "folds", "label_smoothing", "quick"]
     assert [line.split()[0] for line in cli("list").out.splitlines()] == ["study", "tiny", *shipped]
     rows = [json.loads(line) for line in cli("list", "--json").out.splitlines()]
@@ -360,14 +360,14 @@ def test_show(cli: Cli, searched: Path) -> None:
 
 
 def test_show_without_files(cli: Cli, tmp_path: Path) -> None:
-    """Where the files are gone, the database still gives the curve."""
+    """Without the files, the curve comes from the database."""
     shown = json.loads(cli("show", "tiny", 1, "--runs", tmp_path, "--json").out)
     assert (shown["files"], shown["curve"], list(shown["reported"])) == ([], [], ["1", "2"])
     assert cli("show", "tiny", 1, "--runs", tmp_path).out.splitlines()[-3].split() == ["epoch", "val_loss"]
 
 
 def test_doctor(cli: Cli, tiny: Path, tmp_path: Path) -> None:
-    """All is well here; a data set with a fault is not."""
+    """All checks pass here; a faulty data set fails one."""
     done = cli("doctor", "--data", tiny)
     assert (done.code, done.out.splitlines()[-1]) == (0, "all is well")
     checks = [json.loads(line) for line in cli("doctor", "--json").out.splitlines()]

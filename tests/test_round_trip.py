@@ -1,4 +1,4 @@
-"""The whole way on real recordings: a release as it is downloaded, in; words of people whom nobody has seen, out."""
+"""The whole path on real recordings: from a downloaded release to predictions for unseen signers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ space:
 baseline: {label_smoothing: 0.0, lr: 3e-3}
 """
 
-pytestmark = pytest.mark.skipif(not ASL3.is_dir(), reason="the recordings of asl3 do not lie beside the project")
+pytestmark = pytest.mark.skipif(not ASL3.is_dir(), reason="the recordings asl3 are not available")
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def clips() -> dict[str, list[Clip]]:
 
 
 def data_utils(*words: str, cwd: Path) -> None:
-    """Runs a command of the data to its end."""
+    """Runs a `data_utils` command, which must succeed."""
     command = [sys.executable, "-m", "data_utils", *words]
     done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def write_holistic_tree(folder: Path, clips: dict[str, list[Clip]], words: tuple[str, ...]) -> None:
-    """The recordings as the frames that their makers kept: a file of 1662 numbers each, zeros where nothing was detected."""
+    """Writes the recordings as MediaPipe Holistic frames: a file of 1662 numbers each, zeros where nothing was detected."""
     for signer, own in clips.items():
         for clip in own:
             place = folder / signer / words[clip.label] / clip.name
@@ -64,7 +64,7 @@ def write_holistic_tree(folder: Path, clips: dict[str, list[Clip]], words: tuple
 
 
 def require_same(found: Path, clips: dict[str, list[Clip]], names: dict[str, str]) -> None:
-    """An imported set holds the same recordings, number for number; `names` translates those of clips."""
+    """Checks that an imported set holds exactly the same recordings. `names` maps clip names to imported ones."""
     words = read_words(found)
     files = signer_files(found)
     assert [file.signer for file in files] == sorted(clips)
@@ -77,8 +77,8 @@ def require_same(found: Path, clips: dict[str, list[Clip]], names: dict[str, str
             np.testing.assert_array_equal(mine.feature_CTJ, clip.feature_CTJ)
 
 
-def test_from_frames_of_holistic(clips: dict[str, list[Clip]], tmp_path: Path) -> None:
-    """Imported from the form in which these recordings were made, they are what the set holds."""
+def test_import_of_holistic_frames(clips: dict[str, list[Clip]], tmp_path: Path) -> None:
+    """Frames as MediaPipe Holistic gives them import to the same recordings."""
     few = {signer: own[:4] for signer, own in clips.items()}
     words = read_words(ASL3)
     write_holistic_tree(tmp_path / "MP_Data", few, words)
@@ -87,10 +87,10 @@ def test_from_frames_of_holistic(clips: dict[str, list[Clip]], tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_from_a_release_to_words(
+def test_from_a_release_to_predictions(
     clips: dict[str, list[Clip]], tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Import, search, confirm, test, export, predict: on the sealed signers the model does what `metrics.json` says."""
+    """Import, search, confirm, test, export, predict: sealed signers are recognized as accurately as `metrics.json` states."""
     words = read_words(ASL3)
     write_kaggle_tree(tmp_path / "release", clips, words)
     data_utils("import-kaggle", "release", "data", "--workers", "2", cwd=tmp_path)
@@ -105,7 +105,7 @@ def test_from_a_release_to_words(
     ):
         done = cli(*command)
         assert done.code == 0, done.err
-    # Where the checks of shapes do not stand in the exporter's way.
+    # In another process, where the shape checks of the tests do not disturb the ONNX exporter.
     done = run_cli("export", "signs", "--model", "model", "--onnx", "--output", "best.yaml", cwd=tmp_path)
     assert done.code == 0, done.err
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The surface that people and scripts rely on, written out. A new flag or name is a decision: add it here."""
+"""The public interface that users and scripts rely on. Adding a flag or name is a decision: list it here."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ EXIT_CODES = {"DONE": 0, "NO": 1, "WRONG_INPUT": 2, "RESOURCE": 3, "BUG": 4, "IN
 
 
 def shown(value: object) -> str:
-    """A default as it is typed."""
+    """A default as typed on the command line."""
     return str(value.value if isinstance(value, enum.Enum) else value)
 
 
 def surface() -> dict[str, list[str]]:
-    """Every command with its arguments, options and defaults, in their order."""
+    """All commands with arguments, options and defaults, in order."""
     group = typer.main.get_command(app)
     return {
         name: [f"{'/'.join([*p.opts, *p.secondary_opts])}={shown(p.default)}" for p in command.params]
@@ -114,7 +114,7 @@ def surface() -> dict[str, list[str]]:
 
 
 def test_commands_and_options() -> None:
-    """No command, option or default comes or goes unnoticed."""
+    """Every command, option and default is listed here."""
     assert surface() == COMMANDS
 
 
@@ -123,8 +123,8 @@ def test_exit_codes() -> None:
     assert {code.name: code.value for code in ExitCode} == EXIT_CODES
 
 
-def test_variables_of_the_environment() -> None:
-    """Every command that takes data, storage or runs takes them from the environment too, and nothing else."""
+def test_environment_variables() -> None:
+    """Every command reads data, storage and runs from the environment too, and nothing else."""
     group = typer.main.get_command(app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         for parameter in command.params:
@@ -132,7 +132,7 @@ def test_variables_of_the_environment() -> None:
 
 
 def test_keys_of_a_study_file() -> None:
-    """The sections, and what can stand in them."""
+    """The sections of a study file, and the options of samplers and pruners."""
     sections = "about objective trials time stagnation repeats sampler pruner resources data fixed space baseline"
     assert " ".join(SECTIONS) == sections
     kinds = {**SAMPLERS, **PRUNERS}
@@ -156,7 +156,7 @@ def test_keys_of_a_study_file() -> None:
 
 
 def test_settings_and_their_defaults() -> None:
-    """Changing a default changes what old study files mean."""
+    """Changing a default would change the meaning of old study files."""
     assert {key: setting.default for key, setting in settings().items()} == {
         "model.width": 64,
         "model.layers": 2,
@@ -231,6 +231,6 @@ def test_events_and_their_fields() -> None:
 
 
 def test_keys_of_an_exported_file() -> None:
-    """Exported files outlive the program that wrote them."""
+    """Exported files outlive the version that wrote them."""
     assert EXPORT_SCHEMA == 2
     assert " ".join(field.name for field in dataclasses.fields(Exported)) == EXPORTED

@@ -187,7 +187,7 @@ def export_model(
         raise NegativeAnswer(
             "the model's file is missing or was changed",
             got=f"no intact file in {place}",
-            hint=f"train it again: {_retrain_commands(study, folder)}`",
+            hint=f"train it again: {_retrain_commands(study, folder)}",
         )
     model = TransformerEnISLR(configs.model, len(exported.data["words"]), torch.Generator())
     model.load_state_dict(load(files[chosen.training]))
@@ -201,11 +201,9 @@ def _confirm_models(
     study: optuna.Study, storage: optuna.storages.BaseStorage, exported: Exported, folder: Path
 ) -> list[ConfirmModel]:
     """The models that the confirmation trained with this configuration, the best first. Raises `NegativeAnswer` for none."""
-    commands = _retrain_commands(study, folder)
     if exported.data["folds"]:
-        raise NegativeAnswer(
-            "with folds, no model was trained on all training signers", hint=f"train one: {commands} --all-signers`"
-        )
+        what = "with folds, no model was trained on all training signers"
+        raise NegativeAnswer(what, hint=f"train one: {_retrain_commands(study, folder, ' --all-signers')}")
     name = "{metric}_{reduce}".format(**exported.objective)
     models = []
     for trial in trainings_of(fresh_trials(study, storage), exported.trial):
@@ -216,15 +214,15 @@ def _confirm_models(
     if not models:
         raise NegativeAnswer(
             f"there is no model of {trial_name(exported.trial)}: a search keeps only numbers, a confirmation keeps its models",
-            hint=f"run `python -m search confirm {study.study_name}` first, or train one: {commands}`",
+            hint=f"run `python -m search confirm {study.study_name}` first, or train one: {_retrain_commands(study, folder)}",
         )
     return sorted(models, key=lambda model: model.value)  # lower is better
 
 
-def _retrain_commands(study: optuna.Study, folder: Path) -> str:
-    """The commands that train a model from the configuration; the closing backtick is left to the caller."""
+def _retrain_commands(study: optuna.Study, folder: Path, option: str = "") -> str:
+    """The commands that train a model from the configuration."""
     export = f"`python -m search export {study.study_name} --output best.yaml`"
-    return f"{export}, then `python -m search retrain best.yaml --output {folder}"
+    return f"{export}, then `python -m search retrain best.yaml --output {folder}{option}`"
 
 
 def provenance_of(
@@ -249,9 +247,9 @@ def provenance_of(
 def _which(count: int, trial: str, metric: str) -> str:
     """Which of a confirmation's models was chosen, as text."""
     if count == 1:
-        return f"the only model that the confirmation trained of {trial}"
+        return f"the only model that the confirmation trained for {trial}"
     place = "the worse" if count == 2 else "the median" if count % 2 else "the worse of the two middle ones"
-    return f"{place} by {metric} of the {count} models that the confirmation trained of {trial}"
+    return f"{place} by {metric} of the {count} models that the confirmation trained for {trial}"
 
 
 def _sealed_results(trial: int, chosen: ConfirmModel, all_openings: Sequence[Opening]) -> dict[str, Any]:
@@ -261,9 +259,7 @@ def _sealed_results(trial: int, chosen: ConfirmModel, all_openings: Sequence[Ope
         for score in opening.scores:
             for model in score.models:
                 if (score.trial, model.seed, model.training) == key:
-                    numbers = {
-                        name: value for name, value in dataclasses.asdict(model).items() if name not in ("seed", "training")
-                    }
+                    numbers = {name: getattr(model, name) for name in ("top1", "loss", "loss_ts", "ece", "ece_ts")}
                     opened = {"opened": opening.count, "time": opening.time}
                     return {"signers": list(opening.signers), "clips": opening.clips, **numbers, **opened}
     return {}
