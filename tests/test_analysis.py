@@ -27,12 +27,12 @@ from search.definition.space import Dimension
 from search.definition.study_file import load_definition
 from search.errors import NegativeAnswer
 from search.evaluation.analysis import importance as importance_module
-from search.evaluation.analysis.cost import Cost, infeasible, ledger
+from search.evaluation.analysis.cost import Cost, infeasible, spending
 from search.evaluation.analysis.edges import edge_advice
 from search.evaluation.analysis.importance import importance
-from search.evaluation.analysis.isolation import Point, confident_value, isolation, points_of
-from search.evaluation.analysis.noise import Noise, best_of, noise_of_repeats
-from search.evaluation.analysis.readings import Pick, readings
+from search.evaluation.analysis.isolation import Point, confident_value, isolation_bins, trial_points
+from search.evaluation.analysis.metrics_agree import MetricBest, compare_metrics
+from search.evaluation.analysis.noise import Noise, expected_optimism, noise_from_repeats
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
 UNIT = Range(low=0.0, high=1.0)
@@ -201,9 +201,9 @@ def test_what_is_not_judged() -> None:
     found = importance(trials, space, first_value, seed=0, draws=5)
     assert {one.name for one in found.params} == {"x", "y"}
     assert found.not_judged == {
-        "sometimes": "it applies in 15 of 30 trials only",
+        "sometimes": "it applies in only 15 of 30 trials",
         "fixed": "it is 0.5 in every trial",
-        "never": "it applies in 0 of 30 trials only",
+        "never": "it applies in only 0 of 30 trials",
         "out": "some of its values lie outside its range",
     }
     assert importance(trials, space[2:], first_value, seed=0, draws=1).params == ()
@@ -376,7 +376,7 @@ def test_the_confident_value_of_many() -> None:
 def test_isolation_of_a_linear_range() -> None:
     """Two bins by hand; the upper one takes the value where they meet, and empty bins stay."""
     points = at((0.0, 3.0), (0.1, 1.0), (0.2, 2.0), (0.3, 7.0), (0.3, 7.0), (0.9, 5.0), (1.5, 0.0))
-    first, second, third = isolation(points, domain=Range(low=0.0, high=0.9), bins=3)
+    first, second, third = isolation_bins(points, domain=Range(low=0.0, high=0.9), bins=3)
     # 1 - (2/3)^3 = 0.70, 1 - (1/3)^3 = 0.96: the second of three
     assert (first.low, first.high, first.count, first.best, first.trial, first.confident) == (
         0.0,
@@ -389,14 +389,14 @@ def test_isolation_of_a_linear_range() -> None:
     assert (second.count, second.best, second.trial, second.confident) == (2, 7.0, 3, 7.0)
     assert (third.high, third.count, third.trial) == (0.9, 1, 5), "the upper end is inside, what lies beyond is not"
     assert first.text == "0 .. 0.3"
-    assert [(one.count, one.best, one.trial, one.confident) for one in isolation([], domain=UNIT, bins=2)] == [
+    assert [(one.count, one.best, one.trial, one.confident) for one in isolation_bins([], domain=UNIT, bins=2)] == [
         (0, None, None, None)
     ] * 2
 
 
 def test_isolation_of_a_logarithmic_range() -> None:
     """Bins of equal ratio."""
-    bins = isolation(at((2e-4, 1.0), (5e-3, 2.0), (1e-2, 3.0)), domain=Range(low=1e-4, high=1e-2, log=True), bins=2)
+    bins = isolation_bins(at((2e-4, 1.0), (5e-3, 2.0), (1e-2, 3.0)), domain=Range(low=1e-4, high=1e-2, log=True), bins=2)
     assert [one.high for one in bins] == pytest.approx([1e-3, 1e-2])
     assert [one.count for one in bins] == [1, 2]
 
@@ -413,7 +413,7 @@ SINGLES = [
 @pytest.mark.parametrize(("domain", "values"), SINGLES)
 def test_each_of_a_few_values_has_its_bin(domain: Range | Choices, values: list[Any]) -> None:
     """Choices always; steps and whole numbers where there are no more than bins."""
-    bins = isolation(at(*((value, 1.0) for value in [*values, values[-1]])), domain=domain, bins=6)
+    bins = isolation_bins(at(*((value, 1.0) for value in [*values, values[-1]])), domain=domain, bins=6)
     assert [(one.low, one.high) for one in bins] == [(value, value) for value in values]
     assert [one.count for one in bins] == [1] * (len(values) - 1) + [2]
     assert bins[0].text == (f"{values[0]:g}" if isinstance(values[0], float) else str(values[0]))
@@ -422,12 +422,12 @@ def test_each_of_a_few_values_has_its_bin(domain: Range | Choices, values: list[
 def test_many_steps_are_dealt_out_whole() -> None:
     """Thirteen steps in six bins: two or three in each, none twice, none lost, whatever floats make of a tenth."""
     steps = [number * 0.05 for number in range(13)]  # 0.15000000000000002 and its like
-    bins = isolation(at(*((step, 1.0) for step in steps)), domain=Range(low=0.0, high=0.6, step=0.05), bins=6)
+    bins = isolation_bins(at(*((step, 1.0) for step in steps)), domain=Range(low=0.0, high=0.6, step=0.05), bins=6)
     assert [one.count for one in bins] == [3, 2, 2, 2, 2, 2]
     assert (bins[0].low, bins[0].high, bins[1].low, bins[-1].high) == (0.0, 0.1, 0.15, 0.6)
-    whole = isolation(at(*((number, 1.0) for number in range(1, 101))), domain=Range(low=1, high=100), bins=3)
+    whole = isolation_bins(at(*((number, 1.0) for number in range(1, 101))), domain=Range(low=1, high=100), bins=3)
     assert [(one.low, one.high, one.count) for one in whole] == [(1, 34, 34), (35, 67, 33), (68, 100, 33)]
-    ratio = isolation(at(*((number, 1.0) for number in range(1, 101))), domain=Range(low=1, high=100, log=True), bins=2)
+    ratio = isolation_bins(at(*((number, 1.0) for number in range(1, 101))), domain=Range(low=1, high=100, log=True), bins=2)
     assert [one.count for one in ratio] == [9, 91]
 
 
@@ -440,12 +440,12 @@ def test_points_of_trials() -> None:
         trial_of(PRUNED, params={"x": 0.5}),
         trial_of(FAIL, params={"x": 0.5}),
     ]
-    points = points_of(trials, "x", first_value)
+    points = trial_points(trials, "x", first_value)
     assert points == [Point(4, 0.5, 2.0), Point(5, 0.25, math.inf)]
-    assert points_of(trials, "x", lambda trial: math.nan) == []
-    assert isolation(points, domain=UNIT, bins=1)[0].confident == math.inf
-    with pytest.raises(ValueError, match="part"):
-        isolation(points, domain=UNIT, bins=0)
+    assert trial_points(trials, "x", lambda trial: math.nan) == []
+    assert isolation_bins(points, domain=UNIT, bins=1)[0].confident == math.inf
+    with pytest.raises(ValueError, match="segment"):
+        isolation_bins(points, domain=UNIT, bins=0)
 
 
 # the choice and the reading
@@ -463,13 +463,17 @@ EPS = Range(low=0.0, high=0.6)
 def test_plain_loss_leans_to_small_values() -> None:
     """Val_loss chooses no smoothing, the other two a good deal: told, with trials and values."""
     trials = [read(0, 0.0, 1.0, 0.9, 0.3), read(1, 0.3, 1.2, 0.8, 0.25), read(2, 0.35, 1.3, 0.85, 0.2)]
-    found = readings(trials, "eps", domain=EPS)
-    assert found.picks == (Pick("val_loss", 0, 0.0, 1.0), Pick("val_loss_ts", 1, 0.3, 0.8), Pick("val_error", 2, 0.35, 0.2))
+    found = compare_metrics(trials, "eps", domain=EPS)
+    assert found.picks == (
+        MetricBest("val_loss", 0, 0.0, 1.0),
+        MetricBest("val_loss_ts", 1, 0.3, 0.8),
+        MetricBest("val_error", 2, 0.35, 0.2),
+    )
     assert found.disagree
     assert found.leans
     assert found.text == (
         "the best eps is 0 by val_loss (trial 0), 0.3 by val_loss_ts (trial 1), 0.35 by val_error (trial 2): "
-        "plain NLL leans to a small eps through confidence, not through errors"
+        "val_loss prefers a small eps because of its effect on confidence, not on errors"
     )
 
 
@@ -496,28 +500,28 @@ def test_how_far_choices_may_lie_apart(
 ) -> None:
     """By more than a tenth of the range on its scale, or by any other choice."""
     trials = [read(n, eps, *(0.0 if m == n else 1.0 for m in range(3))) for n, eps in enumerate(chosen)]
-    found = readings(trials, "eps", domain=domain)
+    found = compare_metrics(trials, "eps", domain=domain)
     assert tuple(pick.at for pick in found.picks) == chosen
     assert (found.disagree, found.leans) == (disagree, leans)
-    assert ("through confidence" in found.text) == leans
-    assert ("hangs on the reading" in found.text) == (disagree and not leans)
-    assert ("agree" in found.text) == (not disagree)
+    assert ("effect on confidence" in found.text) == leans
+    assert ("the metrics disagree; decide which one matters to you" in found.text) == (disagree and not leans)
+    assert ("the metrics agree" in found.text) == (not disagree)
 
 
 def test_equal_errors_are_told_apart_by_the_loss_at_the_best_temperature() -> None:
     """Then by the trial's number."""
     trials = [read(0, 0.1, 0.5, 0.9, 0.2), read(1, 0.2, 0.6, 0.7, 0.2), read(2, 0.3, 0.4, 0.7, 0.2)]
-    assert readings(trials, "eps", domain=EPS).picks[2].trial == 1
+    assert compare_metrics(trials, "eps", domain=EPS).picks[2].trial == 1
 
 
 def test_readings_under_another_reduction() -> None:
     """The names end in it; one metric alone is no disagreement."""
     trials = [read(0, 0.1, 0.5, 0.5, 0.5, val_loss_last=2.0), read(1, 0.5, 0.6, 0.6, 0.6, val_loss_last=1.0)]
-    found = readings(trials, "eps", domain=EPS, reduce="last")
-    assert found.picks == (Pick("val_loss", 1, 0.5, 1.0),)
+    found = compare_metrics(trials, "eps", domain=EPS, reduce="last")
+    assert found.picks == (MetricBest("val_loss", 1, 0.5, 1.0),)
     assert not found.disagree
-    assert "one reading only" in found.text
-    assert readings(trials, "eps", domain=EPS, metrics=("val_error",)).picks == (Pick("val_error", 0, 0.1, 0.5),)
+    assert "there is only one metric" in found.text
+    assert compare_metrics(trials, "eps", domain=EPS, metrics=("val_error",)).picks == (MetricBest("val_error", 0, 0.1, 0.5),)
 
 
 def test_readings_that_are_missing() -> None:
@@ -531,11 +535,11 @@ def test_readings_that_are_missing() -> None:
         read(5, 0.1, math.nan, math.inf, -math.inf),
     ]
     for trials in ([], others):
-        found = readings(trials, "eps", domain=EPS)
+        found = compare_metrics(trials, "eps", domain=EPS)
         assert found.picks == ()
         assert (found.disagree, found.leans) == (False, False)
-        assert found.text == "no complete trial has recorded what it reads for eps"
-    assert {pick.trial for pick in readings([*others, read(6, 0.2, 1, 1, 1)], "eps", domain=EPS).picks} == {6}
+        assert found.text == "no complete trial has recorded a metric to compare values of eps by"
+    assert {pick.trial for pick in compare_metrics([*others, read(6, 0.2, 1, 1, 1)], "eps", domain=EPS).picks} == {6}
 
 
 # failures
@@ -567,8 +571,8 @@ def test_the_share_that_failed_and_why() -> None:
 @pytest.mark.parametrize(
     ("failed", "says"),
     [
-        ((0.8, 0.9, 1.0), "all 3 failed trials have lr above 0.75, where a quarter of the complete ones lie"),
-        ((0.0, 0.1, 0.2), "all 3 failed trials have lr below 0.25, where a quarter of the complete ones lie"),
+        ((0.8, 0.9, 1.0), "all 3 failed trials have lr above 0.75, as do only a quarter of the complete trials"),
+        ((0.0, 0.1, 0.2), "all 3 failed trials have lr below 0.25, as do only a quarter of the complete trials"),
         ((0.8, 0.9), ""),  # too few
         ((0.7, 0.9, 1.0), ""),  # not all
         ((0.75, 0.9, 1.0), ""),  # not beyond
@@ -583,7 +587,7 @@ def test_failures_in_one_end(failed: tuple[float, ...], says: str) -> None:
     assert len(places) == (1 if says else 0)
     if says:
         assert places[0].startswith(says)
-        assert places[0].endswith(f"their median is {failed[1]:.3g}, complete ones range from 0 to 1")
+        assert places[0].endswith(f"their median is {failed[1]:.3g}; complete ones range from 0 to 1")
 
 
 @pytest.mark.parametrize("state", [None, COMPLETE, PRUNED, FAIL, RUNNING])
@@ -602,7 +606,7 @@ def test_noise_is_the_mean_square_within_groups() -> None:
     """The F of a one-way analysis of variance is the mean square between groups over ours."""
     rng = np.random.default_rng(0)
     groups = [list(rng.normal(center, 0.3, size)) for center, size in ((0, 4), (2, 3), (5, 7))]
-    found = noise_of_repeats(groups)
+    found = noise_from_repeats(groups)
     mean = statistics.fmean(itertools.chain(*groups))
     between = sum(len(group) * (statistics.fmean(group) - mean) ** 2 for group in groups) / (len(groups) - 1)
     assert between / found.sd**2 == pytest.approx(scipy.stats.f_oneway(*groups).statistic)
@@ -611,7 +615,7 @@ def test_noise_is_the_mean_square_within_groups() -> None:
 
 def test_noise_of_one_group_by_hand() -> None:
     """1, 2, 3 have the standard deviation 1 with 2 degrees of freedom; the table of chi-square says 0.0506 and 7.378."""
-    found = noise_of_repeats([[1.0, 2.0, 3.0], [7.0], [], [math.inf, 4.0]])
+    found = noise_from_repeats([[1.0, 2.0, 3.0], [7.0], [], [math.inf, 4.0]])
     assert (found.sd, found.freedom) == (pytest.approx(1.0), 2)
     assert (found.low, found.high) == (
         pytest.approx(math.sqrt(2 / 7.378), rel=1e-3),
@@ -624,7 +628,7 @@ def test_the_interval_holds_the_truth() -> None:
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(2000):
-        found = noise_of_repeats([list(center + rng.normal(0, 0.7, 3)) for center in (0, 1, 4)])
+        found = noise_from_repeats([list(center + rng.normal(0, 0.7, 3)) for center in (0, 1, 4)])
         inside += found.low <= 0.7 <= found.high
     assert inside / 2000 == pytest.approx(0.95, abs=0.015)
 
@@ -632,9 +636,8 @@ def test_the_interval_holds_the_truth() -> None:
 def test_noise_needs_repeats() -> None:
     """Without a setting that was trained twice there is nothing to see; equal values are no noise."""
     for groups in ([], [[]], [[1.0], [2.0]], [[1.0, math.nan]]):
-        with pytest.raises(ValueError, match="no setting has two values"):
-            noise_of_repeats(groups)
-    assert noise_of_repeats([[2.0, 2.0]]) == Noise(0.0, 1, 0.0, 0.0)
+        assert noise_from_repeats(groups) is None
+    assert noise_from_repeats([[2.0, 2.0]]) == Noise(0.0, 1, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -643,16 +646,16 @@ def test_noise_needs_repeats() -> None:
 )
 def test_luck_against_the_tables(n: int, expected: float) -> None:
     """Expected largest of n standard normal values, as printed in Harter 1961, "Expected values of normal order statistics"."""
-    assert best_of(n, 1.0) == pytest.approx(expected, abs=1e-5)
-    assert best_of(n, 0.02) == pytest.approx(0.02 * expected, abs=1e-6)
+    assert expected_optimism(n, 1.0) == pytest.approx(expected, abs=1e-5)
+    assert expected_optimism(n, 0.02) == pytest.approx(0.02 * expected, abs=1e-6)
 
 
 def test_luck_against_drawing() -> None:
     """The lowest of 30 draws lies as far below 0."""
     lowest = np.random.default_rng(0).normal(size=(40_000, 30)).min(axis=1)
-    assert best_of(30, 1.0) == pytest.approx(-lowest.mean(), abs=0.01)
+    assert expected_optimism(30, 1.0) == pytest.approx(-lowest.mean(), abs=0.01)
     with pytest.raises(ValueError, match="n must be"):
-        best_of(0, 1.0)
+        expected_optimism(0, 1.0)
 
 
 @pytest.mark.parametrize("n", [1, 7, 1000, 10**6, 10**9])
@@ -660,7 +663,7 @@ def test_luck_of_many_trials(n: int) -> None:
     """The same from quantiles: the smallest of n uniform values is 1 - exp(-t/n), t being exponentially distributed."""
     places = (np.arange(200_000) + 0.5) / 200_000
     t = scipy.stats.expon.ppf(places)
-    assert best_of(n, 1.0) == pytest.approx(-scipy.stats.norm.ppf(-np.expm1(-t / n)).mean(), abs=1e-4)
+    assert expected_optimism(n, 1.0) == pytest.approx(-scipy.stats.norm.ppf(-np.expm1(-t / n)).mean(), abs=1e-4)
 
 
 # cost
@@ -685,7 +688,7 @@ def test_the_ledger_by_hand() -> None:
         trial_of(RUNNING),
         trial_of(TrialState.WAITING),
     ]
-    found = ledger(trials, 50)
+    found = spending(trials, 50)
     assert found.by_state == {
         "complete": Cost(2, 100, cpu_s=100.0, gpu_s=10.0),
         "pruned": Cost(2, 30, cpu_s=30.0, gpu_s=10.0),
@@ -702,27 +705,27 @@ def test_the_ledger_by_hand() -> None:
 def test_patience_limits_what_was_saved() -> None:
     """Where complete trainings took 30 epochs of 50 at a mean, a pruned one is not taken for more; never for less than none."""
     complete = [cost_of(COMPLETE, 20, 1.0), cost_of(COMPLETE, 40, 1.0)]
-    assert ledger([*complete, cost_of(PRUNED, 10, 5.0)], 50).saved == Cost(1, 20.0, cpu_s=10.0)
-    assert ledger([*complete, cost_of(PRUNED, 35, 5.0)], 50).saved == Cost(1)
-    assert ledger([*complete, cost_of(PRUNED, 10, 5.0)], 25).saved == Cost(1, 15.0, cpu_s=7.5), "no more than they may have"
+    assert spending([*complete, cost_of(PRUNED, 10, 5.0)], 50).saved == Cost(1, 20.0, cpu_s=10.0)
+    assert spending([*complete, cost_of(PRUNED, 35, 5.0)], 50).saved == Cost(1)
+    assert spending([*complete, cost_of(PRUNED, 10, 5.0)], 25).saved == Cost(1, 15.0, cpu_s=7.5), "no more than they may have"
     short = cost_of(PRUNED, 10, 5.0, settings=json.dumps({"train": {"epochs": 12}}))
-    assert ledger([*complete, short], 50).saved == Cost(1, 2.0, cpu_s=1.0), "its own setting"
+    assert spending([*complete, short], 50).saved == Cost(1, 2.0, cpu_s=1.0), "its own setting"
 
 
 def test_what_was_saved_of_several_trainings() -> None:
     """Three folds of 50 epochs; also those that a pruner by folds never let begin."""
     pruned = cost_of(PRUNED, 30, 30.0, trainings=3)
-    assert ledger([pruned], 50).saved == Cost(1, 120.0, cpu_s=120.0)
+    assert spending([pruned], 50).saved == Cost(1, 120.0, cpu_s=120.0)
     one_by_one = cost_of(PRUNED, 50, 50.0)
     complete = cost_of(COMPLETE, 120, 120.0, trainings=3)
-    assert ledger([complete, one_by_one], 50).saved == Cost(1, 70.0, cpu_s=70.0)
+    assert spending([complete, one_by_one], 50).saved == Cost(1, 70.0, cpu_s=70.0)
 
 
 @pytest.mark.parametrize("state", [None, COMPLETE, PRUNED, FAIL, RUNNING])
 def test_a_ledger_of_trials_without_results(state: TrialState | None) -> None:
     """They count, and cost nothing that is known; numbers that are none cost nothing either."""
     trials = [] if state is None else [trial_of(state), cost_of(state, math.nan, math.inf)]
-    found = ledger(trials, 50)
+    found = spending(trials, 50)
     assert found.total == Cost(len(trials))
     assert found.saved.seconds == 0
     assert list(found.by_state) == ["complete", "pruned", "failed", "running"]
@@ -730,10 +733,10 @@ def test_a_ledger_of_trials_without_results(state: TrialState | None) -> None:
 
 
 ALL: list[Callable[[Sequence[FrozenTrial]], object]] = [
-    lambda trials: isolation(points_of(trials, "x", first_value), domain=UNIT),
-    lambda trials: readings(trials, "x", domain=UNIT),
+    lambda trials: isolation_bins(trial_points(trials, "x", first_value), domain=UNIT),
+    lambda trials: compare_metrics(trials, "x", domain=UNIT),
     infeasible,
-    functools.partial(ledger, max_epochs=50),
+    functools.partial(spending, max_epochs=50),
 ]
 
 

@@ -34,7 +34,7 @@ def test_of_a_search(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert found["noise"] is None
     shown = cli("analyze", "tiny")
     assert shown.code == 0
-    assert "nothing was trained twice" in shown.out
+    assert "nothing was trained with more than one seed" in shown.out
 
 
 def test_of_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
@@ -86,7 +86,7 @@ def test_of_other_studies(sets: tuple[str, ...], trials: int, code: int, place: 
     assert shown.code == 0
     if code:
         assert found["infeasible"]["failed"] == 3
-        assert "unknown: no trial has trained to its end" in shown.out
+        assert "unknown: no trial is complete" in shown.out
     else:
         assert found["complete"] == trials
         assert (found["noise"] is not None) == ("repeats=2" in sets)

@@ -18,9 +18,9 @@ from launch import CONFIRM, Answer, start_cli, stored_trials, wait_until
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
-from search.evaluation.confirm.race import wanted
-from search.study.companion import SHAPES, values_of
-from search.study.confirmed import Confirmed, stored_confirmed
+from search.evaluation.confirm.race import missing_trainings
+from search.study.companion import TRAINING_DISTRIBUTIONS, training_values
+from search.study.confirmed import Confirmed, load_confirmed
 from search.trial.files import read_signers, trial_folder
 from search.trial.job import fresh_seed, trial_seed
 
@@ -32,7 +32,7 @@ def main_study(folder: Path, name: str = "tiny") -> optuna.Study:
 
 def kept_by(folder: Path, name: str = "tiny") -> Confirmed:
     """What a confirmation has left with its study."""
-    kept = stored_confirmed(main_study(folder, name))
+    kept = load_confirmed(main_study(folder, name))
     assert kept is not None
     return kept
 
@@ -232,7 +232,7 @@ def test_a_study_of_another_program(found: Path, cli: Cli) -> None:
     foreign = optuna.create_study(study_name=name, storage=storage)
     foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     done = cli(*CONFIRM)
-    assert (done.code, "was made by another program" in done.err) == (2, True)
+    assert (done.code, "was created by another program" in done.err) == (2, True)
     assert name in cli("list").out
 
 
@@ -255,7 +255,7 @@ def test_nothing_to_confirm(place: Path, tiny: Path, cli: Cli) -> None:
     done = cli("confirm", "nope")
     assert (done.code, "the database holds no study `nope`" in done.err) == (2, True)
     done = cli("confirm", "tiny")
-    assert (done.code, "than the baseline has trained to its end" in done.err) == (1, True)
+    assert (done.code, "except the baseline is complete" in done.err) == (1, True)
     assert not (place / "runs" / "tiny" / "confirm").exists()
 
 
@@ -293,26 +293,26 @@ def training(candidate: int, seed: int, value: float | None) -> FrozenTrial:
     """A training of a confirmation that has ended; None: it failed."""
     state = TrialState.FAIL if value is None else TrialState.COMPLETE
     params = {"candidate": candidate, "seed": seed}
-    return create_trial(state=state, value=value, params=params, distributions=SHAPES)
+    return create_trial(state=state, value=value, params=params, distributions=TRAINING_DISTRIBUTIONS)
 
 
 def test_rounds() -> None:
     """A round trains all that are in the race with one more seed; the next waits until it is full."""
-    values = values_of([], 0)
-    assert wanted([7, 3], values, 2) == [(0, 1), (7, 1), (3, 1)]
-    values = values_of([training(7, 1, 0.5), training(0, 1, 0.9)], 0)
-    assert wanted([7, 3], values, 2) == [(3, 1)]
-    values = values_of([training(7, 1, 0.5), training(0, 1, 0.9), training(3, 1, None)], 0)
-    assert wanted([7, 3], values, 2) == [(0, 2), (7, 2)], "who failed is out"
-    values = values_of([training(n, s, 0.5) for n in (0, 7, 3) for s in (1, 2)], 0)
-    assert wanted([7, 3], values, 2) == []
+    values = training_values([], 0)
+    assert missing_trainings([7, 3], values, 2) == [(0, 1), (7, 1), (3, 1)]
+    values = training_values([training(7, 1, 0.5), training(0, 1, 0.9)], 0)
+    assert missing_trainings([7, 3], values, 2) == [(3, 1)]
+    values = training_values([training(7, 1, 0.5), training(0, 1, 0.9), training(3, 1, None)], 0)
+    assert missing_trainings([7, 3], values, 2) == [(0, 2), (7, 2)], "who failed is out"
+    values = training_values([training(n, s, 0.5) for n in (0, 7, 3) for s in (1, 2)], 0)
+    assert missing_trainings([7, 3], values, 2) == []
 
 
 def test_clear_losers_train_no_more() -> None:
     """Whoever is clearly behind after two rounds is not trained in the third."""
     given = {0: [1.0, 1.1], 7: [0.50, 0.53], 3: [0.51, 0.52], 5: [5.0, 5.01]}
-    values = values_of([training(n, s, v) for n, row in given.items() for s, v in enumerate(row, 1)], 0)
-    assert wanted([7, 3, 5], values, 3) == [(0, 3), (7, 3), (3, 3)]
+    values = training_values([training(n, s, v) for n, row in given.items() for s, v in enumerate(row, 1)], 0)
+    assert missing_trainings([7, 3, 5], values, 3) == [(0, 3), (7, 3), (3, 3)]
 
 
 def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:

@@ -20,10 +20,10 @@ from search import BASELINE_TRIAL
 from search.definition.ranges import Range
 from search.definition.settings import Setting
 from search.definition.space import Dimension
-from search.evaluation.confirm.candidates import embedding, top
-from search.evaluation.confirm.estimate import estimate_search
-from search.evaluation.confirm.evidence import weigh
-from search.evaluation.confirm.race import dropped
+from search.evaluation.confirm.candidates import best_distinct, embedding
+from search.evaluation.confirm.estimate import estimate_true_values
+from search.evaluation.confirm.evidence import compare_candidates
+from search.evaluation.confirm.race import eliminated
 from search.study.confirmed import Candidate, Confirmation
 
 NAMES = ("a", "b", "c")
@@ -93,12 +93,12 @@ def search(landscape: Landscape, noise: float, seed: int, trials: int = TRIALS) 
 def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, seed: int, outlier: float = 0.0) -> Confirmation:
     """What `search confirm` does, with a normal draw for a training; `outlier` is added to the baseline's second one."""
     rng = np.random.default_rng([seed, 9])
-    chosen = [trials[BASELINE_TRIAL], *top(trials, trials[BASELINE_TRIAL], SPACE, 0, TOP)]
+    chosen = [trials[BASELINE_TRIAL], *best_distinct(trials, trials[BASELINE_TRIAL], SPACE, 0, TOP)]
     truth = {trial.number: landscape.truth(parse_url(trial)) for trial in chosen}
     error = dict(zip(truth, noise * rng.normal(size=(len(truth), SEEDS)), strict=True))
     values: dict[int, dict[int, float | None]] = {number: {} for number in truth}
     for seed in range(1, SEEDS + 1):
-        out = dropped(list(truth), values, seed - 1)
+        out = eliminated(list(truth), values, seed - 1)
         for number in truth.keys() - out.keys():
             values[number][seed] = truth[number] + error[number][seed - 1] + outlier * (number == BASELINE_TRIAL and seed == 2)
     middle = embedding(trials[BASELINE_TRIAL].params, SPACE)
@@ -112,7 +112,7 @@ def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, s
         )
         for trial in chosen
     ]
-    return weigh(candidates, values, SEEDS, estimate_search(trials, SPACE, 0, values))
+    return compare_candidates(candidates, values, SEEDS, estimate_true_values(trials, SPACE, 0, values))
 
 
 @dataclass(frozen=True)

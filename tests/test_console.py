@@ -11,9 +11,9 @@ from data_utils.wording import align, width
 from model.record import EpochRecord
 from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
 from search.commands.screens import LiveScreen, PlainScreen, choose_screen, print_json_line
-from search.evaluation.confirm.evidence import weigh
+from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.text import confirm_footer, confirmed_lines
-from search.evaluation.test_part.text import sealed_lines
+from search.evaluation.test_part.text import opening_lines
 from search.events import (
     ConfirmFinished,
     EpochFinished,
@@ -26,7 +26,7 @@ from search.events import (
     WorkerDied,
 )
 from search.study.confirmed import Candidate, Confirmed
-from search.study.openings import Opening, SealedScore, SignerAccuracy
+from search.study.openings import Opening, SettingScore, SignerAccuracy
 from search.wording import format_duration, format_number
 
 PARAMS = {"label_smoothing": 0.25, "lr": 8.1e-4, "dropout": 0.1}
@@ -234,7 +234,7 @@ def confirmed(values: dict[int, dict[int, float | None]], seeds: int) -> Confirm
         )
         for trial, by_seed in values.items()
     ]
-    found = weigh(candidates, values, seeds, None)
+    found = compare_candidates(candidates, values, seeds, None)
     return Confirmed(time="2026-11-24T12:00:00+00:00", trials=50, objective="val_loss", sealed=1, found=found)
 
 
@@ -249,30 +249,31 @@ def test_a_confirmation() -> None:
     }
     kept = confirmed(values, 3)
     lines = confirm_footer(ConfirmFinished("mine", kept, 65.0), "sqlite:///x.db", "my runs")
-    assert lines[:21] == [
+    assert lines[:22] == [
         "",
-        "12 trainings with fresh seeds, 1 saved by dropping clear losers, 1m05s this time",
-        "trial  searched    mean     95 %      sd  estimate   change     95 %  better",
+        "12 trainings with fresh seeds, 1 saved by elimination; this run took 1m05s",
+        "trial  searched    mean      95%      sd  estimate   change      95%  better",
         "  *12    0.4500  0.5100  ±0.0248  0.0100         -  -0.5900  ±0.2370  0.9957",
         "    7    0.4590  0.5167  ±0.0287  0.0115         -  -0.5833  ±0.2736  0.9942",
         "   30    3.6000  4.0750  ±0.9530  0.1061         -  +2.9250  ±0.3177  0.0027",
         "    9    0.9000       -        -       -         -        -        -       -",
         " base    0.9900  1.1000  ±0.2484  0.1000         -",
         "         val_loss, lower is better. change: mean difference to the baseline;",
-        "         better: how probably it is",
+        "         better: probability of being better than it",
         "out      trial 9 failed with seed 1",
         "out      trial 30 was clearly behind after 2 seeds",
-        "use      trial 12: val_loss 0.5100 (95 % 0.4742 to 0.5458, as the pick of 2)",
-        "         over 3 seeds",
+        "use      trial 12: val_loss 0.5100 over 3 seeds (95% interval 0.4742 to 0.5458,",
+        "         widened because it was chosen from 2 candidates)",
         "         lr 0.013",
         "because  trial 12 has the lowest mean",
-        "verdict  better than the baseline: a change of -0.5900 (95 % -0.9318 to",
+        "verdict  better than the baseline: a change of -0.5900 (95% interval -0.9318 to",
         "         -0.2482), better with probability 0.996",
         "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean",
         "         with fresh seeds",
-        "noise    0.0673 between seeds, on the same validation signers; others vary more",
+        "noise    0.0673 between seeds on the same validation signers; between signers it",
+        "         is larger",
     ]
-    assert lines[21].startswith("pairs")
+    assert lines[22].startswith("pairs")
     assert "           12       -  0.7357  0.9942  -  0.9957" in lines
     assert lines[-2:] == [
         "next     python -m search test mine --storage sqlite:///x.db --runs 'my runs'",
@@ -290,10 +291,10 @@ def test_a_confirmation_without_an_answer() -> None:
 def test_a_look_at_the_sealed() -> None:
     """Who looked, what was seen, and that it was not the first time."""
 
-    def score(trial: int, top1: float) -> SealedScore:
+    def score(trial: int, top1: float) -> SettingScore:
         rest = dict.fromkeys(("loss", "loss_sd", "loss_ts", "ece", "ece_ts", "ece_mass", "ece_mass_ts"), 0.25)
         signers = (SignerAccuracy(signer="花子", clips=4, top1=top1),)
-        return SealedScore(trial=trial, seeds=2, top1=top1, top1_sd=0.1, temperature=1.5, signers=signers, **rest)
+        return SettingScore(trial=trial, seeds=2, top1=top1, top1_sd=0.1, temperature=1.5, signers=signers, **rest)
 
     look = Opening(
         time="2026-11-24T12:00:00+00:00",
@@ -307,17 +308,18 @@ def test_a_look_at_the_sealed() -> None:
         gain_low=-0.1,
         gain_high=0.5,
     )
-    assert sealed_lines(look) == [
-        "sealed   1 signer, 4 clips, opened 2026-11-24, time 2",
-        "by       islr-search 0.1.0",
+    assert opening_lines(look) == [
+        "sealed   1 signer, 4 clips, opened 2026-11-24 (opening 2)",
+        "version  islr-search 0.1.0",
         "           top1     sd   loss     sd loss_ts    ece ece_ts   mass mass_ts",
         "trial 7  0.7500 0.1000 0.2500 0.2500  0.2500 0.2500 0.2500 0.2500  0.2500",
         "baseline 0.5000 0.1000 0.2500 0.2500  0.2500 0.2500 0.2500 0.2500  0.2500",
-        "gain     +0.2500 in accuracy (95 % -0.1000 to +0.5000, over seeds and clips)",
-        "note     _ts: after the temperature that suited the validation clips, 1.50",
+        "gain     +0.2500 in accuracy (95% interval -0.1000 to +0.5000, over seeds and",
+        "         clips)",
+        "note     _ts: after temperature scaling fitted on the validation clips, 1.50",
         "         (trial 7), 1.50 (baseline)",
-        "         ece: calibration error in bins of equal width; mass: in bins of equally",
-        "         many clips",
+        "         ece: calibration error in bins of equal width; mass: in bins with equal",
+        "         numbers of clips",
         "signer  clips  trial 7  baseline",
         "花子        4   0.7500    0.5000",
     ]

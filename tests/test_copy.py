@@ -30,7 +30,7 @@ from search.errors import ResourceError
 from search.storage.bulk import add_trials, remove_study
 from search.storage.leases.choice import lease_of
 from search.storage.opening import open_storage
-from search.study.comparing import Snapshot, differences, is_same
+from search.study.comparing import Snapshot, are_equal, differences
 from search.study.copying import copy_study
 from search.study.openings import Opening, store_opening
 from search.study.study import study_data
@@ -173,7 +173,7 @@ def test_nothing_is_lost(here: str, there: str, new_place: NewPlace, cli: Cli) -
     assert contents(target) == before == contents(source)
     assert before["notes"] == {2: "of trial 2 " * 1000}
     assert done.out.startswith("copied tiny to ")
-    assert done.out.endswith(": 7 trials with 9 reported values; read back from both places and compared: the same\n")
+    assert done.out.endswith(": 7 trials with 9 reported values; read back and compared: identical\n")
     assert done.out.count("\n") == 1
 
 
@@ -285,7 +285,7 @@ def test_nothing_is_overwritten(here: str, there: str, new_place: NewPlace, cli:
     for name in ("tiny", "another"):
         refused = cli("copy", name, "--storage", source, "--to", target)
         assert refused.code == 2
-        assert refused.err.startswith(f"error: the target holds a study `{name}` already\n  --> ")
+        assert refused.err.startswith(f"error: the target already holds a study `{name}`\n  --> ")
     assert [contents(target, name) for name in ("tiny", "another")] == before
 
 
@@ -305,7 +305,7 @@ def test_the_same_place_by_another_name(new_place: NewPlace, tmp_path: Path, cli
         "journal:///studies",
     ):
         refused = cli("copy", "tiny", "--storage", source, "--to", other)
-        assert (refused.code, refused.err.splitlines()[0]) == (2, "error: a study cannot be copied to where it is")
+        assert (refused.code, refused.err.splitlines()[0]) == (2, "error: source and target are the same storage")
     assert contents(source) == before
 
 
@@ -315,9 +315,9 @@ def test_the_same_server_by_another_name(postgres: Postgres, cli: Cli) -> None:
     make_strange(source)
     before = contents(source)
     spelled = {
-        source.replace("+psycopg", ""): "a study cannot be copied to where it is",
-        source.replace("127.0.0.1", "localhost"): "a study cannot be copied to where it is",
-        f"{source}?application_name=other": "the target holds a study `tiny` already",
+        source.replace("+psycopg", ""): "source and target are the same storage",
+        source.replace("127.0.0.1", "localhost"): "source and target are the same storage",
+        f"{source}?application_name=other": "the target already holds a study `tiny`",
     }
     for other, reason in spelled.items():
         refused = cli("copy", "tiny", "--storage", source, "--to", other)
@@ -382,7 +382,7 @@ def test_it_goes_on_meanwhile(change: str, new_place: NewPlace) -> None:
         half_copied(storage)
 
     def meanwhile(text: str) -> None:
-        if "made anew" not in text:
+        if "it is replaced" not in text:
             return
         with storage_at(source) as storage:
             study = optuna.load_study(study_name="tiny", storage=storage)
@@ -393,7 +393,7 @@ def test_it_goes_on_meanwhile(change: str, new_place: NewPlace) -> None:
             else:
                 storage.create_new_study([StudyDirection.MINIMIZE], "tiny/confirm")
 
-    with pytest.raises(ResourceError, match="went on while it was copied"):
+    with pytest.raises(ResourceError, match="changed while it was copied"):
         copy_study("tiny", source, target, meanwhile)
     assert run_cli("status", "tiny", "--storage", target, cwd=Path.cwd()).code == 2
     copy_study("tiny", source, target, lambda text: None)
@@ -431,7 +431,7 @@ def test_what_was_cut_off_is_made_anew(kind: str, left: list[dict[str, Any]], ne
     other = contents(target, "other")
     done = cli("copy", "tiny", "--storage", source, "--to", target)
     assert done.code == 0, done.err
-    assert "a copy of `tiny` that was cut off is there: it is made anew" in done.err
+    assert "the target holds an incomplete copy of `tiny`: it is replaced" in done.err
     assert contents(target) == contents(source)
     assert contents(target, "other") == other
     with storage_at(target) as storage:
@@ -458,7 +458,7 @@ def test_half_a_copy_is_no_study(kind: str, trials: int, new_place: NewPlace, pl
     for one in words:
         refused = cli(*one, "--storage", target)
         assert refused.code == 2, one
-        assert "the study `tiny` is not whole: it is being copied here, or its copy was cut off" in refused.err, one
+        assert "the study `tiny` is an incomplete copy: the copying is still running, or was interrupted" in refused.err, one
         assert "from sqlite:///old.db since 2026-01-01" in refused.err
     assert contents(target) == before
     listed = cli("list", "--storage", target)
@@ -480,11 +480,11 @@ def test_killed_while_it_copies(there: str, new_place: NewPlace, tmp_path: Path)
     process.communicate()
     refused = run_cli("status", "tiny", "--storage", target, cwd=tmp_path)
     assert refused.code == 2
-    assert "is not whole" in refused.err
+    assert "is an incomplete copy" in refused.err
     speed_up(target)
     done = run_cli(*words, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "it is made anew" in done.err
+    assert "it is replaced" in done.err
     assert contents(target) == contents(source)
 
 
@@ -579,7 +579,7 @@ def test_a_target_that_does_not_keep_what_it_is_given(postgres: Postgres, new_pl
     postgres.execute(f"CREATE TRIGGER other {when} EXECUTE FUNCTION other()", name)
     failed = cli("copy", "tiny", "--storage", source, "--to", target)
     assert failed.code == 1
-    assert failed.err.startswith("error: the copy of `tiny` is not the same, and stays marked as not whole\n")
+    assert failed.err.startswith("error: the copy of `tiny` differs from the original, and stays marked as incomplete\n")
     assert "trial 0: reported value `1`: 0.30000000000000004 -> 0.3000000000000001" in failed.err
     assert failed.out == ""
     assert cli("status", "tiny", "--storage", target).code == 2
@@ -630,11 +630,11 @@ def test_every_difference_is_seen(new_place: NewPlace) -> None:
 
 def test_what_is_the_same() -> None:
     """Types count, NaN is NaN, and a zero is a zero."""
-    assert is_same([math.nan, {"a": (1, None)}], [math.nan, {"a": (1, None)}])
-    assert is_same(0.0, -0.0)
+    assert are_equal([math.nan, {"a": (1, None)}], [math.nan, {"a": (1, None)}])
+    assert are_equal(0.0, -0.0)
     for one, other in [(1, 1.0), (1, True), (None, 0), ([1], [1, 2]), ({"a": 1}, {"b": 1}), ("a", "b"), (math.nan, 0.0)]:
-        assert not is_same(one, other)
-        assert not is_same([{"x": one}], [{"x": other}])
+        assert not are_equal(one, other)
+        assert not are_equal([{"x": one}], [{"x": other}])
 
 
 def test_signers_that_were_opened_for_others(found: Path, new_place: NewPlace, cli: Cli) -> None:
@@ -647,12 +647,12 @@ def test_signers_that_were_opened_for_others(found: Path, new_place: NewPlace, c
         store_opening(other, Opening(time="2026-01-01", commit="c", count=1, trial=0, signers=signers, clips=1))
     done = cli("copy", "tiny", "--to", target)
     assert done.code == 0
-    assert "the sealed signers were opened for `other` too, which the new place does not know" in done.err
+    assert "the sealed signers were also opened for `other`, which the target does not hold" in done.err
     assert cli("copy", "other", "--to", target).code == 0
     shutil.rmtree(Path(target.removeprefix("sqlite:///")).parent)
     Path(target.removeprefix("sqlite:///")).parent.mkdir()
     for name in ("other", "tiny"):
-        assert "were opened for" not in cli("copy", name, "--to", target).err
+        assert "were also opened for" not in cli("copy", name, "--to", target).err
 
 
 @pytest.mark.slow

@@ -21,12 +21,12 @@ from search import BASELINE_TRIAL
 from search.definition.ranges import Choices, Range
 from search.definition.settings import Setting
 from search.definition.space import Condition, Dimension
-from search.evaluation.confirm import estimate as estimating
-from search.evaluation.confirm.candidates import NEAR, embedding, far_apart, top
-from search.evaluation.confirm.estimate import Estimates, estimate, estimate_search
-from search.evaluation.confirm.evidence import TIE, probability_better, weigh
-from search.evaluation.confirm.race import ALPHA, Values, dropped
-from search.study.confirmed import Candidate, Confirmation, Row, confirmation_of
+from search.evaluation.confirm import estimate as estimate_module
+from search.evaluation.confirm.candidates import NEAR, are_distinct, best_distinct, embedding
+from search.evaluation.confirm.estimate import Estimates, estimate_true_values, gp_posterior
+from search.evaluation.confirm.evidence import TIE, compare_candidates, probability_better
+from search.evaluation.confirm.race import ALPHA, Values, eliminated
+from search.study.confirmed import Candidate, CandidateResult, Confirmation, from_plain
 
 SPACE = (
     Dimension("dropout", Setting("model", "dropout", float, 0.1), Range(low=0.0, high=0.5)),
@@ -41,6 +41,7 @@ SPACE = (
     ),
 )
 MIDDLE: dict[str, Any] = {"dropout": 0.25, "lr": 1e-3, "layers": 2, "optimizer": "adam"}
+TIED = "trials 12, 8 and 5 are statistically tied"
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.5}
 
 
@@ -62,10 +63,10 @@ def candidate(trial: int, *, searched: float | None = 0.5, parameters: int | Non
 
 def weighed(values: Values, seeds: int, estimates: Estimates | None = None) -> Confirmation:
     """What values say where all candidates are equally large and equally far off."""
-    return weigh([candidate(trial) for trial in values], values, seeds, estimates)
+    return compare_candidates([candidate(trial) for trial in values], values, seeds, estimates)
 
 
-def row_of(found: Confirmation, trial: int) -> Row:
+def row_of(found: Confirmation, trial: int) -> CandidateResult:
     """What is known of one trial."""
     return next(row for row in found.rows if row.trial == trial)
 
@@ -89,11 +90,11 @@ class TestRace:
         freedom 1/600. t at 0.995 and 2 degrees is 9.925, so that 9.925 * sqrt(1/600) * sqrt(2/2) = 0.405 is allowed.
         """
         values = {4: by_seed(1.0, 1.1), 7: by_seed(1.05, 1.25), 9: by_seed(2.0, 2.1)}
-        assert dropped([4, 7, 9], values, 2) == {9: 2}
+        assert eliminated([4, 7, 9], values, 2) == {9: 2}
         nearer = {**values, 9: by_seed(1.40, 1.50)}  # 0.400 above the leader
         farther = {**values, 9: by_seed(1.41, 1.51)}
-        assert dropped([4, 7, 9], nearer, 2) == {}
-        assert dropped([4, 7, 9], farther, 2) == {9: 2}
+        assert eliminated([4, 7, 9], nearer, 2) == {}
+        assert eliminated([4, 7, 9], farther, 2) == {9: 2}
 
     @pytest.mark.parametrize("seed", range(20))
     def test_against_least_squares(self, seed: int) -> None:
@@ -107,15 +108,15 @@ class TestRace:
         means = y.mean(axis=1)
         lost = {trial for trial, mean in zip(trials, means, strict=True) if mean > means.min() + limit}
         values = {trial: by_seed(*map(float, line)) for trial, line in zip(trials, y, strict=True)}
-        earlier = dropped(trials, values, seeds - 1)
+        earlier = eliminated(trials, values, seeds - 1)
         if not earlier:
-            assert set(dropped(trials, values, seeds)) == lost
-        assert dropped(trials, values, seeds).items() >= earlier.items(), "a later round brings nobody back"
+            assert set(eliminated(trials, values, seeds)) == lost
+        assert eliminated(trials, values, seeds).items() >= earlier.items(), "a later round brings nobody back"
 
     def test_clear_loser(self) -> None:
         """It leaves after two rounds: one seed says nothing about noise."""
         values = {1: by_seed(0.50, 0.52, 0.51), 2: by_seed(0.51, 0.51, 0.50), 3: by_seed(0.9, 0.92, 0.91)}
-        assert [dropped([1, 2, 3], values, rounds) for rounds in (0, 1, 2, 3)] == [{}, {}, {3: 2}, {3: 2}]
+        assert [eliminated([1, 2, 3], values, rounds) for rounds in (0, 1, 2, 3)] == [{}, {}, {3: 2}, {3: 2}]
 
     @pytest.mark.parametrize("seed", range(30))
     def test_the_leader_stays(self, seed: int) -> None:
@@ -124,14 +125,14 @@ class TestRace:
         spread = 10.0 ** rng.integers(-4, 2)
         values = {n: by_seed(*map(float, rng.normal() + spread * rng.normal(size=5))) for n in (1, 2, 3, 4)}
         for rounds in range(1, 6):
-            before, after = dropped([1, 2, 3, 4], values, rounds - 1), dropped([1, 2, 3, 4], values, rounds)
+            before, after = eliminated([1, 2, 3, 4], values, rounds - 1), eliminated([1, 2, 3, 4], values, rounds)
             mean = {n: math.fsum(list(values[n].values())[:rounds]) / rounds for n in values if n not in before}  # type: ignore[arg-type]
             assert min(mean, key=lambda n: mean[n]) not in after
 
     def test_without_noise(self) -> None:
         """Where trainings repeat exactly nothing is known of their noise, and nobody is dropped."""
         values = {1: by_seed(0.5, 0.5, 0.5), 2: by_seed(0.5, 0.5, 0.5), 3: by_seed(0.6, 0.6, 0.6)}
-        assert dropped([1, 2, 3], values, 3) == {}
+        assert eliminated([1, 2, 3], values, 3) == {}
 
     def test_failure(self) -> None:
         """Whoever fails is out at once, and the others are judged without it."""
@@ -142,28 +143,28 @@ class TestRace:
             4: by_seed(0.9, 0.92),
             5: by_seed(0.51, 0.52),
         }
-        assert dropped([1, 2, 3, 4, 5], values, 2) == {2: 1, 3: 2, 4: 2}
+        assert eliminated([1, 2, 3, 4, 5], values, 2) == {2: 1, 3: 2, 4: 2}
 
     def test_baseline(self) -> None:
         """It takes no part: it is neither dropped nor a leader nor a block."""
         values = {1: by_seed(0.50, 0.52), 2: by_seed(0.51, 0.52)}
         for baseline in (by_seed(9.0, 9.0), by_seed(0.0, 0.01), by_seed(None, None), {}):
-            assert dropped([0, 1, 2], {**values, 0: baseline}, 2) == {}
+            assert eliminated([0, 1, 2], {**values, 0: baseline}, 2) == {}
 
     def test_unfinished_round(self) -> None:
         """Nobody is judged before everybody in the race has trained."""
         values = {1: by_seed(0.50, 0.52), 2: by_seed(0.51, 0.51), 3: by_seed(0.9)}
-        assert dropped([1, 2, 3], values, 4) == {}
-        assert dropped([1, 2, 3], {}, 4) == {}
-        assert dropped([1, 2, 3], {**values, 3: {2: 0.9}}, 4) == {}, "the second round was trained before the first"
+        assert eliminated([1, 2, 3], values, 4) == {}
+        assert eliminated([1, 2, 3], {}, 4) == {}
+        assert eliminated([1, 2, 3], {**values, 3: {2: 0.9}}, 4) == {}, "the second round was trained before the first"
 
     def test_order_does_not_matter(self) -> None:
         """Trainings end in any order, and the race is the same."""
         values = {1: by_seed(0.50, 0.52, 0.51), 2: by_seed(0.51, 0.51, None), 3: by_seed(0.9, 0.92), 0: by_seed(0.6, 0.6, 0.7)}
         backwards = {trial: dict(reversed(line.items())) for trial, line in reversed(values.items())}
-        assert dropped([1, 2, 3], values, 3) == dropped([3, 1, 2], backwards, 3) == {3: 2, 2: 3}
+        assert eliminated([1, 2, 3], values, 3) == eliminated([3, 1, 2], backwards, 3) == {3: 2, 2: 3}
         order = [candidate(trial) for trial in (3, 0, 2, 1)]
-        assert weigh(order, backwards, 3, None) == weigh(order[::-1], values, 3, None)
+        assert compare_candidates(order, backwards, 3, None) == compare_candidates(order[::-1], values, 3, None)
 
 
 class TestNumbers:
@@ -251,34 +252,44 @@ class TestRecommendation:
     @pytest.mark.parametrize(
         ("sizes", "distances", "recommended", "why"),
         [
-            ({}, {8: 0.2}, 8, "trials 12, 8 and 5 cannot be told apart; of these trial 8 is nearest to the baseline"),
+            (
+                {},
+                {8: 0.2},
+                8,
+                f"{TIED}; trial 8 is recommended because it is nearest to the baseline",
+            ),
             (
                 {5: 900},
                 {8: 0.2},
                 5,
-                "trials 12, 8 and 5 cannot be told apart; of these trial 5 has the fewest parameters (900)",
+                f"{TIED}; trial 5 is recommended because it has the fewest parameters (900)",
             ),
             (
                 {5: 12_345, 12: 12_345, 8: 20_000},
                 {5: 0.3},
                 5,
-                "trials 12, 8 and 5 cannot be told apart; of these trials 12 and 5 have the fewest parameters (12,345), "
+                f"{TIED}; of these, trials 12 and 5 have the fewest parameters (12,345), "
                 "and trial 5 is nearest to the baseline",
             ),
             (
                 {5: None, 8: 10},
                 {12: 0.1},
                 12,
-                "trials 12, 8 and 5 cannot be told apart; of these trial 12 is nearest to the baseline",
+                f"{TIED}; trial 12 is recommended because it is nearest to the baseline",
             ),
-            ({}, {}, 12, "trials 12, 8 and 5 cannot be told apart; of these trial 12 is nearest to the baseline"),
+            (
+                {},
+                {},
+                12,
+                f"{TIED}; trial 12 is recommended because it is nearest to the baseline",
+            ),
         ],
     )
     def test_ties(self, sizes: dict[int, int | None], distances: dict[int, float], recommended: int, why: str) -> None:
         """Go to the fewest parameters, if all are known; then to the nearest to the baseline; then to the lowest."""
         values = self.values(t0=0.9, t5=0.5004, t8=0.5002, t12=0.5)
         given = [candidate(n, parameters=sizes.get(n, 1000), distance=distances.get(n, 0.5)) for n in values]
-        found = weigh(given, values, 5, None)
+        found = compare_candidates(given, values, 5, None)
         assert found.tied == (12, 8, 5)
         assert found.leader == 12
         assert (found.recommended, found.why) == (recommended, why)
@@ -288,14 +299,16 @@ class TestRecommendation:
         """It stays: the nearest to itself is itself."""
         found = weighed(self.values(t0=0.5004, t8=0.5002, t12=0.5), 5)
         assert (found.recommended, found.leader, found.tied) == (0, 12, (12, 8, 0))
-        assert found.why == "trials 12, 8 and the baseline cannot be told apart, so the baseline stays"
+        assert found.why == "trials 12, 8 and the baseline are statistically tied, so the baseline is kept"
         assert found.verdict == "the baseline is recommended"
 
     def test_simpler_than_the_baseline(self) -> None:
         """Fewer parameters count more than nearness. The verdict claims no gain."""
         values = self.values(t0=0.5, t8=0.5002)
-        found = weigh([candidate(0), candidate(8, parameters=10)], values, 5, None)
-        assert found.why == "trial 8 and the baseline cannot be told apart; of these trial 8 has the fewest parameters (10)"
+        found = compare_candidates([candidate(0), candidate(8, parameters=10)], values, 5, None)
+        tied, because = found.why.split("; ")
+        assert tied == "trial 8 and the baseline are statistically tied"
+        assert because == "trial 8 is recommended because it has the fewest parameters (10)"
         assert (found.recommended, found.verdict) == (8, "no gain over the baseline is shown")
 
     def test_all_equal(self) -> None:
@@ -315,7 +328,7 @@ class TestRecommendation:
     def test_verdict(self, differences: tuple[float, ...], verdict: str) -> None:
         """How sure one may be that the recommended one is better than the baseline."""
         values = {0: by_seed(0.5, 0.6, 0.55), 7: by_seed(0.5 + differences[0], 0.6 + differences[1], 0.55 + differences[2])}
-        found = weigh([candidate(0), candidate(7, parameters=10)], values, 3, None)
+        found = compare_candidates([candidate(0), candidate(7, parameters=10)], values, 3, None)
         assert (found.recommended, found.verdict) == (7, verdict)
 
     def test_baseline_failed(self) -> None:
@@ -398,7 +411,7 @@ class TestRecommendation:
         estimates = Estimates((0, 8, 12), np.array([0.6, 0.1, 0.4]), np.eye(3))
         found = weighed(values, 5, estimates)
         assert (found.leader, found.tied, found.recommended) == (12, (12,), 12)
-        assert found.why == "trial 12 has the lowest estimate of those that are not behind another by their own seeds"
+        assert found.why == "trial 12 has the lowest estimate of the settings whose own seeds are not clearly behind another's"
 
     def test_trained_by_a_smaller_race(self) -> None:
         """Who has every seed was not dropped, though a larger race would have done so."""
@@ -450,7 +463,7 @@ class TestRecommendation:
         estimates = Estimates((0, 3, 8, 12), np.array([0.6, 0.9, 1 / 3, 0.45]), 0.01 * np.eye(4))
         for found in (weighed(values, 5), weighed(values, 5, estimates)):
             stored = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
-            assert confirmation_of(stored) == found
+            assert from_plain(Confirmation, stored) == found
 
 
 class TestCandidates:
@@ -482,14 +495,14 @@ class TestCandidates:
     )
     def test_far_apart(self, change: dict[str, Any], far: bool) -> None:
         """By any number that differs by more than a twentieth of its range, any choice, or what applies."""
-        assert far_apart(MIDDLE, {**MIDDLE, **change}, SPACE) == far_apart({**MIDDLE, **change}, MIDDLE, SPACE) == far
+        assert are_distinct(MIDDLE, {**MIDDLE, **change}, SPACE) == are_distinct({**MIDDLE, **change}, MIDDLE, SPACE) == far
         assert NEAR == 0.05
 
     def test_neighbouring_choices(self) -> None:
         """No choice is near another, however many there are."""
         many = Dimension("width", Setting("model", "width", int, 8), Choices(choices=list(range(100))))
-        assert far_apart({"width": 4}, {"width": 5}, [many])
-        assert not far_apart({"width": 4}, {"width": 4}, [many])
+        assert are_distinct({"width": 4}, {"width": 5}, [many])
+        assert not are_distinct({"width": 4}, {"width": 4}, [many])
 
     def test_top(self) -> None:
         """The lowest first, of nearly the same ones the lowest, never the baseline or what is nearly the baseline."""
@@ -503,9 +516,9 @@ class TestCandidates:
             trial_of(5, 0.5, {**MIDDLE, "layers": 1}),
             trial_of(6, math.inf, {**MIDDLE, "optimizer": "lion"}),
         ]
-        assert [trial.number for trial in top(trials, baseline, SPACE, 0, 5)] == [3, 4, 5]
-        assert [trial.number for trial in top(trials[::-1], baseline, SPACE, 0, 2)] == [3, 4]
-        assert top(trials[:2], baseline, SPACE, 0, 5) == []
+        assert [trial.number for trial in best_distinct(trials, baseline, SPACE, 0, 5)] == [3, 4, 5]
+        assert [trial.number for trial in best_distinct(trials[::-1], baseline, SPACE, 0, 2)] == [3, 4]
+        assert best_distinct(trials[:2], baseline, SPACE, 0, 5) == []
 
     def test_failed_baseline(self) -> None:
         """Its neighbours are left out although it has no value."""
@@ -516,13 +529,13 @@ class TestCandidates:
         )
         baseline.number = 0
         trials = [trial_of(1, 0.2, {**MIDDLE, "dropout": 0.26}), trial_of(2, 0.3, {**MIDDLE, "layers": 4})]
-        assert [trial.number for trial in top(trials, baseline, SPACE, 0, 5)] == [2]
+        assert [trial.number for trial in best_distinct(trials, baseline, SPACE, 0, 5)] == [2]
 
     def test_lead(self) -> None:
         """Of several objectives the named one decides."""
         trials = [trial_of(n, [n / 10, 1 - n / 10], {**MIDDLE, "layers": 5 - n}) for n in (1, 2)]
         baseline = trial_of(0, [0.5, 0.5], MIDDLE)
-        assert [[t.number for t in top(trials, baseline, SPACE, primary, 1)] for primary in (0, 1)] == [[1], [2]]
+        assert [[t.number for t in best_distinct(trials, baseline, SPACE, primary, 1)] for primary in (0, 1)] == [[1], [2]]
 
 
 class TestEstimate:
@@ -534,7 +547,7 @@ class TestEstimate:
 
     def test_known_exactly(self) -> None:
         """Without noise an estimate is the value, and it is sure of it."""
-        mean, covariance = estimate(self.place, self.truth, self.one, 0.0, [3, 8])
+        mean, covariance = gp_posterior(self.place, self.truth, self.one, 0.0, [3, 8])
         assert mean == pytest.approx(self.truth[[3, 8]], abs=1e-4)
         assert np.sqrt(np.diag(covariance)) == pytest.approx([0, 0], abs=1e-4)
 
@@ -542,10 +555,10 @@ class TestEstimate:
         """A value far below its neighbours is pulled up; less so the more trainings it is the mean of."""
         lucky = self.truth.copy()
         lucky[15] -= 0.1
-        few, _ = estimate(self.place, lucky, self.one, 0.05**2, [15])
+        few, _ = gp_posterior(self.place, lucky, self.one, 0.05**2, [15])
         often = self.one.copy()
         often[15] = 100
-        many, _ = estimate(self.place, lucky, often, 0.05**2, [15])
+        many, _ = gp_posterior(self.place, lucky, often, 0.05**2, [15])
         assert lucky[15] < many[0] < few[0] < self.truth[15] + 0.05
         assert few[0] == pytest.approx(self.truth[15], abs=0.03)
 
@@ -555,26 +568,26 @@ class TestEstimate:
         for value in (1e3, 1e9):
             diverged = self.truth.copy()
             diverged[20] = value
-            found.append(estimate(self.place, diverged, self.one, 0.01**2, [8])[0][0])
+            found.append(gp_posterior(self.place, diverged, self.one, 0.01**2, [8])[0][0])
         assert found[0] == found[1] == pytest.approx(self.truth[8], abs=0.02)
-        wanted = self.truth.copy()
-        wanted[20] = 2.0
-        assert estimate(self.place, wanted, self.one, 1e-4, [20])[0][0] == pytest.approx(2, abs=0.05)
+        requested = self.truth.copy()
+        requested[20] = 2.0
+        assert gp_posterior(self.place, requested, self.one, 1e-4, [20])[0][0] == pytest.approx(2, abs=0.05)
 
     def test_all_equal(self) -> None:
         """A search without any difference has an estimate too."""
-        mean, _ = estimate(self.place, np.full(21, 0.5), self.one, 0.0, [3, 8])
+        mean, _ = gp_posterior(self.place, np.full(21, 0.5), self.one, 0.0, [3, 8])
         assert mean == pytest.approx([0.5, 0.5])
 
     def test_long_search(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of too many trials those near the wanted ones are heard."""
-        whole = estimate(self.place, self.truth, self.one, 0.01**2, [3, 8])[0]
-        monkeypatch.setattr(estimating, "MOST_TRIALS", 12)
+        whole = gp_posterior(self.place, self.truth, self.one, 0.01**2, [3, 8])[0]
+        monkeypatch.setattr(estimate_module, "MAX_TRIALS", 12)
         far = self.truth.copy()
         far[17:] += 0.05
-        part = estimate(self.place, self.truth, self.one, 0.01**2, [3, 8])[0]
+        part = gp_posterior(self.place, self.truth, self.one, 0.01**2, [3, 8])[0]
         assert part == pytest.approx(whole, abs=0.02)
-        assert part == pytest.approx(estimate(self.place, far, self.one, 0.01**2, [3, 8])[0], abs=0.02)
+        assert part == pytest.approx(gp_posterior(self.place, far, self.one, 0.01**2, [3, 8])[0], abs=0.02)
 
     def searched(self, count: int) -> list[FrozenTrial]:
         """A search over the dropout."""
@@ -585,7 +598,7 @@ class TestEstimate:
         """Who was trained again gets an estimate, from its value in the search and its fresh ones."""
         trials = self.searched(21)
         values = {0: by_seed(0.04, 0.05), 8: by_seed(0.0, 0.01, None), 9: by_seed(None)}
-        found = estimate_search(trials, SPACE, 0, values)
+        found = estimate_true_values(trials, SPACE, 0, values)
         assert found is not None
         assert found.trials == (0, 8)
         place = np.stack([embedding(trial.params, SPACE) for trial in trials])
@@ -593,10 +606,10 @@ class TestEstimate:
         value[0], value[8] = (value[0] + 0.09) / 3, (value[8] + 0.01) / 3
         count = np.ones(21, dtype=int)
         count[[0, 8]] = 3
-        mean, covariance = estimate(place, value, count, 0.01**2 / 2, [0, 8])
+        mean, covariance = gp_posterior(place, value, count, 0.01**2 / 2, [0, 8])
         assert found.mean_M == pytest.approx(mean)
         assert found.covariance_MM == pytest.approx(covariance)
-        again = estimate_search(trials[::-1], SPACE, 0, dict(reversed(values.items())))
+        again = estimate_true_values(trials[::-1], SPACE, 0, dict(reversed(values.items())))
         assert again is not None
         assert (again.mean_M == found.mean_M).all()
 
@@ -605,9 +618,9 @@ class TestEstimate:
         trials = self.searched(21)
         trials[0].state, trials[0].values = TrialState.FAIL, None
         values = {0: by_seed(0.04, 0.05), 8: by_seed(0.0, 0.01)}
-        without = estimate_search([*trials[:5], *trials[6:]], SPACE, 0, values)
+        without = estimate_true_values([*trials[:5], *trials[6:]], SPACE, 0, values)
         trials[5].values = [math.inf]
-        found = estimate_search(trials, SPACE, 0, values)
+        found = estimate_true_values(trials, SPACE, 0, values)
         assert found is not None
         assert without is not None
         assert found.mean_of(0) == pytest.approx(0.045, abs=0.01)
@@ -620,7 +633,7 @@ class TestEstimate:
     )
     def test_too_little_is_known(self, trials: int, values: Values) -> None:
         """Then there is no estimate."""
-        assert estimate_search(self.searched(trials), SPACE, 0, values) is None
+        assert estimate_true_values(self.searched(trials), SPACE, 0, values) is None
 
 
 def test_import_is_light() -> None:

@@ -74,7 +74,7 @@ def test_a_wider_range_is_accepted_when_asked_for(place: Path, tiny: Path, cli: 
     assert cli(*RUN, 2, "--data", tiny).code == 0
     refused = cli(*RUN, 3, *wide)
     assert refused.code == 2
-    assert refused.err.splitlines()[-1].endswith("`--allow-wider` accepts a range that holds all of the old one")
+    assert refused.err.splitlines()[-1].endswith("`--allow-wider` accepts a range that contains the old one")
     done = cli(*RUN, 8, *wide, "--allow-wider")
     assert done.code == 0
     assert "the study goes on with a wider range: space: lr: 0.0001 .. 0.1 log -> 0.0001 .. 1.0 log" in done.err
@@ -108,7 +108,7 @@ def test_nothing_else_is_accepted(change: tuple[str, ...], place: Path, tiny: Pa
     assert cli(*RUN, 1, "--data", tiny).code == 0
     before = attributes(place)
     refused = cli(*RUN, 2, "--data", tiny, *sets, "--allow-wider")
-    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: the study `tiny` was started with another question")
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: the study `tiny` already exists with different settings")
     assert {name: value for name, value in attributes(place).items() if name != "target"} == {
         name: value for name, value in before.items() if name != "target"
     }
@@ -146,7 +146,7 @@ def test_wider_only_where_the_sampler_goes_on(sampler: str, place: Path, tiny: P
     assert cli(*run).code == 0
     assert cli(*run, "--allow-wider").code == 0, "nothing is wider"
     done = cli(*run, "--allow-wider", "--set", "space.dropout.high=0.6")
-    assert (done.code, f"the sampler `{sampler}` cannot go on with a wider range" in done.err) == (2, True)
+    assert (done.code, f"the sampler `{sampler}` cannot continue with a wider range" in done.err) == (2, True)
 
 
 def test_a_study_of_an_earlier_version(place: Path, tiny: Path, cli: Cli) -> None:

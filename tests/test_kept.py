@@ -12,7 +12,7 @@ from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, start_cli, stored_trials, wait_until
 
 from model.metrics import ECE_BINS, confusion, measure, reliability
-from search.study.attempts import ATTEMPTS, attempts_of
+from search.study.attempts import ATTEMPTS, read_attempts
 from search.trial.files import read_rows, rows_text, trial_folder
 from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
@@ -75,7 +75,7 @@ def test_a_trial_keeps_what_its_model_answered(searched: Path, tiny: Path) -> No
 
 def test_who_trained_a_trial(searched: Path) -> None:
     """One run with one worker: one stint a trial, one after the other."""
-    begun = [attempts_of(trial.user_attrs[ATTEMPTS]) for trial in stored_trials(searched)]
+    begun = [read_attempts(trial.user_attrs[ATTEMPTS]) for trial in stored_trials(searched)]
     assert [len(attempts) for attempts in begun] == [1] * 6
     assert len({(attempt.run, attempt.worker) for (attempt,) in begun}) == 1
     begins = [attempt.begin for (attempt,) in begun]
@@ -86,7 +86,7 @@ def test_who_trained_a_trial(searched: Path) -> None:
 def test_two_workers_are_told_apart(place: Path, tiny: Path, cli: Cli) -> None:
     """Each has a number of its own."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, "--workers", 2).code == 0
-    workers = {attempt.worker for trial in stored_trials(place) for attempt in attempts_of(trial.user_attrs[ATTEMPTS])}
+    workers = {attempt.worker for trial in stored_trials(place) for attempt in read_attempts(trial.user_attrs[ATTEMPTS])}
     assert workers == {0, 1}
 
 
@@ -97,13 +97,13 @@ def test_a_trial_that_was_cut_off_has_two_stints(place: Path, tiny: Path) -> Non
     wait_until(is_in_trial(place, 0), first)
     first.terminate()
     first.communicate(timeout=60)
-    (attempt,) = attempts_of(stored_trials(place)[0].user_attrs[ATTEMPTS])
+    (attempt,) = read_attempts(stored_trials(place)[0].user_attrs[ATTEMPTS])
     assert attempt.end is not None
     assert attempt.end >= attempt.begin
     second = start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "1", cwd=place)
-    wait_until(lambda: len(attempts_of(stored_trials(place)[0].user_attrs[ATTEMPTS])) == 2, second)
+    wait_until(lambda: len(read_attempts(stored_trials(place)[0].user_attrs[ATTEMPTS])) == 2, second)
     second.terminate()
     second.communicate(timeout=60)
-    attempts = attempts_of(stored_trials(place)[0].user_attrs[ATTEMPTS])
+    attempts = read_attempts(stored_trials(place)[0].user_attrs[ATTEMPTS])
     assert len({one.run for one in attempts}) == 2
     assert attempts[1].begin >= attempts[0].begin

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from launch import TINY_STUDY, stored_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.study.trials import best_trial, front_of
+from search.study.trials import best_trial, pareto_front
 from search.trial.files import read_curves
 
 TWO = "objective=[{metric: val_loss}, {metric: parameters}]"
@@ -48,7 +48,7 @@ def test_two_objectives(place: Path, tiny: Path, cli: Cli) -> None:
     trials = stored_trials(place)
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
     assert {trial.values[1] for trial in trials} == {float(json.loads(t.user_attrs["result"])["parameters"]) for t in trials}
-    front = [trial.number for trial in front_of(trials)]
+    front = [trial.number for trial in pareto_front(trials)]
     status = json.loads(cli("status", "tiny", "--json").out)
     assert [one["trial"] for one in status["front"]] == front
     assert status["objectives"] == ["val_loss", "parameters"]
@@ -78,7 +78,7 @@ def test_all_values_of_a_trial_are_of_one_model(place: Path, tiny: Path, cli: Cl
         (history,) = read_curves(place / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv").values()
         counted = min(history, key=lambda record: (record.val_error, record.val_loss))
         assert trial.values[1:] == [counted.val_error, counted.val_loss]
-    front = front_of(trials, primary=1)
+    front = pareto_front(trials, primary=1)
     assert json.loads(cli("status", "tiny", "--json").out)["best"]["trial"] == front[0].number
     assert "several objectives have no single best trial: val_error decided" in cli("export", "tiny").err
 
@@ -97,7 +97,7 @@ def trial_of(number: int, values: tuple[int, ...]) -> FrozenTrial:
 def test_the_front(values: list[tuple[int, int]], primary: int) -> None:
     """Nothing in it is beaten, everything outside is, and it starts with the best trial in the primary objective."""
     trials = [trial_of(number, one) for number, one in enumerate(values)]
-    front = front_of(trials, primary)
+    front = pareto_front(trials, primary)
 
     def beats(one: FrozenTrial, other: FrozenTrial) -> bool:
         no_worse = all(a <= b for a, b in zip(one.values, other.values, strict=True))

@@ -270,7 +270,7 @@ def test_export_without_a_complete_trial(place: Path, tiny: Path, cli: Cli) -> N
     cli("run", "tiny.yaml", "--data", tiny, "--set", "lr=1e30", "--max-failures", 0)
     done = cli("export", "tiny")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("error: no trial of `tiny` has trained to its end yet\n")
+    assert done.err.startswith("error: no trial of `tiny` is complete yet\n")
     assert cli("export", "tiny", "--trial", 0).code == 2
 
 

@@ -19,7 +19,7 @@ from data_utils import prepared
 from data_utils.folder import SignerFile
 from data_utils.prepared import open_data, prepare
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
-from search.evaluation.test_part.evaluate import _Tester
+from search.evaluation.test_part.evaluate import Evaluator
 from search.evaluation.test_part.scores import gain_interval
 from search.exporting.export import read_export
 from search.study.openings import Opening, openings
@@ -94,14 +94,14 @@ def test_numbers(confirmed: Path, tiny: Path, cli: Cli) -> None:
 def test_only_once(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second `test` shows what was seen and opens nothing; `--again` opens, warns and counts."""
     first = cli("test", "tiny")
-    assert (first.code, "for the first time" in first.out) == (0, True)
+    assert (first.code, "first opening" in first.out) == (0, True)
     read = spied(monkeypatch)
     second = cli("test", "tiny")
     assert (second.code, second.out) == (0, first.out)
     assert "`--again` opens them again" in second.err
     assert not read
     third = cli("test", "tiny", "--again")
-    assert (third.code, "time 2" in third.out) == (0, True)
+    assert (third.code, "opening 2" in third.out) == (0, True)
     assert "were opened once" in third.err
     assert "were opened 2 times" in cli("confirm", "tiny", "--top", 2, "--seeds", 3).err, "a choice after a look is told"
     assert read == set(study_data(study_of(confirmed)).split.test)
@@ -115,7 +115,7 @@ def test_another_recommendation_since(confirmed: Path, cli: Cli) -> None:
     assert cli("test", "tiny").code == 0
     recommend(confirmed, 0)
     done = cli("test", "tiny")
-    assert f"trial 0 is recommended now; this was seen of trial {trial}" in done.err
+    assert f"trial 0 is recommended now; these are scores of trial {trial}" in done.err
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -154,15 +154,15 @@ def test_nothing_else_reads_them(place: Path, tiny: Path, cli: Cli, monkeypatch:
 def test_a_look_that_was_cut_off_counts(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record comes before the look."""
 
-    def torn(self: _Tester, opening: Opening, models: object) -> Opening:
+    def interrupted(self: Evaluator, opening: Opening, models: object) -> Opening:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Tester, "opened", torn)
+        patch.setattr(Evaluator, "evaluate", interrupted)
         assert cli("test", "tiny").code == 130
     assert [(look.count, look.scores) for look in openings(study_of(confirmed))] == [(1, ())]
     done = cli("test", "tiny")
-    assert (done.code, "time 2" in done.out, "were opened once" in done.err) == (0, True, True)
+    assert (done.code, "opening 2" in done.out, "were opened once" in done.err) == (0, True, True)
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut", "another's", "another shape"])
@@ -180,8 +180,8 @@ def test_models_that_are_gone(damage: str, confirmed: Path, cli: Cli) -> None:
             path.write_bytes(first if damage == "another's" else save({"x": torch.zeros(3)}))
     done = cli("test", "tiny", "--json")
     assert done.code == 0
-    assert "is gone, or not as it was written: it is trained again" in done.err
-    assert "it gives" not in done.err
+    assert "is missing or was changed: it is trained again" in done.err
+    assert "its value is now" not in done.err
     shutil.rmtree("runs")
     Path("whole").rename("runs")
     told, whole = (json.loads(answer.out) for answer in (done, cli("test", "tiny", "--json")))
@@ -200,17 +200,17 @@ def test_models_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
     again = cli("test", "tiny", "--again", "--json")
     assert json.loads(again.out)["scores"] == json.loads(first.out)["scores"]
     assert again.err.count("it is trained again") == 2 * len(json.loads(first.out)["scores"])
-    assert "it gives" not in again.err
+    assert "its value is now" not in again.err
 
 
 def test_the_same_signers_under_another_name(confirmed: Path, tiny: Path, cli: Cli) -> None:
     """A second study on the same data has no other sealed signers: a look counts for both."""
     assert cli("test", "tiny").code == 0
     second = cli("run", "tiny.yaml", "--data", tiny, "--as", "second", "--trials", 2)
-    assert "were opened once (for `tiny` too)" in second.err
+    assert "were opened once (also for `tiny`)" in second.err
     assert cli("confirm", "second", "--top", 1, "--seeds", 2).code == 0
     done = cli("test", "second")
-    assert (done.code, "time 2" in done.out, "were opened once" in done.err) == (0, True, True)
+    assert (done.code, "opening 2" in done.out, "were opened once" in done.err) == (0, True, True)
 
 
 def test_another_study_in_the_same_folders(confirmed: Path, tiny: Path, cli: Cli) -> None:
@@ -220,7 +220,7 @@ def test_another_study_in_the_same_folders(confirmed: Path, tiny: Path, cli: Cli
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3, "--seed", 3, *other).code == 0
     assert cli(*CONFIRM, *other).code == 0
     again = cli("test", "tiny", "--again", "--json")
-    assert "not as it was written" in again.err
+    assert "is missing or was changed" in again.err
     assert json.loads(again.out)["scores"] == whole["scores"]
 
 

@@ -312,7 +312,7 @@ def test_changed_question_is_refused(place: Path, tiny: Path, cli: Cli) -> None:
     assert cli(*run).code == 0
     changed = cli(*run, "--set", "space.lr.high=0.2", "--set", "epochs=3", "--seed", 5)
     assert changed.code == 2
-    assert changed.err.startswith("error: the study `tiny` was started with another question\n")
+    assert changed.err.startswith("error: the study `tiny` already exists with different settings\n")
     for line in ("fixed: train.epochs: 2 -> 3", "space: lr: 0.0001 .. 0.1 log -> 0.0001 .. 0.2 log", "seed: 0 -> 5"):
         assert line in changed.err
     assert "fixed: model.width" not in changed.err
@@ -334,7 +334,7 @@ def test_a_study_of_another_program_is_refused(place: Path, tiny: Path, cli: Cli
         assert cli(*command).code == 2
     for command in (("status", "tiny"), ("export", "tiny"), ("trials", "tiny"), ("show", "tiny", 0)):
         done = cli(*command)
-        assert (done.code, done.err.splitlines()[0]) == (2, "error: the study `tiny` was not made by this tool")
+        assert (done.code, done.err.splitlines()[0]) == (2, "error: the study `tiny` was not created by this tool")
     assert cli("list").code == 0
 
 

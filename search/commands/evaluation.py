@@ -75,11 +75,11 @@ def open_test(
     from search.commands.screens import PlainScreen
     from search.definition.study_file import study_name
     from search.evaluation.test_part.evaluate import EvaluationOptions, evaluate_test_part
-    from search.evaluation.test_part.text import sealed_lines
+    from search.evaluation.test_part.text import opening_lines
 
     options = EvaluationOptions(study=study_name(study), storage=storage, runs=runs, data=data, again=again)
     opening = evaluate_test_part(options, PlainScreen())
-    print_result(*([dataclasses.asdict(opening)] if as_json else sealed_lines(opening)))
+    print_result(*([dataclasses.asdict(opening)] if as_json else opening_lines(opening)))
 
 
 def analyze(study: opt.Study = opt.STUDY, storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False) -> None:

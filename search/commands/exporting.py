@@ -78,7 +78,7 @@ def _print_front(study: optuna.Study) -> None:
     from search.definition.objectives import primary_index
     from search.running.summary import trial_summary
     from search.study.study import study_objectives
-    from search.study.trials import front_of
+    from search.study.trials import pareto_front
     from search.wording import format_values
 
     objectives = study_objectives(study)
@@ -86,7 +86,7 @@ def _print_front(study: optuna.Study) -> None:
         return
     primary = primary_index(objectives)
     print_note(f"several objectives have no single best trial: {objectives[primary].name} decided. The Pareto front:")
-    for trial in front_of(study.get_trials(deepcopy=False), primary):
+    for trial in pareto_front(study.get_trials(deepcopy=False), primary):
         if found := trial_summary(trial):
             print_note(f"  --trial {found.trial:<5} {format_values(found.values)}, top1 {found.val_top1:.4f}")
 
@@ -220,11 +220,11 @@ def copy(
     """Copy a study with its confirmation to another storage, and verify the copy. The original stays."""
     from search.commands.console import print_note, print_result
     from search.definition.study_file import study_name
-    from search.study.copying import copied_line, copy_study
+    from search.study.copying import copy_study, copy_summary
     from search.wording import study_args
 
     copied = copy_study(study_name(study), storage, to, print_note)
-    print_result(copied_line(copied))
+    print_result(copy_summary(copied))
     words = study_args(copied.study, copied.target)
     print_note(f"next: python -m search run {words}{', with SEARCH_STORAGE set to the new storage' if '$' in words else ''}")
     print_note("the original study is unchanged: continue only one of the two")

@@ -52,12 +52,12 @@ def dashboard(
     from search.reporting.dashboard.background import Filler
     from search.reporting.dashboard.serve import address, artifact_folder, free_port, plain_command, serve
     from search.storage.opening import open_storage
-    from search.study.identity import require_whole
+    from search.study.identity import require_complete
     from search.study.study import load_study
 
     opened = open_storage(storage, create=False)
     shown = load_study(opened, study_name(study))
-    require_whole(shown)
+    require_complete(shown)
     filler = Filler(shown, opened, url=storage, runs=runs, tell=print_note)
     artifacts = artifact_folder(runs)
     if print_command:

@@ -1,1 +1,1 @@
-"""Can the answer be trusted?"""
+"""Whether a search's answer can be trusted: confirmation, test part, analysis."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +19,12 @@ from search.definition.settings import GROUPS, LEGACY_DEFAULTS, Configs, build, 
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
-from search.study.confirmed import stored_confirmed
+from search.study.confirmed import load_confirmed
 from search.study.openings import openings
 from search.study.study import require_best, study_data, study_objectives, study_plan
-from search.study.trials import STATE_NAMES, front_of, num_finished, trial_result, trial_settings
+from search.study.trials import STATE_NAMES, num_finished, pareto_front, trial_result, trial_settings
 from search.trial.result import MEASURED
+from search.wording import utc_now
 
 EXPORT_SCHEMA = 2
 _READABLE_SCHEMAS = (1, EXPORT_SCHEMA)
@@ -96,7 +96,7 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
     """
     if requested is not None:
         return requested, f"this is trial {requested.number}, as requested"
-    best, confirmed = require_best(study), stored_confirmed(study)
+    best, confirmed = require_best(study), load_confirmed(study)
     if searched:
         return best, f"this is trial {best.number}, the best of the search; its value is partly luck"
     command = f"`python -m search confirm {study.study_name}`"
@@ -134,14 +134,14 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
         )
     trials, data, plan = study.get_trials(deepcopy=False), study_data(study), study_plan(study)
     result, baseline, objectives = trial_result(trial), baseline_summary(trials), study_objectives(study)
-    front = front_of(trials, primary_index(objectives)) if len(objectives) > 1 else []
+    front = pareto_front(trials, primary_index(objectives)) if len(objectives) > 1 else []
     value = result.get("all_values", {}).get(f"{plan.objective.metric}_{plan.objective.reduce}", result["val_loss"])
     return Exported(
         schema=EXPORT_SCHEMA,
         study=study.study_name,
         about=study.user_attrs["about"],
         trial=trial.number,
-        exported=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        exported=utc_now(),
         seed=trial.user_attrs["seed"],
         recorded={**{name: result[name] for name in MEASURED if name in result}, objective_name(plan.objective): value},
         baseline={} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
@@ -173,7 +173,7 @@ def export_text(exported: Exported) -> str:
 
 def _confirmed_results(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     """The trial's results in the confirmation; empty if it was not trained again."""
-    confirmed = stored_confirmed(study)
+    confirmed = load_confirmed(study)
     row = None if confirmed is None else next((r for r in confirmed.found.rows if r.trial == trial.number), None)
     if confirmed is None or row is None:
         return {}

@@ -26,7 +26,7 @@ from search.definition.settings import Configs
 from search.errors import NegativeAnswer, os_errors
 from search.exporting.card import card_text
 from search.exporting.export import Exported, ExportedData, export_text
-from search.study.companion import SEED, companion_name, fresh_trials, trainings_of
+from search.study.companion import SEED, companion_name, complete_trainings, fresh_trainings
 from search.study.openings import Opening, openings
 from search.study.trials import trial_result
 from search.trial.files import read_rows, trial_folder
@@ -206,7 +206,7 @@ def _confirm_models(
         raise NegativeAnswer(what, hint=f"train one: {_retrain_commands(study, folder, ' --all-signers')}")
     name = "{metric}_{reduce}".format(**exported.objective)
     models = []
-    for trial in trainings_of(fresh_trials(study, storage), exported.trial):
+    for trial in complete_trainings(fresh_trainings(study, storage), exported.trial):
         result = trial_result(trial)
         if "models" in result:
             trainings = result.get("trainings", [{**result, "training": 0, "value": result["all_values"][name]}])
@@ -226,7 +226,7 @@ def _retrain_commands(study: optuna.Study, folder: Path, option: str = "") -> st
 
 
 def provenance_of(
-    chosen: ConfirmModel, clips: int, count: int, exported: Exported, all_openings: Sequence[Opening]
+    chosen: ConfirmModel, clips: int, count: int, exported: Exported, openings_of_signers: Sequence[Opening]
 ) -> Provenance:
     """The provenance of a confirmation's model, chosen from `count`. `clips` is the number of its validation clips."""
     data = ExportedData(**exported.data)
@@ -240,7 +240,7 @@ def provenance_of(
         train=data.train,
         fingerprint=data.fingerprint,
         validation={"signers": data.validation, "clips": clips, **{name: chosen.measured[name] for name in MEASURED}},
-        sealed=_sealed_results(exported.trial, chosen, all_openings),
+        sealed=_sealed_results(exported.trial, chosen, openings_of_signers),
     )
 
 
@@ -252,10 +252,10 @@ def _which(count: int, trial: str, metric: str) -> str:
     return f"{place} by {metric} of the {count} models that the confirmation trained for {trial}"
 
 
-def _sealed_results(trial: int, chosen: ConfirmModel, all_openings: Sequence[Opening]) -> dict[str, Any]:
+def _sealed_results(trial: int, chosen: ConfirmModel, openings_of_signers: Sequence[Opening]) -> dict[str, Any]:
     """The model's results in the latest opening that includes it; empty if there is none."""
     key = (trial, int(chosen.trial.params[SEED]), chosen.training)
-    for opening in reversed(all_openings):
+    for opening in reversed(openings_of_signers):
         for score in opening.scores:
             for model in score.models:
                 if (score.trial, model.seed, model.training) == key:

@@ -14,7 +14,7 @@ from search import BASELINE_TRIAL
 from search.reporting.cells import Cell, Change, Number, Table, known
 from search.reporting.facts import Facts
 from search.reporting.figures.trust import name_of
-from search.study.openings import Opening, SealedScore
+from search.study.openings import Opening, SettingScore
 from search.study.trials import num_finished, trial_result
 from search.wording import format_number, study_args
 
@@ -165,7 +165,7 @@ def _interval(
 
 
 def _sealed_rows(n: int, opening: Opening, chosen: FrozenTrial, beside: FrozenTrial | None) -> Iterator[tuple[Cell, ...]]:
-    scores: dict[int, tuple[int, SealedScore]] = {score.trial: (m, score) for m, score in enumerate(opening.scores)}
+    scores: dict[int, tuple[int, SettingScore]] = {score.trial: (m, score) for m, score in enumerate(opening.scores)}
     if chosen.number not in scores:
         return
     signers = f"{len(opening.signers)} sealed {'signer' if len(opening.signers) == 1 else 'signers'}"

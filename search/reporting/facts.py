@@ -15,14 +15,14 @@ from search import BASELINE_TRIAL
 from search.definition.objectives import StudyObjective, primary_index
 from search.definition.space import Dimension
 from search.evaluation.analysis.analyze import Analysis, analyze
-from search.evaluation.analysis.isolation import parts_of, points_of
+from search.evaluation.analysis.isolation import segments, trial_points
 from search.storage.url import shown_url
-from search.study.companion import CANDIDATE, companion_name, fresh_trials
-from search.study.confirmed import Confirmed, stored_confirmed
-from search.study.openings import Opening, all_openings, openings
+from search.study.companion import CANDIDATE, companion_name, fresh_trainings
+from search.study.confirmed import Confirmed, load_confirmed
+from search.study.openings import Opening, openings, openings_of_signers
 from search.study.searched_space import study_space
 from search.study.study import StudyData, study_data, study_objectives, study_plan
-from search.study.trials import FINISHED, best_trial, complete_trials, trial_result
+from search.study.trials import FINISHED_STATES, best_trial, complete_trials, trial_result
 from search.trial.files import Row, read_curves, read_rows, trial_folder
 from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
@@ -64,7 +64,7 @@ class Facts:
         self.about: str = study.user_attrs.get("about", "")
         self.runs = runs
         self.trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
-        self.fresh: list[FrozenTrial] = fresh_trials(study, storage)
+        self.fresh: list[FrozenTrial] = fresh_trainings(study, storage)
         self.objectives: tuple[StudyObjective, ...] = study_objectives(study)
         self.primary = primary_index(self.objectives)
         self.plan = study_plan(study)
@@ -72,9 +72,9 @@ class Facts:
         self.data: StudyData = study_data(study)
         self.seed: int = study.user_attrs.get("seed", 0)
         self.target: int = study.user_attrs.get("target", 0)
-        self.confirmed: Confirmed | None = stored_confirmed(study)
+        self.confirmed: Confirmed | None = load_confirmed(study)
         self.openings: Sequence[Opening] = openings(study)
-        self.looks: Sequence[tuple[str, Opening]] = all_openings(study, storage)
+        self.looks: Sequence[tuple[str, Opening]] = openings_of_signers(study, storage)
         self.analysis: Analysis = analyze(study, storage)
 
     @property
@@ -95,7 +95,7 @@ class Facts:
     @property
     def baseline(self) -> FrozenTrial | None:
         """The setting that all others are seen against, once it has ended."""
-        ended = [trial for trial in self.trials[: BASELINE_TRIAL + 1] if trial.state in FINISHED]
+        ended = [trial for trial in self.trials[: BASELINE_TRIAL + 1] if trial.state in FINISHED_STATES]
         return ended[0] if ended else None
 
     @property
@@ -133,8 +133,8 @@ class Facts:
         dim = self.studied
         if dim is None:
             return ()
-        points = points_of(self.complete, dim.name, lambda trial: trial.values[self.primary])
-        parts = parts_of(points, domain=dim.domain)
+        points = trial_points(self.complete, dim.name, lambda trial: trial.values[self.primary])
+        parts = segments(points, domain=dim.domain)
         return tuple(Band(part.text, tuple(self.trials[p.trial] for p in part.points)) for part in parts if part.points)
 
     def curves(self, trial: FrozenTrial) -> list[list[EpochRecord]]:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from data_utils.wording import align
 from model.objective import Metric, Reduce
 from search.study.study import study_data, study_objectives, study_plan
-from search.study.trials import STATE_NAMES, curve_of, trial_result, trial_settings
+from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
 from search.trial.files import files_of, read_curves, read_signers
 from search.wording import format_duration, format_number, format_values
 
@@ -31,7 +31,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "seed": trial.user_attrs.get("seed"),
         "settings": trial_settings(trial),
         "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
-        "reported": curve_of(trial),
+        "reported": trial_curve(trial),
         "signers": signers,
         "files": [str(path) for path in files],
         "reason": trial.user_attrs.get("reason", ""),

@@ -20,11 +20,11 @@ from search.storage.leases.lease import Observer
 from search.storage.opening import has_studies
 from search.storage.read_only import open_read_only
 from search.study.companion import CONFIRMS
-from search.study.confirmed import stored_confirmed
-from search.study.identity import is_whole
+from search.study.confirmed import load_confirmed
+from search.study.identity import is_complete
 from search.study.openings import openings
 from search.study.study import study_objectives, study_plan
-from search.study.trials import FINISHED, best_trial, count_states, curve_of, front_of, num_finished, owner
+from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 
 _FAILED_SHOWN = 10
 """How many failed trials are told for people; programs get them all."""
@@ -52,9 +52,9 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "best": _summary_json(best),
         "baseline": _summary_json(baseline),
         "objectives": [objective.name for objective in objectives],
-        "confirmed": None if (confirmed := stored_confirmed(study)) is None else dataclasses.asdict(confirmed),
+        "confirmed": None if (confirmed := load_confirmed(study)) is None else dataclasses.asdict(confirmed),
         "openings": [dataclasses.asdict(one) for one in openings(study)],
-        "front": [_summary_json(trial_summary(t)) for t in front_of(trials, primary_index(objectives))]
+        "front": [_summary_json(trial_summary(t)) for t in pareto_front(trials, primary_index(objectives))]
         if len(objectives) > 1
         else [],
         "running": [
@@ -86,10 +86,10 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
     objectives = study_objectives(study)
     primary = primary_index(objectives)
     best, baseline = trial_summary(best_trial(trials, primary)), baseline_summary(trials)
-    front = [found for trial in front_of(trials, primary) if (found := trial_summary(trial))] if len(objectives) > 1 else []
+    front = [found for trial in pareto_front(trials, primary) if (found := trial_summary(trial))] if len(objectives) > 1 else []
     lines += best_lines(best, front) if best else ["best     none: no trial has trained to its end yet"]
     lines += baseline_lines(best, baseline)
-    if confirmed := stored_confirmed(study):
+    if confirmed := load_confirmed(study):
         since = num_finished(trials) - confirmed.trials
         more = f"; {since} {'trial was' if since == 1 else 'trials were'} finished since" if since else ""
         lines += [f"confirmed on {confirmed.time[:10]}{more}", *confirmed_lines(confirmed)]
@@ -97,7 +97,7 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
         times = "once" if len(looks) == 1 else f"{len(looks)} times"
         lines.append(f"sealed   opened {times}, last on {looks[-1].time[:10]}: `test` shows what was seen")
     for trial in _running(trials):
-        curve = curve_of(trial)
+        curve = trial_curve(trial)
         so_far = _so_far(study, curve)
         alive = _has_owner(trial, watch)
         lines.append(f"{'running' if alive else 'cut off':8} trial {trial.number}: {so_far}")
@@ -134,13 +134,13 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
             study = optuna.load_study(study_name=name, storage=opened)
             if CONFIRMS in study.user_attrs:
                 continue
-            finished = opened.get_n_trials(opened.get_study_id_from_name(name), FINISHED)
+            finished = opened.get_n_trials(opened.get_study_id_from_name(name), FINISHED_STATES)
             target = study.user_attrs.get("target")
             rows[name] = {
                 "study": name,
                 "finished": finished,
                 "target": target,
-                "progress": (f"{finished:,} of {target:,}" if target else f"{finished:,}") if is_whole(study) else NOT_WHOLE,
+                "progress": (f"{finished:,} of {target:,}" if target else f"{finished:,}") if is_complete(study) else NOT_WHOLE,
                 "about": study.user_attrs.get("about", ""),
             }
     for name, about in known_studies().items():

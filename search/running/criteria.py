@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import Stagnation, StudyDefinition
-from search.study.trials import FINISHED, num_finished, trial_result
+from search.study.trials import FINISHED_STATES, num_finished, trial_result
 
 _TAIL = 10
 """Last epochs of the best curve from which the noise is estimated."""
@@ -31,7 +31,7 @@ def why_ended(trials: Sequence[FrozenTrial], definition: StudyDefinition, target
 
 def _why_stagnant(trials: Sequence[FrozenTrial], limit: Stagnation) -> str:
     """Goes through finished trials in the order they ended. An improvement lies below the last one by more than the noise."""
-    order = sorted((t for t in trials if t.state in FINISHED), key=lambda t: (t.datetime_complete, t.number))
+    order = sorted((t for t in trials if t.state in FINISHED_STATES), key=lambda t: (t.datetime_complete, t.number))
     complete = [trial for trial in order if trial.state == TrialState.COMPLETE]
     if not complete:
         return ""

@@ -17,7 +17,7 @@ from search.definition.objectives import StudyObjective, primary_index
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, TrialFinished
 from search.running.running_trial import RunningTrial
-from search.study.trials import STATE_NAMES, front_of, is_finished, num_finished, store_result
+from search.study.trials import STATE_NAMES, num_finished, pareto_front, store_result
 from search.trial.checkpoint import remove_checkpoint
 from search.trial.files import trial_folder, write_trial
 from search.trial.outcome import Outcome
@@ -118,7 +118,7 @@ class Recorder:
         """
         for trial in self._trials():
             folder = trial_folder(self._runs, self._study.study_name, trial.number)
-            if is_finished(trial) and folder.is_dir():
+            if trial.state.is_finished() and folder.is_dir():
                 _remove_checkpoint(folder)
 
     def _announce(self, recorded: _Recorded, target: int) -> None:
@@ -126,7 +126,7 @@ class Recorder:
         has_values = recorded.state != TrialState.FAIL and curves.steps > 0
         values = values_of(self._objectives, curves, recorded.outcome) if has_values else {}
         trials = self._trials()
-        best = front_of(trials, primary_index(self._objectives)) if self._marks_best else []
+        best = pareto_front(trials, primary_index(self._objectives)) if self._marks_best else []
         self._emit(
             TrialFinished(
                 trial=number,

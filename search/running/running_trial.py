@@ -11,7 +11,7 @@ import optuna
 from search import BASELINE_TRIAL
 from search.engines.engine import JobStarted
 from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerDied
-from search.study.attempts import ATTEMPTS, Attempt, as_stored, begun, ended
+from search.study.attempts import ATTEMPTS, Attempt, end_attempt, start_attempt, stored_attempts
 from search.trial.curves import Curves, Step
 from search.trial.job import Job
 
@@ -55,12 +55,12 @@ class RunningTrial:
         """Notes that its worker is ready for the next step."""
         self.label_smoothing_used, self.done = event.label_smoothing, event.steps_done
         self.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
-        self._store_attempts(begun(self.attempts, self.run, event.worker))
+        self._store_attempts(start_attempt(self.attempts, self.run, event.worker))
         emit(TrialStarted(event.trial, self.trial.params, event.max_steps, event.steps_done, event.resume_note))
 
     def end_attempt(self) -> None:
         """Notes that its worker has stopped training it."""
-        self._store_attempts(ended(self.attempts))
+        self._store_attempts(end_attempt(self.attempts))
 
     def report(self, step: Step, emit: Listener, *, prunes: bool) -> bool:
         """Adds a step to its curves and reports it to the study. Returns whether the trial continues.
@@ -116,7 +116,7 @@ class RunningTrial:
 
     def _store_attempts(self, attempts: list[Attempt]) -> None:
         self.attempts = attempts
-        self.trial.set_user_attr(ATTEMPTS, as_stored(attempts))
+        self.trial.set_user_attr(ATTEMPTS, stored_attempts(attempts))
 
     def _announce(self, step: Step, emit: Listener) -> None:
         emit(EpochFinished(self.job.trial, self.curves.shown(step), self.curves.steps))

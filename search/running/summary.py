@@ -14,7 +14,7 @@ from search.definition.space import active_dimensions
 from search.events import RunFinished, TrialSummary
 from search.running.criteria import noise_of
 from search.running.trial_source import SearchTrials
-from search.study.trials import FINISHED, best_trial, count_states, front_of, num_finished, trial_result
+from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, pareto_front, trial_result
 
 
 def run_finished(
@@ -30,7 +30,7 @@ def run_finished(
         counts=count_states(trials),
         best=trial_summary(best),
         baseline=baseline_summary(trials),
-        front=tuple(filter(None, map(trial_summary, front_of(trials, primary)))) if several else (),
+        front=tuple(filter(None, map(trial_summary, pareto_front(trials, primary)))) if several else (),
         edges=() if several else _edges(best, definition),
         noise=None if several else _noise(trials, best),
         seconds=seconds,
@@ -68,4 +68,4 @@ def trial_summary(trial: FrozenTrial | None) -> TrialSummary | None:
 
 def baseline_summary(trials: Sequence[FrozenTrial]) -> TrialSummary | None:
     """Summary of the baseline; None until it is finished."""
-    return next((trial_summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED), None)
+    return next((trial_summary(t) for t in trials if t.number == BASELINE_TRIAL and t.state in FINISHED_STATES), None)

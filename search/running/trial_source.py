@@ -22,7 +22,7 @@ from search.running.ledger import Ledger
 from search.running.proposal import FIXED, Tried, fixed_params, key_of, propose, why_outside, why_rejected
 from search.running.running_trial import PRUNED_AT, RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
-from search.study.attempts import ATTEMPTS, attempts_of
+from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.study import EXHAUSTED
 from search.study.trials import STATE_NAMES, num_finished, owner
 from search.trial.checkpoint import CHECKPOINT
@@ -147,7 +147,7 @@ class SearchTrials:
             dict(frozen.intermediate_values),
             frozen.user_attrs.get("deaths", []),
             self.ledger.lease.owner.run,
-            attempts_of(frozen.user_attrs.get(ATTEMPTS)),
+            read_attempts(frozen.user_attrs.get(ATTEMPTS)),
             pruned_at=frozen.user_attrs.get(PRUNED_AT),
         )
 

@@ -15,7 +15,7 @@ from search.running.proposal import fixed_params, key_of, why_rejected
 from search.study.identity import require_ours
 from search.study.openings import openings
 from search.study.study import study_data, study_objectives
-from search.study.trials import complete_trials, front_of, trial_settings
+from search.study.trials import complete_trials, pareto_front, trial_settings
 
 _ATTRIBUTE = "warm_start"
 
@@ -86,6 +86,6 @@ def translated_params(trial: FrozenTrial, definition: StudyDefinition) -> dict[s
 def _ranked(source: optuna.Study) -> list[FrozenTrial]:
     """Complete trials, best first; with several objectives the Pareto front first."""
     trials, primary = source.get_trials(deepcopy=False), primary_index(study_objectives(source))
-    front = front_of(trials, primary)
+    front = pareto_front(trials, primary)
     rest = sorted((t for t in complete_trials(trials) if t not in front), key=lambda t: (t.values[primary], t.number))
     return [*front, *rest]

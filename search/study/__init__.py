@@ -1,1 +1,1 @@
-"""What a study holds: made, found, read back."""
+"""Studies in their storage: create, open, and read what they hold."""

@@ -1,4 +1,4 @@
-"""Who trained a trial when: one stint for each time that a worker began with it."""
+"""The attempts at a trial: which worker trained it, and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 ATTEMPTS = "stints"
-"""The attribute of a trial that holds them."""
+"""The trial attribute that holds its attempts."""
 
 
 @dataclass(frozen=True)
@@ -20,30 +20,30 @@ class Attempt:
     """The run that the worker belongs to."""
 
     worker: int
-    """Its place among the run's workers, from 0."""
+    """Its index among the run's workers, from 0."""
 
     begin: float
     """Seconds since 1970."""
 
     end: float | None = None
-    """The same; None while it lasts, when it ended with the trial, and when the run was killed."""
+    """Seconds since 1970. None while the attempt lasts, if it ended together with the trial, or if the run was killed."""
 
 
-def begun(attempts: Sequence[Attempt], run: str, worker: int) -> list[Attempt]:
-    """One more, from now on."""
+def start_attempt(attempts: Sequence[Attempt], run: str, worker: int) -> list[Attempt]:
+    """The attempts and a new one that starts now."""
     return [*attempts, Attempt(run, worker, round(time.time(), 3))]
 
 
-def ended(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The last one ends now, if there is one."""
+def end_attempt(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts with the last one, if any, ended now."""
     return [*attempts[:-1], *(replace(attempt, end=round(time.time(), 3)) for attempt in attempts[-1:])]
 
 
-def as_stored(attempts: Sequence[Attempt]) -> list[tuple[Any, ...]]:
-    """For the attribute."""
+def stored_attempts(attempts: Sequence[Attempt]) -> list[tuple[Any, ...]]:
+    """The attempts as the attribute's value."""
     return [dataclasses.astuple(attempt) for attempt in attempts]
 
 
-def attempts_of(stored: Any) -> list[Attempt]:
-    """What the attribute holds; none for a trial of an earlier version."""
-    return [Attempt(*one) for one in stored or ()]
+def read_attempts(stored: Any) -> list[Attempt]:
+    """The attempts from the attribute's value; empty for a trial of an earlier version."""
+    return [Attempt(*fields) for fields in stored or ()]

@@ -1,4 +1,4 @@
-"""The study that holds fresh trainings."""
+"""The companion study `STUDY/confirm`, whose trials are the trainings of a confirmation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ if TYPE_CHECKING:
 
 _COMPANION = "/confirm"
 CONFIRMS = "confirms"
-"""The attribute by which a study says which search's fresh trainings it holds."""
+"""The attribute of a companion that holds the name of the search it confirms."""
+
+CANDIDATE, SEED = "candidate", "seed"
+TRAINING_DISTRIBUTIONS: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
+"""The parameters of a training: the candidate's number in the search, and the number of the seed, from 1."""
 
 
 def companion_name(study: str) -> str:
-    """The study that holds the trainings of a confirmation. No search can have this name."""
+    """The name of a study's companion. No search can have this name."""
     return f"{study}{_COMPANION}"
 
 
 def is_companion(study: str) -> bool:
-    """Whether a study's name says that it holds such trainings."""
+    """Whether a study's name is that of a companion."""
     return study.endswith(_COMPANION)
 
 
-def fresh_trials(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
-    """The trainings of a study's confirmation; none if it was not confirmed."""
+def fresh_trainings(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
+    """The trainings of a study's confirmation; empty if it was not confirmed."""
     import optuna
 
     name = companion_name(study.study_name)
@@ -37,30 +41,32 @@ def fresh_trials(study: optuna.Study, storage: optuna.storages.BaseStorage) -> l
     return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
 
 
-CANDIDATE, SEED = "candidate", "seed"
-SHAPES: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
+def training_values(
+    trainings: Sequence[FrozenTrial], primary: int, *, retry_before: int = 0
+) -> dict[int, dict[int, float | None]]:
+    """The values of finished trainings by candidate and seed; None for a training that failed.
 
-
-def values_of(trials: Sequence[FrozenTrial], primary: int, *, anew_before: int = 0) -> dict[int, dict[int, float | None]]:
-    """What finished trainings gave, by candidate and seed; None for one that failed.
-
-    `anew_before`: of trainings with a lower number, those that the machine has failed are to be tried again, and left out.
+    Args:
+        primary: index of the primary objective.
+        retry_before: of the trainings with a lower number, those that failed because of the machine are left out, so that
+            they are retried.
     """
-    found: dict[int, dict[int, float | None]] = {}
-    for trial in trials:
-        if trial.state.is_finished() and not (trial.number < anew_before and failed_by_machine(trial)):
+    values: dict[int, dict[int, float | None]] = {}
+    for trial in trainings:
+        if trial.state.is_finished() and not (trial.number < retry_before and failed_by_machine(trial)):
             value = trial.values[primary] if trial.state == TrialState.COMPLETE else None
-            found.setdefault(trial.params[CANDIDATE], {})[trial.params[SEED]] = value
-    return found
+            values.setdefault(trial.params[CANDIDATE], {})[trial.params[SEED]] = value
+    return values
 
 
-def trainings_of(trials: Sequence[FrozenTrial], candidate: int) -> list[FrozenTrial]:
-    """The trainings of one candidate that came to their end, by the number of their seed."""
-    found = [one for one in trials if one.state == TrialState.COMPLETE and one.params[CANDIDATE] == candidate]
-    return sorted(found, key=lambda one: int(one.params[SEED]))
+def complete_trainings(trainings: Sequence[FrozenTrial], candidate: int) -> list[FrozenTrial]:
+    """The complete trainings of one candidate, in order of their seeds."""
+    complete = [one for one in trainings if one.state == TrialState.COMPLETE and one.params[CANDIDATE] == candidate]
+    return sorted(complete, key=lambda one: int(one.params[SEED]))
 
 
-def failed_by_machine(trial: FrozenTrial) -> bool:
-    """Whether a training failed because its workers died or memory was short, and not by its setting."""
-    reason = str(trial.user_attrs.get("reason", ""))
-    return trial.state == TrialState.FAIL and (bool(trial.user_attrs.get("deaths")) or reason.startswith("out of memory"))
+def failed_by_machine(training: FrozenTrial) -> bool:
+    """Whether a training failed because workers died or memory ran out, and not because of its settings."""
+    attributes = training.user_attrs
+    out_of_memory = str(attributes.get("reason", "")).startswith("out of memory")
+    return training.state == TrialState.FAIL and (bool(attributes.get("deaths")) or out_of_memory)

@@ -1,4 +1,4 @@
-"""A study as its storage has it, and what is different between two of them. Ids may differ: each storage gives its own."""
+"""Snapshots of studies, and the differences between two of them. Ids may differ: each storage assigns its own."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial
 
 from search.study.identity import COPIED
 
-_OF_TRIAL = re.compile(r"(dashboard:(?:artifacts:)?)(\d+)(:.*)", re.DOTALL)
-"""The dashboard keeps a person's notes on a trial with the study, under the trial's id."""
+_NOTE_ON_TRIAL = re.compile(r"(dashboard:(?:artifacts:)?)(\d+)(:.*)", re.DOTALL)
+"""The dashboard stores a person's notes on a trial with the study, under the trial's id."""
 
-_LONGEST = 60
-"""Letters of a value in a difference."""
+_MAX_VALUE_LENGTH = 60
+"""Characters of a value in the text of a difference."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Snapshot:
     name: str
     directions: Sequence[StudyDirection]
     user: Mapping[str, Any]
-    """Its attributes, without the record of how it came here."""
+    """Its user attributes, without the record of a copy."""
 
     system: Mapping[str, Any]
-    """Optuna's: the metrics' names among them, and what the dashboard keeps."""
+    """Its system attributes: among them the names of the objectives, and what the dashboard stores."""
 
     trials: Sequence[FrozenTrial]
 
     @property
     def num_reports(self) -> int:
-        """Reported values of all trials."""
+        """Number of reported values of all trials."""
         return sum(len(trial.intermediate_values) for trial in self.trials)
 
     @property
@@ -49,92 +49,93 @@ class Snapshot:
 
 
 def snapshot(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Snapshot:
-    """Reads a study whole."""
+    """Reads everything of a study."""
     user = {key: value for key, value in study.user_attrs.items() if key != COPIED}
     system = storage.get_study_system_attrs(study._study_id)
     return Snapshot(study.study_name, study.directions, user, dict(system), study.get_trials(deepcopy=False))
 
 
-def translated(system: Mapping[str, Any], before: Sequence[int], now: Sequence[int]) -> dict[str, Any]:
-    """A study's system attributes where its trials, which had the ids `before`, have the ids `now`."""
-    ids = dict(zip(before, now, strict=True))
+def with_trial_ids(system: Mapping[str, Any], old_ids: Sequence[int], new_ids: Sequence[int]) -> dict[str, Any]:
+    """A study's system attributes with the trials' old ids, which occur in keys, replaced by new ones."""
+    ids = dict(zip(old_ids, new_ids, strict=True))
 
-    def key_of(key: str) -> str:
-        found = _OF_TRIAL.fullmatch(key)
-        if found is None or int(found[2]) not in ids:
+    def new_key(key: str) -> str:
+        note = _NOTE_ON_TRIAL.fullmatch(key)
+        if note is None or int(note[2]) not in ids:
             return key
-        return f"{found[1]}{ids[int(found[2])]}{found[3]}"
+        return f"{note[1]}{ids[int(note[2])]}{note[3]}"
 
-    return {key_of(key): value for key, value in system.items()}
+    return {new_key(key): value for key, value in system.items()}
 
 
 def differences(one: Snapshot, other: Snapshot, *, slack_s: float = 0) -> Iterator[str]:
-    """What is not the same, in words, as far as it is asked for. Times may differ by `slack_s` seconds.
+    """Every difference in words, computed one by one. Times may differ by `slack_s` seconds.
 
-    Numbers are the same bit for bit, but for the sign of a zero, which SQLite does not keep. NaN is the same as NaN.
+    Numbers are compared bit for bit, except for the sign of zero, which SQLite does not keep. NaN equals NaN.
     """
     yield from _difference("directions", [d.name for d in one.directions], [d.name for d in other.directions])
     yield from _by_key("attribute", one.user, other.user)
     if len(one.trials) != len(other.trials):
         yield f"{len(one.trials)} trials, {len(other.trials)} trials"
         return
-    yield from _by_key("system attribute", translated(one.system, one.ids, other.ids), other.system)
+    yield from _by_key("system attribute", with_trial_ids(one.system, one.ids, other.ids), other.system)
     for number, (a, b) in enumerate(zip(one.trials, other.trials, strict=True)):
-        for text in _of_trial(a, b, slack_s):
+        for text in _trial_differences(a, b, slack_s):
             yield f"trial {number}: {text}"
 
 
-def _of_trial(a: FrozenTrial, b: FrozenTrial, slack_s: float) -> Iterator[str]:
+def _trial_differences(a: FrozenTrial, b: FrozenTrial, slack_s: float) -> Iterator[str]:
     yield from _difference("number", a.number, b.number)
     yield from _difference("state", a.state.name, b.state.name)
     yield from _difference("values", a.values, b.values)
     yield from _difference("order of parameters", list(a.params), list(b.params))
     yield from _by_key("parameter", a.params, b.params)
-    shapes = [{name: distribution_to_json(shape) for name, shape in trial.distributions.items()} for trial in (a, b)]
-    yield from _by_key("distribution", *shapes)
+    one, other = ({name: distribution_to_json(kind) for name, kind in t.distributions.items()} for t in (a, b))
+    yield from _by_key("distribution", one, other)
     yield from _by_key("reported value", a.intermediate_values, b.intermediate_values)
     yield from _by_key("attribute", a.user_attrs, b.user_attrs)
     yield from _by_key("system attribute", a.system_attrs, b.system_attrs)
-    for what, one, other in (
-        ("start", a.datetime_start, b.datetime_start),
-        ("end", a.datetime_complete, b.datetime_complete),
-    ):
-        if not _is_same_time(one, other, slack_s):
-            yield f"{what}: {one} -> {other}"
+    yield from _time_difference("start", a.datetime_start, b.datetime_start, slack_s)
+    yield from _time_difference("end", a.datetime_complete, b.datetime_complete, slack_s)
 
 
 def _by_key(what: str, one: Mapping[Any, Any], other: Mapping[Any, Any]) -> Iterator[str]:
     for key in [*one, *(key for key in other if key not in one)]:
         if key not in one or key not in other:
-            yield f"{what} `{key}` is only {'there' if key in one else 'here'}"
+            yield f"{what} `{key}` is only in the {'copy' if key in other else 'original'}"
         else:
             yield from _difference(f"{what} `{key}`", one[key], other[key])
 
 
 def _difference(what: str, one: Any, other: Any) -> Iterator[str]:
-    if not is_same(one, other):
-        yield f"{what}: {_short(one)} -> {_short(other)}"
+    if not are_equal(one, other):
+        yield f"{what}: {_shortened(one)} -> {_shortened(other)}"
 
 
-def is_same(one: Any, other: Any) -> bool:
-    """Whether two plain values are equal, of the same types, through and through."""
+def _time_difference(
+    what: str, one: datetime.datetime | None, other: datetime.datetime | None, slack_s: float
+) -> Iterator[str]:
+    if one is None or other is None:
+        are_equal = one is other
+    else:
+        are_equal = abs((one.astimezone() - other.astimezone()).total_seconds()) <= slack_s
+    if not are_equal:
+        yield f"{what}: {one} -> {other}"
+
+
+def are_equal(one: Any, other: Any) -> bool:
+    """Whether two plain values and all their elements are equal and of the same types."""
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
         return one == other or (math.isnan(one) and math.isnan(other))
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(are_equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(is_same, one, other))
+        return len(one) == len(other) and all(map(are_equal, one, other))
     return bool(one == other)
 
 
-def _is_same_time(one: datetime.datetime | None, other: datetime.datetime | None, slack_s: float) -> bool:
-    if one is None or other is None:
-        return one is other
-    return abs((one.astimezone() - other.astimezone()).total_seconds()) <= slack_s
-
-
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}.."
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]}.."

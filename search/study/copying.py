@@ -1,13 +1,12 @@
-"""`search copy`: a study moved to another storage, read back, and compared.
+"""`search copy`: copies a study to another storage, reads the copy back, and compares.
 
-The copy bears a mark until all of it is there and was found to be the same: a copy that is cut off is no study to any command,
-and the next one is made in its place.
+The copy is marked as incomplete until it has been compared. Every command refuses an incomplete copy, and the next
+`search copy` replaces it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,90 +27,93 @@ from search.storage.leases.lease import Lease, TurnLost
 from search.storage.opening import open_storage
 from search.storage.url import StorageUrl, parse_url
 from search.study.companion import companion_name
-from search.study.comparing import Snapshot, differences, snapshot, translated
-from search.study.identity import COPIED, IDENTITY, is_whole, require_ours
-from search.study.openings import all_openings
+from search.study.comparing import Snapshot, differences, snapshot, with_trial_ids
+from search.study.identity import COPIED, IDENTITY, is_complete, require_ours
+from search.study.openings import openings_of_signers
 from search.study.study import load_study
 from search.study.trials import owner
+from search.wording import utc_now
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
-_QUIET_S = 5.0
-_LINES = 5
-"""Differences that are told."""
+_PROGRESS_EVERY_S = 5.0
+_MAX_DIFFERENCES = 5
+"""Differences that an error lists."""
 
 _PORTS = {"postgresql": 5432, "mysql": 3306}
-_SECOND_S = 1.0
-"""MySQL's tables keep the times of trials to the second."""
+_MYSQL_SLACK_S = 1.0
+"""MySQL stores the times of trials to the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copied:
-    """A study that has another home."""
+class CopyResult:
+    """A copied study."""
 
     study: str
     source: str
+    """URL without password."""
+
     target: str
-    """Both without passwords."""
+    """URL without password."""
 
     trials: int
     reports: int
     confirmed: int
-    """Trainings of its confirmation; 0: it was not confirmed."""
+    """Trainings of its confirmation; 0 if it was not confirmed."""
 
     slack_s: float
-    """By how many seconds times may differ."""
+    """Seconds by which times may differ."""
 
 
-def copy_study(study: str, source: str, target: str, tell: Tell) -> Copied:
-    """Copies a study with its confirmation to another storage, and compares. The source stays as it is.
+def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResult:
+    """Copies a study with its confirmation to another storage, and compares both. The source is not changed.
 
     Raises:
-        DefinitionError: there is no such study, it is there already, or both storages are one.
-        NegativeAnswer: what is there is not the same.
-        ResourceError: a run works on it, or a database cannot be used.
+        DefinitionError: the study does not exist, the target already has it, or both storages are the same.
+        NegativeAnswer: the copy differs.
+        ResourceError: a run is working on the study, or a database cannot be used.
     """
     here, there = parse_url(source), parse_url(target)
-    if _is_same_place(here, there):
-        raise DefinitionError("a study cannot be copied to where it is", got=there.shown, hint="name another storage with --to")
-    found = _read(source, study)
-    _require_rest(source, found)
+    if _is_same_database(here, there):
+        raise DefinitionError("source and target are the same storage", got=there.shown, hint="name another storage with --to")
+    originals = _read_study(source, study)
+    _require_idle(source, originals)
     with database_errors(target), _opened(target, create=True) as storage, lease_of(target, study) as lease:
         with _turn(lease, there):
-            _make_room(target, study, lease.observer.num_runs() > 1, tell)
-            mark = {"from": here.shown, "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-            ids = {name: _begin(storage, one, mark, there) for name, one in found.items()}
-        for name, one in found.items():
-            _write(storage, ids[name], one, tell)
-        slack_s = _SECOND_S if there.kind == "mysql" else 0
-        _compare(study, source, target, found, slack_s)
-        for name in reversed(found):  # the study itself last
+            _remove_incomplete_copy(target, study, lease.observer.num_runs() > 1, notify)
+            mark = {"from": here.shown, "time": utc_now()}
+            ids = {name: _create_marked(storage, one, mark, there) for name, one in originals.items()}
+        for name, one in originals.items():
+            _write(storage, ids[name], one, notify)
+        slack_s = _MYSQL_SLACK_S if there.kind == "mysql" else 0
+        _compare(study, source, target, originals, slack_s)
+        for name in reversed(originals):  # the study itself last
             storage.set_study_user_attr(ids[name], COPIED, {**mark, "whole": True})
-    if opened := _opened_for_others(source, target, study):
-        tell(f"the sealed signers were opened for {opened} too, which the new place does not know: copy that as well")
-    companion = found.get(companion_name(study))
-    return Copied(
+    if others := _openings_left_behind(source, target, study):
+        notify(f"the sealed signers were also opened for {others}, which the target does not hold: copy that as well")
+    companion = originals.get(companion_name(study))
+    return CopyResult(
         study=study,
         source=here.shown,
         target=there.shown,
-        trials=len(found[study].trials),
-        reports=found[study].num_reports,
+        trials=len(originals[study].trials),
+        reports=originals[study].num_reports,
         confirmed=len(companion.trials) if companion else 0,
         slack_s=slack_s,
     )
 
 
-def copied_line(copied: Copied) -> str:
-    """What was done, for people."""
-    trials = f"{counted(copied.trials, 'trial')} with {counted(copied.reports, 'reported value')}"
-    confirmed = f" and {counted(copied.confirmed, 'training')} of its confirmation" if copied.confirmed else ""
-    same = f"the same, times to {copied.slack_s:g} s" if copied.slack_s else "the same"
-    return f"copied {copied.study} to {copied.target}: {trials}{confirmed}; read back from both places and compared: {same}"
+def copy_summary(result: CopyResult) -> str:
+    """A line that says what was copied."""
+    trials = f"{counted(result.trials, 'trial')} with {counted(result.reports, 'reported value')}"
+    confirmed = f" and {counted(result.confirmed, 'training')} of its confirmation" if result.confirmed else ""
+    same = f"identical, times within {result.slack_s:g} s" if result.slack_s else "identical"
+    return f"copied {result.study} to {result.target}: {trials}{confirmed}; read back and compared: {same}"
 
 
 @contextlib.contextmanager
 def _opened(url: str, *, create: bool = False) -> Iterator[optuna.storages.BaseStorage]:
-    """A storage of its own, which remembers nothing; its connections end with the block."""
+    """A storage of its own without cached data; its connections are closed at the end of the block."""
     storage = open_storage(url, create=create)
     try:
         yield storage
@@ -122,144 +124,147 @@ def _opened(url: str, *, create: bool = False) -> Iterator[optuna.storages.BaseS
             engine.dispose()
 
 
-def _read(url: str, study: str) -> dict[str, Snapshot]:
-    """The study and, if it was confirmed, the study that holds those trainings."""
+def _read_study(url: str, name: str) -> dict[str, Snapshot]:
+    """The study and, if it was confirmed, its companion."""
     with database_errors(url), _opened(url) as storage:
-        asked = load_study(storage, study)
-        require_ours(asked)
-        found = {study: snapshot(asked, storage)}
-        companion = companion_name(study)
+        study = load_study(storage, name)
+        require_ours(study)
+        snapshots = {name: snapshot(study, storage)}
+        companion = companion_name(name)
         if companion in optuna.get_all_study_names(storage):
-            found[companion] = snapshot(optuna.load_study(study_name=companion, storage=storage), storage)
-        return found
+            snapshots[companion] = snapshot(optuna.load_study(study_name=companion, storage=storage), storage)
+        return snapshots
 
 
-def _require_rest(url: str, found: Mapping[str, Snapshot]) -> None:
+def _require_idle(url: str, originals: Mapping[str, Snapshot]) -> None:
     with database_errors(url):
-        for name, one in found.items():
+        for name, one in originals.items():
             runs = observe(url, name)
-            running = [owner(trial) for trial in one.trials if trial.state == TrialState.RUNNING]
-            if runs.num_runs() or any(who is not None and runs.is_alive(who) for who in running):
+            owners = [owner(trial) for trial in one.trials if trial.state == TrialState.RUNNING]
+            if runs.num_runs() or any(who is not None and runs.is_alive(who) for who in owners):
                 raise ResourceError(
-                    f"a run is working on the study `{name}`, and would go on in the old place",
+                    f"a run is working on the study `{name}`, and would continue in the source",
                     where=parse_url(url).name,
-                    hint="end it (Ctrl-C keeps everything), copy, and go on in the new place: cut-off trials move along",
+                    hint="stop it (Ctrl-C keeps everything), copy, continue in the target: interrupted trials are copied too",
                 )
 
 
 @contextlib.contextmanager
 def _turn(lease: Lease, there: StorageUrl) -> Iterator[None]:
-    """The turn of this copy among those that work on the study in its new place."""
+    """This copy's turn among those who work on the study in the target."""
     try:
         with lease.wait_for_turn():
             yield
     except TurnLost as error:
         raise ResourceError(
-            "the target was away for too long", where=there.name, hint="once it is back, the same command copies anew"
+            "the target was unreachable for too long",
+            where=there.name,
+            hint="once it is back, the same command copies everything again",
         ) from error
 
 
-def _make_room(target: str, study: str, is_at_work: bool, tell: Tell) -> None:
-    """Removes what a copy that was cut off has left.
+def _remove_incomplete_copy(target: str, name: str, has_other_runs: bool, notify: Notify) -> None:
+    """Removes what an interrupted copy has left.
 
     Raises:
         DefinitionError: the target has a study of this name.
-        ResourceError: another copy is just being made.
+        ResourceError: another process is copying the study.
     """
     there = parse_url(target)
     with _opened(target) as storage:
         names = optuna.get_all_study_names(storage)
-        left = [  # the study itself goes last
-            optuna.load_study(study_name=name, storage=storage) for name in (companion_name(study), study) if name in names
+        found = [  # the study itself is removed last
+            optuna.load_study(study_name=one, storage=storage) for one in (companion_name(name), name) if one in names
         ]
-        if not left:
+        if not found:
             return
-        if not _is_left_over(left[-1]):
-            raise _is_there(left[-1].study_name, there)
-        if is_at_work:
-            raise ResourceError(f"somebody else is just copying the study `{study}`", where=there.name, hint="wait for its end")
-        tell(f"a copy of `{study}` that was cut off is there: it is made anew")
-        for one in left:
-            remove_study(storage, one._study_id)
+        if not _is_left_over(found[-1]):
+            raise _already_exists(found[-1].study_name, there)
+        if has_other_runs:
+            raise ResourceError(
+                f"another process is copying the study `{name}`", where=there.name, hint="wait until it has finished"
+            )
+        notify(f"the target holds an incomplete copy of `{name}`: it is replaced")
+        for study in found:
+            remove_study(storage, study._study_id)
 
 
 def _is_left_over(study: optuna.Study) -> bool:
-    """Whether it is the beginning of a copy; be it that not even the mark was written."""
-    return not is_whole(study) or not (study.user_attrs or study.metric_names or study.get_trials(deepcopy=False))
+    """Whether it is an incomplete copy, or was interrupted even before it was marked as one."""
+    return not is_complete(study) or not (study.user_attrs or study.metric_names or study.get_trials(deepcopy=False))
 
 
-def _is_there(study: str, there: StorageUrl) -> DefinitionError:
+def _already_exists(study: str, there: StorageUrl) -> DefinitionError:
     return DefinitionError(
-        f"the target holds a study `{study}` already",
+        f"the target already holds a study `{study}`",
         where=there.name,
         hint="nothing is overwritten: name another database with --to",
     )
 
 
-def _begin(storage: optuna.storages.BaseStorage, found: Snapshot, mark: Mapping[str, Any], there: StorageUrl) -> int:
-    """An empty study that bears the mark. Its id."""
+def _create_marked(storage: optuna.storages.BaseStorage, original: Snapshot, mark: Mapping[str, Any], there: StorageUrl) -> int:
+    """Creates an empty study that is marked as incomplete. Returns its id."""
     try:
-        study = storage.create_new_study(found.directions, found.name)
+        study = storage.create_new_study(original.directions, original.name)
     except DuplicatedStudyError:
-        raise _is_there(found.name, there) from None
+        raise _already_exists(original.name, there) from None
     storage.set_study_user_attr(study, COPIED, {**mark, "whole": False})
     return study
 
 
-def _write(storage: optuna.storages.BaseStorage, study: int, found: Snapshot, tell: Tell) -> None:
+def _write(storage: optuna.storages.BaseStorage, study: int, original: Snapshot, notify: Notify) -> None:
     ids: list[int] = []
-    spoke = time.monotonic()
-    for batch in add_trials(storage, study, found.trials):
+    notified = time.monotonic()
+    for batch in add_trials(storage, study, original.trials):
         ids += batch
-        if time.monotonic() - spoke > _QUIET_S:
-            tell(f"{found.name}: {len(ids):,} of {len(found.trials):,} trials are copied")
-            spoke = time.monotonic()
-    for key, value in translated(found.system, found.ids, ids).items():
+        if time.monotonic() - notified > _PROGRESS_EVERY_S:
+            notify(f"{original.name}: {len(ids):,} of {len(original.trials):,} trials copied")
+            notified = time.monotonic()
+    for key, value in with_trial_ids(original.system, original.ids, ids).items():
         storage.set_study_system_attr(study, key, value)
-    for key in sorted(found.user, key=lambda key: key == IDENTITY):  # which comes last
-        storage.set_study_user_attr(study, key, found.user[key])
+    for key in sorted(original.user, key=lambda key: key == IDENTITY):  # the identity last
+        storage.set_study_user_attr(study, key, original.user[key])
 
 
-def _compare(study: str, source: str, target: str, found: Mapping[str, Snapshot], slack_s: float) -> None:
-    """Reads both sides once more, from their storages alone.
+def _compare(study: str, source: str, target: str, originals: Mapping[str, Snapshot], slack_s: float) -> None:
+    """Reads both sides again and compares them.
 
     Raises:
-        NegativeAnswer: they are not the same.
-        ResourceError: the source is not what it was.
+        NegativeAnswer: they differ.
+        ResourceError: the source has changed.
     """
-    now = _read(source, study)
-    changed = now.keys() != found.keys() or any(True for name in found for _ in differences(found[name], now[name]))
-    if changed:
+    now = _read_study(source, study)
+    if now.keys() != originals.keys() or any(True for name in now for _ in differences(originals[name], now[name])):
         raise ResourceError(
-            f"the study `{study}` went on while it was copied",
+            f"the study `{study}` changed while it was copied",
             where=parse_url(source).name,
-            hint="end what works on it; the same command copies it anew",
+            hint="stop what works on it; the same command copies it again",
         )
     with _opened(target) as storage:
         for name, one in now.items():
             copy = snapshot(optuna.load_study(study_name=name, storage=storage), storage)
-            wrong = list(itertools.islice(differences(one, copy, slack_s=slack_s), _LINES + 1))
-            if wrong:
+            found = list(itertools.islice(differences(one, copy, slack_s=slack_s), _MAX_DIFFERENCES + 1))
+            if found:
                 raise NegativeAnswer(
-                    f"the copy of `{name}` is not the same, and stays marked as not whole",
+                    f"the copy of `{name}` differs from the original, and stays marked as incomplete",
                     where=parse_url(target).name,
-                    got="\n     ".join([*wrong[:_LINES], *(["..."] if len(wrong) > _LINES else [])]),
-                    hint="the study in the old place is as it was; try another kind of storage",
+                    got="\n     ".join([*found[:_MAX_DIFFERENCES], *(["..."] if len(found) > _MAX_DIFFERENCES else [])]),
+                    hint="the original is unchanged; try another kind of storage",
                 )
-    _require_rest(source, now)
+    _require_idle(source, now)
 
 
-def _opened_for_others(source: str, target: str, study: str) -> str:
-    """Studies of the old place for which these sealed signers were opened, and which the new place does not hold; in words."""
+def _openings_left_behind(source: str, target: str, study: str) -> str:
+    """The source's other studies for which these sealed signers were opened, unless the target holds them; as text."""
     with database_errors(source), _opened(source) as storage:
-        looks = {name for name, _ in all_openings(load_study(storage, study), storage)} - {study}
+        names = {name for name, _ in openings_of_signers(load_study(storage, study), storage)} - {study}
     with database_errors(target), _opened(target) as storage:
-        missing = sorted(looks - set(optuna.get_all_study_names(storage)))
+        missing = sorted(names - set(optuna.get_all_study_names(storage)))
     return ", ".join(f"`{name}`" for name in missing)
 
 
-def _is_same_place(one: StorageUrl, other: StorageUrl) -> bool:
-    """Whether two storages are one, as far as their URLs tell."""
+def _is_same_database(one: StorageUrl, other: StorageUrl) -> bool:
+    """Whether two URLs mean the same database, as far as they show it."""
     if one.path is not None and other.path is not None:
         return one.path.resolve() == other.path.resolve() or (
             one.path.exists() and other.path.exists() and one.path.samefile(other.path)
@@ -267,8 +272,8 @@ def _is_same_place(one: StorageUrl, other: StorageUrl) -> bool:
     return _address(one) == _address(other)
 
 
-def _address(place: StorageUrl) -> tuple[str | int | None, ...]:
-    """Where a server's database is. Other spellings than these meet a study that is there already."""
-    parts = urlsplit(place.shown)
+def _address(url: StorageUrl) -> tuple[str | int | None, ...]:
+    """The address of a server's database. Other spellings than these are caught because the study already exists there."""
+    parts = urlsplit(url.shown)
     host = "localhost" if parts.hostname in ("127.0.0.1", "::1") else parts.hostname
-    return place.kind, host, parts.port or _PORTS.get(place.kind), parts.path.rstrip("/"), parts.query
+    return url.kind, host, parts.port or _PORTS.get(url.kind), parts.path.rstrip("/"), parts.query

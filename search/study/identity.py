@@ -1,11 +1,10 @@
-"""What makes a study the question it is. A study is only ever continued with the same question.
+"""The identity of a study: all settings that must stay the same whenever it is continued.
 
-The identity is a flat mapping of text, stored with the study, so that a difference can be told in words.
+It is a flat mapping of text, stored with the study, so that every difference can be listed.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
@@ -17,16 +16,17 @@ from search.definition.samplers import SAMPLERS
 from search.definition.settings import LEGACY_DEFAULTS, settings
 from search.definition.strategy import strategy_name
 from search.errors import DefinitionError
+from search.wording import utc_now
 
 if TYPE_CHECKING:
     import optuna
 
 
 COPIED = "copied"
-"""The attribute by which a study says that it was copied from another storage, and whether the copy is whole."""
+"""The study attribute that says where a study was copied from, and whether the copy is complete."""
 
 IDENTITY = "identity"
-"""The attribute that says what question a study asks. It is written last: a study that has it has all the rest."""
+"""The study attribute that holds the identity. It is written last: a study that has it has everything else."""
 
 _WIDENED = "widened"
 _SPACE = "space: "
@@ -36,10 +36,10 @@ _ABSENT = "not there"
 def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dict[str, str]:
     """Objectives, repeats, space, baseline, every fixed setting (defaults too), data, split and seed."""
     searched = {dim.setting.key: dim for dim in definition.space}
-    wishes = ", ".join(objective.name for objective in definition.objectives)
-    lines = {"objective": f"minimize {wishes}", "repeats": str(definition.repeats), "seed": str(definition.seed)}
+    objectives = ", ".join(objective.name for objective in definition.objectives)
+    lines = {"objective": f"minimize {objectives}", "repeats": str(definition.repeats), "seed": str(definition.seed)}
     if definition.plan.one_by_one:
-        lines["pruner"] = "by training"  # it reports otherwise
+        lines["pruner"] = "by training"  # trials report once per training, not once per epoch
     for key, setting in settings().items():
         if key in searched:
             dim = searched[key]
@@ -57,50 +57,50 @@ def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dic
 
 
 def store_identity(study: optuna.Study, lines: Mapping[str, str]) -> None:
-    """Keeps the identity with a new study."""
+    """Stores the identity with the study."""
     study.set_user_attr(IDENTITY, json.dumps(lines, ensure_ascii=False))
 
 
-def is_described(study: optuna.Study) -> bool:
-    """Whether the study says what it is: which question it asks, or that it is a copy under way."""
-    return IDENTITY in study.user_attrs or not is_whole(study)
+def is_ours(study: optuna.Study) -> bool:
+    """Whether this tool created the study: it has an identity, or is an incomplete copy."""
+    return IDENTITY in study.user_attrs or not is_complete(study)
 
 
-def is_whole(study: optuna.Study) -> bool:
-    """Whether it is not the beginning of a copy: one that was cut off, or is still under way."""
+def is_complete(study: optuna.Study) -> bool:
+    """Whether the study is not an incomplete copy, that is, one that is being made or was interrupted."""
     return COPIED not in study.user_attrs or bool(study.user_attrs[COPIED].get("whole"))
 
 
-def require_whole(study: optuna.Study) -> None:
-    """Refuses a study that was not copied to its end.
+def require_complete(study: optuna.Study) -> None:
+    """Refuses an incomplete copy.
 
     Raises:
         DefinitionError: see above.
     """
-    if not is_whole(study):
+    if not is_complete(study):
         name, copied = study.study_name, study.user_attrs[COPIED]
         raise DefinitionError(
-            f"the study `{name}` is not whole: it is being copied here, or its copy was cut off",
+            f"the study `{name}` is an incomplete copy: the copying is still running, or was interrupted",
             got=f"copied from {copied.get('from')} since {copied.get('time')}",
-            hint=f"`python -m search copy {name} --storage FROM --to HERE` makes the copy anew",
+            hint=f"copy it again with `python -m search copy {name} --storage FROM --to HERE`",
         )
 
 
 def require_ours(study: optuna.Study) -> None:
-    """Refuses a study that another program has made, and one that was not copied to its end.
+    """Refuses a study that another program created, and an incomplete copy.
 
     Raises:
         DefinitionError: see above.
     """
-    require_whole(study)
-    if not is_described(study):
+    require_complete(study)
+    if not is_ours(study):
         raise DefinitionError(
-            f"the study `{study.study_name}` was not made by this tool", hint="start a study of your own with `--as NAME`"
+            f"the study `{study.study_name}` was not created by this tool", hint="start a study of your own with `--as NAME`"
         )
 
 
 def require_same(study: optuna.Study, lines: Mapping[str, str]) -> None:
-    """Refuses to go on with another question.
+    """Refuses to continue a study with a different identity.
 
     Raises:
         DefinitionError: it differs; every difference is listed.
@@ -111,11 +111,11 @@ def require_same(study: optuna.Study, lines: Mapping[str, str]) -> None:
         _refuse(study, changed)
 
 
-def widen(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefinition) -> list[str]:
-    """Accepts ranges that hold all that they held and more, and keeps a record with the study. Says what became wider.
+def accept_wider_ranges(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefinition) -> list[str]:
+    """Stores the new identity if it differs only by ranges that contain the old ones. Returns what became wider, in words.
 
     Raises:
-        DefinitionError: anything else differs.
+        DefinitionError: anything else differs, or the sampler cannot continue with a wider range.
     """
     require_ours(study)
     changed = _changes(study, lines)
@@ -127,48 +127,46 @@ def widen(study: optuna.Study, lines: Mapping[str, str], definition: StudyDefini
         return []
     if not definition.sampler.supports_wider_ranges:
         raise DefinitionError(
-            f"the sampler `{strategy_name(definition.sampler)}` cannot go on with a wider range: "
-            "it would forget what it has learned",
+            f"the sampler `{strategy_name(definition.sampler)}` cannot continue with a wider range: it ignores earlier trials",
             expected=f"one of {', '.join(name for name, kind in SAMPLERS.items() if kind.supports_wider_ranges)}",
             hint="start a new study with `--as NAME --from` this one",
         )
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    trials = len(study.get_trials(deepcopy=False))
-    study.set_user_attr(_WIDENED, [*study.user_attrs.get(_WIDENED, []), {"time": now, "trials": trials, "ranges": wider}])
+    record = {"time": utc_now(), "trials": len(study.get_trials(deepcopy=False)), "ranges": wider}
+    study.set_user_attr(_WIDENED, [*study.user_attrs.get(_WIDENED, []), record])
     store_identity(study, lines)
-    return [_told(key, texts) for key, texts in wider.items()]
+    return [_change_text(key, texts) for key, texts in wider.items()]
 
 
 def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What was and what is now, by key, where they differ."""
+    """The old and the new text of every key where they differ."""
     stored = json.loads(study.user_attrs[IDENTITY])
-    both = {key: (stored.get(key, _before(key)), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
-    return {key: (was, now) for key, (was, now) in both.items() if was != now}
+    both = {key: (stored.get(key, _old_text(key)), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
+    return {key: (old, new) for key, (old, new) in both.items() if old != new}
 
 
-def _before(key: str) -> str:
-    """What a line says that a study of an earlier version does not have: new settings stand as they acted then."""
+def _old_text(key: str) -> str:
+    """The text of a key that a study of an earlier version lacks: what the setting was before it could be chosen."""
     name = key.removeprefix("fixed: ")
     if key == "repeats":
         return "1"
     return str(LEGACY_DEFAULTS.get(name, settings()[name].default)) if name in settings() else _ABSENT
 
 
-def _is_wider(domain: Range | Choices | None, was: str) -> bool:
-    before = Range.from_text(was)
+def _is_wider(domain: Range | Choices | None, old: str) -> bool:
+    before = Range.from_text(old)
     return before is not None and isinstance(domain, Range) and domain.contains_range(before)
 
 
-def _told(key: str, texts: tuple[str, str]) -> str:
+def _change_text(key: str, texts: tuple[str, str]) -> str:
     return f"{key}: {texts[0]} -> {texts[1]}"
 
 
 def _refuse(study: optuna.Study, changed: Mapping[str, tuple[str, str]]) -> NoReturn:
-    ranges = all(key.startswith(_SPACE) and _ABSENT not in texts for key, texts in changed.items())
+    only_ranges = all(key.startswith(_SPACE) and _ABSENT not in texts for key, texts in changed.items())
     raise DefinitionError(
-        f"the study `{study.study_name}` was started with another question",
-        got="\n     ".join(_told(key, texts) for key, texts in changed.items()),
+        f"the study `{study.study_name}` already exists with different settings",
+        got="\n     ".join(_change_text(key, texts) for key, texts in changed.items()),
         expected="the same objective, space, settings, data, split and seed",
         hint="run with the old settings, or start a new study with `--as NAME`"
-        + ("; `--allow-wider` accepts a range that holds all of the old one" if ranges else ""),
+        + ("; `--allow-wider` accepts a range that contains the old one" if only_ranges else ""),
     )

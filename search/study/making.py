@@ -1,10 +1,11 @@
-"""A study is made, or found."""
+"""Creates a study, or opens an existing one."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import optuna
@@ -12,7 +13,8 @@ from optuna.study import StudyDirection
 
 from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
-from search.study.identity import identity, is_described, require_same, store_identity, widen
+from search.definition.objectives import StudyObjective
+from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
 from search.study.study import EXHAUSTED
 
 if TYPE_CHECKING:
@@ -28,32 +30,43 @@ def open_study(
     *,
     wider: bool = False,
 ) -> tuple[optuna.Study, list[str]]:
-    """Makes the study with its baseline waiting as trial 0, or finds it. Says which ranges became wider, if they may.
+    """Creates the study with its baseline waiting as trial 0, or opens it.
+
+    Args:
+        wider: accept ranges wider than those of the existing study.
+
+    Returns:
+        The study, and the ranges that became wider, in words.
 
     Raises:
-        DefinitionError: the study asks another question than the definition.
+        DefinitionError: the existing study has different settings.
     """
     changes: list[str] = []
     lines = identity(definition, split, fingerprint)
-    if definition.name in optuna.get_all_study_names(storage):
+    directions = [objective.direction for objective in definition.objectives]
+    if definition.name not in optuna.get_all_study_names(storage):
+        study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
+        _describe(study, definition, data, split, fingerprint, lines)
+    else:
         study = optuna.load_study(study_name=definition.name, storage=storage)
-        half_made = not is_described(study) and not study.get_trials(deepcopy=False)
-        if half_made and study.directions == [StudyDirection.MINIMIZE] * len(
-            definition.objectives
-        ):  # a run died between making and describing it
-            _describe(study, definition, data, split, fingerprint, lines)
+        is_empty = not is_ours(study) and not study.get_trials(deepcopy=False)
+        if is_empty and study.directions == [StudyDirection.MINIMIZE] * len(directions):
+            _describe(study, definition, data, split, fingerprint, lines)  # a run died after creating it
         elif wider:
-            changes = widen(study, lines, definition)
+            changes = accept_wider_ranges(study, lines, definition)
             study.set_user_attr(EXHAUSTED, False)
         else:
             require_same(study, lines)
-    else:
-        directions = [objective.direction for objective in definition.objectives]
-        study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
-        _describe(study, definition, data, split, fingerprint, lines)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(dict(definition.baseline))
     return study, changes
+
+
+def name_objectives(study: optuna.Study, objectives: Sequence[StudyObjective]) -> None:
+    """Gives the study's values their names, which the dashboard shows in place of `Objective 0`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.name for objective in objectives])
 
 
 def _describe(
@@ -62,11 +75,9 @@ def _describe(
     data: DataSet,
     split: Split,
     fingerprint: str,
-    lines: dict[str, str],
+    lines: Mapping[str, str],
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
-        study.set_metric_names([objective.name for objective in definition.objectives])
+    name_objectives(study, definition.objectives)
     study.set_user_attr("about", definition.about)
     study.set_user_attr("seed", definition.seed)
     study.set_user_attr("goals", [dataclasses.asdict(objective) for objective in definition.objectives])

@@ -1,4 +1,4 @@
-"""The space of a study, read back from its storage: no study file is needed to judge what a search has found."""
+"""The space of a study, read from its storage, so that no study file is needed to analyze a search."""
 
 from __future__ import annotations
 
@@ -16,21 +16,18 @@ from search.definition.space import Dimension
 
 
 def study_space(study: optuna.Study) -> tuple[Dimension, ...]:
-    """The dimensions that trials have had, without their conditions: a trial has a parameter where they held.
+    """The dimensions that the trials have had, without conditions: a trial has a parameter if its conditions held.
 
-    A range that became wider counts as it is now.
+    A range that was widened counts at its widest. The order is that of the study file; a study of the first version has no
+    description, but its parameters have the names of settings.
     """
     widest = _widest(study.get_trials(deepcopy=False))
     described = json.loads(study.user_attrs.get("space", "{}"))
     return tuple(
-        Dimension(name, _setting(name, described), _domain(shape), described.get(name, {}).get("role", "nuisance"))
-        for name, shape in _in_order(widest, described)
+        Dimension(name, _setting(name, described), _domain(widest[name]), described.get(name, {}).get("role", "nuisance"))
+        for name in described or widest
+        if name in widest
     )
-
-
-def _in_order(widest: Mapping[str, BaseDistribution], described: Mapping[str, Any]) -> list[tuple[str, BaseDistribution]]:
-    """As the study file has them; a study of the first version has kept no description, but its parameters bear the names."""
-    return [(name, widest[name]) for name in described or widest if name in widest]
 
 
 def _setting(name: str, described: Mapping[str, Any]) -> Setting:
@@ -39,25 +36,24 @@ def _setting(name: str, described: Mapping[str, Any]) -> Setting:
 
 
 def _widest(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    found: dict[str, BaseDistribution] = {}
+    widest: dict[str, BaseDistribution] = {}
     for trial in trials:
-        for name, shape in trial.distributions.items():
-            before = found.get(name)
-            if before is None or _span(shape) > _span(before):
-                found[name] = shape
-    return found
+        for name, distribution in trial.distributions.items():
+            if name not in widest or _span(distribution) > _span(widest[name]):
+                widest[name] = distribution
+    return widest
 
 
-def _span(shape: BaseDistribution) -> float:
-    return shape.high - shape.low if isinstance(shape, FloatDistribution | IntDistribution) else 0.0
+def _span(distribution: BaseDistribution) -> float:
+    return distribution.high - distribution.low if isinstance(distribution, FloatDistribution | IntDistribution) else 0.0
 
 
-def _domain(shape: BaseDistribution) -> Range | Choices:
-    match shape:
+def _domain(distribution: BaseDistribution) -> Range | Choices:
+    match distribution:
         case CategoricalDistribution():
-            return Choices(choices=list(shape.choices))
-        case IntDistribution():
-            return Range(low=shape.low, high=shape.high, log=shape.log, step=None if shape.step == 1 else shape.step)
-        case FloatDistribution():
-            return Range(low=shape.low, high=shape.high, log=shape.log, step=shape.step)
-    raise AssertionError(f"there is no dimension of this kind: {shape}")
+            return Choices(choices=list(distribution.choices))
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return Range(low=low, high=high, log=log, step=None if step == 1 else step)
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return Range(low=low, high=high, log=log, step=step)
+    raise AssertionError(f"there is no dimension of this kind: {distribution}")

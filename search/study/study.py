@@ -1,7 +1,7 @@
-"""A study in its storage: made or found, and read back.
+"""Loads a study, and reads what it was created with: its data, objectives and plan.
 
-A trial is RUNNING while it trains, and when a run that was stopped has left it. COMPLETE and PRUNED trials are finished and
-count towards the target; FAIL does not.
+A trial is RUNNING while it trains, and stays so if its run was stopped. COMPLETE and PRUNED trials are finished and count
+towards the target; FAIL does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from search.study.trials import best_trial
 
 
 def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
-    """A study that exists.
+    """An existing study.
 
     Raises:
         DefinitionError: there is none of this name.
@@ -32,18 +32,18 @@ def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
         raise DefinitionError(
             f"the database holds no study `{name}`",
             expected=f"one of {', '.join(sorted(names))}" if names else "a study; there is none yet",
-            hint=f"`python -m search run {name}` starts it",
+            hint=f"start it with `python -m search run {name}`",
         )
     return optuna.load_study(study_name=name, storage=storage)
 
 
 EXHAUSTED = "exhausted"
-"""The attribute of a study whose space holds nothing more to try."""
+"""The study attribute that says that every setting in the space was tried."""
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """What a study says of its data, so that results can be read without the data."""
+    """A study's data as stored with it, so that results can be read without the data."""
 
     folder: str
     fingerprint: str
@@ -52,7 +52,7 @@ class StudyData:
 
 
 def study_data(study: optuna.Study) -> StudyData:
-    """What a study was made with."""
+    """The data that a study was created with."""
     stored = json.loads(study.user_attrs["data"])
     split = Split(
         train=tuple(stored["train"]),
@@ -64,12 +64,12 @@ def study_data(study: optuna.Study) -> StudyData:
 
 
 def study_objectives(study: optuna.Study) -> tuple[StudyObjective, ...]:
-    """What a study minimises."""
+    """The objectives of a study."""
     return tuple(StudyObjective(**objective) for objective in study.user_attrs.get("goals", [{}]))
 
 
 def study_plan(study: optuna.Study) -> Plan:
-    """How a study's trials train."""
+    """How the trials of a study train."""
     stored = dict(study.user_attrs.get("plan", {}))
     return Plan(**{**stored, "objective": Objective(**stored.get("objective", {}))})
 
@@ -82,8 +82,9 @@ def require_best(study: optuna.Study) -> FrozenTrial:
     """
     best = best_trial(study.get_trials(deepcopy=False), primary_index(study_objectives(study)))
     if best is None:
+        name = study.study_name
         raise NegativeAnswer(
-            f"no trial of `{study.study_name}` has trained to its end yet",
-            hint=f"`python -m search run {study.study_name}` goes on, `python -m search status {study.study_name}` tells more",
+            f"no trial of `{name}` is complete yet",
+            hint=f"continue with `python -m search run {name}`; `python -m search status {name}` shows its state",
         )
     return best

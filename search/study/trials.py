@@ -1,4 +1,4 @@
-"""Questions to a list of trials."""
+"""Functions over the trials of a study: best, Pareto front, counts, results, settings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.definition.settings import LEGACY_DEFAULTS, Configs, build_configs, settings
 from search.storage.leases.lease import Owner, owner_of
 
-
-def configs_of(trial: FrozenTrial) -> Configs:
-    """The configurations that a trial was trained with."""
-    values = {f"{group}.{name}": value for group, fields in trial_settings(trial).items() for name, value in fields.items()}
-    return build_configs(values, f"trial {trial.number}")
-
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 STATE_NAMES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -30,37 +23,37 @@ STATE_NAMES = {
 
 
 def owner(trial: FrozenTrial) -> Owner | None:
-    """The run that took a trial last; None for one that no run has taken."""
+    """The run that started a trial last; None if none has."""
     return owner_of(trial.user_attrs.get("owner"))
 
 
-def is_finished(trial: FrozenTrial) -> bool:
-    """Whether nothing will happen to it any more."""
-    return trial.state.is_finished()
-
-
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Trials by state name; every state is there."""
+    """The number of trials by state name, for every state."""
     return {name: sum(trial.state == state for trial in trials) for state, name in STATE_NAMES.items()}
 
 
 def num_finished(trials: Sequence[FrozenTrial]) -> int:
-    """Trials that count towards the target."""
-    return sum(trial.state in FINISHED for trial in trials)
+    """The number of trials that count towards the target."""
+    return sum(trial.state in FINISHED_STATES for trial in trials)
+
+
+def complete_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials with a result. A trial that another program completed has none, and could not be trained again."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and "result" in trial.user_attrs]
 
 
 def best_trial(trials: Sequence[FrozenTrial], primary: int = 0) -> FrozenTrial | None:
-    """The complete trial with the lowest value; the first of equals; None if none is complete.
+    """The complete trial with the lowest value, the first of equals; None if none is complete.
 
-    Of several objectives the one at `primary` decides (see `objectives.primary_index`), then the others.
+    With several objectives the one at index `primary` decides (see `objectives.primary_index`), then the others.
     """
     return min(complete_trials(trials), key=lambda trial: _order(trial, primary), default=None)
 
 
-def front_of(trials: Sequence[FrozenTrial], primary: int = 0) -> list[FrozenTrial]:
-    """The complete trials that no other beats in everything (the Pareto front), starting with `best_trial`.
+def pareto_front(trials: Sequence[FrozenTrial], primary: int = 0) -> list[FrozenTrial]:
+    """The complete trials that no other trial dominates, starting with `best_trial`; of equal trials the first.
 
-    Of trials with equal values the first. With one objective that is the best trial alone.
+    With one objective that is the best trial alone.
     """
     front: list[FrozenTrial] = []
     for trial in sorted(complete_trials(trials), key=lambda trial: _order(trial, primary)):
@@ -73,18 +66,13 @@ def _order(trial: FrozenTrial, primary: int) -> tuple[float, ...]:
     return (trial.values[primary], *trial.values, trial.number)
 
 
-def complete_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """A trial that another program told has no result of ours: nobody could train it again."""
-    return [trial for trial in trials if trial.state == TrialState.COMPLETE and "result" in trial.user_attrs]
-
-
 def store_result(trial: optuna.Trial, result: Mapping[str, Any]) -> None:
-    """Keeps with a trial what it gave, and what it cost."""
+    """Stores the result of a trial with it."""
     trial.set_user_attr("result", json.dumps(result))
 
 
 def trial_result(trial: FrozenTrial) -> dict[str, Any]:
-    """What `store_result` kept; empty for a trial that gave nothing."""
+    """The result that `store_result` stored; empty for a trial without."""
     result: dict[str, Any] = json.loads(trial.user_attrs.get("result", "{}"))
     return result
 
@@ -92,18 +80,24 @@ def trial_result(trial: FrozenTrial) -> dict[str, Any]:
 def trial_settings(trial: FrozenTrial) -> dict[str, dict[str, Any]]:
     """The settings that a trial was trained with, by group; empty for a trial that never started.
 
-    Settings that there were not yet when it was trained stand as they acted then.
+    Settings that did not exist yet when it was trained have the value that corresponds to how it was trained.
     """
     stored: dict[str, dict[str, Any]] = json.loads(trial.user_attrs.get("settings", "{}"))
     if not stored:
         return {}
-    whole: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
     for key, setting in settings().items():
         value = stored.get(setting.group, {}).get(setting.field, LEGACY_DEFAULTS.get(key, setting.default))
-        whole.setdefault(setting.group, {})[setting.field] = value
-    return whole
+        values.setdefault(setting.group, {})[setting.field] = value
+    return values
 
 
-def curve_of(trial: FrozenTrial) -> dict[int, float]:
-    """The objective by epoch (with the pruner `wilcoxon` by training), as reported."""
+def configs_of(trial: FrozenTrial) -> Configs:
+    """The configurations that a trial was trained with."""
+    values = {f"{group}.{name}": value for group, fields in trial_settings(trial).items() for name, value in fields.items()}
+    return build_configs(values, f"trial {trial.number}")
+
+
+def trial_curve(trial: FrozenTrial) -> dict[int, float]:
+    """The objective as reported, by epoch; with the pruner `wilcoxon` by training."""
     return dict(sorted(trial.intermediate_values.items()))

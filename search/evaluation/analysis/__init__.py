@@ -1,1 +1,1 @@
-"""What a study's trials say. Pure functions over trials and plain values: nothing is opened, printed or stored."""
+"""Analysis of a study's trials: pure functions that open, print and store nothing."""

@@ -1,11 +1,10 @@
-"""`search analyze`: what a study's trials say beyond their best. The numbers are made in `search.analysis`."""
+"""`search analyze`: everything the trials of a study show beyond the best one. The numbers come from the modules beside."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -13,14 +12,14 @@ from optuna.trial import FrozenTrial
 from search.definition.objectives import primary_index
 from search.definition.space import Dimension
 from search.errors import NegativeAnswer
-from search.evaluation.analysis.cost import Infeasible, Ledger, infeasible, ledger
+from search.evaluation.analysis.cost import Infeasible, Spending, infeasible, spending
 from search.evaluation.analysis.edges import EdgeAdvice, edge_advice
 from search.evaluation.analysis.importance import Importances, importance
-from search.evaluation.analysis.isolation import Bin, isolation, points_of
-from search.evaluation.analysis.noise import Noise, best_of, noise_of_repeats
-from search.evaluation.analysis.readings import Readings, readings
-from search.study.companion import fresh_trials, values_of
-from search.study.confirmed import stored_confirmed
+from search.evaluation.analysis.isolation import Bin, isolation_bins, trial_points
+from search.evaluation.analysis.metrics_agree import MetricComparison, compare_metrics
+from search.evaluation.analysis.noise import Noise, expected_optimism, noise_from_repeats
+from search.study.companion import fresh_trainings, training_values
+from search.study.confirmed import load_confirmed
 from search.study.searched_space import study_space
 from search.study.study import study_objectives, study_plan
 from search.study.trials import best_trial, complete_trials, trial_result, trial_settings
@@ -28,51 +27,51 @@ from search.study.trials import best_trial, complete_trials, trial_result, trial
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """Everything that is said of one study."""
+    """The analysis of one study. The field names are those of `--json`."""
 
     study: str
     objective: str
-    """What is read; of several objectives the primary one."""
+    """Name of the objective that is analyzed: the primary one."""
 
     chosen: int | None
-    """The trial whose place in the space is judged: the confirmed one, else the best; None if there is none."""
+    """The trial whose position in the space is checked: the confirmed one, else the best; None if there is none."""
 
     edges: tuple[EdgeAdvice, ...]
     importance: Importances | None
     no_importance: str
-    """Why there is none."""
+    """Why `importance` is None; else empty."""
 
     isolation: Mapping[str, tuple[Bin, ...]]
     """For each scientific dimension."""
 
-    readings: Mapping[str, Readings]
+    readings: Mapping[str, MetricComparison]
     """For each scientific dimension."""
 
     infeasible: Infeasible
     noise: Noise | None
-    """From the trials' own repeats and from fresh seeds; None if nothing was repeated."""
+    """From fresh seeds, else from the trials' own repeats; None if nothing was repeated."""
 
     luck: float | None
-    """How far the best of as many equal trials would lie below what it gives again; None without noise."""
+    """Expected optimism of the best of as many equal trials; None without noise."""
 
     complete: int
-    """Trials that have trained to their end."""
+    """Number of complete trials."""
 
-    ledger: Ledger
-    confirming: Ledger | None
-    """What a confirmation took."""
+    ledger: Spending
+    confirming: Spending | None
+    """Cost of the confirmation; None if there was none."""
 
 
 def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analysis:
-    """Reads a study and its confirmation."""
+    """Analyzes a study and its confirmation."""
     trials, objectives, space = study.get_trials(deepcopy=False), study_objectives(study), study_space(study)
-    primary, complete = primary_index(objectives), complete_trials(trials)
-    fresh = fresh_trials(study, storage)
-    confirmed = stored_confirmed(study)
-    chosen = best_trial(trials, primary)
+    primary, complete, fresh = primary_index(objectives), complete_trials(trials), fresh_trainings(study, storage)
+    confirmed, chosen = load_confirmed(study), best_trial(trials, primary)
     if confirmed is not None and confirmed.found.recommended is not None:
         chosen = trials[confirmed.found.recommended]
-    found, why_not = _importance(trials, space, primary, study.user_attrs.get("seed", 0))
+    params = {} if chosen is None else chosen.params
+    advice = [edge_advice(dim, params[dim.name]) for dim in space if dim.name in params]
+    importances, no_importance = _importance(complete, space, primary, study.user_attrs.get("seed", 0))
     noise = _noise(complete, fresh, primary)
     scientific = [dim for dim in space if dim.role == "scientific"]
     reduce = study_plan(study).objective.reduce
@@ -80,62 +79,52 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
         study=study.study_name,
         objective=objectives[primary].name,
         chosen=None if chosen is None else chosen.number,
-        edges=() if chosen is None else tuple(_edges(space, chosen.params)),
-        importance=found,
-        no_importance=why_not,
+        edges=tuple(one for one in advice if one is not None),
+        importance=importances,
+        no_importance=no_importance,
         isolation={
-            dim.name: tuple(isolation(points_of(complete, dim.name, lambda t: t.values[primary]), domain=dim.domain))
+            dim.name: tuple(isolation_bins(trial_points(complete, dim.name, lambda t: t.values[primary]), domain=dim.domain))
             for dim in scientific
         },
-        readings={dim.name: readings(complete, dim.name, domain=dim.domain, reduce=reduce) for dim in scientific},
+        readings={dim.name: compare_metrics(complete, dim.name, domain=dim.domain, reduce=reduce) for dim in scientific},
         infeasible=infeasible(trials),
         noise=noise,
-        luck=None if noise is None or not complete else best_of(len(complete), noise.sd),
+        luck=None if noise is None or not complete else expected_optimism(len(complete), noise.sd),
         complete=len(complete),
-        ledger=ledger(trials, _most_epochs(trials)),
-        confirming=ledger(fresh, _most_epochs(fresh)) if fresh else None,
+        ledger=spending(trials, _max_epochs(trials)),
+        confirming=spending(fresh, _max_epochs(fresh)) if fresh else None,
     )
 
 
 def _importance(
-    trials: Sequence[FrozenTrial], space: Sequence[Dimension], primary: int, seed: int
+    complete: Sequence[FrozenTrial], space: Sequence[Dimension], primary: int, seed: int
 ) -> tuple[Importances | None, str]:
     try:
-        return importance(complete_trials(trials), space, lambda trial: float(trial.values[primary]), seed=seed), ""
+        return importance(complete, space, lambda trial: float(trial.values[primary]), seed=seed), ""
     except NegativeAnswer as error:
         return None, error.what + (f": {error.got}" if error.got else "")
 
 
-def _edges(space: Sequence[Dimension], params: Mapping[str, Any]) -> Iterator[EdgeAdvice]:
-    for dim in space:
-        if dim.name in params and (advice := edge_advice(dim, params[dim.name])) is not None:
-            yield advice
-
-
 def _noise(complete: Sequence[FrozenTrial], fresh: Sequence[FrozenTrial], primary: int) -> Noise | None:
-    """From what was trained with several seeds: by fresh seeds, else the repeats of single trials.
+    """Noise from what was trained with several seeds: the confirmation, else the repeats within trials.
 
-    A trial's value is the mean over its repeats, so that of n repeats the noise is less by sqrt(n).
+    A trial's value is the mean over its n repeats, so its noise is lower by sqrt(n).
     """
-    by_candidate: dict[int, list[float]] = {}
-    for candidate, by_seed in values_of(fresh, primary).items():
-        by_candidate[candidate] = [value for value in by_seed.values() if value is not None]
-    try:
-        return noise_of_repeats(list(by_candidate.values()))
-    except ValueError:
-        pass
-    groups: dict[tuple[int, int], list[float]] = {}
-    for trial in complete:
-        for row in trial_result(trial).get("trainings", []):
-            groups.setdefault((trial.number, row["fold"]), []).append(row["value"])
-    trainings = max((len(trial_result(trial).get("trainings", [])) for trial in complete), default=0)
-    try:
-        single = noise_of_repeats(list(groups.values()))
-    except ValueError:
+    by_candidate = [
+        [value for value in by_seed.values() if value is not None] for by_seed in training_values(fresh, primary).values()
+    ]
+    if (noise := noise_from_repeats(by_candidate)) is not None:
+        return noise
+    by_fold: dict[tuple[int, int], list[float]] = {}
+    trainings = {trial.number: trial_result(trial).get("trainings", []) for trial in complete}
+    for number, rows in trainings.items():
+        for row in rows:
+            by_fold.setdefault((number, row["fold"]), []).append(row["value"])
+    if (noise := noise_from_repeats(list(by_fold.values()))) is None:
         return None
-    scale = 1 / math.sqrt(trainings)
-    return Noise(single.sd * scale, single.freedom, single.low * scale, single.high * scale)
+    scale = 1 / math.sqrt(max(map(len, trainings.values())))
+    return Noise(noise.sd * scale, noise.freedom, noise.low * scale, noise.high * scale)
 
 
-def _most_epochs(trials: Sequence[FrozenTrial]) -> int:
-    return max((int(trial_settings(trial)["train"]["epochs"]) for trial in trials if trial_settings(trial)), default=0)
+def _max_epochs(trials: Sequence[FrozenTrial]) -> int:
+    return max((int(stored["train"]["epochs"]) for trial in trials if (stored := trial_settings(trial))), default=0)

@@ -1,4 +1,4 @@
-"""What was reached along one parameter, with the others at whatever suited each part of it."""
+"""Isolation: the best values along one parameter, with the other parameters as they were."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from optuna.trial import FrozenTrial, TrialState
 from search.definition.ranges import Choices, Range
 
 CONFIDENCE = 0.9
-"""How surely the confident value of an isolation bin is reached."""
+"""The share of bootstrap resamples that reach the confident value of a bin."""
 
-_SLACK = 1e-9  # a step is where it should be, whatever floats make of it
+_SLACK = 1e-9
+"""Tolerance for steps that floats do not represent exactly, as a share of the range."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A complete trial as a point: where it lies on one parameter, and what it reached."""
+    """A complete trial: its value of one parameter, and of the objective."""
 
     trial: int
     at: Any
@@ -31,95 +32,85 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a parameter's range, and the points in it."""
-
+class _Span:
     low: Any
     high: Any
-    """Its ends; the same for a part of one value."""
-
-    points: tuple[Point, ...]
+    """Both ends; equal if it holds one value only."""
 
     @property
     def text(self) -> str:
-        """The part as people read it."""
-        return _part_text(self.low, self.high)
+        """`0.1 .. 0.2`, or the only value."""
+        first, last = (f"{end:.3g}" if isinstance(end, float) else str(end) for end in (self.low, self.high))
+        return first if self.low == self.high else f"{first} .. {last}"
 
 
 @dataclass(frozen=True)
-class Bin:
-    """The trials of one part of a parameter's range. The last three are None where there are none."""
+class Segment(_Span):
+    """A segment of a parameter's range, and the points in it."""
 
-    low: Any
-    high: Any
-    """Its ends; the same for a bin of one value."""
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Bin(_Span):
+    """The trials in one segment of a parameter's range. The last three fields are None if there are none."""
 
     count: int
     best: float | None
     trial: int | None
-    """Which trial that was; the first of equals."""
+    """The trial with the best value; the first of equals."""
 
     confident: float | None
-    """What the best of `count` trials reaches in nine of ten cases; see `confident_value`."""
-
-    @property
-    def text(self) -> str:
-        """The bin as people read it."""
-        return _part_text(self.low, self.high)
+    """See `confident_value`."""
 
 
-def _part_text(low: Any, high: Any) -> str:
-    first, last = (f"{end:.3g}" if isinstance(end, float) else str(end) for end in (low, high))
-    return first if low == high else f"{first} .. {last}"
-
-
-def points_of(trials: Sequence[FrozenTrial], name: str, value_of: Callable[[FrozenTrial], float]) -> list[Point]:
-    """The complete trials that have a parameter, and a value that is a number (infinite ones are)."""
+def trial_points(trials: Sequence[FrozenTrial], name: str, value_of: Callable[[FrozenTrial], float]) -> list[Point]:
+    """Points of the complete trials that have a parameter, except where the value is NaN."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and name in trial.params]
     points = [Point(trial.number, trial.params[name], value_of(trial)) for trial in complete]
     return [point for point in points if not math.isnan(point.value)]
 
 
-def isolation(points: Sequence[Point], *, domain: Range | Choices, bins: int = 6) -> list[Bin]:
-    """The best that was reached along a scientific parameter, with the nuisance parameters at whatever suited each part of it.
+def isolation_bins(points: Sequence[Point], *, domain: Range | Choices, bins: int = 6) -> list[Bin]:
+    """The best values along a scientific parameter, with the nuisance parameters at whatever values the trials had.
 
-    Its bins are the parts that `parts_of` makes; empty ones stay in.
+    One bin for each of the `segments`, including empty ones.
 
     Raises:
-        ValueError: no bins are asked for.
+        ValueError: `bins` is below 1.
 
     Source: isolation plots, Godbole et al. 2023, "Deep learning tuning playbook".
     """
-    return [_bin(part) for part in parts_of(points, domain=domain, most=bins)]
+    return [_bin(segment) for segment in segments(points, domain=domain, most=bins)]
 
 
-def parts_of(points: Sequence[Point], *, domain: Range | Choices, most: int = 6) -> list[Part]:
-    """The range of a parameter in at most so many parts, each with its points.
+def segments(points: Sequence[Point], *, domain: Range | Choices, most: int = 6) -> list[Segment]:
+    """A parameter's range in at most `most` segments, each with its points.
 
-    Parts of equal width on the parameter's scale, in order; each choice, and each step or whole number where there are no more
-    than `most`, has its own. More steps are dealt out evenly, whole. A range with whole ends is one of whole numbers, as
-    `space.dimension` makes them. Points outside the domain are in none.
+    Segments have equal width on the parameter's scale, and are in order. Each choice has its own; so does each step or whole
+    number if there are at most `most`; more steps are divided evenly. A range with whole ends is one of whole numbers, as
+    `space.dimension` creates them. Points outside the domain are in no segment.
 
     Raises:
-        ValueError: no parts are asked for.
+        ValueError: `most` is below 1.
     """
     if most < 1:
-        raise ValueError(f"there must be 1 part or more, not {most}")
+        raise ValueError(f"there must be at least 1 segment, not {most}")
     ends = _ends(domain, most)
     found: list[list[Point]] = [[] for _ in ends]
     for point in points:
-        place = _place_of(domain, ends, point.at)
-        if place is not None:
-            found[place].append(point)
-    return [Part(low, high, tuple(inside)) for (low, high), inside in zip(ends, found, strict=True)]
+        index = _index_of(domain, ends, point.at)
+        if index is not None:
+            found[index].append(point)
+    return [Segment(low, high, tuple(inside)) for (low, high), inside in zip(ends, found, strict=True)]
 
 
 def confident_value(values: Sequence[float]) -> float:
-    """What the best of as many trials, drawn anew from these with replacement, reaches in nine of ten cases. Lower is better.
+    """The value that the best of a bootstrap resample reaches in 90% of resamples. Lower is better.
 
     Of n values in order x_1 <= ... <= x_n, one draw lies above place m with probability (n - m)/n, and all n draws do so with
     ((n - m)/n)^n. So the best of them is x_m or lower with probability 1 - ((n - m)/n)^n, and the smallest m for which that
-    is 0.9 gives the value; with equal values it is reached more often still. With one value it is that value.
+    is at least 0.9 gives the value. With equal values it is reached more often. A single value is its own confident value.
 
     Raises:
         ValueError: there are no values.
@@ -131,12 +122,12 @@ def confident_value(values: Sequence[float]) -> float:
     return sorted(values)[place - 1]
 
 
-def _bin(part: Part) -> Bin:
-    if not part.points:
-        return Bin(part.low, part.high, 0, None, None, None)
-    best = min(part.points, key=lambda point: (point.value, point.trial))
-    confident = confident_value([point.value for point in part.points])
-    return Bin(part.low, part.high, len(part.points), best.value, best.trial, confident)
+def _bin(segment: Segment) -> Bin:
+    if not segment.points:
+        return Bin(segment.low, segment.high, 0, None, None, None)
+    best = min(segment.points, key=lambda point: (point.value, point.trial))
+    confident = confident_value([point.value for point in segment.points])
+    return Bin(segment.low, segment.high, len(segment.points), best.value, best.trial, confident)
 
 
 def _has_steps(domain: Range) -> bool:
@@ -144,7 +135,7 @@ def _has_steps(domain: Range) -> bool:
 
 
 def _ends(domain: Range | Choices, most: int) -> list[tuple[Any, Any]]:
-    """First and last value of each part; ranges without steps share theirs with their neighbours."""
+    """The first and the last value of each segment; in ranges without steps, neighbors share an end."""
     if isinstance(domain, Choices):
         return [(choice, choice) for choice in domain.choices]
     if _has_steps(domain) and (not domain.log or domain.size <= most):
@@ -158,11 +149,11 @@ def _ends(domain: Range | Choices, most: int) -> list[tuple[Any, Any]]:
     return list(itertools.pairwise(edges))
 
 
-def _place_of(domain: Range | Choices, ends: Sequence[tuple[Any, Any]], at: Any) -> int | None:
-    """The part that a value lies in; of two that meet there the upper one."""
+def _index_of(domain: Range | Choices, ends: Sequence[tuple[Any, Any]], at: Any) -> int | None:
+    """The segment that a value lies in; where two share an end, the upper one."""
     if isinstance(domain, Choices):
         return domain.choices.index(at) if at in domain.choices else None
-    slack = _SLACK * abs(domain.high - domain.low) if domain.step is not None else 0.0  # steps are rarely exact
+    slack = _SLACK * abs(domain.high - domain.low) if domain.step is not None else 0.0
     if not domain.low - slack <= at <= domain.high + slack:
         return None
     return max(bisect_right([low for low, _ in ends], at + slack) - 1, 0)

@@ -1,4 +1,4 @@
-"""How far equal settings lie apart, and how far luck reaches."""
+"""Noise between trainings of equal settings, and the optimism that it causes when the best of many trials is chosen."""
 
 from __future__ import annotations
 
@@ -10,47 +10,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Noise:
-    """How far the values of equal settings lie apart when only their seed differs."""
+    """The spread of the values of equal settings that differ only in their seed."""
 
     sd: float
     """Pooled standard deviation, in the unit of the values."""
 
     freedom: int
-    """Its degrees of freedom."""
+    """Degrees of freedom of `sd`."""
 
     low: float
     high: float
-    """The interval that holds the true one in 95 of 100 cases."""
+    """The 95% interval of the true standard deviation."""
 
 
-def noise_of_repeats(groups: Sequence[Sequence[float]]) -> Noise:
-    """Trial noise from repeats: each group holds the values of one setting with other seeds.
+def noise_from_repeats(groups: Sequence[Sequence[float]]) -> Noise | None:
+    """Noise estimated from repeats: each group holds the values of one setting with different seeds.
 
     The variance is the sum of squares around each group's mean over the sum of (n - 1), the mean square within groups of a
     one-way analysis of variance. For normal values, freedom * sd^2 / true variance has a chi-square distribution, which gives
-    the interval. Values that are not finite are left out.
-
-    Raises:
-        ValueError: no group has two values.
+    the interval. Values that are not finite are left out. None if no group has two values.
 
     Source: Snedecor and Cochran, "Statistical methods", 8th edition, chapters 5 and 12.
     """
-    from scipy.stats import chi2  # half a second to import, and only this needs it
-
-    squares, freedom = _within(groups)
+    squares, freedom = _squares_within(groups)
     if not freedom:
-        raise ValueError("no setting has two values: noise is seen only where something was repeated")
+        return None
+    from scipy.stats import chi2  # imported here because it takes half a second
+
     low, high = (math.sqrt(squares / float(chi2.ppf(share, freedom))) for share in (0.975, 0.025))
     return Noise(math.sqrt(squares / freedom), freedom, low, high)
 
 
 def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
-    """The standard deviation alone, as in `noise_of_repeats`; None if no group has two values."""
-    squares, freedom = _within(groups)
+    """Only the standard deviation of `noise_from_repeats`; None if no group has two values."""
+    squares, freedom = _squares_within(groups)
     return math.sqrt(squares / freedom) if freedom else None
 
 
-def _within(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+def _squares_within(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
     """The sum of squares around each group's mean, and its degrees of freedom."""
     finite = [[value for value in group if math.isfinite(value)] for group in groups]
     repeated = [group for group in finite if len(group) > 1]
@@ -58,15 +55,15 @@ def _within(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
     return squares, sum(len(group) - 1 for group in repeated)
 
 
-def best_of(n: int, noise: float) -> float:
-    """How far the best of n equal trials lies below what it would give again, by luck alone. 0 or more, in noise's unit.
+def expected_optimism(n: int, noise: float) -> float:
+    """How much better the best of n equal trials looks than it is, by luck alone. 0 or more, in noise's unit.
 
-    `noise` times the expected largest of n standard normal values, which is the integral of 1 - F(x)^n over x > 0 less that
-    of F(x)^n over x < 0, F being their distribution. The search's own trials differ in more than luck, so the best of n is
-    flattered by this much only where the n best settings are about equal.
+    `noise` times the expected maximum of n standard normal values, which is the integral of 1 - F(x)^n over x > 0 minus that
+    of F(x)^n over x < 0, where F is the normal distribution function. The trials of a search differ by more than noise, so
+    this much optimism is to be expected only if the n best settings are about equal.
 
     Raises:
-        ValueError: n is not 1 or more.
+        ValueError: n is below 1.
 
     Source: David and Nagaraja 2003, "Order statistics", 3rd edition, section 3.1.
     """

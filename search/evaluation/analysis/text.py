@@ -15,7 +15,7 @@ from search.wording import format_duration, format_number, format_value
 
 
 def analysis_json(found: Analysis) -> dict[str, Any]:
-    """All of it as plain values; what is not finite is None."""
+    """The analysis as plain values, with None for numbers that are not finite."""
     plain: dict[str, Any] = _finite(dataclasses.asdict(found))
     return plain
 
@@ -29,35 +29,31 @@ def _finite(value: Any) -> Any:
 
 
 def analysis_lines(found: Analysis) -> list[str]:
-    """All of it for people."""
-    lines = [f"study    {found.study}: {found.complete:,} complete trials, read by {found.objective}"]
-    lines += _edge_lines(found)
-    lines += ["", "which parameters mattered (PED-ANOVA; nine of ten bootstrap draws lie between low and high)"]
+    """The analysis as text."""
+    lines = [f"study    {found.study}: {found.complete:,} complete trials, analyzed by {found.objective}", *_edge_lines(found)]
+    lines += ["", "importance of the parameters (PED-ANOVA; 90% of bootstrap resamples lie between low and high)"]
     lines += _importance_lines(found)
     for name, bins in found.isolation.items():
-        lines += ["", f"the best by {name}, the other parameters as they come", *_isolation_lines(bins)]
+        lines += ["", f"best values by {name}, whatever the other parameters were", *_isolation_lines(bins)]
         lines.append(found.readings[name].text)
-    lines += ["", *_noise_lines(found), *_infeasible_lines(found.infeasible), "", *_ledger_lines(found)]
-    return lines
+    return [*lines, "", *_noise_lines(found), *_infeasible_lines(found.infeasible), "", *_spending_lines(found)]
 
 
 def _edge_lines(found: Analysis) -> list[str]:
     if found.chosen is None:
-        return ["edge     unknown: no trial has trained to its end"]
-    if not found.edges:
-        return [f"edge     trial {found.chosen} lies inside the space"]
+        return ["edge     unknown: no trial is complete"]
     lines = []
     for advice in found.edges:
-        value = format_number(advice.value)
-        lines.append(f"edge     {advice.name} {value} of trial {found.chosen} is at the {advice.edge} end of its range")
+        value = f"{advice.name} {format_number(advice.value)} of trial {found.chosen}"
+        lines.append(f"edge     {value} is at the {advice.edge} end of its range")
         lines.append(f"         {advice.old.text()}; try --set '{advice.text}' --allow-wider")
-    return lines
+    return lines or [f"edge     trial {found.chosen} lies inside the space"]
 
 
 def _importance_lines(found: Analysis) -> list[str]:
     if found.importance is None:
-        return [f"not told: {found.no_importance}"]
-    rows = [[one.name, f"{one.importance:.2f}", f"{one.low:.2f}", f"{one.high:.2f}"] for one in found.importance.params]
+        return [f"unknown: {found.no_importance}"]
+    rows = [[one.name, *(f"{share:.2f}" for share in (one.importance, one.low, one.high))] for one in found.importance.params]
     table = align([["", "share", "low", "high"], *rows], right=(1, 2, 3))
     return [*table, *(f"{name}: not judged, {why}" for name, why in found.importance.not_judged.items())]
 
@@ -68,7 +64,7 @@ def _isolation_lines(bins: Sequence[Bin]) -> list[str]:
         for one in bins
     ]
     head = ["", "trials", "best", "trial", "confident"]
-    note = "confident: what the best of as many trials, drawn anew from these, reaches nine times in ten"
+    note = "confident: 90% of bootstrap resamples reach this value or better"
     return [*align([head, *rows], right=(1, 2, 3, 4)), note]
 
 
@@ -78,9 +74,10 @@ def _text(value: float | None) -> str:
 
 def _noise_lines(found: Analysis) -> list[str]:
     if found.noise is None or found.luck is None:
-        return [f"noise    unknown: nothing was trained twice; `python -m search confirm {found.study}` does"]
+        command = f"python -m search confirm {found.study}"
+        return [f"noise    unknown: nothing was trained with more than one seed; `{command}` does that"]
     return [
-        f"noise    {found.noise.sd:.4f} from seed to seed (95 % {found.noise.low:.4f} to {found.noise.high:.4f})",
+        f"noise    {found.noise.sd:.4f} between seeds (95% interval {found.noise.low:.4f} to {found.noise.high:.4f})",
         f"luck     the best of {found.complete:,} equal trials would look {found.luck:.4f} better than it is",
     ]
 
@@ -91,12 +88,12 @@ def _infeasible_lines(found: Infeasible) -> list[str]:
     return lines + [f"         {place}" for place in found.places]
 
 
-def _ledger_lines(found: Analysis) -> list[str]:
+def _spending_lines(found: Analysis) -> list[str]:
     rows = [_cost_cells(state, cost) for state, cost in found.ledger.by_state.items() if cost.trials]
     rows.append(_cost_cells("all", found.ledger.total))
     rows.append(_cost_cells("saved by pruning, at most", found.ledger.saved))
     if found.confirming is not None:
-        rows.append(_cost_cells("confirming", found.confirming.total))
+        rows.append(_cost_cells("confirmation", found.confirming.total))
     lines = align([["cost", "trials", "epochs", "CPU", "GPU"], *rows], right=(1, 2, 3, 4))
     if found.ledger.deaths:
         lines.append(f"workers died {found.ledger.deaths:,} times, in {found.ledger.struck:,} trials")
@@ -104,5 +101,5 @@ def _ledger_lines(found: Analysis) -> list[str]:
 
 
 def _cost_cells(name: str, cost: Cost) -> list[str]:
-    times = [format_duration(cost.cpu_s + cost.other_s), format_duration(cost.gpu_s)]
-    return [name, f"{cost.trials:,}", f"{cost.epochs:,.0f}", *times]
+    cpu, gpu = format_duration(cost.cpu_s + cost.other_s), format_duration(cost.gpu_s)
+    return [name, f"{cost.trials:,}", f"{cost.epochs:,.0f}", cpu, gpu]

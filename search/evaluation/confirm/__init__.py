@@ -1,1 +1,1 @@
-"""Confirming: the best of a search and its baseline, trained again with fresh seeds, and what can be said then."""
+"""Confirmation: the best trials of a search and its baseline, trained again with fresh seeds and compared."""

@@ -1,6 +1,6 @@
-"""Which trials of a search are worth training again: the lowest, but never two that are nearly the same."""
+"""The trials of a search that are worth training again: the best ones, without near-duplicates."""
 
-# D coordinates of the unit cube: one for a dimension of numbers, as many as there are choices for another
+# D coordinates of the unit cube: one per numeric dimension, one per choice of a categorical one
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from search.definition.objectives import primary_index
 from search.definition.ranges import Choices
 from search.definition.space import Dimension
 from search.errors import NegativeAnswer
-from search.study.confirmed import stored_confirmed
+from search.study.confirmed import load_confirmed
 from search.study.searched_space import study_space
 from search.study.study import study_objectives
 from search.study.trials import complete_trials, trial_settings
 
 NEAR = 0.05
-"""Two numbers are nearly the same within this share of their range, on the scale that it is drawn on; `Dimension.edge` calls
-a value at the end of its range within the same. A sampler ends with many trials around its best, and five of those would be one
-candidate in five copies. In the simulation of the tests it changes no regret: it is for the reader, who sees five answers."""
+"""Two numbers are nearly the same within this share of their range, on its scale (as in `Dimension.edge`). A sampler ends with
+many trials around its best, and five of those would be one candidate five times. In the simulation of the tests this changes no
+regret: it is for the reader, who gets five different answers."""
 
 
 def embedding(params: Mapping[str, Any], space: Sequence[Dimension]) -> Float[np.ndarray, " D"]:
-    """Where a setting lies in the unit cube.
+    """The coordinates of a setting in the unit cube.
 
-    A number lies at its place in its range. A choice is a corner (one-hot), divided by the square root of 2 so that two
-    choices are 1 apart. What does not apply lies in the middle, and at no corner.
+    A number has its position in its range. A choice is one-hot, divided by the square root of 2, so that two choices are 1
+    apart. A dimension that does not apply has 0.5, or all zeros if it is categorical.
     """
     coordinates: list[float] = []
     for dim in space:
@@ -46,59 +46,55 @@ def embedding(params: Mapping[str, Any], space: Sequence[Dimension]) -> Float[np
     return np.array(coordinates)
 
 
-def far_apart(a: Mapping[str, Any], b: Mapping[str, Any], space: Sequence[Dimension], near: float = NEAR) -> bool:
-    """Whether two settings are more than nearly the same.
+def are_distinct(a: Mapping[str, Any], b: Mapping[str, Any], space: Sequence[Dimension], near: float = NEAR) -> bool:
+    """Whether two settings are not nearly the same.
 
-    They are if a choice differs, a dimension applies to one only, or a number differs by more than `near` of its range.
+    Distinct: a choice differs, a dimension applies to only one, or a number differs by more than `near` of its range.
     """
     for dim in space:
         if (dim.name in a) != (dim.name in b):
             return True
-        if dim.name in a and abs(dim.position(a[dim.name]) - dim.position(b[dim.name])) > near:  # choices lie 1 apart or more
+        if dim.name in a and abs(dim.position(a[dim.name]) - dim.position(b[dim.name])) > near:  # choices are at least 1 apart
             return True
     return False
 
 
-def top(
+def best_distinct(
     trials: Sequence[FrozenTrial], baseline: FrozenTrial, space: Sequence[Dimension], primary: int, k: int
 ) -> list[FrozenTrial]:
-    """The `k` lowest trials, the first of equals first; no two nearly the same, and none nearly the baseline.
+    """At most `k` trials with the lowest values that are pairwise distinct, and distinct from the baseline.
 
     Args:
         trials: the complete ones.
-        baseline: in whatever state. Nearly itself, it is never one of the `k`.
+        baseline: in any state.
         space: the dimensions of the search.
         primary: index of the objective that decides where there are several.
         k: how many at most.
     """
     finite = [trial for trial in trials if math.isfinite(trial.values[primary])]
-    found: list[FrozenTrial] = []
+    best: list[FrozenTrial] = []
     for trial in sorted(finite, key=lambda trial: (trial.values[primary], trial.number)):
-        if len(found) < k and all(far_apart(trial.params, one.params, space) for one in [baseline, *found]):
-            found.append(trial)
-    return found
+        if len(best) < k and all(are_distinct(trial.params, one.params, space) for one in [baseline, *best]):
+            best.append(trial)
+    return best
 
 
 def chosen_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """The baseline, the best complete trials that are not nearly the same, and what an earlier confirmation recommends.
+    """The baseline, the `count` best distinct trials, and the recommendation of an earlier confirmation.
 
     Raises:
-        NegativeAnswer: no trial but the baseline has trained to its end.
+        NegativeAnswer: no trial except the baseline is complete.
     """
-    trials = study.get_trials(deepcopy=False)
+    trials, primary = study.get_trials(deepcopy=False), primary_index(study_objectives(study))
     complete = complete_trials(trials)
-    best = (
-        top(complete, trials[BASELINE_TRIAL], study_space(study), primary_index(study_objectives(study)), count)
-        if complete
-        else []
-    )
+    best = best_distinct(complete, trials[BASELINE_TRIAL], study_space(study), primary, count) if complete else []
     if not best or not trial_settings(trials[BASELINE_TRIAL]):
         raise NegativeAnswer(
-            f"there is nothing to confirm: no other trial of `{study.study_name}` than the baseline has trained to its end",
-            hint=f"`python -m search run {study.study_name}` goes on",
+            f"nothing to confirm: no trial of `{study.study_name}` except the baseline is complete",
+            hint=f"continue the search with `python -m search run {study.study_name}`",
         )
-    before = stored_confirmed(study)
+    earlier = load_confirmed(study)
     known = {BASELINE_TRIAL, *(trial.number for trial in best)}
-    if before is not None and before.found.recommended not in known:
-        best.append(trials[before.found.recommended or BASELINE_TRIAL])  # luckier numbers do not push out what was confirmed
+    if earlier is not None and earlier.found.recommended not in known:
+        best.append(trials[earlier.found.recommended or BASELINE_TRIAL])  # luckier values do not displace what was confirmed
     return [trials[BASELINE_TRIAL], *best]

@@ -1,8 +1,7 @@
-"""`search confirm`: the best of a study and its baseline, trained again with fresh seeds."""
+"""`search confirm`: trains the best trials of a study and its baseline again with fresh seeds, and compares them."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,8 @@ from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
 from search.errors import DefinitionError
 from search.evaluation.confirm.candidates import chosen_trials, embedding
-from search.evaluation.confirm.estimate import estimate_search
-from search.evaluation.confirm.evidence import weigh
+from search.evaluation.confirm.estimate import estimate_true_values
+from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
 from search.events import ConfirmFinished, Listener, Notice, RunStarted
 from search.running.preparing import make_folder, open_same
@@ -29,6 +28,7 @@ from search.storage.url import shown_url
 from search.study.companion import CANDIDATE, CONFIRMS, SEED, companion_name
 from search.study.confirmed import Candidate, Confirmed, store_confirmed
 from search.study.identity import require_ours
+from search.study.making import name_objectives
 from search.study.openings import opened_before
 from search.study.searched_space import study_space
 from search.study.study import load_study, study_data, study_objectives, study_plan
@@ -119,13 +119,11 @@ def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> opt
     companion = optuna.create_study(storage=storage, study_name=name, directions=study.directions, load_if_exists=True)
     if companion.get_trials(deepcopy=False) and companion.user_attrs.get(CONFIRMS) != study.study_name:
         raise DefinitionError(
-            f"the study `{name}` was made by another program: fresh trainings cannot be kept there",
+            f"the study `{name}` was created by another program: the trainings cannot be stored there",
             hint="rename it, or search under another name with `--as NAME`",
         )
     companion.set_user_attr(CONFIRMS, study.study_name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the dashboard would say `Objective 0`
-        companion.set_metric_names([objective.name for objective in study_objectives(study)])
+    name_objectives(companion, study_objectives(study))
     companion.set_user_attr("about", f"the best trials of {study.study_name} and its baseline, trained with fresh seeds")
     return companion
 
@@ -166,22 +164,17 @@ def _started(
 def _weighed(
     study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, trial_source: ConfirmTrials, finished: int
 ) -> Confirmed:
-    objectives, space, primary, seeds = (
-        study_objectives(study),
-        study_space(study),
-        trial_source.primary,
-        len(trial_source.seeds),
-    )
-    trained = companion.get_trials(deepcopy=False)
-    numbers = [trial.number for trial in chosen]
+    objectives, space, primary, seeds = study_objectives(study), study_space(study), trial_source.primary, trial_source.seeds
+    trained, trials = companion.get_trials(deepcopy=False), study.get_trials(deepcopy=False)
+    numbers = {trial.number for trial in chosen}
     values = {
-        number: {seed: value for seed, value in by_seed.items() if seed <= seeds}
+        number: {seed: value for seed, value in by_seed.items() if seed in seeds}
         for number, by_seed in trial_source.values(trained).items()
         if number in numbers
     }
     parameters = {t.params[CANDIDATE]: count for t in trained if (count := trial_result(t).get("parameters")) is not None}
     reasons = {t.params[CANDIDATE]: t.user_attrs.get("reason", "") for t in trained if t.state == TrialState.FAIL}
-    middle = embedding(chosen[0].params, space)
+    origin = embedding(chosen[0].params, space)
     candidates = [
         Candidate(
             trial=trial.number,
@@ -189,13 +182,12 @@ def _weighed(
             searched=trial.values[primary] if trial in complete_trials([trial]) else None,
             parameters=parameters.get(trial.number),
             reason=reasons.get(trial.number, ""),
-            distance=float(np.linalg.norm(embedding(trial.params, space) - middle)),
+            distance=float(np.linalg.norm(embedding(trial.params, space) - origin)),
         )
         for trial in chosen
     ]
-    trials = study.get_trials(deepcopy=False)
-    placed = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
-    estimates = estimate_search(list(placed.values()), space, primary, values)
-    found = weigh(candidates, values, seeds, estimates)
+    known = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
+    estimates = estimate_true_values(list(known.values()), space, primary, values)
+    found = compare_candidates(candidates, values, len(seeds), estimates)
     sealed = len(study_data(study).split.test)
     return store_confirmed(study, found, trials=finished, objective=objectives[primary].name, sealed=sealed)

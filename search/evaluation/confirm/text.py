@@ -1,20 +1,22 @@
-"""A confirmation as people read it."""
+"""A confirmation as lines of text."""
 
 from __future__ import annotations
 
-from data_utils.wording import align
+from collections.abc import Iterator
+
+from data_utils.wording import align, counted
 from search import BASELINE_TRIAL
 from search.events import ConfirmFinished
-from search.study.confirmed import Confirmation, Confirmed, Row
+from search.study.confirmed import CandidateResult, Confirmation, Confirmed
 from search.wording import format_duration, format_params, labeled, or_dash, study_args, trial_name
 
 
 def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]:
-    """What a confirmation has found, and what to do next."""
+    """The result of a confirmation, and the next commands."""
     found = event.confirmed.found
-    saved = f", {found.saved} saved by dropping clear losers" if found.saved else ""
-    lines = ["", f"{found.trainings} trainings with fresh seeds{saved}, {format_duration(event.seconds)} this time"]
-    lines += [*confirmed_lines(event.confirmed), *pairs_lines(found)]
+    saved = f", {found.saved} saved by elimination" if found.saved else ""
+    lines = ["", f"{found.trainings} trainings with fresh seeds{saved}; this run took {format_duration(event.seconds)}"]
+    lines += [*confirmed_lines(event.confirmed), *pairwise_lines(found)]
     if found.recommended is not None:
         commands = [f"export {study_args(event.study, storage)} --output best.yaml"]
         if event.confirmed.sealed:
@@ -24,84 +26,85 @@ def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]
 
 
 def confirmed_lines(confirmed: Confirmed) -> list[str]:
-    """A confirmation as a table, and what it comes to."""
+    """A confirmation as a table, and the recommendation with its reasons."""
     found = confirmed.found
-    rows = [_confirmed_cells(row, found) for row in found.rows]
-    head = ["trial", "searched", "mean", "95 %", "sd", "estimate", "change", "95 %", "better"]
-    lines = align([head, *rows], right=range(len(head)))
-    legend = f"{confirmed.objective}, lower is better. change: mean difference to the baseline; better: how probably it is"
-    estimate = "; estimate: the mean, once the search's trials nearby are heard"
-    lines += labeled("", legend + (estimate if any(row.estimate is not None for row in found.rows) else ""))
-    for text in _out_of_the_race(found):
+    head = ["trial", "searched", "mean", "95%", "sd", "estimate", "change", "95%", "better"]
+    lines = align([head, *(_cells(row, found) for row in found.rows)], right=range(len(head)))
+    legend = "change: mean difference to the baseline; better: probability of being better than it"
+    if any(row.estimate is not None for row in found.rows):
+        legend += "; estimate: the mean, smoothed with nearby trials of the search"
+    lines += labeled("", f"{confirmed.objective}, lower is better. {legend}")
+    for text in _eliminations(found):
         lines += labeled("out", text)
     best = next((row for row in found.rows if row.trial == found.recommended), None)
     if best is None:
         return [*lines, *labeled("use", f"none is recommended: {found.why}")]
-    name = trial_name(best.trial)
-    pick = f", as the pick of {found.picked_from}" if found.picked_from > 1 else ""
-    interval = "" if found.low is None or found.high is None else f" (95 % {found.low:.4f} to {found.high:.4f}{pick})"
-    lines += labeled("use", f"{name}: {confirmed.objective} {or_dash(best.mean)}{interval} over {found.seeds} seeds")
+    interval = ""
+    if found.low is not None and found.high is not None:
+        widened = f", widened because it was chosen from {found.picked_from} candidates" if found.picked_from > 1 else ""
+        interval = f" (95% interval {found.low:.4f} to {found.high:.4f}{widened})"
+    mean = f"{confirmed.objective} {or_dash(best.mean)} over {found.seeds} seeds{interval}"
+    lines += labeled("use", f"{trial_name(best.trial)}: {mean}")
     lines += labeled("", format_params(best.params))
     lines += labeled("because", found.why)
     lines += labeled("verdict", f"{found.verdict}{_change_text(best, found)}")
-    for text in _luck(found):
+    for text in _optimism(found):
         lines += labeled("luck", text)
-    return lines + labeled("noise", f"{or_dash(found.noise)} between seeds, on the same validation signers; others vary more")
+    noise = f"{or_dash(found.noise)} between seeds on the same validation signers; between signers it is larger"
+    return lines + labeled("noise", noise)
 
 
-def pairs_lines(found: Confirmation) -> list[str]:
-    """How probably each setting is better than each other."""
-    names = ["base" if row.trial == BASELINE_TRIAL else str(row.trial) for row in found.rows]
+def pairwise_lines(found: Confirmation) -> list[str]:
+    """The matrix of the probabilities that one setting is better than another."""
+    names = [_name(row) for row in found.rows]
     cells = [[name, *map(or_dash, line)] for name, line in zip(names, found.better_than, strict=True)]
     table = align([["", *names], *cells], right=range(len(names) + 1))
-    return [
-        *labeled("pairs", "how probably the setting of the row is better than that of the column"),
-        *(f"         {line}" for line in table),
-    ]
+    lines = labeled("pairs", "probability that the setting of the row is better than that of the column")
+    return lines + [f"         {line}" for line in table]
 
 
-def _confirmed_cells(row: Row, found: Confirmation) -> list[str]:
-    star = "*" if row.trial == found.recommended else ""
-    name = "base" if row.trial == BASELINE_TRIAL else str(row.trial)
-    cells = [or_dash(row.searched), or_dash(row.mean), _half(row.low, row.high), or_dash(row.sd), or_dash(row.estimate)]
+def _name(row: CandidateResult) -> str:
+    return "base" if row.trial == BASELINE_TRIAL else str(row.trial)
+
+
+def _cells(row: CandidateResult, found: Confirmation) -> list[str]:
+    name = ("*" if row.trial == found.recommended else "") + _name(row)
+    cells = [name, *map(or_dash, (row.searched, row.mean)), _half_width(row.low, row.high), or_dash(row.sd)]
     if row.trial == BASELINE_TRIAL:
-        return [star + name, *cells, "", "", ""]
+        return [*cells, or_dash(row.estimate), "", "", ""]
     change = "-" if row.change is None else f"{row.change:+.4f}"
-    return [star + name, *cells, change, _half(row.change_low, row.change_high), or_dash(row.better)]
+    return [*cells, or_dash(row.estimate), change, _half_width(row.change_low, row.change_high), or_dash(row.better)]
 
 
-def _half(low: float | None, high: float | None) -> str:
-    """An interval by how far it reaches on either side of its middle."""
+def _half_width(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"±{(high - low) / 2:.4f}"
 
 
-def _out_of_the_race(found: Confirmation) -> list[str]:
-    """Who failed or was dropped, in words."""
-    failed = [row for row in found.rows if row.failed]
-    texts = [
-        f"{trial_name(row.trial)} failed with seed {', '.join(map(str, row.failed))}"
-        + (f": {row.reason}" if row.reason else "")
-        for row in failed
-    ]
-    dropped = [row for row in found.rows if row.dropped_after is not None and not row.failed]
-    return texts + [f"trial {row.trial} was clearly behind after {row.dropped_after} seeds" for row in dropped]
+def _eliminations(found: Confirmation) -> Iterator[str]:
+    """Which candidates failed or were eliminated."""
+    for row in found.rows:
+        if row.failed:
+            reason = f": {row.reason}" if row.reason else ""
+            yield f"{trial_name(row.trial)} failed with seed {', '.join(map(str, row.failed))}{reason}"
+    for row in found.rows:
+        if row.dropped_after is not None and not row.failed:
+            yield f"trial {row.trial} was clearly behind after {counted(row.dropped_after, 'seed')}"
 
 
-def _luck(found: Confirmation) -> list[str]:
-    """How far the search's best number, which was picked for being low, is from what its setting gives."""
+def _optimism(found: Confirmation) -> Iterator[str]:
+    """How far the search's best value, which was chosen for being low, is from its mean with fresh seeds."""
     searched = [row for row in found.rows if row.searched is not None and row.optimism is not None]
     best = min(searched, key=lambda row: (row.searched, row.trial), default=None)
-    if best is None or best.optimism is None:
-        return []
-    gap = f"{abs(best.optimism):.4f} {'better' if best.optimism > 0 else 'worse'}"
-    return [f"the search's best, {best.searched:.4f} of {trial_name(best.trial)}, is {gap} than its mean with fresh seeds"]
+    if best is not None and best.optimism is not None:
+        gap = f"{abs(best.optimism):.4f} {'better' if best.optimism > 0 else 'worse'}"
+        yield f"the search's best, {best.searched:.4f} of {trial_name(best.trial)}, is {gap} than its mean with fresh seeds"
 
 
-def _change_text(row: Row, found: Confirmation) -> str:
+def _change_text(row: CandidateResult, found: Confirmation) -> str:
     if row.change is None or row.better is None or row.trial == BASELINE_TRIAL:
         return ""
     interval = ""
     if found.change_low is not None and found.change_high is not None:
-        interval = f" (95 % {found.change_low:+.4f} to {found.change_high:+.4f})"
-    sure = f"{row.better:.3f}" if row.better < 0.9995 else "over 0.999"
-    return f": a change of {row.change:+.4f}{interval}, better with probability {sure}"
+        interval = f" (95% interval {found.change_low:+.4f} to {found.change_high:+.4f})"
+    probability = f"{row.better:.3f}" if row.better < 0.9995 else "over 0.999"
+    return f": a change of {row.change:+.4f}{interval}, better with probability {probability}"

@@ -1,7 +1,7 @@
-"""Where the trainings of a confirmation come from: round by round, a seed for all that are still in the race.
+"""The trainings of a confirmation as trials: round by round, one more seed for every candidate that is still in the race.
 
-They are the trials of a study of their own, `STUDY/confirm`, in the same database, so that they resume, share workers and end
-as those of a search do. A trial there says which candidate it trained and with which seed.
+They are the trials of a study of their own, `STUDY/confirm`, in the same database, so that runs share, resume and end them like
+those of a search. Each has its candidate and the number of its seed as parameters.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from data_utils.splits import Folds, Split, split_signers
 from search import BASELINE_TRIAL
 from search.definition.definition import Plan
 from search.definition.settings import Configs
-from search.evaluation.confirm.race import dropped, wanted
+from search.evaluation.confirm.race import eliminated, missing_trainings
 from search.events import Listener
 from search.running.ledger import Ledger
 from search.running.running_trial import RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
-from search.study.attempts import ATTEMPTS, attempts_of
-from search.study.companion import CANDIDATE, SEED, SHAPES, values_of
+from search.study.attempts import ATTEMPTS, read_attempts
+from search.study.companion import CANDIDATE, SEED, TRAINING_DISTRIBUTIONS, training_values
 from search.study.trials import num_finished, owner
 from search.trial.checkpoint import CHECKPOINT
 from search.trial.files import trial_folder
@@ -32,7 +32,7 @@ from search.trial.job import Job
 
 
 class ConfirmTrials:
-    """Gives one run its trainings. What comes next follows from what has been trained, whoever trained it, and when."""
+    """The trial source of a confirmation. The next training depends only on the trainings so far, whichever run made them."""
 
     def __init__(
         self,
@@ -48,9 +48,13 @@ class ConfirmTrials:
         runs: Path,
         emit: Listener,
     ) -> None:
-        """`study` is on the ledger. Everything by number: `configs` of the baseline and of each candidate by its number in
-        the search, the best first;
-        `seeds` and the `folds` that go with them by the number of the seed, from 1.
+        """`study` is that of the ledger.
+
+        Args:
+            configs: of the baseline and of each candidate, the best first, by number in the search.
+            primary: index of the primary objective.
+            seeds: by number, from 1.
+            folds: by the number of their seed.
         """
         self.study = study
         self.configs = configs
@@ -62,77 +66,72 @@ class ConfirmTrials:
         self.folds = folds
         self.device = device
         self.runs = runs
-        self._anew_before = len(self._trials())
+        self._retry_before = len(self._trials())
         self._waiting = WaitNotices(emit)
 
     def values(self, trials: Sequence[FrozenTrial] | None = None) -> dict[int, dict[int, float | None]]:
-        """What has been trained. What a machine failed before this run is tried once more."""
+        """The values so far. Trainings that failed because of the machine before this run are left out, and so retried."""
         trials = self._trials() if trials is None else trials
-        return values_of(trials, self.primary, anew_before=self._anew_before)
+        return training_values(trials, self.primary, retry_before=self._retry_before)
 
     @property
     def target(self) -> int:
-        """How many trainings there will be if nobody else is dropped."""
+        """The number of trainings if no further candidate is eliminated."""
         return num_finished(self._trials()) + self.left
 
     @property
     def left(self) -> int:
         """How many of them are not finished."""
         values = self.values()
-        lacking = wanted(self.candidates, values, len(self.seeds))
-        if not lacking:
+        missing = missing_trainings(self.candidates, values, len(self.seeds))
+        if not missing:
             return 0
-        seed = lacking[0][1]
-        racing = len(self.configs) - len(dropped(self.candidates, values, seed - 1))
-        return len(lacking) + racing * (len(self.seeds) - seed)
+        seed = missing[0][1]
+        racing = len(self.configs) - len(eliminated(self.candidates, values, seed - 1))
+        return len(missing) + racing * (len(self.seeds) - seed)
 
     def take(self, count: int) -> list[RunningTrial]:
-        """The next trainings, so many at most; none if there are none to take before others have ended."""
-        return take_in_turn(self.ledger, self._waiting, count, self._one)
-
-    def _one(self) -> RunningTrial | None:
-        """A training, in this run's turn."""
-        trials = self._trials()
-        if orphans := self._ours(trials, situation(self.ledger, trials).orphans):
-            if not self.ledger.lease.reclaim_from(owner(orphans[0])):
-                return None  # it has come back to life
-            self.ledger.refresh()
-            orphan = self._trials()[orphans[0].number]
-            return None if orphan.state.is_finished() else self._taken(orphan)
-        running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
-        for key in wanted(self.candidates, self.values(trials), len(self.seeds)):
-            if key not in running:
-                return self._begun(key)
-        return None
+        """At most `count` next trainings; empty if the next ones depend on trainings that are still running."""
+        return take_in_turn(self.ledger, self._waiting, count, self._take_one)
 
     def is_over(self) -> bool:
-        """Whether all rounds are full."""
+        """Whether all rounds are complete."""
         self.ledger.refresh()
         trials = self._trials()
-        if not wanted(self.candidates, self.values(trials), len(self.seeds)):
+        if not self._missing(trials):
             return True
         if others := situation(self.ledger, trials).others:
             self._waiting.wait_for([trials[number] for number in others])
         return False
 
-    def _ours(self, trials: Sequence[FrozenTrial], numbers: Sequence[int]) -> list[FrozenTrial]:
-        """Those that this run's candidates and seeds want; a run with other wishes may have left more."""
-        wishes = set(wanted(self.candidates, self.values(trials), len(self.seeds)))
-        return [trials[number] for number in numbers if _key(trials[number]) in wishes]
+    def _take_one(self) -> RunningTrial | None:
+        """The next training, in this run's turn: an orphaned one, else a new one."""
+        trials = self._trials()
+        missing = self._missing(trials)  # a run with other candidates or seeds may have left other trainings too
+        orphans = [trials[number] for number in situation(self.ledger, trials).orphans if _key(trials[number]) in missing]
+        if orphans:
+            if not self.ledger.lease.reclaim_from(owner(orphans[0])):
+                return None  # its owner is alive after all
+            self.ledger.refresh()
+            orphan = self._trials()[orphans[0].number]
+            return None if orphan.state.is_finished() else self._take(orphan)
+        running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
+        key = next((key for key in missing if key not in running), None)
+        return None if key is None else self._start(*key)
 
-    def _begun(self, key: tuple[int, int]) -> RunningTrial:
-        """A new trial, stored in one piece: a run that dies here leaves it whole, or not at all."""
-        candidate, seed = key
-        configs = self.configs[candidate]
-        attributes = {
-            "seed": self.seeds[seed],
-            "settings": json.dumps(configs.as_dict()),
-        }
+    def _missing(self, trials: Sequence[FrozenTrial]) -> list[tuple[int, int]]:
+        return missing_trainings(self.candidates, self.values(trials), len(self.seeds))
+
+    def _start(self, candidate: int, seed: int) -> RunningTrial:
+        """A new trial, stored in a single write: a run that is killed here leaves all of it, or nothing."""
+        attributes = {"seed": self.seeds[seed], "settings": json.dumps(self.configs[candidate].as_dict())}
         params = {CANDIDATE: candidate, SEED: seed}
-        self.study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=SHAPES, user_attrs=attributes))
-        return self._taken(self._trials()[-1])
+        self.study.add_trial(
+            create_trial(state=TrialState.RUNNING, params=params, distributions=TRAINING_DISTRIBUTIONS, user_attrs=attributes)
+        )
+        return self._take(self._trials()[-1])
 
-    def _taken(self, frozen: FrozenTrial) -> RunningTrial:
+    def _take(self, frozen: FrozenTrial) -> RunningTrial:
         candidate, seed = _key(frozen)
         trial = optuna.Trial(self.study, frozen._trial_id)
         trial.set_user_attr("owner", self.ledger.lease.stored())
@@ -148,19 +147,18 @@ class ConfirmTrials:
             folds=self.folds[seed],
             keeps_models=True,
         )
-        attributes = frozen.user_attrs
-        attempts = attempts_of(attributes.get(ATTEMPTS))
-        told = dict(frozen.intermediate_values)
-        return RunningTrial(trial, job, told, attributes.get("deaths", []), self.ledger.lease.owner.run, attempts)
+        reported, deaths = dict(frozen.intermediate_values), frozen.user_attrs.get("deaths", [])
+        attempts = read_attempts(frozen.user_attrs.get(ATTEMPTS))
+        return RunningTrial(trial, job, reported, deaths, self.ledger.lease.owner.run, attempts)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
 
 def fresh_folds(split: Split, words_of: Mapping[str, frozenset[int]], seed: int) -> tuple[tuple[str, ...], ...]:
-    """The training signers dealt out anew, into as many folds as the study has; none for a study without.
+    """The training signers divided anew into as many folds as the study has; empty for a study without folds.
 
-    The study's own folds where words are so rare that this seed finds no others.
+    If words are so rare that this seed finds no other folds, the study's own.
     """
     if not split.folds:
         return ()

@@ -1,1 +1,1 @@
-"""The sealed test signers: opened by `search test` alone, and never without a record."""
+"""The test part: `search test` evaluates on the sealed test signers, and records every opening."""

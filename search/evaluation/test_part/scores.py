@@ -1,6 +1,6 @@
-"""What models do on clips that they have never seen: numbers from logits. Pure functions."""
+"""Scores of models on clips that they have never seen, computed from logits. Pure functions."""
 
-# S seeds, R models of a seed (folds and repeats), C clips, K words, D redrawings
+# S seeds, R models of a seed (folds and repeats), C clips, K words, D bootstrap resamples
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from model.metrics import Metrics, measure
-from search.study.openings import ModelScore, SealedScore, SignerAccuracy
+from search.study.openings import ModelScore, SettingScore, SignerAccuracy
 
-_DRAWS = 4000
-"""Redrawings of seeds and clips; an end of the interval then moves by about a hundredth of its width."""
+_RESAMPLES = 4000
+"""Bootstrap resamples of seeds and clips. The ends of the interval then vary by about a hundredth of its width."""
 
 
 @dataclass(frozen=True)
 class SeedLogits:
-    """What the models of one seed say."""
+    """The logits of the models of one seed."""
 
     seed: int
     """Its number in the confirmation, from 1."""
 
     logits: Sequence[Float[Tensor, "C K"]]
-    """One a model."""
+    """One tensor per model."""
 
     temperatures: Sequence[float]
     """Of each model, fitted on its validation clips."""
 
 
-def score(
+def score_setting(
     trial: int, seeds: Sequence[SeedLogits], labels_C: Int[Tensor, " C"], signer_C: Int[np.ndarray, " C"], names: Sequence[str]
-) -> SealedScore:
+) -> SettingScore:
     """Means over models and seeds. `signer_C` holds indices into `names`."""
     plain = [[measure(logits, labels_C) for logits in seed.logits] for seed in seeds]
     scaled = [
         [measure(logits / t, labels_C) for logits, t in zip(seed.logits, seed.temperatures, strict=True)] for seed in seeds
     ]
-    right_SC = right(seeds, labels_C)
-    top1, loss = right_SC.mean(axis=1).tolist(), [fmean(one.loss for one in models) for models in plain]
-    return SealedScore(
+    hits_SC = hit_rates(seeds, labels_C)
+    top1, loss = hits_SC.mean(axis=1).tolist(), [fmean(one.loss for one in models) for models in plain]
+    return SettingScore(
         trial=trial,
         seeds=len(seeds),
         top1=fmean(top1),
@@ -58,7 +58,7 @@ def score(
         ece_mass_ts=_mean(scaled, "ece_mass"),
         temperature=fmean(t for seed in seeds for t in seed.temperatures),
         signers=tuple(
-            SignerAccuracy(signer=name, clips=int((signer_C == n).sum()), top1=float(right_SC[:, signer_C == n].mean()))
+            SignerAccuracy(signer=name, clips=int((signer_C == n).sum()), top1=float(hits_SC[:, signer_C == n].mean()))
             for n, name in enumerate(names)
         ),
         models=tuple(
@@ -69,8 +69,8 @@ def score(
     )
 
 
-def right(seeds: Sequence[SeedLogits], labels_C: Int[Tensor, " C"]) -> Float[np.ndarray, "S C"]:
-    """For each seed the share of its models that name a clip's word."""
+def hit_rates(seeds: Sequence[SeedLogits], labels_C: Int[Tensor, " C"]) -> Float[np.ndarray, "S C"]:
+    """For each seed and clip the share of the seed's models that predict the clip's word."""
     hits: list[Bool[Tensor, "R C"]] = [torch.stack([one.argmax(dim=1) == labels_C for one in seed.logits]) for seed in seeds]
     return np.stack([hit.double().mean(dim=0).numpy() for hit in hits])
 
@@ -78,14 +78,14 @@ def right(seeds: Sequence[SeedLogits], labels_C: Int[Tensor, " C"]) -> Float[np.
 def gain_interval(
     ours_SC: Float[np.ndarray, "S C"], base_SC: Float[np.ndarray, "S C"], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """A 95 % interval of the difference in accuracy, over other seeds and other clips of these signers.
+    """A 95% interval of the difference in accuracy, over other seeds and other clips of these signers.
 
-    Both are drawn anew with replacement, paired: the same seeds and clips for both settings. Source: Owen 2007, "The pigeonhole
-    bootstrap", which errs on the wide side.
+    Seeds and clips are both resampled with replacement, paired: the same ones for both settings. Source: Owen 2007, "The
+    pigeonhole bootstrap", which errs on the wide side.
     """
     gap_SC = ours_SC - base_SC
-    seed_DS, clip_DC = (rng.multinomial(size, np.full(size, 1 / size), _DRAWS) / size for size in gap_SC.shape)
-    means = (seed_DS @ gap_SC * clip_DC).sum(axis=1)  # a draw weighs each seed and clip by how often it came
+    seed_DS, clip_DC = (rng.multinomial(size, np.full(size, 1 / size), _RESAMPLES) / size for size in gap_SC.shape)
+    means = (seed_DS @ gap_SC * clip_DC).sum(axis=1)  # a resample weights each seed and clip by its count
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 

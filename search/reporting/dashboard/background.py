@@ -20,8 +20,8 @@ from search.storage.errors import database_errors
 from search.storage.leases.files import locks_folder
 from search.storage.url import parse_url
 from search.study.companion import is_companion
-from search.study.identity import is_described, is_whole
-from search.study.trials import FINISHED
+from search.study.identity import is_complete, is_ours
+from search.study.trials import FINISHED_STATES
 from search.wording import format_duration
 
 _LOOK_S = 3
@@ -79,7 +79,7 @@ class Filler:
 
     def _is_fillable(self) -> bool:
         """Whether the study is a search of this tool."""
-        return is_described(self._study) and is_whole(self._study) and not is_companion(self._study.study_name)
+        return is_ours(self._study) and is_complete(self._study) and not is_companion(self._study.study_name)
 
     def _work(self) -> None:
         if sys.platform == "linux":  # where a thread has a priority of its own
@@ -123,7 +123,7 @@ class Filler:
     def _state(self) -> Any:
         """What changes whenever there is something new to show."""
         failed = optuna.trial.TrialState.FAIL
-        count = self._storage.get_n_trials(self._study._study_id, state=(*FINISHED, failed))
+        count = self._storage.get_n_trials(self._study._study_id, state=(*FINISHED_STATES, failed))
         return count, self._storage.get_study_user_attrs(self._study._study_id)
 
     def _fill(self) -> tuple[float, bool]:

@@ -14,7 +14,7 @@ from search import BASELINE_TRIAL
 from search.reporting.answer import answer_of, sentence
 from search.reporting.cells import Table, texts_of
 from search.reporting.facts import Facts
-from search.study.confirmed import Row
+from search.study.confirmed import CandidateResult
 from search.wording import format_number, format_value
 
 MARKER = "*What follows is written by the search and is replaced when it changes.*"
@@ -113,7 +113,7 @@ def _new_bests(facts: Facts) -> list[FrozenTrial]:
     return found
 
 
-def _confirmed_lines(facts: Facts, row: Row) -> Iterator[str]:
+def _confirmed_lines(facts: Facts, row: CandidateResult) -> Iterator[str]:
     assert facts.confirmed is not None, "a row belongs to a confirmation"
     found, objective = facts.confirmed.found, markdown(facts.confirmed.objective)
     known = [value for value in row.values if value is not None]

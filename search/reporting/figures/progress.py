@@ -22,7 +22,7 @@ from search.reporting.figures.style import (
     trial_hover,
     value_range,
 )
-from search.study.trials import front_of
+from search.study.trials import pareto_front
 from search.wording import format_value
 
 _MARKS = {TrialState.COMPLETE: ("complete", GOOD, "circle"), TrialState.PRUNED: ("pruned", OTHER, "x-thin-open")}
@@ -112,7 +112,7 @@ def front(facts: Facts) -> Figure | None:
     if not facts.complete:
         return Figure("front", title, "No trial has trained to its end: there is nothing to weigh.")
     other = next(n for n in range(len(facts.objectives)) if n != facts.primary)
-    best = front_of(facts.trials, facts.primary)
+    best = pareto_front(facts.trials, facts.primary)
     on_front = {trial.number for trial in best}
     drawn = thinned(facts.complete, {trial.number: trial.values[facts.primary] for trial in facts.complete})
     names = f"{shown(facts.objective)} %{{y:.4f}}<br>{shown(facts.objectives[other].name)} %{{x:,}}"

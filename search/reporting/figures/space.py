@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial
 
 from search.definition.ranges import Choices, Range
 from search.definition.space import Dimension
-from search.evaluation.analysis.isolation import isolation as bins_of
-from search.evaluation.analysis.isolation import points_of
+from search.evaluation.analysis.isolation import isolation_bins, trial_points
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import (
@@ -81,8 +80,8 @@ def isolation(facts: Facts) -> Figure:
     having = [] if dim is None else [trial for trial in facts.complete if dim.name in trial.params]
     if dim is None or not having:
         return Figure("isolation", title, "There is nothing to draw: no trial has trained to its end.")
-    points = points_of(having, dim.name, lambda trial: trial.values[facts.primary])
-    reached = [one for one in bins_of(points, domain=dim.domain) if one.best is not None]
+    points = trial_points(having, dim.name, lambda trial: trial.values[facts.primary])
+    reached = [one for one in isolation_bins(points, domain=dim.domain) if one.best is not None]
     values = {trial.number: trial.values[facts.primary] for trial in having}
     drawn = thinned(having, values)
     x, axis = places(dim, [trial.params[dim.name] for trial in drawn])

@@ -8,7 +8,7 @@ from search import BASELINE_TRIAL
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import GOOD, OTHER, QUIET, picture, short, shown
-from search.study.confirmed import Confirmed, Row
+from search.study.confirmed import CandidateResult, Confirmed
 from search.wording import format_value, study_args
 
 _TITLE = "Fresh seeds"
@@ -55,7 +55,7 @@ def name_of(trial: int) -> str:
     return "baseline" if trial == BASELINE_TRIAL else f"trial {trial}"
 
 
-def _seeds(rows: list[Row]) -> list[go.Scatter]:
+def _seeds(rows: list[CandidateResult]) -> list[go.Scatter]:
     places = [(n, value) for n, row in enumerate(rows) for value in row.values if value is not None]
     return [
         go.Scatter(
@@ -68,7 +68,7 @@ def _seeds(rows: list[Row]) -> list[go.Scatter]:
     ]
 
 
-def _mean(n: int, row: Row, confirmed: Confirmed) -> go.Scatter:
+def _mean(n: int, row: CandidateResult, confirmed: Confirmed) -> go.Scatter:
     found = confirmed.found
     color = OTHER if row.trial == BASELINE_TRIAL else GOOD
     assert row.mean is not None, "rows without a mean are not drawn"

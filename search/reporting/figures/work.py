@@ -12,7 +12,7 @@ from data_utils.wording import counted
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import BAD, GOOD, OTHER, QUIET, picture
-from search.study.attempts import ATTEMPTS, attempts_of
+from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.trials import STATE_NAMES
 from search.wording import format_duration
 
@@ -75,7 +75,7 @@ def _caption(blocks: list[_Block], lanes: int, runs: int, drawn: int) -> str:
 
 
 def _blocks(trial: FrozenTrial) -> list[_Block]:
-    attempts = attempts_of(trial.user_attrs.get(ATTEMPTS))
+    attempts = read_attempts(trial.user_attrs.get(ATTEMPTS))
     found = []
     for number, attempt in enumerate(attempts):
         is_last = number == len(attempts) - 1
