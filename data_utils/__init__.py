@@ -1,1 +1,1 @@
-"""Clips of landmarks: what they are, how they are stored, read, split by signer and put into batches."""
+"""Clips of landmarks: their file format, import, checks, splits by signer, preprocessing and batches."""

@@ -1,7 +1,7 @@
-"""What each signer's file holds, without its landmarks: clip names, labels, lengths and a digest of its bytes.
+"""The catalog of a data set: clip names, labels, lengths and a digest of each signer's file, without the landmarks.
 
-Reading that of 94,000 clips takes a while, so entries are kept in a folder and used again as long as a file's size and time of
-change stay the same.
+Reading it takes a while for 94,000 clips, so the entries are cached in a folder. A cached entry is valid while the file's size,
+modification time and inode stay the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One signer's file. Clips are in the order of their names."""
+    """One signer's file. Clips are sorted by name."""
 
     file: SignerFile
     sha256: str
@@ -35,13 +35,13 @@ class CatalogEntry:
     """Frames of each clip."""
 
 
-def catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> tuple[CatalogEntry, ...]:
-    """An entry for each file, from `cache` where that is still true.
+def read_catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> tuple[CatalogEntry, ...]:
+    """An entry for each file, from the folder `cache` where that is still valid.
 
     Raises:
         DataError: a file cannot be read, or a label is outside the dictionary.
     """
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # a digest releases the interpreter's lock
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # hashing releases the interpreter lock
         entries = tuple(pool.map(lambda file: _entry(file, cache), files))
     for entry in entries:
         for name, label in zip(entry.names, entry.labels, strict=True):
@@ -53,22 +53,23 @@ def catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> 
 def _entry(file: SignerFile, cache: Path | None) -> CatalogEntry:
     check_plain_file(file.path)
     try:
-        stamp = _stamp(file.path)  # before reading: a change while reading makes the entry stale
-        place = None if cache is None else _place(file, cache)
-        if place is not None and (known := _read(place, file, stamp)) is not None:
+        stamp = _stamp(file.path)  # taken first: a change while the file is read makes the entry invalid
+        cached = None if cache is None else _cache_path(file, cache)
+        if cached is not None and (known := _load(cached, file, stamp)) is not None:
             return known
         with file.path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DataError("the file cannot be opened", file=file.path, got=error.strerror, hint="may you read it?") from error
+        hint = "check its permissions"
+        raise DataError("the file cannot be opened", file=file.path, got=error.strerror, hint=hint) from error
     names, labels, lengths = (tuple(column) for column in zip(*read_index(file), strict=True))
     entry = CatalogEntry(file, digest, names, labels, lengths)
-    if place is not None:
-        _write(place, entry, stamp)
+    if cached is not None:
+        _save(cached, entry, stamp)
     return entry
 
 
-def _place(file: SignerFile, cache: Path) -> Path:
+def _cache_path(file: SignerFile, cache: Path) -> Path:
     return cache / f"{hashlib.sha256(str(file.path.resolve()).encode()).hexdigest()[:24]}.json"
 
 
@@ -77,17 +78,17 @@ def _stamp(path: Path) -> list[int]:
     return [_FORMAT, status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _read(place: Path, file: SignerFile, stamp: list[int]) -> CatalogEntry | None:
+def _load(cached: Path, file: SignerFile, stamp: list[int]) -> CatalogEntry | None:
     try:
-        stored = json.loads(place.read_text(encoding="utf-8"))
+        stored = json.loads(cached.read_text(encoding="utf-8"))
         if stored["stamp"] != stamp:
             return None
         return CatalogEntry(file, stored["sha256"], tuple(stored["names"]), tuple(stored["labels"]), tuple(stored["lengths"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, or not whole: it is read anew
+        return None  # missing or damaged: the file is read again
 
 
-def _write(place: Path, entry: CatalogEntry, stamp: list[int]) -> None:
+def _save(cached: Path, entry: CatalogEntry, stamp: list[int]) -> None:
     stored = {
         "stamp": stamp,
         "file": str(entry.file.path),
@@ -97,4 +98,4 @@ def _write(place: Path, entry: CatalogEntry, stamp: list[int]) -> None:
         "lengths": entry.lengths,
     }
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run reads the file again
-        write_atomically(place, json.dumps(stored, ensure_ascii=False))
+        write_atomically(cached, json.dumps(stored, ensure_ascii=False))

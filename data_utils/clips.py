@@ -1,4 +1,4 @@
-"""What the landmarks of a clip must be, wherever they come from."""
+"""Validation of a clip's landmarks, whatever file they come from."""
 
 # C coordinates (3), T frames, J landmarks (543)
 
@@ -14,45 +14,45 @@ from data_utils.errors import DataError
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
 
 MAX_FRAMES = 10_000
-"""Of one sign: more than five minutes at 30 frames a second. What a file declares may be of any size."""
+"""Longest clip that is read: more than five minutes at 30 frames per second. Guards against files that declare huge sizes."""
 
 _UNREADABLE = (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
-"""What NumPy raises for a damaged file; the last four for a damaged head, which it reads as Python's literals."""
+"""What NumPy raises for a damaged file; the last four for a damaged header, which it parses as Python literals."""
 
-_FAR = 1e4  # no coordinate lies so many pictures away; float16 holds it, and float32 its square
+_MAX_COORDINATE = 1e4  # in picture widths; float16 can hold it, and float32 its square
 
 
-def checked_landmarks(found: np.ndarray, *, file: Path | str | None = None, path: str | None = None) -> np.ndarray:
-    """The landmarks of one clip, float32 `[3, T, 543]`, NaN = not detected.
+def checked_landmarks(values: np.ndarray, *, file: Path | str | None = None, path: str | None = None) -> np.ndarray:
+    """The landmarks of one clip as float32 `[3, T, 543]`, NaN = not detected, after validation.
 
-    `file` and `path` say in an error where they come from.
+    `file` and `path` are named in errors.
 
     Raises:
-        DataError: they are no floats of this shape, or hold what no camera sees, or nothing at all.
+        DataError: wrong shape or type, an infinite or far too large number, or nothing detected in the whole clip.
     """
-    check_shape(found.shape, found.dtype, file=file, path=path)
-    if (np.abs(found) > _FAR).any():  # NaN is not
+    check_shape(values.shape, values.dtype, file=file, path=path)
+    if (np.abs(values) > _MAX_COORDINATE).any():  # False for NaN
         raise DataError(
-            "the landmarks hold an infinite or far too large number",
+            "the landmarks contain an infinite or far too large number",
             file=file,
             path=path,
-            got=str(found[np.abs(found) > _FAR][0]),
-            expected="fractions of the picture, or NaN where nothing was detected",
+            got=str(values[np.abs(values) > _MAX_COORDINATE][0]),
+            expected="fractions of the picture's size, or NaN where nothing was detected",
         )
-    feature_CTJ = found.astype(np.float32, copy=False)
+    feature_CTJ = values.astype(np.float32, copy=False)
     shown = feature_CTJ[:2][:, :, POINTS]
     if not ((shown != 0) & ~np.isnan(shown)).any():
         raise DataError(
-            "nothing was detected in the clip: all its frames are empty", file=file, path=path, hint="leave the clip out"
+            "nothing was detected in the clip: all its frames are empty", file=file, path=path, hint="remove the clip"
         )
     return feature_CTJ
 
 
 def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | str | None, path: str | None) -> None:
-    """Holds shape and type of a clip's landmarks against what they should be.
+    """Checks the shape and type of a clip's landmarks.
 
     Raises:
-        DataError: see above.
+        DataError: they are not floats of shape `[3, T, 543]` with 1 to 10,000 frames.
     """
     found = list(shape or ())
     if dtype.kind != "f":
@@ -66,27 +66,27 @@ def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | st
             expected=f"[{NUM_COORDINATES}, frames, {NUM_LANDMARKS}]",
         )
     if found[1] == 0:
-        raise DataError("the clip has no frame", file=file, path=path, got=str(found), expected="one frame or more")
+        raise DataError("the clip has no frame", file=file, path=path, got=str(found), expected="at least one frame")
     if found[1] > MAX_FRAMES:
         raise DataError(
             "the clip is far too long for one sign",
             file=file,
             path=path,
             got=f"{found[1]:,} frames",
-            expected=f"{MAX_FRAMES:,} frames or fewer",
+            expected=f"at most {MAX_FRAMES:,} frames",
         )
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array of a `.npy` file. Nothing in it can run code: arrays of Python objects are refused.
+    """Reads the array of a `.npy` file without unpickling: an array of Python objects is an error.
 
     Raises:
-        DataError: the file cannot be read, or holds no numbers.
+        DataError: the file cannot be read, or contains something else.
     """
-    if not path.is_file():  # to open a pipe is to wait for ever
+    if not path.is_file():  # opening a pipe would block forever
         raise DataError("this is not a file", file=path)
     try:
         with path.open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except _UNREADABLE as error:
-        raise DataError("the file is not an array of NumPy, or is damaged", file=path, got=str(error)) from error
+        raise DataError("the file is not a NumPy array, or is damaged", file=path, got=str(error)) from error

@@ -1,215 +1,224 @@
-"""What the commands of `python -m data_utils` do."""
+"""The commands of `python -m data_utils`. Each function returns an exit code; its docstring is the help of the command."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
+import math
+import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from data_utils.errors import ExplainedError, escape_line
 from data_utils.wording import counted
 
 if TYPE_CHECKING:
-    from data_utils.importing.importing import Result
+    from data_utils.importing.importing import ImportResult
+    from data_utils.importing.record import ImportPlan
+
+DONE, FOUND_PROBLEMS, WRONG_INPUT, RESOURCE = range(4)
+INTERRUPTED = 130
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a data set.")]
+NewFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the data set to create.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, and nothing else there.")]
+Workers = Annotated[int, typer.Option(metavar="N", help="Number of processes.", show_default="as many as cores")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Skip missing and broken clips, and list them.")]
+_CORES = os.cpu_count() or 1
+
+_SHOW_EVERY_S = 0.1  # progress on a terminal
+_LOG_EVERY_S = 60.0  # progress of an import in a log file
 
 
-_DONE, _ANSWER_IS_NO, _USAGE, _RESOURCE, _CTRL_C, _TERMINATED = 0, 1, 2, 3, 130, 143
-_TELL_EVERY_S = 60.0  # how often an import tells a log file how far it is
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM arrived while a command was running."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
-def _check(options: argparse.Namespace) -> int:
-    from data_utils.checking.oddities import Seen, look_at, oddities
+def check(folder: Folder, as_json: Json = False) -> int:
+    """Reads a whole data set and lists every problem. Exits with 0 if there is none, with 1 otherwise."""
     from data_utils.checking.problems import find_problems
+    from data_utils.checking.warnings import ClipFacts, find_warnings, inspect_clip
     from data_utils.folder import SignerFile, signer_files
     from data_utils.hdf5 import Clip
     from data_utils.words import read_words
 
-    if not options.folder.is_dir():
-        signer_files(options.folder)  # says what is wrong with it
-    clips: list[Seen] = []
-    with _signals_noted() as stopped_by:
-        show = _counter(stopped_by)
+    if not folder.is_dir():
+        signer_files(folder)  # raises the error for it
+    clips: list[ClipFacts] = []
+    with _progress(keep=False) as show:
 
-        def look(file: SignerFile, clip: Clip) -> None:
-            clips.append(look_at(file, clip))
-            show(len(clips), None)
+        def add(file: SignerFile, clip: Clip) -> None:
+            clips.append(inspect_clip(file, clip))
+            show(f"{len(clips):,} clips read")
 
-        faults = find_problems(options.folder, look)
-    warnings = [] if faults else oddities(clips, read_words(options.folder))  # of half a data set all would be odd
-    if options.json:
+        faults = find_problems(folder, add)
+    warnings = [] if faults else find_warnings(clips, read_words(folder))  # half a data set would give false warnings
+    if as_json:
         for fault in faults:
             place = {"where": fault.where, "file": None if fault.file is None else str(fault.file), "path": fault.path}
-            texts = {"got": fault.got, "expected": fault.expected, "hint": fault.hint}
-            _print_json({"kind": "problem", "what": fault.what, **place, **texts})
-        for one in warnings:
-            _print_json({"kind": "warning", "what": one.what, "where": one.where, "got": one.got, "hint": one.hint})
-        _print_json({"kind": "summary", "sound": not faults, "problems": len(faults), "warnings": len(warnings)})
-        return _ANSWER_IS_NO if faults else _DONE
+            _print_json(kind="problem", what=fault.what, **place, got=fault.got, expected=fault.expected, hint=fault.hint)
+        for warning in warnings:
+            _print_json(kind="warning", **warning.record())
+        _print_json(kind="summary", sound=not faults, problems=len(faults), warnings=len(warnings))
+        return FOUND_PROBLEMS if faults else DONE
     for found in [*faults, *warnings]:
         print(found.render(), end="\n\n")
     if faults:
         print(f"{counted(len(faults), 'problem')} in {counted(len({str(fault.file) for fault in faults}), 'place')}")
-        return _ANSWER_IS_NO
+        return FOUND_PROBLEMS
     own = [clip for clip in clips if not clip.mirrored]
-    extent = _extent(len(own), len(read_words(options.folder)), len({clip.signer for clip in own}))
     also = f", {counted(len(warnings), 'warning')}" if warnings else ""
-    print(f"no problems{also}: {extent}")
-    return _DONE
+    print(f"no problems{also}: {_extent(len(own), len(read_words(folder)), len({clip.signer for clip in own}))}")
+    return DONE
 
 
-def _info(options: argparse.Namespace) -> int:
-    from data_utils.checking.describe import described
+def info(
+    folder: Folder,
+    as_json: Json = False,
+    overview: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write an HTML page with counts, warnings and example skeletons."),
+    ] = None,
+) -> int:
+    """Describes a data set: its words, signers, lengths, missing parts, warnings and fingerprint."""
+    from data_utils.checking.describe import describe
     from data_utils.checking.examples import Examples
-    from data_utils.checking.oddities import Oddity
     from data_utils.checking.overview import overview_html
     from data_utils.checking.summary import summarize
+    from data_utils.checking.warnings import DataWarning
     from data_utils.files import write_atomically
 
-    if options.overview is not None:
-        _check_page(options.overview)
+    if overview is not None and (overview.suffix.lower() not in (".html", ".htm") or overview.is_dir()):
+        raise ExplainedError("the page needs a file of its own", where=str(overview), expected="a name that ends in .html")
     examples = Examples()
-    with _signals_noted() as stopped_by:
-        each = examples.add if options.overview is not None else lambda seen, clip: None
-        summary = summarize(options.folder, _counter(stopped_by), each)
-    if options.overview is not None:
+    with _progress(keep=False) as show:
+        summary = summarize(
+            folder,
+            lambda done, total: show(f"{done:,} of {total:,} clips read"),
+            None if overview is None else examples.add,
+        )
+    if overview is not None:
         words = tuple(word["word"] for word in summary["words"])
-        write_atomically(options.overview, overview_html(summary, examples.by_word(words)))
-        print(f"wrote {options.overview}", file=sys.stderr)
-    if options.json:
-        _print_json({**summary})
-        return _DONE
-    for line in described(summary):
+        write_atomically(overview, overview_html(summary, examples.by_word(words)))
+        print(f"wrote {overview}", file=sys.stderr)
+    if as_json:
+        _print_json(**summary)
+        return DONE
+    for line in describe(summary):
         print(escape_line(line))
-    for one in summary["warnings"]:
-        print(f"\n{Oddity(one['what'], where=one['where'], got=one['got'], hint=one['hint']).render()}")
-    print(f"\n{counted(len(summary['warnings']), 'warning')}" if summary["warnings"] else "nothing odd was found")
-    return _DONE
+    for warning in summary["warnings"]:
+        print(f"\n{DataWarning(**warning).render()}")
+    print(f"\n{counted(len(summary['warnings']), 'warning')}" if summary["warnings"] else "no warnings")
+    return DONE
 
 
-def _check_page(path: Path) -> None:
-    """Refuses a place for the page where it would end something else, before the data set is read."""
-    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
-        raise ExplainedError("the page needs a file of its own", where=str(path), expected="a name that ends in .html")
-
-
-def _counter(stopped_by: list[int]) -> Callable[[int, int | None], None]:
-    """Shows on a terminal how many clips have been read, and leaves where a signal asks for it."""
-
-    def show(done: int, total: int | None) -> None:
-        if stopped_by:
-            raise SystemExit(_TERMINATED) if stopped_by[0] == signal.SIGTERM else KeyboardInterrupt
-        if sys.stderr.isatty() and done % 100 == 0:
-            text = f"{done:,} clips read" if total is None else f"{done:,} of {total:,} clips read"
-            # The next line, whatever it is, begins by writing over this one.
-            print(f"{text}\033[K\r", end="" if done != total else "\033[K", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _synth(options: argparse.Namespace) -> int:
+def synth(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; must not exist, or be empty.")],
+    clips: Annotated[int, typer.Option(metavar="N", help="Clips in total.")] = 480,
+    signs: Annotated[int, typer.Option(metavar="N", help="Words, 2 to 250.")] = 10,
+    signers: Annotated[int, typer.Option(metavar="N", help="People who sign.")] = 10,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives another data set.")] = 0,
+) -> int:
+    """Creates a synthetic data set to try things with. The same options give the same data."""
     from data_utils.synthetic.synthetic import synthesize
 
-    def show(done: int, total: int) -> None:
-        if stopped_by:
-            raise SystemExit(_TERMINATED) if stopped_by[0] == signal.SIGTERM else KeyboardInterrupt
-        if sys.stderr.isatty() and (done % 20 == 0 or done == total):
-            print(f"\r{done:,} of {counted(total, 'clip')}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    def report(done: int, total: int) -> None:
+        show(f"{done:,} of {counted(total, 'clip')}")
 
-    sizes = {"clips": options.clips, "signs": options.signs, "signers": options.signers}
-    with _signals_noted() as stopped_by:
-        synthesize(options.folder, **sizes, seed=options.seed, progress=show)
-    print(f"{_extent(options.clips, options.signs, options.signers)} in {options.folder}", file=sys.stderr)
-    return _DONE
+    with _progress() as show:
+        synthesize(folder, clips=clips, signs=signs, signers=signers, seed=seed, progress=report)
+    print(f"{_extent(clips, signs, signers)} in {folder}", file=sys.stderr)
+    return DONE
 
 
-class _Stopped(Exception):
-    """A signal asked for it."""
+def import_kaggle(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that contains train.csv.")],
+    folder: NewFolder,
+    top: Annotated[int | None, typer.Option(metavar="N", help="Only the N most frequent signs, renumbered.")] = None,
+    signs: Annotated[str | None, typer.Option(metavar="A,B,C", help="Only these signs, renumbered.")] = None,
+    workers: Workers = _CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Imports the data of Kaggle's competition asl-signs (needs pyarrow)."""
+    from data_utils.importing import kaggle
+
+    if top is not None and signs is not None:
+        raise ExplainedError("--top and --signs exclude each other", hint="give one of them, or neither to import all signs")
+    names = None if signs is None else [sign.strip() for sign in signs.split(",")]
+    return _run_import(kaggle.plan_import(source, top=top, signs=names), folder, workers, skip_broken, as_json)
 
 
-def _import(options: argparse.Namespace) -> int:
+def import_holistic(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that contains one folder per signer.")],
+    folder: NewFolder,
+    workers: Workers = _CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Imports MediaPipe Holistic results saved per frame: SRC/<signer>/<word>/<clip>/<frame>.npy of 1662 numbers."""
     from data_utils.importing import holistic
+
+    return _run_import(holistic.plan_import(source), folder, workers, skip_broken, as_json)
+
+
+def _run_import(plan: ImportPlan, folder: Path, workers: int, skip_broken: bool, as_json: bool) -> int:
     from data_utils.importing.importing import progress_line, run_import
 
-    if options.command == "import-kaggle":
-        from data_utils.importing import kaggle
+    started = time.monotonic()
 
-        signs = None if options.signs is None else [sign.strip() for sign in options.signs.split(",")]
-        request = kaggle.plan(options.source, top=options.top, signs=signs)
-    else:
-        request = holistic.plan(options.source)
-    started = told = time.monotonic()
-    live, line_is_open = sys.stderr.isatty(), False
+    def report(done: int, total: int, before: int) -> None:
+        show(progress_line(done, total, before=before, seconds=time.monotonic() - started))
 
-    def show(done: int, total: int, before: int) -> None:
-        nonlocal told, line_is_open
-        if stopped_by:
-            raise _Stopped
-        now = time.monotonic()
-        line = progress_line(done, total, before=before, seconds=now - started)
-        if live:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)
-            line_is_open = True
-        elif now - told >= _TELL_EVERY_S:
-            told = now
-            print(line, file=sys.stderr, flush=True)
-
-    result = None
-    sizes = {"workers": options.workers, "skip_broken": options.skip_broken}
     try:
-        with contextlib.suppress(_Stopped), _signals_noted() as stopped_by:
-            result = run_import(request, options.folder, **sizes, progress=show)
-    finally:
-        if line_is_open:
-            print(file=sys.stderr)
-    if result is None:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return _TERMINATED if stopped_by[0] == signal.SIGTERM else _CTRL_C
-    return _tell_import(result, options)
+        with _progress(log=True) as show:
+            result = run_import(plan, folder, workers=workers, skip_broken=skip_broken, progress=report)
+    except Stopped as stopped:
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        return stopped.exit_code
+    return _report_import(result, plan.source, folder, as_json=as_json)
 
 
-def _tell_import(result: Result, options: argparse.Namespace) -> int:
-    """Tells what an import came to; returns the exit code."""
-    if options.json:
+def _report_import(result: ImportResult, source: Path, folder: Path, *, as_json: bool) -> int:
+    if as_json:
         for kind, clips in (("broken", result.broken), ("skipped", result.skipped)):
             for clip in clips:
-                _print_json({"kind": kind, "signer": clip.signer, "clip": clip.clip, "file": clip.file, "why": clip.why})
+                _print_json(kind=kind, signer=clip.signer, clip=clip.clip, file=clip.file, why=clip.why)
         counts = {"clips": result.clips, "words": result.words, "signers": result.signers, "imported": result.imported}
         faults = {"skipped": len(result.skipped), "broken": len(result.broken)}
-        _print_json({"kind": "summary", "complete": result.complete, "folder": str(options.folder), **counts, **faults})
+        _print_json(kind="summary", complete=result.complete, folder=str(folder), **counts, **faults)
     if result.skipped:
-        listed = "" if options.json else ":\n" + "\n".join(f"  {clip.file}: {clip.why}" for clip in result.skipped)
-        print(f"left out {counted(len(result.skipped), 'broken clip')}{listed}", file=sys.stderr)
-    if not result.complete:
-        return _incomplete(result, options)
-    done = "" if result.imported else "nothing to do: "
-    print(f"{done}{_extent(result.clips, result.words, result.signers)} in {options.folder}", file=sys.stderr)
-    return _DONE
-
-
-def _incomplete(result: Result, options: argparse.Namespace) -> int:
-    """Tells why an import made no data set."""
-    signers = counted(len({clip.signer for clip in result.broken}), "signer")
-    error = ExplainedError("no clip could be read", where=str(options.source), hint="is it complete, and of this kind?")
+        listed = "" if as_json else ":\n" + "\n".join(f"  {clip.file}: {clip.why}" for clip in result.skipped)
+        print(f"skipped {counted(len(result.skipped), 'broken clip')}{listed}", file=sys.stderr)
+    if result.complete:
+        done = "" if result.imported else "nothing to do: "
+        print(f"{done}{_extent(result.clips, result.words, result.signers)} in {folder}", file=sys.stderr)
+        return DONE
+    error = ExplainedError("no clip could be read", where=str(source), hint="is it complete, and of this kind?")
     if result.broken:
+        signers = counted(len({clip.signer for clip in result.broken}), "signer")
         error = ExplainedError(
-            f"{counted(len(result.broken), 'clip')} cannot be read: {signers} and the dictionary of words are not written",
-            where=str(options.source),
-            got=None if options.json else "\n".join(f"{clip.file}: {clip.why}" for clip in result.broken),
-            hint="mend them and give the same command again, or add --skip-broken to leave them out",
+            f"{counted(len(result.broken), 'clip')} cannot be read: {signers} and the dictionary of words were not written",
+            where=str(source),
+            got=None if as_json else "\n".join(f"{clip.file}: {clip.why}" for clip in result.broken),
+            hint="repair them and run the same command again, or skip them with --skip-broken",
         )
     print(error.render(), file=sys.stderr)
-    return _ANSWER_IS_NO
+    return FOUND_PROBLEMS
 
 
-def _print_json(fields: dict[str, object]) -> None:
+def _print_json(**fields: object) -> None:
     print(json.dumps({"schema": 1, **fields}))
 
 
@@ -218,20 +227,45 @@ def _extent(clips: int, words: int, signers: int) -> str:
 
 
 @contextlib.contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    """Collects the first Ctrl-C or SIGTERM, so that the work can be left where it is safe; a second one acts at once.
+def _progress(*, keep: bool = True, log: bool = False) -> Iterator[Callable[[str], None]]:
+    """Gives a function that shows a line of progress on stderr, and raises `Stopped` once Ctrl-C or SIGTERM has arrived.
 
-    An exception raised wherever a signal happens to arrive would not do: inside a destructor Python swallows it.
+    A terminal shows the latest line, at the end too if `keep`. Elsewhere lines appear with `log` only, one per minute.
+
+    A second signal ends the process at once. The first is only noted: an exception raised wherever a signal arrives could be
+    inside a destructor, where Python swallows it.
     """
     received: list[int] = []
+    terminal = sys.stderr.isatty()
+    room = shutil.get_terminal_size().columns - 1
+    latest, shown_at = "", -math.inf if terminal else time.monotonic()
 
     def note(number: int, _: object) -> None:
         received.append(number)
         signal.signal(number, signal.SIG_DFL)
 
+    def write(line: str) -> None:
+        print(f"\r{line[:room]:<{room}}", end="", file=sys.stderr, flush=True)
+
+    def show(line: str) -> None:
+        nonlocal latest, shown_at
+        if received:
+            raise Stopped(received[0])
+        latest, now = line, time.monotonic()
+        if now - shown_at < (_SHOW_EVERY_S if terminal else _LOG_EVERY_S):
+            return
+        shown_at = now
+        if terminal:
+            write(line)
+        elif log:
+            print(line, file=sys.stderr, flush=True)
+
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield received
+        yield show
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if terminal and latest:
+            write(latest if keep else "")
+            print(end="\n" if keep else "\r", file=sys.stderr, flush=True)

@@ -1,10 +1,10 @@
 """Errors that explain themselves.
 
-    ExplainedError          what, where, got, expected, what to do next
-    ├── DataError           a data set is not what it should be
-    └── ResourceError       a disk, a database or a machine stands in the way; trying again may help
+    ExplainedError          what is wrong, where, what was found, what was expected, what to do next
+    ├── DataError           a data set is invalid
+    └── ResourceError       a disk, a database or a machine failed; trying again may help
 
-`search.errors` grows the same tree further and gives each branch its exit code.
+`search.errors` extends this tree and assigns the exit codes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import unicodedata
 from pathlib import Path
 from typing import Any, ClassVar
 
-_LONGEST = 1000  # characters of a line; no path, and nothing that a person can take in, is longer
+_MAX_LINE = 1000  # characters; no useful line is longer
 
 
 class ExplainedError(Exception):
-    """An error whose text tells a person what is wrong, where, and what to do next.
+    """An error that states what is wrong, where, and what to do next.
 
-    `render` gives the form that every command prints:
+    `render` returns the text that every command prints:
 
         error: the label is outside the dictionary
           --> data/1001.hdf5: /1001000000/token
@@ -29,7 +29,7 @@ class ExplainedError(Exception):
     """
 
     label: ClassVar[str] = "error"
-    """The first word."""
+    """First word of the rendered text."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class ExplainedError(Exception):
         return self.render()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self.args, self.__dict__)  # for the way out of a worker process
+        return _rebuild, (type(self), self.args, self.__dict__)  # pickled when a worker process raises it
 
     def render(self) -> str:
         """The error as lines of text, without a final newline.
 
-        What it quotes may hold anything: control characters are written out, further lines are indented.
+        Quoted values may contain anything: control characters are escaped, and continuation lines are indented.
         """
         lines = [f"{self.label}: {escape_line(self.what)}"]
         if self.where is not None:
@@ -64,31 +64,26 @@ class ExplainedError(Exception):
         for label in ("got", "expected", "hint"):
             text = getattr(self, label)
             if text is not None:
-                lines.append(f"{label}: {_shown(text)}")
+                first, *others = text.split("\n")
+                lines.append(f"{label}: {escape_line(first)}")
+                lines += [escape_line(line if line.startswith("  ") else f"  {line}") for line in others]
         return "\n".join(lines)
 
 
-def _shown(text: str) -> str:
-    first, *others = text.split("\n")
-    return "\n".join(
-        escape_line(line) for line in [first, *(line if line.startswith("  ") else f"  {line}" for line in others)]
-    )
-
-
 def escape_line(line: str) -> str:
-    """A line that a terminal may be given: control characters are written out."""
-    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
-    return "".join(f"\\u{ord(mark):04x}" if unicodedata.category(mark) in ("Cc", "Cs", "Zl", "Zp") else mark for mark in line)
+    """A line that is safe to print on a terminal: control characters are escaped, and a very long line is cut."""
+    line = line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}..."
+    return "".join(f"\\u{ord(char):04x}" if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") else char for char in line)
 
 
-def _rebuilt(kind: type[ExplainedError], args: tuple[Any, ...], fields: dict[str, Any]) -> ExplainedError:
+def _rebuild(kind: type[ExplainedError], args: tuple[Any, ...], fields: dict[str, Any]) -> ExplainedError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
 
 
 class DataError(ExplainedError):
-    """A data set, a file or a clip is not what it should be."""
+    """A data set, a file or a clip is invalid."""
 
     def __init__(
         self,
@@ -100,7 +95,7 @@ class DataError(ExplainedError):
         expected: str | None = None,
         hint: str | None = None,
     ) -> None:
-        """`file` is the file or folder, `path` the place inside it (an HDF5 path)."""
+        """`file` is the file or folder, `path` the place inside the file: an HDF5 path, or a line of a list."""
         where = None if file is None else str(file) if path is None else f"{file}: {path}"
         super().__init__(what, where=where, got=got, expected=expected, hint=hint)
         self.file = None if file is None else Path(file)
@@ -108,4 +103,4 @@ class DataError(ExplainedError):
 
 
 class ResourceError(ExplainedError):
-    """Disk, database, GPU, worker or another run stands in the way. Trying again may help."""
+    """A disk, database, GPU, worker or another run is in the way. Trying again may help."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written aside, synced, renamed."""
+"""Atomic file writes: a temporary file is written, synced and renamed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import uuid
 from pathlib import Path
 
 PART_SUFFIX = ".part"
-"""How the name of a file ends that is being written; what a killed process left of it can be deleted."""
+"""Suffix of temporary files. Those that a killed process left behind can be deleted."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file of text (UTF-8) or bytes and makes its folder. A reader, or a kill, never meets half of it.
+    """Writes a file of text (UTF-8) or bytes, creating its folder. Readers see the old or the new content, never a part of it.
 
     Raises:
-        OSError: it cannot be written; what stood there before still does.
+        OSError: the file cannot be written; a previous version is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(
+    temporary = path.with_name(
         f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{PART_SUFFIX}"
-    )  # containers often have equal pids
+    )  # containers often have equal process ids
     try:
-        with aside.open("wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,57 +1,57 @@
-"""What lies in a data folder: the signers' files."""
+"""The files of a data folder: one HDF5 file per signer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import DataError
 
-_MIRRORED_ENDING = "_swap"
+_MIRRORED_SUFFIX = "_swap"
 
 
 @dataclass(frozen=True)
 class SignerFile:
-    """One HDF5 file and whose clips it holds."""
+    """One HDF5 file and the signer whose clips it contains."""
 
     path: Path
     signer: str
-    """The file's stem without `_swap`: the whole name, compared as a whole."""
+    """The file's stem without `_swap`. Signers are compared by this whole name."""
 
     mirrored: bool
     """True for `<signer>_swap.hdf5`."""
 
 
 def signer_files(folder: Path) -> list[SignerFile]:
-    """The signers' files, sorted by name.
+    """The signers' files, sorted by file name.
 
     Raises:
-        DataError: the folder is missing, or holds no `*.hdf5`.
+        DataError: the folder does not exist, or contains no `*.hdf5`.
     """
     if not folder.is_dir():
         what = "the data set is a file, not a folder" if folder.exists() else "there is no such data folder"
-        raise DataError(what, file=folder, hint="name a folder that holds one HDF5 file a signer")
+        raise DataError(what, file=folder, hint="name a folder with one HDF5 file per signer")
     paths = sorted(p for p in folder.iterdir() if p.suffix == ".hdf5" and not p.name.startswith("."))
     if not paths:
         raise DataError(
-            "the data folder holds no signer's file",
+            "the data folder contains no signer's file",
             file=folder,
             expected="files named <signer>.hdf5",
-            hint="`python -m data_utils synth DIR` makes a data set to try things with",
+            hint="`python -m data_utils synth DIR` creates a data set to try things with",
         )
     files = []
     for path in paths:
-        mirrored = path.stem.endswith(_MIRRORED_ENDING)
-        files.append(SignerFile(path, path.stem.removesuffix(_MIRRORED_ENDING), mirrored))
+        mirrored = path.stem.endswith(_MIRRORED_SUFFIX)
+        files.append(SignerFile(path, path.stem.removesuffix(_MIRRORED_SUFFIX), mirrored))
     return files
 
 
 def check_plain_file(path: Path) -> None:
-    """Refuses what is no plain file (to open a pipe is to wait for ever) and a name that no text can hold.
+    """Rejects a path that is not a regular file (opening a pipe would block forever), or whose name is not UTF-8.
 
     Raises:
-        DataError: see above.
+        DataError: it is one of these. A missing file is accepted.
     """
     if path.exists() and not path.is_file():
         raise DataError("this is not a file", file=path, hint="move it elsewhere")
@@ -60,16 +60,16 @@ def check_plain_file(path: Path) -> None:
 
 
 def is_utf8(text: str) -> bool:
+    """Whether a text can be encoded. Python represents bytes that are not UTF-8 as surrogates, which cannot."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # Python stands in for bytes that are not UTF-8 by halves of characters
+    except UnicodeEncodeError:
         return False
     return True
 
 
-def orphans(files: Iterable[SignerFile]) -> list[DataError]:
-    """A fault for each file of mirrored copies whose originals are not there."""
-    files = list(files)
+def missing_originals(files: Sequence[SignerFile]) -> list[DataError]:
+    """An error for each file of mirrored copies without a file of originals."""
     originals = {file.signer for file in files if not file.mirrored}
     return [
         DataError("a mirrored copy has no original", file=file.path, expected=f"{file.signer}.hdf5 beside it")

@@ -1,11 +1,11 @@
-"""Clips without labels from the files that people have: what a finished model is asked about.
+"""Clips to predict, without labels, from several file formats.
 
-    <signer>.hdf5, .h5    many clips: the layout of `data_utils.hdf5`; labels need not be there
+    <signer>.hdf5, .h5    many clips: the layout of `data_utils.hdf5`; labels are optional
     <sequence>.parquet    one clip of the Kaggle release
-    <clip>.npy            one clip: [T, 543, 3], [3, T, 543], or [T, 1662] as results of MediaPipe Holistic are often laid out
-    a folder of .npy      one clip, a file of 1662 numbers a frame
+    <clip>.npy            one clip: [T, 543, 3], [3, T, 543], or [T, 1662], a common layout of MediaPipe Holistic results
+    a folder of .npy      one clip, one file of 1662 numbers per frame
 
-T frames; what was not detected is NaN, or zeros in the rows of 1662 numbers.
+T frames; landmarks that were not detected are NaN, or zeros in rows of 1662 numbers.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _KINDS = (*_HDF5, ".parquet", ".npy")
 
 @dataclass(frozen=True)
 class Input:
-    """One clip that was asked about."""
+    """One clip to predict."""
 
     file: Path
     clip: str
-    """Its name in a file of many clips, else the file's own."""
+    """Its name in a file of many clips, otherwise the file's name."""
 
     landmarks: np.ndarray | DataError
-    """float32 `[3, T, 543]`, NaN = not detected; or what is wrong with the clip."""
+    """float32 `[3, T, 543]`, NaN = not detected; or the error if the clip cannot be read."""
 
 
 def check_inputs(paths: Sequence[Path]) -> None:
-    """Looks whether files are there and of a kind that is known, before work begins.
+    """Checks that all files exist and have a supported format.
 
     Raises:
-        DataError: at the first that is not.
+        DataError: for the first file that does not.
     """
     for path in paths:
         if not path.exists():
@@ -51,34 +51,31 @@ def check_inputs(paths: Sequence[Path]) -> None:
         if path.is_dir():
             if not any(path.glob("*.npy")):
                 hint = f"name its files one by one, such as {path / '*.hdf5'}" if any(path.glob("*.hdf5")) else None
-                raise DataError("the folder holds no frames", file=path, expected="files named <frame>.npy", hint=hint)
+                raise DataError("the folder contains no frames", file=path, expected="files named <frame>.npy", hint=hint)
         elif path.suffix.lower() not in _KINDS:
-            raise DataError("this kind of file is not read", file=path, got=path.suffix, expected=", ".join(_KINDS))
+            raise DataError("this file format is not supported", file=path, got=path.suffix, expected=", ".join(_KINDS))
         elif not path.is_file():
             raise DataError("this is not a file", file=path)
 
 
 def read_inputs(paths: Sequence[Path]) -> Iterator[Input]:
-    """Every clip of every file, one at a time, in the order given. A file that cannot be read is one clip with a fault."""
+    """Every clip of every file, one at a time, in the given order. A file that cannot be read is one clip with an error."""
     for path in paths:
-        if path.is_file() and path.suffix.lower() in _HDF5:
-            try:
+        try:
+            if path.is_file() and path.suffix.lower() in _HDF5:
                 for name, found in read_unlabeled(path):
                     yield Input(path, name, found)
-            except DataError as fault:
-                yield Input(path, path.stem, fault)
-        else:
-            try:
-                yield Input(path, path.stem, _one_clip(path))
-            except DataError as fault:
-                yield Input(path, path.stem, fault)
+            else:
+                yield Input(path, path.stem, _read_one(path))
+        except DataError as fault:
+            yield Input(path, path.stem, fault)
 
 
-def _one_clip(path: Path) -> np.ndarray:
+def _read_one(path: Path) -> np.ndarray:
     if path.is_dir():
         return read_frames(path)
     if path.suffix.lower() == ".parquet":
-        from data_utils.importing.kaggle import read_clip  # it needs a package that others do without
+        from data_utils.importing.kaggle import read_clip  # needs pyarrow
 
         return read_clip(path)
     return _read_array(path)

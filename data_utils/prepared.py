@@ -1,6 +1,6 @@
-"""The prepared data set: every clip selected, filled and normalised once, frames laid end to end."""
+"""Data sets ready for the model: all clips are preprocessed once, and their frames concatenated."""
 
-# N rows: row 0 is an empty frame (what padding points at), then the frames of all clips; F features of a frame (260); C clips
+# N rows: row 0 is an empty frame (padding points at it), then the frames of all clips; F features of a frame (260); C clips
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.catalog import CatalogEntry, catalog
+from data_utils.catalog import CatalogEntry, read_catalog
 from data_utils.errors import DataError
-from data_utils.folder import orphans, signer_files
+from data_utils.folder import missing_originals, signer_files
 from data_utils.hdf5 import read_clips
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
@@ -22,7 +22,7 @@ from data_utils.words import read_words
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips ready for the model."""
+    """Preprocessed clips."""
 
     frames_NF: np.ndarray
     """float32 `[N, 260]`; row 0 is all zeros."""
@@ -31,7 +31,7 @@ class ClipSet:
     """bool `[N]`: frames that the model attends to; False for row 0."""
 
     lengths_C: np.ndarray
-    """int64 `[C]`: frames of each clip. Clip c lies in rows `starts_C[c]` to `starts_C[c] + lengths_C[c]`."""
+    """int64 `[C]`: frames of each clip. Clip c occupies rows `starts_C[c]` to `starts_C[c] + lengths_C[c]`."""
 
     labels_C: np.ndarray
     """int64 `[C]`: class numbers."""
@@ -42,43 +42,45 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.lengths_C)
 
-    def select(self, chosen_C: np.ndarray) -> ClipSet:
-        """Some of the clips, by number or by a mask. The frames are shared, not copied."""
+    def select(self, selected_C: np.ndarray) -> ClipSet:
+        """Some of the clips, by index or mask. The frames are shared, not copied."""
         return replace(
-            self, lengths_C=self.lengths_C[chosen_C], labels_C=self.labels_C[chosen_C], starts_C=self.starts_C[chosen_C]
+            self, lengths_C=self.lengths_C[selected_C], labels_C=self.labels_C[selected_C], starts_C=self.starts_C[selected_C]
         )
 
 
 def clip_set(
     clips: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray | None = None, *, mask: str = "lengths"
 ) -> ClipSet:
-    """Lays preprocessed clips, float32 `[T, 260]` each, end to end.
+    """Concatenates preprocessed clips, float32 `[T, 260]` each.
 
-    Without labels every label is 0. `mask` as in `PreprocessConfig.mask`.
+    Without `labels` every label is 0. `mask` as in `PreprocessConfig.mask`.
 
     Raises:
-        ValueError: a clip is not `[T, 260]` with one frame or more.
+        ValueError: a clip is not `[T, 260]` with at least one frame.
     """
     for number, clip in enumerate(clips):
         if clip.ndim != 2 or clip.shape[0] == 0 or clip.shape[1] != NUM_FEATURES:
-            raise ValueError(
-                f"clip {number} has shape {list(clip.shape)}, expected [frames, {NUM_FEATURES}] and a frame or more"
-            )
-    lengths = np.array([len(clip) for clip in clips], dtype=np.int64)
-    frames = np.concatenate([np.zeros((1, NUM_FEATURES), np.float32), *clips]).astype(np.float32, copy=False)
-    real = detected(frames) if mask == "detected" else np.arange(len(frames)) > 0
-    return ClipSet(
-        frames_NF=frames,
-        real_N=real,
-        lengths_C=lengths,
-        labels_C=np.zeros(len(clips), np.int64) if labels is None else np.asarray(labels, dtype=np.int64),
-        starts_C=1 + np.cumsum(lengths) - lengths,
-    )
+            raise ValueError(f"clip {number} has shape {list(clip.shape)}, expected [1 or more frames, {NUM_FEATURES}]")
+    frames_NF = np.concatenate([np.zeros((1, NUM_FEATURES), np.float32), *clips]).astype(np.float32, copy=False)
+    real_N = detected(frames_NF) if mask == "detected" else np.arange(len(frames_NF)) > 0
+    return _clip_set(frames_NF, real_N, [len(clip) for clip in clips], np.zeros(len(clips)) if labels is None else labels)
+
+
+def join_entries(entries: Sequence[CatalogEntry], frames_NF: np.ndarray, real_N: np.ndarray) -> ClipSet:
+    """The clip set of some files whose frames are concatenated."""
+    lengths = [length for entry in entries for length in entry.lengths]
+    return _clip_set(frames_NF, real_N, lengths, [label for entry in entries for label in entry.labels])
+
+
+def _clip_set(frames_NF: np.ndarray, real_N: np.ndarray, lengths: Sequence[int], labels: Sequence[int] | np.ndarray) -> ClipSet:
+    lengths_C = np.array(lengths, dtype=np.int64)
+    return ClipSet(frames_NF, real_N, lengths_C, np.asarray(labels, dtype=np.int64), 1 + np.cumsum(lengths_C) - lengths_C)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a folder holds, known from its dictionary and its files' index alone."""
+    """The words and the catalog of a data folder, without landmarks."""
 
     folder: Path
     words: tuple[str, ...]
@@ -95,10 +97,10 @@ class DataSet:
         return {signer: frozenset(labels) for signer, labels in self.labels_of.items()}
 
     def entries_of(self, signers: Sequence[str], *, mirrored: bool) -> tuple[CatalogEntry, ...]:
-        """The entries of some signers; with `mirrored`, also those of their `_swap` files.
+        """The catalog entries of some signers; with `mirrored`, also those of their `_swap` files.
 
         Raises:
-            DataError: they have no clip.
+            DataError: the signers have no clip.
         """
         found = tuple(e for e in self.entries if e.file.signer in signers and (mirrored or not e.file.mirrored))
         if not found:
@@ -107,20 +109,20 @@ class DataSet:
 
 
 def open_data(folder: Path, cache: Path | None = None) -> DataSet:
-    """Reads a data set's dictionary and index, no landmarks. `cache` is a folder that keeps the index between runs.
+    """Reads the dictionary and the catalog of a data set, not its landmarks. `cache` is a folder for the catalog.
 
     Raises:
-        DataError: the folder, a file or a label is not what it should be.
+        DataError: the folder, a file or a label is invalid.
     """
     files = signer_files(folder)
     words = read_words(folder)
-    for fault in orphans(files):
+    for fault in missing_originals(files):
         raise fault
-    return DataSet(folder, words, catalog(files, len(words), cache))
+    return DataSet(folder, words, read_catalog(files, len(words), cache))
 
 
 def fingerprint(data: DataSet) -> str:
-    """SHA-256 over the dictionary and every signer's file, names and bytes. Files count, whatever the folder is called."""
+    """SHA-256 over the words and over name and content of every signer's file. The folder's name does not matter."""
     total = hashlib.sha256("\0".join(data.words).encode())
     for entry in data.entries:
         total.update(f"\0{entry.file.path.name}\0{entry.sha256}".encode())
@@ -128,29 +130,29 @@ def fingerprint(data: DataSet) -> str:
 
 
 def prepare(data: DataSet, signers: Sequence[str], config: PreprocessConfig, *, mirrored: bool) -> ClipSet:
-    """The clips of some signers, ready for the model, in memory. No other signer's landmarks are read.
+    """Preprocesses the clips of some signers in memory. No other signer's landmarks are read.
 
-    With `mirrored`, the `_swap` files of these signers are included (training data); without, only their own clips.
-    `data_utils.store.load_prepared` gives the same from a file that runs and workers share.
+    With `mirrored`, the `_swap` files of these signers are included (for training); without, only their own clips.
+    `data_utils.store.load_prepared` returns the same from a file that runs and workers share.
 
     Raises:
-        DataError: a clip is not what it should be, or the signers have none.
+        DataError: a clip is invalid, or the signers have none.
     """
     entries = data.entries_of(signers, mirrored=mirrored)
     frames_NF = np.zeros((count_rows(entries), NUM_FEATURES), np.float32)
     real_N = np.zeros(len(frames_NF), bool)
-    for entry, rows in rows_of(entries):
+    for entry, rows in row_ranges(entries):
         real_N[rows] = fill_frames(frames_NF[rows], entry, config)
     return join_entries(entries, frames_NF, real_N)
 
 
 def count_rows(entries: Sequence[CatalogEntry]) -> int:
-    """Rows that the frames of some files take: all their frames, and the empty one."""
+    """Number of rows for the frames of some files, including the empty frame."""
     return 1 + sum(sum(entry.lengths) for entry in entries)
 
 
-def rows_of(entries: Sequence[CatalogEntry]) -> Iterator[tuple[CatalogEntry, slice]]:
-    """Each file with the rows of its frames."""
+def row_ranges(entries: Sequence[CatalogEntry]) -> Iterator[tuple[CatalogEntry, slice]]:
+    """Each file with the range of rows of its frames."""
     start = 1
     for entry in entries:
         stop = start + sum(entry.lengths)
@@ -159,23 +161,16 @@ def rows_of(entries: Sequence[CatalogEntry]) -> Iterator[tuple[CatalogEntry, sli
 
 
 def fill_frames(frames_NF: np.ndarray, entry: CatalogEntry, config: PreprocessConfig) -> np.ndarray:
-    """Writes a file's preprocessed frames into their place, clip by clip. Returns which frames are real.
+    """Writes the preprocessed frames of a file into `frames_NF`. Returns which frames the model attends to, bool `[N]`.
 
     Raises:
-        DataError: a clip is not what it should be, or the file has changed since its index was read.
+        DataError: a clip is invalid, or the file has changed since the catalog was read.
     """
     start = 0
     for clip, name, length in zip(read_clips(entry.file, max(entry.labels) + 1), entry.names, entry.lengths, strict=False):
         clip_TF = preprocess(clip.feature_CTJ, config)
         if clip.name != name or len(clip_TF) != length:
-            raise DataError("the file has changed while it was read", file=entry.file.path, hint="start again")
+            raise DataError("the file changed while it was read", file=entry.file.path, hint="run the command again")
         frames_NF[start : start + length] = clip_TF
         start += length
     return detected(frames_NF) if config.mask == "detected" else np.ones(len(frames_NF), bool)
-
-
-def join_entries(entries: Sequence[CatalogEntry], frames_NF: np.ndarray, real_N: np.ndarray) -> ClipSet:
-    """The clip set of some files whose frames lie end to end."""
-    lengths_C = np.array([length for entry in entries for length in entry.lengths], dtype=np.int64)
-    labels_C = np.array([label for entry in entries for label in entry.labels], dtype=np.int64)
-    return ClipSet(frames_NF, real_N, lengths_C, labels_C, 1 + np.cumsum(lengths_C) - lengths_C)

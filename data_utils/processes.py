@@ -1,4 +1,4 @@
-"""Helper processes that do not outlive the process that started them, however that one ends."""
+"""Child processes that end when their parent process ends, however that happens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 def end_with_parent() -> None:
-    """From now on this process, which `multiprocessing` started, ends at once when its parent is gone."""
+    """Makes this process, which `multiprocessing` started, exit as soon as its parent has ended."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 

@@ -1,56 +1,62 @@
-"""Training, validation and test parts by signer, or folds. No signer is in two parts.
+"""Splits by signer: training, validation and test part, or folds. No signer is in two parts.
 
-Signers are compared by their whole names. The test part is sealed: nothing but `search test` may read its clips.
+Signers are compared by their whole names. The test part is sealed: only `search test` may read its clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from data_utils.errors import DataError
-from data_utils.wording import suggest
+from data_utils.wording import counted, suggest
 
 SignerSelection = Sequence[str] | Literal["rest", "none", "auto"]
-"""Signers by name, or `rest` (those in no other part), `none`, or `auto`."""
+"""Names of signers, `rest` (those in no other part), `none`, or `auto`."""
 
 Folds = int | Literal["each"] | None
-"""So many groups of signers that validate in turn, each signer by itself (`each`), or none: one validation part."""
+"""Number of folds, one fold per signer (`each`), or None for a single validation part."""
 
-_AUTO_SHARE = 5  # `auto` takes a fifth of the signers
-_AUTO_DRAWS = 200
+WordsOf = Mapping[str, frozenset[int]]
+"""Per signer, the class numbers that they have clips of."""
+
+Group = tuple[str, ...]
+"""Some signers."""
+
+_AUTO_SHARE = 5  # `auto` takes one signer in five
+_NUM_DRAWS = 200
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which signers are in which part, each sorted by name."""
+    """The signers of each part, sorted by name."""
 
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
+    train: Group
+    validation: Group
+    test: Group
 
     note: str = ""
-    """What a person should know about how it came to be; empty if nothing."""
+    """A remark for the user about how the split was made; empty if there is none."""
 
-    folds: tuple[tuple[str, ...], ...] = ()
-    """With folds: the groups of training signers that validate in turn. There is no validation part then."""
+    folds: tuple[Group, ...] = ()
+    """With folds: the groups of training signers that are validated on in turn. There is no validation part then."""
 
-    def train_validation_pairs(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-        """Who trains and who validates, for each model that a trial needs: one, or one a fold."""
+    def train_validation_pairs(self) -> tuple[tuple[Group, Group], ...]:
+        """Training and validation signers of each model that a trial trains: one pair, or one per fold."""
         if not self.folds:
             return ((self.train, self.validation),)
         return tuple((tuple(signer for signer in self.train if signer not in fold), fold) for fold in self.folds)
 
-    def parts(self) -> dict[str, tuple[str, ...]]:
+    def parts(self) -> dict[str, Group]:
         """The three parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def split_signers(
-    words_of: Mapping[str, frozenset[int]],
+    words_of: WordsOf,
     *,
     train: SignerSelection = "rest",
     validation: SignerSelection = "auto",
@@ -58,170 +64,174 @@ def split_signers(
     folds: Folds = None,
     seed: int = 0,
 ) -> Split:
-    """Decides who trains, who validates and who is sealed.
+    """Assigns each signer to the training, validation or test part.
 
-    `auto` takes about a fifth of the signers (at least one) for validation and again for the test part. Of 200 seeded
-    draws in which every word stays in training, it keeps the first whose held-out parts hold the most words. With fewer
-    than three signers there is no test part, and `note` says so.
+    `auto` takes about a fifth of the signers (at least one) for validation and another fifth for the test part. Of 200 seeded
+    draws, those in which training lacks a word are discarded; of the others, the first one whose held-out parts contain the
+    most words is used. With fewer than three signers there is no test part, and `note` says so.
 
-    With `folds` there is no validation part: the training signers are dealt out into groups of nearly equal size, so that every
-    word stays in the training of each fold; again the first of 200 seeded draws whose groups hold the most words.
-
-    `words_of`: the class numbers that each signer has clips of.
+    With `folds` there is no validation part: the training signers are dealt into groups of nearly equal size. The draw is
+    chosen in the same way; every word must be in the training clips of every fold.
 
     Raises:
         DataError: an unknown signer, a signer in two parts, an empty training or validation part, a word that training lacks,
-            more folds than signers.
+            or more folds than signers.
     """
     if folds is not None:
         validation = "none"
-    wishes: dict[str, SignerSelection] = {"train": train, "validation": validation, "test": test}
-    named = _named_signers(wishes, words_of)
-    note = ""
-    if test == "auto" and len(words_of) < 3:
-        named["test"] = ()
-        note = f"{_signers(len(words_of))} in all: no test part"
-    auto = [part for part in ("validation", "test") if wishes[part] == "auto" and part not in named]
+    requested: dict[str, SignerSelection] = {"train": train, "validation": validation, "test": test}
     if train == "auto":
         raise DataError("training signers cannot be `auto`", expected="a list of signers, or `rest`")
-    if auto:
-        named |= _draw(words_of, auto, named, train_named=named.get("train"), seed=seed)
-    rest = [part for part in wishes if wishes[part] == "rest"]
+    assigned = _named_parts(requested, words_of)
+    note = ""
+    if test == "auto" and len(words_of) < 3:
+        assigned["test"] = ()
+        note = f"{counted(len(words_of), 'signer')} in total: no test part"
+    if auto := [part for part in ("validation", "test") if requested[part] == "auto" and part not in assigned]:
+        assigned |= _draw_parts(words_of, auto, assigned, seed)
+    rest = [part for part in requested if requested[part] == "rest"]
     if len(rest) > 1:
         raise DataError("only one part can be `rest`", got=", ".join(rest))
     if rest:
-        taken = {signer for part, signers in named.items() for signer in signers}
-        named[rest[0]] = tuple(signer for signer in words_of if signer not in taken)
-    parts = {part: tuple(sorted(named[part])) for part in wishes}
+        assigned[rest[0]] = _unassigned(words_of, assigned)
+    parts = {part: tuple(sorted(signers)) for part, signers in assigned.items()}
     split = Split(parts["train"], parts["validation"], parts["test"], note)
     if folds is not None:
-        split = _folded(split, len(split.train) if folds == "each" else folds, words_of, seed)
+        split = _with_folds(split, len(split.train) if folds == "each" else folds, words_of, seed)
     _check(split, words_of)
     return split
 
 
-def _folded(split: Split, count: int, words_of: Mapping[str, frozenset[int]], seed: int) -> Split:
-    """The split with its training signers dealt out into folds."""
-    if not 2 <= count <= len(split.train):
-        raise DataError(
-            f"{count} folds cannot be made of {_signers(len(split.train))}",
-            expected=f"2 to {len(split.train)} folds" if len(split.train) >= 2 else "two signers or more that are not sealed",
-            hint="set `data.folds` lower, or `data.test` to `none`",
-        )
-    rng = np.random.default_rng(np.random.SeedSequence([seed, len(split.train), count]))
-    everything = _words(split.train, words_of)
-    best: Split | None = None
-    best_score = (-1, -1)
-    for _ in range(_AUTO_DRAWS):
-        order = [split.train[i] for i in rng.permutation(len(split.train))]
-        dealt = replace(split, folds=tuple(sorted(tuple(sorted(order[i::count])) for i in range(count))))
-        if any(_words(train, words_of) != everything for train, _ in dealt.train_validation_pairs()):
-            continue
-        held = [len(_words(fold, words_of)) for fold in dealt.folds]
-        if (score := (min(held), sum(held))) > best_score:
-            best, best_score = dealt, score
-    if best is None:
-        rare = [word for word in sorted(everything) if sum(word in words_of[signer] for signer in split.train) < 2]
-        raise DataError(
-            f"no draw of {count} folds leaves every word in the training of each",
-            got=f"class {', '.join(map(str, rare))} has clips of one signer only" if rare else "some words have few signers",
-            hint="fewer folds may do, or name a validation part instead",
-        )
-    lacking = [str(n) for n, fold in enumerate(best.folds, 1) if _words(fold, words_of) != everything]
-    if lacking:
-        note = f"fold {', '.join(lacking)} validates without some words: its signers have no clip of them"
-        best = replace(best, note="; ".join(filter(None, [best.note, note])))
-    return best
-
-
-def _named_signers(wishes: Mapping[str, SignerSelection], words_of: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
-    named: dict[str, tuple[str, ...]] = {}
-    owner: dict[str, str] = {}
-    for part, wish in wishes.items():
-        if wish == "none":
+def _named_parts(requested: Mapping[str, SignerSelection], words_of: WordsOf) -> dict[str, Group]:
+    """The parts whose signers are given by name, and those that are `none`."""
+    named: dict[str, Group] = {}
+    part_of: dict[str, str] = {}
+    for part, selection in requested.items():
+        if selection == "none":
             named[part] = ()
-        if isinstance(wish, str):
+        if isinstance(selection, str):
             continue
-        for signer in wish:
+        for signer in selection:
             if signer not in words_of:
                 raise DataError(
                     f"there is no signer `{signer}` for the {part} part",
                     expected=f"one of {', '.join(sorted(words_of))}",
-                    hint=suggest(signer, words_of) or "a signer is named by its file's name without .hdf5",
+                    hint=suggest(signer, words_of) or "a signer's name is the name of their file without .hdf5",
                 )
-            if signer in owner:
-                where = "twice in" if owner[signer] == part else f"in the {owner[signer]} part and in"
+            if signer in part_of:
+                where = "twice in" if part_of[signer] == part else f"in the {part_of[signer]} part and in"
                 raise DataError(
                     f"signer `{signer}` is {where} the {part} part",
-                    hint="a signer seen in training makes the validation too good: keep each in one part",
+                    hint="validation on a signer seen in training is too optimistic: keep each signer in one part",
                 )
-            owner[signer] = part
-        named[part] = tuple(wish)
+            part_of[signer] = part
+        named[part] = tuple(selection)
     return named
 
 
-def _draw(
-    words_of: Mapping[str, frozenset[int]],
-    auto: Sequence[str],
-    named: Mapping[str, tuple[str, ...]],
-    *,
-    train_named: tuple[str, ...] | None,
-    seed: int,
-) -> dict[str, tuple[str, ...]]:
-    taken = {signer for signers in named.values() for signer in signers}
-    free = sorted(signer for signer in words_of if signer not in taken)
-    size = max(1, round(len(words_of) / _AUTO_SHARE))
-    keep = 0 if train_named else 1  # someone must be left to train on
-    if len(free) < len(auto) + keep:
+def _unassigned(words_of: WordsOf, assigned: Mapping[str, Group]) -> Group:
+    taken = {signer for group in assigned.values() for signer in group}
+    return tuple(signer for signer in words_of if signer not in taken)
+
+
+def _draw_parts(words_of: WordsOf, auto: Sequence[str], assigned: Mapping[str, Group], seed: int) -> dict[str, Group]:
+    """Draws signers for the parts that are `auto`."""
+    named_train = assigned.get("train")
+    free = sorted(_unassigned(words_of, assigned))
+    reserved = 0 if named_train else 1  # at least one signer must be left to train on
+    if len(free) < len(auto) + reserved:
         raise DataError(
             f"too few signers for {' and '.join(auto)} by `auto`",
-            got=f"{len(free)} without a part, of {len(words_of)}",
-            expected=f"{len(auto) + keep} or more",
+            got=f"{len(free)} of {len(words_of)} without a part",
+            expected=f"{len(auto) + reserved} or more",
             hint="name the signers of each part, or set `data.test` to `none`",
         )
-    size = min(size, (len(free) - keep) // len(auto))
-    everything = frozenset().union(*words_of.values())
+    size = min(max(1, round(len(words_of) / _AUTO_SHARE)), (len(free) - reserved) // len(auto))
+
+    def deal(order: Group) -> tuple[list[Group], list[Group]]:
+        held_out = [order[i * size : (i + 1) * size] for i in range(len(auto))]
+        return held_out, [named_train or order[len(auto) * size :]]
+
     rng = np.random.default_rng(np.random.SeedSequence([seed, len(words_of)]))
-    best: dict[str, tuple[str, ...]] | None = None
-    best_score = (-1, -1)
-    for _ in range(_AUTO_DRAWS):
-        order = [free[i] for i in rng.permutation(len(free))]
-        parts = {part: tuple(order[i * size : (i + 1) * size]) for i, part in enumerate(auto)}
-        training = train_named or tuple(order[len(auto) * size :])
-        if _words(training, words_of) != everything:
-            continue
-        held = [len(_words(parts[part], words_of)) for part in auto]
-        score = (min(held), sum(held))
-        if score > best_score:
-            best, best_score = parts, score
-    if best is None:
+    drawn = _best_draw(free, _words(words_of, words_of), words_of, rng, deal)
+    if drawn is None:
         raise DataError(
             f"no draw of {' and '.join(auto)} signers leaves every word in training",
             hint="name the signers of each part under `data` in the study file",
         )
+    return dict(zip(auto, drawn, strict=True))
+
+
+def _with_folds(split: Split, count: int, words_of: WordsOf, seed: int) -> Split:
+    """The split with its training signers dealt into folds."""
+    signers = split.train
+    if not 2 <= count <= len(signers):
+        raise DataError(
+            f"{count} folds cannot be made of {counted(len(signers), 'signer')}",
+            expected=f"2 to {len(signers)} folds" if len(signers) >= 2 else "at least two signers outside the test part",
+            hint="lower `data.folds`, or set `data.test` to `none`",
+        )
+
+    def deal(order: Group) -> tuple[list[Group], list[Group]]:
+        folds = sorted(tuple(sorted(order[i::count])) for i in range(count))
+        return folds, [train for train, _ in replace(split, folds=tuple(folds)).train_validation_pairs()]
+
+    everything = _words(signers, words_of)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(signers), count]))
+    folds = _best_draw(signers, everything, words_of, rng, deal)
+    if folds is None:
+        rare = [str(word) for word in sorted(everything) if sum(word in words_of[signer] for signer in signers) < 2]
+        raise DataError(
+            f"no draw of {count} folds leaves every word in the training of each",
+            got=f"class {', '.join(rare)} has clips of one signer only" if rare else "some words have few signers",
+            hint="try fewer folds, or name a validation part instead",
+        )
+    note = split.note
+    if lacking := [str(number) for number, fold in enumerate(folds, 1) if _words(fold, words_of) != everything]:
+        remark = f"fold {', '.join(lacking)} validates without some words: its signers have no clip of them"
+        note = f"{note}; {remark}" if note else remark
+    return replace(split, folds=tuple(folds), note=note)
+
+
+def _best_draw(
+    signers: Sequence[str],
+    everything: frozenset[int],
+    words_of: WordsOf,
+    rng: np.random.Generator,
+    deal: Callable[[Group], tuple[list[Group], list[Group]]],
+) -> list[Group] | None:
+    """Shuffles the signers 200 times; of the draws that keep every word in training, the one that holds out the most words.
+
+    `deal` makes held-out groups and the training signers of each model from shuffled signers. Counted are first the words of
+    the poorest group, then those of all groups. None if no draw keeps every word in training.
+    """
+    best, best_score = None, (-1, -1)
+    for _ in range(_NUM_DRAWS):
+        held_out, training = deal(tuple(signers[i] for i in rng.permutation(len(signers))))
+        if any(_words(group, words_of) != everything for group in training):
+            continue
+        counts = [len(_words(group, words_of)) for group in held_out]
+        if (score := (min(counts), sum(counts))) > best_score:
+            best, best_score = held_out, score
     return best
 
 
-def _check(split: Split, words_of: Mapping[str, frozenset[int]]) -> None:
+def _check(split: Split, words_of: WordsOf) -> None:
     for part, signers in (("training", split.train), ("validation", split.folds or split.validation)):
         if not signers:
             raise DataError(
                 f"the {part} part has no signer",
-                got=f"{_signers(len(words_of))} in all",
-                hint="a search needs one signer or more to train on and another to validate on",
+                got=f"{counted(len(words_of), 'signer')} in total",
+                hint="a search needs at least one signer to train on and another to validate on",
             )
     lacking = _words(split.validation + split.test, words_of) - _words(split.train, words_of)
     if lacking:
         raise DataError(
             "a word is held out but never trained on",
             got=f"class {', '.join(str(word) for word in sorted(lacking))}",
-            hint="move a signer who signs it into training",
+            hint="move a signer who signs it to the training part",
         )
 
 
-def _words(signers: Sequence[str], words_of: Mapping[str, frozenset[int]]) -> frozenset[int]:
+def _words(signers: Iterable[str], words_of: WordsOf) -> frozenset[int]:
     return frozenset().union(*(words_of[signer] for signer in signers))
-
-
-def _signers(count: int) -> str:
-    return "1 signer" if count == 1 else f"{count} signers"

@@ -1,11 +1,11 @@
-"""Prepared clips in files: made once for a data set and a pre-processing, mapped into memory, shared by every worker.
+"""A store of preprocessed clips: computed once per data set and preprocessing, memory-mapped, shared by all workers.
 
     STORE/<key>/frames.npy   float32 [N, 260], mapped copy-on-write: all processes share the same pages
                 real.npy     bool [N]
-                about.json   what it was made from, sizes, times and checksums
+                about.json   inputs, sizes, modification times and checksums
 
-The key is a digest of the signers' files, the pre-processing and this layout: other inputs, another folder. A folder appears
-whole or not at all; one that was damaged since is made again. Processes that want the same at once wait for the first.
+The key is a digest of the signers' files, the preprocessing and the layout version. A folder is written under a temporary name
+and renamed; a damaged one is computed again. If several processes need the same data, one computes it and the others wait.
 """
 
 from __future__ import annotations
@@ -31,46 +31,46 @@ from data_utils.errors import ResourceError
 from data_utils.files import PART_SUFFIX
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
-from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, rows_of
+from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, row_ranges
 from data_utils.processes import end_with_parent
 
-_LAYOUT = 1  # a new number whenever preprocessing or the files' layout change
-_PARALLEL_FROM = 200_000  # frames; below, starting processes costs more than they save
+_LAYOUT = 1  # increased whenever preprocessing or the layout of the files changes
+_PARALLEL_FROM = 200_000  # frames; for fewer, starting processes costs more time than it saves
 
 Report = Callable[[str], None]
-"""Takes a line of text for people."""
+"""Receives a line of text for the user."""
 
 Progress = Callable[[int, int], None]
-"""Takes how many clips are done, of how many."""
+"""Receives the number of finished clips and their total."""
 
 
 def load_prepared(
     entries: Sequence[CatalogEntry], config: PreprocessConfig, store: Path, *, report: Report, progress: Progress | None = None
 ) -> ClipSet:
-    """The clips of some files, from `store`, where they are made if they are not there.
+    """The preprocessed clips of some files from `store`; computed first if they are missing or damaged there.
 
     Raises:
-        DataError: a clip is not what it should be.
-        ResourceError: the store cannot be written.
+        DataError: a clip is invalid.
+        ResourceError: the store cannot be read or written.
     """
     key = _key(entries, config)
     folder = store / key
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with _alone(store / f".{key}.lock", report):
+        with _lock(store / f".{key}.lock", report):
             fault = _fault(folder)
             if fault:
-                report(f"the prepared data in {folder} {fault}: making it again")
+                report(f"the prepared data in {folder} {fault}: computing it again")
                 shutil.rmtree(folder)
             if not folder.exists():
-                _make(entries, config, folder, progress or (lambda done, total: None))
+                _compute(entries, config, folder, progress or (lambda done, total: None))
             return _load(entries, folder)
     except OSError as error:
         raise ResourceError(
             "the prepared data cannot be written or read",
             where=str(store),
             got=error.strerror,
-            hint="is the disk full or read-only?",
+            hint="check whether the disk is full or read-only",
         ) from error
 
 
@@ -81,8 +81,8 @@ def _key(entries: Sequence[CatalogEntry], config: PreprocessConfig) -> str:
 
 
 @contextlib.contextmanager
-def _alone(path: Path, report: Report) -> Iterator[None]:
-    """Holds a lock that goes with the process."""
+def _lock(path: Path, report: Report) -> Iterator[None]:
+    """Holds a file lock, which the system releases when the process ends."""
     lock = filelock.FileLock(path)
     try:
         held = lock.acquire(timeout=0)
@@ -94,7 +94,7 @@ def _alone(path: Path, report: Report) -> Iterator[None]:
 
 
 def _fault(folder: Path) -> str:
-    """What is wrong with a prepared folder; empty if nothing, or if it is not there."""
+    """What is wrong with a prepared folder; empty if nothing is, or if it does not exist."""
     if not folder.exists():
         return ""
     try:
@@ -110,34 +110,34 @@ def _fault(folder: Path) -> str:
     return ""
 
 
-def _make(entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: Path, progress: Progress) -> None:
-    for left in folder.parent.glob(f".{folder.name}.*{PART_SUFFIX}"):
-        shutil.rmtree(left)  # of a process that was killed: the lock is ours
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}{PART_SUFFIX}")
-    aside.mkdir()
+def _compute(entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: Path, progress: Progress) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}.*{PART_SUFFIX}"):
+        shutil.rmtree(leftover)  # of a killed process: this one holds the lock
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}{PART_SUFFIX}")
+    temporary.mkdir()
     try:
-        rows = count_rows(entries)
-        np.lib.format.open_memmap(aside / "frames.npy", mode="w+", dtype=np.float32, shape=(rows, NUM_FEATURES)).flush()
-        real_N = np.zeros(rows, bool)
+        num_rows = count_rows(entries)
+        np.lib.format.open_memmap(temporary / "frames.npy", mode="w+", dtype=np.float32, shape=(num_rows, NUM_FEATURES)).flush()
+        real_N = np.zeros(num_rows, bool)
         done, total = 0, sum(len(entry.names) for entry in entries)
-        for (entry, place), real in zip(rows_of(entries), _filled(entries, config, aside / "frames.npy"), strict=True):
-            real_N[place] = real
+        for (entry, rows), real in zip(row_ranges(entries), _fill(entries, config, temporary / "frames.npy"), strict=True):
+            real_N[rows] = real
             done += len(entry.names)
             progress(done, total)
-        np.save(aside / "real.npy", real_N)
-        about = {"layout": _LAYOUT, "preprocess": dataclasses.asdict(config), "clips": total, "rows": rows}
+        np.save(temporary / "real.npy", real_N)
+        about = {"layout": _LAYOUT, "preprocess": dataclasses.asdict(config), "clips": total, "rows": num_rows}
         about["signers"] = [entry.file.path.name for entry in entries]
-        about["files"] = {name: _stamp(aside / name) for name in ("frames.npy", "real.npy")}
-        (aside / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        aside.rename(folder)
+        about["files"] = {name: _stamp(temporary / name) for name in ("frames.npy", "real.npy")}
+        (temporary / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.rename(folder)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _filled(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Path) -> Iterator[np.ndarray]:
-    """Fills the frames of each file, in processes where there are many; which frames are real, file by file."""
-    tasks = [(entry, place, config, frames) for entry, place in rows_of(entries)]
+def _fill(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Path) -> Iterator[np.ndarray]:
+    """Writes the frames of each file, in several processes if there are many. Yields which frames are real, per file."""
+    tasks = [(entry, rows, config, frames) for entry, rows in row_ranges(entries)]
     workers = min(os.cpu_count() or 1, len(tasks))
     if workers == 1 or count_rows(entries) < _PARALLEL_FROM:
         yield from map(_fill_one, tasks)
@@ -151,9 +151,9 @@ def _filled(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: P
 
 
 def _fill_one(task: tuple[CatalogEntry, slice, PreprocessConfig, Path]) -> np.ndarray:
-    entry, place, config, path = task
+    entry, rows, config, path = task
     frames_NF = np.lib.format.open_memmap(path, mode="r+")
-    real = fill_frames(frames_NF[place], entry, config)
+    real = fill_frames(frames_NF[rows], entry, config)
     frames_NF.flush()
     return real
 
@@ -168,12 +168,12 @@ def _stamp(path: Path) -> dict[str, Any]:
 def _checksum(path: Path) -> int:
     crc = 0
     with path.open("rb") as stream:
-        while piece := stream.read(1 << 22):
-            crc = zlib.crc32(piece, crc)
+        while chunk := stream.read(1 << 22):
+            crc = zlib.crc32(chunk, crc)
     return crc
 
 
 def _load(entries: Sequence[CatalogEntry], folder: Path) -> ClipSet:
-    # Copy-on-write: PyTorch takes writable memory only, and a write would stay in the process that made it.
+    # Copy-on-write: PyTorch accepts writable memory only, and a write affects the writing process alone.
     frames_NF = np.load(folder / "frames.npy", mmap_mode="c")
     return join_entries(entries, frames_NF, np.load(folder / "real.npy"))

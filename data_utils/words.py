@@ -1,4 +1,4 @@
-"""The dictionary of words."""
+"""The dictionary of a data set: words and their class numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def read_words(folder: Path) -> tuple[str, ...]:
     """The words in the order of their class numbers.
 
     Raises:
-        DataError: there is no dictionary, or more than one, or it does not number its words 0 .. K-1.
+        DataError: there is no dictionary, more than one, or it does not number its words 0 .. K-1.
     """
     if not folder.is_dir():
-        signer_files(folder)  # says what is wrong with it
+        signer_files(folder)  # raises the error for it
     found = sorted(p for p in folder.iterdir() if p.suffix == ".json" and not p.name.startswith("."))
     if not found:
         raise DataError(
@@ -44,10 +44,10 @@ def parse_words(path: Path) -> tuple[str, ...]:
     """The words of a dictionary, in the order of their class numbers.
 
     Raises:
-        DataError: it is none, or does not number its words 0 .. K-1.
+        DataError: it cannot be read, or does not number its words 0 .. K-1.
     """
 
-    def no_word_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    def reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = sorted(word for word, times in Counter(word for word, _ in pairs).items() if times > 1)
         if twice:
             raise DataError("the dictionary lists a word twice", file=path, got=", ".join(twice), hint="keep one of them")
@@ -55,10 +55,10 @@ def parse_words(path: Path) -> tuple[str, ...]:
 
     check_plain_file(path)
     try:
-        numbers = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_word_twice)
+        numbers = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=reject_duplicates)
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number of 5,000 digits
         raise DataError(
-            "the dictionary cannot be read as JSON in UTF-8",
+            "the dictionary is not valid JSON in UTF-8",
             file=path,
             got=str(error),
             expected='{"word": 0, "another": 1, ...}',
@@ -68,10 +68,10 @@ def parse_words(path: Path) -> tuple[str, ...]:
             "the dictionary does not map words to class numbers", file=path, expected='{"word": 0, "another": 1, ...}'
         )
     if not all(is_utf8(word) for word in numbers):
-        raise DataError("a word holds half of a character", file=path, expected="words in UTF-8")
+        raise DataError("a word contains a lone surrogate (half a character)", file=path, expected="words in UTF-8")
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise DataError(
-            "the class numbers of the dictionary are not 0, 1, 2, ... each once",
+            "the class numbers in the dictionary are not 0, 1, 2, ... with each used once",
             file=path,
             got=str(sorted(numbers.values()))[:120],
             expected=f"0 to {len(numbers) - 1}",
@@ -80,10 +80,10 @@ def parse_words(path: Path) -> tuple[str, ...]:
 
 
 def write_words(folder: Path, words: Iterable[str]) -> None:
-    """Writes the dictionary: words numbered in the order given."""
+    """Writes the dictionary, with the words numbered in the given order."""
     write_atomically(folder / DICTIONARY_NAME, words_text(words))
 
 
 def words_text(words: Iterable[str]) -> str:
-    """The text of a dictionary: words numbered in the order given."""
+    """The text of a dictionary, with the words numbered in the given order."""
     return json.dumps({word: number for number, word in enumerate(words)}, ensure_ascii=False, indent=1) + "\n"

@@ -25,7 +25,7 @@ ONLY_IN = {  # a module -> the files or folders that may import it
     "plotly": ("search/reporting/figures", "search/reporting/dashboard/page.py", "search/reporting/report.py"),
     "matplotlib": ("search/reporting/dashboard/confusion_png.py",),
     "jinja2": ("search/reporting/report.py", "search/exporting/card.py", "search/definition/keys.py"),
-    "typer": ("search/cli.py", "search/commands"),
+    "typer": ("search/cli.py", "search/commands", "data_utils/__main__.py", "data_utils/commands.py"),
     "rich": ("search/commands/screens.py", "search/commands/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),

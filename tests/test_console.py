@@ -339,7 +339,7 @@ def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     show(EpochFinished(3, RECORD, 3))
     show(TrialStarted(4, PARAMS, 50, done=7, remark="resuming after epoch 7"))
     show(WorkerDied(4, "it was killed by SIGKILL (out of memory?)", 1, 3))
-    show(Notice("2 signers in all: no test part"))
+    show(Notice("2 signers in total: no test part"))
     show(finished_trial())
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -347,7 +347,7 @@ def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         "trial 3: epoch 3, val_loss 1.2500, top1 0.5000",
         "trial 4 was interrupted: resuming after epoch 7",
         "the worker of trial 4 died: it was killed by SIGKILL (out of memory?); another worker continues (1 of 3)",
-        "2 signers in all: no test part",
+        "2 signers in total: no test part",
         "*    3 complete   1.2500 0.5000     50  2m08s            0.25 8.1e-04     0.1",
     ]
     show(finished_run())

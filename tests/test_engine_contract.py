@@ -192,7 +192,7 @@ class TestEngine:
             assert [type(event) for event in dropped] == [JobStarted, StepDone]
             assert engine.next_event(0.3) is None, "nothing more is heard of it"
             assert [event.text for event in notices if isinstance(event, Notice)] == [
-                f"the prepared data in {frames.parent} is cut short (frames.npy): making it again"
+                f"the prepared data in {frames.parent} is cut short (frames.npy): computing it again"
             ]
 
             failed = events_of(engine, job_of(2, runs, model__ffn_width=10**12))

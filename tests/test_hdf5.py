@@ -160,11 +160,11 @@ CLIP_FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "one huge chunk": (created("feature", **ONE_CHUNK), "far too large for one sign", f"/{CLIP}/feature"),
     "link into another file": (
         elsewhere(h5py.ExternalLink("1002.hdf5", "/1002000000/feature")),
-        "lies in another file",
+        "is stored in another file",
         f"/{CLIP}/feature",
     ),
-    "bytes of another file": (created("feature", **OUTSIDE), "lies in another file", f"/{CLIP}/feature"),
-    "made of another file": (lambda folder: edit(folder, virtual), "lies in another file", f"/{CLIP}/feature"),
+    "bytes of another file": (created("feature", **OUTSIDE), "is stored in another file", f"/{CLIP}/feature"),
+    "made of another file": (lambda folder: edit(folder, virtual), "is stored in another file", f"/{CLIP}/feature"),
     "dataset at the top": (top_level, "not a group", "/stray"),
 }
 FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -172,7 +172,7 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty file": (lambda folder: (folder / "1001.hdf5").write_bytes(b""), "1001.hdf5"),
     "cut short": (cut_short, "cut short"),
     "spoilt inside": (overwrite_middle, "1001.hdf5"),
-    "without clips": (no_clips, "holds no clip"),
+    "without clips": (no_clips, "contains no clip"),
     "folder named like a file": (lambda folder: (folder / "1003.hdf5").mkdir(), "1003.hdf5"),
     "dangling link": (lambda folder: (folder / "1003.hdf5").symlink_to(folder / "gone"), "1003.hdf5"),
     "pipe": (lambda folder: os.mkfifo(folder / "1003.hdf5"), "this is not a file"),
@@ -199,8 +199,8 @@ def dictionary(text: str | bytes) -> Callable[[Path], object]:
 DICTIONARY_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "none": (lambda folder: (folder / DICTIONARY_NAME).unlink(), "no dictionary"),
     "two": (lambda folder: (folder / "other.json").write_text("{}"), "more than one dictionary"),
-    "not JSON": (dictionary("hello: 0"), "cannot be read as JSON"),
-    "not UTF-8": (dictionary(b'{"\xff\xfe": 0}'), "cannot be read as JSON"),
+    "not JSON": (dictionary("hello: 0"), "not valid JSON"),
+    "not UTF-8": (dictionary(b'{"\xff\xfe": 0}'), "not valid JSON"),
     "empty": (dictionary("{}"), "does not map words"),
     "a list": (dictionary('["hello", "thanks"]'), "does not map words"),
     "numbers as text": (dictionary('{"hello": "0", "thanks": "1"}'), "does not map words"),
@@ -209,9 +209,9 @@ DICTIONARY_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a number twice": (dictionary('{"hello": 0, "thanks": 0}'), "not 0, 1, 2"),
     "a word twice": (dictionary('{"hello": 0, "hello": 1}'), "lists a word twice"),
     "pipe": (lambda folder: ((folder / DICTIONARY_NAME).unlink(), os.mkfifo(folder / DICTIONARY_NAME)), "this is not a file"),
-    "number of 5,000 digits": (dictionary('{"hello": 0, "thanks": ' + "9" * 5000 + "}"), "cannot be read as JSON"),
-    "half of a character": (dictionary('{"hello": 0, "\\ud800": 1}'), "half of a character"),
-    "nested too deeply": (dictionary("[" * 100_000), "cannot be read as JSON"),
+    "number of 5,000 digits": (dictionary('{"hello": 0, "thanks": ' + "9" * 5000 + "}"), "not valid JSON"),
+    "half of a character": (dictionary('{"hello": 0, "\\ud800": 1}'), "half a character"),
+    "nested too deeply": (dictionary("[" * 100_000), "not valid JSON"),
 }
 
 
@@ -380,12 +380,12 @@ def test_check_as_json_is_one_object_a_line(folder: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["chek", "x"], "did you mean `check`?"),
-        (["frobnicate"], "--help` lists the commands"),
-        ([], "required: COMMAND"),
-        (["check"], "required: DIR"),
-        (["check", "x", "--jsno"], "unrecognized arguments: --jsno"),
-        (["synth", "x", "--clips", "many"], "invalid int value: 'many'"),
+        (["chek", "x"], "no such command 'chek'. Did you mean 'check'?"),
+        (["frobnicate"], "no such command 'frobnicate'\nhint: see `python -m data_utils --help`"),
+        ([], "missing command\nhint: see `python -m data_utils --help`"),
+        (["check"], "missing argument 'DIR'\nhint: see `python -m data_utils check --help`"),
+        (["check", "x", "--jsno"], "no such option: --jsno"),
+        (["synth", "x", "--clips", "many"], "invalid value for '--clips'"),
         (["info", "gone"], "there is no such data folder"),
     ],
 )

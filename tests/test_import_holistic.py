@@ -157,18 +157,18 @@ def deeper(folder: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pickled": (wrong(np.array([Trap()], dtype=object)), "not an array of NumPy, or is damaged"),
-    "text": (wrong(b"hello"), "not an array of NumPy, or is damaged"),
-    "no byte": (wrong(b""), "not an array of NumPy, or is damaged"),
-    "archive": (npz, "not an array of NumPy, or is damaged"),
-    "whole numbers": (wrong(np.zeros(NUM_VALUES, int)), "not a row of floats"),
-    "two axes": (wrong(np.zeros((1, NUM_VALUES))), "not a row of floats"),
-    "without face": (wrong(np.ones(258)), "another number of values"),
+    "pickled": (wrong(np.array([Trap()], dtype=object)), "not a NumPy array, or is damaged"),
+    "text": (wrong(b"hello"), "not a NumPy array, or is damaged"),
+    "no byte": (wrong(b""), "not a NumPy array, or is damaged"),
+    "archive": (npz, "not a NumPy array, or is damaged"),
+    "whole numbers": (wrong(np.zeros(NUM_VALUES, int)), "not one row of floats"),
+    "two axes": (wrong(np.zeros((1, NUM_VALUES))), "not one row of floats"),
+    "without face": (wrong(np.ones(258)), "the wrong number of values"),
     "infinite": (wrong(np.full(NUM_VALUES, 1e300)), "infinite or far too large"),
     "named": (lambda folder: (folder / "2.npy").rename(folder / "last.npy"), "name is not a number"),
     "twice": (lambda folder: shutil.copy(folder / "1.npy", folder / "01.npy"), "same number"),
     "empty": (empty, "no frame"),
-    "deeper": (deeper, "one level is too many"),
+    "deeper": (deeper, "one level too many"),
     "zeros": (lambda folder: write_frames(folder, np.zeros((3, NUM_VALUES))), "nothing was detected"),
 }
 
@@ -242,11 +242,11 @@ def test_broken_clips_are_left_out_when_asked(tree: Path, tmp_path: Path, capsys
     broken, summary = map(json.loads, out.splitlines())
     assert (broken["kind"], broken["signer"], broken["clip"]) == ("broken", "anna", "あした__1")
     assert broken["file"] == "anna/あした/1"
-    assert broken["why"] == "the frame has another number of values: 99"
+    assert broken["why"] == "the frame has the wrong number of values: 99"
     assert (summary["complete"], summary["broken"], summary["clips"]) == (False, 1, 4)
     assert "--skip-broken" in err
     assert run(tree, tmp_path / "data", "--skip-broken") == 0
-    assert "  anna/あした/1: the frame has another number of values: 99\n" in capsys.readouterr().err
+    assert "  anna/あした/1: the frame has the wrong number of values: 99\n" in capsys.readouterr().err
     assert run(tree, tmp_path / "fresh", "--skip-broken") == 0
     assert contents(tmp_path / "data") == contents(tmp_path / "fresh")
 
@@ -255,11 +255,11 @@ def test_one_letter_written_in_two_ways_is_one(tmp_path: Path) -> None:
     """A word whose letters one file system writes as one mark and another as two is one word."""
     for signer, form in (("anna", "NFC"), ("ben", "NFD")):
         write_frames(tmp_path / "tree" / signer / unicodedata.normalize(form, "café が") / "0", vectors(0))
-    request = holistic.plan(tmp_path / "tree")
+    request = holistic.plan_import(tmp_path / "tree")
     assert request.words == (unicodedata.normalize("NFC", "café が"),)
     write_frames(tmp_path / "tree" / "ben" / unicodedata.normalize("NFC", "café が") / "0", vectors(0))
     with pytest.raises(DataError, match="two clips would get the same name"):
-        holistic.plan(tmp_path / "tree")
+        holistic.plan_import(tmp_path / "tree")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, said: 
     """Folders without signers, as tutorials make them, are an error that says which level is missing."""
     write_frames(tmp_path / levels, vectors(0))
     with pytest.raises(DataError) as caught:
-        holistic.plan(tmp_path)
+        holistic.plan_import(tmp_path)
     text = caught.value.render()
     assert said in text
     assert "expected: SRC/<signer>/<word>/<clip>/<frame>.npy\n" in text
@@ -288,7 +288,7 @@ def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, said: 
         (["anna_swap/a/0"], "name of a signer"),
         (["anna/tab\tword/0"], "name of a clip"),
         (["anna/back\\slash/0"], "name of a clip"),
-        (["anna/hello"], "holds no clip"),
+        (["anna/hello"], "contains no clip"),
     ],
 )
 def test_names_that_cannot_be(tmp_path: Path, folders: list[str], said: str) -> None:
@@ -296,12 +296,12 @@ def test_names_that_cannot_be(tmp_path: Path, folders: list[str], said: str) -> 
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(DataError, match=said):
-        holistic.plan(tmp_path)
+        holistic.plan_import(tmp_path)
 
 
 def test_no_source() -> None:
     """A folder that is not there is an error."""
     with pytest.raises(DataError, match="no such folder"):
-        holistic.plan(Path("nowhere"))
+        holistic.plan_import(Path("nowhere"))
     with pytest.raises(DataError, match="no such folder"):
         read_clip(Path("nowhere"))

@@ -182,16 +182,16 @@ BROKEN: list[tuple[str, Callable[[arrow.Table], arrow.Table], str]] = [
     ("type", one_value("type", "foot"), "unknown type"),
     ("index", one_value("landmark_index", 468), "index is out of range"),
     ("negative", one_value("landmark_index", -1), "index is out of range"),
-    ("no frame", one_value("frame", None), "not where it belongs"),
-    ("no type", one_value("type", None), "not where it belongs"),
+    ("no frame", one_value("frame", None), "a row lacks a value"),
+    ("no type", one_value("type", None), "a row lacks a value"),
     ("infinite", one_value("y", float("inf")), "infinite or far too large"),
     ("far", one_value("z", -1e5), "infinite or far too large"),
     ("beyond float32", one_value("x", 1e300), "infinite or far too large"),
-    ("lacks z", lambda table: table.drop_columns(["z"]), "other columns"),
-    ("lacks type", lambda table: table.drop_columns(["type"]), "other columns"),
-    ("text", lambda table: recast(table, x="string"), "`x` is of another type"),
-    ("fractions", lambda table: recast(table, frame="float64"), "`frame` is of another type"),
-    ("numbered types", lambda table: with_column(table, "type", table["frame"]), "`type` is of another type"),
+    ("lacks z", lambda table: table.drop_columns(["z"]), "the wrong columns"),
+    ("lacks type", lambda table: table.drop_columns(["type"]), "the wrong columns"),
+    ("text", lambda table: recast(table, x="string"), "`x` has the wrong type"),
+    ("fractions", lambda table: recast(table, frame="float64"), "`frame` has the wrong type"),
+    ("numbered types", lambda table: with_column(table, "type", table["frame"]), "`type` has the wrong type"),
     ("no row", lambda table: table.slice(0, 0), "no frame"),
     ("nothing detected", lambda table: table.filter(compute.is_null(table["x"])), "nothing was detected"),
     ("too long", numbered(10_001), "far too long"),
@@ -302,7 +302,7 @@ def test_some_signs(
         (["--signs", "TV,,cow"], "there is no such sign: ``"),
         (["--top", "0"], "`top` is out of range\ngot: 0\nexpected: 1 to 5"),
         (["--top", "6"], "`top` is out of range"),
-        (["--top", "2", "--signs", "TV"], "not allowed with argument"),
+        (["--top", "2", "--signs", "TV"], "--top and --signs exclude each other"),
         (["--workers", "0"], "`workers` is out of range"),
     ],
 )
@@ -319,22 +319,22 @@ PATH = "train_landmark_files/4/400000.parquet"
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([], "holds no clip"),
-        ([("../4.parquet", "4", "1", "TV")], "leads out of the release"),
-        ([("/etc/passwd", "4", "1", "TV")], "leads out of the release"),
-        ([("", "4", "1", "TV")], "leads out of the release"),
-        ([("a\\b", "4", "1", "TV")], "leads out of the release"),
-        ([("a\0b", "4", "1", "TV")], "leads out of the release"),
-        ([(PATH, "../4", "1", "TV")], "a signer cannot be the name"),
-        ([(PATH, ".4", "1", "TV")], "a signer cannot be the name"),
-        ([(PATH, "4_swap", "1", "TV")], "a signer cannot be the name"),
-        ([(PATH, "", "1", "TV")], "a signer cannot be the name"),
-        ([(PATH, "4" * 201, "1", "TV")], "a signer cannot be the name"),
-        ([(PATH, "4", "1/2", "TV")], "a clip cannot be the name"),
+        ([], "contains no clip"),
+        ([("../4.parquet", "4", "1", "TV")], "outside the release"),
+        ([("/etc/passwd", "4", "1", "TV")], "outside the release"),
+        ([("", "4", "1", "TV")], "outside the release"),
+        ([("a\\b", "4", "1", "TV")], "outside the release"),
+        ([("a\0b", "4", "1", "TV")], "outside the release"),
+        ([(PATH, "../4", "1", "TV")], "a signer cannot be used as a file name"),
+        ([(PATH, ".4", "1", "TV")], "a signer cannot be used as a file name"),
+        ([(PATH, "4_swap", "1", "TV")], "a signer cannot be used as a file name"),
+        ([(PATH, "", "1", "TV")], "a signer cannot be used as a file name"),
+        ([(PATH, "4" * 201, "1", "TV")], "a signer cannot be used as a file name"),
+        ([(PATH, "4", "1/2", "TV")], "a clip cannot be used as a file name"),
         ([(PATH, "4", "1", "TV"), ("b", "5", "1", "TV"), ("c", "4", "1", "cow")], "line 4\ngot: 1 of 4"),
         ([(PATH, "4", "1", "TV"), (PATH, "5", "2", "TV")], "a file is listed twice"),
         ([(PATH, "4", "1", "TV", "gone")], "too many fields"),
-        ([(PATH, "4", "1", "tv")], "does not have a sign of the list"),
+        ([(PATH, "4", "1", "tv")], "the dictionary lacks a sign of the list"),
         ([(PATH, "4", "1")], "cut short"),
     ],
 )
@@ -342,7 +342,7 @@ def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], said: st
     """What the list cannot say is an error that names the line."""
     write_list(release, rows)
     with pytest.raises(DataError) as caught:
-        kaggle.plan(release)
+        kaggle.plan_import(release)
     assert said in caught.value.render()
     assert "train.csv" in caught.value.render()
 
@@ -359,12 +359,12 @@ def test_a_list_that_is_none(release: Path) -> None:
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=said):
-            kaggle.plan(release)
+            kaggle.plan_import(release)
     path.unlink()
     with pytest.raises(DataError, match="a file is missing"):
-        kaggle.plan(release)
+        kaggle.plan_import(release)
     with pytest.raises(DataError, match="no such folder"):
-        kaggle.plan(release / "nowhere")
+        kaggle.plan_import(release / "nowhere")
 
 
 def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -376,7 +376,7 @@ def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path,
     assert run(release, tmp_path / "data") == 2
     err = capsys.readouterr().err
     assert "error: files are missing: 11 of 13\n" in err
-    assert "... 11 in all\n" in err
+    assert "... 11 in total\n" in err
     assert err.count(".parquet") == 10
     assert "--skip-broken" in err
     assert not (tmp_path / "data").exists()
@@ -394,7 +394,7 @@ def test_broken_files_are_listed_at_the_end(release: Path, tmp_path: Path, capsy
     parquet_of(release, 3).write_bytes(b"PAR1")
     assert run(release, tmp_path / "data") == 1
     err = capsys.readouterr().err
-    assert "error: 2 clips cannot be read: 1 signer and the dictionary of words are not written\n" in err
+    assert "error: 2 clips cannot be read: 1 signer and the dictionary of words were not written\n" in err
     assert "train_landmark_files/4/400001.parquet: the file is empty\n" in err
     assert "train_landmark_files/4/400003.parquet: the Parquet file cannot be read" in err
     assert "--skip-broken" in err
@@ -480,7 +480,7 @@ def test_other_folders_are_left_alone(release: Path, tmp_path: Path, capsys: pyt
     (target / "thesis.txt").unlink()
     assert run(release, target, "--top", "2") == 0
     before = contents(target)
-    for words, said in ((["--top", "3"], "another words and clips"), ([], "another words and clips")):
+    for words, said in ((["--top", "3"], "got: other words and clips"), ([], "got: other words and clips")):
         capsys.readouterr()
         assert run(release, target, *words) == 2
         assert said in capsys.readouterr().err
@@ -502,7 +502,7 @@ def test_two_imports_at_once(release: Path, tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "data").mkdir()
     with filelock.FileLock(tmp_path / "data" / ".import.lock"):
         assert run(release, tmp_path / "data") == 3
-    assert "another import is at work" in capsys.readouterr().err
+    assert "another import is running" in capsys.readouterr().err
     assert run(release, tmp_path / "data") == 0
 
 
@@ -609,7 +609,7 @@ def test_signals_stop_it_cleanly(number: int, whole: bool, code: int, larger: tu
     else:
         process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (code, "stopped; the same command goes on\n")
+    assert (process.returncode, err) == (code, "stopped; run the same command again to continue\n")
     assert not list((tmp_path / "data").glob(".*.part"))
     assert not (tmp_path / "data" / DICTIONARY_NAME).exists()
     assert run(larger[0], tmp_path / "data") == 0

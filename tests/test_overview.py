@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from browser import Open, Opened, chromium, colour, contrast, luminance, open_page
 
-from data_utils.checking.overview import MOST_COLUMNS, MOST_STRIPS, Example, _percent, _round_step, overview_html
-from data_utils.checking.skeleton_svg import picture_shapes, strip
-from data_utils.checking.summary import Bar, SignerCount, Summary, Warned, WordCount
+from data_utils.checking.examples import Example
+from data_utils.checking.overview import MAX_COLUMNS, MAX_STRIPS, _percent, _round_step, overview_html
+from data_utils.checking.skeleton_svg import draw_strip, guess_picture_shapes
+from data_utils.checking.summary import Bar, SignerCount, Summary, WordCount
+from data_utils.checking.warnings import WarningRecord
 from data_utils.landmarks import FILE_PARTS, POSE_START
 from data_utils.synthetic.skeleton import Body, Posture, landmarks
 
@@ -47,7 +49,7 @@ def clip(frames: int = 9, *, missing: tuple[str, ...] = (), picture: float = 4 /
     return feature_CTJ
 
 
-def made(words: list[str], signers: list[str], *, warnings: list[Warned] | None = None) -> Summary:
+def made(words: list[str], signers: list[str], *, warnings: list[WarningRecord] | None = None) -> Summary:
     """What is said of a data set in which every signer made every word twice, but the last signer not the last word."""
     table = np.full((len(signers), len(words)), 2)
     table[-1, -1] = 0
@@ -92,7 +94,7 @@ def drawn(feature_CTJ: np.ndarray, shape: str = "4:3") -> list[dict[str, np.ndar
             name: np.array(re.findall(r"-?\d+", path), float).reshape(-1, 2)
             for name, path in re.findall(r'<path class="(\w+)" d="([^"]+)"', line)
         }
-        for line in strip("word", feature_CTJ, shape)
+        for line in draw_strip("word", feature_CTJ, shape)
     ]
 
 
@@ -116,7 +118,7 @@ def test_frames_are_spread_over_the_clip() -> None:
         (3, ["1", "2", "3"]),
         (2001, ["1", "501", "1,001", "1,501", "2,001"]),
     ):
-        lines = "".join(strip("word", clip(frames), "4:3"))
+        lines = "".join(draw_strip("word", clip(frames), "4:3"))
         assert re.findall(r"<small>([^<]*)</small>", lines) == numbers
 
 
@@ -134,7 +136,7 @@ def test_what_was_not_detected_is_left_out() -> None:
         set(),
         everything,
     ]
-    lines = list(strip("word", feature_CTJ, "4:3"))
+    lines = list(draw_strip("word", feature_CTJ, "4:3"))
     assert ["nothing detected</small>" in line for line in lines] == [False, False, False, True, False]
     assert 'aria-label="word, frame 2 of 5: body, right hand"' in lines[1]
     assert 'aria-label="word, frame 4 of 5: nothing detected"' in lines[3]
@@ -159,14 +161,14 @@ def test_the_shape_of_the_picture_is_found(shape: str, picture: float) -> None:
     """People are as wide as they are, whatever the picture: by the face, which is 0.75 as wide as high here."""
     feature_CTJ = clip(picture=picture)
     feature_CTJ[0, :, FILE_PARTS["face"]] *= 0.75 / (0.4 / 0.6)
-    assert picture_shapes([("anna", feature_CTJ), ("ben", clip(missing=("face",)))]) == {"anna": shape, "ben": "1:1"}
+    assert guess_picture_shapes([("anna", feature_CTJ), ("ben", clip(missing=("face",)))]) == {"anna": shape, "ben": "1:1"}
     straight, found = drawn(clip(), "4:3"), drawn(clip(picture=picture), shape)
     assert all(np.abs(one["right"] - other["right"]).max() <= 1 for one, other in zip(straight, found, strict=True))
 
 
 def test_text_of_others_stays_text() -> None:
     """Words, signers, clips and warnings are shown as they are; Japanese too."""
-    warnings = [Warned(what=f"what {SCRIPT}", where=IMAGE, got=f"got {SCRIPT}", hint=f"look at `{SCRIPT}`")]
+    warnings = [WarningRecord(what=f"what {SCRIPT}", where=IMAGE, got=f"got {SCRIPT}", hint=f"look at `{SCRIPT}`")]
     words, signers = [SCRIPT, IMAGE, JAPANESE], [f"signer {SCRIPT}", JAPANESE]
     examples = {word: Example(f"by {SCRIPT}", f"called {IMAGE}", clip()) for word in words}
     page = overview_html(made(words, signers, warnings=warnings), examples)
@@ -184,16 +186,16 @@ def test_counts() -> None:
     assert '<th scope="row">ben</th><td>2</td><td class="none">none</td><td>2</td>' in page
     assert '<th scope="row">all</th><td>4</td><td>2</td><td>6</td>' in page
     assert '<th scope="row">all</th><td>&lt;1%</td><td>50%</td><td>0%</td><td>25%</td>' in page
-    assert "Nothing odd was found." in page
+    assert "No warnings." in page
     assert page.count("no example") == 2
     assert page == overview_html(made(["hello", "thanks"], ["anna", "ben"]), {})
 
 
 def test_warnings_come_first() -> None:
     """All of them, before any number, many folded away."""
-    warnings = [Warned(what=f"odd thing {n}", where=None, got=None, hint=None) for n in range(40)]
+    warnings = [WarningRecord(what=f"odd thing {n}", where=None, got=None, hint=None) for n in range(40)]
     page = overview_html(made(["hello"], ["anna"], warnings=warnings), {})
-    assert "Nothing odd" not in page
+    assert "No warnings." not in page
     assert page.index("odd thing 0") < page.index("<details>") < page.index("odd thing 39") < page.index("<table>")
 
 
@@ -203,10 +205,10 @@ def test_a_large_data_set_makes_no_huge_page() -> None:
     examples = {word: Example("anna", "clip", clip(30)) for word in words}
     page = overview_html(made(words, [f"signer {n}" for n in range(300)]), examples)
     assert len(page.encode()) < 3e6
-    assert page.count('<div class="strip">') == MOST_STRIPS
-    assert f"The first {MOST_STRIPS} of 250 words are shown." in page
+    assert page.count('<div class="strip">') == MAX_STRIPS
+    assert f"The first {MAX_STRIPS} of 250 words are shown." in page
     assert '<th scope="row">word 249</th><td>598</td><td>299</td>' in page
-    assert page.count('scope="col"') < MOST_COLUMNS
+    assert page.count('scope="col"') < MAX_COLUMNS
     assert page.count('<th scope="row">signer 299</th>') == 2
 
 
@@ -231,7 +233,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     signers = [*(str(n) for n in range(1001, 1040)), "a_signer_whose_name_is_a_whole_sentence_without_a_space"]
     warnings = [
-        Warned(what="signers lack words", where=", ".join(signers), got="x" * 200, hint="try `make test`") for _ in range(14)
+        WarningRecord(what="signers lack words", where=", ".join(signers), got="x" * 200, hint="try `make test`")
+        for _ in range(14)
     ]
     examples = {word: Example(signers[-1], "clip" * 30, clip()) for word in words[:5]}
     examples["word 2"] = Example("1001", "1", clip(missing=("face", "left_hand")))

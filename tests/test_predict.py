@@ -234,9 +234,9 @@ def test_unwritable_output_is_refused(
     ("file", "first"),
     [
         ("nothing.npy", "there is no such file"),
-        ("words.txt", "this kind of file is not read"),
-        ("empty", "the folder holds no frames"),
-        ("signers", "the folder holds no frames"),
+        ("words.txt", "this file format is not supported"),
+        ("empty", "the folder contains no frames"),
+        ("signers", "the folder contains no frames"),
     ],
 )
 def test_refused_files(file: str, first: str, bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:

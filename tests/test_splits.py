@@ -92,7 +92,7 @@ def test_fewer_than_three_signers_have_no_test_part(count: int) -> None:
         return
     split = split_signers(signers)
     assert (len(split.train), len(split.validation), split.test) == (1, 1, ())
-    assert split.note == "2 signers in all: no test part"
+    assert split.note == "2 signers in total: no test part"
 
 
 def test_auto_takes_a_fifth() -> None:

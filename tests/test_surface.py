@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 from typing import get_args
 
 import typer
 
+from data_utils.__main__ import app as data_app
 from search.cli import app
 from search.definition.assignments import SECTIONS
 from search.definition.pruners import PRUNERS
@@ -95,6 +97,27 @@ COMMANDS = {
     "dashboard": ["study=label_smoothing", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }
+DATA_COMMANDS = {
+    "check": ["folder=None", "--json=False"],
+    "info": ["folder=None", "--json=False", "--overview=None"],
+    "synth": ["folder=None", "--clips=480", "--signs=10", "--signers=10", "--seed=0"],
+    "import-kaggle": [
+        "source=None",
+        "folder=None",
+        "--top=None",
+        "--signs=None",
+        f"--workers={os.cpu_count() or 1}",
+        "--skip-broken=False",
+        "--json=False",
+    ],
+    "import-holistic": [
+        "source=None",
+        "folder=None",
+        f"--workers={os.cpu_count() or 1}",
+        "--skip-broken=False",
+        "--json=False",
+    ],
+}
 VARIABLES = {"--data": "SEARCH_DATA", "--storage": "SEARCH_STORAGE", "--runs": "SEARCH_RUNS"}
 EXIT_CODES = {"DONE": 0, "NO": 1, "WRONG_INPUT": 2, "RESOURCE": 3, "BUG": 4, "INTERRUPTED": 130, "TERMINATED": 143}
 
@@ -104,9 +127,9 @@ def shown(value: object) -> str:
     return str(value.value if isinstance(value, enum.Enum) else value)
 
 
-def surface() -> dict[str, list[str]]:
+def surface(program: typer.Typer) -> dict[str, list[str]]:
     """All commands with arguments, options and defaults, in order."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(program)
     return {
         name: [f"{'/'.join([*p.opts, *p.secondary_opts])}={shown(p.default)}" for p in command.params]
         for name, command in group.commands.items()  # type: ignore[attr-defined]
@@ -115,7 +138,8 @@ def surface() -> dict[str, list[str]]:
 
 def test_commands_and_options() -> None:
     """Every command, option and default is listed here."""
-    assert surface() == COMMANDS
+    assert surface(app) == COMMANDS
+    assert surface(data_app) == DATA_COMMANDS
 
 
 def test_exit_codes() -> None:

@@ -197,7 +197,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 def test_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder that one stands in cannot be replaced: a folder inside it can."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="working folder"):
+    with pytest.raises(DataError, match="the current folder cannot be replaced"):
         synthesize(Path(), **SMALL)
     synthesize(Path("data"), **SMALL)
     assert find_problems(tmp_path / "data") == []

@@ -1,1 +1,1 @@
-"""What a data set holds, what is wrong with it, and what is odd."""
+"""Problems, warnings and summaries of a data set."""

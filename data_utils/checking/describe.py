@@ -1,4 +1,4 @@
-"""A data set as lines of text: what `info` prints."""
+"""The summary of a data set as text, as printed by `info`."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from data_utils.checking.summary import Summary
 from data_utils.landmarks import FILE_PARTS
 from data_utils.wording import align, counted, width
 
-_ROOM = 80  # columns of a table of signers and words; wider ones become lists
-_BAR = 40  # columns of the longest bar
+_MAX_WIDTH = 80  # columns of the table of signers and words; a wider one is left out
+_BAR_WIDTH = 40  # columns of the longest bar
 
 
-def described(summary: Summary) -> Iterator[str]:
-    """The counts, the lengths, what is missing, and the fingerprint. Warnings are not among them."""
+def describe(summary: Summary) -> Iterator[str]:
+    """Counts, lengths, missing parts and the fingerprint, without the warnings."""
     clips = sum(word["clips"] for word in summary["words"])
     yield f"{counted(clips, 'clip')}, {counted(len(summary['words']), 'word')}, {counted(len(summary['signers']), 'signer')}"
     yield ""
-    yield from _of_words(summary)
-    yield from _of_signers(summary)
+    yield from _words(summary)
+    yield from _signers(summary)
     rows = [
         (name.replace("_", " "), f"{n:,.1f}" if isinstance(n, float) else f"{n:,}") for name, n in summary["frames"].items()
     ]
-    yield from _table(("frames of a clip", ""), rows)
+    yield from _table(("frames per clip", ""), rows)
     yield from _bars(summary)
     yield f"fingerprint  {summary['fingerprint']}"
 
 
-def _of_words(summary: Summary) -> Iterator[str]:
-    """How often each word was made, and by whom where a table of that fits."""
+def _words(summary: Summary) -> Iterator[str]:
+    """Clips and signers of each word; also clips by signer and word, if that table fits."""
     words = [(word["word"], f"{word['clips']:,}", f"{word['signers']:,}") for word in summary["words"]]
     yield from _table(("word", "clips", "signers"), words)
     heads = ("signer", *(word["word"] for word in summary["words"]), "all")
@@ -38,11 +38,11 @@ def _of_words(summary: Summary) -> Iterator[str]:
     ]
     rows.append(("all", *(f"{word['clips']:,}" for word in summary["words"]), f"{sum(w['clips'] for w in summary['words']):,}"))
     lines = _table(heads, rows)
-    if max(map(width, lines)) <= _ROOM:
+    if max(map(width, lines)) <= _MAX_WIDTH:
         yield from lines
 
 
-def _of_signers(summary: Summary) -> Iterator[str]:
+def _signers(summary: Summary) -> Iterator[str]:
     parts = [part.removesuffix("_hand") for part in FILE_PARTS]
     rows = [
         (
@@ -56,7 +56,7 @@ def _of_signers(summary: Summary) -> Iterator[str]:
     rows.append(
         ("all", *_totals(summary), f"{summary['frames']['median']:g}", *(f"{n:.4f}" for n in summary["missing"].values()))
     )
-    yield "Frames: the median of a clip. Parts: share of frames where they are missing."
+    yield "Frames: median per clip. Parts: share of frames in which they are missing."
     yield from _table(("signer", "clips", "mirrored", "words", "frames", *parts), rows)
 
 
@@ -74,10 +74,10 @@ def _bars(summary: Summary) -> Iterator[str]:
     lines = _table(("frames", "clips"), rows)[:-1]
     yield lines[0]
     for line, bar in zip(lines[1:], summary["histogram"], strict=True):
-        yield f"{line}  {'#' * -(-bar['clips'] * _BAR // most)}".rstrip()
+        yield f"{line}  {'#' * -(-bar['clips'] * _BAR_WIDTH // most)}".rstrip()
     yield ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A head and rows, the first column to the left and the others to the right, and an empty line."""
+    """Aligned lines, the first column to the left and the others to the right, and an empty line."""
     return [*align([head, *rows], right=range(1, len(head))), ""]

@@ -1,29 +1,40 @@
-"""An example clip of each word, chosen while a data set is read."""
+"""Chooses an example clip of each word while a data set is read."""
 
 from __future__ import annotations
 
-from data_utils.checking.oddities import Seen
-from data_utils.checking.overview import Example
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_utils.checking.warnings import LONGEST_SIGN, ClipFacts
 from data_utils.hdf5 import Clip
 
-_LONGEST = 450  # frames of a clip that may be kept in memory
+
+@dataclass(frozen=True)
+class Example:
+    """A clip that shows a word."""
+
+    signer: str
+    clip: str
+    feature_CTJ: np.ndarray
+    """float32 `[3, T, 543]`, NaN = not detected."""
 
 
 class Examples:
-    """For each word the clip in which a hand is seen in most of its frames; of equal ones any, to show many signers."""
+    """For each word, the clip in which a hand is detected in most frames. Ties are broken by digest, to vary the signers."""
 
     def __init__(self) -> None:
         self._best: dict[int, tuple[tuple[float, bytes], Example]] = {}
 
-    def add(self, seen: Seen, clip: Clip) -> None:
-        """Looks whether a clip is a better example than the one so far. Mirrored copies are none."""
-        if seen.mirrored or seen.frames > _LONGEST:
+    def add(self, facts: ClipFacts, clip: Clip) -> None:
+        """Considers a clip. Mirrored copies and very long clips are never examples."""
+        if facts.mirrored or facts.frames > LONGEST_SIGN:
             return
-        shown = 1 - min(seen.missing["left_hand"], seen.missing["right_hand"]) / seen.frames
-        rank = round(shown, 1), seen.digest
-        if seen.label not in self._best or rank > self._best[seen.label][0]:
-            self._best[seen.label] = rank, Example(seen.signer, seen.name, clip.feature_CTJ)
+        detected = 1 - min(facts.missing["left_hand"], facts.missing["right_hand"]) / facts.frames
+        rank = round(detected, 1), facts.digest
+        if facts.label not in self._best or rank > self._best[facts.label][0]:
+            self._best[facts.label] = rank, Example(facts.signer, facts.name, clip.feature_CTJ)
 
     def by_word(self, words: tuple[str, ...]) -> dict[str, Example]:
-        """The examples; a word without clips has none."""
+        """The examples by word; words without clips are missing."""
         return {words[label]: example for label, (_, example) in sorted(self._best.items())}

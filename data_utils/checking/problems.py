@@ -1,4 +1,4 @@
-"""Every fault of a data set."""
+"""All problems of a data set."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from data_utils.errors import DataError
-from data_utils.folder import SignerFile, orphans, signer_files
-from data_utils.hdf5 import Clip, _clips_and_faults
+from data_utils.folder import SignerFile, missing_originals, signer_files
+from data_utils.hdf5 import Clip, read_clips_and_faults
 from data_utils.words import read_words
 
 
-def find_problems(folder: Path, seen: Callable[[SignerFile, Clip], None] | None = None) -> list[DataError]:
-    """Every fault of a data set; an empty list for a sound one. `seen` is shown every clip that is sound."""
+def find_problems(folder: Path, on_clip: Callable[[SignerFile, Clip], None] | None = None) -> list[DataError]:
+    """Every problem of a data set; empty if it is valid. `on_clip` is called for every valid clip."""
     faults: list[DataError] = []
-    words: tuple[str, ...] | None = None
+    num_words = int(np.iinfo(np.int64).max)  # without a dictionary no label is too large; the rest is still checked
     files: list[SignerFile] = []
     try:
-        words = read_words(folder)
+        num_words = len(read_words(folder))
     except DataError as fault:
         faults.append(fault)
     try:
@@ -27,13 +27,11 @@ def find_problems(folder: Path, seen: Callable[[SignerFile, Clip], None] | None 
     except DataError as fault:
         if fault.render() not in {known.render() for known in faults}:
             faults.append(fault)
-    faults.extend(orphans(files))
+    faults.extend(missing_originals(files))
     for file in files:
-        # Without a dictionary, labels cannot be too large; everything else can still be checked.
-        num_words = len(words) if words is not None else np.iinfo(np.int64).max
-        for result in _clips_and_faults(file.path, int(num_words)):
+        for result in read_clips_and_faults(file.path, num_words):
             if isinstance(result, DataError):
                 faults.append(result)
-            elif seen is not None:
-                seen(file, result)
+            elif on_clip is not None:
+                on_clip(file, result)
     return faults

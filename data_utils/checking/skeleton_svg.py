@@ -1,4 +1,4 @@
-"""A clip as a strip of skeletons: SVG with body, hands and face as MediaPipe sees them, y downwards and x as in the picture."""
+"""Draws a clip as a strip of skeletons: SVG of body, hands and face, with x and y as in the picture (y downwards)."""
 
 # T frames of a clip, F of them shown, J landmarks (543), N points, C coordinates (x, y, z)
 
@@ -13,13 +13,13 @@ import numpy as np
 
 from data_utils.landmarks import LEFT_HAND_START, NUM_LANDMARKS, POSE_START, RIGHT_HAND_START
 
-_SHOWN = 5  # skeletons of a strip
-_SIDE = 1000  # of a skeleton's square, in units of its coordinates: whole numbers are a sixth of a pixel or so
-_MARGIN = 1.12  # of the square about what must be seen
+_NUM_SKELETONS = 5  # per strip
+_SIDE = 1000  # of a skeleton's square, in SVG units: one unit is about a sixth of a pixel
+_MARGIN = 1.12  # size of the square relative to the points that must fit
 
 
 def _rings(text: str) -> tuple[tuple[int, ...], ...]:
-    """Closed lines through FaceMesh points."""
+    """Closed lines through FaceMesh points, one per line of text."""
     rings = [tuple(int(n) for n in line.split()) for line in text.strip().splitlines()]
     return tuple((*ring, ring[0]) for ring in rings)
 
@@ -28,7 +28,7 @@ _OVAL = _rings(
     "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 152 148 176 149 150 136 172 58 132 93 234 127 162 "
     "21 54 103 67 109"
 )
-"""FACEMESH_FACE_OVAL of mediapipe/python/solutions/face_mesh_connections.py, as one line."""
+"""FACEMESH_FACE_OVAL of mediapipe/python/solutions/face_mesh_connections.py as one closed line."""
 
 _FACE = (
     *_rings("""
@@ -40,31 +40,31 @@ _FACE = (
     (98, 2, 327),
     (1, 2),
 )
-"""Lips (outer and inner), right eye, left eye: FACEMESH_LIPS, FACEMESH_RIGHT_EYE and FACEMESH_LEFT_EYE of the same file, as
-lines. The nose: under its tip (1) from wing to wing. All are among the points that the model reads."""
+"""Lips (outer and inner), right eye and left eye as lines: FACEMESH_LIPS, FACEMESH_RIGHT_EYE and FACEMESH_LEFT_EYE of the same
+file. The nose: from nostril to nostril below its tip (1). The model reads all of these points."""
 
 _HAND = ((0, 1, 2, 3, 4), (0, 5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (0, 17, 18, 19, 20), (5, 9, 13, 17))
-"""HAND_CONNECTIONS of mediapipe/python/solutions/hands_connections.py as lines: thumb, fingers, and across the knuckles."""
+"""HAND_CONNECTIONS of mediapipe/python/solutions/hands_connections.py as lines: thumb, fingers, knuckles."""
 
 _BODY = ((15, 13, 11, 12, 14, 16), (11, 23, 24, 12))
-"""Of POSE_CONNECTIONS of mediapipe/python/solutions/pose_connections.py, as lines: from wrist to wrist by elbows and shoulders,
-and round the trunk."""
+"""Part of POSE_CONNECTIONS of mediapipe/python/solutions/pose_connections.py as lines: wrist to wrist through elbows and
+shoulders, and the trunk."""
 
 
-def _moved(lines: Iterable[Sequence[int]], start: int) -> tuple[tuple[int, ...], ...]:
+def _shifted(lines: Iterable[Sequence[int]], start: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(start + point for point in line) for line in lines)
 
 
 _LINES = {
     "oval": _OVAL,
     "face": _FACE,
-    "body": _moved(_BODY, POSE_START),
-    "left": _moved(_HAND, LEFT_HAND_START),
-    "right": _moved(_HAND, RIGHT_HAND_START),
+    "body": _shifted(_BODY, POSE_START),
+    "left": _shifted(_HAND, LEFT_HAND_START),
+    "right": _shifted(_HAND, RIGHT_HAND_START),
 }
-"""What is drawn, later over earlier: CSS class, lines through landmarks."""
+"""CSS class -> lines through landmarks, in drawing order."""
 
-_SPOKEN = {"face": "face", "body": "body", "left": "left hand", "right": "right hand"}
+_LABELS = {"face": "face", "body": "body", "left": "left hand", "right": "right hand"}
 
 _FITTED = (
     *_OVAL[0],
@@ -73,46 +73,46 @@ _FITTED = (
     *range(LEFT_HAND_START, POSE_START),
     *range(RIGHT_HAND_START, NUM_LANDMARKS),
 )
-"""What must be seen: face, shoulders, hands. Elbows, hips and legs may leave the square."""
+"""Points that must fit into the square: face, shoulders, hands. Elbows, hips and legs may leave it."""
 
-PICTURES = {"9:16": 9 / 16, "3:4": 3 / 4, "1:1": 1.0, "4:3": 4 / 3, "16:9": 16 / 9}
-"""Usual pictures: width over height."""
+PICTURE_SHAPES = {"9:16": 9 / 16, "3:4": 3 / 4, "1:1": 1.0, "4:3": 4 / 3, "16:9": 16 / 9}
+"""Common aspect ratios: width divided by height."""
 
-_FACE_WIDTH = 0.75
-"""Of a face (FaceMesh 234 to 454) over its height (10 to 152). Clips of known pictures: .80 to .83 in two sets of webcam and
-studio recordings (square, 4:3 and 16:9), .76 in portrait; .67 in synthetic ones."""
+_FACE_RATIO = 0.75
+"""Width of a face (FaceMesh 234 to 454) divided by its height (10 to 152). With a known aspect ratio: .80 to .83 in two sets
+of webcam and studio recordings (square, 4:3 and 16:9), .76 in portrait; .67 in synthetic clips."""
 
 
-def picture_shapes(clips: Iterable[tuple[str, np.ndarray]]) -> dict[str, str]:
-    """The shape of each signer's pictures, a key of `PICTURES`: with which their median face is nearest to an ordinary one.
+def guess_picture_shapes(clips: Iterable[tuple[str, np.ndarray]]) -> dict[str, str]:
+    """Guesses each signer's aspect ratio, a key of `PICTURE_SHAPES`: that in which their median face is closest to normal.
 
-    Shapes: signers and landmarks `[3, T, 543]` of their clips. Files do not hold what x and y are fractions of.
+    Files do not contain the size of the picture. `clips`: signers and landmarks `[3, T, 543]`.
     """
     faces: dict[str, list[np.ndarray]] = defaultdict(list)
     for signer, feature_CTJ in clips:
         x_TJ, y_TJ = feature_CTJ[:2]
         wide_T, high_T = np.abs(x_TJ[:, 234] - x_TJ[:, 454]), np.abs(y_TJ[:, 10] - y_TJ[:, 152])
-        known_T = (wide_T > 0) & (high_T > 0)  # NaN is not
+        known_T = (wide_T > 0) & (high_T > 0)  # False for NaN
         faces[signer].append(wide_T[known_T] / high_T[known_T])
     found = {}
     for signer, ratios in faces.items():
         known = np.concatenate(ratios)
-        ratio = float(np.median(known)) if len(known) else _FACE_WIDTH
-        off = {name: abs(math.log(shape * ratio / _FACE_WIDTH)) for name, shape in PICTURES.items()}
-        found[signer] = min(PICTURES, key=off.__getitem__)
+        ratio = float(np.median(known)) if len(known) else _FACE_RATIO
+        off = {name: abs(math.log(shape * ratio / _FACE_RATIO)) for name, shape in PICTURE_SHAPES.items()}
+        found[signer] = min(PICTURE_SHAPES, key=off.__getitem__)
     return found
 
 
-def strip(word: str, feature_CTJ: np.ndarray, shape: str) -> Iterator[str]:
-    """Five skeletons from the first frame of a clip to the last, evenly, each with the frame's number below: lines of HTML.
+def draw_strip(word: str, feature_CTJ: np.ndarray, shape: str) -> Iterator[str]:
+    """Five skeletons at evenly spaced frames, from the first to the last, each above its frame number: lines of HTML.
 
-    Shapes: `[3, T, 543]`, NaN = not detected; `shape` is a key of `PICTURES`.
+    Shapes: `[3, T, 543]`, NaN = not detected. `shape` is a key of `PICTURE_SHAPES`.
     """
     num_frames = feature_CTJ.shape[1]
-    frames = np.unique(np.linspace(0, num_frames - 1, _SHOWN).round().astype(int))
-    for frame, places_J2 in zip(frames, _placed(feature_CTJ[:2, frames], PICTURES[shape]), strict=True):
-        drawn = {name: path for name, lines in _LINES.items() if (path := _path(places_J2, lines))}
-        parts = ", ".join(_SPOKEN[name] for name in drawn if name in _SPOKEN) or "nothing detected"
+    frames = np.unique(np.linspace(0, num_frames - 1, _NUM_SKELETONS).round().astype(int))
+    for frame, points_J2 in zip(frames, _to_square(feature_CTJ[:2, frames], PICTURE_SHAPES[shape]), strict=True):
+        drawn = {name: path for name, lines in _LINES.items() if (path := _path(points_J2, lines))}
+        parts = ", ".join(_LABELS[name] for name in drawn if name in _LABELS) or "nothing detected"
         label = html.escape(f"{word}, frame {frame + 1} of {num_frames}: {parts}")
         paths = "".join(f'<path class="{name}" d="{path}"/>' for name, path in drawn.items())
         below = f"{frame + 1:,}" if drawn else f"{frame + 1:,} nothing detected"
@@ -121,11 +121,11 @@ def strip(word: str, feature_CTJ: np.ndarray, shape: str) -> Iterator[str]:
         )
 
 
-def _placed(shown_CFJ: np.ndarray, picture: float) -> np.ndarray:
-    """Where landmarks lie in their square, y downwards; NaN where they were not detected.
+def _to_square(shown_CFJ: np.ndarray, picture: float) -> np.ndarray:
+    """Coordinates of landmarks in their square, y downwards; NaN where they were not detected.
 
-    Shapes: x and y `[2, F, 543]` -> `[F, 543, 2]`. One scale for all frames, fitted to what must be seen; a point far outside
-    of the picture is no reason to make all others small. What lies at exactly 0 was not detected either.
+    Shapes: x and y `[2, F, 543]` -> `[F, 543, 2]`. All frames have the same scale, which fits the points that must be visible
+    except those far outside the picture. Points at exactly 0 count as not detected.
     """
     points_FJ2 = np.moveaxis(shown_CFJ, 0, -1).astype(np.float64)
     points_FJ2[(points_FJ2 == 0).all(axis=-1)] = np.nan
@@ -138,15 +138,15 @@ def _placed(shown_CFJ: np.ndarray, picture: float) -> np.ndarray:
     low, high = fitted_N2.min(axis=0), fitted_N2.max(axis=0)
     size = _MARGIN * float((high - low).max()) or 1.0
     left = (low[0] + high[0] - size) / 2
-    top = low[1] - (1 - 1 / _MARGIN) / 2 * size  # room that is left over lies below, where the body is
+    top = low[1] - (1 - 1 / _MARGIN) / 2 * size  # extra space goes below, where the body is
     return (points_FJ2 * [picture, 1.0] - [left, top]) * (_SIDE / size)
 
 
-def _path(places_J2: np.ndarray, lines: Iterable[Sequence[int]]) -> str:
-    """Lines through the landmarks that are there, as data of an SVG path."""
+def _path(points_J2: np.ndarray, lines: Iterable[Sequence[int]]) -> str:
+    """Lines through the detected landmarks, as the `d` attribute of an SVG path."""
     pieces = []
     for line in lines:
-        there = [tuple(places_J2[point].round().astype(int)) for point in line if not np.isnan(places_J2[point]).any()]
-        if len(there) > 1:
-            pieces.append("M" + " ".join(f"{x} {y}" for x, y in there))
+        detected = [tuple(points_J2[point].round().astype(int)) for point in line if not np.isnan(points_J2[point]).any()]
+        if len(detected) > 1:
+            pieces.append("M" + " ".join(f"{x} {y}" for x, y in detected))
     return "".join(pieces)

@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: words, signers, lengths, missing parts, and what is odd about it."""
+"""The summary of a data set: words, signers, lengths, missing parts and warnings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TypedDict
 
 import numpy as np
 
-from data_utils.checking.oddities import Seen, look_at, oddities
+from data_utils.checking.warnings import ClipFacts, WarningRecord, find_warnings, inspect_clip
 from data_utils.hdf5 import Clip, read_clips
 from data_utils.landmarks import FILE_PARTS
 from data_utils.prepared import DataSet, fingerprint, open_data
 
-_MOST_BARS = 20  # of the histogram
+_MAX_BARS = 20  # of the histogram
 
 
 class WordCount(TypedDict):
-    """A word, its number of clips, and of signers who made them."""
+    """A word and its numbers of clips and signers."""
 
     word: str
     clips: int
@@ -26,7 +26,7 @@ class WordCount(TypedDict):
 
 
 class SignerCount(TypedDict):
-    """A signer, their own clips, mirrored copies of them, and what their own clips show."""
+    """A signer's number of clips, of mirrored copies, and statistics of the clips without copies."""
 
     signer: str
     clips: int
@@ -38,24 +38,15 @@ class SignerCount(TypedDict):
 
 
 class Bar(TypedDict):
-    """Clips of some lengths, both bounds included."""
+    """A bar of the histogram of clip lengths in frames, both bounds included."""
 
     first: int
     last: int
     clips: int
 
 
-class Warned(TypedDict):
-    """A warning as plain values."""
-
-    what: str
-    where: str | None
-    got: str | None
-    hint: str | None
-
-
 class Summary(TypedDict):
-    """Counts and shares over a whole data set. Frames and missing parts are those of the signers' own clips, not of copies."""
+    """Counts and shares of a whole data set. Frames and missing parts exclude mirrored copies."""
 
     words: list[WordCount]
     """By class number."""
@@ -63,7 +54,7 @@ class Summary(TypedDict):
     signers: list[SignerCount]
 
     table: list[list[int]]
-    """Clips by signer (row) and word (column)."""
+    """Number of clips by signer (row) and word (column)."""
 
     frames: dict[str, int | float]
     """Clip lengths: smallest, quartiles, mean, largest, and the total."""
@@ -73,7 +64,7 @@ class Summary(TypedDict):
     missing: dict[str, float]
     """Share of frames in which a part was not detected, 0 to 1."""
 
-    warnings: list[Warned]
+    warnings: list[WarningRecord]
 
     fingerprint: str
 
@@ -81,32 +72,26 @@ class Summary(TypedDict):
 def summarize(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    each: Callable[[Seen, Clip], None] = lambda seen, clip: None,
+    on_clip: Callable[[ClipFacts, Clip], None] | None = None,
 ) -> Summary:
-    """Reads a whole data set. `progress` is told how many clips have been read, of how many; what it raises stops the work.
-
-    `each` is shown every clip.
+    """Reads a whole data set. `progress` receives the number of clips read and their total; `on_clip` receives every clip.
 
     Raises:
-        DataError: the data set is not sound.
+        DataError: the data set has a problem.
     """
     data = open_data(folder)
     total = sum(len(entry.names) for entry in data.entries)
-    clips: list[Seen] = []
+    clips: list[ClipFacts] = []
     for entry in data.entries:
         for clip in read_clips(entry.file, len(data.words)):
-            clips.append(look_at(entry.file, clip))
-            each(clips[-1], clip)
+            clips.append(inspect_clip(entry.file, clip))
+            if on_clip is not None:
+                on_clip(clips[-1], clip)
             progress(len(clips), total)
     return _summary(data, clips)
 
 
-def warned(clips: Sequence[Seen], words: Sequence[str]) -> list[Warned]:
-    """The warnings about some clips as plain values."""
-    return [Warned(what=one.what, where=one.where, got=one.got, hint=one.hint) for one in oddities(clips, words)]
-
-
-def _summary(data: DataSet, clips: Sequence[Seen]) -> Summary:
+def _summary(data: DataSet, clips: Sequence[ClipFacts]) -> Summary:
     own = [clip for clip in clips if not clip.mirrored]
     by_signer = {signer: [clip for clip in own if clip.signer == signer] for signer in data.labels_of}
     mirrored = Counter(clip.signer for clip in clips if clip.mirrored)
@@ -145,20 +130,20 @@ def _summary(data: DataSet, clips: Sequence[Seen]) -> Summary:
         },
         histogram=_histogram(lengths),
         missing=_missing(own),
-        warnings=warned(clips, data.words),
+        warnings=[warning.record() for warning in find_warnings(clips, data.words)],
         fingerprint=fingerprint(data),
     )
 
 
-def _missing(clips: Sequence[Seen]) -> dict[str, float]:
+def _missing(clips: Sequence[ClipFacts]) -> dict[str, float]:
     frames = sum(clip.frames for clip in clips)
     return {part: sum(clip.missing[part] for clip in clips) / frames for part in FILE_PARTS}
 
 
 def _histogram(lengths: np.ndarray) -> list[Bar]:
-    """Bars of equal width, a whole number of frames, without empty ones after the last."""
+    """Bars of equal width, a whole number of frames."""
     low, high = int(lengths.min()), int(lengths.max())
-    width = -(-(high - low + 1) // _MOST_BARS)
+    width = -(-(high - low + 1) // _MAX_BARS)
     counts = np.bincount((lengths - low) // width)
     return [
         Bar(first=low + n * width, last=min(low + (n + 1) * width - 1, high), clips=int(count))

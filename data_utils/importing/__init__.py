@@ -1,1 +1,1 @@
-"""Data sets of other layouts become ours."""
+"""Importers that convert data sets of other layouts."""

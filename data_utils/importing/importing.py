@@ -1,14 +1,14 @@
-"""Importing data sets of other layouts: what the importers share.
+"""Imports a data set of another layout.
 
-An importer plans (which clips, of whom, of which word) and reads one clip; this engine checks, shares the signers out to
-processes, writes each signer's file whole or not at all, and keeps a record in the target:
+Each importer makes a plan (the clips of each signer and their words) and reads single clips. This module validates the plan,
+distributes the signers to processes, writes each signer's file atomically, and keeps a record in the target folder:
 
-    DIR/<signer>.hdf5                         the layout of `data_utils.hdf5`, clips in the order of their names
-    DIR/sign_to_prediction_index_map.json     written last: a folder without it is not a data set yet
-    DIR/.import.json                          the record, see `data_utils.import_record`
-    DIR/.import.lock                          held by the import at work; goes with its process
+    DIR/<signer>.hdf5                         the layout of `data_utils.hdf5`, clips sorted by name
+    DIR/sign_to_prediction_index_map.json     written last: without it, a folder is not a data set yet
+    DIR/.import.json                          the record, see `data_utils.importing.record`
+    DIR/.import.lock                          a file lock, held while an import runs
 
-The same command goes on where a killed one was, and ends in the same bytes as one in peace.
+After an import was killed, the same command continues it and ends with the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,30 +24,39 @@ import filelock
 from data_utils.errors import DataError, ResourceError
 from data_utils.files import PART_SUFFIX
 from data_utils.importing.pool import Progress, import_signers
-from data_utils.importing.record import LOCK_NAME, Broken, Finished, Request, Source, asked_for, read_record, write_record
+from data_utils.importing.record import (
+    LOCK_NAME,
+    BrokenClip,
+    FinishedSigner,
+    ImportPlan,
+    SourceClip,
+    identity_of,
+    read_record,
+    write_record,
+)
 from data_utils.words import DICTIONARY_NAME, words_text, write_words
 
-BAD_MARKS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""In a path: control characters, what stands for bytes that are not UTF-8, and a slash of another system."""
+FORBIDDEN_CHARACTERS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""In a path: control characters, surrogates (bytes that are not UTF-8), and the backslash."""
 
-_MOST_BYTES = 200  # of a name; a file system takes 255, and what is written aside has a longer one
+_MAX_BYTES = 200  # of a name; file systems allow 255, and the name of a temporary file is longer
 
 
 @dataclass(frozen=True)
-class Result:
-    """What the target holds in the end."""
+class ImportResult:
+    """The contents of the target folder after an import."""
 
     words: int
     signers: int
     clips: int
     imported: int
-    """Clips written this time."""
+    """Clips written by this run."""
 
-    skipped: list[Broken]
-    """Left out, as was asked for."""
+    skipped: list[BrokenClip]
+    """Left out, as requested."""
 
-    broken: list[Broken]
-    """Their signers are not written, and neither is the dictionary."""
+    broken: list[BrokenClip]
+    """Their signers were not written, and neither was the dictionary."""
 
     @property
     def complete(self) -> bool:
@@ -55,72 +64,72 @@ class Result:
         return not self.broken and self.clips > 0
 
 
-def run_import(request: Request, folder: Path, *, workers: int, skip_broken: bool, progress: Progress) -> Result:
-    """Imports what the folder does not hold yet.
+def run_import(plan: ImportPlan, folder: Path, *, workers: int, skip_broken: bool, progress: Progress) -> ImportResult:
+    """Imports the signers that the folder does not contain yet.
 
-    Broken clips: with `skip_broken` they are left out; without, their signers are, while the others are finished.
+    With `skip_broken`, broken clips are left out. Without, signers with a broken clip are left out and the others finished.
 
     Raises:
-        DataError: files are missing (unless they may be skipped), or the folder holds other things. Nothing was started.
-        ResourceError: another import is at work in the folder, a file cannot be written, or a process was killed.
+        DataError: files are missing (without `skip_broken`), or the folder contains something else. Nothing was started.
+        ResourceError: another import is running in the folder, a file cannot be written, or a process was killed.
     """
     if workers < 1:
         raise DataError("`workers` is out of range", got=str(workers), expected="1 or more")
-    if folder.resolve().is_relative_to(request.source.resolve()):
-        raise DataError("the target lies inside the source", file=folder, hint="name a folder elsewhere")
-    asked = asked_for(request)
-    done = read_record(asked, folder)
+    if folder.resolve().is_relative_to(plan.source.resolve()):
+        raise DataError("the target is inside the source", file=folder, hint="name a folder elsewhere")
+    identity = identity_of(plan)
+    finished = read_record(identity, folder)
     if not skip_broken:
-        _check_there(request, [clip for signer, clips in request.clips_of.items() if signer not in done for clip in clips])
+        _check_files(plan, [clip for signer, clips in plan.clips_of.items() if signer not in finished for clip in clips])
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        # Who lacks clips is read again: what was broken may have been mended, or may not be skipped this time.
-        done = {signer: entry for signer, entry in read_record(asked, folder).items() if not entry.skipped}
-        before = _clips(done)
-        broken: list[Broken] = []
+    with _lock(folder):
+        # Signers with skipped clips are imported again: the files may be repaired, or may not be skipped this time.
+        finished = {signer: entry for signer, entry in read_record(identity, folder).items() if not entry.skipped}
+        before = _count_clips(finished)
+        broken: list[BrokenClip] = []
 
-        def finish(signer: str, outcome: Finished | list[Broken]) -> None:
+        def on_finished(signer: str, outcome: FinishedSigner | list[BrokenClip]) -> None:
             if isinstance(outcome, list):
                 broken.extend(outcome)
             else:
-                done[signer] = outcome
-                write_record(asked, folder, done)
+                finished[signer] = outcome
+                write_record(identity, folder, finished)
 
-        todo = [signer for signer in request.clips_of if signer not in done]
+        todo = [signer for signer in plan.clips_of if signer not in finished]
         if todo:
             (folder / DICTIONARY_NAME).unlink(missing_ok=True)
-            write_record(asked, folder, done)
-            import_signers(request, folder, todo, workers, skip_broken, finish, progress)
-        result = Result(
-            words=len(request.words),
-            signers=sum(entry.clips > 0 for entry in done.values()),
-            clips=_clips(done),
-            imported=_clips(done) - before,
-            skipped=sorted(one for entry in done.values() for one in entry.skipped),
+            write_record(identity, folder, finished)
+            import_signers(plan, folder, todo, workers, skip_broken, on_finished, progress)
+        result = ImportResult(
+            words=len(plan.words),
+            signers=sum(entry.clips > 0 for entry in finished.values()),
+            clips=_count_clips(finished),
+            imported=_count_clips(finished) - before,
+            skipped=sorted(clip for entry in finished.values() for clip in entry.skipped),
             broken=sorted(broken),
         )
-        if result.complete and not _has_words(folder, request.words):
-            write_words(folder, request.words)
+        if result.complete and not _has_words(folder, plan.words):
+            write_words(folder, plan.words)
         return result
 
 
 def check_name(name: str, what: str, *, file: Path, may_end_in_swap: bool = False) -> None:
-    """Refuses the name of a signer or a clip that cannot be the name of a file, or would mean something else.
+    """Checks that the name of a signer or clip can be used as a file name.
 
-    A signer of the name `x_swap` would be taken for mirrored copies of `x`; a clip's name has no such meaning.
+    A signer named `x_swap` would be read as mirrored copies of `x`. In a clip's name the ending has no meaning.
 
     Raises:
-        DataError: see above.
+        DataError: it cannot.
     """
-    means_more = name.startswith(".") or (name.endswith("_swap") and not may_end_in_swap)
-    bad = name == "" or means_more or BAD_MARKS.search(name) is not None or "/" in name
-    if bad or len(name.encode()) > _MOST_BYTES:
-        expected = f"up to {_MOST_BYTES} bytes of text without slashes; no dot in front, no `_swap` at the end"
-        raise DataError(f"the name of {what} cannot be the name of a file", file=file, got=repr(name), expected=expected)
+    special = name.startswith(".") or (name.endswith("_swap") and not may_end_in_swap)
+    bad = name == "" or special or FORBIDDEN_CHARACTERS.search(name) is not None or "/" in name
+    if bad or len(name.encode()) > _MAX_BYTES:
+        expected = f"at most {_MAX_BYTES} bytes of text without slashes, no leading dot, no `_swap` at the end"
+        raise DataError(f"the name of {what} cannot be used as a file name", file=file, got=repr(name), expected=expected)
 
 
 def progress_line(done: int, total: int, *, before: int, seconds: float) -> str:
-    """How far an import is: `1,234 of 94,477 clips, 105/s, 14m48s left`. `before` clips were there when it began."""
+    """The progress of an import: `1,234 of 94,477 clips, 105/s, 14m48s left`. `before` clips were finished at its start."""
     text = f"{done:,} of {total:,} clips"
     if done <= before or seconds <= 0:
         return text
@@ -135,37 +144,36 @@ def _duration(seconds: float) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
-def _check_there(request: Request, clips: Sequence[Source]) -> None:
-    missing = [clip.file for clip in clips if not (request.source / clip.file).exists()]
+def _check_files(plan: ImportPlan, clips: Sequence[SourceClip]) -> None:
+    missing = [clip.file for clip in clips if not (plan.source / clip.file).exists()]
     if missing:
-        more = [f"... {len(missing):,} in all"] if len(missing) > 10 else []
+        more = [f"... {len(missing):,} in total"] if len(missing) > 10 else []
         raise DataError(
             f"files are missing: {len(missing):,} of {len(clips):,}",
-            file=request.source,
+            file=plan.source,
             got="\n".join([*missing[:10], *more]),
-            hint="copy or unpack them again, or leave them out with --skip-broken",
+            hint="copy or unpack them again, or skip them with --skip-broken",
         )
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; in the end removes what killed processes left half-written."""
+def _lock(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, and finally removes the temporary files of killed processes."""
     try:
         held = filelock.FileLock(folder / LOCK_NAME).acquire(timeout=0)
     except filelock.Timeout:
-        raise ResourceError(
-            "another import is at work in the folder", where=str(folder), hint="wait for it, or stop it"
-        ) from None
+        hint = "wait until it has finished, or stop it"
+        raise ResourceError("another import is running in the folder", where=str(folder), hint=hint) from None
     with held:
         try:
             yield
         finally:
-            for left in folder.glob(f".*{PART_SUFFIX}"):
-                left.unlink()
+            for leftover in folder.glob(f".*{PART_SUFFIX}"):
+                leftover.unlink()
 
 
-def _clips(done: Mapping[str, Finished]) -> int:
-    return sum(entry.clips for entry in done.values())
+def _count_clips(finished: Mapping[str, FinishedSigner]) -> int:
+    return sum(entry.clips for entry in finished.values())
 
 
 def _has_words(folder: Path, words: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Importing signers in processes, each signer's file whole or not at all."""
+"""Imports signers in several processes. Each signer's file is written atomically."""
 
 from __future__ import annotations
 
@@ -18,135 +18,134 @@ import numpy as np
 
 from data_utils.errors import DataError, ResourceError
 from data_utils.hdf5 import Clip, write_signer
-from data_utils.importing.record import Broken, Finished, Request, Source, signer_file, size
+from data_utils.importing.record import BrokenClip, FinishedSigner, ImportPlan, SourceClip, file_size, signer_path
 from data_utils.processes import end_with_parent
 
-_LOOK_EVERY_S = 0.2
-_FULL_BYTES = 4 << 20  # a disk with less room is full: a clip of the longest kind takes more
+_POLL_EVERY_S = 0.2
+_FULL_BYTES = 4 << 20  # a disk with less free space counts as full: the longest clips need more
 
 Progress = Callable[[int, int, int], None]
-"""Takes how many clips are done, of how many, and how many were done when the work began, several times a second. What it
-raises stops the work."""
+"""Receives the number of finished clips, their total, and how many were finished at the start, several times per second. An
+exception that it raises stops the import."""
 
 
 def import_signers(
-    request: Request,
+    plan: ImportPlan,
     folder: Path,
     todo: Sequence[str],
     workers: int,
     skip_broken: bool,
-    finish: Callable[[str, Finished | list[Broken]], None],
+    on_finished: Callable[[str, FinishedSigner | list[BrokenClip]], None],
     progress: Progress,
 ) -> None:
-    """Imports some signers in processes, most clips first, and calls `finish` with what became of each."""
-    total = sum(len(clips) for clips in request.clips_of.values())
-    before = total - sum(len(request.clips_of[signer]) for signer in todo)
-    processes = get_context("spawn")
-    board = processes.RawArray("q", len(todo) + 1)  # clips done of each signer, each written by one process; then the stop
-    pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=processes, initializer=_begin, initargs=(board,))
+    """Imports some signers in processes, those with most clips first. Calls `on_finished` with the result of each."""
+    total = sum(len(clips) for clips in plan.clips_of.values())
+    before = total - sum(len(plan.clips_of[signer]) for signer in todo)
+    context = get_context("spawn")
+    counters = context.RawArray("q", len(todo) + 1)  # clips done per signer, each written by one process; last, the stop flag
+    pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=_initialize, initargs=(counters,))
     try:
-        # Processes inherit what is blocked: Ctrl-C, which a terminal sends to all of them, is for this one to act upon.
+        # Child processes inherit the mask: Ctrl-C, which a terminal sends to all of them, is handled by this process alone.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            waiting = {
+            pending = {
                 pool.submit(
-                    _import_signer,
-                    _Task(place, signer, request.clips_of[signer], request.read, request.source, folder, skip_broken),
+                    _import_signer, _Task(index, signer, plan.clips_of[signer], plan.read, plan.source, folder, skip_broken)
                 )
-                for place, signer in enumerate(sorted(todo, key=lambda signer: (-len(request.clips_of[signer]), signer)))
+                for index, signer in enumerate(sorted(todo, key=lambda signer: (-len(plan.clips_of[signer]), signer)))
             }
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        while waiting:
-            ended, waiting = wait(waiting, timeout=_LOOK_EVERY_S, return_when=FIRST_COMPLETED)
-            for future in ended:
-                finish(*future.result())
-            progress(before + sum(board[:-1]), total, before)
+        while pending:
+            done, pending = wait(pending, timeout=_POLL_EVERY_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                on_finished(*future.result())
+            progress(before + sum(counters[:-1]), total, before)
     except BrokenProcessPool:
-        progress(before + sum(board[:-1]), total, before)  # raises if all processes were told to stop at once
-        full = shutil.disk_usage(folder).free < _FULL_BYTES  # HDF5 may fall when it cannot write
-        hint = "the disk is full: make room, and the same command goes on" if full else "is memory short? try --workers 1"
+        progress(before + sum(counters[:-1]), total, before)  # raises if all processes received the same signal
+        full = shutil.disk_usage(folder).free < _FULL_BYTES  # HDF5 may crash when it cannot write
+        hint = "free some disk space and run the same command again" if full else "memory may be short: try --workers 1"
         raise ResourceError("a process of the import was killed", where=str(folder), hint=hint) from None
     finally:
-        board[-1] = 1
+        counters[-1] = 1
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One signer's part of the work."""
+    """The import of one signer."""
 
-    place: int
-    """On the board."""
+    index: int
+    """Of its counter."""
 
     signer: str
-    clips: Sequence[Source]
+    clips: Sequence[SourceClip]
     read: Callable[[Path], np.ndarray]
     source: Path
     folder: Path
     skip_broken: bool
 
 
-class _Stopped(Exception):
-    """The import was told to stop, or this signer cannot be written: what was begun is dropped."""
+class _Cancelled(Exception):
+    """The import was stopped, or a clip of this signer is broken: the unfinished file is discarded."""
 
 
-_board: Any = None
-"""In a process of the pool."""
+_counters: Any = None
+"""Shared memory, set in each process of the pool."""
 
 
-def _begin(board: Any) -> None:
-    global _board
-    _board = board
+def _initialize(counters: Any) -> None:
+    global _counters
+    _counters = counters
     end_with_parent()
 
 
-def _import_signer(task: _Task) -> tuple[str, Finished | list[Broken]]:
-    """Writes one signer's file, if no clip is broken or broken ones may be skipped."""
-    broken: list[Broken] = []
-    path = signer_file(task.folder, task.signer)
-    sound = _sound_clips(task, broken)
+def _import_signer(task: _Task) -> tuple[str, FinishedSigner | list[BrokenClip]]:
+    """Writes one signer's file unless a clip is broken and broken clips may not be skipped."""
+    broken: list[BrokenClip] = []
+    path = signer_path(task.folder, task.signer)
+    readable = _readable_clips(task, broken)
     try:
-        first = next(sound, None)
+        first = next(readable, None)
         if first is None:
-            path.unlink(missing_ok=True)  # not in the record: of another try
+            path.unlink(missing_ok=True)  # of an earlier attempt: it is not in the record
         else:
-            write_signer(path, itertools.chain([first], sound))
+            write_signer(path, itertools.chain([first], readable))
             with path.open("rb") as stream:
-                os.fsync(stream.fileno())  # before the record says that it is there
-    except _Stopped:
+                os.fsync(stream.fileno())  # before the record lists it
+    except _Cancelled:
         return task.signer, broken
     except (OSError, RuntimeError) as error:  # h5py raises either when a disk is full
         raise ResourceError(
             "a signer's file cannot be written",
             where=str(path),
             got=str(error),
-            hint="look at the disk's free space and at the folder's permissions; then the same command goes on",
+            hint="check free disk space and the folder's permissions, then run the same command again",
         ) from error
-    return task.signer, Finished(len(task.clips) - len(broken), size(path), broken)
+    return task.signer, FinishedSigner(len(task.clips) - len(broken), file_size(path), broken)
 
 
-def _sound_clips(task: _Task, broken: list[Broken]) -> Iterator[Clip]:
-    """The clips that can be read, in the order of their names; the others are added to `broken`."""
+def _readable_clips(task: _Task, broken: list[BrokenClip]) -> Iterator[Clip]:
+    """The clips that can be read, sorted by name; the others are added to `broken`."""
     for clip in sorted(task.clips, key=lambda clip: clip.name):
-        if _board[-1]:
-            raise _Stopped
+        if _counters[-1]:
+            raise _Cancelled
         try:
             feature_CTJ = _read(task, clip)
         except DataError as fault:
             why = fault.what if fault.got is None else f"{fault.what}: {' '.join(fault.got.split())}"
-            broken.append(Broken(task.signer, clip.name, clip.file, why))
+            broken.append(BrokenClip(task.signer, clip.name, clip.file, why))
         else:
             if task.skip_broken or not broken:
                 yield Clip(clip.name, feature_CTJ, clip.label)
-        _board[task.place] += 1
+        _counters[task.index] += 1
     if broken and not task.skip_broken:
-        raise _Stopped
+        raise _Cancelled
 
 
-def _read(task: _Task, clip: Source) -> np.ndarray:
+def _read(task: _Task, clip: SourceClip) -> np.ndarray:
     path = task.source / clip.file
     try:
         return task.read(path)
     except OSError as error:
-        raise DataError("the file cannot be opened", file=path, got=error.strerror, hint="may you read it?") from error
+        raise DataError("the file cannot be opened", file=path, got=error.strerror, hint="check its permissions") from error

@@ -1,20 +1,20 @@
-"""The record of an import: what was asked for, and what is finished.
+"""What an import is to do, and the record of what it has finished.
 
     DIR/.import.json    {"schema": 1, "kind": ..., "words": [...], "clips": {"number": ..., "sha256": ...},
                          "signers": {"<signer>": {"clips": ..., "bytes": ..., "skipped": [...]}, ...}}
 
-It is hidden, for a plain `.json` would be taken for a dictionary of words, and holds no times: an import that was killed and
-started again ends in the same bytes as one in peace.
+The file is hidden, because any other `.json` would be read as the dictionary of words. It contains no times: an import that was
+killed and continued ends with the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,16 +23,31 @@ from data_utils.files import PART_SUFFIX, write_atomically
 
 RECORD_NAME = ".import.json"
 LOCK_NAME = ".import.lock"
-_NO_MATTER = (LOCK_NAME, ".DS_Store")
+_IGNORED = (LOCK_NAME, ".DS_Store")
 _SCHEMA = 1
+
+ReadClip = Callable[[Path], np.ndarray]
+"""Reads one clip as float32 `[3, T, 543]`; raises DataError if it is broken. A module-level function: processes call it."""
+
+
+class ListedClip(NamedTuple):
+    """One clip as the source lists it."""
+
+    signer: str
+    name: str
+    """Its name in the signer's file."""
+
+    word: str
+    file: str
+    """Its file or folder within the source."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """One clip that is to be imported."""
+class SourceClip:
+    """One clip to import."""
 
     name: str
-    """What it will be called in its signer's file."""
+    """Its name in the signer's file."""
 
     label: int
     file: str
@@ -40,7 +55,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Request:
+class ImportPlan:
     """What is to be imported."""
 
     kind: str
@@ -48,15 +63,24 @@ class Request:
     words: tuple[str, ...]
     """In the order of their class numbers."""
 
-    clips_of: Mapping[str, Sequence[Source]]
-    """By signer."""
+    clips_of: Mapping[str, Sequence[SourceClip]]
+    """Clips by signer."""
 
-    read: Callable[[Path], np.ndarray]
-    """Reads one clip, float32 `[3, T, 543]`; raises DataError where it is broken. A function of a module: processes call it."""
+    read: ReadClip
+
+
+def make_plan(kind: str, source: Path, words: tuple[str, ...], clips: Iterable[ListedClip], read: ReadClip) -> ImportPlan:
+    """A plan for those of the clips whose word is among `words`."""
+    labels = {word: label for label, word in enumerate(words)}
+    clips_of: dict[str, list[SourceClip]] = {}
+    for clip in clips:
+        if clip.word in labels:
+            clips_of.setdefault(clip.signer, []).append(SourceClip(clip.name, labels[clip.word], clip.file))
+    return ImportPlan(kind, source, words, clips_of, read)
 
 
 @dataclass(frozen=True, order=True)
-class Broken:
+class BrokenClip:
     """A clip that cannot be read, and why."""
 
     signer: str
@@ -68,44 +92,44 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What the record says of a signer who is finished."""
+class FinishedSigner:
+    """The record's entry for a finished signer."""
 
     clips: int
     bytes: int
-    """Size of the file; 0 where no clip could be read and there is none."""
+    """Size of the file; 0 if there is none because no clip could be read."""
 
-    skipped: list[Broken]
+    skipped: list[BrokenClip]
 
 
-def asked_for(request: Request) -> dict[str, Any]:
-    """What an import is known by. The clips are in no order, so that their list may be in any."""
-    rows = sorted((signer, clip.name, clip.label, clip.file) for signer, clips in request.clips_of.items() for clip in clips)
+def identity_of(plan: ImportPlan) -> dict[str, Any]:
+    """What identifies an import in its record. It does not depend on the order in which the clips are listed."""
+    rows = sorted((signer, clip.name, clip.label, clip.file) for signer, clips in plan.clips_of.items() for clip in clips)
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    clips = {"number": len(rows), "sha256": digest}
-    return {"kind": request.kind, "words": list(request.words), "clips": clips}
+    return {"kind": plan.kind, "words": list(plan.words), "clips": {"number": len(rows), "sha256": digest}}
 
 
-def write_record(asked: Mapping[str, Any], folder: Path, done: Mapping[str, Finished]) -> None:
-    """Writes the record, whole or not at all. `asked` is what the import is known by."""
-    record = {"schema": _SCHEMA, **asked, "signers": {signer: asdict(done[signer]) for signer in sorted(done)}}
+def write_record(identity: Mapping[str, Any], folder: Path, finished: Mapping[str, FinishedSigner]) -> None:
+    """Writes the record atomically."""
+    signers = {signer: asdict(finished[signer]) for signer in sorted(finished)}
+    record = {"schema": _SCHEMA, **identity, "signers": signers}
     write_atomically(folder / RECORD_NAME, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 
 
-def read_record(asked: Mapping[str, Any], folder: Path) -> dict[str, Finished]:
-    """The signers that are finished, by the record, and still there; none for a new folder.
+def read_record(identity: Mapping[str, Any], folder: Path) -> dict[str, FinishedSigner]:
+    """The signers that are finished according to the record and whose files still exist; empty for a new folder.
 
     Raises:
-        DataError: the folder holds other things, another import, or a record that cannot be read.
+        DataError: the folder contains other files, another import, or a record that cannot be read.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError("the target is a file, not a folder", file=folder, hint="name a new folder")
     path = folder / RECORD_NAME
     if not path.exists():
-        others = sorted(p.name for p in folder.glob("*") if p.name not in _NO_MATTER and not p.match(f".*{PART_SUFFIX}"))
+        others = sorted(p.name for p in folder.glob("*") if p.name not in _IGNORED and not p.match(f".*{PART_SUFFIX}"))
         if others:
             raise DataError(
-                "the target is not empty, and no import began it",
+                "the target is not empty and contains no import",
                 file=folder,
                 got=", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
                 hint="name a new folder, or empty this one yourself",
@@ -114,32 +138,32 @@ def read_record(asked: Mapping[str, Any], folder: Path) -> dict[str, Finished]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] != _SCHEMA:
-            raise ValueError(f"it is of schema {record['schema']}, not {_SCHEMA}")
-        differ = [what for what in asked if record[what] != asked[what]]
-        done = {
-            signer: Finished(int(entry["clips"]), int(entry["bytes"]), [Broken(**one) for one in entry["skipped"]])
+            raise ValueError(f"its schema is {record['schema']}, not {_SCHEMA}")
+        different = [key for key in identity if record[key] != identity[key]]
+        finished = {
+            signer: FinishedSigner(int(entry["clips"]), int(entry["bytes"]), [BrokenClip(**one) for one in entry["skipped"]])
             for signer, entry in record["signers"].items()
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             "the record of the import cannot be read", file=path, got=str(error), hint="name a new folder"
         ) from error
-    if differ:
+    if different:
         raise DataError(
-            "the folder holds another import",
+            "the folder contains another import",
             file=folder,
-            got=f"another {' and '.join(differ)}",
-            expected="what was asked for when it began",
-            hint="name a new folder, or give the first command again",
+            got=f"other {' and '.join(different)}",
+            expected="the same source and options as when the import was started",
+            hint="name a new folder, or run the first command again",
         )
-    return {signer: entry for signer, entry in done.items() if size(signer_file(folder, signer)) == entry.bytes}
+    return {signer: entry for signer, entry in finished.items() if file_size(signer_path(folder, signer)) == entry.bytes}
 
 
-def signer_file(folder: Path, signer: str) -> Path:
-    """Where a signer's file lies."""
+def signer_path(folder: Path, signer: str) -> Path:
+    """Path of a signer's file."""
     return folder / f"{signer}.hdf5"
 
 
-def size(path: Path) -> int:
-    """Bytes of a file, 0 if there is none."""
+def file_size(path: Path) -> int:
+    """Size of a file in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0

@@ -1,1 +1,1 @@
-"""Made-up signs."""
+"""Synthetic data sets of made-up signs."""

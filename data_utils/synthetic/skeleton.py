@@ -1,9 +1,9 @@
-"""A drawn signer: body, face and hands as the 543 landmarks, from a few numbers a frame.
+"""The 543 landmarks of a synthetic signer, computed from a few numbers per frame.
 
-Made for synthetic data. Lengths are in shoulder widths; the origin lies between the shoulders, x runs to the right of the
-picture, y down, z away from the camera. Proportions were set by eye (outer eye corners .26, face height .6, upper arm .85,
-wrist to knuckles .36 shoulder widths); contours follow the numbering of MediaPipe's face mesh, hands and pose. Of the face
-mesh, oval, brows, eyes, nose and lips are drawn; its other points only fill the oval.
+Lengths are in shoulder widths. The origin is between the shoulders; x points to the right of the picture, y down, z away from
+the camera. Proportions were chosen by eye (outer eye corners .26, face height .6, upper arm .85, wrist to knuckles .36 shoulder
+widths). Indices follow MediaPipe's face mesh, hands and pose. Of the face, oval, brows, eyes, nose and lips are modeled; the
+other points only fill the oval.
 """
 
 # T frames, S sides (0 the signer's right, left in the picture; 1 the signer's left), J landmarks (543), last axis x y z
@@ -17,15 +17,15 @@ from jaxtyping import Float
 
 from data_utils.landmarks import FACE_START, LEFT_HAND_START, NUM_LANDMARKS, POSE_START, RIGHT_HAND_START
 
-_SIDES = np.array([[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])  # the left side is the right one mirrored
+_SIDES = np.array([[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])  # the left side mirrors the right side
 
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """A signer's proportions, in shoulder widths."""
+    """Proportions of a signer, in shoulder widths."""
 
     neck: float = 0.72
-    """Height of the nose over the shoulders."""
+    """Height of the nose above the shoulders."""
 
     head: float = 1.0
     """Size of the face, 1 = average."""
@@ -34,31 +34,31 @@ class Body:
     """Shoulder to elbow; the forearm is a little shorter."""
 
     hand: float = 0.36
-    """Wrist to the middle finger's knuckle."""
+    """Wrist to the knuckle of the middle finger."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posture:
-    """How a signer holds body, face and hands in each frame. Both sides are described as if they were the right one."""
+    """Posture of hands, mouth and head per frame. Both sides are described as if they were the right side."""
 
     wrists_TS3: np.ndarray
-    """Where the wrists are; x below 0 is the arm's own side."""
+    """Positions of the wrists; x below 0 is the arm's own side."""
 
     curls_TS5: np.ndarray
-    """How far each finger is bent, thumb first: 0 straight, 1 in the fist."""
+    """Bend of each finger, thumb first: 0 straight, 1 closed."""
 
     angles_TS3: np.ndarray
-    """Radians: tilt in the picture, turn about the forearm (0 shows the palm), nod towards the camera."""
+    """Radians: tilt in the picture plane, rotation about the forearm (0 shows the palm), pitch towards the camera."""
 
     mouth_T2: np.ndarray
-    """How far the mouth is open (0 to 1) and how wide (-1 to 1)."""
+    """Opening (0 to 1) and width (-1 to 1) of the mouth."""
 
     head_T3: np.ndarray
-    """Radians: turn, nod and tilt of the head."""
+    """Radians: yaw, pitch and roll of the head."""
 
 
 def landmarks(body: Body, posture: Posture) -> Float[np.ndarray, "T 543 3"]:
-    """The 543 landmarks of each frame, all detected, in shoulder widths."""
+    """The 543 landmarks of each frame in shoulder widths, none missing."""
     points_TJ3 = np.zeros((len(posture.mouth_T2), NUM_LANDMARKS, 3))
     face_T3 = _face(body, posture)
     points_TJ3[:, FACE_START:LEFT_HAND_START] = face_T3
@@ -69,7 +69,7 @@ def landmarks(body: Body, posture: Posture) -> Float[np.ndarray, "T 543 3"]:
     return points_TJ3
 
 
-# --- face: contours as ellipses about the tip of the nose, the other points spread evenly inside the oval
+# --- face: contours are ellipses around the tip of the nose, the other points are spread evenly inside the oval
 
 _RIGHT_EYE = "33 7 163 144 145 153 154 155 133 173 157 158 159 160 161 246"
 _LEFT_EYE = "263 249 390 373 374 380 381 382 362 398 384 385 386 387 388 466"
@@ -80,13 +80,13 @@ _OVAL = (
     "109 67 103 54 21 162"
 )
 _NOSE = {1: (0.0, 0.0), 2: (0.0, 0.045), 98: (-0.03, 0.035), 327: (0.03, 0.035)}
-_BROWS = (  # points from left to right in the picture, middle, height (y)
+_BROWS = (  # points from left to right in the picture, center (x), height (y)
     ("46 53 52 65 55", -0.09, -0.155),
     ("70 63 105 66 107", -0.09, -0.172),
     ("285 295 282 283 276", 0.09, -0.155),
     ("336 296 334 293 300", 0.09, -0.172),
 )
-_CONTOURS = (  # points from the outer or right corner along the lower edge and back, centre, half width, half height
+_CONTOURS = (  # points from the outer or right corner along the lower edge and back, center, half width, half height
     (_OVAL, (0.0, -0.04), 0.2, 0.3),
     (_RIGHT_EYE, (-0.09, -0.11), 0.042, 0.014),
     (_LEFT_EYE, (0.09, -0.11), -0.042, 0.014),
@@ -95,7 +95,7 @@ _CONTOURS = (  # points from the outer or right corner along the lower edge and 
 )
 
 
-def _numbers(text: str) -> list[int]:
+def _indices(text: str) -> list[int]:
     return [int(n) for n in text.split()]
 
 
@@ -105,12 +105,12 @@ def _resting_face() -> np.ndarray:
     turn, radius = np.arange(count) * np.pi * (3 - np.sqrt(5)), np.sqrt(np.arange(count) / count)
     face = np.stack([0.19 * radius * np.cos(turn), 0.28 * radius * np.sin(turn) - 0.04, np.zeros(count)], axis=1)
     for names, (x, y), half_width, half_height in _CONTOURS:
-        points = _numbers(names)
+        points = _indices(names)
         angle = np.arange(len(points)) * 2 * np.pi / len(points)
         face[points, 0] = x - half_width * np.cos(angle)
         face[points, 1] = y + half_height * np.sin(angle)
     for names, middle, height in _BROWS:
-        points, across = _numbers(names), np.linspace(-0.06, 0.06, 5)
+        points, across = _indices(names), np.linspace(-0.06, 0.06, 5)
         face[points, 0], face[points, 1] = middle + across, height - 0.02 * np.cos(across * np.pi / 0.12)
     for point, place in _NOSE.items():
         face[point, :2] = place
@@ -120,14 +120,14 @@ def _resting_face() -> np.ndarray:
 
 
 def _mouth_moves() -> np.ndarray:
-    """`[2, 468, 3]`: where the points go when the mouth opens, and when it widens."""
+    """`[2, 468, 3]`: displacement of the points when the mouth opens, and when it widens."""
     moves = np.zeros((2, LEFT_HAND_START - FACE_START, 3))
     for names, opens in ((_OUTER_LIPS, 0.045), (_INNER_LIPS, 0.055)):
-        points = _numbers(names)
+        points = _indices(names)
         angle = np.arange(len(points)) * 2 * np.pi / len(points)
         moves[0, points, 1] = opens * np.where(np.sin(angle) > 0, 1.0, 0.35) * np.sin(angle)
         moves[1, points, 0] = -0.02 * np.cos(angle)
-    chin = _numbers(_OVAL)[5:17]
+    chin = _indices(_OVAL)[5:17]
     moves[0, chin, 1] = 0.03
     return moves
 
@@ -143,7 +143,7 @@ def _face(body: Body, posture: Posture) -> np.ndarray:
     return np.asarray(body.head * np.einsum("tdc,tjc->tjd", rotation_T33, face_TJ3) + neck)
 
 
-# --- hands, in multiples of the wrist's distance from the middle knuckle: across (to the thumb), along, out of the palm
+# --- hands, in multiples of the distance from wrist to middle knuckle: across (to the thumb), along, out of the palm
 
 _KNUCKLES = np.array([[0.30, 0.22, 0.12], [0.27, 0.97, 0.0], [0.06, 1.0, 0.0], [-0.14, 0.93, 0.0], [-0.31, 0.82, 0.0]])
 _SPREAD = np.radians([0.0, 8.0, 1.0, -6.0, -14.0])  # directions of the straight fingers
@@ -167,14 +167,14 @@ def _hands(body: Body, posture: Posture) -> np.ndarray:
     bones = np.concatenate([thumb[:, :, None], fingers], axis=2) * _BONES[:, :, None]
     joints = np.concatenate([np.broadcast_to(_KNUCKLES[:, None], (*curl.shape, 1, 3)), bones], axis=3).cumsum(axis=3)
     hand[:, :, 1:] = joints.reshape(*curl.shape[:2], 20, 3)
-    hand *= np.array([1.0, -1.0, -1.0])  # fingers up, palm to the camera
+    hand *= np.array([1.0, -1.0, -1.0])  # fingers up, palm towards the camera
     rotation = _rotation(posture.angles_TS3)
     turned = np.einsum("tsdc,tsjc->tsjd", rotation, hand) * body.hand
     return np.asarray((turned + posture.wrists_TS3[:, :, None]) * _SIDES[:, None])
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
-    """`[..., 3]` -> `[..., 3, 3]`: turned about y, then nodded about x, then tilted in the picture (the first angle)."""
+    """`[..., 3]` -> `[..., 3, 3]`: rotation about y, then about x, then in the picture plane (the first angle)."""
     (tilt, turn, nod) = np.moveaxis(angles, -1, 0)
     zero, one = np.zeros_like(tilt), np.ones_like(tilt)
     in_picture = np.stack([np.cos(tilt), -np.sin(tilt), zero, np.sin(tilt), np.cos(tilt), zero, zero, zero, one], axis=-1)
@@ -184,14 +184,14 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
     return np.asarray(in_picture.reshape(shape) @ nodded.reshape(shape) @ turned.reshape(shape))
 
 
-# --- pose: 33 points, right side after left in MediaPipe's numbering
+# --- pose: 33 points; in MediaPipe's order each right point follows the left one
 
-_FACE_OF_POSE = (1, 362, 374, 263, 133, 145, 33, 454, 234, 308, 78)  # nose, eyes, ears, mouth as points of the face mesh
+_FACE_OF_POSE = (1, 362, 374, 263, 133, 145, 33, 454, 234, 308, 78)  # nose, eyes, ears, mouth as face mesh indices
 _SHOULDER = np.array([-0.5, 0.0, -0.35])
 _LEG = np.array(  # hip, knee, ankle, heel, toes
     [[-0.33, 1.72, 0.0], [-0.30, 3.1, 0.05], [-0.28, 4.4, 0.7], [-0.27, 4.6, 0.75], [-0.18, 4.8, 0.2]]
 )
-_ELBOW_TENDS_TO = np.array([-0.45, 1.0, 0.15])
+_ELBOW_DIRECTION = np.array([-0.45, 1.0, 0.15])
 
 
 def _pose(body: Body, posture: Posture, face_TJ3: np.ndarray, hands_TSH3: np.ndarray) -> np.ndarray:
@@ -207,14 +207,14 @@ def _pose(body: Body, posture: Posture, face_TJ3: np.ndarray, hands_TSH3: np.nda
 
 
 def _elbows(body: Body, wrists_TS3: np.ndarray) -> np.ndarray:
-    """Where the elbows are when arm and forearm reach from the shoulder to the wrist."""
+    """Positions of the elbows, given the shoulders and wrists."""
     upper, lower = body.arm, 0.88 * body.arm
     reach = wrists_TS3 - _SHOULDER
     distance = np.linalg.norm(reach, axis=2, keepdims=True)
     direction = reach / np.maximum(distance, 1e-6)
     distance = np.clip(distance, abs(upper - lower) + 1e-3, upper + lower - 1e-3)
     along = (upper**2 - lower**2 + distance**2) / (2 * distance)
-    aside = _ELBOW_TENDS_TO - (direction * _ELBOW_TENDS_TO).sum(axis=2, keepdims=True) * direction
+    aside = _ELBOW_DIRECTION - (direction * _ELBOW_DIRECTION).sum(axis=2, keepdims=True) * direction
     aside /= np.maximum(np.linalg.norm(aside, axis=2, keepdims=True), 1e-6)
     height = np.sqrt(np.maximum(upper**2 - along**2, 0))
     return np.asarray(_SHOULDER + along * direction + height * aside)
