@@ -33,7 +33,7 @@ from model.bundle import CONFIG, WEIGHTS
 from search.exporting.card import card_text
 from search.exporting.export import Exported, read_export
 from search.exporting.writing import ConfirmModel, Provenance, metrics_of, provenance_of
-from search.study.companion import SHAPES
+from search.study.companion import TRAINING_DISTRIBUTIONS
 from search.study.trials import trial_result
 from search.trial.job import training_seed
 from search.trial.result import MEASURED
@@ -395,7 +395,7 @@ def test_which_model_was_exported(count: int, training: int, text: str) -> None:
     measured = {"epoch": 2, "val_loss": 0.5, **dict.fromkeys(MEASURED, 1.0)}
     attributes = {"seed": 11, "made_with": "{}"}
     trial = optuna.trial.create_trial(
-        value=0.5, params={"seed": 1}, distributions={"seed": SHAPES["seed"]}, user_attrs=attributes
+        value=0.5, params={"seed": 1}, distributions={"seed": TRAINING_DISTRIBUTIONS["seed"]}, user_attrs=attributes
     )
     provenance = provenance_of(ConfirmModel(trial, training, 0.5, measured), 12, count, known(), [])
     assert provenance.text == text
