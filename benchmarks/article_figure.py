@@ -1,9 +1,9 @@
-"""The figure and the table of a finished `article` study: four settings of label smoothing, several seeds each.
+"""Draws the figure and prints the tables of a finished `article` study: four settings of label smoothing, several seeds each.
 
     python -m search run article --data DATA --set 'data.validation=[...]'
     python benchmarks/article_figure.py runs/article --output studies/article.png
 
-Lines are means over the seeds, bands one standard deviation to each side. The table goes to stdout, as Markdown.
+Lines are means over the seeds, bands one standard deviation on either side. The tables go to stdout as Markdown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.objective import all_values
 from model.record import EpochRecord
 from search.trial.files import read_curves
 
-COLOURS = ["#3b3b3b", "#0072b2", "#d55e00", "#009e73"]  # tell apart in print and by most eyes (Okabe and Ito 2008)
+COLORS = ["#3b3b3b", "#0072b2", "#d55e00", "#009e73"]  # distinguishable in print and with color blindness (Okabe and Ito 2008)
 COLUMNS = {
     "best val_loss": "val_loss_best",
     "last val_loss": "val_loss_last",
@@ -38,30 +38,30 @@ COLUMNS = {
 COMPARED = ("best val_loss", "last val_loss", "best val_loss_ts", "last val_loss_ts", "top1, last five")
 
 
-def read(study: Path) -> dict[float, list[list[EpochRecord]]]:
-    """Curves by label smoothing."""
-    found = {}
+def read_study(study: Path) -> dict[float, list[list[EpochRecord]]]:
+    """The learning curves by label smoothing."""
+    curves = {}
     for folder in sorted((study / "trials").iterdir()):
         eps = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["train"]["label_smoothing"]
-        found[float(eps)] = list(read_curves(folder / "curve.csv").values())
-    return dict(sorted(found.items()))
+        curves[float(eps)] = list(read_curves(folder / "curve.csv").values())
+    return dict(sorted(curves.items()))
 
 
 def draw(curves: dict[float, list[list[EpochRecord]]], output: Path) -> None:
-    """Two panels: validation loss and accuracy by epoch."""
+    """Draws two panels: validation loss and accuracy by epoch."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
     for panel, (name, title) in zip(
         panels, [("val_loss", "plain validation loss (nats)"), ("val_top1", "validation accuracy")], strict=True
     ):
-        for colour, (eps, seeds) in zip(COLOURS, curves.items(), strict=False):
+        for color, (eps, seeds) in zip(COLORS, curves.items(), strict=False):
             by_epoch = [[getattr(record, name) for record in epoch] for epoch in zip(*seeds, strict=True)]
             mean = [statistics.fmean(values) for values in by_epoch]
             spread = [statistics.stdev(values) for values in by_epoch]
             epochs = range(1, len(mean) + 1)
-            panel.plot(epochs, mean, color=colour, linewidth=1.6, label=f"label_smoothing {eps:g}")
+            panel.plot(epochs, mean, color=color, linewidth=1.6, label=f"label_smoothing {eps:g}")
             low = [m - s for m, s in zip(mean, spread, strict=True)]
             high = [m + s for m, s in zip(mean, spread, strict=True)]
-            panel.fill_between(epochs, low, high, color=colour, alpha=0.13, linewidth=0)
+            panel.fill_between(epochs, low, high, color=color, alpha=0.13, linewidth=0)
         panel.set_xlabel("epoch")
         panel.set_title(title, fontsize=10)
         panel.grid(alpha=0.25)
@@ -71,8 +71,8 @@ def draw(curves: dict[float, list[list[EpochRecord]]], output: Path) -> None:
     Image.open(output).convert("RGB").quantize(96).save(output, optimize=True)  # a third of the bytes
 
 
-def table(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
-    """Mean (sd) over the seeds."""
+def summary_table(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
+    """A table of mean (sd) over the seeds."""
     head = ["label_smoothing", *COLUMNS, "last train_loss"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for eps, seeds in curves.items():
@@ -86,8 +86,8 @@ def table(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
     return lines
 
 
-def differences(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
-    """Each setting against none, with the 95 % interval of Welch's t-test over the seeds."""
+def difference_table(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
+    """A table of each setting minus no smoothing, with the 95% interval of Welch's t-test over the seeds."""
     chosen = {title: name for title, name in COLUMNS.items() if title in COMPARED}
     lines = ["| label_smoothing | " + " | ".join(chosen) + " |", "|" + "---|" * (1 + len(chosen))]
     values = {eps: [all_values(history) for history in seeds] for eps, seeds in curves.items()}
@@ -108,10 +108,10 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    curves = read(options.study)
+    curves = read_study(options.study)
     if options.output:
         draw(curves, options.output)
-    print("\n".join([*table(curves), "", *differences(curves)]))
+    print("\n".join([*summary_table(curves), "", *difference_table(curves)]))
 
 
 if __name__ == "__main__":

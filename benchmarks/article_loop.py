@@ -1,11 +1,11 @@
-"""The article's way of training, written anew from its description, as the measure for ours. Not used by the tool.
+"""The article's training loop, reimplemented from its description as a baseline for ours. Not used by the tool.
 
-What makes it slow is kept: samples are deep-copied on access and loaded by two processes that start anew for each loop, a
-batch is padded to its longest clip, attention is unfused, runs over the padding and keeps its weights, missing numbers are
-looked for four times a forward run, and the test loop takes one clip at a time.
+It keeps what makes the article's loop slow: samples are deep-copied on access and loaded by two processes that are restarted
+for each loop, a batch is padded to its longest clip, attention is unfused, runs over the padding and stores its weights, NaN is
+checked for four times per forward pass, and the test loop takes one clip at a time.
 """
 
-# B clips, T frames of the longest, D width, H heads, E = D / H
+# B clips, T frames of the longest clip, D width, H heads, E = D / H
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from data_utils.prepared import ClipSet
 from model.layers import sinusoids
 
 
-class Clips(Dataset[dict[str, Tensor]]):
+class ClipDataset(Dataset[dict[str, Tensor]]):
     """Clips in memory, `[2, T, 130]` each."""
 
     def __init__(self, clips: ClipSet) -> None:
@@ -40,8 +40,8 @@ class Clips(Dataset[dict[str, Tensor]]):
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in sample.items()}
 
 
-def merge(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Pads to the longest clip; the mask is read off the values."""
+def collate(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Pads to the longest clip; the mask is derived from the values."""
     longest = max(sample["feature"].shape[1] for sample in samples)
     feature = torch.zeros(len(samples), 2, longest, 130)
     for row, sample in zip(feature, samples, strict=True):
@@ -58,7 +58,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.dropout = nn.Dropout(dropout)
-        self.kept: Tensor | None = None
+        self.weights: Tensor | None = None
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
         q, k, v = (layer(x_BTD).unflatten(2, (self.heads, -1)) for layer in (self.query, self.key, self.value))
@@ -66,8 +66,8 @@ class Attention(nn.Module):
         if mask_BT is not None:
             outside = (mask_BT == 0)[:, None, :, None].repeat(1, scores_BTTH.shape[1], 1, self.heads)
             scores_BTTH = scores_BTTH.masked_fill(outside, float(np.finfo(np.float32).min))
-        self.kept = self.dropout(torch.softmax(scores_BTTH, dim=2))
-        return self.out(torch.einsum("bqkh,bkhe->bqhe", self.kept, v).flatten(2))
+        self.weights = self.dropout(torch.softmax(scores_BTTH, dim=2))
+        return self.out(torch.einsum("bqkh,bkhe->bqhe", self.weights, v).flatten(2))
 
 
 class Layer(nn.Module):
@@ -122,12 +122,12 @@ class ArticleModel(nn.Module):
 
 def _refuse_nan(x: Tensor) -> None:
     if torch.isnan(x).any():
-        raise ValueError("a number is missing")
+        raise ValueError("NaN in the activations")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave and cost."""
+    """Metrics and wall times of one epoch."""
 
     train_loss: float
     val_loss: float
@@ -145,25 +145,25 @@ class ArticleTraining:
         self.model = ArticleModel(words, dropout=dropout)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-4)
         self.loss = nn.CrossEntropyLoss(label_smoothing=eps)
-        shared = {"collate_fn": merge, "num_workers": workers}
-        held_out = Clips(validation)
-        self.train_loader = DataLoader(Clips(train), batch_size=32, shuffle=True, **shared)
+        shared = {"collate_fn": collate, "num_workers": workers}
+        held_out = ClipDataset(validation)
+        self.train_loader = DataLoader(ClipDataset(train), batch_size=32, shuffle=True, **shared)
         self.val_loader = DataLoader(held_out, batch_size=32, **shared)
         self.test_loader = DataLoader(held_out, batch_size=1, **shared)
 
     def run_epoch(self, *, test: bool = True) -> Epoch:
-        """Train, validate, test."""
+        """Trains, validates and tests once."""
         seconds = {}
-        began = time.perf_counter()
+        start = time.perf_counter()
         train_loss = self._train()
-        seconds["train"] = time.perf_counter() - began
-        began = time.perf_counter()
+        seconds["train"] = time.perf_counter() - start
+        start = time.perf_counter()
         val_loss, val_nll, val_top1 = self._validate()
-        seconds["val"] = time.perf_counter() - began
-        began = time.perf_counter()
+        seconds["val"] = time.perf_counter() - start
+        start = time.perf_counter()
         if test:
             self._test()
-        seconds["test"] = time.perf_counter() - began
+        seconds["test"] = time.perf_counter() - start
         return Epoch(train_loss, val_loss, val_nll, val_top1, seconds)
 
     def _train(self) -> float:
@@ -179,7 +179,7 @@ class ArticleTraining:
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float, float]:
-        """The article's mean of batch means; beside it the plain loss and accuracy over clips, for comparisons with ours."""
+        """The article's mean of batch means, and the plain loss and the accuracy over clips for comparison with ours."""
         self.model.eval()
         losses, logits, tokens = [], [], []
         for batch in self.val_loader:

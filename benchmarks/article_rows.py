@@ -1,9 +1,9 @@
-"""The article's settings trained with several seeds on one data set: does our training land where the article's code lands?
+"""Trains the article's settings with several seeds on one data set, for comparison with the article's own code.
 
     python benchmarks/article_rows.py DATA --held-out 1002 --eps 0 0.3 --seeds 5
 
-Reference start, all frames with something detected, batch 32, Adam 3e-4, dropout 0.1, 50 epochs. Prints one row an eps:
-mean (sd) over the seeds.
+Reference initialization, all frames in which something was detected, batch size 32, Adam with 3e-4, dropout 0.1, 50 epochs.
+Prints one row per eps: mean (sd) over the seeds.
 """
 
 from __future__ import annotations

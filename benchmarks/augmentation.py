@@ -1,11 +1,11 @@
-"""What augmentation costs: a training epoch with each kind alone and with all together, against none.
+"""Measures the cost of augmentation: a training epoch with each kind alone, with all together and with none.
 
     python benchmarks/augmentation.py [--rounds 5] [--clips 3881]
 
-The set is that of `training.py`, made up and of the article's size. Each kind changes half of the clips (probability 0.5). All
-variants take turns within a round, an epoch of one thread each, so that a slow minute of the machine hits all of them; a ratio
-is the median over rounds of a variant's CPU seconds by those of `none` in the same round. Warping and cropping change how many
-frames an epoch has: the column `frames` says by how much.
+Uses the synthetic set of `training.py`, of the article's size. Each kind changes half of the clips (probability 0.5). In each
+round every variant trains one epoch on one thread, so that a slow minute of the machine affects all of them. A ratio is the
+median over the rounds of a variant's CPU seconds divided by those of `none` in the same round. Warping and cropping change the
+number of frames per epoch: see the column `frames`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from training import HELD_OUT, WORDS, clips_like_real_ones
+from training import HELD_OUT, WORDS, realistic_clips
 
 from data_utils.augment import AugmentConfig, augmented_batches
 from data_utils.prepared import ClipSet
@@ -32,13 +32,13 @@ PROBABILITY = 0.5
 
 
 def variants() -> dict[str, AugmentConfig]:
-    """Nothing, each kind alone, all together."""
+    """The configurations: none, each kind alone, all together."""
     alone = {kind: AugmentConfig(**{kind: PROBABILITY}) for kind in KINDS}
     by_part = {"affine by parts": AugmentConfig(affine=PROBABILITY, affine_scope="parts")}
     return {"none": AugmentConfig(), **alone, **by_part, "all": AugmentConfig(**dict.fromkeys(KINDS, PROBABILITY))}
 
 
-def frames_an_epoch(train: ClipSet, config: AugmentConfig) -> int:
+def frames_per_epoch(train: ClipSet, config: AugmentConfig) -> int:
     """Frames of one epoch's batches, without padding."""
     order, augment = np.random.default_rng(0), np.random.default_rng(1)
     batches = augmented_batches(train, TrainConfig().batch_size, config, order_rng=order, augment_rng=augment)
@@ -46,10 +46,10 @@ def frames_an_epoch(train: ClipSet, config: AugmentConfig) -> int:
 
 
 def epoch(training: Training) -> float:
-    """CPU seconds of a training epoch, validation included."""
-    began = time.process_time()
+    """CPU seconds of a training epoch including validation."""
+    start = time.process_time()
     training.run_epoch()
-    return time.process_time() - began
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=3881, help="training clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    train, held_out = clips_like_real_ones(options.clips, 0), clips_like_real_ones(HELD_OUT, 1)
+    train, held_out = realistic_clips(options.clips, 0), realistic_clips(HELD_OUT, 1)
     trainings = {
         name: Training(
             ModelConfig(),
@@ -71,7 +71,7 @@ def main() -> None:
         )
         for name, config in variants().items()
     }
-    frames = {name: frames_an_epoch(train, training.augment) for name, training in trainings.items()}
+    frames = {name: frames_per_epoch(train, training.augment) for name, training in trainings.items()}
     epoch(trainings["none"])  # warms up
     seconds: dict[str, list[float]] = {name: [] for name in trainings}
     for _ in range(options.rounds):
@@ -79,7 +79,7 @@ def main() -> None:
             seconds[name].append(epoch(training))
 
     print(f"{options.clips:,} + {HELD_OUT} clips, {frames['none']:,} training frames, torch {torch.__version__}")
-    print("| augmentation | CPU s an epoch, median | ratio to none | frames | each round, CPU s |\n|---|---|---|---|---|")
+    print("| augmentation | CPU s per epoch, median | ratio to none | frames | CPU s of each round |\n|---|---|---|---|---|")
     for name, rows in seconds.items():
         ratio = np.median(np.array(rows) / np.array(seconds["none"]))
         each = " ".join(f"{row:.2f}" for row in rows)

@@ -1,9 +1,9 @@
-"""How fast `python -m data_utils import-kaggle` is: clips a second with one worker and two, peak memory, where the time goes.
+"""Measures `python -m data_utils import-kaggle`: clips per second with one and two workers, peak memory, time by task.
 
     python benchmarks/import_kaggle.py --rounds 2
 
-The tree is made up: lengths as in Kaggle's release (log-normal, median 23, sigma 1.0, 2 to 404 frames), numbers with as many
-digits as real ones. It is read from the disk's cache; on a cold disk reading takes longer.
+The input is synthetic: lengths as in Kaggle's release (log-normal, median 23, sigma 1.0, 2 to 404 frames), numbers with as many
+digits as real ones. It is read from the page cache; from a cold disk reading takes longer.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from data_utils.hdf5 import Clip, read_clips, write_signer  # noqa: E402
 from data_utils.importing import kaggle  # noqa: E402
 from data_utils.synthetic.synthetic import synthesize  # noqa: E402
 
-WHOLE = 94_477  # clips of the release
+RELEASE_CLIPS = 94_477  # clips of the whole release
 SIGNERS = 21
 WORDS = 250
 
 
 def make_tree(folder: Path, clips: int) -> int:
-    """Writes the made-up release; the number of its frames."""
+    """Writes a synthetic release. Returns the number of its frames."""
     rng = np.random.default_rng(0)
     synthesize(folder / "base", clips=60, signs=10, signers=3)
     base_CTJ = np.concatenate(
@@ -51,10 +51,10 @@ def make_tree(folder: Path, clips: int) -> int:
     def clip(number: int) -> Clip:
         first = int(rng.integers(base_CTJ.shape[1] - lengths[number]))
         feature_CTJ = base_CTJ[:, first : first + lengths[number]]
-        noise = rng.normal(0, 1e-4, feature_CTJ.shape).astype(np.float32)  # all digits differ, as a detector's do
+        noise = rng.normal(0, 1e-4, feature_CTJ.shape).astype(np.float32)  # all digits vary, as in a detector's output
         return Clip(str(1_000_000_000 + number), feature_CTJ + noise, number % WORDS)
 
-    for signer in range(SIGNERS):  # one at a time: the whole set would take a gigabyte
+    for signer in range(SIGNERS):  # one by one: the whole set would take a gigabyte of memory
         own = {str(2000 + signer): [clip(number) for number in range(signer, clips, SIGNERS)]}
         write_kaggle_tree(folder / f"part{signer}", own, words)
     tree = folder / "release"
@@ -69,8 +69,8 @@ def make_tree(folder: Path, clips: int) -> int:
     return int(lengths.sum())
 
 
-def run(tree: Path, target: Path, workers: int) -> tuple[float, float, float]:
-    """Seconds that an import takes, CPU seconds, and the peak of the resident memory of all its processes together, MB."""
+def run_import(tree: Path, target: Path, workers: int) -> tuple[float, float, float]:
+    """Wall seconds and CPU seconds of an import, and the peak resident memory of all its processes together, MB."""
     command = [sys.executable, "-m", "data_utils", "import-kaggle", str(tree), str(target), "--workers", str(workers)]
     start, before = time.perf_counter(), os.times()
     process = psutil.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -90,11 +90,11 @@ def run(tree: Path, target: Path, workers: int) -> tuple[float, float, float]:
     return time.perf_counter() - start, used, peak / 1e6
 
 
-def shares(tree: Path, folder: Path, clips: int) -> dict[str, float]:
-    """Seconds a clip of one core that each part of the work takes, in this process."""
+def seconds_by_task(tree: Path, folder: Path, clips: int) -> dict[str, float]:
+    """Seconds per clip of each task, on one core in this process."""
     paths = sorted(tree.glob("train_landmark_files/*/*.parquet"))[:: max(1, len(list(tree.glob("**/*.parquet"))) // clips)]
     kaggle.read_clip(paths[0])  # imports
-    seconds = dict.fromkeys(("read Parquet", "place and check", "shuffle and compress", "write HDF5, the rest"), 0.0)
+    seconds = dict.fromkeys(("read Parquet", "place and check", "shuffle and compress", "other HDF5 writing"), 0.0)
 
     def timed(call: Callable[[], object]) -> float:
         start = time.perf_counter()
@@ -102,7 +102,7 @@ def shares(tree: Path, folder: Path, clips: int) -> dict[str, float]:
         return time.perf_counter() - start
 
     def compress(feature_CTJ: np.ndarray) -> None:
-        for plane in feature_CTJ:  # what HDF5's filters do to a chunk
+        for plane in feature_CTJ:  # as HDF5's filters treat a chunk
             zlib.compress(np.ascontiguousarray(plane.view(np.uint8).reshape(-1, 4).T).tobytes(), 1)
 
     clips_read: list[Clip] = []
@@ -113,7 +113,7 @@ def shares(tree: Path, folder: Path, clips: int) -> dict[str, float]:
         seconds["place and check"] += whole - reading
         seconds["shuffle and compress"] += timed(lambda: compress(clips_read[-1].feature_CTJ))
     writing = timed(lambda: write_signer(folder / "all.hdf5", clips_read))
-    seconds["write HDF5, the rest"] = max(0.0, writing - seconds["shuffle and compress"])
+    seconds["other HDF5 writing"] = max(0.0, writing - seconds["shuffle and compress"])
     return {name: value / len(paths) for name, value in seconds.items()}
 
 
@@ -121,36 +121,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where to work; about 2 GB [default: a temporary folder]")
+    parser.add_argument("--folder", type=Path, help="working folder; needs about 2 GB [default: a temporary folder]")
     options = parser.parse_args()
     place = Path(tempfile.mkdtemp(dir=options.folder))
     try:
         frames = make_tree(place, options.clips)
         size = sum(path.stat().st_size for path in place.glob("release/**/*.parquet")) / 1e6
         print(f"{options.clips:,} clips, {frames:,} frames, {size:,.0f} MB of Parquet\n")
-        print("| workers | clips/s, each round | median | frames/s | CPU ms a clip | peak MB | 94,477 clips, minutes |")
+        print("| workers | clips/s of each round | median | frames/s | CPU ms per clip | peak MB | 94,477 clips, minutes |")
         print("|---|---|---|---|---|---|---|")
-        found: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
+        results: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
         for number in range(options.rounds):
-            for workers in found:
+            for workers in results:
                 target = place / f"target{workers}.{number}"
-                found[workers].append(run(place / "release", target, workers))
+                results[workers].append(run_import(place / "release", target, workers))
                 written = sum(path.stat().st_size for path in target.iterdir()) / 1e6
                 shutil.rmtree(target)
-        for workers, runs in found.items():
+        for workers, runs in results.items():
             rates = [options.clips / seconds for seconds, _, _ in runs]
             rate = statistics.median(rates)
             each = " ".join(f"{one:.0f}" for one in rates)
             print(
                 f"| {workers} | {each} | {rate:.0f} | {rate * frames / options.clips:,.0f} "
                 f"| {statistics.median(used for _, used, _ in runs) / options.clips * 1e3:.1f} "
-                f"| {max(peak for _, _, peak in runs):.0f} | {WHOLE / rate / 60:.1f} |"
+                f"| {max(peak for _, _, peak in runs):.0f} | {RELEASE_CLIPS / rate / 60:.1f} |"
             )
-        print(f"\n{written:,.0f} MB written, {written / options.clips * WHOLE / 1e3:.0f} GB for the whole release\n")
-        parts = shares(place / "release", place, 200)
-        total = sum(parts.values())
-        print("| part, one core | ms a clip | share |\n|---|---|---|")
-        for name, value in parts.items():
+        print(f"\n{written:,.0f} MB written, {written / options.clips * RELEASE_CLIPS / 1e3:.0f} GB for the whole release\n")
+        tasks = seconds_by_task(place / "release", place, 200)
+        total = sum(tasks.values())
+        print("| task, one core | ms per clip | fraction |\n|---|---|---|")
+        for name, value in tasks.items():
             print(f"| {name} | {value * 1e3:.2f} | {value / total:.0%} |")
     finally:
         shutil.rmtree(place, ignore_errors=True)

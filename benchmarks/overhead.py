@@ -1,12 +1,12 @@
-"""What a search costs beyond the training itself.
+"""Measures what a search costs beyond the training itself.
 
     python benchmarks/overhead.py [--trials 4] [--epochs 15] [--stored 10000] [--reports 20]
 
-First: one worker searches, once inside the coordinator and once in a process of its own, on a made-up set whose epochs take
-about a second. Overhead is the time from the first trial's start to the end of the search, less the time inside epochs
-(training and validation, as each trial's `curve.csv` has it), as a share of the latter: sampler, reports, pruner,
-checkpoints, files, log, and the set-up of each trial. Second: what one report with its pruner's verdict, and one question to
-the sampler, cost when that many trials are stored.
+First: searches with one worker, once inside the coordinator and once in a separate process, on a synthetic set whose epochs
+take about a second. The overhead is the time from the start of the first trial to the end of the search, minus the time inside
+epochs (training and validation, from each trial's `curve.csv`), as a percentage of the latter. It covers sampler, reports,
+pruner, checkpoints, files, log, and the setup of each trial. Second: the cost of one report with the pruner's decision, and of
+one `ask`, by the number of stored trials.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from search.storage.opening import open_storage
 from search.trial.files import read_curve
 
 _WRITTEN = 250
-"""Trials that are written by Optuna; more are copies of them."""
+"""Trials written through Optuna; the others are copies of them."""
 
 ENGINES: tuple[EngineName, ...] = ("inline", "processes")
 
 
-def searched(folder: Path, data: Path, engine: EngineName, trials: int, epochs: int) -> tuple[float, list[float], int]:
-    """Seconds of the search from its first trial on, seconds of each epoch, and how many checkpoints could be written."""
-    began: list[float] = []
+def run_search(folder: Path, data: Path, engine: EngineName, trials: int, epochs: int) -> tuple[float, list[float]]:
+    """Seconds of the search from the start of its first trial, and seconds of each epoch."""
+    starts: list[float] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, TrialStarted) and not began:
-            began.append(time.perf_counter())
+        if isinstance(event, TrialStarted) and not starts:
+            starts.append(time.perf_counter())
 
     definition = load_definition("label_smoothing", [f"epochs={epochs}", f"trials={trials}", "pruner={name: median}"])
     options = RunOptions(
@@ -56,14 +56,14 @@ def searched(folder: Path, data: Path, engine: EngineName, trials: int, epochs: 
         engine=EngineOptions(device="cpu", engine=engine),
     )
     run(definition, options, listen, StopSignals())
-    spent = time.perf_counter() - began[0]
+    spent = time.perf_counter() - starts[0]
     curves = sorted((folder / engine / definition.name / "trials").glob("*/curve.csv"))
     seconds = [record.seconds for path in curves for record in read_curve(path)]
-    return spent, seconds, len(curves)
+    return spent, seconds
 
 
-def filled(folder: Path, stored: int, reports: int) -> str:
-    """The URL of a study with that many finished trials, in a database that was opened as a search opens it."""
+def make_filled_study(folder: Path, stored: int, reports: int) -> str:
+    """Makes a study with `stored` finished trials in a database opened as a search opens it. Returns its URL."""
     rng = np.random.default_rng(0)
     space = {dim.name: dim.distribution() for dim in load_definition("label_smoothing").space}
     trials = []
@@ -87,8 +87,8 @@ def filled(folder: Path, stored: int, reports: int) -> str:
     return f"sqlite:///{folder / f'{stored}.db'}"
 
 
-def measured(url: str, reports: int) -> tuple[list[float], list[float]]:
-    """Seconds of each question to the sampler, and of each report with its verdict until it is written."""
+def measure(url: str, reports: int) -> tuple[list[float], list[float]]:
+    """Seconds of each `ask`, and of each report with the pruner's decision until it is written."""
     definition = load_definition("label_smoothing")
     asked, reported = [], []
     with lease_of(url, "stored") as lease:
@@ -96,23 +96,23 @@ def measured(url: str, reports: int) -> tuple[list[float], list[float]]:
         study = ledger.open()
         study.pruner = definition.pruner.make(definition.max_epochs)
         for number in range(10):
-            study.sampler = definition.sampler.make(number)
-            began = time.perf_counter()
+            study.sampler = definition.sampler.make(number, 0)
+            start = time.perf_counter()
             trial = study.ask({dim.name: dim.distribution() for dim in definition.space})
-            asked.append(time.perf_counter() - began)
+            asked.append(time.perf_counter() - start)
             for epoch in range(1, reports + 1):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 trial.report(1.5, epoch)
                 trial.should_prune()
                 ledger.flush()
-                reported.append(time.perf_counter() - began)
+                reported.append(time.perf_counter() - start)
             study.tell(trial, 1.5)
             ledger.flush()
     return asked, reported
 
 
 def _multiply(database: Path, written: int, times: int) -> None:
-    """Repeats the trials of a database: Optuna itself takes minutes to write thousands."""
+    """Copies the trials of a database, because Optuna takes minutes to write thousands."""
     copied = {
         "trials": "number, study_id, state, datetime_start, datetime_complete",
         "trial_params": "param_name, param_value, distribution_json",
@@ -133,7 +133,7 @@ def _multiply(database: Path, written: int, times: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=1500, help="clips of the made-up set: decides how long an epoch takes")
+    parser.add_argument("--clips", type=int, default=1500, help="clips of the synthetic set; decides how long an epoch takes")
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--stored", type=int, nargs="*", default=[100, 1000, 10000])
@@ -145,14 +145,12 @@ def main() -> None:
         synthesize(data, clips=options.clips)
         print("| engine | epochs | one epoch, median s | search s | overhead |\n|---|---|---|---|---|")
         for engine in ENGINES:
-            spent, seconds, _ = searched(folder, data, engine, options.trials, options.epochs)
+            spent, seconds = run_search(folder, data, engine, options.trials, options.epochs)
             overhead = (spent - sum(seconds)) / sum(seconds)
-            print(
-                f"| {engine} | {len(seconds)} | {np.median(seconds):.3f} | {spent:.1f} | {100 * overhead:.2f} % |", flush=True
-            )
-        print("\n| trials stored | report and verdict, median ms | 95 % | ask, median ms |\n|---|---|---|---|")
+            print(f"| {engine} | {len(seconds)} | {np.median(seconds):.3f} | {spent:.1f} | {100 * overhead:.2f}% |", flush=True)
+        print("\n| trials stored | report and decision, median ms | 95% | ask, median ms |\n|---|---|---|---|")
         for stored in options.stored:
-            asked, reported = measured(filled(folder, stored, options.reports), options.reports)
+            asked, reported = measure(make_filled_study(folder, stored, options.reports), options.reports)
             ms = 1000 * np.array(reported)
             print(
                 f"| {stored:,} | {np.median(ms):.1f} | {np.percentile(ms, 95):.1f} | {1000 * np.median(asked):.1f} |",

@@ -1,11 +1,11 @@
-"""Large data sets: the index, preparation, the start of a trial, and memory of further workers.
+"""Measures large data sets: the index, preparation, the start of a trial, and memory per worker.
 
     python benchmarks/scale.py [--clips 1000 10000 94477] [--folder DIR] [--json]
 
-94,477 clips of 250 signs by 21 signers are the whole Kaggle release. One signer's file is made, with realistic lengths and
-missing parts, and linked under 21 names: every read and every computation is done for each, but the disk holds it once and
-serves it from memory. Two workers start a trial at the same time; private memory is what one has beyond PyTorch itself, after
-its first 200 steps.
+The whole Kaggle release has 94,477 clips of 250 signs by 21 signers. The file of one signer is made, with realistic lengths and
+missing hands, and linked under 21 names: everything is read and computed for each signer, but the file is on the disk once and
+comes from the page cache. Two workers start a trial at the same time; private memory is what a worker uses beyond PyTorch
+itself after its first 200 steps.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SIGNS = 250
 STEPS = 200
 
 
-def make(folder: Path, clips: int) -> None:
-    """A data set of about this many clips."""
+def make_data(folder: Path, clips: int) -> None:
+    """Makes a data set of about this many clips."""
     rng = np.random.default_rng(0)
 
     def one(number: int) -> Clip:
@@ -58,14 +58,14 @@ def make(folder: Path, clips: int) -> None:
 def private_mb() -> float:
     """Memory that this process has written to and shares with no other, MB.
 
-    Pages of the mapped frames are not counted: they are the file's, whether one process has looked at them or many.
+    Does not count the pages of the memory-mapped frames, which all processes share.
     """
     text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_Dirty")) / 1024
 
 
-def work(folder: Path, store: Path, barrier: Any, answers: Any) -> None:
-    """A worker: loads PyTorch, starts a trial, takes a few steps."""
+def work(folder: Path, store: Path, barrier: Any, results: Any) -> None:
+    """The worker process: loads PyTorch, starts a trial, trains 200 steps."""
     import torch
 
     from model.config import ModelConfig, TrainConfig
@@ -75,7 +75,7 @@ def work(folder: Path, store: Path, barrier: Any, answers: Any) -> None:
     torch.mm(torch.ones(64, 64), torch.ones(64, 64))
     before = private_mb()
     barrier.wait()
-    began = time.perf_counter()
+    start = time.perf_counter()
     data = open_data(folder, store / "index")
     entries = data.entries_of([e.file.signer for e in data.entries], mirrored=True)
     clips = load_prepared(entries, PreprocessConfig(), store, report=lambda _: None)
@@ -88,26 +88,26 @@ def work(folder: Path, store: Path, barrier: Any, answers: Any) -> None:
         num_words=SIGNS,
         seed=os.getpid(),
     )
-    start_s = time.perf_counter() - began
+    start_s = time.perf_counter() - start
     training.train.clips = training.train.clips.select(
         np.random.default_rng(os.getpid()).permutation(len(clips) // 2)[: 32 * STEPS]
     )
     training._train_epoch()
     barrier.wait()
-    answers.put((start_s, private_mb() - before))
+    results.put((start_s, private_mb() - before))
     barrier.wait()
 
 
 def measure(clips: int, place: Path) -> dict[str, Any]:
-    """All figures for one size."""
+    """Measures one size."""
     folder, store = place / f"data{clips}", place / f"store{clips}"
-    make(folder, clips)
+    make_data(folder, clips)
     seconds: dict[str, float] = {}
 
     def timed(name: str, call: Any) -> Any:
-        began = time.perf_counter()
+        start = time.perf_counter()
         result = call()
-        seconds[name] = time.perf_counter() - began
+        seconds[name] = time.perf_counter() - start
         return result
 
     timed("index", lambda: open_data(folder, store / "index"))
@@ -115,11 +115,11 @@ def measure(clips: int, place: Path) -> dict[str, Any]:
     entries = data.entries_of([e.file.signer for e in data.entries], mirrored=True)
     result = timed("prepare", lambda: load_prepared(entries, PreprocessConfig(), store, report=print))
     context = mp.get_context("spawn")
-    barrier, answers = context.Barrier(2), context.Queue()
-    workers = [context.Process(target=work, args=(folder, store, barrier, answers)) for _ in range(2)]
+    barrier, results = context.Barrier(2), context.Queue()
+    workers = [context.Process(target=work, args=(folder, store, barrier, results)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    starts, private = zip(*[answers.get() for _ in workers], strict=True)
+    starts, private = zip(*[results.get() for _ in workers], strict=True)
     for worker in workers:
         worker.join()
     usage = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -138,12 +138,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[1000, 10_000, 94_477])
     parser.add_argument(
-        "--folder", type=Path, help="where to work; about 5 GB for the largest set [default: a temporary folder]"
+        "--folder", type=Path, help="working folder; needs about 5 GB for the largest set [default: a temporary folder]"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a size instead of the table")
+    parser.add_argument("--json", action="store_true", help="one JSON object per size instead of the table")
     options = parser.parse_args()
     if not options.json:
-        print("| clips | frames | index s | again | prepare s | prepared MB | trial start s | private MB a worker |")
+        print("| clips | frames | index s | index again s | prepare s | prepared MB | trial start s | private MB per worker |")
         print("|---|---|---|---|---|---|---|---|")
     for clips in options.clips:
         place = Path(tempfile.mkdtemp(dir=options.folder))

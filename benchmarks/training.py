@@ -1,11 +1,11 @@
-"""One epoch of the article's loop against one of ours: same clips, same machine, in turns within one run.
+"""Compares an epoch of the article's loop with one of ours: same clips, same machine, alternating within one run.
 
     python benchmarks/training.py [--json] [--epochs 2] [--clips 3881]
 
-The set has the article's size, 3,881 + 200 clips, with lengths drawn like the real ones (log-normal, median 23, sigma 1, 2 to
-404 frames). The article's side trains with PyTorch's default threads and two loading processes, validates, and tests clip by
-clip; ours trains with one thread and validates. Each side lives in a process of its own, so that CPU time (with children) and
-peak memory are its own. Ours runs several epochs for each of the article's; the median is compared.
+The set has the article's size, 3,881 + 200 clips, with realistic lengths (log-normal, median 23, sigma 1, 2 to 404 frames). The
+article's side trains with PyTorch's default number of threads and two loading processes, validates, and tests clip by clip;
+ours trains with one thread and validates. Each side runs in a separate process, so that CPU time (including children) and peak
+memory can be separated. Ours runs several epochs for each of the article's; medians are compared.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ HELD_OUT = 200
 OURS_PER_ARTICLE = 3
 
 
-def clips_like_real_ones(count: int, seed: int) -> ClipSet:
-    """Random numbers in clips of realistic lengths."""
+def realistic_clips(count: int, seed: int) -> ClipSet:
+    """Random frames in clips of realistic lengths."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(np.round(np.exp(rng.normal(np.log(23), 1.0, count))), 2, 404).astype(int)
     clips = [rng.standard_normal((length, 260)).astype(np.float32) for length in lengths]
@@ -46,14 +46,14 @@ def clips_like_real_ones(count: int, seed: int) -> ClipSet:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended."""
+    """CPU time of this process and of its ended children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def serve(side: str, count: int, pipe: Connection) -> None:
-    """One side: trains an epoch whenever it is told to."""
-    train, held_out = clips_like_real_ones(count, 0), clips_like_real_ones(HELD_OUT, 1)
+def run_side(side: str, count: int, pipe: Connection) -> None:
+    """The process of one side: trains an epoch for each message."""
+    train, held_out = realistic_clips(count, 0), realistic_clips(HELD_OUT, 1)
     if side == "article":
         torch.manual_seed(0)
         article = ArticleTraining(train, held_out, WORDS)
@@ -72,35 +72,35 @@ def serve(side: str, count: int, pipe: Connection) -> None:
         pipe.send({**measured, "peak_mb": usage / 1024})
 
 
-def start(side: str, count: int) -> tuple[Connection, int]:
-    """A side's pipe and the number of training frames."""
+def start_side(side: str, count: int) -> tuple[Connection, int]:
+    """Starts a side. Returns its pipe and the number of training frames."""
     here, there = mp.Pipe()
-    mp.get_context("spawn").Process(target=serve, args=(side, count, there), daemon=side == "ours").start()
+    mp.get_context("spawn").Process(target=run_side, args=(side, count, there), daemon=side == "ours").start()
     return here, here.recv()
 
 
-def epoch(pipe: Connection) -> dict[str, float]:
-    """Has a side train an epoch."""
+def run_epoch(pipe: Connection) -> dict[str, float]:
+    """Lets a side train an epoch. Returns its CPU and wall seconds and its peak memory."""
     pipe.send(True)
     return pipe.recv()
 
 
 def gemm_rate() -> float:
-    """GFLOP/s of one thread in a float32 matrix product of 1024 a side, the best of 20."""
+    """GFLOP/s of one thread in a float32 product of 1024 x 1024 matrices, the best of 20."""
     torch.set_num_threads(1)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     best = float("inf")
     for _ in range(20):
-        began = time.perf_counter()
+        start = time.perf_counter()
         torch.mm(a, b)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.perf_counter() - start)
     return 2 * 1024**3 / best / 1e9
 
 
 def products_gflop(clips: ClipSet) -> float:
-    """GFLOP of an epoch's matrix products in training, without padding.
+    """GFLOP of the matrix products of a training epoch, without padding.
 
-    Forward, and backward for weights and inputs: three products each, but two for the embedding, whose input needs no gradient.
+    Three products each: forward, and backward for weights and inputs; two for the embedding, whose input needs no gradient.
     """
     config = ModelConfig()
     d = config.width
@@ -111,7 +111,7 @@ def products_gflop(clips: ClipSet) -> float:
 
 
 def median(rows: list[dict[str, float]], key: str) -> float:
-    """Median of one figure."""
+    """Median of one quantity."""
     return float(np.median([row[key] for row in rows]))
 
 
@@ -122,17 +122,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=3881, help="training clips")
     options = parser.parse_args()
 
-    article, frames = start("article", options.clips)
-    ours, _ = start("ours", options.clips)
-    epoch(ours)  # both sides warm up: ours by an epoch, the article's by its much longer first one
+    article, frames = start_side("article", options.clips)
+    ours, _ = start_side("ours", options.clips)
+    run_epoch(ours)  # our warm-up; the article's first epoch is much longer and includes its own
     rows: dict[str, list[dict[str, float]]] = {"article": [], "ours": []}
     for _ in range(options.epochs):
-        rows["article"].append(epoch(article))
-        rows["ours"] += [epoch(ours) for _ in range(OURS_PER_ARTICLE)]
+        rows["article"].append(run_epoch(article))
+        rows["ours"] += [run_epoch(ours) for _ in range(OURS_PER_ARTICLE)]
     rate = gemm_rate()
     for pipe in (article, ours):
         pipe.send(False)
-    gflop = products_gflop(clips_like_real_ones(options.clips, 0))
+    gflop = products_gflop(realistic_clips(options.clips, 0))
     cpu = {side: median(rows[side], "cpu") for side in rows}
     wall = {side: median(rows[side], "wall") for side in rows}
     peak = {side: max(row["peak_mb"] for row in rows[side]) for side in rows}
@@ -155,14 +155,14 @@ def main() -> None:
         print(json.dumps(result))
         return
     print(f"{options.clips:,} + {HELD_OUT} clips, {frames:,} training frames, torch {torch.__version__}")
-    print("| side | CPU s an epoch | wall s an epoch | peak MB | each epoch, CPU s |\n|---|---|---|---|---|")
+    print("| side | CPU s per epoch | wall s per epoch | peak MB | CPU s of each epoch |\n|---|---|---|---|---|")
     for side in rows:
         each = " ".join(f"{row['cpu']:.2f}" for row in rows[side])
         print(f"| {side} | {cpu[side]:.2f} | {wall[side]:.2f} | {peak[side]:,.0f} | {each} |")
     print(f"CPU ratio {result['cpu_ratio']:.1f}, wall ratio {result['wall_ratio']:.1f}")
     print(
-        f"matrix products: {gflop:.0f} GFLOP an epoch, {gflop / rate:.2f} s at the measured {rate:.0f} GFLOP/s of a core: "
-        f"{100 * result['gemm_share']:.0f} % of our CPU time"
+        f"matrix products: {gflop:.0f} GFLOP per epoch, {gflop / rate:.2f} s at the measured {rate:.0f} GFLOP/s of one core: "
+        f"{100 * result['gemm_share']:.0f}% of our CPU time"
     )
 
 

@@ -1,9 +1,9 @@
-"""Two workers of one thread against one: how many more trials an hour?
+"""Compares the throughput of two single-threaded workers with that of one.
 
     python benchmarks/workers.py [--epochs 20] [--rounds 3]
 
-Each worker trains the article's configuration on the demo set in a process of its own. One alone and two together take turns;
-the epochs an hour of all workers are compared by their medians. Run it on a machine that is otherwise idle.
+Each worker trains the article's configuration on the demo set in a separate process. Rounds with one worker and with two
+alternate; the medians of the epochs per hour of all workers are compared. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from data_utils.synthetic.synthetic import synthesize
 
 
 def work(folder: Path, store: Path, seed: int, pipe: Connection) -> None:
-    """A worker: trains some epochs whenever it is told how many."""
+    """The worker process: receives a number of epochs and trains them."""
     from data_utils.prepared import open_data
     from data_utils.splits import split_signers
     from search.definition.definition import Plan
@@ -41,14 +41,14 @@ def work(folder: Path, store: Path, seed: int, pipe: Connection) -> None:
         pipe.send("done")
 
 
-def epochs_an_hour(pipes: list[Connection], epochs: int) -> float:
-    """All these workers at once."""
-    began = time.perf_counter()
+def epochs_per_hour(pipes: list[Connection], epochs: int) -> float:
+    """The throughput of all these workers together."""
+    start = time.perf_counter()
     for pipe in pipes:
         pipe.send(epochs)
     for pipe in pipes:
         pipe.recv()
-    return 3600 * epochs * len(pipes) / (time.perf_counter() - began)
+    return 3600 * epochs * len(pipes) / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -69,11 +69,11 @@ def main() -> None:
             pipe.recv()
         one, two = [], []
         for _ in range(options.rounds):
-            one.append(epochs_an_hour(pipes[:1], options.epochs))
-            two.append(epochs_an_hour(pipes, options.epochs))
+            one.append(epochs_per_hour(pipes[:1], options.epochs))
+            two.append(epochs_per_hour(pipes, options.epochs))
         for pipe in pipes:
             pipe.send(0)
-    print("| workers | epochs an hour, each round | median |\n|---|---|---|")
+    print("| workers | epochs per hour of each round | median |\n|---|---|---|")
     for label, rates in (("1", one), ("2", two)):
         print(f"| {label} | {' '.join(f'{rate:,.0f}' for rate in rates)} | {np.median(rates):,.0f} |")
     print(f"ratio {np.median(two) / np.median(one):.2f}")
