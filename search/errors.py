@@ -73,5 +73,6 @@ def exit_code_of(error: ExplainedError) -> ExitCode:
     """The exit code for an error."""
     if isinstance(error, SearchError):
         return error.exit_code
-    kinds = {DataError: ExitCode.WRONG_INPUT, ResourceError: ExitCode.RESOURCE}
-    return next((code for kind, code in kinds.items() if isinstance(error, kind)), ExitCode.BUG)
+    if isinstance(error, DataError):
+        return ExitCode.WRONG_INPUT
+    return ExitCode.RESOURCE if isinstance(error, ResourceError) else ExitCode.BUG
