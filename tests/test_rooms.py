@@ -42,7 +42,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "pyarrow": ("data_utils/importing/kaggle.py",),
     "onnx": ("model/onnx.py",),
     "onnxruntime": (),
-    "pydantic": ("search/definition", "search/exporting", "model/bundle.py"),
+    "pydantic": ("search/definition", "search/study", "search/exporting", "model/bundle.py"),
     "sqlalchemy": ("search/storage",),
     "scipy": ("search/evaluation", "search/reporting/figures/space.py"),
     "sklearn": ("search/evaluation",),
