@@ -232,7 +232,7 @@ def test_a_second_signal(cluster: Cluster) -> None:
     read_until(task, "the search stops at the end of this epoch")
     code, err = ended(task)
     assert (code, cluster.asked()) == (143, ["requeue 70_0"])
-    assert "everything is kept. Go on with" not in err, "that is said after an epoch"
+    assert "everything is kept. Resume with" not in err, "that is said after an epoch"
 
 
 def test_an_epoch_that_outlives_the_grace(cluster: Cluster) -> None:

@@ -29,7 +29,10 @@ def confirm(
     progress: opt.Progress = True,
     as_json: opt.AsJson = False,
 ) -> int:
-    """Train the best trials and the baseline again with fresh seeds: is the gain more than noise?"""
+    """Train the best trials again with fresh seeds.
+
+    Compares them with the baseline seed by seed: is the gain more than noise?
+    """
     from search.commands.console import print_note
     from search.commands.resume import resume_command
     from search.commands.screens import stoppable_screen
@@ -68,7 +71,10 @@ def open_test(
     again: Annotated[bool, typer.Option("--again", help="Evaluate once more on test signers that were opened before.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Evaluate the confirmed configuration and the baseline on the sealed test signers, and record that they were opened."""
+    """Evaluate on the sealed test signers, and record it.
+
+    Compares the confirmed configuration with the baseline.
+    """
     import dataclasses
 
     from search.commands.console import print_result
@@ -83,7 +89,7 @@ def open_test(
 
 
 def analyze(study: opt.Study = opt.STUDY, storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False) -> None:
-    """Analyze the trials: space edges, parameter importance, noise, failures, cost."""
+    """Analyze the trials: edges, importance, noise, failures, cost."""
     from search.commands.console import print_result
     from search.evaluation.analysis.analyze import analyze as analyze_study
     from search.evaluation.analysis.text import analysis_json, analysis_lines

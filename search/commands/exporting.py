@@ -37,7 +37,7 @@ def export(
     onnx: opt.Onnx = False,
     runs: opt.Runs = opt.RUNS,
 ) -> None:
-    """Write the best configuration as YAML that can be trained anywhere; with --model, also a trained model."""
+    """Write the best configuration as YAML. It can be trained anywhere; with --model, a trained model is written too."""
     from search.commands.console import print_note
     from search.exporting.export import choose_trial, export_text, exported_of
     from search.running.summary import trial_summary
@@ -97,7 +97,7 @@ def retrain(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the model, its learning curve and metrics to this folder.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed. [default: the recorded seed]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed. [default: the recorded seed]")] = None,
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Device to train on. [default: the recorded device]")
     ] = None,
@@ -105,14 +105,14 @@ def retrain(
         bool,
         typer.Option(
             "--all-signers",
-            help="Train a final model on all signers, for as many epochs as were best in the search; nothing is compared. "
+            help="Train a final model on all signers, for the best number of epochs of the search. Nothing is compared. "
             "Test signers are included only if `test` has opened them.",
         ),
     ] = False,
     onnx: opt.Onnx = False,
     runs: opt.Runs = opt.RUNS,
 ) -> int:
-    """Train an exported configuration again and compare the result with the recorded number."""
+    """Train an exported configuration again. Compares the result with the recorded number."""
     from search.exporting.export import read_export
     from search.exporting.setup import set_up
     from search.running.signals import StopSignals
@@ -180,7 +180,7 @@ def predict(
     device: opt.Device = "auto",
     as_json: opt.AsJson = False,
 ) -> int:
-    """Predict the words of clips with a model: the most probable ones and their probabilities, as CSV."""
+    """Predict the words of clips with a model. Writes the most probable words and their probabilities as CSV."""
     from data_utils.inputs import check_inputs
     from data_utils.wording import counted
     from model.bundle import load_bundle
@@ -217,7 +217,7 @@ def copy(
     to: Annotated[str, typer.Option("--to", metavar="URL", help="Storage to copy to.")],
     storage: opt.Storage = opt.STORAGE,
 ) -> None:
-    """Copy a study with its confirmation to another storage, and verify the copy. The original stays."""
+    """Copy a study to another storage and verify the copy. Its confirmation is copied too; the original stays."""
     from search.commands.console import print_note, print_result
     from search.definition.study_file import study_name
     from search.study.copying import copy_study, copy_summary

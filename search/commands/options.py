@@ -22,10 +22,10 @@ Storage = Annotated[
 ]
 Lease = Annotated[
     str,
-    typer.Option("--lease", metavar="TIME", help="Database server: let other runs take the trials of a run silent this long."),
+    typer.Option("--lease", metavar="TIME", help="Database server: silence after which other runs take this run's trials."),
 ]
 StoragePatience = Annotated[
-    str, typer.Option("--storage-patience", metavar="TIME", help="Database server: keep training this long while it is away.")
+    str, typer.Option("--storage-patience", metavar="TIME", help="Database server: how long to train while it is unreachable.")
 ]
 Runs = Annotated[Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", help="Folder for all output.")]
 Data = Annotated[
@@ -55,11 +55,13 @@ Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Show p
 OutputFile = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]
 
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file; repeatable.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Finished trials to reach. [default: the study file's, else 50]")]
+Trials = Annotated[
+    int | None, typer.Option(min=1, help="Number of finished trials to reach. [default: the study file's, else 50]")
+]
 More = Annotated[int | None, typer.Option(min=1, help="Run this many more trials.")]
 Timeout = Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this time (90m, 2h, 45s); everything is kept.")]
-NewName = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the study, if not the file's.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+NewName = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Study name, instead of the file's.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed of the study.")]
 TrialTimeout = Annotated[
     str | None, typer.Option(metavar="TIME", help="Fail a trial that takes longer than this, all its epochs together.")
 ]

@@ -21,7 +21,7 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="File to write. [default: RUNS/STUDY/report.html]")
     ] = None,
 ) -> None:
-    """Write everything about a study into one HTML file that opens without a network."""
+    """Write one HTML file with all results. It opens without a network."""
     from search.commands.console import print_note
     from search.reporting.facts import Facts
     from search.reporting.report import report_html
@@ -46,7 +46,7 @@ def dashboard(
         bool, typer.Option("--print-command", help="Fill the page, print the command that serves it, and exit.")
     ] = False,
 ) -> int:
-    """Fill the study's page with notes, plots and files, and serve it with optuna-dashboard."""
+    """Serve the study with optuna-dashboard. Its page is filled with notes, plots and files first."""
     from search.commands.console import print_note, print_result
     from search.definition.study_file import study_name
     from search.reporting.dashboard.background import Filler

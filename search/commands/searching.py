@@ -142,7 +142,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until Ctrl-C.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show a study's progress, its best trial, what runs now and what failed."""
+    """Show progress, the best trial, running and failed trials."""
     from search.commands.console import print_result
     from search.commands.screens import replacing_lines
     from search.reporting.status import status_json, status_lines
