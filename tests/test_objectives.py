@@ -44,7 +44,7 @@ def test_two_objectives(place: Path, tiny: Path, cli: Cli) -> None:
     (place / "tiny.yaml").write_text(text.replace("name: none", "name: median"), encoding="utf-8")
     done = cli("run", "tiny.yaml", "--data", tiny, "--set", TWO, "--trials", 6)
     assert done.code == 0, done.err
-    assert "pruning is off: with several objectives (val_loss, parameters) half-trained trials have no order" in done.err
+    assert "pruning is off: with several objectives (val_loss, parameters) half-trained trials cannot be ranked" in done.err
     trials = stored_trials(place)
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
     assert {trial.values[1] for trial in trials} == {float(json.loads(t.user_attrs["result"])["parameters"]) for t in trials}
