@@ -1,4 +1,4 @@
-"""Makes up a tree like Kaggle's asl-signs release from given clips."""
+"""Writes given clips in the layout of Kaggle's asl-signs release."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INDICES = np.concatenate([np.arange(size) for size in _SIZES]).astype(np.int16)
 
 
 def table_of(feature_CTJ: np.ndarray, *, first_frame: int = 20) -> arrow.Table:
-    """The rows of a clip as the release has them: frame by frame, 543 rows each, null where nothing was detected."""
+    """The rows of a clip as in the release: 543 rows per frame, null where nothing was detected."""
     frames = feature_CTJ.shape[1]
     numbers = arrow.array(np.repeat(np.arange(first_frame, first_frame + frames, dtype=np.int16), len(_TYPES)))
     types, indices = arrow.array(np.tile(_TYPES, frames)), arrow.array(np.tile(_INDICES, frames))
@@ -41,7 +41,7 @@ def write_clip(path: Path, feature_CTJ: np.ndarray, *, first_frame: int = 20) ->
 
 
 def write_kaggle_tree(folder: Path, clips: Mapping[str, Sequence[Clip]], words: Sequence[str]) -> None:
-    """`clips` by signer, as a release in `folder`: the list, the dictionary and one Parquet file a clip."""
+    """Writes `clips` (by signer) as a release: the list, the dictionary and one Parquet file per clip."""
     rows = []
     for signer, own in clips.items():
         for clip in own:
@@ -54,6 +54,6 @@ def write_kaggle_tree(folder: Path, clips: Mapping[str, Sequence[Clip]], words: 
 
 
 def write_list(folder: Path, rows: Sequence[Sequence[str]], heads: Sequence[str] = COLUMNS) -> None:
-    """`train.csv`."""
+    """Writes `train.csv`."""
     with (folder / "train.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([heads, *rows])

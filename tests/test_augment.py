@@ -1,4 +1,4 @@
-"""Augmentation: what each change does, what it leaves alone, how often it strikes, all by generators that are passed in."""
+"""Augmentation: what each kind changes and keeps, its probability, and its reproducibility."""
 
 # B clips of a batch, M rows of a batch, T frames of a clip, P points (130)
 
@@ -25,7 +25,7 @@ SOMETIMES = AugmentConfig(flip=0.5, crop=0.5, warp=0.5, affine=0.5, drop_frames=
 
 @dataclass(frozen=True)
 class Shown:
-    """A clip as it came out of a batch, padding left out."""
+    """A clip as taken from a batch, without padding."""
 
     clip: int
 
@@ -84,7 +84,7 @@ def shown(clips: ClipSet, batches: list[Batch]) -> list[Shown]:
 
 
 def mirrored_points(points: np.ndarray) -> np.ndarray:
-    """The last axis with left and right points in each other's place."""
+    """The last axis with left and right points swapped."""
     result = points.copy()
     result[..., MIRROR_PAIRS[:, 0]] = points[..., MIRROR_PAIRS[:, 1]]
     result[..., MIRROR_PAIRS[:, 1]] = points[..., MIRROR_PAIRS[:, 0]]
@@ -97,12 +97,12 @@ def is_detected(points_T2P: np.ndarray) -> np.ndarray:
 
 
 def near_share(hits: int, count: int, probability: float) -> bool:
-    """Whether so many hits are no surprise: within 4.5 standard deviations of a binomial."""
+    """Whether the number of hits is plausible: within 4.5 standard deviations of a binomial distribution."""
     return abs(hits - count * probability) <= 4.5 * math.sqrt(count * probability * (1 - probability))
 
 
 def test_flipping_twice_is_the_identity() -> None:
-    """A mirrored clip is another one, and mirrored again it is the first, bit for bit."""
+    """Mirroring changes a clip; mirroring it again restores it bit for bit."""
     clips = random_clips([5, 30, 17])
     once = sorted(shown(clips, epoch(clips, AugmentConfig(flip=1.0))), key=lambda one: one.clip)
     again = clip_set([one.after_T2P.reshape(-1, NUM_FEATURES) for one in once])
@@ -113,7 +113,7 @@ def test_flipping_twice_is_the_identity() -> None:
 
 @pytest.mark.parametrize("scale", ["unique", "framewise"])
 def test_flipping_equals_preprocessing_the_mirrored_recording(scale: str) -> None:
-    """Mirrored before preprocessing or after it: the same numbers where both hands have the same origin."""
+    """Mirroring before or after preprocessing gives the same numbers if both hands have the same origin."""
     rng = np.random.default_rng(0)
     raw_CTJ = rng.uniform(0.1, 0.9, (3, 12, NUM_LANDMARKS)).astype(np.float32)
     for frames, part in ((slice(0, 4), "left_hand"), (slice(3, 9), "right_hand"), (slice(11, 12), "face")):
@@ -129,7 +129,7 @@ def test_flipping_equals_preprocessing_the_mirrored_recording(scale: str) -> Non
 
 
 def test_undetected_points_stay_empty() -> None:
-    """Whatever is done to a clip, exactly the points that were not detected are 0, and padding is."""
+    """After any augmentation, exactly the undetected points and the padding are 0."""
     clips = random_clips(lengths_like_real_ones(60, 0))
     batches = epoch(clips, CHANGES, multiple=4)
     for one in shown(clips, batches):
@@ -140,8 +140,8 @@ def test_undetected_points_stay_empty() -> None:
         assert (batch.frames_MF[batch.source_M == 0] == 0).all()
 
 
-def test_dropping_only_empties() -> None:
-    """On top of all other changes dropped frames and parts make numbers 0, and no undetected point anything else."""
+def test_dropping_only_sets_numbers_to_zero() -> None:
+    """Dropped frames and parts set numbers to 0, on top of all other augmentations, and change nothing else."""
     clips = random_clips(lengths_like_real_ones(60, 0))
     for one in shown(clips, epoch(clips, EVERYTHING)):
         assert (one.after_T2P[~np.broadcast_to(mirrored_points(is_detected(one.before_T2P)), one.after_T2P.shape)] == 0).all()
@@ -149,7 +149,7 @@ def test_dropping_only_empties() -> None:
 
 @pytest.mark.parametrize("least", [0.2, 0.5, 1.0])
 def test_cropping_keeps_one_span(least: float) -> None:
-    """What is left of a clip is one stretch of it, at least the share that was asked for, anywhere; short clips stay whole."""
+    """A cropped clip is one span of the original, at least as long as requested, at any position; short clips stay whole."""
     clips = random_clips([*range(1, 41), *[100] * 150])
     spans = []
     for one in shown(clips, epoch(clips, AugmentConfig(crop=1.0, crop_least=least))):
@@ -171,7 +171,7 @@ def test_cropping_keeps_one_span(least: float) -> None:
 
 @pytest.mark.parametrize("most", [1.0, 2.0, 3.5])
 def test_warping_keeps_order_and_extent(most: float) -> None:
-    """A slowed or sped-up clip shows the nearest frame at even steps from beginning to end; short ones stay whole."""
+    """A warped clip shows the nearest frames at even steps from beginning to end; short clips stay whole."""
     clips = random_clips([*range(1, 41), *[60] * 150])
     logs = []
     for one in shown(clips, epoch(clips, AugmentConfig(warp=1.0, warp_most=most))):
@@ -188,8 +188,8 @@ def test_warping_keeps_order_and_extent(most: float) -> None:
     assert np.std(logs) == pytest.approx(math.log(most) / math.sqrt(3), rel=0.15)
 
 
-def test_a_cut_clip_can_be_warped() -> None:
-    """Cut and warped at once, a clip shows a stretch of itself in order, without leaps longer than the speed allows."""
+def test_a_cropped_clip_can_be_warped() -> None:
+    """A clip that is cropped and warped shows a span of itself in order, with steps no longer than the speed allows."""
     clips = random_clips([50] * 100)
     for one in shown(clips, epoch(clips, AugmentConfig(crop=1.0, warp=1.0))):
         assert 0 <= one.places_T[0] <= one.places_T[-1] < 50
@@ -201,7 +201,7 @@ def test_a_cut_clip_can_be_warped() -> None:
 
 
 def fitted(one: Shown, where: slice) -> np.ndarray:
-    """`[2, 3]`: the matrix and shift that took a part from before to after; checked to explain every point."""
+    """`[2, 3]`: the matrix and shift that transformed a part; checked to fit every point."""
     detected = (one.before_T2P[:, :, where] != 0).any(axis=1)
     before, after = (
         points.transpose(0, 2, 1)[:, where][detected].astype(np.float64) for points in (one.before_T2P, one.after_T2P)
@@ -229,20 +229,20 @@ STILL = AugmentConfig(affine=1.0, affine_shift=0.0, affine_scale=1.0, affine_rot
 
 
 def affine_matrices(config: AugmentConfig) -> np.ndarray:
-    """`[clips, 2, 3]`: what 150 clips went through."""
+    """`[clips, 2, 3]`: the transforms of 150 clips."""
     clips = random_clips([3] * 150)
     return np.array([fitted(one, slice(0, NUM_POINTS)) for one in shown(clips, epoch(clips, config))])
 
 
-def test_an_affine_change_of_nothing_changes_nothing() -> None:
-    """Without shift, scale, turn and skew the numbers stay."""
+def test_the_identity_transform_changes_nothing() -> None:
+    """Without shift, scale, rotation and skew the numbers stay the same."""
     clips = random_clips([20] * 12)
     for one in shown(clips, epoch(clips, STILL)):
         np.testing.assert_allclose(one.after_T2P, one.before_T2P, rtol=1e-6)
 
 
 def test_a_shift_moves_detected_points_alike() -> None:
-    """A pure shift adds the same to every detected point of a clip, up to the largest either way, and nothing to others."""
+    """A pure shift adds the same, up to the maximum in either direction, to every detected point of a clip."""
     clips = random_clips([12] * 150)
     shifts = []
     for one in shown(clips, epoch(clips, replace(STILL, affine_shift=0.1))):
@@ -257,7 +257,7 @@ def test_a_shift_moves_detected_points_alike() -> None:
 
 
 def test_a_scale_magnifies_both_directions_alike() -> None:
-    """A pure scale is between the largest magnification and its inverse, as often up as down."""
+    """A pure scale is the same for x and y, between the maximum and its inverse, and enlarges as often as it shrinks."""
     matrix_C23 = affine_matrices(replace(STILL, affine_scale=1.5))
     log_C = np.log(matrix_C23[:, 0, 0])
     np.testing.assert_allclose(matrix_C23, np.exp(log_C)[:, None, None] * np.eye(2, 3), atol=1e-4)
@@ -266,8 +266,8 @@ def test_a_scale_magnifies_both_directions_alike() -> None:
     assert abs(log_C.mean()) < 0.1
 
 
-def test_a_turn_keeps_lengths_and_right_angles() -> None:
-    """A pure turn is a rotation by up to the largest angle, either way."""
+def test_a_rotation_keeps_lengths_and_right_angles() -> None:
+    """A pure rotation turns by up to the maximum angle in either direction."""
     matrix_C22 = affine_matrices(replace(STILL, affine_rotate=30.0))[:, :, :2]
     np.testing.assert_allclose(
         matrix_C22 @ matrix_C22.transpose(0, 2, 1), np.broadcast_to(np.eye(2), matrix_C22.shape), atol=1e-4
@@ -279,7 +279,7 @@ def test_a_turn_keeps_lengths_and_right_angles() -> None:
 
 
 def test_a_skew_slides_rows_sideways() -> None:
-    """A pure skew moves x in proportion to y, by up to the largest angle, either way; y stays."""
+    """A pure skew moves x in proportion to y by up to the maximum angle in either direction; y stays."""
     matrix_C22 = affine_matrices(replace(STILL, affine_skew=30.0))[:, :, :2]
     degrees_C = np.degrees(np.arctan(matrix_C22[:, 0, 1]))
     matrix_C22[:, 0, 1] = 0.0
@@ -289,8 +289,8 @@ def test_a_skew_slides_rows_sideways() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_dropped_frames_are_emptied_whole(share: float) -> None:
-    """About the share of frames that was asked for is emptied, the others are untouched, and all still count as frames."""
+def test_dropped_frames_are_zeroed_completely(share: float) -> None:
+    """About the requested share of frames is set to 0, the others are unchanged, and all still count as frames."""
     clips = random_clips([20] * 100, gaps=False)
     dropped = []
     for one in shown(clips, epoch(clips, AugmentConfig(drop_frames=1.0, drop_frames_share=share))):
@@ -303,7 +303,7 @@ def test_dropped_frames_are_emptied_whole(share: float) -> None:
 
 
 def test_one_part_is_dropped_for_a_whole_clip() -> None:
-    """Exactly one of the four parts is emptied in all of a clip's frames, each as often, and the others are untouched."""
+    """Exactly one of the four parts is set to 0 in all frames of a clip, each equally often; the others are unchanged."""
     clips = random_clips([3] * 400, gaps=False)
     count = dict.fromkeys(PARTS, 0)
     for one in shown(clips, epoch(clips, AugmentConfig(drop_parts=1.0))):
@@ -317,7 +317,7 @@ def test_one_part_is_dropped_for_a_whole_clip() -> None:
 
 
 def test_noise_has_its_standard_deviation() -> None:
-    """Each detected number moves by itself with the standard deviation asked for; undetected ones do not move."""
+    """Noise of the requested standard deviation is added to each detected number independently; undetected ones stay 0."""
     clips = random_clips([20] * 30)
     all_shown = shown(clips, epoch(clips, AugmentConfig(noise=1.0, noise_sd=0.05)))
     moved = np.concatenate([(one.after_T2P - one.before_T2P)[one.before_T2P != 0] for one in all_shown])
@@ -329,8 +329,8 @@ def test_noise_has_its_standard_deviation() -> None:
 
 @pytest.mark.parametrize("kind", ["flip", "crop", "warp", "affine", "drop_frames", "drop_parts", "noise"])
 @pytest.mark.parametrize("probability", [0.3, 0.8])
-def test_a_change_strikes_as_often_as_asked(kind: str, probability: float) -> None:
-    """The share of clips that a change touches is near its probability, in every batch anew; other clips stay as they are."""
+def test_augmentations_have_the_requested_probability(kind: str, probability: float) -> None:
+    """The share of augmented clips is close to the probability, drawn for every batch; other clips are unchanged."""
     clips = random_clips([40] * 400, gaps=False)
     config = AugmentConfig(**{kind: probability}, crop_least=0.1, warp_most=4.0)
     hits = [
@@ -340,8 +340,8 @@ def test_a_change_strikes_as_often_as_asked(kind: str, probability: float) -> No
     assert near_share(sum(hits), 400, probability)
 
 
-def test_changes_strike_independently() -> None:
-    """Whether a clip is mirrored says nothing about whether noise is added: each of the four cases has its share."""
+def test_augmentations_are_independent() -> None:
+    """Flip and noise are drawn independently: each of the four cases has its expected share."""
     clips = random_clips([2] * 400, gaps=False)
     cases = []
     for one in shown(clips, epoch(clips, AugmentConfig(flip=0.5, noise=0.5, noise_sd=1e-4))):
@@ -351,8 +351,8 @@ def test_changes_strike_independently() -> None:
     assert all(near_share(hits, 400, 0.25) for hits in np.bincount(cases, minlength=4).tolist())
 
 
-def test_without_changes_it_is_the_plain_epoch() -> None:
-    """With every probability 0 the batches are those of `shuffled_batches`, and augmentation draws nothing."""
+def test_without_augmentation_it_is_the_plain_epoch() -> None:
+    """With all probabilities 0 the batches are those of `shuffled_batches`, and the augmentation generator is not used."""
     clips = random_clips(lengths_like_real_ones(50, 0))
     config = AugmentConfig(crop_least=0.1, warp_most=4.0, noise_sd=1.0, drop_frames_share=1.0)
     assert config.is_off
@@ -371,14 +371,14 @@ def test_without_changes_it_is_the_plain_epoch() -> None:
 
 
 @pytest.mark.parametrize("kind", ["flip", "crop", "warp", "affine", "drop_frames", "drop_parts", "noise"])
-def test_any_change_counts_as_one(kind: str) -> None:
-    """Augmentation is off only where every probability is 0."""
+def test_any_probability_switches_augmentation_on(kind: str) -> None:
+    """Augmentation is off only if every probability is 0."""
     assert AugmentConfig().is_off
     assert not AugmentConfig(**{kind: 0.01}).is_off
 
 
 def same(one: Batch, other: Batch) -> bool:
-    """Whether two batches are alike, bit for bit."""
+    """Whether two batches are equal bit for bit."""
     if (one.frames_MF is None) != (other.frames_MF is None) or one.blocks != other.blocks:
         return False
     arrays = [
@@ -389,7 +389,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def test_which_clips_make_a_batch_depends_on_the_order_alone() -> None:
-    """Other changes, drawn otherwise, leave each batch of two epochs its clips; another order does not."""
+    """Other augmentations or draws leave the clips of each batch unchanged; another order generator does not."""
     clips = random_clips(lengths_like_real_ones(50, 0))
 
     def members(config: AugmentConfig, order: int = 0, augment: int = 1) -> list[list[int]]:
@@ -403,7 +403,7 @@ def test_which_clips_make_a_batch_depends_on_the_order_alone() -> None:
 
 @pytest.mark.parametrize("config", [SOMETIMES, EVERYTHING], ids=["sometimes", "everything"])
 def test_generators_decide_every_bit(config: AugmentConfig) -> None:
-    """The same generators make the same epochs, also from the middle of a run; a next epoch and other generators do not."""
+    """The same generators give the same epochs, also from midway in a run; the next epoch and other generators differ."""
     clips = random_clips(lengths_like_real_ones(40, 0))
 
     def run(order: np.random.Generator, augment: np.random.Generator) -> list[Batch]:
@@ -421,8 +421,8 @@ def test_generators_decide_every_bit(config: AugmentConfig) -> None:
     assert all(map(same, second, run(order, augment)))
 
 
-def test_an_augmented_epoch_holds_every_clip_once() -> None:
-    """Each clip of a selection comes once, with its own frames and so with its own label, and positions count from 0."""
+def test_an_augmented_epoch_contains_every_clip_once() -> None:
+    """Each clip of a selection occurs once, with its own frames and label, and positions count from 0."""
     everyone = random_clips(lengths_like_real_ones(60, 0))
     clips = everyone.select(np.arange(len(everyone)) % 3 == 0)
     batches = epoch(clips, SOMETIMES, size=8, multiple=2)
@@ -441,8 +441,8 @@ def test_an_augmented_epoch_holds_every_clip_once() -> None:
         assert ((one.places_T >= 0) & (one.places_T < clips.lengths_C[one.clip])).all()
 
 
-def test_a_clip_sets_own_frames_are_never_written_to() -> None:
-    """Everything at once, for several epochs, leaves the data as it was; the batches own what they changed."""
+def test_the_clip_set_is_never_modified() -> None:
+    """All augmentations together, over several epochs, leave the data unchanged; batches own the frames they change."""
     clips = random_clips(lengths_like_real_ones(20, 0))
     assert not clips.frames_NF.flags.writeable
     before = clips.frames_NF.tobytes()
@@ -454,8 +454,8 @@ def test_a_clip_sets_own_frames_are_never_written_to() -> None:
 
 
 @pytest.mark.parametrize(("multiple", "frames"), [(1, slice(0, 1)), (2, slice(2, 4))])
-def test_a_clip_never_loses_all_that_there_is_to_see(multiple: int, frames: slice) -> None:
-    """With one detected frame (with pooling, one pair) among forty, no cut and no change of speed loses it."""
+def test_a_clip_never_loses_its_only_detected_frame(multiple: int, frames: slice) -> None:
+    """One detected frame (with pooling, one pair) among forty survives every crop and warp."""
     clip = np.zeros((40, NUM_FEATURES), np.float32)
     clip[frames] = 1.0
     clips = clip_set([clip] * 64, mask="detected")

@@ -1,4 +1,4 @@
-"""`check` and `info`: what is odd about a data set is said, once, and what is not is left alone."""
+"""`check` and `info`: unusual data causes one warning per kind, normal data causes none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def clips_of(folder: Path, signer: str) -> list[Clip]:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set with nothing odd about it. Only to be read."""
+    """A data set without warnings. Read-only."""
     folder = tmp_path_factory.mktemp("sound") / "data"
     synthesize(folder, clips=48, signs=3, signers=4, seed=4)
     return folder
@@ -40,7 +40,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(sound: Path, tmp_path: Path) -> Path:
-    """A data set of its own with nothing odd about it."""
+    """A copy of the data set without warnings."""
     return Path(shutil.copytree(sound, tmp_path / "data"))
 
 
@@ -56,7 +56,7 @@ def changed(feature: Callable[[np.ndarray], np.ndarray], count: int = 2) -> Call
 
 
 def part(name: str, value: float, frame: slice = slice(2)) -> Callable[[np.ndarray], np.ndarray]:
-    """A part is somewhere else in some frames."""
+    """Moves a part in some frames."""
 
     def act(feature_CTJ: np.ndarray) -> np.ndarray:
         feature_CTJ[:2, frame, FILE_PARTS[name]] = value
@@ -66,19 +66,19 @@ def part(name: str, value: float, frame: slice = slice(2)) -> Callable[[np.ndarr
 
 
 def one_point_less(feature_CTJ: np.ndarray) -> np.ndarray:
-    """A point of the pose is not detected."""
+    """Removes one point of the pose."""
     feature_CTJ[:, 0, 500] = np.nan
     return feature_CTJ
 
 
 def deep(feature_CTJ: np.ndarray) -> np.ndarray:
-    """A face whose depth is in pixels."""
+    """Gives the face a depth in pixels."""
     feature_CTJ[2, :, FILE_PARTS["face"]] = 80.0
     return feature_CTJ
 
 
 def without(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """A part is in no frame."""
+    """Removes a part from all frames."""
 
     def act(feature_CTJ: np.ndarray) -> np.ndarray:
         feature_CTJ[:, :, FILE_PARTS[name]] = np.nan
@@ -88,7 +88,7 @@ def without(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def copied(source: str, target: str, label: int | None = None) -> Callable[[Path], None]:
-    """A clip of one signer lies under another one, or under another name, too."""
+    """Copies a clip of one signer to another signer, or to another name."""
 
     def act(folder: Path) -> None:
         first = clips_of(folder, source)[0]
@@ -99,7 +99,7 @@ def copied(source: str, target: str, label: int | None = None) -> Callable[[Path
 
 
 def only_word(label: int, keep: int) -> Callable[[Path], None]:
-    """Of a word only some clips of the first signer are left."""
+    """Keeps only some clips of a word, all by the first signer."""
 
     def act(folder: Path) -> None:
         for path in sorted(folder.glob("*.hdf5")):
@@ -139,7 +139,7 @@ ODD: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 def warnings_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What `check --json` warns of."""
+    """The warnings of `check --json`."""
     assert main(["check", "--json", str(folder)]) == 0
     *found, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert summary == {"schema": 1, "kind": "summary", "sound": True, "problems": 0, "warnings": len(found)}
@@ -147,8 +147,8 @@ def warnings_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[s
     return found
 
 
-def test_nothing_odd(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A made-up set has no warning, and both commands say so."""
+def test_no_warnings(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A synthetic data set has no warnings, and both commands say so."""
     assert warnings_of(data, capsys) == []
     assert main(["check", str(data)]) == 0
     assert capsys.readouterr().out == "no problems: 48 clips of 3 words by 4 signers\n"
@@ -157,8 +157,8 @@ def test_nothing_odd(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_oddities(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each is a warning of its own, says where, and is no problem."""
+def test_warnings(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kind of unusual data gives one warning that names the place, and no problem."""
     change, what, where = ODD[name]
     change(data)
     found = warnings_of(data, capsys)
@@ -172,16 +172,16 @@ def test_oddities(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert f"\nwarning: {what}\n  --> {where}" in capsys.readouterr().out
 
 
-def test_many_are_one_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It counts them and names the first few."""
+def test_many_clips_give_one_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The warning counts the clips and names the first few."""
     changed(one_point_less, count=99)(data)
     (one,) = warnings_of(data, capsys)
     assert one["got"].startswith("12 of 48 clips: 9001.hdf5: /")
     assert one["got"].endswith(" and 9 more")
 
 
-def test_many_copies_are_one_warning_a_kind(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """However many clips a leak is of; NaN of another kind does not hide it, nor does -0."""
+def test_many_copies_give_one_warning_per_kind(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copies are found although NaN and 0 have several representations, and give one warning per kind."""
     clips = [
         Clip(clip.name, np.where(np.isnan(clip.feature_CTJ), -np.float32(np.nan), clip.feature_CTJ), (clip.label + 1) % 3)
         for clip in clips_of(data, "9001")
@@ -193,8 +193,8 @@ def test_many_copies_are_one_warning_a_kind(data: Path, capsys: pytest.CaptureFi
     ]
 
 
-def test_words_reach_a_terminal_as_text(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Control characters in them are written out."""
+def test_control_characters_are_escaped(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in words are escaped on output."""
     write_words(data, ["a\x1b[31m", "b\nc", "d"])
     assert main(["info", str(data)]) == 0
     out = capsys.readouterr().out
@@ -204,7 +204,7 @@ def test_words_reach_a_terminal_as_text(data: Path, capsys: pytest.CaptureFixtur
 
 
 def test_mirrored_copies_are_no_leak(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A `_swap` file belongs to its signer; one that is not mirrored at all is a copy."""
+    """A `_swap` file belongs to its signer; a file of copies that are not mirrored causes a warning."""
     clips = clips_of(data, "9001")
     write_signer(data / "9001_swap.hdf5", [replace(clip, feature_CTJ=clip.feature_CTJ[:, ::-1]) for clip in clips])
     assert warnings_of(data, capsys) == []
@@ -213,8 +213,8 @@ def test_mirrored_copies_are_no_leak(data: Path, capsys: pytest.CaptureFixture[s
     assert (one["what"], one["where"]) == ("the same clips more than once", "9001")
 
 
-def test_half_a_data_set_is_not_called_odd(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where there are problems, only they are told: without them the rest looks different."""
+def test_problems_suppress_warnings(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With problems, no warnings are given: the rest of the data set would look unusual without the broken clips."""
     copied("9001", "9002")(data)
     (data / "9003.hdf5").write_bytes(b"")
     assert main(["check", str(data)]) == 1
@@ -224,7 +224,7 @@ def test_half_a_data_set_is_not_called_odd(data: Path, capsys: pytest.CaptureFix
 
 
 def test_info_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Words by signers, lengths and missing parts, held against the clips themselves."""
+    """Words by signers, lengths and missing parts agree with the clips."""
     only_word(2, 1)(data)
     assert main(["info", "--json", str(data)]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -249,7 +249,7 @@ def test_info_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_info_at_eighty_columns(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The table of words by signers where it fits; a dash for what is not there; no line is wider."""
+    """The table of words by signers appears if it fits, with a dash for 0; no line is wider than 80 columns."""
     only_word(1, 2)(data)
     assert main(["info", str(data)]) == 0
     lines = capsys.readouterr().out.split("\nwarning:")[0].splitlines()
@@ -268,7 +268,7 @@ def test_info_at_eighty_columns(data: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_overview(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page holds the counts, the warnings, and an example of each word; `info` prints the same beside."""
+    """The page contains the counts, the warnings and an example of each word; the output of `info` stays the same."""
     copied("9001", "9002")(data)
     assert main(["info", str(data)]) == 0
     plain = capsys.readouterr().out
@@ -304,7 +304,7 @@ def test_overview(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_real_sets(name: str, expected: list[str]) -> None:
-    """What is really odd about real recordings, and nothing else."""
+    """Real recordings give exactly the expected warnings."""
     if not (SHARED / name).is_dir():
         pytest.skip(f"the recordings of {name} do not lie beside the project")
     assert [one["what"] for one in summarize(SHARED / name)["warnings"]] == expected

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from data_utils.files import write_atomically
 
 
-def test_two_writers_with_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Containers that share a folder often have equal process numbers: the last one wins, and nobody is disturbed."""
+def test_two_writers_with_one_process_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that share a folder often have equal process ids: the last writer wins, and neither fails."""
     place = tmp_path / "folder" / "file"
     inside: list[str] = []
 

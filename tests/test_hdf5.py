@@ -1,4 +1,4 @@
-"""The per-signer layout: what is written is read back, and every fault is named with file and place."""
+"""The per-signer layout: what is written is read back, and every fault is reported with file and place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def feature(frames: int = 4, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A sound data set: two words, two signers, two clips each."""
+    """A valid data set: two words, two signers, two clips each."""
     folder = tmp_path / "data"
     folder.mkdir()
     write_words(folder, ["hello", "thanks"])
@@ -49,7 +49,7 @@ def edit(folder: Path, change: Callable[[h5py.File], object], file: str = "1001.
 
 
 def replace(name: str, value: np.ndarray) -> Callable[[Path], None]:
-    """A fault: one clip's dataset holds something else."""
+    """A fault: one clip's dataset contains something else."""
 
     def change(h5: h5py.File) -> None:
         del h5[CLIP][name]
@@ -74,7 +74,7 @@ def cut_short(folder: Path) -> None:
 
 
 def overwrite_middle(folder: Path) -> None:
-    """Leaves the file's end in place and spoils the landmarks' bytes."""
+    """Keeps the end of the file and overwrites the landmarks' bytes."""
     path = folder / "1001.hdf5"
     content = bytearray(path.read_bytes())
     content[len(content) // 3 : 2 * len(content) // 3] = b"\xff" * (2 * len(content) // 3 - len(content) // 3)
@@ -99,7 +99,7 @@ def group_as_feature(folder: Path) -> None:
 
 
 def elsewhere(target: h5py.ExternalLink) -> Callable[[Path], None]:
-    """A fault: the landmarks are a link out of the file."""
+    """A fault: the landmarks are a link to another file."""
 
     def change(h5: h5py.File) -> None:
         del h5[CLIP]["feature"]
@@ -109,7 +109,7 @@ def elsewhere(target: h5py.ExternalLink) -> Callable[[Path], None]:
 
 
 def created(name: str, **how: object) -> Callable[[Path], None]:
-    """A fault: a dataset that was declared in another way."""
+    """A fault: a dataset with other creation options."""
 
     def change(h5: h5py.File) -> None:
         del h5[CLIP][name]
@@ -216,7 +216,7 @@ DICTIONARY_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def first_fault(folder: Path) -> DataError:
-    """What using the data set runs into."""
+    """The error when the data set is used."""
 
     def use() -> None:
         data = open_data(folder)
@@ -228,7 +228,7 @@ def first_fault(folder: Path) -> DataError:
 
 
 def checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Exit code and output of `check`; nothing in it may be a traceback."""
+    """Exit code and output of `check`, which must not contain a traceback."""
     code = main(["check", str(folder)])
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
@@ -237,7 +237,7 @@ def checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
 
 
 @pytest.mark.parametrize("case", list(CLIP_FAULTS))
-def test_a_faulty_clip_is_named(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faulty_clip_is_reported(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A clip's fault is an error that names the file and the HDF5 path, in use and in `check`."""
     spoil, said, place = CLIP_FAULTS[case]
     spoil(folder)
@@ -253,7 +253,7 @@ def test_a_faulty_clip_is_named(case: str, folder: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("case", list(FILE_FAULTS))
-def test_a_faulty_file_is_named(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faulty_file_is_reported(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that cannot be read is an error that names the file."""
     spoil, said = FILE_FAULTS[case]
     spoil(folder)
@@ -270,7 +270,7 @@ def test_a_faulty_file_is_named(case: str, folder: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("case", list(DICTIONARY_FAULTS))
-def test_a_faulty_dictionary_is_named(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faulty_dictionary_is_reported(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A dictionary that does not number words 0 to K-1 is an error that names it or its folder."""
     spoil, said = DICTIONARY_FAULTS[case]
     spoil(folder)
@@ -282,7 +282,7 @@ def test_a_faulty_dictionary_is_named(case: str, folder: Path, capsys: pytest.Ca
 
 
 def test_all_faults_are_listed_at_once(folder: Path) -> None:
-    """Faults in the dictionary, a file and several clips are all listed, not only the first."""
+    """Faults in the dictionary, a file and several clips are all listed, not only the first one."""
     dictionary("hello")(folder)
     replace("token", np.array([-1]))(folder)
     replace("feature", UNSEEN)(folder)
@@ -302,15 +302,15 @@ def test_all_faults_are_listed_at_once(folder: Path) -> None:
     assert len(places) == 6
 
 
-def test_a_sound_set_has_no_problems(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A sound data set has no problems, and `check` says what it holds."""
+def test_a_valid_set_has_no_problems(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A valid data set has no problems, and `check` prints its size."""
     assert find_problems(folder) == []
     code, said = checked(folder, capsys)
     assert (code, said.splitlines()[-1]) == (0, "no problems, 2 warnings: 4 clips of 2 words by 2 signers")
 
 
-def test_a_missing_or_empty_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder that is not there is wrong usage; an empty one has two problems; a file is no folder."""
+def test_a_missing_or_empty_folder_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing folder and a file are wrong usage; an empty folder has two problems."""
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     for name, said in (("gone", "no such data folder"), ("file", "is a file, not a folder")):
@@ -326,7 +326,7 @@ def test_a_missing_or_empty_folder_is_named(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    """Landmarks, missing parts and labels come back bit for bit, clips in the order of their names."""
+    """Landmarks, missing parts and labels are read back bit for bit, with clips sorted by name."""
     lost = feature(5, 7)
     lost[:, 2, FILE_PARTS["left_hand"]] = np.nan
     write_words(tmp_path, ["a", "b"])
@@ -350,7 +350,7 @@ def test_other_float_widths_are_read(folder: Path, dtype: type) -> None:
 
 
 def test_words_in_any_script_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Words in Japanese, Arabic and with accents come back as they were, and line up in `info`."""
+    """Words in Japanese, Arabic and with accents are read back unchanged, and are aligned in `info`."""
     words = ["こんにちは", "مرحبا", "façade", "手話", "a b"]
     write_words(tmp_path, words)
     write_signer(tmp_path / "1.hdf5", [Clip(str(label), feature(2, label), label) for label in range(5)])
@@ -366,8 +366,8 @@ def test_words_in_any_script_round_trip(tmp_path: Path, capsys: pytest.CaptureFi
     assert [word["word"] for word in told["words"]] == words
 
 
-def test_check_as_json_is_one_object_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`check --json` prints each problem and a summary as one JSON object a line, nothing else."""
+def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`check --json` prints one JSON object per line for each problem and for the summary, and nothing else."""
     delete("token")(folder)
     assert main(["check", "--json", str(folder)]) == 1
     out, err = capsys.readouterr()
@@ -390,7 +390,7 @@ def test_check_as_json_is_one_object_a_line(folder: Path, capsys: pytest.Capture
     ],
 )
 def test_wrong_usage_is_an_error_with_a_hint(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage ends with code 2, an error in the shared form on stderr, and nothing on stdout."""
+    """Wrong usage ends with exit code 2, an error in the common form on stderr, and nothing on stdout."""
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -400,7 +400,7 @@ def test_wrong_usage_is_an_error_with_a_hint(arguments: list[str], said: str, ca
 
 
 def test_a_closed_pipe_is_quiet(folder: Path) -> None:
-    """A reader that stops early, such as `head`, causes no message."""
+    """A reader that closes the pipe early, such as `head`, causes no message."""
     write_words(folder, ["hello", "thanks", *(f"word{number}" for number in range(20_000))])
     process = subprocess.Popen(
         [sys.executable, "-m", "data_utils", "info", str(folder)],
@@ -418,7 +418,7 @@ def test_a_closed_pipe_is_quiet(folder: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    """When the clips run into an error the old file stays and nothing else is left."""
+    """If the clips raise an error, the old file stays and no temporary file is left."""
     write_signer(tmp_path / "1.hdf5", [Clip("1", feature(), 0)])
     before = (tmp_path / "1.hdf5").read_bytes()
 
@@ -431,8 +431,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "1.hdf5").read_bytes() == before
 
 
-def test_the_fingerprint_follows_content_alone(folder: Path) -> None:
-    """Another folder name leaves the fingerprint; another word, label, landmark or file name changes it."""
+def test_the_fingerprint_depends_on_content_alone(folder: Path) -> None:
+    """Another folder name keeps the fingerprint; another word, label, landmark or file name changes it."""
     first = fingerprint(open_data(folder))
     moved = folder.rename(folder.with_name("moved"))
     assert fingerprint(open_data(moved)) == first
@@ -448,8 +448,8 @@ def test_the_fingerprint_follows_content_alone(folder: Path) -> None:
     assert len(seen) == 5
 
 
-def test_hidden_files_are_passed_over(folder: Path) -> None:
-    """Files that a computer leaves in every folder, and half-written ones, are not taken for data."""
+def test_hidden_files_are_ignored(folder: Path) -> None:
+    """Hidden files of operating systems and temporary files are not read as data."""
     (folder / ".1001.hdf5").write_text("")
     (folder / "._words.json").write_text("")
     (folder / "LICENSE.txt").write_text("")
@@ -458,6 +458,6 @@ def test_hidden_files_are_passed_over(folder: Path) -> None:
 
 
 def test_suggestions() -> None:
-    """A misspelt name brings the nearest known one, a strange one none."""
+    """A misspelled name gets the closest known name as a suggestion, an unrelated one gets none."""
     assert suggest("1602", ["1606", "9999"]) == "did you mean `1606`?"
     assert suggest("xyz", ["1606"]) is None

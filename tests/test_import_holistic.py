@@ -1,4 +1,4 @@
-"""Importing MediaPipe Holistic's results saved frame by frame: the layout of a frame, of folders, and what is refused."""
+"""Importing MediaPipe Holistic results saved per frame: the layout of frames and folders, and what is rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIPS = {  # signer -> word -> clips
 
 
 def vectors(seed: int, frames: int = 3) -> np.ndarray:
-    """Frames in which the left hand is never seen, and the face not in the first."""
+    """Frames without the left hand, and without a face in the first one."""
     made_TV = np.random.default_rng(seed).uniform(0.1, 0.9, (frames, NUM_VALUES))
     made_TV[:, 132 + 1404 : 132 + 1404 + 63] = 0
     made_TV[0, 132 : 132 + 1404] = 0
@@ -46,7 +46,7 @@ def write_frames(folder: Path, vectors_TV: np.ndarray, first: int = 0) -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Folders of 7 clips, with files between them that do not belong there."""
+    """Folders of 7 clips, with unrelated files in between."""
     folder = tmp_path / "tree"
     seed = 0
     for signer, words in CLIPS.items():
@@ -70,7 +70,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_every_number_finds_its_place() -> None:
+def test_every_number_is_read_to_its_place() -> None:
     """Point and axis of each of the 1662 numbers: pose with visibility, face, left hand, right hand."""
     named = [("pose", p, c) for p in range(33) for c in "xyzv"]
     named += [
@@ -88,7 +88,7 @@ def test_every_number_finds_its_place() -> None:
 
 
 def test_a_part_of_zeros_was_not_detected() -> None:
-    """All zeros in a frame become NaN, for that part and frame alone; a single zero stays."""
+    """A part that is all zeros in a frame becomes NaN in that frame alone; a single zero stays."""
     vectors_TV = np.ones((2, NUM_VALUES))
     vectors_TV[0, :132] = vectors_TV[1, 132:1536] = vectors_TV[0, 1536:1599] = 0
     vectors_TV[1, 1599] = 0  # the x of a wrist
@@ -103,7 +103,7 @@ def test_a_part_of_zeros_was_not_detected() -> None:
 
 
 def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    """2.npy comes before 10.npy; numbers may begin anywhere and have gaps."""
+    """2.npy comes before 10.npy; numbers may start anywhere and have gaps."""
     vectors_TV = vectors(0, 12)
     write_frames(tmp_path / "a", vectors_TV)
     np.testing.assert_array_equal(read_clip(tmp_path / "a"), landmarks(vectors_TV))
@@ -113,7 +113,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_refined_faces_lose_their_irises(tmp_path: Path) -> None:
-    """478 points of the face are read as their first 468, also where a frame without a face has zeros for 468."""
+    """Of 478 face points the first 468 are read, even if a frame without a face has zeros for 468 points only."""
     vectors_TV = vectors(0).astype(np.float32)
     write_frames(tmp_path, vectors_TV)
     for frame in (1, 2):
@@ -123,14 +123,14 @@ def test_refined_faces_lose_their_irises(tmp_path: Path) -> None:
 
 
 class Trap:
-    """Unpickled, it would write a file."""
+    """Unpickling it would create a Path."""
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return Path, ("never",)
 
 
 def wrong(content: object) -> Callable[[Path], object]:
-    """Puts an array, or bytes, in the place of the second frame."""
+    """Replaces the second frame by an array or bytes."""
 
     def put(folder: Path) -> None:
         if isinstance(content, bytes):
@@ -174,8 +174,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_clips_say_why(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be a clip is an error that says what is wrong, and where; nothing is unpickled."""
+def test_broken_clips_are_errors(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken clip is an error that says what is wrong and where; nothing is unpickled."""
     monkeypatch.chdir(tmp_path)
     break_it, said = BROKEN[name]
     write_frames(tmp_path / "clip", vectors(0))
@@ -185,8 +185,8 @@ def test_broken_clips_say_why(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert str(tmp_path / "clip") in caught.value.render()
 
 
-def test_any_damage_of_a_head_is_said(tmp_path: Path) -> None:
-    """NumPy reads the head of a file as Python's literals, and raises what Python does."""
+def test_any_damaged_header_is_a_data_error(tmp_path: Path) -> None:
+    """NumPy parses a file's header as Python literals and raises the errors of Python's parser."""
     np.save(tmp_path / "0.npy", vectors(0)[0])
     whole = (tmp_path / "0.npy").read_bytes()
     rng = np.random.default_rng(0)
@@ -200,15 +200,15 @@ def test_any_damage_of_a_head_is_said(tmp_path: Path) -> None:
             read_clip(tmp_path)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    """What is no file is an error at once."""
+def test_a_pipe_is_an_error(tmp_path: Path) -> None:
+    """A pipe is an error at once."""
     os.mkfifo(tmp_path / "0.npy")
     with pytest.raises(DataError, match="this is not a file"):
         read_clip(tmp_path)
 
 
-def test_too_many_frames_are_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More frames than a sign can have are refused by their number, though none of them can be read."""
+def test_too_many_frames_are_rejected_without_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many frames are rejected by their number, before any of them is read."""
     monkeypatch.setattr("data_utils.clips.MAX_FRAMES", 5)
     for number in range(6):
         (tmp_path / f"{number}.npy").touch()
@@ -217,7 +217,7 @@ def test_too_many_frames_are_not_even_read(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_tree(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every clip arrives with its signer and word, in any script; words are numbered in alphabetical order."""
+    """Every clip is imported with its signer and word, in any script; words are numbered in alphabetical order."""
     assert run(tree, tmp_path / "data") == 0
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"7 clips of 3 words by 2 signers in {tmp_path / 'data'}\n")
@@ -234,8 +234,8 @@ def test_a_tree(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "nothing to do" in capsys.readouterr().err
 
 
-def test_broken_clips_are_left_out_when_asked(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same options as for the other import: listed and refused, or listed and left out."""
+def test_broken_clips_are_skipped_on_request(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As with the other importer, broken clips are listed and rejected, or listed and skipped."""
     np.save(tree / "anna" / "あした" / "1" / "2.npy", np.ones(99))
     assert run(tree, tmp_path / "data", "--json") == 1
     out, err = capsys.readouterr()
@@ -251,8 +251,8 @@ def test_broken_clips_are_left_out_when_asked(tree: Path, tmp_path: Path, capsys
     assert contents(tmp_path / "data") == contents(tmp_path / "fresh")
 
 
-def test_one_letter_written_in_two_ways_is_one(tmp_path: Path) -> None:
-    """A word whose letters one file system writes as one mark and another as two is one word."""
+def test_unicode_forms_of_a_word_are_equal(tmp_path: Path) -> None:
+    """A word in composed and decomposed Unicode form is the same word."""
     for signer, form in (("anna", "NFC"), ("ben", "NFD")):
         write_frames(tmp_path / "tree" / signer / unicodedata.normalize(form, "café が") / "0", vectors(0))
     request = holistic.plan_import(tmp_path / "tree")
@@ -271,7 +271,7 @@ def test_one_letter_written_in_two_ways_is_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, said: str) -> None:
-    """Folders without signers, as tutorials make them, are an error that says which level is missing."""
+    """Without folders of signers, as in tutorials, the error says which level is missing."""
     write_frames(tmp_path / levels, vectors(0))
     with pytest.raises(DataError) as caught:
         holistic.plan_import(tmp_path)
@@ -291,16 +291,16 @@ def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, said: 
         (["anna/hello"], "contains no clip"),
     ],
 )
-def test_names_that_cannot_be(tmp_path: Path, folders: list[str], said: str) -> None:
-    """Clips that would get one name, and names that files or HDF5 groups cannot have, are errors."""
+def test_unusable_names_are_errors(tmp_path: Path, folders: list[str], said: str) -> None:
+    """Clips that would get the same name, and names that files or HDF5 groups cannot have, are errors."""
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(DataError, match=said):
         holistic.plan_import(tmp_path)
 
 
-def test_no_source() -> None:
-    """A folder that is not there is an error."""
+def test_a_missing_source_is_an_error() -> None:
+    """A folder that does not exist is an error."""
     with pytest.raises(DataError, match="no such folder"):
         holistic.plan_import(Path("nowhere"))
     with pytest.raises(DataError, match="no such folder"):

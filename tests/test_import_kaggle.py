@@ -1,4 +1,4 @@
-"""Importing Kaggle's release: what is read, what is refused, and that a killed import goes on to the same bytes."""
+"""Importing Kaggle's release: what is read, what is rejected, and that a killed import continues to the same bytes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LABELS = {"30": [0, 1, 2, 2, 1, 4], "4": [1, 2, 2, 0], "26": [2, 1, 3]}  # after
 
 
 def made_clip(seed: int, frames: int = 4) -> np.ndarray:
-    """A clip in which the left hand is never seen, and the face not in the first frame."""
+    """A clip without the left hand, and without a face in the first frame."""
     feature_CTJ = np.random.default_rng(seed).random((3, frames, 543), np.float32)
     feature_CTJ[:, :, FILE_PARTS["left_hand"]] = np.nan
     feature_CTJ[:, 0, FILE_PARTS["face"]] = np.nan
@@ -59,7 +59,7 @@ def made_clips(frames: int = 4, times: int = 1) -> dict[str, list[Clip]]:
 
 @pytest.fixture(scope="module")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of 13 clips. Only to be read."""
+    """A release of 13 clips. Read-only."""
     folder = tmp_path_factory.mktemp("kaggle") / "release"
     write_kaggle_tree(folder, made_clips(), WORDS)
     return folder
@@ -67,7 +67,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def release(once: Path, tmp_path: Path) -> Path:
-    """A release of one's own."""
+    """A copy of the release."""
     return Path(shutil.copytree(once, tmp_path / "release"))
 
 
@@ -86,12 +86,12 @@ def held(folder: Path) -> dict[str, list[tuple[str, int]]]:
 
 
 def parquet_of(release: Path, number: int = 0) -> Path:
-    """A clip's file: the clip of this number of signer 4."""
+    """The file of the given clip of signer 4."""
     return release / "train_landmark_files" / "4" / f"400{number:03}.parquet"
 
 
 def test_a_real_clip() -> None:
-    """A file of the release gives the same numbers as the same clip converted by others."""
+    """A file of the release gives the same numbers as an independent conversion of the clip."""
     if not SAMPLE.is_dir():
         pytest.skip("the real clip is not at hand")
     expected = next(read_clips(signer_files(SAMPLE)[0], 1)).feature_CTJ
@@ -145,10 +145,10 @@ def with_column(table: arrow.Table, name: str, values: object) -> arrow.Table:
         "raw",
     ],
 )
-def test_however_the_rows_are_laid(
+def test_the_layout_of_rows_does_not_matter(
     tmp_path: Path, change: Callable[[arrow.Table], arrow.Table], options: dict[str, object]
 ) -> None:
-    """Rows in any order, absent or null, frames from any number and with gaps, any types of column: the same clip."""
+    """Rows in any order, missing or null, frames with any start and gaps, and any column types give the same clip."""
     expected = made_clip(1)
     parquet.write_table(change(table_of(expected)), tmp_path / "clip.parquet", **options)
     found = read_clip(tmp_path / "clip.parquet")
@@ -199,8 +199,8 @@ BROKEN: list[tuple[str, Callable[[arrow.Table], arrow.Table], str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
-def test_broken_clips_say_why(tmp_path: Path, change: Callable[[arrow.Table], arrow.Table], said: str) -> None:
-    """What cannot be a clip is an error that says what is wrong, and where."""
+def test_broken_clips_are_errors(tmp_path: Path, change: Callable[[arrow.Table], arrow.Table], said: str) -> None:
+    """A broken clip is an error that says what is wrong and where."""
     path = tmp_path / "clip.parquet"
     parquet.write_table(change(table_of(made_clip(1))), path)
     with pytest.raises(DataError, match=said) as caught:
@@ -208,8 +208,8 @@ def test_broken_clips_say_why(tmp_path: Path, change: Callable[[arrow.Table], ar
     assert str(path) in caught.value.render()
 
 
-def test_more_rows_than_frames_can_have_are_not_even_read(tmp_path: Path) -> None:
-    """A file of millions of rows is refused by what its footer says."""
+def test_too_many_rows_are_rejected_without_reading(tmp_path: Path) -> None:
+    """A file with millions of rows is rejected because of its metadata."""
     path = tmp_path / "clip.parquet"
     parquet.write_table(table_of(made_clip(1)).take(np.zeros(10_000 * 543 + 1, int)), path)
     with pytest.raises(DataError, match="far too long") as caught:
@@ -217,14 +217,14 @@ def test_more_rows_than_frames_can_have_are_not_even_read(tmp_path: Path) -> Non
     assert caught.value.got == "5,430,001 rows"
 
 
-def test_the_most_frames_are_read(tmp_path: Path) -> None:
-    """10,000 frames are not too many."""
+def test_the_maximum_number_of_frames_is_read(tmp_path: Path) -> None:
+    """A clip of 10,000 frames is read."""
     parquet.write_table(numbered(10_000)(table_of(made_clip(1)).slice(543)), tmp_path / "clip.parquet")
     assert read_clip(tmp_path / "clip.parquet").shape == (3, 10_000, 543)
 
 
-def test_damaged_files_say_so(tmp_path: Path) -> None:
-    """Cut short at any length, overwritten, empty, missing, a folder: an error each, and no other exception."""
+def test_damaged_files_are_errors(tmp_path: Path) -> None:
+    """A file that is cut short at any length, overwritten, empty, missing or a folder is a DataError."""
     path = tmp_path / "clip.parquet"
     write_clip(path, made_clip(1))
     whole = path.read_bytes()
@@ -250,7 +250,7 @@ def test_damaged_files_say_so(tmp_path: Path) -> None:
 
 
 def test_the_whole_release(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every clip arrives under its number with its word; the dictionary is the release's; the set is sound."""
+    """Every clip is imported with its name and word; the dictionary is the release's; the data set has no problems."""
     assert run(release, tmp_path / "data") == 0
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"13 clips of 5 words by 3 signers in {tmp_path / 'data'}\n")
@@ -268,7 +268,7 @@ def test_the_whole_release(release: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_order_of_the_list_does_not_matter(release: Path, tmp_path: Path) -> None:
-    """A list in another order, with a mark of its byte order, more columns and Windows' line ends, gives the same bytes."""
+    """A list in another order, with a byte order mark, more columns and Windows line ends, gives the same bytes."""
     assert run(release, tmp_path / "a") == 0
     head, *lines = (release / "train.csv").read_text().splitlines()
     text = "\r\n".join([f"{head},n", *(f"{line},{number}" for number, line in enumerate(reversed(lines)))])
@@ -289,7 +289,7 @@ def test_the_order_of_the_list_does_not_matter(release: Path, tmp_path: Path) ->
 def test_some_signs(
     release: Path, tmp_path: Path, options: list[str], words: tuple[str, ...], clips: dict[str, list[int]]
 ) -> None:
-    """The most frequent signs, or named ones, are numbered anew in alphabetical order; a signer without them has no file."""
+    """The most frequent signs, or named ones, are renumbered in alphabetical order; a signer without them has no file."""
     assert run(release, tmp_path / "data", *options) == 0
     assert read_words(tmp_path / "data") == words
     assert {signer: [label for _, label in own] for signer, own in held(tmp_path / "data").items()} == clips
@@ -307,7 +307,7 @@ def test_some_signs(
     ],
 )
 def test_wrong_usage(once: Path, tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Signs that there are not, and numbers out of range, are errors before anything is started."""
+    """Unknown signs and numbers out of range are errors before anything is written."""
     assert main(["import-kaggle", str(once), str(tmp_path / "data"), *options]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -339,7 +339,7 @@ PATH = "train_landmark_files/4/400000.parquet"
     ],
 )
 def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], said: str, tmp_path: Path) -> None:
-    """What the list cannot say is an error that names the line."""
+    """A faulty line of the list is an error that names the line."""
     write_list(release, rows)
     with pytest.raises(DataError) as caught:
         kaggle.plan_import(release)
@@ -347,8 +347,8 @@ def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], said: st
     assert "train.csv" in caught.value.render()
 
 
-def test_a_list_that_is_none(release: Path) -> None:
-    """Another encoding, other columns, quotes that do not end, an empty file, no file: errors that say so."""
+def test_an_invalid_list_is_an_error(release: Path) -> None:
+    """Another encoding, missing columns, an unclosed quote, an empty file and a missing file are errors that say so."""
     path = release / "train.csv"
     for content, said in (
         (b"", "lacks columns"),
@@ -368,7 +368,7 @@ def test_a_list_that_is_none(release: Path) -> None:
 
 
 def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first ten and their number are told, and nothing is begun; --skip-broken leaves them out."""
+    """The error names the first ten missing files and their number, and nothing is written; --skip-broken skips them."""
     for number in range(6):
         (release / "train_landmark_files" / "30" / f"3000{number:03}.parquet").unlink()
     shutil.rmtree(release / "train_landmark_files" / "4")
@@ -389,7 +389,7 @@ def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path,
 
 
 def test_broken_files_are_listed_at_the_end(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Their signers are not written, the others are, there is no dictionary; --skip-broken then does what is left."""
+    """Signers with broken files and the dictionary are not written, the others are; --skip-broken then completes the import."""
     parquet_of(release, 1).write_bytes(b"")
     parquet_of(release, 3).write_bytes(b"PAR1")
     assert run(release, tmp_path / "data") == 1
@@ -424,10 +424,8 @@ def test_broken_files_are_listed_at_the_end(release: Path, tmp_path: Path, capsy
     assert contents(tmp_path / "fresh") == contents(tmp_path / "data")
 
 
-def test_what_was_left_out_comes_in_once_it_is_mended(
-    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The bytes do not depend on what was broken before. Where it still is, it is left out only when that is asked."""
+def test_repaired_clips_are_imported_later(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bytes do not depend on earlier broken files; a file that is still broken is skipped only on request."""
     whole = parquet_of(release, 1).read_bytes()
     parquet_of(release, 1).write_bytes(b"")
     assert run(release, tmp_path / "data", "--skip-broken") == 0
@@ -440,8 +438,8 @@ def test_what_was_left_out_comes_in_once_it_is_mended(
     assert contents(tmp_path / "fresh") == contents(tmp_path / "data")
 
 
-def test_nothing_sound_makes_no_data_set(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """When every clip is broken, skipping them all is no success."""
+def test_an_import_without_a_readable_clip_fails(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If every clip is broken, skipping them all is a failure."""
     for path in release.glob("train_landmark_files/*/*"):
         path.write_bytes(b"")
     assert run(release, tmp_path / "data", "--skip-broken") == 1
@@ -450,7 +448,7 @@ def test_nothing_sound_makes_no_data_set(release: Path, tmp_path: Path, capsys: 
 
 
 def test_a_finished_import_has_nothing_to_do(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command again changes nothing and says so, even where the source is gone; a lost file is made again."""
+    """The same command again changes nothing and says so, even without the source; a lost file is written again."""
     assert run(release, tmp_path / "data") == 0
     before = contents(tmp_path / "data")
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir() if path.suffix != ".lock"}
@@ -468,8 +466,8 @@ def test_a_finished_import_has_nothing_to_do(release: Path, tmp_path: Path, caps
     assert contents(tmp_path / "data") == before
 
 
-def test_other_folders_are_left_alone(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder of another import, one with other things in it, the source itself and a file are refused, and kept."""
+def test_other_folders_are_kept(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with another import or other files, the source itself and a file are errors and are kept."""
     target = tmp_path / "data"
     target.mkdir()
     (target / "thesis.txt").write_text("precious")
@@ -498,7 +496,7 @@ def test_other_folders_are_left_alone(release: Path, tmp_path: Path, capsys: pyt
 
 
 def test_two_imports_at_once(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The second into the same folder is told to wait, with the exit code of what may pass."""
+    """A second import into the same folder fails with the exit code of a resource error."""
     (tmp_path / "data").mkdir()
     with filelock.FileLock(tmp_path / "data" / ".import.lock"):
         assert run(release, tmp_path / "data") == 3
@@ -507,7 +505,7 @@ def test_two_imports_at_once(release: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_target_that_cannot_be_written(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder in the place of a signer's file is trouble of the disk, told without a traceback."""
+    """A folder in place of a signer's file is a resource error without a traceback."""
     (tmp_path / "data").mkdir()
     assert run(release, tmp_path / "data", "--top", "2") == 0
     (tmp_path / "data" / "4.hdf5").unlink()
@@ -521,7 +519,7 @@ def test_a_target_that_cannot_be_written(release: Path, tmp_path: Path, capsys: 
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A release that takes a moment, and what an import in peace makes of it. Only to be read."""
+    """A release that takes a moment to import, and the result of an uninterrupted import. Read-only."""
     place = tmp_path_factory.mktemp("larger")
     write_kaggle_tree(place / "release", made_clips(frames=40, times=5), WORDS)
     assert run(place / "release", place / "data") == 0
@@ -529,7 +527,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def start(release: Path, target: Path) -> subprocess.Popen[str]:
-    """Starts an import as the leader of a group of processes; Ctrl-C reaches it even where this process ignores it."""
+    """Starts an import in a process group of its own; it receives Ctrl-C even if this process ignores it."""
     return subprocess.Popen(
         [sys.executable, "-m", "data_utils", "import-kaggle", str(release), str(target), "--workers", "2"],
         cwd=ROOT,
@@ -568,7 +566,7 @@ def group_is_gone(group: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_started_again(moment: str, larger: tuple[Path, Path], tmp_path: Path) -> None:
-    """After a kill -9 of all its processes at any moment the same command ends in the same bytes, in every file."""
+    """After kill -9 of all processes at any moment, the same command ends with the same bytes in every file."""
     release, peace = larger
     process = start(release, tmp_path / "data")
     while not MOMENTS[moment](tmp_path / "data") and process.poll() is None:
@@ -583,7 +581,7 @@ def test_killed_and_started_again(moment: str, larger: tuple[Path, Path], tmp_pa
 
 @pytest.mark.slow
 def test_processes_end_with_their_parent(larger: tuple[Path, Path], tmp_path: Path) -> None:
-    """When the import alone is killed, its processes do not work on."""
+    """If the main process alone is killed, the other processes end too."""
     process = start(larger[0], tmp_path / "data")
     wait_for(lambda: MOMENTS["in a file"](tmp_path / "data"), process)
     process.kill()
@@ -601,7 +599,7 @@ def test_processes_end_with_their_parent(larger: tuple[Path, Path], tmp_path: Pa
     ("number", "whole", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143), (signal.SIGTERM, True, 143)]
 )
 def test_signals_stop_it_cleanly(number: int, whole: bool, code: int, larger: tuple[Path, Path], tmp_path: Path) -> None:
-    """Ctrl-C, which reaches all processes, and SIGTERM to one or all end with their codes and leave nothing half-written."""
+    """Ctrl-C, which reaches all processes, and SIGTERM to one or all end with their exit codes and leave no partial file."""
     process = start(larger[0], tmp_path / "data")
     wait_for(lambda: MOMENTS["in a file"](tmp_path / "data"), process)
     if whole:
@@ -617,8 +615,8 @@ def test_signals_stop_it_cleanly(number: int, whole: bool, code: int, larger: tu
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_told(larger: tuple[Path, Path], tmp_path: Path) -> None:
-    """A process that the system kills, as it does when memory is short, ends the import with an error; it goes on later."""
+def test_a_killed_process_is_reported(larger: tuple[Path, Path], tmp_path: Path) -> None:
+    """If the system kills a process, for example for lack of memory, the import ends with an error and can be continued."""
     psutil = pytest.importorskip("psutil")
     process = start(larger[0], tmp_path / "data")
     wait_for(lambda: MOMENTS["in a file"](tmp_path / "data"), process)
@@ -632,8 +630,8 @@ def test_a_killed_process_is_told(larger: tuple[Path, Path], tmp_path: Path) -> 
     assert contents(tmp_path / "data") == contents(larger[1])
 
 
-def test_a_terminal_sees_one_moving_line(once: Path, tmp_path: Path) -> None:
-    """On a terminal the progress is one line that is written over; the last one says that all is done."""
+def test_progress_on_a_terminal_is_one_line(once: Path, tmp_path: Path) -> None:
+    """On a terminal the progress is one line that is overwritten; the last one says that all clips are done."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "data_utils", "import-kaggle", str(once), str(tmp_path / "data")],
@@ -660,7 +658,7 @@ def test_a_terminal_sees_one_moving_line(once: Path, tmp_path: Path) -> None:
 
 
 def test_the_line_of_progress() -> None:
-    """Clips done, their rate this time, and the time left."""
+    """Finished clips, the current rate, and the remaining time."""
     assert progress_line(0, 94_477, before=0, seconds=1.0) == "0 of 94,477 clips"
     assert progress_line(1234, 94_477, before=0, seconds=11.7) == "1,234 of 94,477 clips, 105/s, 14m44s left"
     assert progress_line(50_030, 94_477, before=50_000, seconds=20.0) == "50,030 of 94,477 clips, 1.5/s, 8h13m left"
@@ -668,7 +666,7 @@ def test_the_line_of_progress() -> None:
 
 
 def test_without_pyarrow(once: Path, tmp_path: Path) -> None:
-    """Where pyarrow is not installed the import says how to get it; help does not even look for it."""
+    """Without pyarrow the import says how to install it; help does not need it."""
     code = "import sys; sys.modules['pyarrow'] = None; from data_utils.__main__ import main; sys.exit(main(sys.argv[1:]))"
     for words, exit_code in (([str(once), str(tmp_path / "data")], 2), (["--help"], 0)):
         done = subprocess.run(

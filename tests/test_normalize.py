@@ -1,4 +1,4 @@
-"""Preprocessing: the article's numbers, its edge cases, and what the switches change."""
+"""Preprocessing: the article's numbers, edge cases, and the effect of each option."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def golden() -> dict[str, np.ndarray]:
 
 
 def random_clip(seed: int, frames: int) -> np.ndarray:
-    """All parts detected; powers of two and a coarse grid keep float32 sums exact."""
+    """All parts are detected; powers of two and a coarse grid keep float32 sums exact."""
     grid = np.random.default_rng(seed).integers(64, 960, (3, frames, NUM_LANDMARKS))
     return (grid / 1024).astype(np.float32)
 
@@ -43,7 +43,7 @@ def as_points(frames_TF: np.ndarray) -> np.ndarray:
 
 
 def test_landmarks_are_the_references(reference: dict[str, np.ndarray]) -> None:
-    """The 130 points and the mirrored pairs are those of the reference."""
+    """The 130 points and the mirror pairs are those of the reference."""
     assert POINTS.tolist() == reference["landmarks"].tolist()
     assert {tuple(sorted(pair)) for pair in MIRROR_PAIRS.tolist()} == {
         tuple(sorted(pair)) for pair in reference["swap_pairs_filtered"].tolist()
@@ -63,7 +63,7 @@ def test_landmarks_are_the_references(reference: dict[str, np.ndarray]) -> None:
 def test_every_setting_gives_the_references_numbers(
     reference: dict[str, np.ndarray], stem: str, config: PreprocessConfig
 ) -> None:
-    """Each stored clip normalises to the reference's numbers, edge cases included."""
+    """Each stored clip is normalized to the reference's numbers, edge cases included."""
     compared = 0
     for clip in CLIPS:
         if f"{stem}_{clip}" not in reference:
@@ -75,8 +75,8 @@ def test_every_setting_gives_the_references_numbers(
 
 
 @pytest.mark.parametrize("setting", list(make_golden.CONFIGS))
-def test_numbers_have_not_moved(golden: dict[str, np.ndarray], setting: str) -> None:
-    """Preprocessing gives the numbers it gave when it was last compared with the reference."""
+def test_numbers_are_unchanged(golden: dict[str, np.ndarray], setting: str) -> None:
+    """Preprocessing gives the same numbers as when it was last compared with the reference."""
     for name, feature in make_golden.clips().items():
         np.testing.assert_array_equal(feature[:2][:, :, POINTS], golden[f"clip_{name}"])
         result = preprocess(feature, make_golden.CONFIGS[setting])
@@ -84,7 +84,7 @@ def test_numbers_have_not_moved(golden: dict[str, np.ndarray], setting: str) -> 
 
 
 def test_result_is_x_then_y_of_each_frame() -> None:
-    """A frame is 130 x followed by 130 y, float32, in the order of the chosen points."""
+    """A frame is 130 x followed by 130 y, float32, in the order of the selected points."""
     feature = random_clip(1, 4)
     result = preprocess(feature, PreprocessConfig(scale="none", align="framewise"))
     assert result.shape == (4, NUM_FEATURES)
@@ -98,7 +98,7 @@ def test_result_is_x_then_y_of_each_frame() -> None:
 
 @pytest.mark.parametrize("config", list(make_golden.CONFIGS.values()), ids=list(make_golden.CONFIGS))
 def test_a_part_not_detected_is_zero(config: PreprocessConfig) -> None:
-    """Where a part is missing all its numbers are 0, and the other parts keep theirs."""
+    """All numbers of an undetected part are 0, and the other parts are unchanged."""
     feature = random_clip(2, 6)
     whole = as_points(preprocess(feature, config))
     feature[:, 2:4, FILE_PARTS["left_hand"]] = np.nan
@@ -109,7 +109,7 @@ def test_a_part_not_detected_is_zero(config: PreprocessConfig) -> None:
         np.testing.assert_array_equal(result[..., PARTS[part]], whole[..., PARTS[part]])
 
 
-def test_a_clip_without_anything_is_all_zero() -> None:
+def test_an_empty_clip_is_all_zero() -> None:
     """A clip in which nothing was detected becomes zeros, not NaN."""
     result = preprocess(np.full((3, 3, NUM_LANDMARKS), np.nan, np.float32))
     assert (result == 0).all()
@@ -129,8 +129,8 @@ def test_units_are_clipped() -> None:
     assert (result[..., PARTS["right_hand"]] == 0).all()
 
 
-def test_the_right_hands_origin_is_a_switch() -> None:
-    """With `mirror`, equal hands become equal numbers; by default they differ, as in the article."""
+def test_the_right_hands_origin_is_an_option() -> None:
+    """With `mirror`, equal hands give equal numbers; by default they differ, as in the article."""
     feature = random_clip(4, 3)
     feature[:, :, FILE_PARTS["right_hand"]] = feature[:, :, FILE_PARTS["left_hand"]]
 
@@ -142,8 +142,8 @@ def test_the_right_hands_origin_is_a_switch() -> None:
     assert np.abs(np.subtract(*hands(PreprocessConfig()))).max() > 1e-3
 
 
-def test_a_lost_point_moves_the_origin_only_by_default() -> None:
-    """`aware` leaves a lost point out of the means; the article counts it as the picture's corner."""
+def test_a_missing_point_moves_the_origin_only_by_default() -> None:
+    """`aware` ignores a missing point; by default it counts as (0, 0), as in the article."""
     feature = random_clip(5, 2)
     whole = as_points(preprocess(feature, PreprocessConfig(scale="none")))[..., PARTS["left_hand"]]
     wrist = FILE_PARTS["left_hand"].start
@@ -158,16 +158,16 @@ def test_a_lost_point_moves_the_origin_only_by_default() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), frames=st.integers(1, 6), shift=st.integers(-8, 8), zoom=st.sampled_from([0.5, 1.0, 2.0]))
-def test_place_and_size_in_the_picture_do_not_matter(seed: int, frames: int, shift: int, zoom: float) -> None:
-    """Moving a clip and enlarging it changes nothing while units stay inside their range."""
+def test_position_and_size_in_the_picture_do_not_matter(seed: int, frames: int, shift: int, zoom: float) -> None:
+    """Moving or enlarging a clip changes nothing while units stay within their range."""
     feature = random_clip(seed, frames)
     moved = (feature * np.float32(zoom) + np.float32(shift / 4)).astype(np.float32)
     moved[moved == 0] = 2**-12  # an exact 0 would count as missing
     np.testing.assert_allclose(preprocess(moved), preprocess(feature), atol=2e-2, rtol=1e-3)
 
 
-def test_the_input_is_left_as_it_was() -> None:
-    """Preprocessing does not write into its input."""
+def test_the_input_is_not_modified() -> None:
+    """Preprocessing does not write to its input."""
     feature = random_clip(6, 3)
     feature[:, 1, FILE_PARTS["face"]] = np.nan
     before = feature.copy()

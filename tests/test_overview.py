@@ -1,4 +1,4 @@
-"""The page that shows a data set: what it draws, what it says, and what a browser makes of it."""
+"""The overview page: drawings, texts, and how a browser shows it."""
 
 # T frames of a clip, J landmarks (543)
 
@@ -30,7 +30,7 @@ HIP = POSE_START + 23
 
 
 def clip(frames: int = 9, *, missing: tuple[str, ...] = (), picture: float = 4 / 3) -> np.ndarray:
-    """A drawn signer who raises the right hand and holds the left one still; some parts not detected."""
+    """A drawn signer who raises the right hand and holds the left hand still; some parts may be missing."""
     wrists = np.tile(np.array([[-0.6, 0.5, -0.4], [-0.5, 0.6, -0.4]]), (frames, 1, 1))
     wrists[:, 0, 1] = np.linspace(0.5, -0.5, frames)
     points_TJ3 = landmarks(
@@ -50,7 +50,7 @@ def clip(frames: int = 9, *, missing: tuple[str, ...] = (), picture: float = 4 /
 
 
 def made(words: list[str], signers: list[str], *, warnings: list[WarningRecord] | None = None) -> Summary:
-    """What is said of a data set in which every signer made every word twice, but the last signer not the last word."""
+    """The summary of a data set in which every signer has two clips of every word, except the last word of the last signer."""
     table = np.full((len(signers), len(words)), 2)
     table[-1, -1] = 0
     missing = {"face": 0.002, "left_hand": 0.5, "pose": 0.0, "right_hand": 0.25}
@@ -98,8 +98,8 @@ def drawn(feature_CTJ: np.ndarray, shape: str = "4:3") -> list[dict[str, np.ndar
     ]
 
 
-def test_a_strip_stands_as_in_the_picture() -> None:
-    """Face over body, the signer's right hand at the left; the raised hand goes up, the other one stays; all in sight."""
+def test_a_strip_is_oriented_as_the_picture() -> None:
+    """The face is above the body, the signer's right hand on the left; only the raised hand moves; all points fit."""
     first, *_, last = drawn(clip())
     assert first["face"][:, 1].max() < first["body"][:, 1].min()
     assert first["right"][:, 0].mean() < first["face"][:, 0].mean() < first["left"][:, 0].mean()
@@ -111,7 +111,7 @@ def test_a_strip_stands_as_in_the_picture() -> None:
 
 
 def test_frames_are_spread_over_the_clip() -> None:
-    """From the first to the last, five at most, each once."""
+    """Frames from the first to the last, at most five, each once."""
     for frames, numbers in (
         (9, ["1", "3", "5", "7", "9"]),
         (1, ["1"]),
@@ -122,8 +122,8 @@ def test_frames_are_spread_over_the_clip() -> None:
         assert re.findall(r"<small>([^<]*)</small>", lines) == numbers
 
 
-def test_what_was_not_detected_is_left_out() -> None:
-    """No line for a missing part, in the very frames where it is missing, and where all is missing it says so."""
+def test_undetected_parts_are_not_drawn() -> None:
+    """A missing part is not drawn in the frames in which it is missing; an empty frame says so."""
     feature_CTJ = clip(5, missing=("left_hand",))
     feature_CTJ[:, 1, FILE_PARTS["face"]] = np.nan
     feature_CTJ[:, 2, FILE_PARTS["right_hand"]] = 0  # as other tools write it
@@ -143,8 +143,8 @@ def test_what_was_not_detected_is_left_out() -> None:
     assert drawn(np.full((3, 2, 543), np.nan, np.float32)) == [{}, {}]
 
 
-def test_only_what_matters_sets_the_scale() -> None:
-    """Hips far below and a hand lost far outside leave all else as large as it was; coordinates in pixels are drawn alike."""
+def test_distant_points_do_not_set_the_scale() -> None:
+    """Hips far below or a hand far outside do not shrink the rest; coordinates in pixels give the same drawing."""
     plain = drawn(clip())
     below = clip()
     below[1, :, HIP : HIP + 10] += 30
@@ -157,8 +157,8 @@ def test_only_what_matters_sets_the_scale() -> None:
 
 
 @pytest.mark.parametrize(("shape", "picture"), [("9:16", 9 / 16), ("3:4", 3 / 4), ("4:3", 4 / 3), ("16:9", 16 / 9)])
-def test_the_shape_of_the_picture_is_found(shape: str, picture: float) -> None:
-    """People are as wide as they are, whatever the picture: by the face, which is 0.75 as wide as high here."""
+def test_the_aspect_ratio_is_guessed_from_the_face(shape: str, picture: float) -> None:
+    """The aspect ratio is the one in which a face is 0.75 times as wide as high."""
     feature_CTJ = clip(picture=picture)
     feature_CTJ[0, :, FILE_PARTS["face"]] *= 0.75 / (0.4 / 0.6)
     assert guess_picture_shapes([("anna", feature_CTJ), ("ben", clip(missing=("face",)))]) == {"anna": shape, "ben": "1:1"}
@@ -166,8 +166,8 @@ def test_the_shape_of_the_picture_is_found(shape: str, picture: float) -> None:
     assert all(np.abs(one["right"] - other["right"]).max() <= 1 for one, other in zip(straight, found, strict=True))
 
 
-def test_text_of_others_stays_text() -> None:
-    """Words, signers, clips and warnings are shown as they are; Japanese too."""
+def test_text_is_escaped() -> None:
+    """HTML in words, signers, clips and warnings is shown as text; Japanese too."""
     warnings = [WarningRecord(what=f"what {SCRIPT}", where=IMAGE, got=f"got {SCRIPT}", hint=f"look at `{SCRIPT}`")]
     words, signers = [SCRIPT, IMAGE, JAPANESE], [f"signer {SCRIPT}", JAPANESE]
     examples = {word: Example(f"by {SCRIPT}", f"called {IMAGE}", clip()) for word in words}
@@ -179,7 +179,7 @@ def test_text_of_others_stays_text() -> None:
 
 
 def test_counts() -> None:
-    """Numbers stand in the table, and where a signer never made a word it says so."""
+    """The tables contain the numbers, and `none` where a signer has no clip of a word."""
     page = overview_html(made(["hello", "thanks"], ["anna", "ben"]), {})
     assert "<h1>6 clips of 2 words by 2 signers</h1>" in page
     assert "1 of 4 pairs of a signer and a word has no clip." in page
@@ -192,15 +192,15 @@ def test_counts() -> None:
 
 
 def test_warnings_come_first() -> None:
-    """All of them, before any number, many folded away."""
+    """Warnings come before all numbers; many are folded."""
     warnings = [WarningRecord(what=f"odd thing {n}", where=None, got=None, hint=None) for n in range(40)]
     page = overview_html(made(["hello"], ["anna"], warnings=warnings), {})
     assert "No warnings." not in page
     assert page.index("odd thing 0") < page.index("<details>") < page.index("odd thing 39") < page.index("<table>")
 
 
-def test_a_large_data_set_makes_no_huge_page() -> None:
-    """250 words and 300 signers: a list instead of a table, some of the skeletons, and it says which."""
+def test_a_large_data_set_gives_a_page_of_limited_size() -> None:
+    """250 words and 300 signers: a list instead of a table, and skeletons of the first words only."""
     words = [f"word {n}" for n in range(250)]
     examples = {word: Example("anna", "clip", clip(30)) for word in words}
     page = overview_html(made(words, [f"signer {n}" for n in range(300)]), examples)
@@ -213,7 +213,7 @@ def test_a_large_data_set_makes_no_huge_page() -> None:
 
 
 def test_axis_and_shares() -> None:
-    """Steps are round and few; none is told from few."""
+    """Axis steps are round and few; 0% means none and 100% means all."""
     for most in range(1, 3000):
         step = _round_step(most)
         assert step in {n * 10**power for n in (1, 2, 5) for power in range(5)}, most
@@ -223,7 +223,7 @@ def test_axis_and_shares() -> None:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page with warnings, long names, many words, a missing part and a word without example."""
+    """A page with warnings, long names, many words, a missing part and a word without an example."""
     words = [
         "hello",
         JAPANESE,
@@ -244,7 +244,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(open_page: Open, page: Path, **options: Any) -> Opened:
-    """The page in a window, checked to ask for nothing and to complain of nothing."""
+    """The page in a browser; it must not request anything else or report errors."""
     one = open_page(page.as_uri(), **options)
     assert [url for url in one.requests if not url.startswith("data:")] == [page.as_uri()]
     assert one.errors == []
@@ -258,8 +258,8 @@ MARKS = """svg => [...svg.querySelectorAll("path")].filter(path => {
 }).map(path => path.className.baseVal)"""
 
 
-def test_skeletons_are_seen(open_page: Open, page: Path) -> None:
-    """Every skeleton shows its lines, on a square large enough for fingers; nothing of other people's text runs."""
+def test_skeletons_are_visible(open_page: Open, page: Path) -> None:
+    """Every skeleton is visible on a square of sufficient size, and no script from the data runs."""
     window = opened(open_page, page).page
     assert window.evaluate("typeof window.hacked") == "undefined"
     found = [one.evaluate(MARKS) for one in window.locator(".strip svg").all()]
@@ -273,7 +273,7 @@ def test_skeletons_are_seen(open_page: Open, page: Path) -> None:
 
 
 def test_on_a_phone(open_page: Open, page: Path) -> None:
-    """At 360 pixels the page does not scroll to the side; wide tables do so in their own box; axis labels stay in sight."""
+    """At 360 pixels the page does not scroll sideways; wide tables scroll in their own box; axis labels stay visible."""
     window = opened(open_page, page, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True).page
     assert window.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
     ends = window.evaluate("""[...document.querySelectorAll("p, li, h1, h2, h3, figcaption, svg, .wide, .histogram text")]
@@ -300,7 +300,7 @@ SEEN = """() => [...document.querySelectorAll(".strip path:not(.oval)")].map(one
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "paper"])
 def test_colours(open_page: Open, page: Path, scheme: str) -> None:
-    """Text and lines stand out, by day, in the dark and on paper. 4.5 for text, 3 for lines: WCAG 2.2, 1.4.3 and 1.4.11."""
+    """Text and lines have enough contrast (WCAG 2.2: 4.5 for text, 3 for lines) in light and dark mode and in print."""
     window = opened(open_page, page, color_scheme="light" if scheme == "light" else "dark").page
     if scheme == "paper":
         window.emulate_media(media="print")

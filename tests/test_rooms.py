@@ -33,7 +33,10 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "optuna_dashboard": ("search/reporting/dashboard/serve.py", "search/reporting/dashboard/page.py"),
     "plotly": ("search/reporting/figures", "search/reporting/dashboard/page.py", "search/reporting/report.py"),
     "matplotlib": (),
-    "jinja2": ("search/reporting/report.py", "search/exporting/card.py", "search/definition/keys.py"),
+    "jinja2": (
+        *("data_utils/checking/overview.py", "search/definition/keys.py"),
+        *("search/exporting/card.py", "search/reporting/report.py"),
+    ),
     "typer": ("search/cli.py", "search/commands", "data_utils/__main__.py", "data_utils/commands.py"),
     "rich": ("search/commands/screens.py", "search/commands/bars.py"),
     "torch": ("model", "search"),

@@ -1,4 +1,4 @@
-"""Parts by signer: nobody in two parts, every word trained, all by seed."""
+"""Splits by signer: no signer in two parts, every word in training, determined by the seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FIVE = dict.fromkeys(("a", "b", "c", "d", "e"), ALL)
     ],
 )
 def test_explicit_parts(wishes: dict[str, list[str] | str], expected: Split) -> None:
-    """Named parts are taken as named, `rest` is everyone else, each part sorted."""
+    """Named parts are used as given, `rest` is everyone else, and each part is sorted."""
     assert split_signers(FIVE, **wishes) == expected
 
 
@@ -53,21 +53,21 @@ def test_explicit_parts(wishes: dict[str, list[str] | str], expected: Split) -> 
         ({"train": list("abcde")}, "too few signers"),
     ],
 )
-def test_impossible_parts_are_refused(wishes: dict[str, list[str] | str], said: str) -> None:
+def test_impossible_parts_are_errors(wishes: dict[str, list[str] | str], said: str) -> None:
     """Overlaps, unknown signers and empty parts are errors that say so."""
     with pytest.raises(DataError, match=said):
         split_signers(FIVE, **wishes)
 
 
-def test_a_misspelt_signer_brings_a_suggestion() -> None:
-    """An unknown signer is answered with the nearest name."""
+def test_a_misspelled_signer_gets_a_suggestion() -> None:
+    """The error for an unknown signer suggests the closest name."""
     with pytest.raises(DataError) as caught:
         split_signers({"16069": ALL, "25571": ALL, "29302": ALL}, validation=["16096"])
     assert caught.value.hint == "did you mean `16069`?"
 
 
 def test_names_are_compared_as_a_whole() -> None:
-    """Signers 16, 160 and 1606 are three people, whichever of them is named."""
+    """Signers 16, 160 and 1606 are three different people."""
     signers = dict.fromkeys(("16", "160", "1606", "61606"), ALL)
     for held in signers:
         split = split_signers(signers, validation=[held], test="none")
@@ -75,8 +75,8 @@ def test_names_are_compared_as_a_whole() -> None:
         assert set(split.train) == set(signers) - {held}
 
 
-def test_a_word_only_held_out_signers_have_is_refused() -> None:
-    """A word that nobody trains on is an error that names it."""
+def test_a_word_of_held_out_signers_only_is_an_error() -> None:
+    """The error for a word that no training signer has names the word."""
     with pytest.raises(DataError, match="held out but never trained on") as caught:
         split_signers({"a": frozenset({0, 1}), "b": frozenset({0}), "c": frozenset({0})}, validation=["a"], test="none")
     assert caught.value.got == "class 1"
@@ -84,7 +84,7 @@ def test_a_word_only_held_out_signers_have_is_refused() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_fewer_than_three_signers_have_no_test_part(count: int) -> None:
-    """Two signers make a training and a validation part and a note; one is refused."""
+    """Two signers give a training part, a validation part and a note; one signer is an error."""
     signers = dict(list(FIVE.items())[:count])
     if count == 1:
         with pytest.raises(DataError):
@@ -96,14 +96,14 @@ def test_fewer_than_three_signers_have_no_test_part(count: int) -> None:
 
 
 def test_auto_takes_a_fifth() -> None:
-    """Of 21 signers, four validate and four are sealed."""
+    """Of 21 signers, four are for validation and four for the test part."""
     split = split_signers({str(number): ALL for number in range(21)})
     assert (len(split.train), len(split.validation), len(split.test)) == (13, 4, 4)
     assert split.note == ""
 
 
 def test_auto_prefers_signers_with_many_words() -> None:
-    """A signer who knows one word only is not drawn to validate while others are there."""
+    """A signer with a single word is not drawn for validation while there are others."""
     signers = {**dict.fromkeys("abcd", ALL), "poor": frozenset({0})}
     for seed in range(20):
         assert "poor" not in (*split_signers(signers, seed=seed).validation, *split_signers(signers, seed=seed).test)
@@ -124,7 +124,7 @@ signer_sets = st.dictionaries(
 @settings(max_examples=60, deadline=None)
 @given(words_of=signer_sets, seed=st.integers(0, 2**32), test=st.sampled_from(["auto", "none"]))
 def test_laws_of_an_automatic_split(words_of: dict[str, frozenset[int]], seed: int, test: str) -> None:
-    """Nobody is in two parts or in none, every word stays in training, and seed and signers alone decide."""
+    """Every signer is in exactly one part, every word stays in training, and seed and signers determine the split."""
     try:
         split = split_signers(words_of, test=test, seed=seed)
     except DataError:
@@ -139,13 +139,13 @@ def test_laws_of_an_automatic_split(words_of: dict[str, frozenset[int]], seed: i
 
 
 def test_another_seed_gives_another_split() -> None:
-    """Seeds matter: ten seeds give more than one split."""
+    """Ten seeds give more than one split."""
     assert len({split_signers(FIVE, seed=seed) for seed in range(10)}) > 1
 
 
 @pytest.fixture
 def mirrored_set(tmp_path: Path) -> Path:
-    """Signers 16 and 160 with two clips each, and mirrored copies that can be told by their first number."""
+    """Signers 16 and 160 with two clips each, and mirrored copies recognizable by their number of frames."""
     write_words(tmp_path, ["hello"])
     for stem, frames in (("16", 2), ("16_swap", 20), ("160", 3), ("160_swap", 30)):
         feature = np.random.default_rng(frames).uniform(0.1, 0.9, (3, frames, NUM_LANDMARKS)).astype(np.float32)
@@ -153,8 +153,8 @@ def mirrored_set(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_mirrored_copies_follow_their_signer(mirrored_set: Path) -> None:
-    """A `_swap` file belongs to its signer, is no signer of its own, and adds clips only where it is asked for."""
+def test_mirrored_copies_belong_to_their_signer(mirrored_set: Path) -> None:
+    """A `_swap` file belongs to its signer, is not a signer itself, and adds clips only if requested."""
     data = open_data(mirrored_set)
     assert list(data.labels_of) == ["16", "160"]
     assert [(file.signer, file.mirrored) for file in signer_files(mirrored_set)] == [
@@ -170,7 +170,7 @@ def test_mirrored_copies_follow_their_signer(mirrored_set: Path) -> None:
         assert validation.lengths_C.tolist() == [own, own]
 
 
-def test_signers_without_clips_are_refused(mirrored_set: Path) -> None:
-    """Asking for the clips of nobody is an error."""
+def test_no_signers_is_an_error(mirrored_set: Path) -> None:
+    """Requesting the clips of no signer is an error."""
     with pytest.raises(DataError, match="no clip"):
         prepare(open_data(mirrored_set), [], PreprocessConfig(), mirrored=True)

@@ -1,4 +1,4 @@
-"""Prepared data in files, and the index of a data set: made once, shared, and made again when they are no longer true."""
+"""The store of prepared data and the catalog cache: computed once, shared, and computed again when invalid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def entries_of(data: DataSet) -> tuple[CatalogEntry, ...]:
 
 
 def make(data: DataSet, folder: Path, config: PreprocessConfig = CONFIG) -> tuple[ClipSet, list[str]]:
-    """The prepared clips of all signers, and what was said."""
+    """The prepared clips of all signers, and the reported lines."""
     said: list[str] = []
     return store.load_prepared(entries_of(data), config, folder, report=said.append), said
 
@@ -43,7 +43,7 @@ def kept(folder: Path) -> list[Path]:
 
 
 def same(one: ClipSet, other: ClipSet) -> bool:
-    """Whether two sets hold the same clips, bit for bit."""
+    """Whether two clip sets are equal bit for bit."""
     names = ("frames_NF", "real_N", "lengths_C", "labels_C", "starts_C")
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
@@ -55,8 +55,8 @@ def data(tiny: Path) -> DataSet:
 
 
 @pytest.mark.parametrize("mask", ["lengths", "detected"])
-def test_files_hold_what_memory_would(data: DataSet, tmp_path: Path, mask: str) -> None:
-    """The mapped file, made and read again, equals preparation in memory, and nothing is said."""
+def test_files_equal_preparation_in_memory(data: DataSet, tmp_path: Path, mask: str) -> None:
+    """The mapped file, when computed and when read again, equals preparation in memory, and nothing is reported."""
     config = PreprocessConfig(mask=mask)  # type: ignore[arg-type]
     signers = [entry.file.signer for entry in data.entries]
     in_memory = prepare(data, signers, config, mirrored=True)
@@ -68,7 +68,7 @@ def test_files_hold_what_memory_would(data: DataSet, tmp_path: Path, mask: str) 
 
 
 def test_processes_give_the_same(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preparation spread over processes equals preparation in one, and tells its progress."""
+    """Preparation in several processes equals preparation in one, and reports its progress."""
     alone, _ = make(data, tmp_path / "one")
     monkeypatch.setattr(store, "_PARALLEL_FROM", 0)
     steps: list[tuple[int, int]] = []
@@ -81,7 +81,7 @@ def test_processes_give_the_same(data: DataSet, tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_inputs_other_folders(data: DataSet, tmp_path: Path) -> None:
-    """Another pre-processing and other signers are kept beside each other; the same is not made twice."""
+    """Another preprocessing and other signers get folders of their own; equal inputs are not computed again."""
     make(data, tmp_path)
     make(data, tmp_path, PreprocessConfig(scale="none"))
     store.load_prepared(entries_of(data)[:2], CONFIG, tmp_path, report=print)
@@ -120,8 +120,8 @@ def lose(folder: Path) -> None:
     ("harm", "why"),
     [(cut, "cut short (frames.npy)"), (flip, "damaged (frames.npy)"), (garble, "damaged (about.json)"), (lose, "damaged")],
 )
-def test_damage_is_mended_and_told(data: DataSet, tmp_path: Path, harm: object, why: str) -> None:
-    """Prepared data that was harmed is made again, with a line that says why."""
+def test_damaged_data_is_computed_again_with_a_report(data: DataSet, tmp_path: Path, harm: object, why: str) -> None:
+    """Damaged prepared data is computed again, and one line says why."""
     whole, _ = make(data, tmp_path)
     expected = np.array(whole.frames_NF)
     (folder,) = kept(tmp_path)
@@ -134,8 +134,8 @@ def test_damage_is_mended_and_told(data: DataSet, tmp_path: Path, harm: object, 
     assert make(data, tmp_path)[1] == []
 
 
-def test_a_touched_file_is_checked_not_made_again(data: DataSet, tmp_path: Path) -> None:
-    """A new time of change alone, as after a copy, costs a checksum, no preparation."""
+def test_a_touched_file_is_checked_not_computed_again(data: DataSet, tmp_path: Path) -> None:
+    """A new modification time alone, as after a copy, costs a checksum but no preparation."""
     make(data, tmp_path)
     (folder,) = kept(tmp_path)
     inode = (folder / "frames.npy").stat().st_ino
@@ -144,8 +144,8 @@ def test_a_touched_file_is_checked_not_made_again(data: DataSet, tmp_path: Path)
     assert (folder / "frames.npy").stat().st_ino == inode
 
 
-def test_writing_to_a_clip_stays_here(data: DataSet, tmp_path: Path) -> None:
-    """The mapping is copy-on-write: a process that writes harms neither the file nor the others."""
+def test_a_write_stays_in_its_process(data: DataSet, tmp_path: Path) -> None:
+    """The mapping is copy-on-write: a write changes neither the file nor other processes."""
     clips, _ = make(data, tmp_path)
     before = clips.frames_NF[1, 0]
     clips.frames_NF[1, 0] = 99.0
@@ -154,7 +154,7 @@ def test_writing_to_a_clip_stays_here(data: DataSet, tmp_path: Path) -> None:
 
 
 def test_a_damaged_clip_leaves_nothing(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault in a clip comes out of a worker process as the error it is, and no half-made folder stays."""
+    """An error in a clip is raised unchanged from a worker process, and no unfinished folder remains."""
     spoilt = tmp_path / "spoilt"
     shutil.copytree(tiny, spoilt)
     with h5py.File(spoilt / "9002.hdf5", "r+") as h5:
@@ -168,8 +168,8 @@ def test_a_damaged_clip_leaves_nothing(tiny: Path, tmp_path: Path, monkeypatch: 
     assert not list((tmp_path / "store").glob(".*.part"))
 
 
-def test_errors_survive_the_way_between_processes() -> None:
-    """An error that explains itself is the same after pickling."""
+def test_errors_can_be_pickled() -> None:
+    """An explained error is the same after pickling."""
     error = DataError("what", file="a.hdf5", path="/1", got="this", expected="that", hint="do")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is DataError
@@ -185,8 +185,8 @@ def _prepare_in_process(folder: Path, place: Path, barrier: object, answers: obj
     answers.put((len(clips), (made / "frames.npy").stat().st_ino))  # type: ignore[attr-defined]
 
 
-def test_two_at_once_do_the_work_once(tiny: Path, tmp_path: Path) -> None:
-    """Processes that prepare the same data at the same time end with one folder, made once."""
+def test_concurrent_processes_do_the_work_once(tiny: Path, tmp_path: Path) -> None:
+    """Processes that prepare the same data at the same time get one folder, computed once."""
     context = mp.get_context("spawn")
     barrier, answers = context.Barrier(3), context.Queue()
     place = tmp_path / "store"
@@ -215,8 +215,8 @@ store.load_prepared(entries, PreprocessConfig(), Path(sys.argv[2]), report=print
 """
 
 
-def test_a_killed_preparation_is_no_hindrance(tiny: Path, data: DataSet, tmp_path: Path) -> None:
-    """After `kill -9` in the middle the next run prepares in silence and leaves nothing of the dead one's."""
+def test_a_killed_preparation_leaves_no_trace(tiny: Path, data: DataSet, tmp_path: Path) -> None:
+    """After `kill -9` midway, the next run prepares the data without a report and removes the leftovers."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tiny), str(tmp_path)], cwd=Path(__file__).parents[1])
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".*.part/frames.npy")):
@@ -232,8 +232,8 @@ def test_a_killed_preparation_is_no_hindrance(tiny: Path, data: DataSet, tmp_pat
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_the_index_is_read_once(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kept index is used while files stay as they are, and gives the same fingerprint."""
+def test_the_catalog_is_cached(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cached catalog is used while the files are unchanged, and gives the same fingerprint."""
     first = open_data(tiny, tmp_path / "index")
     monkeypatch.setattr(catalog, "read_index", lambda file: pytest.fail("read again"))
     again = open_data(tiny, tmp_path / "index")
@@ -241,8 +241,8 @@ def test_the_index_is_read_once(tiny: Path, tmp_path: Path, monkeypatch: pytest.
     assert fingerprint(again) == fingerprint(open_data(tiny, tmp_path / "index"))
 
 
-def test_the_index_notices_changes_and_damage(tiny: Path, tmp_path: Path) -> None:
-    """A changed file and a damaged index are read anew."""
+def test_a_changed_file_or_damaged_cache_is_read_again(tiny: Path, tmp_path: Path) -> None:
+    """A changed file and a damaged cache entry are read again."""
     copy, index = tmp_path / "data", tmp_path / "index"
     shutil.copytree(tiny, copy)
     first = open_data(copy, index)
@@ -257,14 +257,14 @@ def test_the_index_notices_changes_and_damage(tiny: Path, tmp_path: Path) -> Non
     assert open_data(copy, index) == changed
 
 
-def test_an_index_that_cannot_be_kept_is_no_fault(tiny: Path, tmp_path: Path) -> None:
-    """Where the index cannot be written the data is read all the same."""
+def test_an_unwritable_cache_is_ignored(tiny: Path, tmp_path: Path) -> None:
+    """If the cache cannot be written, the data is read without it."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert open_data(tiny, tmp_path / "file" / "index") == open_data(tiny)
 
 
-def test_a_store_that_cannot_be_written_is_told(data: DataSet, tmp_path: Path) -> None:
-    """No place for prepared data is a ResourceError that names it."""
+def test_an_unwritable_store_is_an_error(data: DataSet, tmp_path: Path) -> None:
+    """A store that cannot be written is a ResourceError that names it."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ResourceError, match="cannot be written"):
         make(data, tmp_path / "file" / "store")

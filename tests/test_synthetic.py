@@ -1,4 +1,4 @@
-"""Synthetic signs: the same bytes from the same seed, a likeness to real data, and no half-made set."""
+"""Synthetic data sets: reproducible from a seed, similar to real data, written atomically."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set large enough for shares and quartiles: 240 clips of 12 signers."""
+    """A data set large enough for shares and quartiles: 240 clips of 12 signers."""
     folder = tmp_path_factory.mktemp("synthetic") / "many"
     synthesize(folder, clips=240, signs=10, signers=12, seed=3)
     return folder
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Two runs write equal files; another seed changes every signer's."""
+    """Two runs write equal files; another seed changes every signer's file."""
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         synthesize(tmp_path / name, **SMALL, seed=seed)
     first, again, other = (digests(tmp_path / name) for name in "abc")
@@ -52,15 +52,15 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_signer_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    """With as many clips each, a set with more signers begins with the same files."""
+    """With equally many clips each, a data set with more signers starts with the same files."""
     synthesize(tmp_path / "three", clips=30, signs=5, signers=3)
     synthesize(tmp_path / "five", clips=50, signs=5, signers=5)
     three, five = digests(tmp_path / "three"), digests(tmp_path / "five")
     assert all(five[name] == three[name] for name in three)
 
 
-def test_it_is_a_sound_data_set(many: Path) -> None:
-    """The set has no problems, balanced words, and splits by signer with every word in training."""
+def test_it_is_a_valid_data_set(many: Path) -> None:
+    """The data set has no problems, has balanced words, and can be split with every word in training."""
     assert find_problems(many) == []
     data = open_data(many)
     labels = [label for own in data.labels_of.values() for label in own]
@@ -73,7 +73,7 @@ def test_it_is_a_sound_data_set(many: Path) -> None:
 
 
 def test_numbers_resemble_real_ones(many: Path) -> None:
-    """Lengths, missing parts and the sizes of bodies lie near those of real recordings."""
+    """Lengths, missing parts and body sizes are close to those of real recordings."""
     summary = summarize(many)
     frames, missing = summary["frames"], summary["missing"]
     assert frames["smallest"] >= 2
@@ -98,7 +98,7 @@ def test_numbers_resemble_real_ones(many: Path) -> None:
 
 
 def test_whole_parts_go_missing_in_runs(many: Path) -> None:
-    """A part is missing with all its points or with none, and mostly for several frames on end."""
+    """A part is missing with all its points or none, mostly for several consecutive frames."""
     runs = []
     never = 0
     for file in signer_files(many):
@@ -161,7 +161,7 @@ def test_words_are_words() -> None:
         ({"clips": 30, "signs": 2, "signers": 16}, "too few clips"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused(tmp_path: Path, sizes: dict[str, int], said: str) -> None:
+def test_numbers_out_of_range_are_errors(tmp_path: Path, sizes: dict[str, int], said: str) -> None:
     """Sizes out of range, or too few clips for them, are errors, and nothing is written."""
     with pytest.raises(DataError, match=said):
         synthesize(tmp_path / "data", **sizes)
@@ -170,7 +170,7 @@ def test_numbers_that_do_not_fit_are_refused(tmp_path: Path, sizes: dict[str, in
 
 @pytest.mark.parametrize(("signs", "signers"), [(2, 1), (20, 2), (20, 7), (30, 45)])
 def test_the_fewest_clips_still_split(tmp_path: Path, signs: int, signers: int) -> None:
-    """As few clips as are allowed leave every word in training after an automatic split."""
+    """With the minimum number of clips, an automatic split still keeps every word in training."""
     labels = {
         str(signer): frozenset(synthetic._labels(0, signer, max(3 * signs, 2 * signers), signs, signers).tolist())
         for signer in range(signers)
@@ -180,8 +180,8 @@ def test_the_fewest_clips_still_split(tmp_path: Path, signs: int, signers: int) 
         assert split_signers(labels).train
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
-    """A folder that is not empty is refused and kept; an empty one is filled."""
+def test_a_folder_that_is_not_empty_is_kept(tmp_path: Path) -> None:
+    """A folder that is not empty is an error and is kept; an empty one is filled."""
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "thesis.txt").write_text("precious")
@@ -194,8 +194,8 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder that one stands in cannot be replaced: a folder inside it can."""
+def test_the_current_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder cannot be replaced; a folder inside it can."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="the current folder cannot be replaced"):
         synthesize(Path(), **SMALL)
@@ -204,7 +204,7 @@ def test_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:
-    """A run that stops in the middle of a signer leaves neither a half-made set nor anything beside it."""
+    """A run that is stopped midway leaves neither a partial data set nor temporary files."""
 
     def stop(done: int, total: int) -> None:
         assert total == 30
@@ -216,8 +216,8 @@ def test_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_makes_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`synth` writes the set that its options ask for and tells so on stderr alone."""
+def test_the_command_creates_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`synth` writes the requested data set and prints a summary on stderr alone."""
     assert (
         main(["synth", str(tmp_path / "new" / "data"), "--clips", "12", "--signs", "2", "--signers", "2", "--seed", "4"]) == 0
     )
@@ -231,7 +231,7 @@ def test_the_command_makes_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_stop_it_cleanly(tmp_path: Path, number: int, code: int) -> None:
-    """Ctrl-C and SIGTERM end with their codes, without a traceback, and leave nothing."""
+    """Ctrl-C and SIGTERM end it with their exit codes, without a traceback, and leave nothing."""
     process = subprocess.Popen(
         [sys.executable, "-m", "data_utils", "synth", str(tmp_path / "data"), "--clips", "99999"],
         cwd=Path(__file__).parents[1],
@@ -250,7 +250,7 @@ def test_signals_stop_it_cleanly(tmp_path: Path, number: int, code: int) -> None
 
 
 def test_help_needs_no_heavy_import() -> None:
-    """`--help` answers without NumPy and HDF5."""
+    """`--help` does not import NumPy or HDF5."""
     look = "import sys, data_utils.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
     look += "assert not {'numpy', 'h5py', 'torch'} & set(sys.modules)"
     done = subprocess.run(
