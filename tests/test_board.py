@@ -1,4 +1,4 @@
-"""What the dashboard shows of a study beside its trials: notes, plots, files. Filled again it writes only what is new."""
+"""What the dashboard shows of a study beside its trials: notes, plots, files. Filled again, it writes only what is new."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import threading
 import time
-import warnings
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,11 @@ from launch import TINY_STUDY
 from many import many_trials
 
 import search.reporting.dashboard.page
-from search.reporting.dashboard import confusion_png as drawing
 from search.reporting.dashboard.attributes import Draft, drafting
-from search.reporting.dashboard.background import Filler
-from search.reporting.dashboard.confusion_png import confusion_png
+from search.reporting.dashboard.background import PageFiller
+from search.reporting.dashboard.confusion_svg import confusion_svg
 from search.reporting.dashboard.notes import MARKER, code_block, markdown, theirs_of, with_ours
-from search.reporting.dashboard.page import Filled, fill
+from search.reporting.dashboard.page import FillResult, fill_page
 from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.storage.opening import open_storage
@@ -35,7 +34,7 @@ from search.trial.outcome import AnswerCount
 
 URL = "sqlite:///runs/studies.db"
 RUNS = Path("runs")
-FILES = ["config.yaml", "confusion.png", "curve.csv"]
+FILES = ["config.yaml", "confusion.svg", "curve.csv"]
 EVIL = "<script>alert(1)</script>"
 LINK = "[x](javascript:alert(1))"
 TWO_GOALS = (
@@ -56,11 +55,11 @@ def opened(name: str = "tiny") -> Iterator[tuple[optuna.Study, optuna.storages.B
         storage._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
-def filled() -> Filled:
+def filled() -> FillResult:
     """Fills the page of the study; nothing goes wrong."""
     with opened() as (study, storage):
-        done = fill(study, storage, url=URL, runs=RUNS)
-    assert done.faults == []
+        done = fill_page(study, storage, url=URL, runs=RUNS)
+    assert done.errors == []
     return done
 
 
@@ -130,7 +129,7 @@ def test_a_confirmed_study(confirmed: Path) -> None:
     assert whole.startswith(f"{MARKER}\n\n---\n\n## A small search\n\n**Use ")
     for part in (
         "| val\\_loss in the search |",
-        "95 % interval",
+        "95% interval",
         "### Settings",
         "# write the configuration\npython -m search export",
     ):
@@ -162,7 +161,7 @@ def test_notes_of_trials(confirmed: Path) -> None:
     assert "signal 9" in note(5)
     for row in found.found.rows:
         if row.trial != 5:
-            assert f"**Trained again** with 3 fresh seeds: val\\_loss {row.mean:.4f} on average" in note(row.trial)
+            assert f"**Trained again** with 3 fresh seeds: mean val\\_loss {row.mean:.4f}" in note(row.trial)
     lowest, bests = float("inf"), []
     for trial in sorted(facts.complete, key=lambda trial: trial.datetime_complete):
         if trial.value < lowest and trial.number:
@@ -178,9 +177,9 @@ def test_notes_of_trials(confirmed: Path) -> None:
 def test_filled_again_nothing_is_written(confirmed: Path) -> None:
     """Not a row and not a file, by the same process or another."""
     with opened() as (study, storage), contextlib.closing(sqlite3.connect("runs/studies.db")) as watcher:
-        fill(study, storage, url=URL, runs=RUNS)
+        fill_page(study, storage, url=URL, runs=RUNS)
         before, version = dump(), watcher.execute("PRAGMA data_version").fetchone()
-        again = fill(study, storage, url=URL, runs=RUNS)
+        again = fill_page(study, storage, url=URL, runs=RUNS)
         assert again == filled()
         assert watcher.execute("PRAGMA data_version").fetchone() == version
     assert dump() == before
@@ -273,7 +272,7 @@ def test_all_failed(found: Path) -> None:
     execute("UPDATE trials SET state = 'FAIL'", "DELETE FROM trial_values")
     filled()
     assert "**There is no answer yet.**" in note()
-    assert all("**Failed**: the reason was not kept" in note(number) for number in range(6))
+    assert all("**Failed**: no reason was recorded" in note(number) for number in range(6))
     assert artifacts() == {number: ["config.yaml", "curve.csv"] for number in range(6)}
 
 
@@ -329,7 +328,7 @@ def test_the_page_sees_new_files(found: Path) -> None:
     """Although Optuna reads a finished trial once."""
     with opened() as (study, storage):
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
-        fill(study, storage, url=URL, runs=RUNS)
+        fill_page(study, storage, url=URL, runs=RUNS)
         assert all(sum(key.startswith("artifacts:") for key in trial._system_attrs) == 3 for trial in trials)
 
 
@@ -342,8 +341,8 @@ def test_a_full_disk_loses_nothing(found: Path, monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patched:
         patched.setattr("optuna.artifacts.FileSystemArtifactStore.write", full)
         with opened() as (study, storage):
-            done = fill(study, storage, url=URL, runs=RUNS)
-    assert [str(fault) for fault in done.faults] == ["[Errno 28] No space left on device"]
+            done = fill_page(study, storage, url=URL, runs=RUNS)
+    assert [str(fault) for fault in done.errors] == ["[Errno 28] No space left on device"]
     assert "A small search" in note()
     assert artifacts() == {number: [] for number in range(6)}
     assert filled().artifacts == 18
@@ -360,8 +359,8 @@ def test_a_figure_that_breaks(found: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(search.reporting.dashboard.page, "figures", broken)
     with opened() as (study, storage):
-        done = fill(study, storage, url=URL, runs=RUNS)
-    assert [type(fault) for fault in done.faults] == [ZeroDivisionError]
+        done = fill_page(study, storage, url=URL, runs=RUNS)
+    assert [type(fault) for fault in done.errors] == [ZeroDivisionError]
     assert plots().keys() == there
     assert done.artifacts == 18
 
@@ -380,31 +379,36 @@ def test_a_long_study(searched: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_two_dashboards(found: Path) -> None:
-    """One of them fills the page; the other does when the first has ended. A run is not counted for it."""
-    from search.storage.leases.files import FileObserver
-
-    said: list[str] = []
+    """Two that fill the page at the same time add no file twice."""
     with opened() as (study, storage), opened() as (other, second):
-        first = Filler(study, storage, url=URL, runs=RUNS, tell=said.append)
-        late = Filler(other, second, url=URL, runs=RUNS, tell=said.append)
-        assert first._is_ours()
-        assert FileObserver(Path("runs/studies.db"), "tiny").num_runs() == 0
-        late._look()
-        late._look()
-        assert said == ["another dashboard fills the page of this study; this one shows it"]
-        assert note() == ""
-        first.end()
-        first._lock.release()
-        late.once()
-        assert said[1].startswith("filled: note, ")
-        assert note() != ""
+        pairs = ((study, storage), (other, second))
+        threads = [threading.Thread(target=fill_page, args=pair, kwargs={"url": URL, "runs": RUNS}) for pair in pairs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert artifacts() == dict.fromkeys(range(6), FILES)
+    assert note() != ""
+    before = dump()
+    filled()
+    assert dump() == before
+
+
+def test_a_page_filled_by_an_earlier_version(found: Path) -> None:
+    """The images that it added stay, and no second one is added."""
+    filled()
+    execute("UPDATE trial_system_attributes SET value_json = replace(value_json, 'confusion.svg', 'confusion.png')")
+    before = dump()
+    filled()
+    assert dump() == before
+    assert artifacts()[0] == ["config.yaml", "confusion.png", "curve.csv"]
 
 
 def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the background, and again once there is more; it says so once, and ends at once."""
-    monkeypatch.setattr("search.reporting.dashboard.background._LOOK_S", 0.05)
-    monkeypatch.setattr("search.reporting.dashboard.background._LEAST_PAUSE_S", 0.05)
-    monkeypatch.setattr("search.reporting.dashboard.background._PAUSE_PER_WORK", 0)
+    monkeypatch.setattr("search.reporting.dashboard.background._POLL_S", 0.05)
+    monkeypatch.setattr("search.reporting.dashboard.background._MIN_PAUSE_S", 0.05)
+    monkeypatch.setattr("search.reporting.dashboard.background._PAUSE_FACTOR", 0)
     told = threading.Event()
     said: list[str] = []
 
@@ -413,7 +417,7 @@ def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeyp
         told.set()
 
     with opened() as (study, storage):
-        filler = Filler(study, storage, url=URL, runs=RUNS, tell=tell)
+        filler = PageFiller(study, storage, url=URL, runs=RUNS, notify=tell)
         filler.start()
         assert told.wait(60)
         before = plots()["search-history"]
@@ -422,7 +426,7 @@ def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeyp
         while artifacts()[6] != FILES:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        filler.end()
+        filler.stop()
         assert not filler._thread.is_alive()
     assert plots()["search-history"] != before
     assert len(said) == 1
@@ -432,18 +436,18 @@ def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeyp
 def test_what_goes_wrong_is_said_once(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the form of errors, with what can be done; nothing is raised."""
 
-    def broken(*_: object, **__: object) -> Filled:
-        return Filled(faults=[PermissionError(13, "Permission denied", "runs/artifacts"), ZeroDivisionError("a fault")])
+    def broken(*_: object, **__: object) -> FillResult:
+        return FillResult(errors=[PermissionError(13, "Permission denied", "runs/artifacts"), ZeroDivisionError("a fault")])
 
     said: list[str] = []
     with opened() as (study, storage):
-        filler = Filler(study, storage, url=URL, runs=RUNS, tell=said.append)
+        filler = PageFiller(study, storage, url=URL, runs=RUNS, notify=said.append)
         with monkeypatch.context() as patched:
-            patched.setattr(search.reporting.dashboard.page, "fill", broken)
-            filler.once()
-            filler.once()
+            patched.setattr(search.reporting.dashboard.page, "fill_page", broken)
+            filler.fill_once()
+            filler.fill_once()
             assert len(said) == 2
-        filler.once()
+        filler.fill_once()
     assert said[2].startswith("filled: note, "), "what went wrong is tried again"
     assert said[0].startswith("error: the page of the study could not be filled\n  --> runs/artifacts")
     assert "ZeroDivisionError: a fault" in said[1]
@@ -458,10 +462,10 @@ def test_a_study_of_another_program(place: Path) -> None:
     said: list[str] = []
     before = dump()
     with opened() as (study, other):
-        filler = Filler(study, other, url=URL, runs=RUNS, tell=said.append)
-        filler.once()
+        filler = PageFiller(study, other, url=URL, runs=RUNS, notify=said.append)
+        filler.fill_once()
         filler.start()
-        filler.end()
+        filler.stop()
     assert (said, dump()) == ([], before)
 
 
@@ -471,30 +475,25 @@ def many_answers(words: list[str]) -> list[AnswerCount]:
     return right + [AnswerCount(1, word, words[n - 1], n) for n, word in enumerate(words)]
 
 
-@pytest.mark.parametrize("count", [3, 20, 40, 250])
-def test_the_picture_is_small(count: int) -> None:
-    """However many words there are."""
+@pytest.mark.parametrize(("count", "drawn"), [(3, 3), (20, 20), (40, 40), (250, 40)])
+def test_the_image_is_small(count: int, drawn: int) -> None:
+    """However many words there are; the columns and rows are labeled with the words that are drawn."""
     words = [f"word {n}" for n in range(count)]
-    png = confusion_png(many_answers(words), words, "trial 1")
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < 60_000
+    svg = confusion_svg(many_answers(words), words, "trial 1")
+    assert len(svg) < 60_000
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "trial 1"
+    assert sum(text is not None and text.startswith("word ") for text in texts) == 2 * drawn
+    assert ("9" in texts) == (count <= 20), "the counts are shown if there is room"
 
 
-def test_the_picture_draws_every_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a warning: formulas, markup, Japanese, letters that no font has, and fonts that are not there."""
-    words = ["$\\x$", "$", EVIL, "手話", "\U0010fffd", "a_b^c"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        confusion_png(many_answers(words), words, "trial 1")
-        monkeypatch.setattr(drawing, "_FONTS", ("DejaVu Sans", "A font that nobody has"))
-        for known in (drawing._installed, drawing._letters):
-            known.cache_clear()
-        try:
-            assert drawing._label("手話", words) == "word 3"
-            confusion_png(many_answers(words), words, "trial 1")
-        finally:
-            for known in (drawing._installed, drawing._letters):
-                known.cache_clear()
+def test_every_label_is_text() -> None:
+    """Markup and Japanese are shown as they are; characters that XML forbids are replaced."""
+    words = ["$\\x$", EVIL[:16], "手話", "\x00\x1b", "\U0010fffd", "a_b^c", '"&']
+    svg = confusion_svg(many_answers(words), words, EVIL)
+    found = {element.text for element in ElementTree.fromstring(svg).iter()}
+    assert {"$\\x$", EVIL[:16], "手話", "\ufffd\ufffd", "\ufffd", "a_b^c", '"&', EVIL} <= found
+    assert "<script" not in svg
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "journal"])
@@ -505,7 +504,7 @@ def test_other_storages(kind: str, place: Path, tiny: Path, request: pytest.Fixt
     storage = open_storage(url, create=False)
     said: list[str] = []
     for _ in range(2):
-        Filler(load_study(storage, "tiny"), storage, url=url, runs=Path("runs"), tell=said.append).once()
+        PageFiller(load_study(storage, "tiny"), storage, url=url, runs=Path("runs"), notify=said.append).fill_once()
     assert len(said) == 2
     assert all(line.startswith("filled: note, ") and "plots" in line for line in said)
     assert all(("artifacts" in line) == (kind == "postgresql") for line in said)

@@ -129,7 +129,7 @@ def test_a_host_that_is_not_ours(searched: Path, cli: Cli, monkeypatch: pytest.M
     """An address of another machine is refused with 3."""
     monkeypatch.chdir(searched)
     done = cli("dashboard", "tiny", "--host", "192.0.2.1")
-    assert (done.code, done.err.splitlines()[0]) == (3, "error: the dashboard cannot listen there")
+    assert (done.code, done.err.splitlines()[0]) == (3, "error: the dashboard cannot listen on this address")
 
 
 def test_ctrl_c_during_a_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ __all__ = ["chromium", "open_page"]  # fixtures
 
 pytestmark = pytest.mark.slow
 
-FILES = {"config.yaml", "confusion.png", "curve.csv"}
+FILES = {"config.yaml", "confusion.svg", "curve.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def test_the_files_of_a_trial(open_page: Open, dashboard: str, number: int) -> N
     for name in FILES:
         page.get_by_text(name, exact=True).first.wait_for()
     page.get_by_text("The baseline").first.wait_for()
-    page.wait_for_function("document.querySelector(\"img[alt='confusion.png']\")?.naturalWidth > 100")
-    address = str(page.locator("img[alt='confusion.png']").get_attribute("src"))
-    assert read(dashboard, address).startswith(b"\x89PNG")
+    page.wait_for_function("document.querySelector(\"img[alt='confusion.svg']\")?.naturalWidth > 100")
+    address = str(page.locator("img[alt='confusion.svg']").get_attribute("src"))
+    assert read(dashboard, address).startswith(b"<svg ")
     check(opened, dashboard)
 
 
@@ -126,6 +126,6 @@ def test_a_file_is_the_one_on_disk(once_confirmed: Path, dashboard: str, number:
     trial = study["trials"][0]
     files = {one["filename"]: one["artifact_id"] for one in trial["artifacts"]}
     assert set(files) == FILES
-    for name in FILES - {"confusion.png"}:
+    for name in FILES - {"confusion.svg"}:
         there = once_confirmed / "runs" / "tiny" / "trials" / "0000" / name
         assert read(dashboard, f"/artifacts/{number}/{trial['trial_id']}/{files[name]}") == there.read_bytes()

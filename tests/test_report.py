@@ -17,9 +17,9 @@ from conftest import Cli
 from launch import CONFIRM, TINY_STUDY
 from many import many_trials
 
-from search.reporting.dashboard.page import MOST_CHARACTERS, titled
+from search.reporting.dashboard.page import MAX_PLOT_CHARACTERS, titled
 from search.reporting.facts import Facts
-from search.reporting.figures.answers import mean_gap, shown_words, word_counts
+from search.reporting.figures.answers import mean_ece, shown_words, word_counts
 from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
 from search.storage.opening import open_storage
@@ -120,10 +120,10 @@ def test_a_searched_study(found: Path, cli: Cli) -> None:
     """Without a confirmation the best is named with a warning; what cannot be told yet says so."""
     page = reported(cli)
     best = json.loads(cli("status", "tiny", "--json").out)["best"]
-    assert f"Trial {best['trial']} is the best so far, not confirmed." in page.text
-    assert "its number is partly luck" in page.text
+    assert f"Trial {best['trial']} is the best so far, but not confirmed." in page.text
+    assert "its value is partly luck" in page.text
     assert "python -m search confirm tiny" in page.text
-    assert "No setting was trained with fresh seeds yet" in page.text
+    assert "No setting has been trained with fresh seeds yet" in page.text
     assert [name for name in NAMES if name in page.drawn or name in page.empty] == NAMES
     assert page.drawn + page.empty != page.drawn, "nothing was confirmed: that figure is empty"
     assert set(page.empty) == {"confirmation", "importance"}
@@ -137,7 +137,7 @@ def test_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
     assert told["why"].rstrip(".")[1:] in page.text
     assert f"{told['noise']:.4f}" in page.text or "seed to seed" in page.text
     assert "confirmation" in page.drawn
-    told = re.search(r"with fresh seeds gave \d+ right answers of \d+ to 12 clips", page.text)
+    told = re.search(r"with fresh seeds gave \d+ correct answers of \d+ to 12 clips", page.text)
     assert told, "the confusion matrix is of the fresh trainings"
 
 
@@ -193,7 +193,7 @@ def test_nothing_begun(place: Path, tiny: Path, cli: Cli) -> None:
         for table in ("trial_values", "trial_params", "trial_user_attributes", "trial_intermediate_values", "trials"):
             database.execute(f"DELETE FROM {table}")
     page = reported(cli)
-    assert "No trial has begun." in page.text
+    assert "No trial has started." in page.text
     assert page.drawn == []
 
 
@@ -223,8 +223,8 @@ def test_files_that_are_gone(confirmed: Path, cli: Cli) -> None:
     """The database alone still makes a report; what is missing is told."""
     shutil.rmtree("runs/tiny")
     page = reported(cli)
-    assert "the files of its trials are not there" in page.text
-    assert "Nothing was kept of what the models" in page.text
+    assert "the files of the trials are missing" in page.text
+    assert "no answers of the models" in page.text
     assert set(page.empty) >= {"learning-curves", "confusion", "signers", "reliability"}
     assert "history" in page.drawn
 
@@ -268,7 +268,7 @@ def test_many(searched: Path, tmp_path: Path, cli: Cli, count: int, monkeypatch:
     monkeypatch.chdir(folder)
     reported(cli)
     sizes = {figure.name: len(titled(figure).to_json()) for figure in drawn() if figure.plot is not None}
-    assert max(sizes.values()) < MOST_CHARACTERS, sizes
+    assert max(sizes.values()) < MAX_PLOT_CHARACTERS, sizes
 
 
 def test_calibration_is_that_of_the_models(place: Path, tiny: Path, cli: Cli) -> None:
@@ -277,11 +277,11 @@ def test_calibration_is_that_of_the_models(place: Path, tiny: Path, cli: Cli) ->
     assert search(cli, tiny, TINY_STUDY, 1, *folded) == 0
     storage = open_storage(DATABASE, create=False)
     facts = Facts(load_study(storage, "tiny"), storage, url=DATABASE, runs=Path("runs"))
-    clips = facts.clips_of(facts.chosen)
+    clips = facts.model_answers(facts.chosen)
     assert clips is not None
     assert clips.models == 8
     trained = [row for row in clips.confidences if row.temperature == 1.0]
-    assert mean_gap(trained) == pytest.approx(trial_result(facts.trials[0])["val_ece"])
+    assert mean_ece(trained) == pytest.approx(trial_result(facts.trials[0])["val_ece"])
 
 
 def test_of_many_words_the_mistaken_ones_are_drawn() -> None:
@@ -296,14 +296,14 @@ def test_of_many_words_the_mistaken_ones_are_drawn() -> None:
 
 def test_a_look_at_the_sealed_signers_ages(confirmed: Path, tiny: Path, cli: Cli) -> None:
     """What they said stands beside the answer; once the search has gone on it says that they are no fair test."""
-    assert "sealed, never looked at" in reported(cli).text
+    assert "sealed, never opened" in reported(cli).text
     assert cli("test", "tiny").code == 0
     page = reported(cli)
     assert "opened for `tiny` once" not in page.text, "names stand as code, without their marks"
     assert "opened for tiny once" in page.text
-    assert "no fair test any more" not in page.text
+    assert "they are no independent test now" not in page.text
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
-    assert "no fair test any more" in reported(cli).text
+    assert "they are no independent test now" in reported(cli).text
 
 
 def test_it_is_whole_offline(found: Path, cli: Cli) -> None:

@@ -49,7 +49,7 @@ def dashboard(
     """Serve the study with optuna-dashboard. Its page is filled with notes, plots and files first."""
     from search.commands.console import print_note, print_result
     from search.definition.study_file import study_name
-    from search.reporting.dashboard.background import Filler
+    from search.reporting.dashboard.background import PageFiller
     from search.reporting.dashboard.serve import address, artifact_folder, free_port, plain_command, serve
     from search.storage.opening import open_storage
     from search.study.identity import require_complete
@@ -58,10 +58,10 @@ def dashboard(
     opened = open_storage(storage, create=False)
     shown = load_study(opened, study_name(study))
     require_complete(shown)
-    filler = Filler(shown, opened, url=storage, runs=runs, tell=print_note)
+    filler = PageFiller(shown, opened, url=storage, runs=runs, notify=print_note)
     artifacts = artifact_folder(runs)
     if print_command:
-        filler.once()
+        filler.fill_once()
         print_result(plain_command(storage, host, port, artifacts))
         if host == "127.0.0.1":
             print_note(f"to view it from another machine, run there: ssh -L {port}:{host}:{port} HOST")
@@ -77,7 +77,7 @@ def dashboard(
     except KeyboardInterrupt:
         print_note("")
     finally:
-        filler.end()
+        filler.stop()
     return ExitCode.INTERRUPTED
 
 

@@ -1,98 +1,58 @@
-"""What stands in the tables of a report: text, and numbers that say where they come from."""
+"""Tables of the report: cells are text, or numbers with their source."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from search.wording import format_duration, format_number, format_value
+from search.wording import format_value
+
+signed: Callable[[float], str] = "{:+.4f}".format
+share: Callable[[float], str] = "{:.2f}".format
+whole: Callable[[float], str] = "{:,.0f}".format
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number with the place that it comes from."""
+    """A number with its source."""
 
-    of: str
-    """A path into what `trials --format jsonl` (`trials.3.value`), `status --json` (`confirm`: its `confirmed`, `openings`) or
-    `analyze --json` (`analyze`) give."""
+    path: str
+    """A path into the output of `trials --format jsonl` (`trials.3.value`), of `status --json` (`confirm`: its field
+    `confirmed`; `openings`) or of `analyze --json` (`analyze`)."""
 
     value: float
+    format: Callable[[float], str] = format_value
 
     @property
     def text(self) -> str:
-        """As people read it."""
-        return format_value(self.value)
-
-
-class Change(Number):
-    """A difference, which shows its sign."""
-
-    @property
-    def text(self) -> str:
-        """As people read it."""
-        return f"{self.value:+.4f}"
-
-
-class ParameterNumber(Number):
-    """A parameter, which is read with other digits than a value."""
-
-    @property
-    def text(self) -> str:
-        """As people read it."""
-        return format_number(self.value)
-
-
-class Share(Number):
-    """A share of one, with two digits."""
-
-    @property
-    def text(self) -> str:
-        """As people read it."""
-        return f"{self.value:.2f}"
-
-
-class Count(Number):
-    """A whole number, or the nearest."""
-
-    @property
-    def text(self) -> str:
-        """As people read it."""
-        return f"{self.value:,.0f}"
-
-
-class Seconds(Number):
-    """A time."""
-
-    @property
-    def text(self) -> str:
-        """As people read it."""
-        return format_duration(self.value)
+        """The number as it is shown."""
+        return self.format(self.value)
 
 
 Cell = str | Number | tuple["str | Number", ...]
-"""What stands in a table: text, a number, or a row of both."""
+"""A table's cell: text, a number, or several of them."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; the first column is text, the others stand to the right."""
+    """A table with a header; the first column is aligned to the left, the others to the right."""
 
-    head: tuple[str, ...]
+    header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
 
 
-def known(of: str, value: float | None, kind: type[Number] = Number) -> Cell:
-    """A number; nothing for one that is not known, and no number for one that is not finite."""
+def number_cell(path: str, value: float | None, format: Callable[[float], str] = format_value) -> Cell:
+    """A number; an empty cell for None, and text for a value that is not finite."""
     if value is None:
         return ""
-    return kind(of, value) if math.isfinite(value) else format_value(value)
+    return Number(path, value, format) if math.isfinite(value) else format_value(value)
 
 
-def texts_of(cells: Sequence[Cell]) -> list[str]:
+def cell_texts(cells: Sequence[Cell]) -> list[str]:
     """The cells of a row as plain text."""
     return [
-        cell if isinstance(cell, str) else cell.text if isinstance(cell, Number) else " ".join(texts_of(list(cell)))
+        cell if isinstance(cell, str) else cell.text if isinstance(cell, Number) else " ".join(cell_texts(cell))
         for cell in cells
     ]

@@ -1,4 +1,4 @@
-"""Everything that a report shows of one study, read once: from its database and from its trials' files."""
+"""Everything that the report and the dashboard show of one study, read once from its database and its trials' files."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from search.study.trials import FINISHED_STATES, best_trial, complete_trials, tr
 from search.trial.files import Row, read_curves, read_rows, trial_folder
 from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
-_MOST_TRAININGS = 10_000
-_MOST_CURVES = 40
-"""Curves that are drawn of one band: more would hide each other."""
+_TRAININGS_PER_FOLDER = 10_000
+_MAX_CURVES = 40
+"""Curves drawn per band; more would hide each other."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """A part of the range of the parameter that is studied, and the complete trials in it."""
+    """A section of the studied parameter's range, and the complete trials in it."""
 
     text: str
     trials: tuple[FrozenTrial, ...]
 
 
 @dataclass(frozen=True)
-class Clips:
-    """What the models of one setting do with the validation clips, clip by clip."""
+class ModelAnswers:
+    """What the models of one setting answer to the validation clips."""
 
     trial: int
     models: int
-    """Trainings that are added up: those of a confirmation with fresh seeds if there are any, else the trial's own."""
+    """Trainings whose answers are added up: those of a confirmation with fresh seeds if there are any, else the trial's own."""
 
     confirmed: bool
     answers: tuple[AnswerCount, ...]
@@ -54,11 +54,11 @@ class Clips:
 
 
 class Facts:
-    """One study. What is costly is made when it is first asked for."""
+    """One study as the report and the dashboard show it. Values that take time are computed on first use."""
 
     def __init__(self, study: optuna.Study, storage: optuna.storages.BaseStorage, *, url: str, runs: Path) -> None:
-        """Reads the study and its confirmation from the storage, which is at an URL; its trials' files lie under `runs`."""
-        self.opened = study
+        """Reads the study and its confirmation. `url` is the storage's URL; the files of trials are under `runs`."""
+        self.study = study
         self.name = study.study_name
         self.storage = shown_url(url)
         self.about: str = study.user_attrs.get("about", "")
@@ -74,52 +74,52 @@ class Facts:
         self.target: int = study.user_attrs.get("target", 0)
         self.confirmed: Confirmed | None = load_confirmed(study)
         self.openings: Sequence[Opening] = openings(study)
-        self.looks: Sequence[tuple[str, Opening]] = openings_of_signers(study, storage)
+        self.all_openings: Sequence[tuple[str, Opening]] = openings_of_signers(study, storage)
         self.analysis: Analysis = analyze(study, storage)
 
     @property
     def objective(self) -> str:
-        """What values are: the primary objective's name."""
+        """The name of the primary objective."""
         return self.objectives[self.primary].name
 
     @cached_property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that have trained to their end."""
+        """The trials that trained to their end."""
         return complete_trials(self.trials)
 
     @cached_property
     def best(self) -> FrozenTrial | None:
-        """The complete trial with the lowest value."""
+        """The complete trial with the lowest value of the primary objective."""
         return best_trial(self.trials, self.primary)
 
     @property
     def baseline(self) -> FrozenTrial | None:
-        """The setting that all others are seen against, once it has ended."""
-        ended = [trial for trial in self.trials[: BASELINE_TRIAL + 1] if trial.state in FINISHED_STATES]
-        return ended[0] if ended else None
+        """The trial of the baseline setting, once it has finished."""
+        finished = [trial for trial in self.trials[: BASELINE_TRIAL + 1] if trial.state in FINISHED_STATES]
+        return finished[0] if finished else None
 
     @property
     def chosen(self) -> FrozenTrial | None:
-        """What to use: the confirmed trial, else the best."""
+        """The trial to use: the one that the confirmation recommends, else the best of the search."""
         return None if self.analysis.chosen is None else self.trials[self.analysis.chosen]
 
     @property
     def studied(self) -> Dimension | None:
-        """The parameter that the study asks about: the first scientific one, else the first."""
+        """The parameter that the study is about: the first scientific one, else the first."""
         scientific = [dim for dim in self.space if dim.role == "scientific"]
         return next(iter([*scientific, *self.space]), None)
 
     @property
-    def opening(self) -> tuple[int, Opening] | None:
-        """The last look at the sealed signers that came to its end, with its place among all of the study."""
+    def last_opening(self) -> tuple[int, Opening] | None:
+        """The last completed evaluation on the sealed test signers, with its index in `openings`."""
         return next(((n, one) for n, one in reversed(list(enumerate(self.openings))) if one.scores), None)
 
-    def of_state(self, state: TrialState) -> list[FrozenTrial]:
+    def trials_in_state(self, state: TrialState) -> list[FrozenTrial]:
         """The trials in one state."""
         return [trial for trial in self.trials if trial.state == state]
 
     def value(self, trial: FrozenTrial) -> float | None:
-        """The primary objective's value; of a pruned trial what it had reached; None for one that gave nothing."""
+        """A trial's value of the primary objective; a pruned trial's value when it was stopped; None without a result."""
         result = trial_result(trial)
         if not result:
             return None
@@ -129,7 +129,7 @@ class Facts:
 
     @cached_property
     def bands(self) -> tuple[Band, ...]:
-        """The complete trials by where they lie on the parameter that is studied. Bands without trials are left out."""
+        """The complete trials by section of the studied parameter's range; sections without trials are left out."""
         dim = self.studied
         if dim is None:
             return ()
@@ -138,38 +138,38 @@ class Facts:
         return tuple(Band(part.text, tuple(self.trials[p.trial] for p in part.points)) for part in parts if part.points)
 
     def curves(self, trial: FrozenTrial) -> list[list[EpochRecord]]:
-        """The epochs of each of a trial's trainings; none if its files are gone."""
+        """The epochs of each training of a trial; empty if its files are missing."""
         return list(read_curves(trial_folder(self.runs, self.name, trial.number) / "curve.csv").values())
 
-    def drawn(self, band: Band) -> tuple[FrozenTrial, ...]:
-        """The trials of a band whose curves are drawn: all, or an even choice."""
-        step = max(1, -(-len(band.trials) // _MOST_CURVES))
+    def sampled_trials(self, band: Band) -> tuple[FrozenTrial, ...]:
+        """The trials of a band whose curves are drawn: all of them, or every n-th of many."""
+        step = max(1, -(-len(band.trials) // _MAX_CURVES))
         return band.trials[::step]
 
-    def clips_of(self, trial: FrozenTrial | None) -> Clips | None:
-        """What a setting's models do with the validation clips; None if nothing was kept of that."""
+    def model_answers(self, trial: FrozenTrial | None) -> ModelAnswers | None:
+        """What the models of a trial's setting answer to the validation clips; None if no answers were kept."""
         if trial is None:
             return None
         fresh = [one for one in self.fresh if one.params.get(CANDIDATE) == trial.number and one.state == TrialState.COMPLETE]
-        places = [(self.name, trial.number)]
+        trainings = [(self.name, trial.number)]
         if self.confirmed is not None and fresh:
-            places = [(companion_name(self.name), one.number) for one in fresh]
-        folders = [trial_folder(self.runs, study, number) for study, number in places]
-        answers = tuple(_all(AnswerCount, folders, "answers.csv"))
+            trainings = [(companion_name(self.name), one.number) for one in fresh]
+        folders = [trial_folder(self.runs, study, number) for study, number in trainings]
+        answers = tuple(_read_all(AnswerCount, folders, "answers.csv"))
         if not answers:
             return None
-        return Clips(
+        return ModelAnswers(
             trial=trial.number,
             models=len({row.training for row in answers}),
-            confirmed=places[0][0] != self.name,
+            confirmed=trainings[0][0] != self.name,
             answers=answers,
-            confidences=tuple(_all(Confidence, folders, "confidence.csv")),
-            signers=tuple(_all(SignerScore, folders, "signers.csv")),
+            confidences=tuple(_read_all(Confidence, folders, "confidence.csv")),
+            signers=tuple(_read_all(SignerScore, folders, "signers.csv")),
         )
 
 
-def _all(kind: type[Row], folders: Sequence[Path], name: str) -> Iterator[Row]:
-    """The rows of all folders; trainings are numbered anew, so that no two have the same number."""
+def _read_all(kind: type[Row], folders: Sequence[Path], name: str) -> Iterator[Row]:
+    """The rows of one file in every folder, with training numbers that are unique across the folders."""
     for n, folder in enumerate(folders):
         for row in read_rows(kind, folder / name):
-            yield replace(row, training=n * _MOST_TRAININGS + row.training)
+            yield replace(row, training=n * _TRAININGS_PER_FOLDER + row.training)

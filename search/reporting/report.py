@@ -1,4 +1,4 @@
-"""`search report`: one HTML file that holds all it needs and opens without a network."""
+"""`search report`: one self-contained HTML file that works offline."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from search.wording import format_number
 def report_html(facts: Facts) -> str:
     """The whole page.
 
-    Text and tables stand in the page as such; figures are drawn by plotly.js, which the page carries packed, from the data that
-    it carries beside it. Every number that a command gives too says where it comes from (`data-of`) and has all its digits in
-    its `value`.
+    Text and tables are plain HTML; plotly.js, which the page contains compressed, draws the figures from the data beside it.
+    Every number that a command also prints names its source (`data-of`) and has all its digits in its `value`.
     """
     drawn: dict[str, Figure] = {figure.name: figure for figure in figures(facts)}
     plots = {name: json.loads(figure.plot.to_json()) for name, figure in drawn.items() if figure.plot is not None}
@@ -45,18 +44,18 @@ def report_html(facts: Facts) -> str:
 
 
 def cell_html(cell: Cell) -> markupsafe.Markup:
-    """A table's cell; other people's text is escaped."""
+    """A table's cell, with text escaped."""
     if isinstance(cell, Number):
-        return markupsafe.Markup('<data data-of="{}" value="{}">{}</data>').format(cell.of, repr(cell.value), cell.text)
+        return markupsafe.Markup('<data data-of="{}" value="{}">{}</data>').format(cell.path, repr(cell.value), cell.text)
     if isinstance(cell, str):
         return markupsafe.escape(cell)
     return markupsafe.Markup(" ").join(cell_html(part) for part in cell)
 
 
 def prose_html(text: str) -> markupsafe.Markup:
-    """A sentence, with what stands between backticks as code; everything else of it is escaped."""
+    """A sentence with text between backticks as code; everything is escaped."""
     parts = [str(markupsafe.escape(part)) for part in text.split("`")]
-    if len(parts) % 2 == 0:  # a backtick too many: it is somebody's text
+    if len(parts) % 2 == 0:  # an odd number of backticks: they are part of a user's text
         return markupsafe.Markup("`".join(parts))
     return markupsafe.Markup("".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts)))
 
@@ -66,13 +65,11 @@ def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("search.reporting", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja2.StrictUndefined
-    environment.filters["cell"] = cell_html
-    environment.filters["prose"] = prose_html
-    environment.filters["parameter"] = format_number
+    environment.filters |= {"cell": cell_html, "prose": prose_html, "parameter": format_number}
     return environment.get_template("report.html")
 
 
 @cache
 def _packed_plotly() -> str:
-    """plotly.js, which is some MB, as gzip in base64: browsers unpack it by themselves."""
+    """plotly.js as gzip in base64, a third of its size; the page's script unpacks it."""
     return base64.b64encode(gzip.compress(plotly.offline.get_plotlyjs().encode(), mtime=0)).decode()

@@ -1,4 +1,4 @@
-"""The sections of a report below its answer: figures, tables and sentences on one question each."""
+"""The sections of a report below its answer: one question each, with figures, tables and sentences."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from search.definition.space import Dimension
 from search.evaluation.analysis.cost import Cost
 from search.exporting.export import export_text, exported_of
 from search.reporting.answer import sentence, trial_number, value_column
-from search.reporting.cells import Cell, Change, Count, Number, ParameterNumber, Seconds, Share, Table, known
+from search.reporting.cells import Cell, Number, Table, number_cell, share, signed, whole
 from search.reporting.facts import Facts
 from search.reporting.figures.answers import by_signer, worst_pairs
-from search.reporting.figures.figure import Figure
-from search.reporting.figures.trust import name_of
+from search.reporting.figures.figure import Figure, name_of
 from search.study.trials import trial_result, trial_settings
-from search.wording import format_number, format_params, trial_name
+from search.wording import format_duration, format_number, format_params, format_value, trial_name
 
-_BEST = 10
-_FAILURES = 20
+_MAX_BEST = 10
+_MAX_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -35,46 +34,48 @@ class Section:
     texts: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     listing: str = ""
-    """Text that stands as it is, such as a configuration."""
+    """Text that is shown as it is, such as a configuration."""
 
 
 def sections(facts: Facts, drawn: Mapping[str, Figure]) -> Iterator[Section]:
-    """All of them in order. `drawn` has every figure of the study by its name."""
+    """All sections in order. `drawn` has every figure of the study by name."""
 
     def of(*names: str) -> tuple[Figure, ...]:
         return tuple(drawn[name] for name in names if name in drawn)
 
+    best_by = "What is best along each parameter?" if facts.studied is None else f"What is the best {facts.studied.name}?"
     yield Section("noise", "Is it more than noise?", of("confirmation"), tuple(_noise(facts)), tuple(_confirmation(facts)))
-    yield Section("inside", "Is it inside the space?", (), tuple(_edges(facts)), (_space(facts),))
+    yield Section("inside", "Is the best inside the space?", (), tuple(_edges(facts)), (_space(facts),))
     yield Section(
         "mattered", "Which parameters mattered?", of("importance"), tuple(_not_judged(facts)), tuple(_importance(facts))
     )
-    yield Section("best-by", _isolation_title(facts), of("isolation"), tuple(_readings(facts)), tuple(_isolation(facts)))
-    yield Section("curves", "How did they learn?", of("learning-curves"))
+    yield Section("best-by", best_by, of("isolation"), tuple(_metrics(facts)), tuple(_isolation(facts)))
+    yield Section("curves", "How did the trials learn?", of("learning-curves"))
     yield Section("history", "How did the search go?", of("history", "front"), (), tuple(_best_trials(facts)))
-    yield Section("space", "Where do the good ones lie?", of("slices", "contour", "parallel"))
-    yield Section("words", "Which words are mistaken?", of("confusion"), (), tuple(_pairs(facts)))
+    yield Section("space", "Where are the good settings?", of("slices", "contour", "parallel"))
+    yield Section("words", "Which words are confused?", of("confusion"), (), tuple(_pairs(facts)))
     yield Section("signers", "Which signers are hard?", of("signers"), (), tuple(_signers(facts)))
-    yield Section("sure", "Does it know when it is right?", of("reliability"))
-    yield Section("sealed", "What do the sealed signers say?", (), tuple(_sealed_texts(facts)), tuple(_sealed(facts)))
-    yield Section("time", "Who trained what when?", of("timeline"))
+    yield Section("sure", "Is its confidence calibrated?", of("reliability"))
+    yield Section("sealed", "What about the sealed test signers?", (), tuple(_test_texts(facts)), tuple(_test_scores(facts)))
+    yield Section("time", "Which worker trained what when?", of("timeline"))
     yield Section("cost", "What did it cost?", (), (), (_cost(facts),))
     yield Section("failures", "What failed?", (), tuple(_failure_texts(facts)), tuple(_failures(facts)))
-    yield Section("again", "How to get it again", (), tuple(_reproduce(facts)), (_made_with(facts),), _configuration(facts))
+    yield Section("again", "How to reproduce it", (), tuple(_reproduce(facts)), (_made_with(facts),), _configuration(facts))
 
 
 def _noise(facts: Facts) -> Iterator[str]:
     noise, luck = facts.analysis.noise, facts.analysis.luck
     if noise is None or luck is None:
-        yield "The noise is unknown: nothing was trained twice."
+        yield "The noise is unknown: no setting was trained twice."
         return
+    trials = counted(facts.analysis.complete, "equally good trial")
     yield (
-        f"From seed to seed the {facts.objective} moves by {noise.sd:.4f} (standard deviation; 95 % {noise.low:.4f} to "
-        f"{noise.high:.4f}). The best of {counted(facts.analysis.complete, 'equal trial')} would look {luck:.4f} "
-        "better than it is, and more so the more were pruned beside them."
+        f"Between seeds, {facts.objective} has a standard deviation of {noise.sd:.4f} (95% interval {noise.low:.4f} to "
+        f"{noise.high:.4f}). The best of {trials} would look better than it is by about {luck:.4f}, or by more if others were "
+        "pruned."
     )
     if facts.confirmed is not None:
-        yield "The interval is over seeds, on the same validation signers; other signers vary more."
+        yield "The interval covers other seeds on the same validation signers. Other signers vary more."
 
 
 def _confirmation(facts: Facts) -> Iterator[Table]:
@@ -82,46 +83,44 @@ def _confirmation(facts: Facts) -> Iterator[Table]:
         return
     rows: list[tuple[Cell, ...]] = []
     for n, row in enumerate(facts.confirmed.found.rows):
-        place = f"confirm.found.rows.{n}"
         cells: list[Cell] = [name_of(row.trial) + (" *" if row.trial == facts.confirmed.found.recommended else "")]
         for name in ("searched", "mean", "low", "high", "sd", "change", "better"):
             value: float | None = getattr(row, name)
-            cells.append(known(f"{place}.{name}", value, Change if name == "change" else Number))
+            cells.append(number_cell(f"confirm.found.rows.{n}.{name}", value, signed if name == "change" else format_value))
         rows.append((*cells, format_params(row.params)))
-    head = ("", "searched", "mean", "95 % from", "to", "sd", "change", "better", "settings")
+    header = ("", "searched", "mean", "95% from", "to", "sd", "change", "better", "settings")
     note = (
-        f"{facts.confirmed.objective}, lower is better. searched: in the search, with one seed. change: mean difference to the "
-        "baseline with the same seeds. better: how probably it is better than the baseline. *: recommended. Each interval is "
-        "by itself; that of the answer above is wider where it was picked from several."
+        f"{facts.confirmed.objective}, lower is better. searched: value in the search, with one seed. change: mean difference "
+        "to the baseline with the same seeds. better: probability of being better than the baseline. *: recommended. The "
+        "intervals are those of single settings; the one in the answer is wider if the setting was chosen from several."
     )
-    yield Table(head, tuple(rows), note)
+    yield Table(header, tuple(rows), note)
 
 
 def _edges(facts: Facts) -> Iterator[str]:
     if facts.chosen is None:
-        yield "This is not known: no trial has trained to its end."
+        yield "Unknown: no trial has trained to its end."
     elif not facts.analysis.edges:
-        whose = trial_name(facts.chosen.number)
-        yield f"Yes: {whose} lies at no end of a range that could be wider."
+        yield f"Yes: {trial_name(facts.chosen.number)} is not at the end of any range that could be wider."
     for advice in facts.analysis.edges:
-        place = f"the {advice.edge} end of its range {advice.old.text()}"
-        yield f"{advice.name} {format_number(advice.value)} lies at {place}: try --set '{advice.text}' --allow-wider."
+        yield (
+            f"{advice.name} {format_number(advice.value)} is at the {advice.edge} end of its range {advice.old.text()}. "
+            f"Try `--set '{advice.text}' --allow-wider`."
+        )
 
 
 def _space(facts: Facts) -> Table:
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (dim.name, dim.text(), dim.role, _chosen_value(facts, dim)) for dim in facts.space
-    )
-    return Table(("parameter", "range", "role", "chosen"), rows)
+    chosen = facts.chosen
+    rows = ((dim.name, dim.text(), dim.role, "" if chosen is None else _param_cell(chosen, dim)) for dim in facts.space)
+    return Table(("parameter", "range", "role", "chosen"), tuple(rows))
 
 
-def _chosen_value(facts: Facts, dim: Dimension) -> Cell:
-    if facts.chosen is None or dim.name not in facts.chosen.params:
-        return ""
-    value = facts.chosen.params[dim.name]
+def _param_cell(trial: FrozenTrial, dim: Dimension) -> Cell:
+    """A trial's value of a parameter; an empty cell if the trial does not have it."""
+    value = trial.params.get(dim.name, "")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return ParameterNumber(f"trials.{facts.chosen.number}.param_{dim.name}", value)
+    return Number(f"trials.{trial.number}.param_{dim.name}", value, format_number)
 
 
 def _not_judged(facts: Facts) -> Iterator[str]:
@@ -137,15 +136,11 @@ def _importance(facts: Facts) -> Iterator[Table]:
     rows: list[tuple[Cell, ...]] = []
     for n, one in enumerate(found.params):
         numbers = {"importance": one.importance, "low": one.low, "high": one.high}
-        rows.append((one.name, *(Share(f"analyze.importance.params.{n}.{name}", x) for name, x in numbers.items())))
-    yield Table(("parameter", "share", "from", "to"), tuple(rows), "Nine of ten bootstrap draws lie between from and to.")
+        rows.append((one.name, *(Number(f"analyze.importance.params.{n}.{name}", x, share) for name, x in numbers.items())))
+    yield Table(("parameter", "share", "from", "to"), tuple(rows), "from, to: the range of 90% of bootstrap resamples.")
 
 
-def _isolation_title(facts: Facts) -> str:
-    return "What is best along each parameter?" if facts.studied is None else f"What is the best {facts.studied.name}?"
-
-
-def _readings(facts: Facts) -> Iterator[str]:
+def _metrics(facts: Facts) -> Iterator[str]:
     yield from (sentence(found.text) for found in facts.analysis.readings.values())
 
 
@@ -153,86 +148,82 @@ def _isolation(facts: Facts) -> Iterator[Table]:
     for name, bins in facts.analysis.isolation.items():
         rows: list[tuple[Cell, ...]] = []
         for n, one in enumerate(bins):
-            place = f"analyze.isolation.{name}.{n}"
-            cells: list[Cell] = [one.text, Count(f"{place}.count", one.count)]
-            cells.append(known(f"{place}.best", one.best))
-            cells.append("" if one.trial is None else Count(f"{place}.trial", one.trial))
-            cells.append(known(f"{place}.confident", one.confident))
+            path = f"analyze.isolation.{name}.{n}"
+            cells: list[Cell] = [one.text, Number(f"{path}.count", one.count, whole)]
+            cells.append(number_cell(f"{path}.best", one.best))
+            cells.append("" if one.trial is None else Number(f"{path}.trial", one.trial, whole))
+            cells.append(number_cell(f"{path}.confident", one.confident))
             rows.append(tuple(cells))
-        note = "confident: what the best of as many trials, drawn anew from these, reaches nine times in ten."
+        note = "confident: 90% of bootstrap resamples of these trials reach this value or better."
         yield Table((name, "trials", "best", "trial", "confident"), tuple(rows), note)
 
 
 def _best_trials(facts: Facts) -> Iterator[Table]:
-    ranked = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_BEST]
+    ranked = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_MAX_BEST]
     if not ranked:
         return
     column = value_column(facts)
-    rows = [_trial_cells(facts, trial, column) for trial in ranked]
-    note = f"The lowest of {counted(len(facts.complete), 'complete trial')}; `trials` and `show N` tell all."
+    rows = []
+    for trial in ranked:
+        result = trial_result(trial)
+        cells: list[Cell] = [str(trial.number), trial_number(trial, column, trial.values[facts.primary])]
+        cells.append(trial_number(trial, "val_top1", result["val_top1"]))
+        cells.append(Number(f"trials.{trial.number}.epoch", result["epoch"], whole))
+        rows.append((*cells, *(_param_cell(trial, dim) for dim in facts.space)))
+    best = "The only complete trial" if len(facts.complete) == 1 else f"The best of {len(facts.complete):,} complete trials"
+    note = f"{best}. `trials` lists every trial; `show` shows one in full."
     yield Table(("trial", facts.objective, "accuracy", "epoch", *(dim.name for dim in facts.space)), tuple(rows), note)
 
 
-def _trial_cells(facts: Facts, trial: FrozenTrial, column: str) -> tuple[Cell, ...]:
-    result = trial_result(trial)
-    cells: list[Cell] = [str(trial.number), trial_number(trial, column, trial.values[facts.primary])]
-    cells.append(trial_number(trial, "val_top1", result["val_top1"]))
-    cells.append(Count(f"trials.{trial.number}.epoch", result["epoch"]))
-    for dim in facts.space:
-        value = trial.params.get(dim.name, "")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        cells.append(ParameterNumber(f"trials.{trial.number}.param_{dim.name}", value) if is_number else str(value))
-    return tuple(cells)
-
-
 def _pairs(facts: Facts) -> Iterator[Table]:
-    clips = facts.clips_of(facts.chosen)
-    pairs = [] if clips is None else worst_pairs(clips)
+    models = facts.model_answers(facts.chosen)
+    pairs = [] if models is None else worst_pairs(models)
     if pairs:
         rows = tuple((word, answer, f"{count:,}", f"{of:,}") for word, answer, count, of in pairs)
         yield Table(("signed", "answered", "answers", "of"), rows)
 
 
 def _signers(facts: Facts) -> Iterator[Table]:
-    clips, baseline = facts.clips_of(facts.chosen), facts.clips_of(facts.baseline)
-    if clips is None:
+    models, baseline = facts.model_answers(facts.chosen), facts.model_answers(facts.baseline)
+    if models is None:
         return
-    groups = [clips] if baseline is None or baseline.trial == clips.trial else [clips, baseline]
+    groups = [models] if baseline is None or baseline.trial == models.trial else [models, baseline]
     means = [by_signer(one) for one in groups]
-    counts = {row.signer: row.clips for row in clips.signers}
+    counts = {row.signer: row.clips for row in models.signers}
     rows = [
         (signer, f"{counts[signer]:,}", *(f"{one[signer]:.4f}" if signer in one else "" for one in means))
         for signer in sorted(means[0], key=lambda signer: means[0][signer])
     ]
-    head = ("signer", "clips", *(name_of(one.trial) for one in groups))
-    yield Table(head, tuple(rows), "Mean accuracy, the hardest signer first.")
+    header = ("signer", "clips", *(name_of(one.trial) for one in groups))
+    yield Table(header, tuple(rows), "Mean accuracy, the hardest signer first.")
 
 
-def _sealed_texts(facts: Facts) -> Iterator[str]:
+def _test_texts(facts: Facts) -> Iterator[str]:
     sealed = len(facts.data.split.test)
     if not sealed:
-        yield "No signers are sealed in this study."
-    elif not facts.looks:
-        yield f"Nothing yet: {counted(sealed, 'signer')} sealed, never looked at."
-    for name in dict.fromkeys(name for name, _ in facts.looks):
-        looks = [look for whose, look in facts.looks if whose == name]
-        last, times = looks[-1], "once" if len(looks) == 1 else f"{len(looks)} times"
+        yield "This study has no sealed test signers."
+    elif not facts.all_openings:
+        yield f"Nothing yet: {counted(sealed, 'signer')} sealed, never opened."
+    for name in dict.fromkeys(name for name, _ in facts.all_openings):
+        openings = [opening for study, opening in facts.all_openings if study == name]
+        last, times = openings[-1], "once" if len(openings) == 1 else f"{len(openings)} times"
         signers = f"{counted(len(last.signers), 'signer')} with {counted(last.clips, 'clip')}"
         yield f"{signers}: opened for `{name}` {times}, last on {last.time[:10]}."
 
 
-def _sealed(facts: Facts) -> Iterator[Table]:
-    if facts.opening is not None:
-        n, opening = facts.opening
+def _test_scores(facts: Facts) -> Iterator[Table]:
+    if facts.last_opening is not None:
+        n, opening = facts.last_opening
         names = ("top1", "top1_sd", "loss", "loss_sd", "loss_ts", "ece", "ece_ts", "temperature")
         rows: list[tuple[Cell, ...]] = []
         for m, score in enumerate(opening.scores):
-            cells: list[Cell] = [name_of(score.trial)]
-            for name in names:
-                value: float | None = getattr(score, name)
-                cells.append(known(f"openings.{n}.scores.{m}.{name}", value))
-            rows.append(tuple(cells))
-        note = "sd: from seed to seed. _ts: after division by the temperature, which suited the validation clips."
+            numbers: list[float | None] = [getattr(score, name) for name in names]
+            cells = (number_cell(f"openings.{n}.scores.{m}.{name}", x) for name, x in zip(names, numbers, strict=True))
+            rows.append((name_of(score.trial), *cells))
+        note = (
+            "sd: standard deviation between seeds. ece: expected calibration error. _ts: after temperature scaling with the "
+            "temperature fitted to the validation clips."
+        )
         yield Table(("", "accuracy", "sd", "loss", "sd", "loss_ts", "ece", "ece_ts", "temperature"), tuple(rows), note)
 
 
@@ -241,59 +232,58 @@ def _cost(facts: Facts) -> Table:
     rows = [_cost_cells(state, cost, f"ledger.by_state.{state}") for state, cost in ledger.by_state.items() if cost.trials]
     rows.append(_cost_cells("saved by pruning, at most", ledger.saved, "ledger.saved"))
     confirming = facts.analysis.confirming
-    if confirming is not None:
-        for state, cost in confirming.by_state.items():
-            if cost.trials:
-                rows.append(_cost_cells(f"confirming, {state}", cost, f"confirming.by_state.{state}"))
-    deaths = f"Workers died {ledger.deaths:,} times, in {ledger.struck:,} trials." if ledger.deaths else ""
-    return Table(("", "trials", "epochs", "CPU", "GPU", "elsewhere"), tuple(rows), deaths)
+    for state, cost in {} if confirming is None else confirming.by_state.items():
+        if cost.trials:
+            rows.append(_cost_cells(f"confirmation, {state}", cost, f"confirming.by_state.{state}"))
+    deaths = f"Workers died {ledger.deaths:,} times, in {counted(ledger.struck, 'trial')}." if ledger.deaths else ""
+    return Table(("", "trials", "epochs", "CPU", "GPU", "other devices"), tuple(rows), deaths)
 
 
 def _cost_cells(name: str, cost: Cost, place: str) -> tuple[Cell, ...]:
-    base = f"analyze.{place}"
-    counts = (Count(f"{base}.trials", cost.trials), Count(f"{base}.epochs", cost.epochs))
-    times = (Seconds(f"{base}.{kind}", getattr(cost, kind)) for kind in ("cpu_s", "gpu_s", "other_s"))
+    path = f"analyze.{place}"
+    counts = (Number(f"{path}.{kind}", getattr(cost, kind), whole) for kind in ("trials", "epochs"))
+    times = (Number(f"{path}.{kind}", getattr(cost, kind), format_duration) for kind in ("cpu_s", "gpu_s", "other_s"))
     return (name, *counts, *times)
 
 
 def _failure_texts(facts: Facts) -> Iterator[str]:
     found = facts.analysis.infeasible
-    yield f"{found.failed:,} of {found.finished:,} trials failed." if found.failed else "Nothing failed."
+    yield f"{found.failed:,} of {found.finished:,} trials failed." if found.failed else "No trial failed."
     yield from (sentence(place) for place in found.places)
 
 
 def _failures(facts: Facts) -> Iterator[Table]:
-    failed = facts.of_state(TrialState.FAIL)
+    failed = facts.trials_in_state(TrialState.FAIL)
     if not failed:
         return
     rows = tuple(
         (f"{trial.number}", str(trial.user_attrs.get("reason", "no reason was recorded")), format_params(trial.params))
-        for trial in failed[-_FAILURES:]
+        for trial in failed[-_MAX_FAILURES:]
     )
-    note = "" if len(failed) <= _FAILURES else f"The last {_FAILURES} of {len(failed):,}; `trials` lists them all."
+    note = "" if len(failed) <= _MAX_FAILURES else f"The last {_MAX_FAILURES} of {len(failed):,}; `trials` lists them all."
     yield Table(("trial", "reason", "settings"), rows, note)
 
 
 def _reproduce(facts: Facts) -> Iterator[str]:
-    split = {part: ", ".join(signers) or "none" for part, signers in facts.data.split.parts().items()}
+    parts = {part: ", ".join(signers) or "none" for part, signers in facts.data.split.parts().items()}
     yield f"Data: {facts.data.folder}, fingerprint {facts.data.fingerprint}."
     if folds := facts.data.split.folds:
-        yield f"Folds, each of which validates in turn: {'; '.join(', '.join(fold) for fold in folds)}."
-    yield f"Signers: {'; '.join(f'{part} {names}' for part, names in split.items())}."
-    yield f"The study's seed is {facts.seed}; every trial's own follows from it."
+        yield f"Folds, each used once for validation: {'; '.join(', '.join(fold) for fold in folds)}."
+    yield f"Signers: {'; '.join(f'{part} {names}' for part, names in parts.items())}."
+    yield f"The study's seed is {facts.seed}; the seed of every trial is derived from it."
     if facts.chosen is not None and trial_settings(facts.chosen):
         yield (
-            "The configuration below is what `export` writes; `retrain` trains it again and compares the number that it gives "
-            "with the one recorded. On the same machine and versions it comes back bit for bit."
+            "`export` writes the configuration below; `retrain` trains it again and compares the result with the recorded "
+            "number. On the same machine with the same versions they are equal, bit for bit."
         )
 
 
 def _made_with(facts: Facts) -> Table:
-    about = {} if facts.chosen is None else json.loads(facts.chosen.user_attrs.get("made_with", "{}"))
-    return Table(("made with", ""), tuple((name, str(value)) for name, value in about.items()))
+    versions = {} if facts.chosen is None else json.loads(facts.chosen.user_attrs.get("made_with", "{}"))
+    return Table(("made with", ""), tuple((name, str(value)) for name, value in versions.items()))
 
 
 def _configuration(facts: Facts) -> str:
     if facts.chosen is None or facts.chosen.state != TrialState.COMPLETE:
         return ""
-    return export_text(exported_of(facts.opened, facts.chosen))
+    return export_text(exported_of(facts.study, facts.chosen))

@@ -1,1 +1,1 @@
-"""The study's page in optuna-dashboard."""
+"""A study's page in optuna-dashboard."""

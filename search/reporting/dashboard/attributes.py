@@ -1,8 +1,8 @@
-"""What optuna_dashboard shows beside trials, written in one go: notes and plots of a study, files of its trials.
+"""Writes what optuna-dashboard shows beside trials: notes and plots of a study, and files of its trials.
 
-optuna_dashboard writes a note or a plot as a dozen attributes, each in a transaction of its own, and Optuna takes no file for a
-trial that is over. Here optuna_dashboard's own functions write to a draft, and what differs then goes into the database in one
-transaction, so that nobody reads half a note, and a search that runs waits for moments.
+optuna-dashboard writes a note or a plot as a dozen attributes with a transaction each, and Optuna accepts no file for a
+finished trial. Here optuna-dashboard's own functions write to a draft, and the differences go into the database in one
+transaction: nobody reads half a note, and a running search is held up only briefly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from search.storage.tables import tables_of
 
 
 class Draft:
-    """The system attributes of a study, as optuna_dashboard's functions find them. It is storage, study and trial to them."""
+    """The system attributes of a study. optuna-dashboard's functions use it as storage, study and trial."""
 
     def __init__(self, study_id: int, attributes: Mapping[str, Any]) -> None:
         self.attributes = dict(attributes)
@@ -25,48 +25,50 @@ class Draft:
         self._study_id, self._trial_id = study_id, None
 
     def of_trial(self, trial_id: int | None) -> Draft:
-        """The same draft, as a trial of the study (None: the study)."""
+        """The same attributes, seen as a trial of the study (None: as the study)."""
         view = Draft(self._study_id, {})
         view.attributes, view._trial_id = self.attributes, trial_id  # type: ignore[assignment]
         return view
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """As a storage."""
-        assert study_id == self._study_id, "a draft is of one study"
+        """The method of a storage."""
+        assert study_id == self._study_id, "a draft belongs to one study"
         return self.attributes
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """As a storage."""
-        assert study_id == self._study_id, "a draft is of one study"
+        """The method of a storage."""
+        assert study_id == self._study_id, "a draft belongs to one study"
         self.attributes[key] = value
 
 
 @contextlib.contextmanager
 def drafting(storage: optuna.storages.BaseStorage, study_id: int) -> Iterator[Draft]:
-    """The study's attributes to be changed; what differs at the end is written. Nobody else writes meanwhile: be quick."""
+    """A draft of the study's attributes. The differences are written at the end; until then nobody else can write: be quick."""
     tables = tables_of(storage)
-    if tables is None:  # a journal, or tables of another form: one by one
+    if tables is None:  # a journal, or another version of Optuna's tables: one attribute at a time
         before = storage.get_study_system_attrs(study_id)
         draft = Draft(study_id, before)
         yield draft
-        for key, value in draft.attributes.items():
-            if key not in before or before[key] != value:
-                storage.set_study_system_attr(study_id, key, value)
+        for key, value in _changed(before, draft.attributes).items():
+            storage.set_study_system_attr(study_id, key, value)
         return
     with tables.writing() as connection:
         before = tables.study_attributes(connection, study_id)
         draft = Draft(study_id, before)
         yield draft
-        after = draft.attributes
-        new = {key: value for key, value in after.items() if key not in before or before[key] != value}
-        tables.change_study(connection, study_id, new, gone=before.keys() - after.keys())
+        new = _changed(before, draft.attributes)
+        tables.change_study(connection, study_id, new, gone=before.keys() - draft.attributes.keys())
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in after.items() if key not in before or before[key] != value}
 
 
 def add_to_trial(storage: optuna.storages.BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
-    """Writes system attributes of a trial, be it over or not.
+    """Writes system attributes of a trial, finished or not.
 
     Raises:
-        UpdateFinishedTrialError: it is over, and the storage takes nothing for it then (a journal).
+        UpdateFinishedTrialError: the trial is finished, and the storage is a journal, which accepts no attributes then.
     """
     tables = tables_of(storage)
     if tables is None:
@@ -77,17 +79,17 @@ def add_to_trial(storage: optuna.storages.BaseStorage, trial_id: int, attributes
         tables.add_to_trial(connection, trial_id, attributes)
 
 
-def takes_files(storage: optuna.storages.BaseStorage) -> bool:
-    """Whether `add_to_trial` can write to trials that are over: a journal cannot."""
+def accepts_artifacts(storage: optuna.storages.BaseStorage) -> bool:
+    """Whether `add_to_trial` can write to finished trials: not in a journal."""
     return tables_of(storage) is not None
 
 
-def trial_attributes(storage: optuna.storages.BaseStorage, study_id: int, start: str) -> dict[int, dict[str, Any]]:
-    """System attributes whose names have this start, by the trial's id, as they are in the database now."""
+def trial_attributes(storage: optuna.storages.BaseStorage, study_id: int, prefix: str) -> dict[int, dict[str, Any]]:
+    """System attributes whose names start with `prefix`, by trial id, as they are in the database now."""
     tables = tables_of(storage)
     if tables is None:
         trials = storage.get_all_trials(study_id, deepcopy=False)
-        found = {t._trial_id: {key: value for key, value in t.system_attrs.items() if key.startswith(start)} for t in trials}
+        found = {t._trial_id: {key: value for key, value in t.system_attrs.items() if key.startswith(prefix)} for t in trials}
         return {trial: attributes for trial, attributes in found.items() if attributes}
     with tables.reading() as connection:
-        return tables.trial_attributes(connection, study_id, start)
+        return tables.trial_attributes(connection, study_id, prefix)

@@ -1,6 +1,6 @@
-"""What optuna-dashboard shows of a study beside its trials: notes, named plots, and the files of the trials that matter.
+"""Fills a study's page in optuna-dashboard: notes, named plots, and files of trials.
 
-Everything is put where it lies already if it has not changed, so that filling a page again writes only what is new.
+Everything that is unchanged is left alone, so that filling a page again writes only what is new.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ import html
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import filelock
 import optuna
 import optuna_dashboard
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import FrozenTrial, TrialState
 
-from search.reporting.dashboard.attributes import Draft, add_to_trial, drafting, takes_files, trial_attributes
+from search.reporting.dashboard.attributes import Draft, accepts_artifacts, add_to_trial, drafting, trial_attributes
+from search.reporting.dashboard.confusion_svg import confusion_svg
 from search.reporting.dashboard.notes import study_note, theirs_of, trial_notes, with_ours
 from search.reporting.dashboard.serve import artifact_folder
 from search.reporting.facts import Facts
@@ -35,195 +39,171 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-MOST_CHARACTERS = 50_000
-"""A larger plot would make the page slow: optuna-dashboard sends all of them at every look."""
+MAX_PLOT_CHARACTERS = 50_000
+"""Larger plots are left out: optuna-dashboard sends every plot each time a browser polls for news."""
 
 _PLOT = "search-"
 _PLOTS = "dashboard:plot_data:"
 _NOTE_VERSION = re.compile(r"dashboard:(\d+):note_ver")
 _ARTIFACTS = "artifacts:"
-_MOST_TRIALS = 100
-"""So many of the best trials show their files, and so many of the newest."""
+_MAX_TRIALS = 100
+"""Files are added to this many of the best trials, and to this many of the newest."""
 
-_TITLE_WIDTH = 90
-_TITLE_PX, _LINE_PX, _LEGEND_PX, _GAP_PX = 30, 19, 24, 12
-_BOX_PX = 600
-"""How wide a plot stands on the page."""
+_CAPTION_COLUMNS = 90
+_TITLE_PX, _LINE_PX = 42, 19
+"""Heights of a plot's title with its padding, and of a line of its caption."""
 
-_ENTRY_PX, _LETTER_PX = 45, 7
-_CONFUSION = "confusion.png"
+_CONFUSION = "confusion"
+"""The name of the image without its suffix: earlier versions added `confusion.png`."""
 
 
 @dataclass
-class Filled:
-    """What a page holds, and what went wrong on the way."""
+class FillResult:
+    """What a page shows, and the errors that occurred while it was filled."""
 
     notes: int = 0
-    """Of trials; the study's own is not among them."""
+    """Of trials, without the study's own."""
 
     plots: int = 0
     artifacts: int = 0
-    faults: list[Exception] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
 
 
-def fill(
+def fill_page(
     study: optuna.Study,
     storage: optuna.storages.BaseStorage,
     *,
     url: str,
     runs: Path,
-    is_over: Callable[[], bool] = lambda: False,
-) -> Filled:
-    """Fills the page of a study. A part that fails is told in `faults` and keeps no other from being filled."""
-    done = Filled()
-    with _told(done):
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FillResult:
+    """Fills the page of a study. If one part fails, the others are filled all the same; see `FillResult.errors`."""
+    result = FillResult()
+    with _collect_error(result):
         facts = Facts(study, storage, url=url, runs=runs)
-        for part in (_fill_notes, _fill_plots, _fill_artifacts):
-            if not is_over():
-                with _told(done):
-                    part(facts, storage, done, is_over)
-    return done
+        for fill_part in (_fill_notes, _fill_plots, _fill_artifacts):
+            if not should_stop():
+                with _collect_error(result):
+                    fill_part(facts, storage, result, should_stop)
+    return result
 
 
 @contextlib.contextmanager
-def _told(done: Filled) -> Iterator[None]:
+def _collect_error(result: FillResult) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        done.faults.append(error)
+        result.errors.append(error)
 
 
-def _fill_notes(facts: Facts, storage: optuna.storages.BaseStorage, done: Filled, _is_over: Callable[[], bool]) -> None:
-    whole, single = study_note(facts), {facts.trials[n]._trial_id: text for n, text in trial_notes(facts).items()}
-    with drafting(storage, facts.opened._study_id) as draft:
+def _fill_notes(facts: Facts, storage: optuna.storages.BaseStorage, result: FillResult, _: Callable[[], bool]) -> None:
+    of_study, of_trials = study_note(facts), {facts.trials[n]._trial_id: text for n, text in trial_notes(facts).items()}
+    with drafting(storage, facts.study._study_id) as draft:
         draft.attributes.setdefault(_SYSTEM_ATTR_METRIC_NAMES, [objective.name for objective in facts.objectives])
-        _save_note(draft, None, whole)
-        for trial_id, text in single.items():
+        _save_note(draft, None, of_study)
+        for trial_id, text in of_trials.items():
             _save_note(draft, trial_id, text)
-        _drop_notes(draft, single.keys())
-    done.notes = len(single)
+        _remove_notes(draft, of_trials)
+    result.notes = len(of_trials)
 
 
 def _save_note(draft: Draft, trial_id: int | None, ours: str) -> None:
-    of = draft.of_trial(trial_id)
-    there = optuna_dashboard.get_note(of)
-    if (text := with_ours(there, ours)) != there:
-        optuna_dashboard.save_note(of, text)
+    view = draft.of_trial(trial_id)
+    before = optuna_dashboard.get_note(view)
+    if (text := with_ours(before, ours)) != before:
+        optuna_dashboard.save_note(view, text)
 
 
-def _drop_notes(draft: Draft, wanted: Any) -> None:
-    """Takes away what we wrote of trials that stand out no longer; what a person wrote stays, and ours with it."""
+def _remove_notes(draft: Draft, wanted: Container[int]) -> None:
+    """Removes our notes of trials that no longer need one, unless a person has written into them."""
     noted = [int(found[1]) for key in draft.attributes if (found := _NOTE_VERSION.fullmatch(key))]
     for trial_id in noted:
-        if trial_id in wanted:
-            continue
-        text = optuna_dashboard.get_note(draft.of_trial(trial_id))
+        text = "" if trial_id in wanted else optuna_dashboard.get_note(draft.of_trial(trial_id))
         if text and not theirs_of(text):
             for key in [key for key in draft.attributes if key.startswith(f"dashboard:{trial_id}:note_")]:
                 del draft.attributes[key]
 
 
-def _fill_plots(facts: Facts, storage: optuna.storages.BaseStorage, done: Filled, is_over: Callable[[], bool]) -> None:
-    made: dict[str, _Json] = {}
-    try:
+def _fill_plots(
+    facts: Facts, storage: optuna.storages.BaseStorage, result: FillResult, should_stop: Callable[[], bool]
+) -> None:
+    plots: dict[str, str] = {}
+    is_complete = False
+    with _collect_error(result):
         for figure in figures(facts):
-            if is_over():
+            if should_stop():
                 return
-            if figure.plot is not None and len(text := titled(figure).to_json()) <= MOST_CHARACTERS:
-                made[_PLOT + figure.name] = _Json(text)
-        is_whole = True
-    except Exception as error:
-        done.faults.append(error)
-        is_whole = False
-    with drafting(storage, facts.opened._study_id) as draft:
-        for name, plot in made.items():
-            optuna_dashboard.save_plotly_graph_object(draft, plot, graph_object_id=name)
-        if is_whole:
-            _drop_plots(draft, made.keys())
-    done.plots = len(made)
+            if figure.plot is not None and len(text := titled(figure).to_json()) <= MAX_PLOT_CHARACTERS:
+                plots[_PLOT + figure.name] = text
+        is_complete = True
+    with drafting(storage, facts.study._study_id) as draft:
+        for name, text in plots.items():
+            serialized = SimpleNamespace(to_json=text.__str__)  # in advance: the transaction holds up a running search
+            optuna_dashboard.save_plotly_graph_object(draft, serialized, graph_object_id=name)
+        if is_complete:
+            _remove_plots(draft, plots)
+    result.plots = len(plots)
 
 
-class _Json:
-    """A plot that is written out already."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def to_json(self) -> str:
-        return self._text
-
-
-def _drop_plots(draft: Draft, wanted: Any) -> None:
-    """Takes away plots of ours that are drawn no longer."""
+def _remove_plots(draft: Draft, wanted: Container[str]) -> None:
+    """Removes our plots that are no longer drawn."""
     for key in list(draft.attributes):
         if key.startswith(_PLOTS + _PLOT) and key.removeprefix(_PLOTS).rsplit(":", 1)[0] not in wanted:
             del draft.attributes[key]
 
 
 def titled(figure: Figure) -> go.Figure:
-    """The plot with its title and its caption above it: optuna-dashboard shows nothing else of it."""
-    assert figure.plot is not None, "there is something to draw"
-    lines = wrap("", figure.caption, "", _TITLE_WIDTH)
-    small = "<br>".join(html.escape(line, quote=False) for line in lines)
+    """The plot with its title and its caption inside it: optuna-dashboard shows nothing else of a figure."""
+    assert figure.plot is not None, "a figure without a plot is not saved"
+    lines = [html.escape(line, quote=False) for line in wrap("", figure.caption.replace("`", '"'), "", _CAPTION_COLUMNS)]
+    title, caption = html.escape(figure.title, quote=False), "<br>".join(lines)
     plot = type(figure.plot)(figure.plot)
-    top = _TITLE_PX + _LINE_PX * len(lines) + _LEGEND_PX * _legend_rows(plot) + _GAP_PX
     plot.update_xaxes(title_standoff=4)
     plot.update_layout(
         height=None,  # that of the page's box
+        margin={"t": _TITLE_PX + _LINE_PX * len(lines)},
+        legend={"yref": "container", "y": 0, "yanchor": "bottom"},
         title={
-            "text": f'<b>{html.escape(figure.title, quote=False)}</b><br><span style="font-size: 11px">{small}</span>',
+            "text": f'<b>{title}</b><br><span style="font-size: 11px">{caption}</span>',
             "font": {"size": 14},
             "x": 0,
-            "xref": "container",
             "y": 1,
             "yref": "container",
             "yanchor": "top",
             "pad": {"l": 12, "t": 10},
         },
-        margin={"t": top},
     )
     return plot
 
 
-def _legend_rows(plot: go.Figure) -> int:
-    """How many rows the names of a plot take."""
-    names = [trace.name for trace in plot.data if trace.name and trace.showlegend is not False]
-    if len(plot.data) < 2 or not names:
-        return 0
-    title = len(plot.layout.legend.title.text or "") * _LETTER_PX
-    width = _BOX_PX - title
-    longest = max(_ENTRY_PX + _LETTER_PX * len(name) for name in names)  # all entries are as wide as the widest
-    return -(-len(names) // max(1, width // longest))
-
-
-def _fill_artifacts(facts: Facts, storage: optuna.storages.BaseStorage, done: Filled, is_over: Callable[[], bool]) -> None:
+def _fill_artifacts(
+    facts: Facts, storage: optuna.storages.BaseStorage, result: FillResult, should_stop: Callable[[], bool]
+) -> None:
     folder = artifact_folder(facts.runs)
     folder.mkdir(parents=True, exist_ok=True)
-    if not takes_files(storage):
-        return  # the page is served without
+    if not accepts_artifacts(storage):
+        return
     store = FileSystemArtifactStore(folder)
-    known = trial_attributes(storage, facts.opened._study_id, _ARTIFACTS)
-    done.artifacts = sum(value != "null" for attributes in known.values() for value in attributes.values())
-    first: Exception | None = None
-    for trial in _that_matter(facts):
-        if is_over():
-            break
-        try:
-            done.artifacts += _add_files(facts, trial, known.get(trial._trial_id, {}), store, storage)
-        except Exception as error:  # the others have theirs all the same
-            first = first or error
-    if first is not None:
-        raise first
+    with filelock.FileLock(folder.with_name(".artifacts.lock")):  # two dashboards must not add a file twice
+        known = trial_attributes(storage, facts.study._study_id, _ARTIFACTS)
+        result.artifacts = sum(value != "null" for attributes in known.values() for value in attributes.values())
+        errors: list[Exception] = []
+        for trial in _selected_trials(facts):
+            if should_stop():
+                break
+            try:
+                result.artifacts += _add_files(facts, trial, known.get(trial._trial_id, {}), store, storage)
+            except Exception as error:  # the other trials get their files all the same
+                errors.append(error)
+    result.errors += errors[:1]
 
 
-def _that_matter(facts: Facts) -> list[FrozenTrial]:
-    """The best and the newest trials that are over, in turns."""
-    best = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_MOST_TRIALS]
-    newest = [trial for trial in reversed(facts.trials) if trial.state.is_finished()][:_MOST_TRIALS]
-    first = [trial for trial in (facts.chosen, facts.baseline) if trial is not None]
-    length = max(len(best), len(newest))
-    turns = [one for n in range(length) for one in (best[n : n + 1] + newest[n : n + 1])]
-    return list({trial.number: trial for trial in [*first, *turns]}.values())
+def _selected_trials(facts: Facts) -> list[FrozenTrial]:
+    """The chosen trial, the baseline, then the best and the newest finished trials in alternation."""
+    best = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_MAX_TRIALS]
+    newest = [trial for trial in reversed(facts.trials) if trial.state.is_finished()][:_MAX_TRIALS]
+    ordered = [facts.chosen, facts.baseline, *chain.from_iterable(zip_longest(best, newest))]
+    return list({trial.number: trial for trial in ordered if trial is not None}.values())
 
 
 def _add_files(
@@ -233,51 +213,48 @@ def _add_files(
     store: FileSystemArtifactStore,
     storage: optuna.storages.BaseStorage,
 ) -> int:
-    """Adds the files that a trial does not show yet, and says how many. None to one from which a person has taken some."""
+    """Adds the files that a trial does not show yet and returns their number; 0 if a person has deleted one of its files."""
     metas = [json.loads(value) for value in known.values()]
     if None in metas:
         return 0
-    there = {meta["filename"] for meta in metas}
+    shown = {meta["filename"] for meta in metas}
     folder = trial_folder(facts.runs, facts.name, trial.number)
-    with tempfile.TemporaryDirectory() as made:
-        paths = [folder / name for name in ("curve.csv", "config.yaml") if name not in there and (folder / name).is_file()]
-        if trial.state == TrialState.COMPLETE and _CONFUSION not in there:
-            paths += _drawn(facts, trial, read_rows(AnswerCount, folder / "answers.csv"), Path(made))
+    with tempfile.TemporaryDirectory() as drawn:
+        paths = [folder / name for name in ("curve.csv", "config.yaml") if name not in shown and (folder / name).is_file()]
+        if trial.state == TrialState.COMPLETE and _CONFUSION not in {Path(name).stem for name in shown}:
+            paths += _draw_confusion(facts, trial, Path(drawn))
         if not paths:
             return 0
-        added = _Added()
+        added = _Attributes()
         try:
             for path in paths:
                 upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, storage=added)  # type: ignore[arg-type]
-            add_to_trial(storage, trial._trial_id, added.attributes)
+            add_to_trial(storage, trial._trial_id, added)
         except BaseException:
-            for key in added.attributes:
+            for key in added:
                 with contextlib.suppress(Exception):
                     store.remove(key.removeprefix(_ARTIFACTS))
             raise
-    # The page reads a trial that is over once. In the place of the old dictionary, which it may be reading now.
-    trial._system_attrs = {**trial._system_attrs, **added.attributes}
+    # The page reads a finished trial only once. The dictionary is replaced, not changed: the page may be reading it now.
+    trial._system_attrs = {**trial._system_attrs, **added}
     return len(paths)
 
 
-def _drawn(facts: Facts, trial: FrozenTrial, answers: Sequence[AnswerCount], folder: Path) -> list[Path]:
-    """The confusion matrix; none if the answers were not kept."""
+def _draw_confusion(facts: Facts, trial: FrozenTrial, folder: Path) -> list[Path]:
+    """The confusion matrix as a file; empty if the answers were not kept."""
+    answers = read_rows(AnswerCount, trial_folder(facts.runs, facts.name, trial.number) / "answers.csv")
     if not answers:
         return []
-    from search.reporting.dashboard.confusion_png import confusion_png  # Matplotlib takes a second to come
-
     right, total = sum(row.clips for row in answers if row.word == row.answer), sum(row.clips for row in answers)
-    path = folder / _CONFUSION
-    path.write_bytes(confusion_png(answers, facts.data.words, f"trial {trial.number}: {right:,} of {total:,} right"))
+    path = folder / f"{_CONFUSION}.svg"
+    title = f"trial {trial.number}: {right:,} of {total:,} answers correct"
+    path.write_text(confusion_svg(answers, facts.data.words, title), encoding="utf-8")
     return [path]
 
 
-class _Added:
-    """A storage to `upload_artifact`: it keeps what is to be written once the files lie in their folder."""
-
-    def __init__(self) -> None:
-        self.attributes: dict[str, Any] = {}
+class _Attributes(dict[str, Any]):
+    """Attributes that `upload_artifact` writes; they go into the database once all files are in their folder."""
 
     def set_trial_system_attr(self, _trial_id: int, key: str, value: Any) -> None:
-        """As a storage."""
-        self.attributes[key] = value
+        """The method of a storage."""
+        self[key] = value

@@ -1,7 +1,8 @@
-"""optuna-dashboard on the study database, on loopback."""
+"""Serves optuna-dashboard on the study database, by default on this machine only."""
 
 from __future__ import annotations
 
+import errno
 import shlex
 import socket
 import socketserver
@@ -20,21 +21,19 @@ _PORTS_TRIED = 100
 
 
 class _QuietHandler(wsgiref.simple_server.WSGIRequestHandler):
-    """Does not write a line a request."""
+    """Logs no requests."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
 class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
-    """Answers each request in a thread: a slow browser holds nobody up, and Ctrl-C reaches the one that listens."""
+    """Handles each request in a thread: a slow browser blocks no other, and Ctrl-C reaches the main thread."""
 
     daemon_threads = True
 
 
-class _Server6(_Server):
-    """Listens on an IPv6 address."""
-
+class _IPv6Server(_Server):
     address_family = socket.AF_INET6
 
 
@@ -42,7 +41,7 @@ def free_port(host: str, port: int) -> int:
     """The port, or the next free one after it.
 
     Raises:
-        ResourceError: none of a hundred is free, or the host is not an address of this machine.
+        ResourceError: none of the next hundred ports is free, or the host is not an address of this machine.
     """
     for candidate in range(port, min(port + _PORTS_TRIED, 65536)):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -52,47 +51,46 @@ def free_port(host: str, port: int) -> int:
             except PermissionError:
                 continue
             except OSError as error:
-                if isinstance(error, socket.gaierror) or error.errno not in (
-                    98,
-                    48,
-                ):  # 98, 48: the port is taken (Linux, macOS)
+                if isinstance(error, socket.gaierror) or error.errno != errno.EADDRINUSE:
                     raise ResourceError(
-                        "the dashboard cannot listen there",
+                        "the dashboard cannot listen on this address",
                         where=f"{host}:{candidate}",
                         got=error.strerror,
-                        hint="leave --host out to listen on this machine alone",
+                        hint="omit --host to listen on this machine only",
                     ) from error
                 continue
             return candidate
     raise ResourceError(
-        "no port is free for the dashboard", got=f"{host}:{port} and the next {_PORTS_TRIED}", hint="name another with --port"
+        "no port is free for the dashboard",
+        got=f"{host}:{port} and the next {_PORTS_TRIED} ports are in use",
+        hint="choose another port with --port",
     )
 
 
 def address(host: str, port: int) -> str:
-    """What a browser is given."""
+    """The dashboard's URL for a browser."""
     return f"http://[{host}]:{port}/dashboard" if ":" in host else f"http://{host}:{port}/dashboard"
 
 
 def serve(
     storage: optuna.storages.BaseStorage, host: str, port: int, on_ready: Callable[[], None], artifacts: Path | None = None
 ) -> None:
-    """Serves until it is interrupted, with the artifacts of a folder. `on_ready` is called once the port answers."""
+    """Serves the storage and the artifacts of a folder until interrupted. Calls `on_ready` once the port accepts requests."""
     store = None if artifacts is None else optuna.artifacts.FileSystemArtifactStore(artifacts)
     app = optuna_dashboard.wsgi(storage, store)
-    kind = _Server6 if ":" in host else _Server
-    with wsgiref.simple_server.make_server(host, port, app, kind, _QuietHandler) as server:
+    server_class = _IPv6Server if ":" in host else _Server
+    with wsgiref.simple_server.make_server(host, port, app, server_class, _QuietHandler) as server:
         on_ready()
         server.serve_forever()
 
 
 def artifact_folder(runs: Path) -> Path:
-    """Where the files lie that optuna-dashboard shows of trials."""
+    """The folder of the files that optuna-dashboard shows of trials."""
     return runs / "artifacts"
 
 
 def plain_command(storage_url: str, host: str, port: int, artifacts: Path) -> str:
-    """The same with optuna-dashboard's own command."""
+    """The command of optuna-dashboard itself that serves the same page."""
     where = ["--host", host, "--port", str(port), "--artifact-dir", str(artifacts)]
     place = parse_url(storage_url)
     return shlex.join(["optuna-dashboard", str(place.path) if place.kind == "journal" else place.shown, *where])

@@ -1,1 +1,1 @@
-"""What is drawn of a study."""
+"""The figures of the report and the dashboard."""

@@ -12,22 +12,21 @@ if TYPE_CHECKING:
 
 
 def figures(facts: Facts) -> Iterator[Figure]:
-    """All of them, in the order in which a report tells its story."""
-    from search.reporting.figures import answers, curves, parallel, progress, trust, work
-    from search.reporting.figures import space as place
+    """All figures of a study, in the order of the report."""
+    from search.reporting.figures import answers, curves, parallel, progress, space, trust, work
 
     yield trust.confirmation(facts)
-    yield place.importance(facts)
-    yield place.isolation(facts)
+    yield space.importance(facts)
+    yield space.isolation(facts)
     yield curves.learning_curves(facts)
     yield progress.history(facts)
     if (front := progress.front(facts)) is not None:
         yield front
-    yield place.slices(facts)
-    yield place.contour(facts)
+    yield space.slices(facts)
+    yield space.contour(facts)
     yield parallel.parallel(facts)
-    clips, baseline = facts.clips_of(facts.chosen), facts.clips_of(facts.baseline)
-    yield answers.confusion(facts, clips)
-    yield answers.signers(facts, clips, baseline)
-    yield answers.reliability(facts, clips)
+    models, baseline = facts.model_answers(facts.chosen), facts.model_answers(facts.baseline)
+    yield answers.confusion(facts, models)
+    yield answers.signers(facts, models, baseline)
+    yield answers.reliability(facts, models)
     yield work.timeline(facts)

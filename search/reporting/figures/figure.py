@@ -1,9 +1,11 @@
-"""What is drawn of a study: each figure made once, for the report and for the dashboard alike."""
+"""A figure of a study. Each is made once, for the report and for the dashboard."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from search import BASELINE_TRIAL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -11,14 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture and what it shows."""
+    """A plot and its caption."""
 
     name: str
-    """Fixed, lower case: by it the dashboard replaces the picture, and the page finds it."""
+    """Fixed and in lower case: the dashboard replaces a plot by its name, and the report's script finds it by its name."""
 
     title: str
     caption: str
-    """One sentence on what it shows in this very study, or why there is nothing to draw."""
+    """What the plot shows in this study, or why there is nothing to draw."""
 
     plot: go.Figure | None = None
-    """None where there is nothing to draw."""
+    """None if there is nothing to draw."""
+
+
+def name_of(trial: int) -> str:
+    """A trial's name in figures and tables: `baseline` or `trial 8`."""
+    return "baseline" if trial == BASELINE_TRIAL else f"trial {trial}"

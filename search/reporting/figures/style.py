@@ -1,4 +1,4 @@
-"""How figures look: colours that read on white and on black, few words, small data."""
+"""How figures look: colors that read on white and on black, short labels, little data."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 from plotly.colors import sample_colorscale
 
+from data_utils.wording import counted
 from search.definition.ranges import Choices, Range
 from search.definition.space import Dimension
 from search.wording import format_number
 
 INK, GRID = "#808080", "rgba(128,128,128,0.25)"
-GOOD, OTHER, BAD, QUIET = "#2f7ed8", "#e08e2b", "#d9475c", "#9a9a9a"
-"""The recommended and the complete; the baseline and the pruned; the failed; what stands back."""
+BLUE, ORANGE, RED, GRAY = "#2f7ed8", "#e08e2b", "#d9475c", "#9a9a9a"
+"""Blue: complete trials and the chosen one. Orange: pruned trials and the baseline. Red: failed trials. Gray: background."""
 
-MOST_POINTS = 1000
-"""Trials that a figure shows at most."""
+MAX_POINTS = 1000
+"""Trials that one figure shows at most."""
 
-_LONGEST_LABEL = 24
-_FAR = 3.0
-"""Values further above the median than so many times its distance from the best are left outside the picture."""
+_MAX_LABEL = 24
+_OUTLIER_FACTOR = 3.0
+"""A value is off the axis if it exceeds the median by more than this times the distance between median and minimum."""
 
 
-def picture(traces: Sequence[Any], *, height: int = 320, **layout: Any) -> go.Figure:
-    """A figure in the house style: nothing behind it, a legend below it, no title of its own."""
+def styled_figure(traces: Sequence[Any], *, height: int = 320, **layout: Any) -> go.Figure:
+    """A Plotly figure in the house style: transparent, with its legend on top and without a title."""
     plot = go.Figure(list(traces))
     plot.update_layout(
         template=go.layout.Template(),
@@ -42,32 +43,32 @@ def picture(traces: Sequence[Any], *, height: int = 320, **layout: Any) -> go.Fi
         hoverlabel={"bgcolor": "#30363d", "font": {"color": "#ffffff"}},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     )
-    dress = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
     plot.update_layout(**layout)
-    plot.update_xaxes(**dress)
-    plot.update_yaxes(**dress)
+    axes = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
+    plot.update_xaxes(**axes)
+    plot.update_yaxes(**axes)
     return plot
 
 
-def shown(text: Any) -> str:
-    """A label of other people as a figure may show it: short, and never markup."""
+def label_text(text: Any) -> str:
+    """A user's text as a label: shortened, and escaped so that it is never markup."""
     whole = format_number(text)
-    return html.escape(whole if len(whole) <= _LONGEST_LABEL else whole[: _LONGEST_LABEL - 1] + "…", quote=False)
+    return html.escape(whole if len(whole) <= _MAX_LABEL else whole[: _MAX_LABEL - 1] + "…", quote=False)
 
 
-def short(values: Iterable[float | None], digits: int = 5) -> list[float | None]:
-    """Numbers with as many digits as a picture needs."""
+def rounded(values: Iterable[float | None], digits: int = 5) -> list[float | None]:
+    """Numbers rounded to the digits that a figure needs; None for those that are not finite."""
     return [None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}") for value in values]
 
 
 def band_colors(count: int) -> list[str]:
-    """Colours in order, for the parts of one range."""
-    places = [0.5] if count == 1 else [0.08 + 0.84 * n / (count - 1) for n in range(count)]
-    return list(sample_colorscale("Turbo", places))
+    """Colors in order, for the sections of one range."""
+    positions = [0.5] if count == 1 else [0.08 + 0.84 * n / (count - 1) for n in range(count)]
+    return list(sample_colorscale("Turbo", positions))
 
 
-def thinned(trials: Sequence[FrozenTrial], value: Mapping[int, float], most: int = MOST_POINTS) -> list[FrozenTrial]:
-    """At most so many: half of them the best, the others an even choice of the rest. In their order."""
+def sample_trials(trials: Sequence[FrozenTrial], value: Mapping[int, float], most: int = MAX_POINTS) -> list[FrozenTrial]:
+    """At most `most` trials in their order: one half are the best, the other half an even sample of the rest."""
     if len(trials) <= most:
         return list(trials)
     best = sorted(trials, key=lambda trial: value.get(trial.number, math.inf))[: most // 2]
@@ -78,45 +79,38 @@ def thinned(trials: Sequence[FrozenTrial], value: Mapping[int, float], most: int
     return [trial for trial in trials if trial.number in kept]
 
 
-def thin_note(drawn: int, there: int) -> str:
-    """Says what is left out."""
-    return (
-        ""
-        if drawn == there
-        else f" Drawn are {drawn:,} of {there:,} trials: the best half of them, and an even choice of the others."
-    )
+def sample_note(drawn: int, total: int) -> str:
+    """A sentence on how many trials are drawn, if not all are."""
+    return "" if drawn == total else f" {drawn:,} of {total:,} trials are drawn: the best, and an even sample of the others."
 
 
-def value_range(values: Iterable[float | None]) -> tuple[list[float] | None, int]:
-    """The range of an axis that shows what matters, and how many values lie above it; None: all of them fit."""
+def axis_range(values: Iterable[float | None]) -> tuple[list[float] | None, int]:
+    """A range without outliers, and how many values exceed it; None if all values fit."""
     known = np.array([value for value in values if value is not None and math.isfinite(value)])
     if len(known) < 4:
         return None, 0
     low, middle, high = float(known.min()), float(np.median(known)), float(known.max())
-    top = middle + _FAR * (middle - low)
+    top = middle + _OUTLIER_FACTOR * (middle - low)
     if top <= low or high <= top:
         return None, 0
     pad = 0.05 * (top - low)
     return [float(f"{low - pad:.5g}"), float(f"{top:.5g}")], int((known > top).sum())
 
 
-def outside_note(count: int) -> str:
-    """Says what an axis leaves out."""
-    return "" if not count else f" {count:,} {'value lies' if count == 1 else 'values lie'} above the picture."
+def outlier_note(count: int) -> str:
+    """A sentence on the values that the axis leaves out, if any."""
+    return f" Not shown: {counted(count, 'value')} above the top of the axis." if count else ""
 
 
-def places(dim: Dimension, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Values of a parameter as places on an axis, and the axis. Choices stand in their order, whatever they are."""
+def axis_positions(dim: Dimension, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Positions of a parameter's values on an axis, and the axis. Choices have the positions 0, 1, ... in their order."""
+    axis: dict[str, Any] = {"title": {"text": label_text(dim.name)}}
     if isinstance(dim.domain, Choices):
         order = list(dim.domain.choices)
-        names = [shown(choice) for choice in order]
-        steps = {"tickvals": list(range(len(order))), "ticktext": names, "range": [-0.5, len(order) - 0.5]}
-        return [order.index(value) if value in order else None for value in values], {
-            **steps,
-            "title": {"text": shown(dim.name)},
-        }
+        axis |= {"tickvals": list(range(len(order))), "ticktext": [label_text(choice) for choice in order]}
+        axis["range"] = [-0.5, len(order) - 0.5]
+        return [order.index(value) if value in order else None for value in values], axis
     low, high = float(dim.domain.low), float(dim.domain.high)
-    axis: dict[str, Any] = {"title": {"text": shown(dim.name)}}
     if dim.domain.log:
         pad = 0.03 * math.log10(high / low)
         ticks = _log_ticks(low, high)
@@ -124,24 +118,24 @@ def places(dim: Dimension, values: Sequence[Any]) -> tuple[list[Any], dict[str, 
         axis |= {"tickvals": ticks, "ticktext": [format_number(tick) for tick in ticks]}
     else:
         axis["range"] = [low - 0.03 * (high - low), high + 0.03 * (high - low)]
-    return short(values), axis
+    return rounded(values), axis
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of every power of ten, or over many powers 1 alone."""
+    """1, 2 and 5 times every power of ten; only the powers of ten if the range spans two of them or more."""
     steps = (1, 2, 5) if high / low < 100 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [float(f"{step}e{power}") for power in powers for step in steps]
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] or [low, high]
 
 
-def back(dim: Dimension, place: float) -> float:
-    """The number at a place between the ends of a range, the inverse of `Dimension.place`."""
-    assert isinstance(dim.domain, Range), "only numbers lie on a line"
+def value_at(dim: Dimension, place: float) -> float:
+    """The value at a position between the ends of a range (0..1), the inverse of `Dimension.position`."""
+    assert isinstance(dim.domain, Range), "choices have no order"
     low, high = dim.domain.low, dim.domain.high
     return float(low * (high / low) ** place if dim.domain.log else low + place * (high - low))
 
 
 def trial_hover(name: str) -> str:
-    """What is told of a point: its trial and its value."""
-    return f"trial %{{customdata}}<br>{shown(name)} %{{y:.4f}}<extra></extra>"
+    """The hover text of a trial's point: its number (`customdata`) and its value."""
+    return f"trial %{{customdata}}<br>{label_text(name)} %{{y:.4f}}<extra></extra>"

@@ -1,4 +1,4 @@
-"""Who trained what when."""
+"""Which worker trained which trial when."""
 
 from __future__ import annotations
 
@@ -11,42 +11,50 @@ from optuna.trial import FrozenTrial
 from data_utils.wording import counted
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
-from search.reporting.figures.style import BAD, GOOD, OTHER, QUIET, picture
+from search.reporting.figures.style import BLUE, GRAY, ORANGE, RED, styled_figure
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.trials import STATE_NAMES
 from search.wording import format_duration
 
-_COLORS = {"complete": GOOD, "pruned": OTHER, "failed": BAD, "running": QUIET, "cut off": QUIET}
+_INTERRUPTED = "interrupted"
+_COLORS = {"complete": BLUE, "pruned": ORANGE, "failed": RED, "running": GRAY, _INTERRUPTED: GRAY}
+_MAX_BLOCKS = 600
 
-_MOST_BLOCKS = 600
+_Lane = tuple[str, int]
+"""A run and the number of one of its workers."""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A worker's time on a trial, as it is drawn."""
+    """A worker's time on a trial."""
 
-    lane: tuple[str, int]
+    lane: _Lane
     trial: int
     begin: float
     end: float | None
-    """None where nobody knows it: it is in training still, or its run was killed."""
+    """None if unknown: the trial is still in training, or its run was killed."""
 
     state: str
 
+    @property
+    def seconds(self) -> float:
+        """How long it lasted; 0 if unknown."""
+        return 0.0 if self.end is None else max(self.end - self.begin, 0.0)
+
 
 def timeline(facts: Facts) -> Figure:
-    """A row a worker, a block for each trial that it trained."""
+    """A row per worker, with a block for each trial that it trained."""
     title = "Timeline"
     blocks = [block for trial in facts.trials for block in _blocks(trial)]
     if not blocks:
-        return Figure("timeline", title, "Nothing was recorded of when the trials were trained.")
+        return Figure("timeline", title, "Nothing to draw: no training times were recorded.")
     lanes = list(dict.fromkeys(block.lane for block in sorted(blocks, key=lambda block: block.begin)))
     runs = list(dict.fromkeys(run for run, _ in lanes))
-    drawn = blocks[-_MOST_BLOCKS:]
+    drawn = blocks[-_MAX_BLOCKS:]
     names = [f"run {runs.index(run) + 1}, worker {worker}" for run, worker in lanes]
-    traces = [_bars([b for b in drawn if b.state == state], lanes, state) for state in _COLORS]
-    plot = picture(
-        [trace for trace in traces if len(trace.x)],
+    groups = [(state, [block for block in drawn if block.state == state]) for state in _COLORS]
+    plot = styled_figure(
+        [_bars(group, lanes, state) for state, group in groups if group],
         height=140 + 26 * min(len(lanes), 24),
         barmode="overlay",
         bargap=0.25,
@@ -58,19 +66,18 @@ def timeline(facts: Facts) -> Figure:
 
 def _caption(blocks: list[_Block], lanes: int, runs: int, drawn: int) -> str:
     known = [block for block in blocks if block.end is not None]
-    spent = sum((block.end or 0.0) - block.begin for block in known)
     whole = max((block.end or 0.0 for block in known), default=0.0) - min(block.begin for block in blocks)
-    trials = len({block.trial for block in blocks})
-    who = f"{counted(lanes, 'worker')} of {counted(runs, 'run')}"
-    left_out = "" if drawn == len(blocks) else f" Drawn are the last {drawn:,} blocks."
+    trials = counted(len({block.trial for block in blocks}), "trial")
+    workers = f"{counted(lanes, 'worker')} of {counted(runs, 'run')}"
+    notes = "" if drawn == len(blocks) else f" Only the last {drawn:,} blocks are drawn."
     if unknown := len(blocks) - len(known):
-        many = "1 training" if unknown == 1 else f"{unknown:,} trainings"
-        left_out += f" {many} without a known end, running still or killed, are not counted, and stand as thin marks."
+        notes += f" {counted(unknown, 'training')} without a known end (still running or killed): thin marks, not counted."
     if not known:
-        return f"{who} began {counted(trials, 'trial')} (UTC).{left_out}"
+        return f"{workers} started {trials} (UTC).{notes}"
+    spent = format_duration(sum(block.end - block.begin for block in known if block.end is not None))
     return (
-        f"{who} trained {counted(trials, 'trial')} for {format_duration(spent)} in all, within {format_duration(whole)} (UTC); "
-        f"the gaps are waiting, or time in which nothing ran.{left_out}"
+        f"{workers} trained {trials} for {spent} in total, within {format_duration(whole)} (UTC). In the gaps workers were "
+        f"idle or nothing ran.{notes}"
     )
 
 
@@ -79,28 +86,24 @@ def _blocks(trial: FrozenTrial) -> list[_Block]:
     found = []
     for number, attempt in enumerate(attempts):
         is_last = number == len(attempts) - 1
-        end, state = attempt.end, STATE_NAMES[trial.state] if is_last else "cut off"
+        end, state = attempt.end, STATE_NAMES[trial.state] if is_last else _INTERRUPTED
         if end is None and is_last and trial.datetime_complete is not None:
             end = trial.datetime_complete.timestamp()
         found.append(_Block((attempt.run, attempt.worker), trial.number, attempt.begin, end, state))
     return found
 
 
-def _bars(blocks: list[_Block], lanes: list[tuple[str, int]], state: str) -> go.Bar:
+def _bars(blocks: list[_Block], lanes: list[_Lane], state: str) -> go.Bar:
     return go.Bar(
         orientation="h",
         base=[_utc(block.begin) for block in blocks],
-        x=[round(1000 * max(_seconds(block), 0.2)) for block in blocks],
+        x=[round(1000 * max(block.seconds, 0.2)) for block in blocks],
         y=[lanes.index(block.lane) for block in blocks],
-        customdata=[[block.trial, format_duration(_seconds(block))] for block in blocks],
+        customdata=[[block.trial, format_duration(block.seconds)] for block in blocks],
         name=state,
         marker={"color": _COLORS[state], "line": {"color": "rgba(255,255,255,0.6)", "width": 0.5}},
         hovertemplate=f"trial %{{customdata[0]}}, {state}, %{{customdata[1]}}<extra></extra>",
     )
-
-
-def _seconds(block: _Block) -> float:
-    return 0.0 if block.end is None else max(block.end - block.begin, 0.0)
 
 
 def _utc(seconds: float) -> str:
