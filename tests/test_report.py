@@ -205,7 +205,7 @@ def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
     assert search(cli, tiny, two) == 0
     page = reported(cli)
     assert "front" in page.drawn
-    assert "no other is at least as good in all of parameters and val_loss" in page.text
+    assert "no other trial is at least as good in all of parameters and val_loss" in page.text
 
 
 def test_choices_and_conditions(place: Path, tiny: Path, cli: Cli) -> None:
