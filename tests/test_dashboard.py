@@ -41,7 +41,7 @@ def test_it_lists_the_study(found: Path) -> None:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            told = re.fullmatch(r"optuna-dashboard on (http://127\.0\.0\.1:(\d+))/dashboard  \(Ctrl-C ends it\)\n", line)
+            told = re.fullmatch(r"optuna-dashboard on (http://127\.0\.0\.1:(\d+))/dashboard  \(stop with Ctrl-C\)\n", line)
             assert told, line
             assert int(told[2]) > port
             with urllib.request.urlopen(f"{told[1]}/api/studies", timeout=30) as reply:
