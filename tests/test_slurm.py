@@ -1,6 +1,6 @@
 """A search as an array of SLURM jobs: the script itself, run by bash, signalled as SLURM signals it.
 
-What is not here is SLURM: a `scontrol` that answers with a job's state, and records what it is asked to queue anew.
+What is not here is SLURM: a `scontrol` that answers with a job's state, and records what it is asked to requeue.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def states(place: Path) -> list[str]:
 
 
 def test_before_the_limit(cluster: Cluster) -> None:
-    """Two tasks share a study. Told of the limit, each keeps its trial, leaves, and is queued anew; both end at the target."""
+    """Two tasks share a study. Told of the limit, each keeps its trial, ends, and is requeued; both end at the target."""
     command = ("--set", "epochs=100")
     tasks = [cluster.start(*command, task=task, TRIALS="3") for task in (0, 1)]
     waiting = {search_of(task).pid: task for task in tasks}
@@ -172,7 +172,7 @@ def test_before_the_limit(cluster: Cluster) -> None:
     for number, (code, err) in enumerate(map(ended, tasks)):
         assert code == 143, err
         assert "stopped (SIGTERM); everything is kept." in err
-        assert f"70_{number} is queued anew" in err
+        assert f"requeued 70_{number}" in err
     assert sorted(cluster.asked()) == ["requeue 70_0", "requeue 70_1"]
     cut_off = [trial for trial in stored_trials(cluster.place) if trial.state.name == "RUNNING" and trial.intermediate_values]
     assert cut_off
@@ -181,7 +181,7 @@ def test_before_the_limit(cluster: Cluster) -> None:
     said = ""
     for code, err in map(ended, tasks):
         assert code == 0, err
-        assert "begun anew 1 times" in err
+        assert "restarts so far: 1" in err
         said += err
     for trial in cut_off:
         epoch = max(trial.intermediate_values)
@@ -190,12 +190,12 @@ def test_before_the_limit(cluster: Cluster) -> None:
     assert states(cluster.place) == ["COMPLETE"] * 3
     assert len({tuple(trial.params.values()) for trial in trials}) == 3
     assert all(list(trial.intermediate_values) == list(range(1, 101)) for trial in trials)
-    assert len(cluster.asked()) == 2, "who has finished is not queued anew"
+    assert len(cluster.asked()) == 2, "a finished task is not requeued"
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.2, 1.0])
 def test_while_it_starts(delay_s: float, cluster: Cluster) -> None:
-    """However early the signal comes, the task leaves and is queued anew."""
+    """However early the signal comes, the task ends and is requeued."""
     task = cluster.start("--set", "epochs=3000")
     read_until(task, "70_0 on ")
     time.sleep(delay_s)
@@ -205,7 +205,7 @@ def test_while_it_starts(delay_s: float, cluster: Cluster) -> None:
 
 
 def test_cancelled(cluster: Cluster) -> None:
-    """`scancel` signals every process of a job: the search stops in peace, once, and nothing is queued anew."""
+    """`scancel` signals every process of a job: the search stops after its epoch and nothing is requeued."""
     task = cluster.start("--set", "epochs=3000")
     wait_until(is_in_trial(cluster.place, 0), task)
     cluster.says("CANCELLED")
@@ -213,7 +213,7 @@ def test_cancelled(cluster: Cluster) -> None:
     code, err = ended(task)
     assert code == 143
     assert "stopped (SIGTERM); everything is kept." in err, "a second signal would have ended it at once"
-    assert "everything is kept: where it does not queue it anew, submit the same again" in err
+    assert "everything is kept: unless SLURM requeues it, submit the same job again" in err
     assert cluster.asked() == []
 
 
@@ -229,26 +229,26 @@ def test_a_second_signal(cluster: Cluster) -> None:
     task.send_signal(signal.SIGTERM)
     read_until(task, "press Ctrl-C again to stop at once")  # two that come while PyTorch computes would reach Python as one
     task.send_signal(signal.SIGTERM)
-    read_until(task, "the search stops at the end of this epoch")
+    read_until(task, "the search stops after the current epoch")
     code, err = ended(task)
     assert (code, cluster.asked()) == (143, ["requeue 70_0"])
     assert "everything is kept. Resume with" not in err, "that is said after an epoch"
 
 
 def test_an_epoch_that_outlives_the_grace(cluster: Cluster) -> None:
-    """It is given up before SLURM ends everything, so that the task can still be queued anew."""
+    """It is given up before SLURM ends everything, so that the task can still be requeued."""
     task = cluster.start(*LONG, PATIENCE="1")
     wait_until(lambda: has_logged(cluster.place, "trial_started"), task)
     time.sleep(0.5)  # the epoch begins when that is said
     task.send_signal(signal.SIGTERM)
     code, err = ended(task)
-    assert "the epoch takes longer than 1 s: it is given up" in err
+    assert "the epoch takes longer than 1 s and is given up" in err
     assert (code, cluster.asked()) == (143, ["requeue 70_0"])
     assert states(cluster.place) == ["RUNNING"]
 
 
 def test_a_search_that_answers_nothing(cluster: Cluster) -> None:
-    """It is killed in time, and the task is queued anew."""
+    """It is killed in time, and the task is requeued."""
     task = cluster.start("--set", "epochs=3000", PATIENCE="1")
     wait_until(is_in_trial(cluster.place, 0), task)
     search_of(task).suspend()
@@ -266,7 +266,7 @@ def test_wrong_input(cluster: Cluster) -> None:
 
 
 def test_a_resource_that_fails(cluster: Cluster) -> None:
-    """A database that cannot be used: 3, and another try, for which the task is queued anew."""
+    """A database that cannot be used: 3, and another try, for which the task is requeued."""
     (cluster.place / "runs").mkdir()
     (cluster.place / "runs" / "studies.db").write_text("this is no database", encoding="utf-8")
     code, _ = cluster.run()
@@ -282,16 +282,16 @@ def test_not_for_ever(restarts: str, asked: list[str], cluster: Cluster) -> None
 
 
 @pytest.mark.parametrize(
-    ("code", "anew"), [(0, False), (1, False), (2, False), (3, True), (4, False), (130, False), (137, True), (143, True)]
+    ("code", "requeued"), [(0, False), (1, False), (2, False), (3, True), (4, False), (130, False), (137, True), (143, True)]
 )
-def test_exit_codes(code: int, anew: bool, cluster: Cluster) -> None:
+def test_exit_codes(code: int, requeued: bool, cluster: Cluster) -> None:
     """What the search answers decides, and the task answers the same. The words behind the script's name reach the search."""
     write_program(cluster.place / "bin" / "search", f'#!/usr/bin/env bash\nprintf "%s\\n" "$@"\nexit {code}\n')
     task = cluster.start("--workers", "2", "--as", "a b", PYTHON="search", TRIALS="7")
     out, _ = task.communicate(timeout=60)
     expected = ["-m", "search", "run", "tiny.yaml", "--trials", "7", "--no-progress", "--workers", "2", "--as", "a b"]
     assert out.splitlines() == expected
-    assert (task.returncode, cluster.asked()) == (code, ["requeue 70_0"] * anew)
+    assert (task.returncode, cluster.asked()) == (code, ["requeue 70_0"] * requeued)
 
 
 def without_scontrol(cluster: Cluster) -> None:
@@ -300,18 +300,18 @@ def without_scontrol(cluster: Cluster) -> None:
 
 
 def refusing(cluster: Cluster) -> None:
-    """SLURM does not queue this job anew."""
+    """SLURM does not requeue this job."""
     (cluster.place / "answer").write_text("1", encoding="utf-8")
 
 
 @pytest.mark.parametrize("broken", [without_scontrol, refusing])
-def test_it_cannot_be_queued_anew(broken: Callable[[Cluster], None], cluster: Cluster) -> None:
+def test_the_job_cannot_be_requeued(broken: Callable[[Cluster], None], cluster: Cluster) -> None:
     """Everything is kept, and it says what to do."""
     broken(cluster)
     write_program(cluster.place / "bin" / "search", "#!/usr/bin/env bash\nexit 143\n")
     code, err = cluster.run(PYTHON="search")
     assert code == 143
-    assert "it could not be queued anew; everything is kept: to go on, submit the same again" in err
+    assert "the job could not be requeued; everything is kept: submit the same job again to continue" in err
 
 
 def test_not_in_an_array(cluster: Cluster) -> None:
