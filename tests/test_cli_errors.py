@@ -81,7 +81,7 @@ WRONG = [  # command, exit code, first line on stderr after "error: "
 
 @pytest.fixture
 def messy(place: Path) -> Path:
-    """A working directory with things that are not what they should be."""
+    """A working directory with unusable files."""
     (place / "garbage.db").write_bytes(b"garbage" * 100)
     (place / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
     (place / "empty").mkdir()
@@ -89,14 +89,14 @@ def messy(place: Path) -> Path:
 
 
 def split_words(command: str, data: Path) -> list[str]:
-    """Words of a command; a `--set` keeps its blanks."""
+    """Words of a command; braces of a `--set` may contain spaces."""
     words = re.findall(r"''|\S+=\{.*?\}|\S+", command)
     return ["" if word == "''" else str(data) if word == DATA else word for word in words]
 
 
 @pytest.mark.parametrize(("command", "code", "first"), WRONG, ids=[command or "nothing" for command, _, _ in WRONG])
 def test_wrong_commands(command: str, code: int, first: str, messy: Path, tiny: Path, cli: Cli) -> None:
-    """Told in the usual form, with a last line that says what to do; nothing is started."""
+    """The error has its standard form, ends with what to do, and nothing is started."""
     before = sorted(messy.iterdir())
     done = cli(*split_words(command, tiny))
     assert done.out == ""
@@ -111,8 +111,8 @@ def test_wrong_commands(command: str, code: int, first: str, messy: Path, tiny: 
         assert not left, "nothing was started"
 
 
-def test_results_of_what_is_not_there(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study or a trial that the database does not hold."""
+def test_missing_studies_and_trials(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands refuse a study or trial that the database does not hold."""
     monkeypatch.chdir(searched)
     done = cli("status", "nope")
     assert done.code == 2
@@ -124,8 +124,8 @@ def test_results_of_what_is_not_there(searched: Path, cli: Cli, monkeypatch: pyt
     assert (done.code, done.err.splitlines()[0]) == (2, "error: the output file cannot be written")
 
 
-def test_a_fault_of_the_program(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 4, no traceback, and the path of a log that holds it."""
+def test_internal_error(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An internal error ends with code 4, without a traceback, and names a log that contains it."""
 
     def broken(*_arguments: object, **_more: object) -> object:
         raise ZeroDivisionError("a fault")
@@ -141,8 +141,8 @@ def test_a_fault_of_the_program(place: Path, cli: Cli, monkeypatch: pytest.Monke
     assert "ZeroDivisionError: a fault" in log
 
 
-def test_a_fault_where_nothing_can_be_written(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log goes elsewhere when `runs` cannot hold it."""
+def test_internal_error_without_runs_folder(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log goes to the temporary folder if `runs` is not writable."""
     monkeypatch.setenv("SEARCH_RUNS", str(place / "tiny.yaml"))
     monkeypatch.setattr("search.definition.study_file.load_definition", lambda *_a, **_k: 1 / 0)
     done = cli("run", "tiny.yaml")
@@ -154,8 +154,8 @@ def test_a_fault_where_nothing_can_be_written(place: Path, cli: Cli, monkeypatch
     log.unlink()
 
 
-def test_a_disk_that_fills_up(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial's files cannot be written: 3, and the same command goes on once there is room."""
+def test_full_disk(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a trial's files cannot be written, the run ends with code 3, and the same command continues later."""
 
     def full(path: Path, _text: str) -> None:
         raise OSError(28, "No space left on device", str(path))
@@ -169,8 +169,8 @@ def test_a_disk_that_fills_up(place: Path, tiny: Path, cli: Cli, monkeypatch: py
     assert cli(*run).code == 0
 
 
-def test_help_is_an_answer(cli: Cli) -> None:
-    """Help goes to stdout and ends with 0."""
+def test_help(cli: Cli) -> None:
+    """Help goes to stdout with exit code 0."""
     done = cli("--help")
     assert (done.code, done.err) == (0, "")
     assert "Searches hyperparameters" in done.out
@@ -186,20 +186,20 @@ def test_help_is_an_answer(cli: Cli) -> None:
     ],
 )
 def test_errors_carry_their_exit_code(error: SearchError, code: int) -> None:
-    """The tree of errors decides."""
+    """The error's class determines the exit code."""
     assert exit_code_of(error) == code
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90m", 5400), ("1h30m", 5400), ("45s", 45), ("2h", 7200), ("7", 7), ("0.5s", 0.5), ("1h1m1s", 3661)]
 )
-def test_times(text: str, seconds: float) -> None:
-    """As people write them."""
+def test_durations(text: str, seconds: float) -> None:
+    """Durations may have hours, minutes and seconds, or plain seconds."""
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", " ", "soon", "1d", "-5", "5m1h", "1.5h", "s", "inf", "nan"])
-def test_what_is_no_time(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(DefinitionError):
         parse_duration(text)
@@ -207,7 +207,7 @@ def test_what_is_no_time(text: str) -> None:
 
 @pytest.mark.slow
 def test_as_a_process(tmp_path: Path) -> None:
-    """The same holds outside this process: code, streams, and the environment."""
+    """The same holds in a process of its own, with the environment's variables."""
     (tmp_path / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     done = run_cli("run", "tiny.yaml", cwd=tmp_path, env={"SEARCH_DATA": "nowhere"})
     assert (done.code, done.out) == (ExitCode.WRONG_INPUT, "")

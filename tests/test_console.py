@@ -67,7 +67,7 @@ BASELINE = TrialSummary(0, {"label_smoothing": 0.0, "lr": 3e-4, "dropout": 0.1},
 
 
 def finished_trial(**changed: object) -> TrialFinished:
-    """A complete trial, but for what is changed."""
+    """A complete trial, with the given fields changed."""
     given = {
         "trial": 3,
         "state": "complete",
@@ -85,7 +85,7 @@ def finished_trial(**changed: object) -> TrialFinished:
 
 
 def finished_run(**changed: object) -> RunFinished:
-    """A run that met its target, but for what is changed."""
+    """A run that met its target, with the given fields changed."""
     given = {
         "study": "mine",
         "finished": 10,
@@ -117,7 +117,7 @@ def finished_run(**changed: object) -> RunFinished:
     ],
 )
 def test_numbers(value: object, text: str) -> None:
-    """Four digits, small ones as powers, counts with commas."""
+    """Numbers have four digits, small ones an exponent, counts commas."""
     assert format_number(value) == text
 
 
@@ -126,19 +126,19 @@ def test_numbers(value: object, text: str) -> None:
     [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (128, "2m08s"), (3599.6, "1h00m"), (3725, "1h02m"), (360_000, "100h00m")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    """Two units at most, never sixty of one."""
+    """Durations have at most two units, and never sixty of one."""
     assert format_duration(seconds) == text
 
 
 def test_columns_align_in_any_script() -> None:
-    """A wide character takes two places, a combining one none."""
+    """Wide characters take two columns, combining ones none."""
     rows = [["語", "a", "1"], ["ab", "手話", "12"], ["e\u0301", "bcd", "3"]]
     assert align(rows, right=[2]) == ["語  a      1", "ab  手話  12", "e\u0301   bcd    3"]
     assert len({width(line) for line in align(rows, right=[2])}) == 1
 
 
-def test_header() -> None:
-    """What is about to happen, sealed signers included."""
+def test_start_of_a_run() -> None:
+    """The first lines name study, data, signers (the sealed ones too), device and target."""
     assert run_started_lines(STARTED) == [
         "study    手話: どの設定がよいか？",
         "data     data/手話: 1,250 words",
@@ -150,7 +150,7 @@ def test_header() -> None:
 
 
 def test_table() -> None:
-    """Columns hold their places, and the default study fits into 80. A failure tells its reason beneath."""
+    """Columns are aligned, the default study fits into 80, and a failure's reason stands below its row."""
     table = TrialTable(STARTED.space)
     pruned = finished_trial(trial=12, state="pruned", is_best=False, epochs=11, values={"val_loss": 2.5})
     failed = finished_trial(trial=9999, state="failed", values={}, val_top1=None, is_best=False, epochs=0, reason="nan")
@@ -166,8 +166,8 @@ def test_table() -> None:
     assert all(width(line) <= 80 for line in lines)
 
 
-def test_table_with_names_and_choices_of_any_script() -> None:
-    """A wide value does not move the columns after it."""
+def test_table_with_wide_characters() -> None:
+    """Wide values do not move the columns after them."""
     table = TrialTable({"手話の設定": "弱い | とても強い設定 when lr is 1", "lr": "0.1 .. 1.0"})
     head, row = table.head(), table.rows(finished_trial(params={"手話の設定": "とても強い設定", "lr": 0.5}))[0]
     assert head.endswith("     手話の設定      lr")
@@ -175,8 +175,8 @@ def test_table_with_names_and_choices_of_any_script() -> None:
     assert width(head) == width(row)
 
 
-def test_footer() -> None:
-    """The best beside the baseline, a warning, and the next command."""
+def test_end_of_a_run() -> None:
+    """The last lines compare the best with the baseline, warn of luck, and name the next commands."""
     assert run_finished_lines(finished_run()) == [
         "",
         "10 of 10 trials finished (7 complete, 3 pruned, 1 failed), 1h02m in this run",
@@ -191,8 +191,8 @@ def test_footer() -> None:
     ]
 
 
-def test_a_footer_with_warnings() -> None:
-    """An edge, and how the gain compares with chance; sentences stay within the width."""
+def test_end_of_a_run_with_warnings() -> None:
+    """Edges of the space and noise are reported within the width; noise is not if the baseline is the best."""
     edge = "label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6"
     lines = run_finished_lines(finished_run(edges=(edge,), noise=0.00004), max_width=80)
     assert lines[6:12] == [
@@ -206,8 +206,8 @@ def test_a_footer_with_warnings() -> None:
     assert not any(line.startswith(("noise", "luck")) for line in run_finished_lines(finished_run(best=BASELINE, noise=0.1)))
 
 
-def test_footers_of_other_ends() -> None:
-    """Stopped, unbeaten, and without any result."""
+def test_other_ends_of_a_run() -> None:
+    """A stopped run, one whose best is the baseline, and one without results end with shorter summaries."""
     assert run_finished_lines(finished_run(stopped_by="SIGINT"))[-1] == "         label_smoothing 0, lr 3.0e-04, dropout 0.1"
     assert run_finished_lines(finished_run(best=BASELINE))[4] == "         this is the baseline: nothing has beaten it"
     nothing = run_finished_lines(finished_run(best=None, baseline=None, finished=0))
@@ -215,7 +215,7 @@ def test_footers_of_other_ends() -> None:
 
 
 def test_next_commands_name_the_storage() -> None:
-    """A study that lies elsewhere is found by the commands that are printed."""
+    """The printed commands find a study in another storage."""
     lines = run_finished_lines(finished_run(), "sqlite:///my place/x.db")
     assert lines[-3] == "next     python -m search confirm mine --storage 'sqlite:///my place/x.db'"
     assert lines[-2] == "         python -m search export mine --storage 'sqlite:///my place/x.db' --output best.yaml"
@@ -223,7 +223,7 @@ def test_next_commands_name_the_storage() -> None:
 
 
 def confirmed(values: dict[int, dict[int, float | None]], seeds: int) -> Confirmed:
-    """A confirmation of trials that searched for half of what they gave first."""
+    """A confirmation of these values by trial and seed."""
     candidates = [
         Candidate(
             trial=trial,
@@ -238,8 +238,8 @@ def confirmed(values: dict[int, dict[int, float | None]], seeds: int) -> Confirm
     return Confirmed(time="2026-11-24T12:00:00+00:00", trials=50, objective="val_loss", sealed=1, found=found)
 
 
-def test_a_confirmation() -> None:
-    """The table, who is out and why, the recommendation with its reason, the luck, and the next commands; 80 columns."""
+def test_confirmation() -> None:
+    """A confirmation's table, exclusions, recommendation with its reason, luck and next commands fit into 80 columns."""
     values: dict[int, dict[int, float | None]] = {
         0: {1: 1.1, 2: 1.2, 3: 1.0},
         12: {1: 0.5, 2: 0.52, 3: 0.51},
@@ -282,14 +282,14 @@ def test_a_confirmation() -> None:
     assert all(width(line) <= 80 for line in lines[:-2])
 
 
-def test_a_confirmation_without_an_answer() -> None:
-    """Nothing is recommended where nothing has trained to its end."""
+def test_confirmation_without_a_recommendation() -> None:
+    """Nothing is recommended if no training has completed."""
     kept = confirmed({0: {1: None}, 3: {1: None}}, 2)
     assert confirmed_lines(kept)[-1] == "use      none is recommended: no setting has a value for every seed"
 
 
-def test_a_look_at_the_sealed() -> None:
-    """Who looked, what was seen, and that it was not the first time."""
+def test_opening_of_the_test_part() -> None:
+    """An opening shows when, by which version, how often, and all scores."""
 
     def score(trial: int, top1: float) -> SettingScore:
         rest = dict.fromkeys(("loss", "loss_sd", "loss_ts", "ece", "ece_ts", "ece_mass", "ece_mass_ts"), 0.25)
@@ -326,7 +326,7 @@ def test_a_look_at_the_sealed() -> None:
 
 
 def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line a trial on stderr, an epoch only after a quiet minute, the end on stdout."""
+    """Trials and notices go to stderr, an epoch only after a quiet minute, the summary to stdout."""
     now = [0.0]
     monkeypatch.setattr("search.commands.screens.time.monotonic", lambda: now[0])
     show = PlainScreen()
@@ -357,7 +357,7 @@ def test_plain_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
 
 def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each event is a JSON object on a line of its own, with the schema, in the text's own script."""
+    """Each event is a JSON object on its own line, with the schema, in UTF-8."""
     for event in (
         STARTED,
         Notice("手"),
@@ -383,8 +383,8 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("variable", ["CI", "TERM"])
-def test_the_right_screen(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A live view on a terminal only, and never where it is not wanted."""
+def test_choice_of_the_screen(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live screen is used only on a terminal that supports it and if it is wanted."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -396,12 +396,12 @@ def test_the_right_screen(variable: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def labels(show: LiveScreen) -> list[str]:
-    """What has a bar."""
+    """Labels of the bars."""
     return [task.description for task in show._bars.tasks]
 
 
 def test_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    """Finished trials scroll by, and the footer comes last, on stdout. Each trial in training has a bar of its own."""
+    """Each running trial has a bar; finished trials go to stderr and the summary to stdout."""
     show = LiveScreen()
     for event in (STARTED, TrialStarted(3, PARAMS, 50), TrialStarted(4, PARAMS, 50), EpochFinished(3, RECORD, 3)):
         show(event)

@@ -13,8 +13,8 @@ from search.running.signals import StopSignals
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_is_announced(number: int, code: int) -> None:
-    """By whoever draws the screen, and from a thread of its own; before and after, signals do what they always did."""
+def test_first_signal_is_announced(number: int, code: int) -> None:
+    """The first signal is announced on the screen, from another thread; afterwards the old handlers are back."""
     said: list[tuple[str, bool]] = []
     before = signal.getsignal(number)
     with StopSignals(announce=lambda text: said.append((text, threading.current_thread() is threading.main_thread()))) as stop:
@@ -28,21 +28,21 @@ def test_a_signal_is_announced(number: int, code: int) -> None:
     assert signal.getsignal(number) == before
 
 
-def test_without_a_screen_stderr_is_told(capfd: pytest.CaptureFixture[str]) -> None:
-    """In a line of its own."""
+def test_first_signal_without_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a screen the announcement is a line on stderr."""
     with StopSignals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert capfd.readouterr().err == "\nstopping after this epoch; press Ctrl-C again to stop at once\n"
 
 
-def test_a_time_limit() -> None:
-    """It is a reason to stop, and no error."""
+def test_time_limit() -> None:
+    """A time limit is a reason to stop, with exit code 0."""
     with StopSignals(0.0) as stop:
         assert (stop.reason, stop.exit_code) == ("timeout", 0)
 
 
-def test_the_live_screen_says_it_above_its_bars(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever is drawn below."""
+def test_announcement_on_the_live_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    """The live screen prints announcements above its bars."""
     show = LiveScreen()
     show.announce("stopping")
     show.close()

@@ -94,7 +94,7 @@ REASON = (
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that advances only when `now` is changed."""
 
     now = 100.0
 
@@ -108,14 +108,14 @@ REST_OF_A_BAR = "\x1b[38;5;237m"
 
 
 class Terminal:
-    """What a terminal without colors would show. It refuses to begin a line by itself."""
+    """What a terminal without colors would show. It fails if a line is written beyond its width."""
 
     def __init__(self, width: int) -> None:
         self.width, self.lines, self.row, self.column = width, [""], 0, 0
         self.shows_cursor, self.is_blank = True, False
 
     def feed(self, text: str) -> Terminal:
-        """Takes in text and codes."""
+        """Processes text and control codes."""
         for code, up, char in re.findall(r"(\x1b\[[?0-9;]*[mKhl])|\x1b\[(\d*)A|([^\x1b])", text):
             if up or not (code or char):
                 self.row -= int(up or 1)
@@ -143,17 +143,17 @@ class Terminal:
             assert self.column <= self.width, f"wider than {self.width}: {self.lines[self.row]}"
 
     def shown(self) -> str:
-        """The lines, without the empty ones at the end."""
+        """The lines, without empty ones at the end."""
         return "\n".join(line.rstrip() for line in self.lines).rstrip() + "\n"
 
 
-def screen_of(width: int) -> Console:
-    """A terminal of fixed width, in colour, that keeps what it is told."""
+def recording_console(width: int) -> Console:
+    """A color terminal of fixed width that records its output."""
     return Console(file=io.StringIO(), force_terminal=True, width=width, height=50, highlight=False, legacy_windows=False)
 
 
-def told(console: Console) -> str:
-    """Everything that such a terminal was told."""
+def output_of(console: Console) -> str:
+    """Everything that was written to such a terminal."""
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -175,8 +175,8 @@ def epoch(trial: int, step: int, loss: float) -> EpochFinished:
     return EpochFinished(trial, record, step)
 
 
-def over(trial: int, finished: int, **changed: object) -> TrialFinished:
-    """A complete trial, but for what is changed."""
+def finished_trial(trial: int, finished: int, **changed: object) -> TrialFinished:
+    """A complete trial, with the given fields changed."""
     given = {
         "state": "complete",
         "params": PARAMS,
@@ -191,7 +191,7 @@ def over(trial: int, finished: int, **changed: object) -> TrialFinished:
 
 
 def script() -> Iterator[tuple[float, Event | str]]:
-    """Seconds that pass, and what happens then; a text is a moment at which to look."""
+    """The events of a search, each after some seconds; a text marks a moment to compare."""
     yield 0, Notice("2 clips of the validation signers have no word that is trained, and are left out: 手話 12, 手話 13")
     yield 0, DataPrepared(10, 100)
     yield 20, DataPrepared(50, 100)
@@ -204,19 +204,19 @@ def script() -> Iterator[tuple[float, Event | str]]:
         yield 2, epoch(0, step, 2.5 - step / 10)
     yield 0, epoch(1, 1, 2.75)
     yield 0, "after a few epochs"
-    yield 10, over(0, 1, is_best=True)
+    yield 10, finished_trial(0, 1, is_best=True)
     yield 0, TrialStarted(2, PARAMS, 10)
-    yield 5, over(1, 2, state="pruned", epochs=3, values={"val_loss": 2.5}, value=2.5)
+    yield 5, finished_trial(1, 2, state="pruned", epochs=3, values={"val_loss": 2.5}, value=2.5)
     yield 0, TrialStarted(3, PARAMS, 10, 4, "resuming after epoch 4")
     yield 4, epoch(3, 5, 1.125)
     yield 0, WorkerDied(3, "it was killed by SIGKILL (out of memory?)", 1, 3)
     yield 0, TrialStarted(3, PARAMS, 10, 5, "resuming after epoch 5")
-    yield 6, over(2, 2, state="failed", value=None, values={}, val_top1=None, epochs=0, seconds=6, reason=REASON)
+    yield 6, finished_trial(2, 2, state="failed", value=None, values={}, val_top1=None, epochs=0, seconds=6, reason=REASON)
     yield 0, TrialStarted(4, PARAMS, 10)
     yield 2, epoch(4, 1, 0.75)
     better = {**PARAMS, "scale": "手の大きさ", "lr": 0.01, "optimizer": "adam"}
     better.pop("weight_decay")
-    yield 8, over(3, 3, is_best=True, params=better, value=0.4321, values={"val_loss": 0.4321}, seconds=3725)
+    yield 8, finished_trial(3, 3, is_best=True, params=better, value=0.4321, values={"val_loss": 0.4321}, seconds=3725)
     yield 0, "after the best"
     best = TrialSummary(3, better, 0.4321, 0.875, 9, {"val_loss": 0.4321})
     baseline = TrialSummary(0, PARAMS, 1.25, 0.5, 10, {"val_loss": 1.25})
@@ -239,15 +239,15 @@ def script() -> Iterator[tuple[float, Event | str]]:
 
 
 @pytest.fixture(autouse=True)
-def plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the person who runs the tests changes what they see."""
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environment variables of the user do not affect the output."""
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
 
 
 def compare(name: str, text: str) -> None:
-    """With the golden file, exactly."""
+    """Compares a text with the golden file, exactly."""
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("REWRITE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
@@ -256,31 +256,35 @@ def compare(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("no_color", [False, True])
 @pytest.mark.parametrize("columns", [60, 80, 120])
-def test_a_terminal(columns: int, no_color: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The screen at several moments, and what is left of it in the end; with NO_COLOR the same without a colour."""
+def test_live_screen_at_several_moments(
+    columns: int, no_color: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The live screen matches the golden text at every moment and at the end; NO_COLOR removes only the colors."""
     monkeypatch.setenv("COLUMNS", str(columns))
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
-    clock, console = Clock(), screen_of(columns)
+    clock, console = Clock(), recording_console(columns)
     show, looks = LiveScreen(console, clock, auto_refresh=False), []
     for seconds, event in script():
         clock.now += seconds
         if isinstance(event, str):
             show._bars.refresh()
-            looks.append(f"-- {event}\n{Terminal(columns).feed(told(console)).shown()}")
+            looks.append(f"-- {event}\n{Terminal(columns).feed(output_of(console)).shown()}")
         else:
             show(event)
-    terminal = Terminal(columns).feed(told(console))
+    terminal = Terminal(columns).feed(output_of(console))
     assert terminal.shows_cursor
     looks.append(f"-- in the end\n{terminal.shown()}")
     compare(f"terminal-{columns}", "\n".join([*looks, f"-- on stdout\n{capsys.readouterr().out}"]))
-    assert ("\x1b[32m━" in told(console)) != no_color
-    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", told(console))) != no_color
+    assert ("\x1b[32m━" in output_of(console)) != no_color
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", output_of(console))) != no_color
 
 
 @pytest.mark.parametrize("columns", [None, 60, 80, 120])
-def test_without_a_terminal(columns: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a pipe all parameters have a column, or as many as COLUMNS says. Not a single code."""
+def test_plain_screen_on_a_pipe(
+    columns: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plain screen matches the golden text; on a pipe all parameters have a column. There are no control codes."""
     if columns is not None:
         monkeypatch.setenv("COLUMNS", str(columns))
     show = PlainScreen()
@@ -293,8 +297,8 @@ def test_without_a_terminal(columns: int | None, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(GOLDEN.glob("*-[0-9]*.txt"))])
-def test_no_golden_line_is_too_wide(name: str) -> None:
-    """But for commands, which stay whole so that they can be copied."""
+def test_golden_lines_fit(name: str) -> None:
+    """Only commands exceed the width: they stay on one line so that they can be copied."""
     lines = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     assert all(width(line) <= int(name.split("-")[1]) for line in lines if "python -m search" not in line)
 
@@ -311,10 +315,10 @@ VALUES = st.one_of(st.integers(-(10**9), 10**9), st.floats(allow_nan=False), LET
     columns=st.integers(40, 140),
     data=st.data(),
 )
-def test_no_row_is_too_wide(space: dict[str, str], objectives: list[str], columns: int, data: st.DataObject) -> None:
-    """Whatever names, choices and values are: within the width, and what has a column stands below its name."""
+def test_table_rows_fit(space: dict[str, str], objectives: list[str], columns: int, data: st.DataObject) -> None:
+    """With any names, choices and values, rows fit and parameters stand below their names."""
     params = {name: data.draw(VALUES) for name in space}
-    trial = over(7, 3, params=params, values=dict.fromkeys(objectives, 1.25), reason=data.draw(WORDS))
+    trial = finished_trial(7, 3, params=params, values=dict.fromkeys(objectives, 1.25), reason=data.draw(WORDS))
     table = TrialTable(space, objectives, columns)
     head, row, *reason = [table.head(), *table.rows(trial)]
     assert all(width(line) <= columns for line in (head, row, *reason))
@@ -327,7 +331,7 @@ def test_no_row_is_too_wide(space: dict[str, str], objectives: list[str], column
 
 @pytest.mark.parametrize(("columns", "shown"), [(60, 1), (80, 2), (120, 6), (300, 10)])
 def test_as_many_parameters_as_fit(columns: int, shown: int) -> None:
-    """In the order of the space; the head says how many more there are."""
+    """Parameters appear in the order of the space; the head counts the hidden ones."""
     head = TrialTable(SPACE, max_width=columns).head()
     assert sum(name in head or name[:10] in head for name in SPACE) == shown
     assert head.endswith(f"+{10 - shown} more") or shown == 10
@@ -335,8 +339,8 @@ def test_as_many_parameters_as_fit(columns: int, shown: int) -> None:
 
 @settings(deadline=None)
 @given(text=WORDS, columns=st.integers(20, 120))
-def test_sentences_lose_nothing(text: str, columns: int) -> None:
-    """A wrapped text is the text, within its width; no line begins with what ends a sentence, if it can be helped."""
+def test_wrapping_keeps_the_text(text: str, columns: int) -> None:
+    """A wrapped text fits the width and loses nothing."""
     lines = labeled("label", text, columns)
     assert all(width(line) <= columns for line in lines)
     assert "".join("".join(line[9:].split()) for line in lines) == "".join(text.split())
@@ -344,29 +348,29 @@ def test_sentences_lose_nothing(text: str, columns: int) -> None:
 
 @settings(deadline=None)
 @given(text=WORDS, columns=st.integers(2, 60))
-def test_cropped_texts(text: str, columns: int) -> None:
-    """Within the width, and the same where it fits."""
+def test_truncated_texts(text: str, columns: int) -> None:
+    """A truncated text fits the width; a short text is unchanged."""
     assert width(truncate(text, columns)) <= columns
     assert truncate(text, 1000) == text
 
 
-def test_japanese_is_broken_as_it_is_written() -> None:
-    """Between any two signs, but not before a full stop and not after a bracket."""
+def test_japanese_line_breaks() -> None:
+    """Lines break between any two characters, but not before a full stop or after an opening bracket."""
     assert labeled("study", "手話：どの設定がよいか。", 21) == ["study    手話：どの設", "         定がよいか。"]
     assert labeled("study", "手話の設定。どれ（よい）", 20) == ["study    手話の設", "         定。どれ", "         （よい）"]
     assert labeled("study", "ーーーーー", 14) == ["study    ーー", "         ーー", "         ー"]
     assert labeled("study", "ab の設定 of lr", 17) == ["study    ab の設", "         定 of lr"]
 
 
-def test_lines_that_are_labelled_hang() -> None:
-    """What is too wide goes on below its text."""
+def test_continuation_lines_are_indented() -> None:
+    """Continuation lines stand below the text of a labeled line."""
     assert wrap_line("running  trial 3: in training", 20) == ["running  trial 3: in", "         training"]
     assert wrap_line("    a b c d e f", 12) == ["    a b c d", "      e f"]
     assert wrap_line("as it is  here", 20) == ["as it is  here"]
 
 
-def test_the_room_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What COLUMNS says, if it says a number."""
+def test_line_width_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe has no width unless COLUMNS is a number."""
     assert line_width(io.StringIO()) is None
     monkeypatch.setenv("COLUMNS", "97")
     assert line_width(io.StringIO()) == 97
@@ -375,15 +379,15 @@ def test_the_room_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
-def test_headers_keep_to_the_width(columns: int) -> None:
-    """All sentences hang below their labels."""
+def test_start_of_a_run_fits(columns: int) -> None:
+    """All lines fit, and each begins with a label or its indentation."""
     lines = run_started_lines(replace(STARTED, folds=5, trainings=15), columns)
     assert all(width(line) <= columns for line in lines)
     assert all(re.match(r"[a-z ]{8} \S", line) for line in lines)
 
 
 def bars_of(clock: Clock, finished: int = 0, target: int = 10, **changed: object) -> Bars:
-    """Bars of a run that begins."""
+    """Bars of a run that has just started."""
     bars = Bars(Console(file=io.StringIO(), no_color=True), clock, auto_refresh=False)
     bars.show(replace(STARTED, finished=finished, target=target, **changed))  # type: ignore[arg-type]
     return bars
@@ -398,12 +402,12 @@ def rows(bars: Bars, columns: int = 120) -> list[str]:
 
 
 def texts(bars: Bars) -> list[str]:
-    """What stands behind the bars, in single spaces."""
+    """The text behind each bar, with single spaces."""
     return [" ".join(row[re.search(r"[\d,]+/", row).start() :].split()) for row in rows(bars)]  # type: ignore[union-attr]
 
 
-def test_the_time_left() -> None:
-    """Of a trial by its own steps; of the whole by the trials of this run, those in training in part."""
+def test_time_left() -> None:
+    """A trial's time follows from its own steps, the study's from the trials of this run, running ones in part."""
     clock = Clock()
     bars = bars_of(clock)
     clock.now += 1000  # what preparing took says nothing about trials
@@ -415,15 +419,15 @@ def test_the_time_left() -> None:
     clock.now += 60  # nothing happens: the clock runs down
     assert texts(bars) == ["0/10 ~32m00s left", "1/10 val_loss 1.5000 top1 0.5000 ~2m00s left"]
     clock.now += 20
-    bars.show(over(0, 1, target=10, is_best=True))
+    bars.show(finished_trial(0, 1, target=10, is_best=True))
     assert texts(bars) == ["1/10 best 1.2500 (trial 0) ~15m00s left"]
     clock.now += 900
-    bars.show(over(1, 10, target=10))
+    bars.show(finished_trial(1, 10, target=10))
     assert texts(bars) == ["10/10 best 1.2500 (trial 0)"]
 
 
-def test_a_resumed_study_is_timed_by_what_this_run_did() -> None:
-    """Neither trials nor epochs of earlier runs count as if they had just been done; nor do failures."""
+def test_time_left_ignores_earlier_runs() -> None:
+    """Trials and epochs of earlier runs do not count as work of this run; nor do failed trials."""
     clock = Clock()
     bars = bars_of(clock, finished=90, target=100)
     bars.show(TrialStarted(90, PARAMS, 10, 5, "it goes on after epoch 5"))
@@ -434,40 +438,40 @@ def test_a_resumed_study_is_timed_by_what_this_run_did() -> None:
     assert texts(bars)[1].endswith("~40s left")
     bars.show(TrialStarted(90, PARAMS, 10, 6, "it goes on after epoch 6"))  # its worker died
     clock.now += 40
-    bars.show(over(90, 91, target=100))
+    bars.show(finished_trial(90, 91, target=100))
     assert texts(bars)[0] == "91/100 ~15m00s left"  # 50 s for half a trial, 9 to go: 900 s
     bars.show(TrialStarted(91, PARAMS, 10, 9, "it goes on after epoch 9"))
-    bars.show(over(91, 91, target=100, state="failed"))
+    bars.show(finished_trial(91, 91, target=100, state="failed"))
     assert texts(bars)[0] == "91/100 ~15m00s left"
 
 
-def test_a_resumed_study_knows_its_best() -> None:
-    """From the start, until a trial of this run is better."""
+def test_best_of_a_resumed_study() -> None:
+    """The best trial of earlier runs is shown until a better one finishes."""
     bars = bars_of(Clock(), finished=5, target=10, best=TrialSummary(3, value=0.4321))
     assert "best 0.4321 (trial 3)" in texts(bars)[0]
-    bars.show(over(6, 6, target=10, is_best=True, values={"val_loss": 0.4}))
+    bars.show(finished_trial(6, 6, target=10, is_best=True, values={"val_loss": 0.4}))
     assert "best 0.4000 (trial 6)" in texts(bars)[0]
 
 
-def test_the_best_of_several_objectives_is_the_first_ones() -> None:
-    """A trial of the front that is worse in the first objective does not take its place."""
+def test_best_of_several_objectives() -> None:
+    """Only a trial that improves the first objective replaces the best one."""
     bars = bars_of(Clock(), objectives=("val_loss", "parameters"))
-    bars.show(over(0, 1, is_best=True, values={"val_loss": 0.5, "parameters": 9000.0}))
-    bars.show(over(1, 2, is_best=True, values={"val_loss": 0.75, "parameters": 10.0}))
-    bars.show(over(2, 3, is_best=False, values={"val_loss": 0.25, "parameters": 10.0}))
+    bars.show(finished_trial(0, 1, is_best=True, values={"val_loss": 0.5, "parameters": 9000.0}))
+    bars.show(finished_trial(1, 2, is_best=True, values={"val_loss": 0.75, "parameters": 10.0}))
+    bars.show(finished_trial(2, 3, is_best=False, values={"val_loss": 0.25, "parameters": 10.0}))
     assert "best 0.5000 (trial 0)" in texts(bars)[0]
 
 
 @pytest.mark.parametrize("columns", range(20, 130, 3))
 def test_bars_never_fill_the_line(columns: int) -> None:
-    """One row per bar that stays below the terminal's width, at any width and for large numbers."""
+    """At any width and with large numbers, each bar takes one row that is narrower than the terminal."""
     clock = Clock()
     bars = bars_of(clock, finished=99_000, target=100_000)
     for trial in (1, 99_999):
         bars.show(TrialStarted(trial, PARAMS, 1000))
     clock.now += 3600
     bars.show(epoch(99_999, 1, 12345.6789))
-    bars.show(over(1, 99_001, target=100_000, is_best=True))
+    bars.show(finished_trial(1, 99_001, target=100_000, is_best=True))
     shown = rows(bars, columns)
     assert [row[:6] for row in shown] == ["trials", "trial "]
     assert all(width(row.rstrip()) < columns for row in shown)
@@ -475,62 +479,62 @@ def test_bars_never_fill_the_line(columns: int) -> None:
 
 
 def test_nothing_moves_when_a_trial_ends() -> None:
-    """The columns stay where they are between two trials."""
+    """The columns stay in place when a trial ends."""
     bars = bars_of(Clock())
     bars.show(TrialStarted(0, PARAMS, 10))
     bars.show(epoch(0, 1, 1.5))
     before = rows(bars, 80)[0].index("0/10")
-    bars.show(over(0, 1, target=10))
+    bars.show(finished_trial(0, 1, target=10))
     assert rows(bars, 80)[0].index("1/10") == before
 
 
-def test_a_terminal_that_is_made_narrower() -> None:
-    """The next lines keep to the new width, below a head that fits."""
-    console, clock = screen_of(120), Clock()
+def test_terminal_made_narrower() -> None:
+    """Later lines fit the new width, below a new table head."""
+    console, clock = recording_console(120), Clock()
     show = LiveScreen(console, clock, auto_refresh=False)
     show(STARTED)
     show(TrialStarted(0, PARAMS, 10))
-    show(over(0, 1))
-    before = len(told(console))
+    show(finished_trial(0, 1))
+    before = len(output_of(console))
     console.width = 60
-    show(over(1, 2, reason=REASON))
-    show(over(2, 3))
+    show(finished_trial(1, 2, reason=REASON))
+    show(finished_trial(2, 3))
     show._bars.refresh()
-    lines = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", told(console)[before:]).replace("\r", "\n").split("\n")
+    lines = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", output_of(console)[before:]).replace("\r", "\n").split("\n")
     assert all(width(line) <= 60 for line in lines)
     assert sum("+9 more" in line for line in lines) == 1
     show.close()
 
 
-def test_an_error_leaves_the_terminal_clean() -> None:
-    """Closed in the middle: the cursor is there, the bars are gone, and closing again does no harm."""
-    console = screen_of(80)
+def test_closing_restores_the_terminal() -> None:
+    """After closing, the cursor is visible and the bars are gone; closing again does no harm."""
+    console = recording_console(80)
     show = LiveScreen(console, Clock(), auto_refresh=False)
     for event in (STARTED, TrialStarted(0, PARAMS, 10), epoch(0, 1, 1.5)):
         show(event)
     show._bars.refresh()
-    before = Terminal(80).feed(told(console))
+    before = Terminal(80).feed(output_of(console))
     assert not before.shows_cursor
     assert "━" in before.shown()
     show.close()
     show.close()
-    after = Terminal(80).feed(told(console))
+    after = Terminal(80).feed(output_of(console))
     assert after.shows_cursor
     assert "━" not in after.shown()
     assert after.column == 0
 
 
 @pytest.mark.parametrize("columns", [60, 80])
-def test_a_status_that_is_watched(columns: int) -> None:
-    """Long lines hang within the width, and each look takes the place of the one before it."""
-    console = screen_of(columns)
+def test_replacing_lines(columns: int) -> None:
+    """Long lines are wrapped, and new lines replace those before."""
+    console = recording_console(columns)
     many = ", ".join(f"{name} {value}" for name, value in PARAMS.items())
     with replacing_lines(console) as show:
         show([f"study    {STARTED.study}: {STARTED.about}", f"         {many}", f"failed   trial 3: {REASON}"])
-        first = "".join(Terminal(columns).feed(told(console)).shown().split())
+        first = "".join(Terminal(columns).feed(output_of(console)).shown().split())
         assert "".join(f"{STARTED.about}{many}failed   trial 3: {REASON}".split()) in first
         show([f"study    {STARTED.study}: {STARTED.about}", "now      a run is working on it"])
-    terminal = Terminal(columns).feed(told(console))
+    terminal = Terminal(columns).feed(output_of(console))
     assert terminal.shows_cursor
     lines = terminal.shown().splitlines()
     assert lines[0].startswith("study    手話の探索: どの設定がよいか？")
@@ -539,17 +543,17 @@ def test_a_status_that_is_watched(columns: int) -> None:
     assert all(line.startswith("         ") for line in lines[1:-1])
 
 
-def test_a_status_on_a_terminal_without_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lines that follow each other."""
+def test_replacing_lines_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines follow each other."""
     monkeypatch.setenv("TERM", "dumb")
-    with replacing_lines(screen_of(80)) as show:
+    with replacing_lines(recording_console(80)) as show:
         show(["one"])
         show(["two"])
     assert capsys.readouterr().out == "one\ntwo\n"
 
 
-def finished(curve: Mapping[int, float]) -> optuna.trial.FrozenTrial:
-    """A complete trial with this curve."""
+def trial_with_curve(curve: Mapping[int, float]) -> optuna.trial.FrozenTrial:
+    """A complete trial with this learning curve."""
     return create_trial(
         state=TrialState.COMPLETE,
         value=min(curve.values()),
@@ -558,10 +562,10 @@ def finished(curve: Mapping[int, float]) -> optuna.trial.FrozenTrial:
     )
 
 
-def test_the_noise_of_a_run() -> None:
-    """That of its best trial; None where nothing tells."""
-    trial = finished({1: 1.0, 2: 0.5, 3: 0.7, 4: 0.4})
+def test_noise_of_a_run() -> None:
+    """The noise comes from the best trial's curve; it is None if the curve is too short."""
+    trial = trial_with_curve({1: 1.0, 2: 0.5, 3: 0.7, 4: 0.4})
     assert _noise([trial], trial) == pytest.approx(0.2082, abs=1e-4)  # steps -0.5, 0.2, -0.3
-    flat = finished({1: 1.0})
+    flat = trial_with_curve({1: 1.0})
     assert _noise([flat], flat) is None
     assert _noise([], None) is None
