@@ -94,7 +94,7 @@ def test_a_trial_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
     """Its value is the mean over the folds of each one's best epoch, and what each signer gave is kept."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--set", "data.folds=4", "--set", "data.test=none")
     assert done.code == 0
-    assert "signers  4 in 4 folds that validate in turn (48 clips), none for a test" in done.err
+    assert "signers  4 in 4 cross-validation folds (48 clips), no test part" in done.err
     for trial in stored_trials(place):
         folder = place / "runs" / "tiny" / "trials" / f"{trial.number:04d}"
         curves = read_curves(folder / "curve.csv")

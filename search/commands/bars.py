@@ -93,6 +93,7 @@ class Bars(Progress):
         self.update(self._bars["trials"], note=f"best {format_value(value)}", detail=f"(trial {trial})")
 
     def _add(self, key: int | str, label: str, done: int, total: int, *, start: bool = True, note: str = "") -> None:
+        """Adds a bar. `first` is where this process starts."""
         self._bars[key] = self.add_task(
             label, start=start, total=total, completed=done, first=done, note=note, detail="", due=None
         )
@@ -107,7 +108,7 @@ class Bars(Progress):
         self._estimate("trials", running, sum(self._inherited.values()))
 
     def _estimate(self, key: int | str, running: float = 0.0, inherited: float = 0.0) -> None:
-        """Sets when a bar will be full, at the average pace of this process."""
+        """Estimates when a bar will be full, at the average pace of this process."""
         task = self._tasks[self._bars[key]]
         trained = task.completed - task.fields["first"] + running - inherited
         left = (task.total or 0.0) - task.completed - running

@@ -85,7 +85,7 @@ def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[s
     if event.folds:
         signers = f"{train} in {event.folds} cross-validation folds ({event.clips['train']:,} clips), {sealed}"
     each = [f"each trial trains {event.trainings} models; its value is their mean"] if event.trainings > 1 else []
-    labelled = [
+    rows = [
         ("study", event.study + (f": {event.about}" if event.about else "")),
         ("data", f"{event.data}: {event.words:,} words"),
         ("signers", signers),
@@ -93,7 +93,7 @@ def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[s
         ("device", f"{event.device}{workers}, storage {event.storage}"),
         ("target", f"{event.target:,} finished trials, {event.finished:,} so far"),
     ]
-    return [line for label, text in labelled for line in labeled(label, text, max_width)]
+    return [line for label, text in rows for line in labeled(label, text, max_width)]
 
 
 def run_finished_lines(
@@ -102,10 +102,8 @@ def run_finished_lines(
     """How a run ended and what to do next, in at most `max_width` columns; commands stay on one line, to be copied."""
     study = study_args(event.study, storage)
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
-    finished = (
-        f"{event.finished:,} of {event.target:,} trials finished ({counts}), {format_duration(event.seconds)} in this run"
-    )
-    lines = ["", *wrap_line(finished, max_width)]
+    finished = f"{event.finished:,} of {event.target:,} trials finished ({counts})"
+    lines = ["", *wrap_line(f"{finished}, {format_duration(event.seconds)} in this run", max_width)]
     if event.ended_by and event.finished != event.target:
         lines += wrap_line(f"the search has ended: {event.ended_by}; continue with `--more N`", max_width)
     lines += best_lines(event.best, event.front, max_width) if event.best else ["best     none: no trial is complete yet"]

@@ -49,7 +49,7 @@ def choose_screen(*, as_json: bool, progress: bool) -> Listener:
 def stoppable_screen(
     *, as_json: bool, progress: bool, timeout_s: float | None = None
 ) -> Iterator[tuple[Listener, StopSignals]]:
-    """A screen for a run, and what stops the run: signals, or a time limit. The terminal is restored afterwards."""
+    """A screen for a run, and the signals or time limit that stop it. The terminal is restored afterwards."""
     screen = choose_screen(as_json=as_json, progress=progress)
     live = screen if isinstance(screen, LiveScreen) else None
     try:
@@ -101,7 +101,7 @@ class PlainScreen:
                 print_result(*confirm_footer(event, *self._places()))
 
     def announce(self, text: str) -> None:
-        """Prints a sentence, wrap_line to the width."""
+        """Prints a sentence, wrapped at the width."""
         self._print(wrap_line(text, self._width()))
 
     def _print_trial(self, event: TrialFinished) -> None:
@@ -134,7 +134,7 @@ class LiveScreen(PlainScreen):
         self._bars = Bars(self._console, clock, auto_refresh=auto_refresh)
 
     def __call__(self, event: Event) -> None:
-        """Shows an event."""
+        """Shows an event, on the bars too."""
         if isinstance(event, RunFinished | ConfirmFinished):
             self.close()
         self._bars.show(event)
@@ -147,7 +147,7 @@ class LiveScreen(PlainScreen):
         self._bars.live.stop()
 
     def _print_trial(self, event: TrialFinished) -> None:
-        """Repeats the table's head first where the terminal's width has changed it."""
+        """Prints the table's head again if another width has changed it."""
         if self._started is not None and self._table.max_width != self._width():
             before, self._table = self._table, TrialTable(self._started.space, self._started.objectives, self._width())
             if before.head() != self._table.head():
@@ -168,7 +168,7 @@ class LiveScreen(PlainScreen):
 
 
 def _unwrapped(lines: Sequence[str], style: str = "") -> Text:
-    """Lines that are truncate at the terminal's width, never wrapped."""
+    """Lines that are cropped at the terminal's width, never wrapped."""
     return Text("\n".join(lines), style, no_wrap=True, overflow="crop")
 
 
