@@ -24,7 +24,7 @@ from search.evaluation.test_part.scores import gain_interval
 from search.exporting.export import read_export
 from search.study.openings import Opening, openings
 from search.study.study import study_data
-from search.study.trials import configs_of
+from search.study.trials import trial_configs
 
 
 def study_of(folder: Path) -> optuna.Study:
@@ -68,7 +68,7 @@ def test_numbers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     losses: dict[int, list[float]] = {}
     for one in stored_trials(confirmed, "tiny/confirm"):
         number = one.params["candidate"]
-        configs = configs_of(study.get_trials()[number])
+        configs = trial_configs(study.get_trials()[number])
         clips = prepare(data, look.signers, configs.preprocess, mirrored=False)
         model = TransformerEnISLR(configs.model, len(data.words), torch.Generator())
         model.load_state_dict(load_file(f"runs/tiny/confirm/trials/{one.number:04d}/model.safetensors"))

@@ -54,9 +54,9 @@ def export(
     made = None
     if model is not None:
         from search.exporting.writing import export_model
-        from search.study.trials import configs_of
+        from search.study.trials import trial_configs
 
-        made = export_model(opened, opened_storage, exported, configs_of(chosen), model, runs=runs, onnx=onnx)
+        made = export_model(opened, opened_storage, exported, trial_configs(chosen), model, runs=runs, onnx=onnx)
     write_output(export_text(exported), output)
     print_note(reason)
     if made is not None:

@@ -21,13 +21,13 @@ def open_study(study: str, storage: str, *, read_only: bool = False) -> tuple[op
     from search.definition.study_file import study_name
     from search.storage.opening import open_storage
     from search.storage.read_only import open_read_only
-    from search.study.identity import require_ours
+    from search.study.identity import require_usable
     from search.study.study import load_study
 
     name = study_name(study)
     opened = open_read_only(storage) if read_only else open_storage(storage, create=False)
     found = load_study(opened, name)
-    require_ours(found)
+    require_usable(found)
     return found, opened
 
 

@@ -22,7 +22,7 @@ from search.storage.leases.lease import Lease
 from search.storage.opening import open_storage
 from search.storage.url import parse_url
 from search.study.making import open_study
-from search.study.openings import opened_before
+from search.study.openings import describe_openings
 from search.study.study import load_study
 from search.study.trials import best_trial, num_finished
 
@@ -69,7 +69,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 if source is not None:
                     with lease.wait_for_turn():
                         warm_start(session.study, source, definition, best=options.source_best, emit=session.emit)
-                if opened := opened_before(study, storage):
+                if opened := describe_openings(study, storage):
                     session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
                 return _search(session, definition, options, clips, device, wider, stop)
 

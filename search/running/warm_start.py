@@ -12,7 +12,7 @@ from search.definition.space import is_active
 from search.errors import DefinitionError
 from search.events import Listener, Notice
 from search.running.proposal import fixed_params, key_of, why_rejected
-from search.study.identity import require_ours
+from search.study.identity import require_usable
 from search.study.openings import openings
 from search.study.study import study_data, study_objectives
 from search.study.trials import complete_trials, pareto_front, trial_settings
@@ -26,7 +26,7 @@ def require_source(source: optuna.Study, split: Split) -> None:
     Raises:
         DefinitionError: `source` has no complete trial, or has used signers that are sealed here.
     """
-    require_ours(source)
+    require_usable(source)
     seen = sorted(_seen_by(source) & set(split.test))
     if seen:
         raise DefinitionError(

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from search.wording import utc_now
-
 if TYPE_CHECKING:
     import optuna
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A setting that is trained again, and what the search says of it."""
+class SearchedSetting:
+    """A setting and what the search says of it."""
 
     trial: int
     """Its number in the search; `BASELINE_TRIAL` for the baseline."""
@@ -33,21 +31,18 @@ class Candidate:
     distance: float
     """From the baseline, Euclidean in the unit cube of `candidates.embedding`."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate(SearchedSetting):
+    """A setting that is trained again."""
+
     reason: str = ""
     """Why one of its trainings failed; empty if none did."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CandidateResult:
+class CandidateResult(SearchedSetting):
     """The fresh values of one candidate, and what follows from them."""
-
-    trial: int
-    """This and `params`, `searched`, `parameters`, `distance`: as in `Candidate`."""
-
-    params: dict[str, Any]
-    searched: float | None
-    parameters: int | None
-    distance: float
 
     values: tuple[float | None, ...]
     """Its values with seeds 1, 2, ...; None where a training failed or is missing."""
@@ -183,12 +178,10 @@ def from_plain(kind: type[_Plain], stored: Mapping[str, Any]) -> _Plain:
 _ATTRIBUTE = "confirmed"
 
 
-def store_confirmed(study: optuna.Study, found: Confirmation, *, trials: int, objective: str, sealed: int) -> Confirmed:
+def store_confirmed(study: optuna.Study, confirmed: Confirmed) -> None:
     """Stores a confirmation with its study, replacing an earlier one. One that recommends nothing is not stored."""
-    confirmed = Confirmed(time=utc_now(), trials=trials, objective=objective, sealed=sealed, found=found)
-    if found.recommended is not None:
+    if confirmed.found.recommended is not None:
         study.set_user_attr(_ATTRIBUTE, json.dumps(dataclasses.asdict(confirmed), ensure_ascii=False))
-    return confirmed
 
 
 def load_confirmed(study: optuna.Study) -> Confirmed | None:

@@ -28,7 +28,7 @@ from search.storage.opening import open_storage
 from search.storage.url import StorageUrl, parse_url
 from search.study.companion import companion_name
 from search.study.comparing import Snapshot, differences, snapshot, with_trial_ids
-from search.study.identity import COPIED, IDENTITY, is_complete, require_ours
+from search.study.identity import COPIED, IDENTITY, is_complete, require_usable
 from search.study.openings import openings_of_signers
 from search.study.study import load_study
 from search.study.trials import owner
@@ -50,9 +50,6 @@ class CopyResult:
     """A copied study."""
 
     study: str
-    source: str
-    """URL without password."""
-
     target: str
     """URL without password."""
 
@@ -94,7 +91,6 @@ def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResu
     companion = originals.get(companion_name(study))
     return CopyResult(
         study=study,
-        source=here.shown,
         target=there.shown,
         trials=len(originals[study].trials),
         reports=originals[study].num_reports,
@@ -128,7 +124,7 @@ def _read_study(url: str, name: str) -> dict[str, Snapshot]:
     """The study and, if it was confirmed, its companion."""
     with database_errors(url), _opened(url) as storage:
         study = load_study(storage, name)
-        require_ours(study)
+        require_usable(study)
         snapshots = {name: snapshot(study, storage)}
         companion = companion_name(name)
         if companion in optuna.get_all_study_names(storage):

@@ -86,7 +86,7 @@ def require_complete(study: optuna.Study) -> None:
         )
 
 
-def require_ours(study: optuna.Study) -> None:
+def require_usable(study: optuna.Study) -> None:
     """Refuses a study that another program created, and an incomplete copy.
 
     Raises:
@@ -105,7 +105,7 @@ def require_same(study: optuna.Study, lines: Mapping[str, str]) -> None:
     Raises:
         DefinitionError: it differs; every difference is listed.
     """
-    require_ours(study)
+    require_usable(study)
     changed = _changes(study, lines)
     if changed:
         _refuse(study, changed)
@@ -117,7 +117,7 @@ def accept_wider_ranges(study: optuna.Study, lines: Mapping[str, str], definitio
     Raises:
         DefinitionError: anything else differs, or the sampler cannot continue with a wider range.
     """
-    require_ours(study)
+    require_usable(study)
     changed = _changes(study, lines)
     domains = {f"{_SPACE}{dim.name}": dim.domain for dim in definition.space}
     wider = {key: texts for key, texts in changed.items() if _is_wider(domains.get(key), texts[0])}

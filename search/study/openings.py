@@ -14,6 +14,7 @@ from search.study.confirmed import from_plain
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.study._frozen import FrozenStudy
 
 
 _ATTRIBUTE = "openings"
@@ -115,7 +116,7 @@ class Opening:
     gain_high: float | None = None
 
 
-def openings(study: optuna.Study) -> list[Opening]:
+def openings(study: optuna.Study | FrozenStudy) -> list[Opening]:
     """Every opening for a study, oldest first."""
     return [from_plain(Opening, stored) for stored in json.loads(study.user_attrs.get(_ATTRIBUTE, "[]"))]
 
@@ -128,10 +129,8 @@ def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorag
     mine = json.loads(study.user_attrs["data"])
     found = []
     for one in storage.get_all_studies():
-        data = json.loads(one.user_attrs.get("data", "{}"))
-        if _ATTRIBUTE in one.user_attrs and data.get("fingerprint") == mine["fingerprint"]:
-            stored = [from_plain(Opening, opening) for opening in json.loads(one.user_attrs[_ATTRIBUTE])]
-            found += [(one.study_name, opening) for opening in stored if set(opening.signers) & set(mine["test"])]
+        if json.loads(one.user_attrs.get("data", "{}")).get("fingerprint") == mine["fingerprint"]:
+            found += [(one.study_name, opening) for opening in openings(one) if set(opening.signers) & set(mine["test"])]
     return sorted(found, key=lambda pair: (pair[1].time, pair[1].count))
 
 
@@ -141,7 +140,7 @@ def store_opening(study: optuna.Study, opening: Opening) -> None:
     study.set_user_attr(_ATTRIBUTE, json.dumps([dataclasses.asdict(one) for one in [*others, opening]], ensure_ascii=False))
 
 
-def opened_before(study: optuna.Study, storage: optuna.storages.BaseStorage) -> str:
+def describe_openings(study: optuna.Study, storage: optuna.storages.BaseStorage) -> str:
     """A clause that says that the sealed signers were opened, and how often; empty if they were not."""
     earlier = openings_of_signers(study, storage)
     if not earlier:

@@ -18,6 +18,7 @@ from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective, primary_index
 from search.errors import DefinitionError, NegativeAnswer
 from search.study.companion import is_companion
+from search.study.confirmed import from_plain
 from search.study.trials import best_trial
 
 
@@ -54,13 +55,7 @@ class StudyData:
 def study_data(study: optuna.Study) -> StudyData:
     """The data that a study was created with."""
     stored = json.loads(study.user_attrs["data"])
-    split = Split(
-        train=tuple(stored["train"]),
-        validation=tuple(stored["validation"]),
-        test=tuple(stored["test"]),
-        folds=tuple(tuple(fold) for fold in stored.get("folds", [])),
-    )
-    return StudyData(stored["folder"], stored["fingerprint"], tuple(stored["words"]), split)
+    return from_plain(StudyData, {**stored, "split": stored})
 
 
 def study_objectives(study: optuna.Study) -> tuple[StudyObjective, ...]:

@@ -92,7 +92,7 @@ def trial_settings(trial: FrozenTrial) -> dict[str, dict[str, Any]]:
     return values
 
 
-def configs_of(trial: FrozenTrial) -> Configs:
+def trial_configs(trial: FrozenTrial) -> Configs:
     """The configurations that a trial was trained with."""
     values = {f"{group}.{name}": value for group, fields in trial_settings(trial).items() for name, value in fields.items()}
     return build_configs(values, f"trial {trial.number}")

@@ -79,7 +79,7 @@ def best_distinct(
     return best
 
 
-def chosen_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
+def trials_to_confirm(study: optuna.Study, count: int) -> list[FrozenTrial]:
     """The baseline, the `count` best distinct trials, and the recommendation of an earlier confirmation.
 
     Raises:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
 from search.errors import DefinitionError
-from search.evaluation.confirm.candidates import chosen_trials, embedding
+from search.evaluation.confirm.candidates import embedding, trials_to_confirm
 from search.evaluation.confirm.estimate import estimate_true_values
 from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
@@ -27,14 +27,15 @@ from search.storage.opening import open_storage
 from search.storage.url import shown_url
 from search.study.companion import CANDIDATE, CONFIRMS, SEED, companion_name
 from search.study.confirmed import Candidate, Confirmed, store_confirmed
-from search.study.identity import require_ours
+from search.study.identity import require_usable
 from search.study.making import name_objectives
-from search.study.openings import opened_before
+from search.study.openings import describe_openings
 from search.study.searched_space import study_space
 from search.study.study import load_study, study_data, study_objectives, study_plan
-from search.study.trials import complete_trials, configs_of, num_finished, trial_result
+from search.study.trials import complete_trials, num_finished, trial_configs, trial_result
 from search.trial.clips import TrialClips, count_clips, data_store
 from search.trial.job import fresh_seed
+from search.wording import utc_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,8 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=False)
         study = load_study(storage, options.study)
-        require_ours(study)
-        chosen = chosen_trials(study, options.top)
+        require_usable(study)
+        chosen = trials_to_confirm(study, options.top)
         finished = num_finished(study.get_trials(deepcopy=False))  # trials that finish meanwhile are not candidates
         make_folder(options.runs)
         data = open_same(study, options.data, options.runs)
@@ -69,7 +70,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 companion = _companion(storage, study)
             with open_session(options, storage, companion.study_name, lease, emit) as session:
                 trial_clips = TrialClips(data, study_data(study).split, data_store(options.runs), session.emit)
-                if opened := opened_before(study, storage):
+                if opened := describe_openings(study, storage):
                     session.emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
                 trial_source = _trial_source(session, options, study, chosen, trial_clips, device)
                 session.emit(_started(options, study, trial_source, trial_clips, device, lease))
@@ -84,7 +85,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 )
                 if stop.reason:
                     return None
-                confirmed = _weighed(study, chosen, session.study, trial_source, finished)
+                confirmed = _compare_and_store(study, chosen, session.study, trial_source, finished)
                 session.emit(ConfirmFinished(study.study_name, confirmed, seconds))
                 return confirmed
 
@@ -101,9 +102,9 @@ def _trial_source(
     words_of, split = trial_clips.data.words_of, trial_clips.split
     session.study.pruner = optuna.pruners.NopPruner()
     return ConfirmTrials(
-        session.study,
-        session.ledger,
-        {trial.number: configs_of(trial) for trial in chosen},
+        study=session.study,
+        ledger=session.ledger,
+        configs={trial.number: trial_configs(trial) for trial in chosen},
         primary=primary_index(study_objectives(study)),
         plan=study_plan(study),
         seeds=seeds,
@@ -161,7 +162,7 @@ def _started(
     )
 
 
-def _weighed(
+def _compare_and_store(
     study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, trial_source: ConfirmTrials, finished: int
 ) -> Confirmed:
     objectives, space, primary, seeds = study_objectives(study), study_space(study), trial_source.primary, trial_source.seeds
@@ -190,4 +191,6 @@ def _weighed(
     estimates = estimate_true_values(list(known.values()), space, primary, values)
     found = compare_candidates(candidates, values, len(seeds), estimates)
     sealed = len(study_data(study).split.test)
-    return store_confirmed(study, found, trials=finished, objective=objectives[primary].name, sealed=sealed)
+    confirmed = Confirmed(time=utc_now(), trials=finished, objective=objectives[primary].name, sealed=sealed, found=found)
+    store_confirmed(study, confirmed)
+    return confirmed

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from search import BASELINE_TRIAL
 from search.evaluation.analysis.noise import pooled_sd
 from search.evaluation.confirm.race import EQUAL_WITHIN, Values, eliminated, known_values, require_value, t_quantile
-from search.study.confirmed import Candidate, CandidateResult, Confirmation
+from search.study.confirmed import Candidate, CandidateResult, Confirmation, SearchedSetting
 
 if TYPE_CHECKING:
     from search.evaluation.confirm.estimate import Estimates
@@ -118,11 +119,7 @@ def _row(
     change = _interval([a - b for a, b in _pairs(values, base)])
     is_baseline = candidate.trial == BASELINE_TRIAL  # which has no interval around itself
     return CandidateResult(
-        trial=candidate.trial,
-        params=dict(candidate.params),
-        searched=candidate.searched,
-        parameters=candidate.parameters,
-        distance=candidate.distance,
+        **{field.name: getattr(candidate, field.name) for field in fields(SearchedSetting)},
         values=values,
         failed=tuple(seed for seed, value in sorted(own.items()) if value is None),
         reason=candidate.reason if None in own.values() else "",

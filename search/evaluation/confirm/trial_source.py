@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -31,43 +32,35 @@ from search.trial.files import trial_folder
 from search.trial.job import Job
 
 
+@dataclass(kw_only=True)
 class ConfirmTrials:
     """The trial source of a confirmation. The next training depends only on the trainings so far, whichever run made them."""
 
-    def __init__(
-        self,
-        study: optuna.Study,
-        ledger: Ledger,
-        configs: Mapping[int, Configs],
-        *,
-        primary: int,
-        plan: Plan,
-        seeds: Mapping[int, int],
-        folds: Mapping[int, tuple[tuple[str, ...], ...]],
-        device: str,
-        runs: Path,
-        emit: Listener,
-    ) -> None:
-        """`study` is that of the ledger.
+    study: optuna.Study
+    """That of the ledger."""
 
-        Args:
-            configs: of the baseline and of each candidate, the best first, by number in the search.
-            primary: index of the primary objective.
-            seeds: by number, from 1.
-            folds: by the number of their seed.
-        """
-        self.study = study
-        self.configs = configs
-        self.candidates = [number for number in configs if number != BASELINE_TRIAL]
-        self.ledger = ledger
-        self.primary = primary
-        self.plan = plan
-        self.seeds = seeds
-        self.folds = folds
-        self.device = device
-        self.runs = runs
+    ledger: Ledger
+    configs: Mapping[int, Configs]
+    """Of the baseline and of each candidate, the best first, by number in the search."""
+
+    primary: int
+    """Index of the primary objective."""
+
+    plan: Plan
+    seeds: Mapping[int, int]
+    """By number, from 1."""
+
+    folds: Mapping[int, tuple[tuple[str, ...], ...]]
+    """By the number of their seed."""
+
+    device: str
+    runs: Path
+    emit: Listener
+
+    def __post_init__(self) -> None:
+        self.candidates = [number for number in self.configs if number != BASELINE_TRIAL]
         self._retry_before = len(self._trials())
-        self._waiting = WaitNotices(emit)
+        self._waiting = WaitNotices(self.emit)
 
     def values(self, trials: Sequence[FrozenTrial] | None = None) -> dict[int, dict[int, float | None]]:
         """The values so far. Trainings that failed because of the machine before this run are left out, and so retried."""

@@ -32,10 +32,10 @@ from search.storage.leases.choice import lease_of
 from search.storage.opening import open_storage
 from search.study.companion import CANDIDATE, SEED, companion_name, complete_trainings
 from search.study.confirmed import Confirmed, load_confirmed
-from search.study.identity import require_ours
-from search.study.openings import Opening, opened_before, openings, openings_of_signers, store_opening, tool_version
+from search.study.identity import require_usable
+from search.study.openings import Opening, describe_openings, openings, openings_of_signers, store_opening, tool_version
 from search.study.study import load_study, study_data, study_plan
-from search.study.trials import configs_of, num_finished, trial_result
+from search.study.trials import num_finished, trial_configs, trial_result
 from search.trial.clips import TrialClips, data_store
 from search.trial.files import trial_folder
 from search.trial.trial_run import start_trainings
@@ -66,7 +66,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=False)
         study = load_study(storage, options.study)
-        require_ours(study)
+        require_usable(study)
         confirmed, trial = _recommended(study)
         earlier = next((opening for opening in reversed(openings(study)) if opening.scores), None)
         if earlier is not None and not options.again:
@@ -75,7 +75,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
             if earlier.trial != trial:
                 emit(Notice(f"trial {trial} is recommended now; these are scores of trial {earlier.trial}"))
             return earlier
-        if opened := opened_before(study, storage):
+        if opened := describe_openings(study, storage):
             emit(Notice(f"{opened}: what was chosen since then may be biased towards them"))
         if num_finished(study.get_trials(deepcopy=False)) != confirmed.trials:
             emit(Notice("the search has continued since it was confirmed: what it found since then is not tested"))
@@ -183,7 +183,7 @@ class Evaluator:
         return SeedLogits(trained.training.params[SEED], logits, temperatures)
 
     def _configs(self, number: int) -> Configs:
-        return configs_of(self._study.get_trials(deepcopy=False)[number])
+        return trial_configs(self._study.get_trials(deepcopy=False)[number])
 
     def _models(self, training: FrozenTrial) -> list[TransformerEnISLR]:
         """The models of a training from its files; trained again if a file is missing or was changed."""
