@@ -31,7 +31,7 @@ from search.running.run import RunOptions, run
 from search.running.signals import StopSignals
 from search.storage.leases.choice import lease_of
 from search.storage.opening import open_storage
-from search.trial.files import read_curve
+from search.trial.files import read_curves
 
 _WRITTEN = 250
 """Trials written through Optuna; the others are copies of them."""
@@ -58,7 +58,7 @@ def run_search(folder: Path, data: Path, engine: EngineName, trials: int, epochs
     run(definition, options, listen, StopSignals())
     spent = time.perf_counter() - starts[0]
     curves = sorted((folder / engine / definition.name / "trials").glob("*/curve.csv"))
-    seconds = [record.seconds for path in curves for record in read_curve(path)]
+    seconds = [record.seconds for path in curves for record in read_curves(path)[0]]
     return spent, seconds
 
 

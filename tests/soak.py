@@ -42,7 +42,7 @@ from search.definition.definition import Plan
 from search.definition.settings import build_configs
 from search.study.trials import trial_settings
 from search.trial.clips import TrialClips
-from search.trial.files import read_curve, trial_folder
+from search.trial.files import read_curves, trial_folder
 from search.trial.trial_run import start_trainings
 
 STUDY = """\
@@ -216,7 +216,7 @@ def check(place: Path, data: Path, target: int) -> list[str]:
         wrong.append("two trials have the same parameters")
     for trial in trials:
         told = trial.intermediate_values
-        curve = read_curve(trial_folder(place / "runs", NAME, trial.number) / "curve.csv")
+        curve = read_curves(trial_folder(place / "runs", NAME, trial.number) / "curve.csv")[0]
         peace = in_peace(place, data, trial.number)
         if [record.epoch for record in curve] != list(range(1, len(curve) + 1)):
             wrong.append(f"trial {trial.number}: epochs {[record.epoch for record in curve]}")

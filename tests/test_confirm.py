@@ -21,8 +21,9 @@ from scipy import stats
 from search.evaluation.confirm.race import missing_trainings
 from search.study.companion import TRAINING_DISTRIBUTIONS, training_values
 from search.study.confirmed import Confirmed, load_confirmed
-from search.trial.files import read_signers, trial_folder
+from search.trial.files import read_rows, trial_folder
 from search.trial.job import fresh_seed, trial_seed
+from search.trial.outcome import SignerScore
 
 
 def main_study(folder: Path, name: str = "tiny") -> optuna.Study:
@@ -160,8 +161,8 @@ def test_folds_are_dealt_anew(place: Path, tiny: Path, cli: Cli) -> None:
     assert cli("confirm", "tiny", "--top", 1, "--seeds", 4).code == 0
     dealt: dict[int, set[tuple[tuple[int, str], ...]]] = {}
     for one in trainings(place):
-        rows = read_signers(trial_folder(Path("runs"), "tiny/confirm", one.number) / "signers.csv")
-        dealt.setdefault(one.params["seed"], set()).add(tuple((row["training"], row["signer"]) for row in rows))
+        rows = read_rows(SignerScore, trial_folder(Path("runs"), "tiny/confirm", one.number) / "signers.csv")
+        dealt.setdefault(one.params["seed"], set()).add(tuple((row.training, row.signer) for row in rows))
     assert all(len(of_seed) == 1 for of_seed in dealt.values())
     assert len(set.union(*dealt.values())) > 1
 

@@ -26,7 +26,7 @@ from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobIn
 from search.engines.inline import InlineEngine
 from search.engines.job_run import Setup
 from search.engines.processes import ProcessEngine
-from search.engines.ray.actor import scratch_name, scratch_place
+from search.engines.ray.actor import scratch_name, scratch_root
 from search.events import Event, Listener, Notice
 from search.trial.checkpoint import CHECKPOINT
 from search.trial.clips import TrialClips, data_store, open_indexed
@@ -210,7 +210,7 @@ class TestEngine:
             assert model_path(job.folder, 0, 1).is_file(), "the weights lie in the job's folder"
             assert engine.next_event(0.3) is None
             if kind.startswith("ray"):
-                scratch = scratch_place() / scratch_name(workers_of(kind)[0].pid)
+                scratch = scratch_root() / scratch_name(workers_of(kind)[0].pid)
                 assert scratch.exists() == (kind == "ray, nothing shared"), "files that can be shared are"
 
     @every_kind
@@ -305,7 +305,7 @@ class TestEngine:
                 engine.advance(1)
 
             hangs = events_of(engine, job_of(1, runs), suspend)
-            assert hangs[-1] == JobFailed(1, "it took longer than the 6 s that a trial may")
+            assert hangs[-1] == JobFailed(1, "it took longer than the 6 s allowed for a trial")
             assert [type(event) for event in events_of(engine, job_of(2, runs, epochs=1))][-1] is JobDone
         psutil.wait_procs(workers_of(kind), timeout=20)
         assert not workers_of(kind), "no worker outlives its engine"

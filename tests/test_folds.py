@@ -18,8 +18,9 @@ from data_utils.errors import DataError
 from data_utils.splits import split_signers
 from model.bundle import load_bundle
 from search.definition.study_file import load_definition
-from search.trial.files import read_curves, read_signers
+from search.trial.files import read_curves, read_rows
 from search.trial.job import training_seed
+from search.trial.outcome import SignerScore
 from search.trial.trial_run import TrialRun
 
 ALL = frozenset(range(3))
@@ -103,9 +104,9 @@ def test_a_trial_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
         assert trial.value == sum(best) / 4
         means = {epoch: sum(curve[epoch - 1].val_loss for curve in curves.values()) / 4 for epoch in (1, 2)}
         assert trial.intermediate_values == means
-        signers = read_signers(folder / "signers.csv")
-        assert [row["signer"] for row in signers] == ["9001", "9002", "9003", "9004"]
-        assert [row["val_loss"] for row in signers] == pytest.approx(best), "each fold is one signer"
+        signers = read_rows(SignerScore, folder / "signers.csv")
+        assert [row.signer for row in signers] == ["9001", "9002", "9003", "9004"]
+        assert [row.val_loss for row in signers] == pytest.approx(best), "each fold is one signer"
         result = json.loads(trial.user_attrs["result"])
         assert result["epochs"] == 8
         assert [one["value"] for one in result["trainings"]] == best

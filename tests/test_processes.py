@@ -191,7 +191,7 @@ def broken_workers(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> 
 def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four in a row, and the run ends with what it saw; the trial is not to blame."""
     broken_workers(tmp_path, monkeypatch, "os._exit(7)")
-    with pytest.raises(ResourceError, match="workers end before they are up") as caught:
+    with pytest.raises(ResourceError, match="workers end before they are ready") as caught:
         search_here(tiny, ignore)
     assert caught.value.got == "4 in a row; the last: it exited with code 7"
     assert states(place)[0] == "RUNNING"
@@ -259,7 +259,7 @@ def test_data_that_changes_under_a_search(place: Path, tiny: Path, tmp_path: Pat
             for process in workers():
                 process.kill()
 
-    with pytest.raises(ResourceError, match="the data set has changed while a search was working on it"):
+    with pytest.raises(ResourceError, match="the data set has changed while a search was using it"):
         search_here(data, watch)
 
 
@@ -383,9 +383,9 @@ def test_workers_share_the_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         trial_timeout_s=math.inf,
         emit=ignore,
     )
-    hired = [engine._hire() for _ in range(4)]
+    hired = [engine._start_worker() for _ in range(4)]
     engine._dismiss(hired[1])
-    engine._hire()
+    engine._start_worker()
     engine.close()
     assert given == ["4", "7", "4", "7", "7"]
 

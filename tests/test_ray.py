@@ -33,9 +33,9 @@ from search.definition.definition import Resources
 from search.definition.study_file import load_definition
 from search.engines.engine import Engine, JobDone, JobStarted, StepDone, WorkerLost
 from search.engines.engine_options import EngineOptions
-from search.engines.job_run import STOP_SIGNALS, Setup, Verdict
-from search.engines.ray.actor import Actor, JobAccepted, KeptFile, Up, scratch_name
-from search.engines.ray.files import renew_token, written_token
+from search.engines.job_run import STOP_SIGNALS, Decision, Setup
+from search.engines.ray.actor import Actor, ActorReady, ChangedFile, JobAccepted, scratch_name
+from search.engines.ray.files import renew_token, write_token
 from search.errors import DefinitionError, ResourceError
 from search.events import EpochFinished, Event, Notice, TrialFinished, TrialStarted, WorkerDied
 from search.running.run import RunOptions, run
@@ -129,7 +129,7 @@ def test_workers_and_nodes_come_and_go(
     place: Path, tiny: Path, cli: Cli, cluster: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A worker's process is killed, a node is lost, another joins and is used: in the end every number is the same."""
-    monkeypatch.setattr("search.engines.ray.headcount._TELL_S", 0.05)
+    monkeypatch.setattr("search.engines.ray.worker_count._DELAY_S", 0.05)
     sets = ("epochs=25", "trials=8")
     happened: list[str] = []
     steps: dict[int, int] = {}
@@ -168,11 +168,11 @@ def test_workers_and_nodes_come_and_go(
     assert told == [(trial, epoch) for trial in range(8) for epoch in range(1, 26)], "each epoch is told once"
     starts = [event for event in events if isinstance(event, TrialStarted)]
     assert sum(event.done > 0 for event in starts) == 2, "both trials went on from their checkpoints"
-    notices = [event.text for event in events if isinstance(event, Notice) and "workers are up" in event.text]
+    notices = [event.text for event in events if isinstance(event, Notice) and "workers are ready" in event.text]
     assert (
-        notices[0] == "2 of 3 workers are up: each asks for 1 CPU and 0 GPUs, the cluster has 2 CPUs and 0 GPUs on 3 machines"
+        notices[0] == "2 of 3 workers are ready: each needs 1 CPU and 0 GPUs, the cluster has 2 CPUs and 0 GPUs on 3 machines"
     )
-    assert notices[-1].startswith("3 of 3 workers are up: "), "the node that joined is used"
+    assert notices[-1].startswith("3 of 3 workers are ready: "), "the node that joined is used"
     assert {json.loads(trial.user_attrs["made_with"])["device"] for trial in stored_trials(place)} == {"cpu"}
     assert [outcome[1:] for outcome in outcomes(place)] == [one[1:] for one in undisturbed(place, tiny, cli, *sets)]
     psutil.wait_procs(actors(), timeout=20)
@@ -221,17 +221,17 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
     monkeypatch.setattr(Training, "run_epoch", lambda self: epochs.append(len(self.history) + 1) or trained(self))
     try:
         actor = Actor(Setup(tiny, tmp_path, trial_clips.split, fingerprint(trial_clips.data), gpu=None), "", "cpu")
-        [up] = actor.boot()
-        assert isinstance(up, Up)
+        [up] = actor.start_up()
+        assert isinstance(up, ActorReady)
         left = sorted(path.name for path in place.iterdir())
         assert left == sorted([scratch_name(os.getpid()), *of_another_container]), "what a killed one has left is deleted"
         assert (up.sees_files, up.sees_data) == (False, False)
         given = {}, trial_clips.data, trial_clips.clips(job.configs.preprocess)
-        assert [type(message) for message in actor.begin(job, *given)] == [JobAccepted, JobStarted, StepDone]
+        assert [type(message) for message in actor.start_job(job, *given)] == [JobAccepted, JobStarted, StepDone]
         epochs.clear()
-        messages = actor.answer(Verdict.GO)
+        messages = actor.apply(Decision.CONTINUE)
         kept = next(messages)
-        assert isinstance(kept, KeptFile)
+        assert isinstance(kept, ChangedFile)
         assert not epochs
         [step] = messages
         assert isinstance(step, StepDone)
@@ -240,7 +240,7 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
         again = TrialRun(replace(job, folder=tmp_path / "kept", is_resumed=True), trial_clips)
         assert again.steps_done == 1
         given = {kept.name: kept.content}, *given[1:]
-        assert [type(message) for message in actor.begin(job.resumed(), *given)] == [JobAccepted, JobStarted, StepDone]
+        assert [type(message) for message in actor.start_job(job.resumed(), *given)] == [JobAccepted, JobStarted, StepDone]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -250,7 +250,7 @@ def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch:
     """A worker that sees the folder of the search and cannot write there is one whose files travel."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     trial_clips, runs = trial_clips_of(tiny, tmp_path / "runs"), tmp_path / "runs"
-    token = written_token(runs)
+    token = write_token(runs)
     there = sorted((runs / "prepared").iterdir())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     write = Path.write_text
@@ -265,8 +265,10 @@ def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch:
             with monkeypatch.context() as patch:
                 if is_read_only:
                     patch.setattr(Path, "write_text", refuse)
-                [up] = Actor(Setup(tiny, runs, trial_clips.split, fingerprint(trial_clips.data), gpu=None), token, "cpu").boot()
-            assert isinstance(up, Up)
+                [up] = Actor(
+                    Setup(tiny, runs, trial_clips.split, fingerprint(trial_clips.data), gpu=None), token, "cpu"
+                ).start_up()
+            assert isinstance(up, ActorReady)
             assert (up.sees_files, up.sees_data) == (not is_read_only, not is_read_only)
             assert sorted((runs / "prepared").iterdir()) == there, "nothing is left of the attempt"
     finally:
@@ -276,11 +278,11 @@ def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch:
 
 def test_a_token_lives_as_long_as_its_run(tmp_path: Path) -> None:
     """What a killed run has left is deleted; a run of many days renews its own, and has it back if it was deleted."""
-    old, kept = written_token(tmp_path), written_token(tmp_path)
+    old, kept = write_token(tmp_path), write_token(tmp_path)
     for token in (old, kept):
         os.utime(tmp_path / token, (0, 0))
     renew_token(tmp_path, kept)
-    written_token(tmp_path)
+    write_token(tmp_path)
     assert not (tmp_path / old).exists()
     assert (tmp_path / kept).read_text(encoding="utf-8") == kept
     renew_token(tmp_path, old)
@@ -296,8 +298,8 @@ class Unreadable(Job):
 
 def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given to a few workers, which is told once, and then to the coordinator. Others train."""
-    monkeypatch.setattr("search.engines.ray.engine.BOOTS", 2)
-    monkeypatch.setattr("search.engines.ray.engine.RENEWED_S", 0.0)
+    monkeypatch.setattr("search.engines.ray.engine.MAX_STARTUP_FAILURES", 2)
+    monkeypatch.setattr("search.engines.ray.engine.RENEWAL_S", 0.0)
     events: list[Event] = []
     job = job_of(0, tmp_path, epochs=1)
     with engine_of("ray", trial_clips_of(tiny, tmp_path, events.append), tmp_path, lambda: cluster) as engine:
@@ -310,17 +312,17 @@ def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any,
         assert isinstance(lost, WorkerLost)
         assert "ValueError: invalid literal for int() with base 10: 'no job'" in lost.reason
         told = [event.text for event in events if isinstance(event, Notice) and "trial 0" in event.text]
-        assert [text.split(": ")[0] for text in told] == ["trial 0 could not be given to a worker, and goes to another"]
+        assert [text.split(": ")[0] for text in told] == ["trial 0 could not be given to a worker; another worker gets it"]
         assert isinstance(events_of(engine, job_of(1, tmp_path, epochs=1))[-1], JobDone)
 
 
 def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only machine takes no job, though its workers come up: that is told, not tried for ever."""
-    monkeypatch.setattr("search.engines.limits.BOOTS", 2)
+    monkeypatch.setattr("search.engines.limits.MAX_STARTUP_FAILURES", 2)
     with (
         ray_cluster(1) as lonely,
         engine_of("ray", trial_clips_of(tiny, tmp_path), tmp_path, lambda: lonely) as engine,
-        pytest.raises(ResourceError, match="workers end before they have begun to train") as caught,
+        pytest.raises(ResourceError, match="workers end before they start training") as caught,
     ):
         events_of(engine, Unreadable(**vars(job_of(0, tmp_path))))
     assert caught.value.hint is not None
@@ -329,7 +331,7 @@ def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monk
 
 def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One has no room for files, on one a package is missing: the search says so once, and goes on with the others."""
-    monkeypatch.setattr("search.engines.limits.BOOTS", 2)
+    monkeypatch.setattr("search.engines.limits.MAX_STARTUP_FAILURES", 2)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / f"islr-search-{os.getuid()}").touch()
     (tmp_path / "without").mkdir()
@@ -337,7 +339,7 @@ def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, mon
     events: list[Event] = []
 
     def notices() -> list[str]:
-        return [event.text for event in events if isinstance(event, Notice) and "does without" in event.text]
+        return [event.text for event in events if isinstance(event, Notice) and "continues without" in event.text]
 
     trial_clips, runs = trial_clips_of(tiny, tmp_path / "runs", events.append), tmp_path / "runs"
     with engine_of("ray, nothing shared", trial_clips, runs, lambda: cluster, workers=3) as engine:
@@ -351,9 +353,9 @@ def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, mon
         assert engine.next_event(2.0) is None
         assert engine.slots == 2
     full, without = notices()
-    start = f"the search does without machine {socket.gethostname()}: "
-    assert full == f"{start}a worker's folder cannot be made: File exists ({tmp_path}/full/islr-search-{os.getuid()})"
-    assert without.startswith(f"{start}workers end before they have begun to train: 2 in a row; the last: ")
+    start = f"the search continues without machine {socket.gethostname()}: "
+    assert full == f"{start}a worker's folder cannot be created: File exists ({tmp_path}/full/islr-search-{os.getuid()})"
+    assert without.startswith(f"{start}workers end before they start training: 2 in a row; the last: ")
     assert "h5py is missing here" in without
 
 
@@ -362,8 +364,8 @@ class Pretended:
 
     def __init__(self, machines: list[Any], exceptions: Any) -> None:
         self.machines, self.exceptions = machines, exceptions
-        self.answers = True
-        self.shunned: set[Any] = set()
+        self.is_reachable = True
+        self.excluded: set[Any] = set()
         self.asked: list[dict[str, Any]] = []
         """The options of each worker that was asked for."""
 
@@ -383,7 +385,7 @@ class Pretended:
         def hired(*_: object) -> Any:
             self.asked.append(options)
             machine, said = self.coming.pop(0) if self.coming else (None, [])
-            return SimpleNamespace(machine=machine, boot=self._call(said), begin=self._call(list(self.job)))
+            return SimpleNamespace(machine=machine, start_up=self._call(said), start_job=self._call(list(self.job)))
 
         return SimpleNamespace(remote=hired)
 
@@ -403,9 +405,9 @@ class Pretended:
     def kill(self, actor: object, no_restart: bool) -> None:
         """It said all."""
 
-    def room(self, cpus: float, gpus: float) -> int:
+    def capacity(self, cpus: float, gpus: float) -> int:
         """One worker a machine."""
-        return len(set(self.machines) - self.shunned)
+        return len(set(self.machines) - self.excluded)
 
     def machine_of(self, actor: Any) -> Any:
         """Where it came up."""
@@ -441,10 +443,10 @@ def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
     from search.engines.ray.engine import RayEngine
 
     good, bad = Machine("1", "good"), Machine("2", "bad")
-    full = ResourceError("a worker's folder cannot be made")
+    full = ResourceError("a worker's folder cannot be created")
     ray: Any = Pretended([good] if stays else [good, bad], exceptions)
     monkeypatch.setattr("search.engines.ray.engine.ray", ray)
-    up = Up("process 1 on good", sees_files=True, sees_data=True)
+    up = ActorReady("process 1 on good", sees_files=True, sees_data=True)
     ray.coming = [(good, [up]), (good, [full])] if stays else [(good, [up])]
     events: list[Event] = []
     trial_clips = trial_clips_of(tiny, tmp_path, events.append)
@@ -469,8 +471,8 @@ def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
         for _ in range(3):
             assert engine.next_event(0.0) is None
         assert ray.asked[2:] == [{}, avoids]
-    told = [event.text for event in events if isinstance(event, Notice) and "does without" in event.text]
-    assert told == [f"the search does without machine {'good' if stays else 'bad'}: a worker's folder cannot be made"]
+    told = [event.text for event in events if isinstance(event, Notice) and "continues without" in event.text]
+    assert told == [f"the search continues without machine {'good' if stays else 'bad'}: a worker's folder cannot be created"]
 
 
 def test_what_is_none_of_rays_business() -> None:
@@ -479,7 +481,7 @@ def test_what_is_none_of_rays_business() -> None:
 
     with pytest.raises(BrokenPipeError), ray_errors():
         raise BrokenPipeError
-    with pytest.raises(ResourceError, match="the Ray cluster cannot be worked with"), ray_errors():
+    with pytest.raises(ResourceError, match="the Ray cluster failed"), ray_errors():
         raise ConnectionResetError
 
 
@@ -575,11 +577,11 @@ def test_addresses_that_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch
     """They are told before anything is made, whatever the device, and as they were given."""
     dead = "127.0.0.1:1"
     told = [
-        (("--address", dead, "--device", "cpu"), None, 3, f"there is no connection to the Ray cluster\n  --> --address {dead}"),
-        (("--device", "cuda"), dead, 3, f"there is no connection to the Ray cluster\n  --> RAY_ADDRESS={dead}"),
+        (("--address", dead, "--device", "cpu"), None, 3, f"the connection to the Ray cluster failed\n  --> --address {dead}"),
+        (("--device", "cuda"), dead, 3, f"the connection to the Ray cluster failed\n  --> RAY_ADDRESS={dead}"),
         ((), "ray://127.0.0.1:1", 2, "got: RAY_ADDRESS=ray://127.0.0.1:1"),
         *(
-            (("--address", address), None, 2, f"this cannot be the address of a Ray cluster\ngot: --address {address}")
+            (("--address", address), None, 2, f"this is not the address of a Ray cluster\ngot: --address {address}")
             for address in ("..:80", "127.0.0.1:\u00b2", "127.0.0.1:99999", "127.0.0.1:x")
         ),
     ]
@@ -596,9 +598,9 @@ def test_what_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.M
     """Wishes that do not go together, and a cluster that is not there, are told before anything is made."""
     told = {
         ("--address", "auto"): (2, "add `--engine ray`"),
-        ("--engine", "ray", "--address", "127.0.0.1:1"): (3, "there is no connection to the Ray cluster"),
-        ("--engine", "ray", "--address", "ray://127.0.0.1:1"): (2, "cannot be a Ray Client"),
-        ("--engine", "ray", "--device", "cuda:0"): (2, "a cluster gives its GPUs out itself"),
+        ("--engine", "ray", "--address", "127.0.0.1:1"): (3, "the connection to the Ray cluster failed"),
+        ("--engine", "ray", "--address", "ray://127.0.0.1:1"): (2, "cannot use a Ray Client address"),
+        ("--engine", "ray", "--device", "cuda:0"): (2, "a Ray cluster assigns GPUs itself"),
         ("--set", "resources.gpus=2"): (2, "resources"),
         ("--set", "resources.cpus=0"): (2, "resources"),
     }

@@ -19,7 +19,7 @@ from search.definition.settings import Configs, settings
 from search.running.ledger import Ledger
 from search.running.trial_source import SearchTrials
 from search.study.study import study_data
-from search.trial.files import read_curve
+from search.trial.files import read_curves
 from search.trial.trial_run import TrialRun
 
 LONG = ("--set", "epochs=30")
@@ -85,7 +85,7 @@ def test_what_a_trial_keeps(searched: Path) -> None:
         assert result["val_loss"] == trial.value == min(trial.intermediate_values.values())
         assert result["epochs"] == 2
         assert trial.user_attrs["made_with"]
-        curve = read_curve(searched / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv")
+        curve = read_curves(searched / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv")[0]
         assert {record.epoch: record.val_loss for record in curve} == trial.intermediate_values
     assert len({trial.user_attrs["seed"] for trial in stored_trials(searched)}) == 6
 

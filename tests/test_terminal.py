@@ -430,17 +430,17 @@ def test_time_left_ignores_earlier_runs() -> None:
     """Trials and epochs of earlier runs do not count as work of this run; nor do failed trials."""
     clock = Clock()
     bars = bars_of(clock, finished=90, target=100)
-    bars.show(TrialStarted(90, PARAMS, 10, 5, "it goes on after epoch 5"))
+    bars.show(TrialStarted(90, PARAMS, 10, 5, "resuming after epoch 5"))
     assert texts(bars) == ["90/100", "5/10"]
     clock.now += 10
     bars.show(epoch(90, 6, 1.5))
     assert texts(bars)[0].endswith("~16m00s left")  # 10 s for a tenth of a trial, 9.4 to go: 940 s
     assert texts(bars)[1].endswith("~40s left")
-    bars.show(TrialStarted(90, PARAMS, 10, 6, "it goes on after epoch 6"))  # its worker died
+    bars.show(TrialStarted(90, PARAMS, 10, 6, "resuming after epoch 6"))  # its worker died
     clock.now += 40
     bars.show(finished_trial(90, 91, target=100))
     assert texts(bars)[0] == "91/100 ~15m00s left"  # 50 s for half a trial, 9 to go: 900 s
-    bars.show(TrialStarted(91, PARAMS, 10, 9, "it goes on after epoch 9"))
+    bars.show(TrialStarted(91, PARAMS, 10, 9, "resuming after epoch 9"))
     bars.show(finished_trial(91, 91, target=100, state="failed"))
     assert texts(bars)[0] == "91/100 ~15m00s left"
 

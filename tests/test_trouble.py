@@ -25,7 +25,7 @@ from test_storage import HOLD
 
 from search.reporting.dashboard.serve import free_port
 from search.trial.checkpoint import CHECKPOINT
-from search.trial.files import read_curve
+from search.trial.files import read_curves
 from search.trial.trial_run import TrialRun
 
 LONG = ("--set", "epochs=80")
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monke
     assert "trial 0 was interrupted: starting over (unusable checkpoint: it belongs to another training" in done.err
     (trial,) = stored_trials(place)
     assert '"torch": "0.1"' not in trial.user_attrs["made_with"]
-    curve = read_curve(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")
+    curve = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")[0]
     assert trial.intermediate_values == {record.epoch: record.val_loss for record in curve}
     assert 9.0 not in trial.intermediate_values.values(), "what the other version reported is no longer there"
 

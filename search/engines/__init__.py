@@ -1,1 +1,1 @@
-"""Where trials run. An engine trains jobs and tells of each epoch; the coordinator answers go or drop."""
+"""Where trials train: in this process, in worker processes, or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""The interface, and what engines tell."""
+"""The interface of engines, and the events that they report."""
 
 from __future__ import annotations
 
@@ -20,27 +20,25 @@ class JobStarted:
     """Versions and machine."""
 
     steps_done: int
-    """Steps that were trained before and are kept. They are told once more, one by one."""
+    """Steps restored from the checkpoint. They are reported again, one by one."""
 
     max_steps: int
-    """Steps that there can be."""
-
     seconds: float
-    """What those took."""
+    """Training time of the restored steps."""
 
     label_smoothing: float
-    """The eps that its loss function really uses, found by probing it."""
+    """The eps that the loss function really uses, found by probing it."""
 
     resume_note: str
-    """How a job that was begun before goes on; empty for a fresh one."""
+    """How an interrupted job resumes; empty for a new one."""
 
     worker: int = 0
-    """Which of the engine's slots trains it."""
+    """Slot of the worker that trains it."""
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """A job has done one more step. It goes on only after `advance` (or ends by `cancel`)."""
+    """A job has finished a step. It waits for `advance`, `cancel` or the end of the engine."""
 
     trial: int
     step: Step
@@ -56,7 +54,7 @@ class JobDone:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """A job cannot go on; the reason is the trial's own."""
+    """A job has failed, for a reason of its own."""
 
     trial: int
     reason: str
@@ -64,7 +62,7 @@ class JobFailed:
 
 @dataclass(frozen=True)
 class JobInterrupted:
-    """A job was put aside: with all that it has trained, or, if its worker is gone, as its last checkpoint has it."""
+    """A job was stopped midway. Its checkpoint holds all its epochs, or fewer if its worker is gone."""
 
     trial: int
 
@@ -76,14 +74,14 @@ class WorkerLost:
     trial: int
     reason: str
     machine_lost: bool = False
-    """Whether its machine was lost with it: then the job is not to blame."""
+    """Whether the whole machine was lost: then the job is not to blame."""
 
 
 EngineEvent = JobStarted | StepDone | JobDone | JobFailed | JobInterrupted | WorkerLost
 
 
 class Engine(Protocol):
-    """What the coordinator needs of a place that trains."""
+    """What the coordinator needs from an engine."""
 
     @property
     def slots(self) -> int:
@@ -91,28 +89,28 @@ class Engine(Protocol):
         ...
 
     def start(self, job: Job) -> None:
-        """Takes a job. At most `slots` at a time."""
+        """Starts a job. At most `slots` run at a time."""
         ...
 
     def next_event(self, timeout_s: float) -> EngineEvent | None:
-        """Waits for the next thing to happen to any job; None if nothing has happened for `timeout_s`.
+        """Waits for the next event of any job; None if there is none within `timeout_s`.
 
         Raises:
-            DataError: the data set is gone or damaged. That ends the search, not the trial.
+            DataError: the data set is missing or damaged. This ends the search, not the trial.
             ResourceError: the disk is full, or workers cannot be started.
         """
         ...
 
     def advance(self, trial: int) -> None:
-        """Lets a job that told of an epoch train on."""
+        """Lets a job that has reported a step train the next one."""
         ...
 
     def cancel(self, trial: int) -> None:
-        """Ends a job at any moment. Nothing more is heard of it."""
+        """Ends a job at any moment. It reports no further events."""
         ...
 
     def interrupt_jobs(self) -> None:
-        """From now on each job is put aside at the end of its epoch (`JobInterrupted`) instead of training on."""
+        """From now on, each job is interrupted at the end of its epoch (`JobInterrupted`) instead of training on."""
         ...
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from data_utils.errors import ResourceError
 from search.engines.engine import EngineEvent, JobInterrupted
-from search.engines.job_run import JobRun, Verdict
+from search.engines.job_run import Decision, JobRun
 from search.trial.clips import TrialClips
 from search.trial.job import Job
 
@@ -24,10 +24,10 @@ class InlineEngine:
         self._job: Job | None = None
         self._run: JobRun | None = None
         self._events: Iterator[EngineEvent] = iter(())
-        self._ends = False
+        self._is_interrupting = False
 
     def start(self, job: Job) -> None:
-        """Takes a job; the training is set up by the next `next_event`."""
+        """Accepts a job. The next `next_event` sets up its training."""
         assert self._job is None, "the inline engine trains one job at a time"
         self._job, self._run = job, None
 
@@ -38,41 +38,41 @@ class InlineEngine:
             return None
         try:
             return self._step(self._job)
-        except torch.AcceleratorError as error:  # CUDA answers nothing more in this process
+        except torch.AcceleratorError as error:  # after this, CUDA is unusable in this process
             raise ResourceError(
                 f"the GPU failed in trial {self._job.trial}",
                 got=str(error).splitlines()[0],
-                hint="the same command goes on with this trial; with `--engine processes` a worker would do so by itself",
+                hint="the same command resumes this trial; with `--engine processes` a new worker does so automatically",
             ) from error
 
     def _step(self, job: Job) -> EngineEvent:
         if self._run is None:
-            if self._ends:
+            if self._is_interrupting:
                 self.close()
                 return JobInterrupted(job.trial)
             self._run = JobRun(job, self._trial_clips)
-            self._events = self._run.begin()
-        elif self._ends and not self._run.is_over:
-            self._events = self._run.answer(Verdict.KEEP)
+            self._events = self._run.start()
+        elif self._is_interrupting and not self._run.is_complete:
+            self._events = self._run.apply(Decision.INTERRUPT)
         event = next(self._events)
-        if self._run.ended:
+        if self._run.has_ended:
             self.close()
         return event
 
     def advance(self, trial: int) -> None:
-        """Keeps the epoch, if it is time for a checkpoint. The job trains when it is asked for its next event."""
+        """Writes a checkpoint if one is due. The next `next_event` trains the job."""
         if self._run is not None:
-            self._events = self._run.answer(Verdict.GO)
+            self._events = self._run.apply(Decision.CONTINUE)
 
     def cancel(self, trial: int) -> None:
-        """Forgets the job."""
+        """Drops the job."""
         self.close()
 
     def interrupt_jobs(self) -> None:
-        """The next event is that the job was put aside."""
-        self._ends = True
+        """The next event of the job is `JobInterrupted`, unless it has trained all its epochs."""
+        self._is_interrupting = True
 
     def close(self) -> None:
-        """Forgets the job, if any."""
+        """Drops the job, if any."""
         self._job = self._run = None
         self._events = iter(())

@@ -1,4 +1,4 @@
-"""What every worker does, wherever it is: it opens the data, trains a job epoch by epoch, and says what went wrong."""
+"""What every worker does, in any engine: open the data, train a job epoch by epoch, and report errors."""
 
 from __future__ import annotations
 
@@ -20,150 +20,152 @@ from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupte
 from search.events import Listener
 from search.trial.clips import TrialClips, data_store, open_indexed
 from search.trial.job import Job
-from search.trial.trial_run import TrialRun, own_fault
+from search.trial.trial_run import TrialRun, failure_reason
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that ask a run to stop. A terminal, a service manager or `timeout` sends them to all its processes."""
+"""Signals that ask a run to stop. A terminal, a service manager or `timeout` sends them to all processes of the run."""
 
 
-class Verdict(enum.Enum):
-    """What the coordinator answers to an epoch."""
+class Decision(enum.Enum):
+    """The coordinator's decision after a step."""
 
-    GO = enum.auto()
-    DROP = enum.auto()
-    KEEP = enum.auto()
-    """Put the job aside, with a checkpoint."""
+    CONTINUE = enum.auto()
+    CANCEL = enum.auto()
+    INTERRUPT = enum.auto()
+    """Stop the job with a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker needs to know before its first job. Small: the worker reads the data set itself."""
+    """What a worker needs before its first job. It is small: the worker reads the data set itself."""
 
     folder: Path
+    """The data set's."""
+
     runs: Path
     split: Split
     fingerprint: str
     """Of the data set that the study was checked against."""
 
     gpu: str | None
-    """The one GPU that this worker may see, as CUDA_VISIBLE_DEVICES names it; None: leave it as it is."""
+    """The only GPU that this worker may see, as in CUDA_VISIBLE_DEVICES; None leaves the variable as it is."""
 
 
 @dataclass(frozen=True)
-class Broken:
-    """The worker cannot go on; the job can, in another."""
+class WorkerBroken:
+    """The worker cannot continue; another one can resume the job."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class Fault:
-    """The program has a fault; the text is a traceback."""
+class UnexpectedError:
+    """The worker met a bug of the program."""
 
-    text: str
+    traceback: str
 
 
 class WorkerError(Exception):
-    """A worker met a fault of the program. Its text is the worker's traceback."""
+    """A worker met a bug of the program. The text is the worker's traceback."""
 
 
-def trouble(error: Exception) -> Broken | Fault | ExplainedError:
-    """What a worker tells of an error that is not a trial's own. To be called while it is handled."""
-    if isinstance(error, torch.AcceleratorError):  # CUDA answers nothing more in this process
-        return Broken(f"the GPU failed: {error}".splitlines()[0])
-    return error if isinstance(error, ExplainedError) else Fault(traceback.format_exc())
+def error_message(error: Exception) -> WorkerBroken | UnexpectedError | ExplainedError:
+    """The message that reports an error other than the trial's own. Call it while the error is being handled."""
+    if isinstance(error, torch.AcceleratorError):  # after this, CUDA is unusable in this process
+        return WorkerBroken(f"the GPU failed: {error}".splitlines()[0])
+    return error if isinstance(error, ExplainedError) else UnexpectedError(traceback.format_exc())
 
 
 def open_trial_clips(setup: Setup, emit: Listener) -> TrialClips:
-    """The clips that a worker trains on, read from the folders of the search.
+    """The clips that a worker trains on, read from the search's folders.
 
     Raises:
-        DataError: the data set is not there, or not the one that the study was checked against.
+        DataError: the data set is missing, or differs from the one that the study was checked against.
     """
     data = open_indexed(setup.folder, setup.runs)
     if fingerprint(data) != setup.fingerprint:
-        raise DataError("the data set has changed while a search was working on it", file=setup.folder)
+        raise DataError("the data set has changed while a search was using it", file=setup.folder)
     return TrialClips(data, setup.split, data_store(setup.runs), emit)
 
 
 class JobRun:
-    """One job in a worker's hands. What happens to it comes step by step; a step is trained when it is asked for."""
+    """One job in a worker. Its events come from iterators: a step is trained when its event is requested."""
 
     def __init__(self, job: Job, trial_clips: TrialClips) -> None:
         self._job, self._trial_clips = job, trial_clips
         self._run: TrialRun | None = None
-        self.ended = False
-        """Whether it has done, failed, or was put aside or dropped."""
+        self.has_ended = False
+        """Whether it is done, failed, interrupted or canceled."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether all epochs have run and were told."""
-        return self._run is not None and self._run.is_over
+    def is_complete(self) -> bool:
+        """Whether all epochs have been trained and reported."""
+        return self._run is not None and self._run.is_complete
 
-    def begin(self) -> Iterator[EngineEvent]:
-        """The start, and the first epoch.
+    def start(self) -> Iterator[EngineEvent]:
+        """Sets the job up and trains its first step.
 
         Raises:
-            ExplainedError, torch.AcceleratorError: the worker cannot go on.
+            ExplainedError, torch.AcceleratorError: the worker cannot continue.
         """
-        return self._guarded(self._begun())
+        return self._guarded(self._started())
 
-    def answer(self, verdict: Verdict) -> Iterator[EngineEvent]:
-        """What follows an epoch. What is to be kept is kept before this returns.
+    def apply(self, decision: Decision) -> Iterator[EngineEvent]:
+        """Carries out the decision on a step. A checkpoint is written before this returns.
 
-        Raises: as `begin`.
+        Raises: same as `start`.
         """
         run = self._run
-        assert run is not None, "a job is begun first"
+        assert run is not None, "a decision follows a step"
         try:
-            match verdict:
-                case Verdict.GO:
+            match decision:
+                case Decision.CONTINUE:
                     run.save()
-                case Verdict.DROP:
-                    self.ended = True
+                case Decision.CANCEL:
+                    self.has_ended = True
                     return iter(())
-                case Verdict.KEEP if run.is_over:
+                case Decision.INTERRUPT if run.is_complete:
                     pass
-                case Verdict.KEEP:
+                case Decision.INTERRUPT:
                     run.save(at_once=True)
-                    self.ended = True
+                    self.has_ended = True
                     return iter([JobInterrupted(self._job.trial)])
                 case _:
-                    assert_never(verdict)
+                    assert_never(decision)
         except Exception as error:
             return iter([self._failed(error)])
-        return self._guarded(self._trained(run))
+        return self._guarded(self._next_step(run))
 
-    def _begun(self) -> Iterator[EngineEvent]:
+    def _started(self) -> Iterator[EngineEvent]:
         self._run = run = TrialRun(self._job, self._trial_clips)
-        yield JobStarted(
-            self._job.trial, run.made_with, run.steps_done, run.max_steps, run.seconds, run.label_smoothing, run.resume_note
-        )
-        yield from self._trained(run)
+        done, most, note = run.steps_done, run.max_steps, run.resume_note
+        yield JobStarted(self._job.trial, run.made_with, done, most, run.seconds, run.label_smoothing, note)
+        yield from self._next_step(run)
 
-    def _trained(self, run: TrialRun) -> Iterator[EngineEvent]:
+    def _next_step(self, run: TrialRun) -> Iterator[EngineEvent]:
         step = run.next_step()
         yield JobDone(self._job.trial, run.outcome()) if step is None else StepDone(self._job.trial, step)
 
     def _guarded(self, events: Iterator[EngineEvent]) -> Iterator[EngineEvent]:
+        """The events; an error of the trial's own becomes `JobFailed`."""
         try:
             for event in events:
-                self.ended = isinstance(event, JobDone)
+                self.has_ended = isinstance(event, JobDone)
                 yield event
         except Exception as error:
             yield self._failed(error)
 
     def _failed(self, error: Exception) -> JobFailed:
-        reason = own_fault(error)
+        reason = failure_reason(error)
         if not reason:
             raise error
-        self.ended = True
+        self.has_ended = True
         return JobFailed(self._job.trial, reason)
 
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """A process started inside holds signals to stop back until it ignores them; this one gets its own afterwards."""
+    """Blocks stop signals. A process started inside inherits the block until it ignores them; this one gets them afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield

@@ -1,6 +1,6 @@
-"""The other end of the engine `processes`: a process that trains one job after the other.
+"""The worker process of the engine `processes`. It trains one job after the other.
 
-It is told of jobs and answers with what happens to them, over one pipe. When the pipe or its parent is gone, so is it.
+It receives jobs and decisions and sends events over one pipe. It ends when the pipe closes or its parent process ends.
 """
 
 from __future__ import annotations
@@ -11,52 +11,47 @@ import signal
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
-from data_utils.errors import ExplainedError
 from data_utils.processes import end_with_parent
-from search.engines.engine import EngineEvent
-from search.engines.job_run import STOP_SIGNALS, Broken, Fault, JobRun, Setup, open_trial_clips, trouble
-from search.events import DataPrepared, Notice
+from search.engines.job_run import STOP_SIGNALS, JobRun, Setup, error_message, open_trial_clips
 from search.trial.clips import TrialClips
 from search.trial.job import Job
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker is up."""
+    """The worker has started up."""
 
 
-_CUT_OFF = (EOFError, BrokenPipeError, ConnectionResetError)
-
-Message = Ready | Broken | Fault | EngineEvent | Notice | DataPrepared | ExplainedError
+_PIPE_CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
 def work(pipe: Connection, setup: Setup) -> None:
     """Runs jobs until the pipe closes."""
-    for number in STOP_SIGNALS:  # they reach the whole group: the coordinator decides what they mean
+    for number in STOP_SIGNALS:  # they are sent to the whole process group; the coordinator decides how to stop
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     end_with_parent()
     if setup.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu  # CUDA has not started yet
-    with contextlib.suppress(*_CUT_OFF):  # nobody is interested any more
+        os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu  # CUDA has not been initialized yet
+    with contextlib.suppress(*_PIPE_CLOSED):
         try:
             pipe.send(Ready())
             trial_clips = open_trial_clips(setup, pipe.send)
             while True:
                 job = pipe.recv()
                 _train(replace(job, device="cuda") if setup.gpu is not None else job, trial_clips, pipe)
-        except _CUT_OFF:
+        except _PIPE_CLOSED:
             raise
         except Exception as error:
-            pipe.send(trouble(error))
+            pipe.send(error_message(error))
 
 
 def _train(job: Job, trial_clips: TrialClips, pipe: Connection) -> None:
     run = JobRun(job, trial_clips)
-    events = run.begin()
+    events = run.start()
     while True:
         for event in events:
             pipe.send(event)
-        if run.ended:
+        if run.has_ended:
             return
-        events = run.answer(pipe.recv())
+        events = run.apply(pipe.recv())

@@ -107,7 +107,7 @@ def train_final(plan: FinalPlan, output: Path, *, emit: Listener, on_epoch: Call
             configs.model,
             configs.train,
             configs.augment,
-            train=TrialClips(setup.data, split, setup.store, emit).together(configs.preprocess),
+            train=TrialClips(setup.data, split, setup.store, emit).all_training_clips(configs.preprocess),
             validation=None,
             num_words=len(setup.data.words),
             seed=setup.seed,

@@ -13,15 +13,16 @@ from data_utils.wording import align
 from model.objective import Metric, Reduce
 from search.study.study import study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
-from search.trial.files import files_of, read_curves, read_signers
+from search.trial.files import read_curves, read_rows, trial_files
+from search.trial.outcome import SignerScore
 from search.wording import format_duration, format_number, format_values
 
 
 def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, Any]:
     """One trial as plain values."""
-    files = files_of(runs, study.study_name, trial.number)
+    files = trial_files(runs, study.study_name, trial.number)
     curves = read_curves(next((path for path in files if path.name == "curve.csv"), Path()))
-    signers = read_signers(next((path for path in files if path.name == "signers.csv"), Path()))
+    signers = read_rows(SignerScore, next((path for path in files if path.name == "signers.csv"), Path()))
     return {
         "study": study.study_name,
         "trial": trial.number,
@@ -32,7 +33,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "settings": trial_settings(trial),
         "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
         "reported": trial_curve(trial),
-        "signers": signers,
+        "signers": [dataclasses.asdict(row) for row in signers],
         "files": [str(path) for path in files],
         "reason": trial.user_attrs.get("reason", ""),
         "deaths": trial.user_attrs.get("deaths", []),

@@ -134,7 +134,7 @@ class Recorder:
                 params=recorded.running.trial.params,
                 value=next(iter(values.values()), None),
                 values=values,
-                val_top1=curves.mean_at_selected_epoch(lambda record: record.val_top1) if has_values else None,
+                val_top1=curves.mean_at_kept_epoch(lambda record: record.val_top1) if has_values else None,
                 epochs=curves.num_epochs,
                 seconds=curves.seconds,
                 is_best=any(trial.number == number for trial in best),

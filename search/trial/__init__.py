@@ -1,1 +1,1 @@
-"""One trial: its job, its clips, its training, its files."""
+"""One trial: its job, clips, training and files."""

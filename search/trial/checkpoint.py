@@ -1,30 +1,86 @@
-"""Put aside and taken up."""
+"""A trial's checkpoint: saves its trainings, so that an interrupted trial resumes with the same numbers."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_utils.files import PART_SUFFIX
 from data_utils.prepared import fingerprint
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.training import Training
+from search.errors import os_errors
 from search.trial.clips import TrialClips
+from search.trial.files import DISK_HINT
 from search.trial.job import Job
 
 CHECKPOINT = "checkpoint"
-"""A file of this name in a trial's folder, from its first epoch until it ends."""
+"""Name of the file in a trial's folder, from the trial's first epoch until its end."""
 
-_SAVING_SHARE = 0.01
-"""Writing checkpoints takes about this share of the time: after each epoch where epochs are long, every few where they are
-short."""
+_TIME_SHARE = 0.01
+"""Share of the time that writing checkpoints may take. Long epochs are saved one by one, short ones several at a time."""
 
 _SECOND_SAVE_S = 1.0
-"""How long after the first checkpoint the next one may come: the first says little of what one costs."""
+"""Pause after the first checkpoint, whose duration is not yet typical."""
+
+
+class Checkpoint:
+    """The checkpoint of a trial in training."""
+
+    def __init__(self, job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> None:
+        """`machine`: versions and machine; see `made_with`."""
+        self._path = job.folder / CHECKPOINT
+        self._trial = job.trial
+        self._key = _matching_key(job, trial_clips, machine)
+        self._next_save = 0.0  # the first epoch is saved at once
+        self._duration_s = math.inf
+        """Shortest time that a save has taken; known after the second one."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one from an earlier run or a worker that died."""
+        return self._path.exists()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough time has passed since the last save."""
+        return time.perf_counter() >= self._next_save
+
+    def save(self, trainings: Sequence[Training]) -> None:
+        """Writes the trainings, and decides when the next save is due.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        began = time.perf_counter()
+        with os_errors(f"the checkpoint of trial {self._trial} cannot be written", where=self._path, hint=DISK_HINT):
+            save_checkpoint(trainings, self._path, self._key)
+        ended = time.perf_counter()
+        if self._next_save == 0.0:
+            self._next_save = ended + _SECOND_SAVE_S
+            return
+        self._duration_s = min(ended - began, self._duration_s)
+        self._next_save = ended + self._duration_s / _TIME_SHARE
+
+    def restore(self, trainings: Sequence[Training]) -> None:
+        """Brings fresh trainings to the state that was saved.
+
+        Raises:
+            BadCheckpoint: it is damaged or belongs to other trainings. The trainings must then be created again.
+            ResourceError: it cannot be read.
+        """
+        what = f"the checkpoint of trial {self._trial} cannot be read"
+        with os_errors(what, where=self._path, hint="delete it to start the trial over"):
+            load_checkpoint(trainings, self._path, self._key)
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Deletes the checkpoint of a trial that has ended, and what killed processes left half written.
+    """Deletes the checkpoint of a finished trial, and temporary files of killed processes.
 
     Raises:
         OSError: it cannot be deleted.
@@ -33,8 +89,8 @@ def remove_checkpoint(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _about(job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> str:
-    """What decides a trial's numbers. A checkpoint that was made with anything else is of no use."""
+def _matching_key(job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> str:
+    """Everything that determines a trial's numbers. A checkpoint with another key is not used."""
     about = {
         "seed": job.seed,
         "settings": job.configs.as_dict(),
@@ -42,6 +98,6 @@ def _about(job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> str:
         **trial_clips.split.parts(),
         "folds": trial_clips.split.folds,
         "plan": dataclasses.asdict(job.plan),
-        "made_with": {name: value for name, value in machine.items() if name != "optuna"},  # it has no part in training
+        "made_with": {name: value for name, value in machine.items() if name != "optuna"},  # Optuna does not train
     }
     return json.dumps(about, sort_keys=True)

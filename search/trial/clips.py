@@ -18,41 +18,41 @@ from search.events import DataPrepared, Listener, Notice
 
 @dataclass(frozen=True)
 class Fold:
-    """The clips of one training."""
+    """Training and validation clips of one training."""
 
     train: ClipSet
     trained_on: tuple[str, ...]
-    """Whose clips they are."""
+    """Signers of the training clips."""
 
     validation: ClipSet
     signers: tuple[str, ...]
-    """Who validates."""
+    """Signers of the validation clips."""
 
     signer_C: np.ndarray
-    """int64 `[C]`: whose each validation clip is, as an index into `signers`."""
+    """int64 `[C]`: signer of each validation clip, as an index into `signers`."""
 
 
 @dataclass(frozen=True)
 class TrialClips:
-    """The clips that trials train and validate on, in files under `store`. `turns` never reads the test part."""
+    """The clips that trials train and validate on, in files under `store`. The test part is never read."""
 
     data: DataSet
     split: Split
     store: Path
     emit: Listener
-    carried: ClipSet | None = None
-    """The clips of `entries`, prepared, where neither the data set nor the store can be read."""
+    transferred: ClipSet | None = None
+    """The prepared clips of `entries`, on a machine where neither the data set nor the store can be read."""
 
     def with_folds(self, folds: tuple[tuple[str, ...], ...]) -> TrialClips:
-        """The same data with other folds; none given: the study's own."""
+        """The same data with other folds; with the study's own if `folds` is empty."""
         return replace(self, split=replace(self.split, folds=folds)) if folds else self
 
     @property
     def entries(self) -> list[CatalogEntry]:
-        """The files that `turns` reads, in their order.
+        """The files of all folds, in the order of the data set.
 
         Raises:
-            DataError: signers have no clip.
+            DataError: signers have no clips.
         """
         folds = self.split.train_validation_pairs()
         wanted = {entry.file.path for train, _ in folds for entry in self.data.entries_of(train, mirrored=True)}
@@ -60,37 +60,38 @@ class TrialClips:
         return [entry for entry in self.data.entries if entry.file.path in wanted]
 
     def clips(self, config: PreprocessConfig) -> ClipSet:
-        """The clips of `entries`, with this pre-processing.
+        """The clips of `entries` with this preprocessing.
 
-        Raises: as `turns`.
+        Raises: same as `folds`.
         """
-        return self._prepared(self.entries, config) if self.carried is None else self.carried
+        return self._prepared(self.entries, config) if self.transferred is None else self.transferred
 
     def folds(self, config: PreprocessConfig) -> tuple[Fold, ...]:
-        """The clips of each training, with this pre-processing: one, or one a fold. All share their frames.
+        """The clips of each fold with this preprocessing; a single one without cross-validation. All folds share their frames.
 
         Raises:
-            DataError: a clip is not what it should be, or signers have no clip.
+            DataError: a clip is invalid, or signers have no clips.
             ResourceError: the store cannot be written.
         """
         entries, clips = self.entries, self.clips(config)
         entry_C = np.repeat(np.arange(len(entries)), [len(entry.names) for entry in entries])
-        found = []
+        folds = []
         for train, held_out in self.split.train_validation_pairs():
-            trains = np.array([entry.file.signer in train for entry in entries])
-            place = [
+            is_train = np.array([entry.file.signer in train for entry in entries])
+            signer = [
                 held_out.index(entry.file.signer) if entry.file.signer in held_out and not entry.file.mirrored else -1
                 for entry in entries
             ]
-            signer_C = np.array(place)[entry_C]
+            signer_C = np.array(signer)[entry_C]
             validates_C = signer_C >= 0
-            found.append(Fold(clips.select(trains[entry_C]), train, clips.select(validates_C), held_out, signer_C[validates_C]))
-        return tuple(found)
+            validation = clips.select(validates_C)
+            folds.append(Fold(clips.select(is_train[entry_C]), train, validation, held_out, signer_C[validates_C]))
+        return tuple(folds)
 
-    def together(self, config: PreprocessConfig) -> ClipSet:
-        """The clips of all training signers, mirrored copies included, for a training that nobody validates.
+    def all_training_clips(self, config: PreprocessConfig) -> ClipSet:
+        """The clips of all training signers, with mirrored copies, for a training without validation.
 
-        Raises: as `turns`.
+        Raises: same as `folds`.
         """
         return self._prepared(self.data.entries_of(self.split.train, mirrored=True), config)
 
@@ -105,21 +106,21 @@ class TrialClips:
 
 
 def count_clips(folds: Sequence[Fold]) -> dict[str, int]:
-    """Clips of the training and validation parts; with folds, all that validate in turn count as training."""
+    """Clips of the training and validation parts; with several folds, all clips count as training."""
     if len(folds) > 1:
         return {"train": sum(len(fold.validation) for fold in folds), "validation": 0}
     return {"train": len(folds[0].train), "validation": len(folds[0].validation)}
 
 
 def data_store(runs: Path) -> Path:
-    """Where prepared data and the index of data sets are kept: everything in it can be made again."""
+    """The folder of prepared data and indexes of data sets. Everything in it can be created again."""
     return runs / "prepared"
 
 
 def open_indexed(folder: Path, runs: Path) -> DataSet:
-    """The data set in a folder; its index is kept under `runs`.
+    """The data set in a folder; its index is stored under `runs`.
 
     Raises:
-        DataError: it is not what it should be.
+        DataError: it is invalid.
     """
     return open_data(folder, data_store(runs) / "index")

@@ -1,4 +1,4 @@
-"""A trial's files: the settings that were used and the curve, readable with `cat`."""
+"""Files of a trial: its settings, curves and validation results, as plain text."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from data_utils.files import write_atomically
 from model.record import EpochRecord
 from search.definition.yaml_text import dump_yaml
 from search.errors import DefinitionError, os_errors
-from search.trial.outcome import AnswerCount, Confidence, SignerScore
-
-if TYPE_CHECKING:
-    from search.trial.outcome import Outcome
-
+from search.trial.outcome import AnswerCount, Confidence, Outcome, SignerScore
 
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 
+DISK_HINT = "is the disk full or read-only? The same command resumes this trial"
 
 Row = TypeVar("Row", SignerScore, AnswerCount, Confidence)
 
@@ -31,48 +28,35 @@ def trial_folder(runs: Path, study: str, trial: int) -> Path:
     return runs / study / "trials" / f"{trial:04d}"
 
 
+def trial_files(runs: Path, study: str, trial: int) -> list[Path]:
+    """The existing files of a trial."""
+    folder = trial_folder(runs, study, trial)
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
 def require_free_folder(runs: Path, study: str, database: Path | None) -> None:
-    """Refuses a study whose folder would lie where a file is, or where the database's files, if it has any, will be.
+    """Checks that the study's folder is no existing file, and none of the files that the database uses.
 
     Raises:
-        DefinitionError: see above.
+        DefinitionError: it is.
     """
     folder = runs / study
     files = [f"{database}{ending}" for ending in ("", "-wal", "-shm", "-journal") if database is not None]
     is_database = os.path.realpath(folder).casefold() in {os.path.realpath(file).casefold() for file in files}
     if is_database or (folder.exists() and not folder.is_dir()):
-        raise DefinitionError(
-            "the study's folder would lie where a file is",
-            where=str(folder),
-            hint="give the study another name with `--as NAME`",
-        )
-
-
-def curve_text(histories: Mapping[int, Sequence[EpochRecord]]) -> str:
-    """The epochs of a trial's trainings as CSV with a header; numbers in full precision."""
-    rows = [
-        [str(number), *(repr(value) for value in dataclasses.astuple(record))]
-        for number, history in sorted(histories.items())
-        for record in history
-    ]
-    return _csv_text(["training", *COLUMNS], rows)
-
-
-def rows_text(kind: type[Row], rows: Sequence[Row]) -> str:
-    """Rows of one kind as CSV with a header; numbers in full precision."""
-    return _csv_text([field.name for field in dataclasses.fields(kind)], [map(str, dataclasses.astuple(row)) for row in rows])
+        hint = "give the study another name with `--as NAME`"
+        raise DefinitionError("the study's folder has the name of a file", where=str(folder), hint=hint)
 
 
 def write_trial(
     folder: Path, settings: Mapping[str, Any], histories: Mapping[int, Sequence[EpochRecord]], outcome: Outcome | None
 ) -> None:
-    """Writes what a trial leaves: its settings, its curves and, if it has trained to its end, what its models did.
+    """Writes a trial's settings and curves and, if it was trained to its end, its validation results.
 
     Raises:
-        ResourceError: it cannot be written.
+        ResourceError: they cannot be written.
     """
-    hint = "is the disk full or read-only? The same command goes on with this trial"
-    with os_errors("a trial's files cannot be written", where=folder, hint=hint):
+    with os_errors("a trial's files cannot be written", where=folder, hint=DISK_HINT):
         write_atomically(folder / "config.yaml", dump_yaml(dict(settings)))
         write_atomically(folder / "curve.csv", curve_text(histories))
         if outcome is not None:
@@ -81,7 +65,18 @@ def write_trial(
             write_atomically(folder / "confidence.csv", rows_text(Confidence, outcome.confidences))
 
 
-def _csv_text(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+def curve_text(histories: Mapping[int, Sequence[EpochRecord]]) -> str:
+    """The epochs of a trial's trainings as CSV with a header; numbers in full precision."""
+    rows = [(number, *dataclasses.astuple(record)) for number, history in sorted(histories.items()) for record in history]
+    return _csv_text(["training", *COLUMNS], rows)
+
+
+def rows_text(kind: type[Row], rows: Sequence[Row]) -> str:
+    """Rows of one kind as CSV with a header; numbers in full precision."""
+    return _csv_text([field.name for field in dataclasses.fields(kind)], map(dataclasses.astuple, rows))
+
+
+def _csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
@@ -90,38 +85,22 @@ def _csv_text(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def read_curves(path: Path) -> dict[int, list[EpochRecord]]:
-    """The epochs of a `curve.csv` by training; none if there is no such file. NaN for what an earlier version did not write."""
-    found: dict[int, list[EpochRecord]] = {}
-    for row in _rows(path):
+    """The epochs of a `curve.csv` by training; empty if there is no such file. Columns missing in older files are NaN."""
+    histories: dict[int, list[EpochRecord]] = {}
+    for row in _read_csv(path):
         numbers = {name: float(row.get(name) or "nan") for name in COLUMNS if name != "epoch"}
-        found.setdefault(int(row.get("training") or 0), []).append(EpochRecord(epoch=int(row["epoch"]), **numbers))
-    return found
-
-
-def read_curve(path: Path) -> list[EpochRecord]:
-    """The same for a trial that trains one model."""
-    return read_curves(path).get(0, [])
+        histories.setdefault(int(row.get("training") or 0), []).append(EpochRecord(epoch=int(row["epoch"]), **numbers))
+    return histories
 
 
 def read_rows(kind: type[Row], path: Path) -> list[Row]:
-    """What `rows_text` wrote; none if there is no such file."""
+    """The rows that `rows_text` wrote; empty if there is no such file."""
     types = get_type_hints(kind)
-    return [kind(**{name: of(row[name]) for name, of in types.items()}) for row in _rows(path)]
+    return [kind(**{name: of(row[name]) for name, of in types.items()}) for row in _read_csv(path)]
 
 
-def read_signers(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `signers.csv` as plain values; none if there is no such file."""
-    return [dataclasses.asdict(row) for row in read_rows(SignerScore, path)]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def files_of(runs: Path, study: str, trial: int) -> list[Path]:
-    """The files that a trial left."""
-    folder = trial_folder(runs, study, trial)
-    return sorted(folder.iterdir()) if folder.is_dir() else []

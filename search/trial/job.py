@@ -1,4 +1,4 @@
-"""What a worker is told, and seeds."""
+"""`Job`, which tells a worker how to train a trial, and the seeds of a study."""
 
 from __future__ import annotations
 
@@ -13,48 +13,52 @@ from search.definition.settings import Configs
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a worker needs to know of a trial."""
+    """Everything that a worker needs to train a trial."""
 
     trial: int
     configs: Configs
     seed: int
-    """Decides starting weights, order of the clips, augmentation and dropout."""
+    """Determines initial weights, order of the clips, augmentation and dropout."""
 
     plan: Plan
 
     device: str
     folder: Path
-    """Where the trial's checkpoint lies."""
+    """Folder of the trial's checkpoint."""
 
     is_resumed: bool = False
-    """It was begun before, and goes on from its checkpoint if there is one."""
+    """Whether the trial was started before. It resumes from its checkpoint, if there is one."""
 
     folds: tuple[tuple[str, ...], ...] = ()
-    """Groups of training signers that validate in turn, instead of those of the study."""
+    """Groups of training signers that validate in turn, instead of the study's; empty for the study's."""
 
     keeps_models: bool = False
-    """The weights of the epochs that count are left in its folder."""
+    """Whether to save the weights of the kept epochs in the folder."""
 
     def resumed(self) -> Job:
-        """The same, to go on from its checkpoint."""
+        """The same job, resumed from its checkpoint."""
         return replace(self, is_resumed=True)
 
 
 def trial_seed(study_seed: int, trial: int) -> int:
     """The seed of a trial, from the study's seed and the trial's number."""
-    return int(np.random.SeedSequence([study_seed, 0, trial]).generate_state(1)[0])
+    return _derived_seed(study_seed, 0, trial)
 
 
 def training_seed(seed: int, training: int) -> int:
-    """The seed of one of a trial's trainings: the trial's own for the first."""
-    return seed if training == 0 else int(np.random.SeedSequence([seed, training]).generate_state(1)[0])
+    """The seed of one of a trial's trainings; the first has the trial's own."""
+    return seed if training == 0 else _derived_seed(seed, training)
 
 
 def fresh_seed(study_seed: int, number: int) -> int:
-    """The seed of a training that confirms, by its number from 1: the same for all that are compared, and no trial's own."""
-    return int(np.random.SeedSequence([study_seed, 2, number]).generate_state(1)[0])
+    """The seed of a confirmation's training, by its number from 1: the same for all candidates, different from all trials'."""
+    return _derived_seed(study_seed, 2, number)
 
 
 def sampler_seed(study_seed: int, trial: int) -> int:
-    """The sampler's seed when it is asked for a trial. With one seed for all it would repeat itself at each resume."""
-    return int(np.random.SeedSequence([study_seed, 1, trial]).generate_state(1)[0])
+    """The sampler's seed for a trial. With a single seed, it would repeat its proposals whenever a run resumes."""
+    return _derived_seed(study_seed, 1, trial)
+
+
+def _derived_seed(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

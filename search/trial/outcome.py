@@ -1,4 +1,4 @@
-"""What a finished trial gave."""
+"""Results of a trial that was trained to its end, besides its curves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SignerScore:
-    """How well one training does on one of its validation signers, at the epoch that counts."""
+    """Result of one training on one of its validation signers, at the kept epoch."""
 
     training: int
     signer: str
@@ -18,25 +18,25 @@ class SignerScore:
 
 @dataclass(frozen=True)
 class AnswerCount:
-    """How often one training answered one word to the validation clips of another, or of the same."""
+    """How often one training predicted one word for the validation clips of another word, or of the same one."""
 
     training: int
     word: str
-    """What was signed."""
+    """The signed word."""
 
     answer: str
-    """What the model holds most likely."""
+    """The predicted word."""
 
     clips: int
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """Validation clips of which one training is about equally sure: see `model.metrics.ConfidenceBin`."""
+    """Validation clips for which one training has similar confidence; see `model.metrics.ConfidenceBin`."""
 
     training: int
     temperature: float
-    """By which its logits were divided: 1, and then the one that suits these clips best."""
+    """Divisor of the logits: 1, and the one that fits these clips best."""
 
     low: float
     clips: int
@@ -46,20 +46,20 @@ class Confidence:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial that has trained to its end gave, beside its curves."""
+    """Results of a trial besides its curves."""
 
     signers: tuple[SignerScore, ...]
     answers: tuple[AnswerCount, ...]
-    """What the models answered, word by word; pairs that did not happen are left out."""
+    """Counts by signed and predicted word; those of zero are left out."""
 
     confidences: tuple[Confidence, ...]
-    """How sure they are and how right, before and after temperature scaling."""
+    """Confidence and accuracy, before and after temperature scaling."""
 
     parameters: int
-    """Numbers that the model learned."""
+    """Number of learned parameters."""
 
     latency_ms: float | None
-    """Milliseconds for one clip; None where nobody asked."""
+    """Milliseconds per clip; None if not measured."""
 
     models: tuple[str, ...] = ()
-    """SHA-256 of the files of weights that were kept, one a training."""
+    """SHA-256 of the saved files of weights, one per training."""

@@ -1,19 +1,16 @@
-"""What a trial gave: numbers from its curves and its outcome, and whether they can be true."""
+"""A trial's results, from its curves and outcome, and a check whether they are possible."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from model.config import TrainConfig
 from model.objective import Metric, Reduce, all_values
 from model.record import EpochRecord
 from search.definition.objectives import StudyObjective
 from search.trial.curves import Curves
-
-if TYPE_CHECKING:
-    from search.trial.outcome import Outcome
-
+from search.trial.outcome import Outcome
 
 MEASURED = (
     "epoch",
@@ -26,16 +23,16 @@ MEASURED = (
     "temperature",
     "train_loss",
 )
-"""What is kept of the epoch that counts."""
+"""What is recorded of the kept epoch."""
 
 VALUE_NAMES = tuple(f"{metric}_{reduce}" for metric in get_args(Metric) for reduce in get_args(Reduce))
-"""What every trial records, whatever its study minimises: see `all_values`."""
+"""What every trial records, whatever its study's objectives are; see `all_values`."""
 
 _FLOOR_SLACK = 1e-4
-"""How far below its floor a training loss may lie for float32's sake, nats."""
+"""How far below its floor float32 may put a training loss, in nats."""
 
 _EPS_SLACK = 1e-6
-"""How far the eps of the loss function may lie from the setting for rounding's sake."""
+"""Rounding allowed between the eps of the loss function and the setting."""
 
 
 def values_of(objectives: Sequence[StudyObjective], curves: Curves, outcome: Outcome | None) -> dict[str, float]:
@@ -46,7 +43,7 @@ def values_of(objectives: Sequence[StudyObjective], curves: Curves, outcome: Out
     values = {}
     for objective in objectives:
         if objective.curve_objective is not None and objective.reduce == "best" and len(objectives) > 1:
-            values[objective.name] = curves.mean_at_selected_epoch(objective.curve_objective.metric_of)
+            values[objective.name] = curves.mean_at_kept_epoch(objective.curve_objective.metric_of)
         elif objective.curve_objective is not None:
             values[objective.name] = curves.mean(objective.curve_objective.value)
         elif outcome is not None:
@@ -58,13 +55,13 @@ def values_of(objectives: Sequence[StudyObjective], curves: Curves, outcome: Out
 def result_of(
     objectives: Sequence[StudyObjective], curves: Curves, outcome: Outcome | None, label_smoothing_used: float
 ) -> dict[str, Any]:
-    """Everything that is kept of a trial beside its curves, as plain values. Means over its trainings."""
-    counted = {n: curves.objective.kept_epoch(history) for n, history in sorted(curves.histories.items())}
-    result: dict[str, Any] = measured(list(counted.values()))
+    """Everything that is recorded of a trial besides its curves, as plain values. Means over its trainings."""
+    kept = {n: curves.objective.kept_epoch(history) for n, history in sorted(curves.histories.items())}
+    result: dict[str, Any] = measured(list(kept.values()))
     result |= {"epochs": curves.num_epochs, "seconds": curves.seconds, "values": values_of(objectives, curves, outcome)}
-    every = [all_values(history) for history in curves.histories.values()]
-    result["all_values"] = {name: sum(one[name] for one in every) / len(every) for name in every[0]}
-    if len(counted) > 1:
+    values = [all_values(history) for history in curves.histories.values()]
+    result["all_values"] = {name: sum(one[name] for one in values) / len(values) for name in values[0]}
+    if len(kept) > 1:
         result["trainings"] = [
             {
                 "training": n,
@@ -73,7 +70,7 @@ def result_of(
                 "value": curves.objective.value(curves.histories[n]),
                 **measured([record]),
             }
-            for n, record in counted.items()
+            for n, record in kept.items()
         ]
     result["label_smoothing_used"] = label_smoothing_used
     if outcome is not None:
@@ -84,7 +81,7 @@ def result_of(
 
 
 def measured(records: Sequence[EpochRecord]) -> dict[str, Any]:
-    """The mean of what was measured at the epochs that count; `epoch` rounded."""
+    """The means over the kept epochs of several trainings; `epoch` is rounded."""
     means = {name: sum(getattr(record, name) for record in records) / len(records) for name in MEASURED}
     return {**means, "epoch": round(means["epoch"])}
 
@@ -92,20 +89,20 @@ def measured(records: Sequence[EpochRecord]) -> dict[str, Any]:
 def why_invalid(
     config: TrainConfig, num_words: int, histories: Mapping[int, Sequence[EpochRecord]], label_smoothing_used: float
 ) -> str:
-    """Why a trial cannot have been trained as its record says; empty if nothing speaks against it.
+    """Why a trial cannot have been trained with its recorded settings; empty if it can.
 
-    No loss lies below the entropy of its smoothed target, and the loss function, when probed, shows the eps that it uses.
+    No loss is below the entropy of its smoothed target, and probing the loss function has shown the eps that it uses.
     """
     from model.loss import smoothing_floor
 
-    wished = config.label_smoothing
-    if abs(label_smoothing_used - wished) > _EPS_SLACK:
-        return f"invalid: label_smoothing is recorded as {wished:g}, but the loss function used {label_smoothing_used:g}"
-    floor = smoothing_floor(wished, num_words, config.label_smoothing_over)
+    setting = config.label_smoothing
+    if abs(label_smoothing_used - setting) > _EPS_SLACK:
+        return f"invalid: label_smoothing is recorded as {setting:g}, but the loss function used {label_smoothing_used:g}"
+    floor = smoothing_floor(setting, num_words, config.label_smoothing_over)
     lowest = min(record.train_loss for history in histories.values() for record in history)
     if lowest < floor - _FLOOR_SLACK:
         return (
-            f"invalid: a training loss of {lowest:.4f} lies below {floor:.4f}, the lowest that label_smoothing {wished:g} "
+            f"invalid: a training loss of {lowest:.4f} lies below {floor:.4f}, the lowest that label_smoothing {setting:g} "
             f"allows with {num_words} words: it was trained with another"
         )
     return ""

@@ -1,24 +1,23 @@
-"""What one trial is, and what a worker does with it: configurations -> data -> training, put aside and taken up again."""
+"""Trains a trial step by step: its folds and repeats, a checkpoint now and then, and the outcome of its models."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 from collections.abc import Sequence
 
 import torch
 
-from model.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import BadCheckpoint
 from model.latency import latency_ms
 from model.metrics import best_temperature, confusion, measure, reliability
 from model.training import Diverged, Training
 from search.definition.definition import Plan
 from search.definition.settings import Configs
 from search.errors import os_errors
-from search.trial.checkpoint import _SAVING_SHARE, _SECOND_SAVE_S, CHECKPOINT, _about
+from search.trial.checkpoint import Checkpoint
 from search.trial.clips import Fold, TrialClips
 from search.trial.curves import Step
+from search.trial.files import DISK_HINT
 from search.trial.job import Job, training_seed
 from search.trial.machine import THREADS, made_with
 from search.trial.outcome import AnswerCount, Confidence, Outcome, SignerScore
@@ -28,10 +27,10 @@ from search.trial.weights import save_models
 def start_trainings(
     configs: Configs, seed: int, device: str, plan: Plan, folds: Sequence[Fold], num_words: int
 ) -> list[Training]:
-    """The trainings of a trial, ready for their first epoch: for each fold in turn, its repeats.
+    """The trainings of a trial before their first epoch: all repeats of the first fold, then of the next.
 
     Raises:
-        ValueError: the settings do not fit together or do not fit the data.
+        ValueError: the settings are not compatible with each other or with the data.
     """
     torch.set_num_threads(THREADS)
     trainings: list[Training] = []
@@ -55,85 +54,81 @@ def start_trainings(
 
 
 class TrialRun:
-    """A trial in training, step by step. Put aside at any moment, it goes on from its last checkpoint with the same numbers."""
+    """A trial in training. Interrupted at any moment, it resumes from its last checkpoint with the same numbers."""
 
     def __init__(self, job: Job, trial_clips: TrialClips) -> None:
-        """Fresh trainings, or those that were begun before.
+        """Fresh trainings, or those of the checkpoint if the job is resumed.
 
         Raises:
             DataError: the data set is damaged.
             ResourceError: the prepared data or the checkpoint cannot be read.
-            ValueError: the settings do not fit together or do not fit the data.
+            ValueError: the settings are not compatible with each other or with the data.
         """
         self._job = job
         trial_clips = trial_clips.with_folds(job.folds)
         self._folds = trial_clips.folds(job.configs.preprocess)
         self._words = trial_clips.data.words
         self.made_with = made_with(job.device)
-        self._about = _about(job, trial_clips, self.made_with)
-        self.path = job.folder / CHECKPOINT
-        self.trainings = self._fresh()
-        self.resume_note = ""
-        """How a trial that was begun before goes on, for people; empty for a fresh one."""
+        self._checkpoint = Checkpoint(job, trial_clips, self.made_with)
+        self.trainings = self._fresh_trainings()
+        self.resume_note = self._resume() if job.is_resumed else ""
+        """How an interrupted trial resumes, as text; empty for a new one."""
 
-        if job.is_resumed:
-            self.resume_note = self._take_up()
-        self._told = 0
-        self._saved = self.steps_done
-        self._save_from = 0.0  # the first epoch is saved at once
-        self._cost_s = math.inf
-        """What a checkpoint takes when nothing disturbs it; known once a second one was written."""
+        self._num_reported = 0
+        """Steps that `next_step` has returned."""
+
+        self._num_saved = self.steps_done
 
     @property
     def steps_done(self) -> int:
-        """Steps so far, those before the last cut too."""
+        """Steps trained so far, including those of the checkpoint."""
         lengths = [len(training.history) for training in self.trainings]
         return sum(lengths) if self._job.plan.one_by_one else max(lengths)
 
     @property
     def max_steps(self) -> int:
-        """Steps that there can be."""
+        """Number of steps if no training stops early."""
         epochs = self._job.configs.train.epochs
         return epochs * len(self.trainings) if self._job.plan.one_by_one else epochs
 
     @property
     def seconds(self) -> float:
-        """What the epochs so far took."""
+        """Training time of the epochs so far."""
         return sum(record.seconds for training in self.trainings for record in training.history)
 
     @property
     def label_smoothing(self) -> float:
-        """The eps that the loss functions really use; of several the one that is furthest from the setting."""
-        wished = self._job.configs.train.label_smoothing
-        return max((training.label_smoothing_used for training in self.trainings), key=lambda eps: abs(eps - wished))
+        """The eps that the loss functions really use; of several the one that differs most from the setting."""
+        setting = self._job.configs.train.label_smoothing
+        return max((training.label_smoothing_used for training in self.trainings), key=lambda eps: abs(eps - setting))
 
     @property
-    def is_over(self) -> bool:
-        """Whether all epochs have run and were told."""
-        return self._is_trained and self._told == self.steps_done
+    def is_complete(self) -> bool:
+        """Whether all epochs have been trained and reported."""
+        return self._is_trained and self._num_reported == self.steps_done
 
     @property
     def _is_trained(self) -> bool:
         return all(training.finished for training in self.trainings)
 
     def next_step(self) -> Step | None:
-        """A step that was trained before the last cut and not told since, else one more; None when all have run.
+        """The next step: a restored one that has not been reported yet, else a new one; None after the last.
 
         Raises:
             Diverged: a loss is not finite.
         """
-        if self._told == self.steps_done:
-            going_on = [training for training in self.trainings if not training.finished]
-            if not going_on:
+        if self._num_reported == self.steps_done:
+            unfinished = [training for training in self.trainings if not training.finished]
+            if not unfinished:
                 return None
-            for training in going_on[:1] if self._job.plan.one_by_one else going_on:
+            for training in unfinished[:1] if self._job.plan.one_by_one else unfinished:
                 training.run_epoch()
-        step = self._step(self._told)
-        self._told += 1
+        step = self._step(self._num_reported)
+        self._num_reported += 1
         return step
 
     def _step(self, number: int) -> Step:
-        """A step that has been trained, by its number from 0."""
+        """A trained step by its number from 0."""
         epochs: dict[int, int] = {}
         if self._job.plan.one_by_one:
             first = 0
@@ -143,26 +138,36 @@ class TrialRun:
                 first += len(training.history)
         else:
             epochs = {n: number for n, training in enumerate(self.trainings) if number < len(training.history)}
-        over = {n for n, epoch in epochs.items() if self.trainings[n].finished and epoch + 1 == len(self.trainings[n].history)}
+        ended = {n for n, epoch in epochs.items() if self.trainings[n].finished and epoch + 1 == len(self.trainings[n].history)}
         return Step(
             records={n: self.trainings[n].history[epoch] for n, epoch in epochs.items()},
-            over=frozenset(over),
+            ended=frozenset(ended),
             is_last=self._is_trained and number + 1 == self.steps_done,
         )
 
+    def save(self, *, at_once: bool = False) -> None:
+        """Writes a checkpoint if there are new epochs and, unless `at_once`, if one is due.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        has_news = self._num_saved < self.steps_done and not self.is_complete
+        if has_news and (at_once or self._checkpoint.is_due):
+            self._checkpoint.save(self.trainings)
+            self._num_saved = self.steps_done
+
     def outcome(self) -> Outcome:
-        """What the trained models give at the epochs that count. Only when all have run. Keeps them, if the job says so.
+        """Results of the trained models at their kept epochs, after the last step. Saves the weights if the job says so.
 
         Raises:
             ResourceError: they cannot be written.
         """
         first = self.trainings[0]
         assert first.validation is not None, "a trial validates"
-        signers, answers, confidences = self._on_validation_clips()
+        signers, answers, confidences = self._validation_results()
         models: tuple[str, ...] = ()
         if self._job.keeps_models:
-            hint = "is the disk full or read-only? The same command goes on with this trial"
-            with os_errors("the models of a trial cannot be written", where=self._job.folder, hint=hint):
+            with os_errors("the models of a trial cannot be written", where=self._job.folder, hint=DISK_HINT):
                 models = save_models(self.trainings, self._job.folder)
         return Outcome(
             signers=tuple(signers),
@@ -173,8 +178,8 @@ class TrialRun:
             models=models,
         )
 
-    def _on_validation_clips(self) -> tuple[list[SignerScore], list[AnswerCount], list[Confidence]]:
-        """What each training does at the epoch that counts: by signer, by word, by confidence."""
+    def _validation_results(self) -> tuple[list[SignerScore], list[AnswerCount], list[Confidence]]:
+        """Results of each training at its kept epoch: by signer, by word, by confidence."""
         signers: list[SignerScore] = []
         answers: list[AnswerCount] = []
         confidences: list[Confidence] = []
@@ -183,9 +188,9 @@ class TrialRun:
             logits_CK = training.kept_logits()
             labels_C = torch.from_numpy(fold.validation.labels_C)
             for n, signer in enumerate(fold.signers):
-                mine = torch.from_numpy(fold.signer_C == n)
-                metrics = measure(logits_CK[mine], labels_C[mine])
-                signers.append(SignerScore(number, signer, int(mine.sum()), metrics.loss, metrics.top1))
+                of_signer_C = torch.from_numpy(fold.signer_C == n)
+                metrics = measure(logits_CK[of_signer_C], labels_C[of_signer_C])
+                signers.append(SignerScore(number, signer, int(of_signer_C.sum()), metrics.loss, metrics.top1))
             clips_KK = confusion(logits_CK, labels_C)
             for word, answer in clips_KK.nonzero().tolist():
                 answers.append(AnswerCount(number, self._words[word], self._words[answer], int(clips_KK[word, answer])))
@@ -194,50 +199,27 @@ class TrialRun:
                 confidences += [Confidence(number, temperature, *dataclasses.astuple(one)) for one in bins]
         return signers, answers, confidences
 
-    def save(self, *, at_once: bool = False) -> None:
-        """Writes a checkpoint if there is something new to keep, and, unless it is wanted `at_once`, if it is time for one.
-
-        Raises:
-            ResourceError: it cannot be written.
-        """
-        began = time.perf_counter()
-        if self._saved == self.steps_done or self.is_over or not (at_once or began >= self._save_from):
-            return
-        what = f"the checkpoint of trial {self._job.trial} cannot be written"
-        hint = "is the disk full or read-only? The same command goes on with this trial"
-        with os_errors(what, where=self.path, hint=hint):
-            save_checkpoint(self.trainings, self.path, self._about)
-        first, self._saved = self._save_from == 0.0, self.steps_done
-        ended = time.perf_counter()
-        if first:
-            self._save_from = ended + _SECOND_SAVE_S
-            return
-        self._cost_s = min(ended - began, self._cost_s)
-        self._save_from = ended + self._cost_s / _SAVING_SHARE
-
-    def _fresh(self) -> list[Training]:
+    def _fresh_trainings(self) -> list[Training]:
         job = self._job
         return start_trainings(job.configs, job.seed, job.device, job.plan, self._folds, len(self._words))
 
-    def _take_up(self) -> str:
-        if not self.path.exists():
+    def _resume(self) -> str:
+        """Restores the checkpoint if possible; the note on it."""
+        if not self._checkpoint.exists:
             return "starting over (no checkpoint)"
-        what = f"the checkpoint of trial {self._job.trial} cannot be read"
         try:
-            with os_errors(what, where=self.path, hint="delete it, and the trial starts over"):
-                load_checkpoint(self.trainings, self.path, self._about)
+            self._checkpoint.restore(self.trainings)
         except BadCheckpoint as error:
-            self.trainings = self._fresh()
+            self.trainings = self._fresh_trainings()
             return f"starting over (unusable checkpoint: {error})"
         begun = sum(bool(training.history) for training in self.trainings)
         if self._job.plan.one_by_one:
             return f"resuming in training {begun} of {len(self.trainings)}"
-        epoch = max(len(training.history) for training in self.trainings)
-        return f"resuming after epoch {epoch}" + (f" of its {begun} trainings" if begun > 1 else "")
+        return f"resuming after epoch {self.steps_done}" + (f" of its {begun} trainings" if begun > 1 else "")
 
 
-def own_fault(error: Exception) -> str:
-    """Why a trial failed, if the error is its own; empty if something else is wrong."""
+def failure_reason(error: Exception) -> str:
+    """Why the trial failed, if the error is caused by its settings; empty for other errors."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return f"out of memory: {error}".splitlines()[0]
     return str(error) if isinstance(error, Diverged | ValueError) else ""

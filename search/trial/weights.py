@@ -1,4 +1,4 @@
-"""Trained weights as files: one a training, of the epoch that counts."""
+"""Files of trained weights: one per training, of its kept epoch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from model.training import Training
 
 
 def model_path(folder: Path, number: int, count: int) -> Path:
-    """Where the weights of one of `count` trainings lie."""
+    """The file of weights of one of `count` trainings."""
     return folder / ("model.safetensors" if count == 1 else f"model-{number}.safetensors")
 
 
 def save_models(trainings: Sequence[Training], folder: Path) -> tuple[str, ...]:
-    """Writes the weights of trainings that have ended; the SHA-256 of each file.
+    """Writes the weights of finished trainings. Returns the SHA-256 of each file.
 
     Raises:
         OSError: they cannot be written.
@@ -33,7 +33,7 @@ def save_models(trainings: Sequence[Training], folder: Path) -> tuple[str, ...]:
 
 
 def read_models(folder: Path, digests: Sequence[str]) -> list[bytes]:
-    """The files of weights with these SHA-256; none if one of them is gone, or is not what was written."""
+    """The content of the files with these SHA-256; empty if one is missing or has changed."""
     try:
         files = [model_path(folder, number, len(digests)).read_bytes() for number in range(len(digests))]
     except OSError:

@@ -1,0 +1,197 @@
+"""What engines with workers share: job and clock of each worker, events, timeouts, cancellation and interruption."""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from data_utils.errors import ExplainedError
+from search.engines.engine import EngineEvent, JobFailed, JobInterrupted, JobStarted, StepDone
+from search.engines.job_run import Decision, UnexpectedError, WorkerBroken, WorkerError
+from search.engines.limits import Clock
+from search.events import DataPrepared, Listener, Notice
+from search.trial.job import Job
+
+_SUSPENDED_S = 2.0
+"""If a wait ends this much later than it should, this process was suspended, and probably its workers too."""
+
+WorkerMessage = WorkerBroken | UnexpectedError | ExplainedError | Notice | DataPrepared | EngineEvent
+
+
+@dataclass(kw_only=True)
+class PoolWorker:
+    """A worker as its engine sees it."""
+
+    slot: int
+    clock: Clock
+    """Training time of its job."""
+
+    job: Job | None = None
+    is_ready: bool = False
+    """Whether it has started up."""
+
+    awaits_decision: bool = False
+    """Whether it has reported a step and waits for the decision."""
+
+
+W = TypeVar("W", bound=PoolWorker)
+
+
+class WorkerPool(abc.ABC, Generic[W]):
+    """An engine whose jobs train in workers."""
+
+    def __init__(self, trial_timeout_s: float, emit: Listener) -> None:
+        """`trial_timeout_s`: time allowed for a trial, all its epochs together; infinite for no limit."""
+        self._trial_timeout_s = trial_timeout_s
+        self._emit = emit
+        self._workers: list[W] = []
+        self._events: deque[EngineEvent] = deque()
+        self._is_interrupting = False
+        self._returned_at = time.monotonic()
+        """When `next_event` last returned: the process may also be suspended between two calls."""
+
+    @property
+    @abc.abstractmethod
+    def slots(self) -> int:
+        """How many jobs can run at once."""
+
+    @abc.abstractmethod
+    def _accept(self, job: Job) -> None:
+        """Gives a job to a worker, now or later."""
+
+    @abc.abstractmethod
+    def _wait(self, timeout_s: float) -> Sequence[W]:
+        """Waits for messages; the workers that have one."""
+
+    @abc.abstractmethod
+    def _listen(self, worker: W) -> None:
+        """Handles one message of a worker, or its death."""
+
+    @abc.abstractmethod
+    def _send(self, worker: W, decision: Decision) -> None: ...
+
+    @abc.abstractmethod
+    def _dismiss(self, worker: W) -> None:
+        """Ends a worker at once."""
+
+    @abc.abstractmethod
+    def _lose(self, worker: W, reason: str) -> None:
+        """Handles the death of a worker."""
+
+    def _maintain(self) -> None:
+        """Called after each wait."""
+
+    def start(self, job: Job) -> None:
+        """Starts a job when a worker is free; when jobs are being interrupted, interrupts it at once."""
+        if self._is_interrupting:
+            self._events.append(JobInterrupted(job.trial))
+        else:
+            self._accept(job)
+
+    def next_event(self, timeout_s: float) -> EngineEvent | None:
+        """Waits for the workers. Returns early when a worker has started up, so that it can be given a job.
+
+        Raises:
+            ResourceError: workers die before they are ready, one could not write, or a cluster is lost.
+            DataError: a worker could not read the data.
+            WorkerError: a bug of the program.
+        """
+        self._discount_suspension(time.monotonic() - self._returned_at)
+        until, slots = time.monotonic() + timeout_s, self.slots
+        while not self._events and self.slots <= slots:
+            began = time.monotonic()
+            left = max(0.0, min([until, *(worker.clock.deadline for worker in self._workers)]) - began)
+            ready = self._wait(left)
+            self._discount_suspension(time.monotonic() - began - left)
+            for worker in ready:
+                self._listen(worker)
+            self._maintain()
+            self._end_overdue()
+            if not ready and time.monotonic() >= until:
+                break
+        self._returned_at = time.monotonic()
+        return self._events.popleft() if self._events else None
+
+    def advance(self, trial: int) -> None:
+        """Lets a job train its next step; when jobs are being interrupted, interrupts it."""
+        worker = self._worker_of(trial)
+        assert worker is not None, "only a running job can advance"
+        assert worker.awaits_decision, "a decision follows a step"
+        worker.awaits_decision = False
+        worker.clock.resume()
+        self._send(worker, Decision.INTERRUPT if self._is_interrupting else Decision.CONTINUE)
+
+    def cancel(self, trial: int) -> None:
+        """Ends a job and forgets its events. A worker in the middle of an epoch ends with it."""
+        self._events = deque(event for event in self._events if event.trial != trial)
+        worker = self._worker_of(trial)
+        if worker is None:
+            return  # the job has ended, and its last event was just forgotten
+        if worker.awaits_decision:
+            self._send(worker, Decision.CANCEL)
+            self._free(worker)
+        else:
+            self._dismiss(worker)
+
+    def interrupt_jobs(self) -> None:
+        """Interrupts jobs after their current epoch. Workers that have not started up are ended: they have nothing to lose."""
+        self._is_interrupting = True
+        for worker in [worker for worker in self._workers if not worker.is_ready]:
+            if worker.job is not None:
+                self._events.append(JobInterrupted(worker.job.trial))
+            self._dismiss(worker)
+
+    def close(self) -> None:
+        """Ends all workers at once."""
+        for worker in list(self._workers):
+            self._dismiss(worker)
+
+    def _handle(self, worker: W, message: WorkerMessage) -> None:
+        match message:
+            case WorkerBroken(reason=reason):
+                self._lose(worker, reason)
+            case UnexpectedError(traceback=traceback):
+                raise WorkerError(traceback)
+            case ExplainedError():
+                raise message
+            case Notice() | DataPrepared():
+                self._emit(message)
+            case JobStarted(seconds=seconds):
+                worker.clock.start(seconds)
+                self._events.append(replace(message, worker=worker.slot))
+            case StepDone():
+                worker.awaits_decision = True
+                worker.clock.pause()
+                self._events.append(message)
+            case _:
+                self._free(worker)
+                self._events.append(message)
+
+    def _free(self, worker: W) -> None:
+        """The worker has no job any more."""
+        worker.job = None
+        worker.awaits_decision = False
+        worker.clock.stop()
+
+    def _end_overdue(self) -> None:
+        for worker in [worker for worker in self._workers if worker.clock.deadline <= time.monotonic()]:
+            assert worker.job is not None
+            reason = f"it took longer than the {self._trial_timeout_s:g} s allowed for a trial"
+            self._events.append(JobFailed(worker.job.trial, reason))
+            self._dismiss(worker)
+
+    def _worker_of(self, trial: int) -> W | None:
+        return next((worker for worker in self._workers if worker.job is not None and worker.job.trial == trial), None)
+
+    def _free_slot(self) -> int:
+        return min(set(range(len(self._workers) + 1)) - {worker.slot for worker in self._workers})
+
+    def _discount_suspension(self, late_s: float) -> None:
+        """Does not count time in which the whole search was suspended. `late_s`: delay of a wait beyond its timeout."""
+        if late_s > _SUSPENDED_S:
+            for worker in self._workers:
+                worker.clock.extend(late_s)
