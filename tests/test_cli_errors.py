@@ -44,7 +44,7 @@ WRONG = [  # command, exit code, first line on stderr after "error: "
     ("run --max-restarts -1", 2, "invalid value for '--max-restarts'"),
     ("run --engine threads", 2, "there is no such engine"),
     ("run --engine inline --workers 2", 2, "the engine `inline` trains in this process and does not support --workers"),
-    ("run --engine inline --trial-timeout 5m", 2, "the engine `inline` trains in this process: --trial-timeout is"),
+    ("run --engine inline --trial-timeout 5m", 2, "the engine `inline` trains in this process and does not support --trial-timeout"),
     ("run --device tpu", 2, "the device `tpu` cannot be used"),
     ("run --device cuda:99", 2, "the device `cuda:99` cannot be used"),
     ("run --storage mssql://user:secret@host/x", 2, "this storage is not supported"),
