@@ -50,7 +50,7 @@ class EngineOptions:
         needs = "--workers" if self.workers > 1 else "--trial-timeout" if self.trial_timeout_s is not None else ""
         if self.engine == "inline" and needs:
             raise DefinitionError(
-                f"the engine `inline` trains in this process and does not support {needs}",
+                f"the engine `inline` does not support {needs}",
                 expected="--engine processes, or no --engine",
             )
         if self.address is not None and self.engine != "ray":
