@@ -112,13 +112,13 @@ def _write_crash_log(text: str) -> Path:
 def _hide_passwords(text: str) -> str:
     """The text without the passwords of storage URLs that were given."""
     try:
-        from search.storage.url import parse_url, shown_url
+        from search.storage.url import parse_url, redact_url
     except ImportError:
         return "(omitted: it may contain a password)"
     given = [os.environ.get("SEARCH_STORAGE", ""), *sys.argv, *(word.partition("=")[2] for word in sys.argv)]
     for url in given:
         if "://" in url:
-            text = text.replace(url, shown_url(url))
+            text = text.replace(url, redact_url(url))
             with contextlib.suppress(ExplainedError):
-                text = parse_url(url).hide(text)
+                text = parse_url(url).redact(text)
     return text

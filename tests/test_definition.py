@@ -1,4 +1,4 @@
-"""Study files and `--set`: what is read, what is refused, and in which words."""
+"""Study files and `--set`: what is accepted, what is refused, and with which error."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ LAST_LINE = re.compile(r"(expected|hint): \S.*")
 
 
 def load(text: str, *sets: str, folder: Path) -> StudyDefinition:
-    """The definition that a text gives."""
+    """The definition of a study file with this text."""
     path = folder / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     return load_definition(str(path), sets)
 
 
 def error_of(text: str, *sets: str, folder: Path) -> str:
-    """The error that a text gives, in its form: what, where, and last a line that tells what to do."""
+    """The error for a text. Its lines must come in order, and the last one must be `expected` or `hint`."""
     with pytest.raises(DefinitionError) as caught:
         load(text, *sets, folder=folder)
     lines = caught.value.render().splitlines()
@@ -59,7 +59,7 @@ def error_of(text: str, *sets: str, folder: Path) -> str:
     ],
 )
 def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> None:
-    """Numbers in any spelling, bare and dotted keys."""
+    """Numbers are read in any notation, and keys may be bare or dotted."""
     found = load(text, folder=tmp_path).fixed
     assert found == {key: value}
     assert type(found[key]) is type(value)
@@ -156,14 +156,14 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
     ],
 )
 def test_bad_studies(text: str, first: str, contains: str, tmp_path: Path) -> None:
-    """Each mistake is named, placed, and answered."""
+    """Each error names the mistake and its place, and suggests what to do."""
     shown = error_of(text, folder=tmp_path)
     assert shown.startswith(f"error: {first}")
     assert contains in shown
 
 
 def test_exact_form(tmp_path: Path) -> None:
-    """One error, letter by letter."""
+    """The full text of one error."""
     assert error_of("space: {train.learning_rte: {low: 1, high: 2}}", folder=tmp_path) == (
         "error: unknown key `train.learning_rte`\n  --> FILE: space\nhint: did you mean `train.lr`?"
     )
@@ -182,7 +182,7 @@ def test_exact_form(tmp_path: Path) -> None:
     ],
 )
 def test_set_fixes_a_setting(assignment: str, key: str, value: object, tmp_path: Path) -> None:
-    """A setting's name fixes it, whether the file fixes it, searches it or does not know it."""
+    """`--set` with a setting fixes it, whether the file fixes it, searches it or does not mention it."""
     definition = load(TINY_STUDY, assignment, folder=tmp_path)
     assert definition.fixed[key] == value
     assert key not in {dim.setting.key for dim in definition.space}
@@ -193,14 +193,14 @@ def test_set_fixes_a_setting(assignment: str, key: str, value: object, tmp_path:
     [("space.lr.low=1e-3", 1e-3), ("space.train.lr.low=1e-3", 1e-3), ("space.lr={low: 1e-4, high: 1}", 1e-4)],
 )
 def test_set_reaches_a_range(assignment: str, low: float, tmp_path: Path) -> None:
-    """Both spellings of a dimension, whole or in part."""
+    """`--set` changes a dimension in either spelling, whole or in part."""
     domain = next(dim.domain for dim in load(TINY_STUDY, assignment, folder=tmp_path).space if dim.name == "lr")
     assert isinstance(domain, Range)
     assert domain.low == low
 
 
 def test_set_reaches_everything_else(tmp_path: Path) -> None:
-    """Trials, text, sampler, pruner, signers, baseline; the last of two wins."""
+    """`--set` changes trials, text, sampler, pruner, signers and baseline; the last assignment of a key wins."""
     sets = ["trials=7", "trials=9", "about=Why?", "sampler={name: random}", "pruner.name=median", "data.validation=[9001, x]"]
     definition = load(TINY_STUDY, *sets, "baseline.dropout=0.2", folder=tmp_path)
     assert (definition.trials, definition.about) == (9, "Why?")
@@ -211,7 +211,7 @@ def test_set_reaches_everything_else(tmp_path: Path) -> None:
 
 
 def test_set_works_where_a_section_is_empty_or_missing(tmp_path: Path) -> None:
-    """`fixed:` with nothing below it is an empty section."""
+    """`fixed:` with nothing below it counts as an empty section."""
     assert load("fixed:\n" + SPACE, "epochs=3", folder=tmp_path).fixed == {"train.epochs": 3}
     assert load(SPACE, "epochs=3", folder=tmp_path).fixed == {"train.epochs": 3}
 
@@ -233,7 +233,7 @@ def test_set_works_where_a_section_is_empty_or_missing(tmp_path: Path) -> None:
     ],
 )
 def test_bad_assignments(text: str, assignment: str, first: str, contains: str, tmp_path: Path) -> None:
-    """A wrong `--set` is answered like a wrong file."""
+    """A wrong `--set` gives the same kind of error as a wrong file."""
     shown = error_of(text, assignment, folder=tmp_path)
     assert shown.startswith(f"error: {first}")
     assert contains in shown
@@ -241,14 +241,14 @@ def test_bad_assignments(text: str, assignment: str, first: str, contains: str, 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "-x", "a b", "x" * 101, "手" * 34, "a\n", "a\0b", "x.yaml/"])
 def test_bad_names(name: str) -> None:
-    """A name is also a folder's and part of a file's: nothing that leads elsewhere or is too long for that."""
+    """A study name must also work as the name of a folder: no path separators, and not too long."""
     with pytest.raises(DefinitionError, match="not a valid study name"):
         validate_name(name)
 
 
 @pytest.mark.parametrize("name", ["prepared", "data", "Prepared", "DATA"])
-def test_taken_names(name: str) -> None:
-    """What is prepared may be deleted at any time: no study lies in the same folder."""
+def test_reserved_names(name: str) -> None:
+    """A study cannot share a folder with prepared data, which may be deleted at any time."""
     with pytest.raises(DefinitionError, match="study name is reserved"):
         validate_name(name)
 
@@ -257,12 +257,12 @@ def test_taken_names(name: str) -> None:
     ("study", "name"), [("a", "a"), ("手話.v2-b", "手話.v2-b"), ("x/y.yaml", "y"), ("mine.yml", "mine"), ("x" * 100, "x" * 100)]
 )
 def test_names(study: str, name: str) -> None:
-    """A name stands for itself, a path for its stem."""
+    """The name of a study is the argument itself, or the stem of a path."""
     assert study_name(study) == name
 
 
 def test_working_directory_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study of the same name in `./studies` hides the installed one."""
+    """A study in `./studies` takes precedence over an installed one of the same name."""
     monkeypatch.chdir(tmp_path)
     assert "(installed)" in load_definition("label_smoothing").source
     (tmp_path / "studies").mkdir()
@@ -273,7 +273,7 @@ def test_working_directory_comes_first(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_unreadable_studies_are_listed_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken file beside the others does not hide them."""
+    """A broken file does not hide the other studies."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "studies" / "folder.yaml").mkdir(parents=True)
     (tmp_path / "studies" / "binary.yaml").write_bytes(b"\xff\xfe\x00")
@@ -293,7 +293,7 @@ def test_unreadable_studies_are_listed_as_such(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_missing_studies(study: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names what is not there is told what there is."""
+    """The error for a missing study says how to list the known ones."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DefinitionError) as caught:
         load_definition(study)
@@ -301,29 +301,29 @@ def test_missing_studies(study: str, first: str, tmp_path: Path, monkeypatch: py
     assert "`python -m search list`" in str(caught.value.hint)
 
 
-def test_a_file_without_end() -> None:
-    """A device that goes on for ever is not read to its end."""
+def test_an_endless_file() -> None:
+    """Reading stops at the size limit, even for a device without an end."""
     with pytest.raises(DefinitionError, match="the study file is too large"):
         load_definition("/dev/zero")
 
 
-def test_long_numbers_are_read_in_one_go(tmp_path: Path) -> None:
-    """Twice the digits take twice the time, not four times."""
+def test_long_numbers_are_read_in_linear_time(tmp_path: Path) -> None:
+    """Parsing a long number takes linear, not quadratic time."""
     began = time.process_time()
     assert load(f"about: {'9' * 200_000}x\n{SPACE}", folder=tmp_path).about.endswith("9x")
     assert time.process_time() - began < 15
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_study_that_comes_along_loads(path: Path) -> None:
-    """What is delivered works."""
+def test_every_included_study_loads(path: Path) -> None:
+    """Every study in the package is valid."""
     definition = load_definition(str(path))
     assert definition.about
     assert definition.name == path.stem
 
 
 def test_the_default_study() -> None:
-    """The article's question: its space, and its settings as the baseline."""
+    """The default study has the article's search space, and its settings as the baseline."""
     definition = load_definition("label_smoothing")
     assert {dim.name: dim.domain.text() for dim in definition.space} == {
         "label_smoothing": "0.0 .. 0.6",
@@ -335,7 +335,7 @@ def test_the_default_study() -> None:
 
 
 def test_origins(tmp_path: Path) -> None:
-    """Each row of the resolved study says who decided it; the last to touch a part of it wins."""
+    """Each row of the resolved study names its origin; the last assignment wins."""
     sets = ["lr=0.01", "space.dropout.low=0.1", "epochs=3", "train.epochs=4"]
     rows = {key: (value, source) for key, value, source in definition_rows(load(TINY_STUDY, *sets, folder=tmp_path))}
     file = str(tmp_path / "mine.yaml")
@@ -349,7 +349,7 @@ def test_origins(tmp_path: Path) -> None:
 
 
 def test_identity_sees_the_smallest_change(tmp_path: Path) -> None:
-    """A range is a question: its text holds every digit, whether written as 0 or 0.0."""
+    """The identity holds every digit of a range, and does not depend on writing 0 or 0.0."""
     from data_utils.splits import Split
 
     split = Split(train=("a",), validation=("b",), test=())
@@ -362,7 +362,7 @@ def test_identity_sees_the_smallest_change(tmp_path: Path) -> None:
 
 
 def test_yaml_that_is_written_is_read_the_same() -> None:
-    """Text that looks like a number stays text."""
+    """Values survive a round trip through YAML; text that looks like a number stays text."""
     value = {"words": ["1e5", "3E10", "1.5e-3", "no", "0012", "12:30", "1_000", "手", "a: b", "~"], "lr": 1e-05, "n": [3, True]}
     assert parse_yaml(dump_yaml(value), "here") == value
 
@@ -415,8 +415,8 @@ ASSIGNMENTS = st.lists(st.text(max_size=10) | st.builds("{}={}".format, KEYS | S
 
 @hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, sets=ASSIGNMENTS)
-def test_any_text_is_a_study_or_explained(text: str, sets: list[str], tmp_path: Path) -> None:
-    """Nothing that can stand in a file ends in anything but a definition or its error in form."""
+def test_any_text_gives_a_study_or_an_error(text: str, sets: list[str], tmp_path: Path) -> None:
+    """Any content of a file gives a definition or a complete error."""
     path = tmp_path / "any.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
@@ -431,7 +431,7 @@ def test_any_text_is_a_study_or_explained(text: str, sets: list[str], tmp_path: 
 
 
 def test_the_readme_shows_the_default_study() -> None:
-    """The study file in the README is the one that is installed."""
+    """The study file in the README is the installed one."""
     root = Path(__file__).parents[1]
     assert (root / "studies" / "label_smoothing.yaml").read_text(encoding="utf-8").rstrip() in (root / "README.md").read_text(
         encoding="utf-8"

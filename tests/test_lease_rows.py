@@ -211,7 +211,7 @@ def test_a_turn_whose_connection_breaks_is_lost(postgres_url: str) -> None:
             lose()
         with first.turn() as mine:
             assert mine
-        with pytest.raises(ResourceError, match="went away for a moment"), first.wait_for_turn():
+        with pytest.raises(ResourceError, match="was unreachable for a moment"), first.wait_for_turn():
             end_turn(postgres_url)
 
 

@@ -178,8 +178,8 @@ def test_dead_locks_are_swept(database: Path) -> None:
 def test_turns(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One run at a time takes trials; who cannot wait goes on, who must wait says for whom."""
     process, _ = hold(database, "turn")
-    monkeypatch.setattr(leases, "_TURN_PATIENCE_S", 0.2)
-    with pytest.raises(ResourceError, match="another run holds the study `s` and does not let go"), FileLease(database, "s"):
+    monkeypatch.setattr(leases, "_TURN_TIMEOUT_S", 0.2)
+    with pytest.raises(ResourceError, match="another run keeps the study `s` locked"), FileLease(database, "s"):
         pytest.fail("it was not its turn")
     process.kill()
     process.communicate()

@@ -1,4 +1,4 @@
-"""Objectives: which number is minimised, several at once, and all readings of a curve whatever is minimised."""
+"""Objectives: the minimized value, several objectives at once, and the record of all metrics and reductions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TWO = "objective=[{metric: val_loss}, {metric: parameters}]"
 
 @pytest.mark.parametrize(("metric", "reduce"), [("val_loss", "last"), ("val_loss_ts", "best"), ("val_error", "mean_last_5")])
 def test_each_objective(metric: str, reduce: str, place: Path, tiny: Path, cli: Cli) -> None:
-    """The value follows from the curve, and all nine readings are kept beside it."""
+    """The value follows from the curve, and the values of all nine metrics and reductions are recorded."""
     objective = f"objective={{metric: {metric}, reduce: {reduce}}}"
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", objective, "--set", "epochs=7").code == 0
     (trial,) = stored_trials(place)
@@ -34,12 +34,12 @@ def test_each_objective(metric: str, reduce: str, place: Path, tiny: Path, cli: 
     assert trial.value == every[f"{metric}_{reduce}"]
     assert json.loads(trial.user_attrs["result"])["all_values"] == pytest.approx(every, abs=1e-12)
     curve = [getattr(record, metric) for record in history]
-    told = curve if reduce != "mean_last_5" else [sum(curve[max(0, n - 5) : n]) / min(n, 5) for n in range(1, 8)]
-    assert list(trial.intermediate_values.values()) == pytest.approx(told, abs=1e-12)
+    reported = curve if reduce != "mean_last_5" else [sum(curve[max(0, n - 5) : n]) / min(n, 5) for n in range(1, 8)]
+    assert list(trial.intermediate_values.values()) == pytest.approx(reported, abs=1e-12)
 
 
 def test_two_objectives(place: Path, tiny: Path, cli: Cli) -> None:
-    """A front instead of a best trial: in the run's last words, in `status`, in `export`; and pruning is off, and said so."""
+    """`run`, `status` and `export` show a front instead of a best trial, and pruning is off with a notice."""
     text = TINY_STUDY.replace("width: 16, ", "", 1).replace("space:", "space:\n  width: {choices: [16, 32, 48, 64]}")
     (place / "tiny.yaml").write_text(text.replace("name: none", "name: median"), encoding="utf-8")
     done = cli("run", "tiny.yaml", "--data", tiny, "--set", TWO, "--trials", 6)
@@ -62,14 +62,14 @@ def test_two_objectives(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_latency(place: Path, tiny: Path, cli: Cli) -> None:
-    """It is measured, and is no more than a second for a model of this size."""
+    """Latency is measured, and below a second for a model of this size."""
     sets = ("--set", "objective=[{metric: val_error}, {metric: latency_ms}]", "--set", "sampler={name: nsga2, population: 2}")
     assert cli("run", "tiny.yaml", "--data", tiny, *sets, "--trials", 2).code == 0
     assert all(0 < trial.values[1] < 1000 for trial in stored_trials(place))
 
 
 def test_all_values_of_a_trial_are_of_one_model(place: Path, tiny: Path, cli: Cli) -> None:
-    """Of two objectives both are read at the best epoch of the first, and the export names the front's own trial."""
+    """All objectives are read at the primary objective's best epoch, and the export names a trial of the front."""
     sets = ("--set", "objective=[{metric: parameters}, {metric: val_error}, {metric: val_loss}]", "--set", "epochs=8")
     done = cli("run", "tiny.yaml", "--data", tiny, *sets, "--trials", 5)
     assert done.code == 0
@@ -87,7 +87,7 @@ VALUES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
 
 
 def trial_of(number: int, values: tuple[int, ...]) -> FrozenTrial:
-    """A complete trial."""
+    """A complete trial with these values."""
     trial = create_trial(state=TrialState.COMPLETE, values=list(values), user_attrs={"result": "{}"})
     trial.number = number
     return trial
@@ -95,7 +95,7 @@ def trial_of(number: int, values: tuple[int, ...]) -> FrozenTrial:
 
 @given(values=VALUES, primary=st.sampled_from([0, 1]))
 def test_the_front(values: list[tuple[int, int]], primary: int) -> None:
-    """Nothing in it is beaten, everything outside is, and it starts with the best trial in the primary objective."""
+    """The front is the set of trials that no other dominates, sorted by the primary objective."""
     trials = [trial_of(number, one) for number, one in enumerate(values)]
     front = pareto_front(trials, primary)
 

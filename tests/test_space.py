@@ -1,4 +1,4 @@
-"""What every kind of dimension must hold, and what conditions mean."""
+"""Contract tests for every kind of dimension, and tests of conditions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def space_of(folder: Path, space: str, rest: str = "") -> tuple[Dimension, ...]:
 
 
 class DimensionContract:
-    """What holds of every kind of dimension. A kind names itself by the attributes below."""
+    """Tests that every kind of dimension must pass. Subclasses define the attributes below."""
 
     name: str
     given: dict[str, Any]
@@ -37,14 +37,14 @@ class DimensionContract:
     inside: list[Any]
     outside: list[Any]
     other: dict[str, Any]
-    """Another question."""
+    """The same dimension with a different range."""
 
     edges: dict[Any, str]
-    """Values, and the edge that they lie at."""
+    """Values, and the edge at which each one lies."""
 
     @pytest.fixture
     def dim(self, tmp_path: Path) -> Dimension:
-        """The dimension as a study file gives it."""
+        """The dimension, parsed from a study file."""
         return self.study(tmp_path, self.given).space[0]
 
     def study(self, folder: Path, given: dict[str, Any]) -> StudyDefinition:
@@ -54,7 +54,7 @@ class DimensionContract:
         return load_definition(str(path))
 
     def test_every_sample_lies_inside(self, dim: Dimension) -> None:
-        """Its own draws, and those of Optuna's samplers."""
+        """All samples are inside, those of `draw` and those of Optuna's samplers."""
         rng = np.random.default_rng(0)
         assert all(dim.contains(dim.draw(rng)) for _ in range(200))
         for sampler in (optuna.samplers.RandomSampler(seed=0), optuna.samplers.TPESampler(seed=0, n_startup_trials=5)):
@@ -65,17 +65,17 @@ class DimensionContract:
                 study.tell(trial, float(number % 3))
 
     def test_samples_are_of_the_settings_type(self, dim: Dimension) -> None:
-        """Whole numbers stay whole, and floats stay floats."""
+        """Samples have the setting's type: int or float."""
         rng = np.random.default_rng(0)
         assert {type(dim.draw(rng)) for _ in range(20)} <= {type(value) for value in self.inside}
 
-    def test_what_lies_inside(self, dim: Dimension) -> None:
-        """Both ends are in; what lies beyond, between two steps or is of another kind is out."""
+    def test_contains(self, dim: Dimension) -> None:
+        """Both ends are inside; values beyond them, between two steps or of another type are outside."""
         assert [value for value in self.inside if not dim.contains(value)] == []
         assert [value for value in self.outside if dim.contains(value)] == []
 
     def test_round_trip_through_yaml(self, dim: Dimension, tmp_path: Path) -> None:
-        """Written and read again it is the same dimension, and so are its values."""
+        """A dimension and its values survive a round trip through YAML."""
         again = {"low": 0, **self.given} if "low" in self.given else self.given
         assert self.study(tmp_path, again).space[0] == dim
         rng = np.random.default_rng(1)
@@ -83,25 +83,25 @@ class DimensionContract:
         assert parse_yaml(dump_yaml({"values": values}), "here")["values"] == values
 
     def test_round_trip_through_a_database(self, dim: Dimension) -> None:
-        """Optuna keeps each value as it was."""
+        """Optuna stores each value unchanged."""
         study = optuna.create_study()
         for value in self.inside:
             study.enqueue_trial({dim.name: value})
             assert study.ask({dim.name: dim.distribution()}).params[dim.name] == value
 
-    def test_fingerprint(self, tmp_path: Path) -> None:
-        """Read twice it is the same question; any change to the range is another."""
+    def test_identity(self, tmp_path: Path) -> None:
+        """The order of keys does not change a study's identity; any change to the range does."""
         backwards = dict(reversed(self.given.items()))
         lines = [identity(self.study(tmp_path, given), SPLIT, "f") for given in (self.given, backwards, self.other)]
         assert lines[0] == lines[1]
         assert lines[0] != lines[2]
 
     def test_edges(self, dim: Dimension) -> None:
-        """A value near the end of a range that could go on is told."""
+        """A value near an end of a range that could be extended is at that edge."""
         assert {value: dim.edge(value) for value in self.edges} == self.edges
 
     def test_size(self, dim: Dimension) -> None:
-        """A finite kind lists as many values as it says, all of them inside and no two alike."""
+        """A finite dimension lists `size` different values, all of them inside."""
         if not math.isinf(dim.size):
             values = dim.values()
             assert len(values) == dim.size == len(set(values))
@@ -109,7 +109,7 @@ class DimensionContract:
 
 
 class TestFloat(DimensionContract):
-    """Any number between two."""
+    """A continuous range."""
 
     name, baseline = "dropout", 0.1
     given, other = {"low": 0.0, "high": 0.5}, {"low": 0.0, "high": 0.50001}
@@ -118,7 +118,7 @@ class TestFloat(DimensionContract):
 
 
 class TestLogFloat(DimensionContract):
-    """A rate."""
+    """A logarithmic range."""
 
     name, baseline = "train.lr", 1e-3
     given, other = {"low": 1e-5, "high": 1e-2, "log": True}, {"low": 1e-5, "high": 1e-2}
@@ -127,7 +127,7 @@ class TestLogFloat(DimensionContract):
 
 
 class TestSteppedFloat(DimensionContract):
-    """Tenths."""
+    """A range with steps of a tenth."""
 
     name, baseline = "label_smoothing", 0.1
     given, other = {"low": 0.1, "high": 0.5, "step": 0.1}, {"low": 0.1, "high": 0.5, "step": 0.2}
@@ -145,7 +145,7 @@ class TestInt(DimensionContract):
 
 
 class TestSteppedInt(DimensionContract):
-    """Every sixteenth."""
+    """Whole numbers with steps of 16."""
 
     name, baseline = "batch_size", 16
     given, other = {"low": 16, "high": 64, "step": 16}, {"low": 16, "high": 64, "step": 24}
@@ -154,7 +154,7 @@ class TestSteppedInt(DimensionContract):
 
 
 class TestLogInt(DimensionContract):
-    """Whole numbers over their logarithm."""
+    """Whole numbers on a log scale."""
 
     name, baseline = "ffn_width", 64
     given, other = {"low": 16, "high": 1024, "log": True}, {"low": 16, "high": 1024}
@@ -163,7 +163,7 @@ class TestLogInt(DimensionContract):
 
 
 class TestTexts(DimensionContract):
-    """Choices of words."""
+    """Choices of texts."""
 
     name, baseline = "activation", "relu"
     given, other = {"choices": ["relu", "gelu", "mish"]}, {"choices": ["relu", "gelu"]}
@@ -172,7 +172,7 @@ class TestTexts(DimensionContract):
 
 
 class TestSwitch(DimensionContract):
-    """Yes or no."""
+    """True or false."""
 
     name, baseline = "norm_first", True
     given, other = {"choices": [True, False]}, {"choices": [True]}
@@ -180,7 +180,7 @@ class TestSwitch(DimensionContract):
     edges = {True: ""}
 
 
-class TestNumbersToChooseFrom(DimensionContract):
+class TestNumericChoices(DimensionContract):
     """Choices of numbers."""
 
     name, baseline = "label_smoothing", 0.0
@@ -198,7 +198,7 @@ CONDITIONAL = """
 
 
 def test_conditions(tmp_path: Path) -> None:
-    """A dimension stands behind what its condition looks at, and applies where that holds."""
+    """A dimension follows the dimensions of its conditions, and is active where they hold."""
     space = space_of(tmp_path, CONDITIONAL, "baseline: {optimizer: adam, width: 16}\n")
     assert [dim.name for dim in space] == ["optimizer", "weight_decay", "width", "warmup_epochs"]
     assert [dim.name for dim in active_dimensions(space, {"optimizer": "adam", "width": 16})] == ["optimizer", "width"]
@@ -214,8 +214,8 @@ def test_conditions(tmp_path: Path) -> None:
     assert {params["optimizer"] for params in drawn} == {"adam", "adamw"}
 
 
-def test_settings_are_counted_through_conditions(tmp_path: Path) -> None:
-    """Two widths with adam, and two times two with adamw."""
+def test_num_combinations_with_conditions(tmp_path: Path) -> None:
+    """Two combinations with adam (widths), and four with adamw (widths times layers)."""
     text = (
         "{optimizer: {choices: [adam, adamw]}, width: {choices: [16, 32]}, layers: {low: 1, high: 2, when: {optimizer: adamw}}}"
     )
@@ -226,8 +226,8 @@ def test_settings_are_counted_through_conditions(tmp_path: Path) -> None:
     assert every[0] == {"optimizer": "adam", "width": 16}
 
 
-def test_a_setting_that_does_not_apply_keeps_its_default(tmp_path: Path) -> None:
-    """Adam trains without the weight decay that AdamW is searched with."""
+def test_an_inactive_setting_keeps_its_default(tmp_path: Path) -> None:
+    """With Adam, the weight decay that is searched for AdamW only keeps its default."""
     path = tmp_path / "one.yaml"
     path.write_text(f"space:{CONDITIONAL}\nbaseline: {{optimizer: adam, width: 16}}\n", encoding="utf-8")
     definition = load_definition(str(path))
@@ -315,8 +315,8 @@ def test_a_setting_that_does_not_apply_keeps_its_default(tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_cannot_work_is_told_at_once(space: str, rest: str, what: str, tmp_path: Path) -> None:
-    """A space, a grid, a condition, a sampler or a pruner that could not do its work."""
+def test_impossible_studies_are_refused(space: str, rest: str, what: str, tmp_path: Path) -> None:
+    """A space, grid, condition, sampler or pruner that could not work is an error before anything starts."""
     with pytest.raises(DefinitionError) as caught:
         space_of(tmp_path, space, rest)
     assert what in caught.value.what
@@ -324,8 +324,8 @@ def test_what_cannot_work_is_told_at_once(space: str, rest: str, what: str, tmp_
     assert shown[-1].startswith(("hint: ", "expected: "))
 
 
-def test_the_most_epochs(tmp_path: Path) -> None:
-    """A pruner that shares out epochs knows the most that a trial can have, by default too where a condition does not hold."""
+def test_max_epochs(tmp_path: Path) -> None:
+    """The maximum of epochs covers ranges, choices, and the default where a condition does not hold."""
     path = tmp_path / "one.yaml"
     optimizer = "optimizer: {choices: [adam, adamw]}"
     for space, most in (

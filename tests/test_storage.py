@@ -14,7 +14,7 @@ import pytest
 from search.errors import DefinitionError, ResourceError
 from search.storage.errors import database_errors
 from search.storage.opening import open_storage
-from search.storage.url import database_path, parse_url
+from search.storage.url import parse_url, sqlite_path
 from search.study.study import load_study
 
 HOLD = """
@@ -62,7 +62,7 @@ def test_somebody_else_writes(held_s: float, url: str, storage: optuna.storages.
     """A report waits for a foreign write lock, and does not fail."""
     study = optuna.create_study(storage=storage, study_name="s")
     trial = study.ask()
-    holder = [sys.executable, "-c", HOLD, str(database_path(url)), str(held_s)]
+    holder = [sys.executable, "-c", HOLD, str(sqlite_path(url)), str(held_s)]
     with subprocess.Popen(holder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -77,7 +77,7 @@ def test_readers_do_not_wait(url: str, storage: optuna.storages.BaseStorage) -> 
     """While somebody writes, everybody may read what was there before."""
     optuna.create_study(storage=storage, study_name="s")
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(database_path(url)), "1.5"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(sqlite_path(url)), "1.5"], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -91,20 +91,20 @@ def test_readers_do_not_wait(url: str, storage: optuna.storages.BaseStorage) -> 
 @pytest.mark.parametrize("create", [True, False])
 def test_garbage(content: bytes, create: bool, url: str) -> None:
     """What is not a database is not overwritten, and told in the usual form."""
-    database_path(url).write_bytes(content)
+    sqlite_path(url).write_bytes(content)
     with pytest.raises(ResourceError) as caught:
         open_storage(url, create=create)
     lines = caught.value.render().splitlines()
-    assert lines[:2] == ["error: the study database cannot be used", f"  --> {database_path(url)}"]
+    assert lines[:2] == ["error: the study database cannot be used", f"  --> {sqlite_path(url)}"]
     assert lines[-1].startswith("hint: ")
-    assert database_path(url).read_bytes() == content
+    assert sqlite_path(url).read_bytes() == content
 
 
 def test_nothing_there(url: str) -> None:
     """Reading makes no database."""
     with pytest.raises(DefinitionError, match="no study database yet"):
         open_storage(url, create=False)
-    assert not database_path(url).exists()
+    assert not sqlite_path(url).exists()
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_servers_that_no_driver_takes(url: str) -> None:
 def test_how_a_storage_is_shown(url: str, shown: str) -> None:
     """With everything but the password; the driver gets all of it."""
     place = parse_url(url)
-    assert place.shown == shown
+    assert place.redacted == shown
     assert "***" not in place.url
-    assert place.hide(f"x {url} y").count("secret") == 0
+    assert place.redact(f"x {url} y").count("secret") == 0
 
 
 def test_missing_study(storage: optuna.storages.BaseStorage) -> None:

@@ -1,4 +1,4 @@
-"""Samplers and pruners: each does its work in a study of ours, and comes back to it after a cut."""
+"""Every sampler and pruner works in a study, and continues identically after an interruption."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ PRUNER_TEXTS = {
 
 
 def test_every_name_is_tested() -> None:
-    """A new sampler or pruner needs its tests here."""
+    """Every sampler and pruner is covered by the tests below."""
     assert SAMPLER_TEXTS.keys() == SAMPLERS.keys()
     assert PRUNER_TEXTS.keys() == PRUNERS.keys()
 
 
 @pytest.mark.parametrize("name", SAMPLER_TEXTS)
 def test_each_sampler_finishes_a_study(name: str, place: Path, tiny: Path, cli: Cli) -> None:
-    """With conditions, choices and ranges, to its target; the grid to its end."""
+    """Each sampler reaches the target with conditions, choices and ranges; the grid covers its space."""
     text = f"trials: 6\nsampler: {SAMPLER_TEXTS[name]}\npruner: {{name: none}}\n{GRID if name == 'grid' else SPACE}"
     (place / "tiny.yaml").write_text(text, encoding="utf-8")
     done = cli("run", "tiny.yaml", "--data", tiny)
@@ -81,7 +81,7 @@ def test_each_sampler_finishes_a_study(name: str, place: Path, tiny: Path, cli: 
 
 @pytest.mark.parametrize("name", PRUNER_TEXTS)
 def test_each_pruner_finishes_a_study(name: str, place: Path, tiny: Path, cli: Cli) -> None:
-    """To its target, whatever it stops."""
+    """Each pruner reaches the target, whichever trials it stops."""
     repeats = 4 if name == "wilcoxon" else 1
     text = f"trials: 5\nrepeats: {repeats}\nsampler: {{name: random}}\npruner: {PRUNER_TEXTS[name]}\n{SPACE}"
     (place / "tiny.yaml").write_text(text, encoding="utf-8")
@@ -100,7 +100,7 @@ def curve(last: float, epochs: int = 20) -> list[float]:
 
 @pytest.mark.parametrize("name", [name for name in PRUNER_TEXTS if name != "none"])
 def test_each_pruner_stops_a_bad_trial_and_no_good_one(name: str) -> None:
-    """Nine trials of different worth, then one that is far worse than all, then one that is better."""
+    """After nine trials of different quality, it stops at least one of four far worse trials and none of four better ones."""
     pruner = parse_pruner({**parsed(PRUNER_TEXTS[name]), **({"upper": 2.5} if name == "threshold" else {})}, "here").make(20)
     study = optuna.create_study(pruner=pruner, study_name="a", sampler=optuna.samplers.RandomSampler(seed=0))
 
@@ -116,7 +116,7 @@ def test_each_pruner_stops_a_bad_trial_and_no_good_one(name: str) -> None:
 
     for number in range(9):
         stopped_at(curve(1.0 + number / 10))
-    # hyperband deals them out among races, some of them more patient
+    # hyperband distributes them among brackets, some more patient
     bad = [stopped_at([9.0 + step / 10 for step in range(20)]) for _ in range(4)]
     assert any(0 < step < 20 for step in bad)
     assert [stopped_at(curve(0.1 - n / 100)) for n in range(4)] == [0] * 4
@@ -131,14 +131,14 @@ def parsed(text: str) -> dict[str, object]:
 
 
 def objective(params: Mapping[str, float | str]) -> float:
-    """Something to minimise."""
+    """A function to minimize."""
     return float(params["label_smoothing"]) + (0.5 if params["optimizer"] == "adam" else float(params.get("weight_decay", 0)))
 
 
 def search_of(
     definition: StudyDefinition, url: str, trials: int, worth: Callable[[Mapping[str, float | str]], float] = objective
 ) -> list[dict[str, object]]:
-    """A search as a run goes about it, without training: proposals with the seeds that a run gives. Goes on where it was."""
+    """Runs or continues a search as a run does, with the same seeds, but without training."""
     storage = open_storage(url, create=True)
     if "s" in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name="s", storage=storage)
@@ -165,8 +165,8 @@ def search_of(
 
 
 @pytest.mark.parametrize("name", SAMPLER_TEXTS)
-def test_each_sampler_goes_on_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
-    """Twelve trials, and four and eight more by another run, are the same; another seed gives others (but for a grid)."""
+def test_each_sampler_continues_identically(name: str, tmp_path: Path) -> None:
+    """Twelve trials of one run equal four and eight of two runs; another seed gives other trials, except for a grid."""
     space = GRID.replace("[0.01, 0.1]", "[0.01, 0.03, 0.1, 0.3, 1.0]") if name == "grid" else SPACE
     (tmp_path / "s.yaml").write_text(f"trials: 12\nsampler: {SAMPLER_TEXTS[name]}\n{space}", encoding="utf-8")
     definition = load_definition(str(tmp_path / "s.yaml"))
@@ -179,7 +179,7 @@ def test_each_sampler_goes_on_as_if_nothing_had_happened(name: str, tmp_path: Pa
 
 
 def test_the_sequence_is_even(tmp_path: Path) -> None:
-    """Sixteen points of a Sobol sequence lie in all sixteen sixteenths of a range; random ones would miss six."""
+    """The points of a Sobol sequence fall into nearly all sixteenths of a range; random points would miss several."""
     text = "sampler: {name: qmc}\nspace: {label_smoothing: {low: 0.0, high: 0.6}, dropout: {low: 0.0, high: 0.5}}\n"
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
     definition = load_definition(str(tmp_path / "s.yaml"))
@@ -189,8 +189,8 @@ def test_the_sequence_is_even(tmp_path: Path) -> None:
         assert len(cells) >= 15, f"{name}: {sorted(cells)}"
 
 
-def test_the_grid_goes_in_order(tmp_path: Path) -> None:
-    """Every setting that goes together, the last dimension fastest, the baseline first."""
+def test_the_order_of_the_grid(tmp_path: Path) -> None:
+    """The grid starts with the baseline and covers every valid combination; the last dimension changes fastest."""
     (tmp_path / "s.yaml").write_text(f"trials: 9\nsampler: {{name: grid}}\n{GRID}", encoding="utf-8")
     found = search_of(load_definition(str(tmp_path / "s.yaml")), f"sqlite:///{tmp_path / 's.db'}", 9)
     assert [tuple(params.values()) for params in found if params] == [
@@ -210,8 +210,8 @@ def test_a_pruning_decision_survives_a_kill(
     """A run dies after the pruner has decided and before the trial is recorded: the next run keeps to the decision."""
     text = f"sampler: {{name: random}}\npruner: {PRUNER_TEXTS[pruner]}\n{SPACE.replace('epochs: 2', 'epochs: 4')}"
     (place / "tiny.yaml").write_text(text, encoding="utf-8")
-    (place / "peace").mkdir()
-    monkeypatch.chdir(place / "peace")  # of the same name: Hyperband's races hang on it
+    (place / "uninterrupted").mkdir()
+    monkeypatch.chdir(place / "uninterrupted")  # the same study name: Hyperband's brackets depend on it
     assert cli("run", "../tiny.yaml", "--data", tiny, "--trials", 5).code == 0
     monkeypatch.chdir(place)
     real, died = Coordinator._record, []
@@ -226,4 +226,4 @@ def test_a_pruning_decision_survives_a_kill(
     codes = [cli("run", "tiny.yaml", "--data", tiny, "--trials", 5).code for _ in range(6)]
     assert died, codes
     assert codes[: len(died) + 1] == [130] * len(died) + [0]
-    assert outcomes(place) == outcomes(place / "peace")
+    assert outcomes(place) == outcomes(place / "uninterrupted")

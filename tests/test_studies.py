@@ -1,4 +1,4 @@
-"""The studies that come with the program: each runs, and their page is what the program says."""
+"""The included studies run, and `studies/README.md` is up to date."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from search.definition.study_file import load_definition
 
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 SMALL = ["width=16", "ffn_width=16", "layers=1", "heads=2"]
-OWN = {  # what a data set of four made-up signers needs, and what makes a study small
+OWN = {  # what a demo set of four signers needs, and what makes a study small
     "article": ["data.validation=[9001]", "repeats=2", *SMALL],
     "architecture": ["warmup_epochs=1", "sampler.population=2"],
     "folds": ["data.folds=4", "data.test=none", "pruner.p=0.3", "pruner.startup=2", *SMALL],
 }
 
 
-def test_all_are_here() -> None:
-    """None is lost."""
+def test_the_included_studies() -> None:
+    """The package includes these studies."""
     assert SHIPPED == ["architecture", "article", "augmentation", "folds", "label_smoothing", "quick"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_each_study_runs(name: str, place: Path, tiny: Path, cli: Cli) -> None:
-    """In a tiny form: few epochs, a small model, its own space, sampler, pruner and split."""
+    """Each study runs in a tiny form: few epochs and a small model, but its own space, sampler, pruner and split."""
     sets = [word for one in [*OWN.get(name, SMALL), "epochs=2"] for word in ("--set", one)]
     done = cli("run", name, "--data", tiny, "--trials", 4, *sets)
     assert done.code == 0, done.err
@@ -38,8 +38,8 @@ def test_each_study_runs(name: str, place: Path, tiny: Path, cli: Cli) -> None:
     assert cli("export", name).code == 0
 
 
-def test_the_articles_question() -> None:
-    """Its four settings and nothing else, from its own starting weights, with several seeds each, as a grid."""
+def test_the_article_study() -> None:
+    """It compares the article's four values only, with its initial weights and several seeds each, as a grid."""
     definition = load_definition("article")
     (dim,) = definition.space
     assert dim.values() == [0.0, 0.1, 0.3, 0.5]
@@ -53,23 +53,23 @@ def test_the_articles_question() -> None:
 def test_the_page_of_keys() -> None:
     """`studies/README.md` is what `python -m search.definition.keys` prints."""
     page = (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
-    assert page == keys.page(), "make it anew: python -m search.definition.keys > studies/README.md"
+    assert page == keys.page(), "regenerate it: python -m search.definition.keys > studies/README.md"
 
 
 def test_the_page_lists_every_key() -> None:
-    """Each setting with its default and a meaning."""
+    """The page lists each setting with its values, default and meaning."""
     page = keys.page()
     for key, setting in settings().items():
         rows = [line for line in page.splitlines() if line.startswith(f"| `{key}` |")]
         assert len(rows) == 1, key
         cells = [cell.strip() for cell in rows[0].strip("|").replace("\\|", "/").split("|")]
         assert cells[2] == (str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default))
-        assert cells[1], f"{key} says nothing of its values"
+        assert cells[1], f"{key} has no values"
         assert len(cells[4]) > 10, f"{key} has no meaning"
 
 
-def test_the_study_on_the_page_is_one(place: Path) -> None:
-    """Whoever copies it has a study that loads."""
+def test_the_example_study_loads(place: Path) -> None:
+    """The example on the page is a valid study."""
     text = keys.page().split("```yaml\n")[1].split("```")[0]
     Path("wide.yaml").write_text(text, encoding="utf-8")
     assert len(load_definition("wide.yaml").space) == 5

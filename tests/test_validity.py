@@ -1,4 +1,4 @@
-"""A trial that was not trained as its record says is found out: the article's misspelt variable, planted."""
+"""A trial that was not trained as recorded is detected, such as with the article's misspelled variable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETS = ("--set", "space.label_smoothing={choices: [0.0, 0.1, 0.3, 0.5]}", "--set
 
 
 def record(train_loss: float) -> EpochRecord:
-    """An epoch with this training loss."""
+    """A record of an epoch with this training loss."""
     losses = {"val_loss": 1.0, "val_loss_ts": 1.0, "temperature": 1.0}
     shares = {"val_top1": 0.5, "val_top5": 1.0, "val_ece": 0.1, "val_ece_mass": 0.1}
     return EpochRecord(epoch=1, train_loss=train_loss, **losses, **shares, seconds=1.0)
@@ -27,18 +27,18 @@ def record(train_loss: float) -> EpochRecord:
 
 @pytest.mark.parametrize(
     ("eps", "loss"),
-    [(0.3, 0.672), (0.5, 0.672)],  # the article's last epochs of its runs labelled 0.3 and 0.5
+    [(0.3, 0.672), (0.5, 0.672)],  # the article's last epochs of its runs labeled 0.3 and 0.5
 )
 def test_the_articles_runs(eps: float, loss: float) -> None:
-    """Its own stored training losses prove that 0.3 and 0.5 were not used; its runs labelled 0 and 0.1 may have been."""
+    """The article's training losses prove that its runs labeled 0.3 and 0.5 used other values; 0 and 0.1 are possible."""
     said = why_invalid(TrainConfig(label_smoothing=eps), 10, {0: [record(2.2), record(loss)]}, eps)
     assert f"a training loss of {loss:.4f} lies below {smoothing_floor(eps, 10):.4f}" in said
     assert why_invalid(TrainConfig(label_smoothing=0.0), 10, {0: [record(0.193)]}, 0.0) == ""
     assert why_invalid(TrainConfig(label_smoothing=0.1), 10, {0: [record(0.667)]}, 0.1) == ""
 
 
-def test_the_other_reading_has_its_own_floor() -> None:
-    """With eps on the wrong words only, the entropy is another."""
+def test_smoothing_over_wrong_words_has_its_own_floor() -> None:
+    """With eps on the wrong words only, the entropy of the target differs."""
     config = TrainConfig(label_smoothing=0.3, label_smoothing_over="wrong")
     floor = smoothing_floor(0.3, 10, "wrong")
     assert floor > smoothing_floor(0.3, 10)
@@ -47,12 +47,12 @@ def test_the_other_reading_has_its_own_floor() -> None:
 
 
 def always_a_tenth(label_smoothing: float, num_words: int, over: str) -> SmoothedLoss:
-    """What the misspelt variable did: whatever is asked for, smoothing stays at 0.1."""
+    """The effect of the misspelled variable: smoothing is 0.1 whatever the setting."""
     return SmoothedLoss(0.1, num_words, over)  # type: ignore[arg-type]
 
 
 def test_the_planted_typo_is_caught(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every trial with another eps is flagged as invalid, is never the best, and does not count."""
+    """Every trial with another eps fails as invalid, is never the best, and does not count."""
     monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
     run = ("run", "tiny.yaml", "--data", tiny, *SETS, "--trials", 2, "--max-failures", 50)
     done = cli(*run)
@@ -70,7 +70,7 @@ def test_the_planted_typo_is_caught(place: Path, tiny: Path, cli: Cli, monkeypat
 
 
 def test_the_typo_is_caught_by_the_loss_itself(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where the loss function says what it should: no training loss lies below the entropy of its target."""
+    """Even if the loss function reports the right eps, a training loss below the entropy of the target is invalid."""
     monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
     monkeypatch.setattr(model.training.Training, "label_smoothing_used", property(lambda self: self.config.label_smoothing))
     learns = ("--set", "epochs=25", "--set", "lr=0.01", "--set", "dropout=0", "--set", "width=32")
@@ -81,8 +81,8 @@ def test_the_typo_is_caught_by_the_loss_itself(place: Path, tiny: Path, cli: Cli
     assert "lies below 0.8676, the lowest that label_smoothing 0.5 allows with 3 words" in trial.user_attrs["reason"]
 
 
-def test_retrain_looks_too(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exported configuration that is not trained as it says is answered with no."""
+def test_retrain_checks_too(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`retrain` exits with 1 if the model was not trained as configured."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
     monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
@@ -91,7 +91,7 @@ def test_retrain_looks_too(place: Path, tiny: Path, cli: Cli, monkeypatch: pytes
 
 
 def test_pruned_trials_are_checked_too(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They count towards the target and teach the sampler: one that was not trained as it says does neither."""
+    """A pruned trial that was not trained as recorded fails too: it neither counts nor informs the sampler."""
     monkeypatch.setattr(model.training, "SmoothedLoss", always_a_tenth)
     pruner = ("--set", "pruner={name: threshold, upper: 0.01, warmup_epochs: 0}", "--set", "baseline.label_smoothing=0.1")
     cli("run", "tiny.yaml", "--data", tiny, *SETS, *pruner, "--trials", 3, "--max-failures", 50)

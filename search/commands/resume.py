@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from search.storage.url import shown_url
+from search.storage.url import redact_url
 from search.wording import storage_arg
 
 
@@ -23,4 +23,4 @@ def resume_command(arguments: Sequence[str], target: int | None = None) -> str:
 
 def _quoted(word: str) -> str:
     option, equals, url = word.partition("=") if word.startswith("--storage=") else ("", "", word)
-    return f"{option}{equals}{storage_arg(shown_url(url))}" if shown_url(url) != url else shlex.quote(word)
+    return f"{option}{equals}{storage_arg(redact_url(url))}" if redact_url(url) != url else shlex.quote(word)

@@ -94,13 +94,13 @@ def _print_definition(definition: StudyDefinition, context: typer.Context, *, as
     from data_utils.wording import align
     from search.commands.console import print_result
     from search.definition.describe import definition_rows
-    from search.storage.url import shown_url
+    from search.storage.url import redact_url
 
     origins = {"COMMANDLINE": "flag --{0}", "ENVIRONMENT": "environment SEARCH_{1}"}
     rows = definition_rows(definition)
     for name in ("data", "storage", "runs", "device"):
         value = context.params[name]
-        shown = shown_url(value) if name == "storage" else "the demo set" if value is None else str(value)
+        shown = redact_url(value) if name == "storage" else "the demo set" if value is None else str(value)
         source = context.get_parameter_source(name)
         origin = origins.get(source.name if source is not None else "", "default").format(name, name.upper())
         rows.append((f"--{name}", shown, origin))

@@ -16,7 +16,7 @@ from search.definition.objectives import StudyObjective, primary_index
 from search.definition.space import Dimension
 from search.evaluation.analysis.analyze import Analysis, analyze
 from search.evaluation.analysis.isolation import segments, trial_points
-from search.storage.url import shown_url
+from search.storage.url import redact_url
 from search.study.companion import CANDIDATE, companion_name, fresh_trainings
 from search.study.confirmed import Confirmed, load_confirmed
 from search.study.openings import Opening, openings, openings_of_signers
@@ -60,7 +60,7 @@ class Facts:
         """Reads the study and its confirmation. `url` is the storage's URL; the files of trials are under `runs`."""
         self.study = study
         self.name = study.study_name
-        self.storage = shown_url(url)
+        self.storage = redact_url(url)
         self.about: str = study.user_attrs.get("about", "")
         self.runs = runs
         self.trials: list[FrozenTrial] = study.get_trials(deepcopy=False)

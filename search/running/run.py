@@ -135,7 +135,7 @@ def _run_started(
         clips=clips.counts,
         device=device,
         workers=options.engine.workers,
-        storage=parse_url(options.storage).shown,
+        storage=parse_url(options.storage).redacted,
         runs=str(options.runs),
         finished=finished,
         target=target,

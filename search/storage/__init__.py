@@ -1,1 +1,1 @@
-"""Where studies are kept, and who works on them."""
+"""Where studies are stored, and which runs work on them."""

@@ -1,18 +1,17 @@
-"""Many trials at once: put into a study as they are, with their states, times and numbers, and removed with their study.
+"""Adds and removes many trials at once, with their states, times and numbers.
 
-Optuna's own calls take one trial after another, each in about a hundred statements. Where the form of its tables is known, many
-go in one transaction.
+Optuna's calls take one trial at a time, in about a hundred statements each. Where the schema is known, a batch takes one
+transaction.
 """
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.storage.tables import Changes, Tables, tables_of
+from search.storage.tables import Changes, Tables, tables_of, to_utc
 
 if TYPE_CHECKING:
     import optuna
@@ -22,18 +21,18 @@ _BATCH = 100
 
 
 def add_trials(storage: optuna.storages.BaseStorage, study: int, trials: Sequence[FrozenTrial]) -> Iterator[list[int]]:
-    """Puts trials into a study that holds those before them, or none. Gives the ids of each batch when it is written."""
+    """Appends trials to a study, whose trials so far must be those before them. Yields the ids of each written batch."""
     tables = tables_of(storage)
     for start in range(0, len(trials), _BATCH):
         batch = trials[start : start + _BATCH]
         if tables is None:
             yield [storage.create_new_trial(study, trial) for trial in batch]
         else:
-            yield _at_once(tables, study, batch)
+            yield _add_batch(tables, study, batch)
 
 
 def remove_study(storage: optuna.storages.BaseStorage, study: int) -> None:
-    """Deletes a study with its trials, by its id. The storage is to be opened anew: it may remember what was there."""
+    """Deletes a study and its trials by the study's id. Open the storage anew afterwards: its cache may be outdated."""
     tables = tables_of(storage)
     if tables is None:
         storage.delete_study(study)
@@ -41,16 +40,16 @@ def remove_study(storage: optuna.storages.BaseStorage, study: int) -> None:
     from optuna.storages._rdb import models
 
     trials: Any = models.TrialModel.__table__
-    those = trials.select().with_only_columns(trials.c.trial_id).where(trials.c.study_id == study)
+    ids = trials.select().with_only_columns(trials.c.trial_id).where(trials.c.study_id == study)
     with tables.writing() as connection:
-        for table in reversed(models.BaseModel.metadata.sorted_tables):  # what refers to others goes first
+        for table in reversed(models.BaseModel.metadata.sorted_tables):  # referring tables first
             if "study_id" in table.c:
                 connection.execute(table.delete().where(table.c.study_id == study))
             elif "trial_id" in table.c:
-                connection.execute(table.delete().where(table.c.trial_id.in_(those)))
+                connection.execute(table.delete().where(table.c.trial_id.in_(ids)))
 
 
-def _at_once(tables: Tables, study: int, trials: Sequence[FrozenTrial]) -> list[int]:
+def _add_batch(tables: Tables, study: int, trials: Sequence[FrozenTrial]) -> list[int]:
     from optuna.storages._rdb import models
 
     table: Any = models.TrialModel.__table__
@@ -58,22 +57,23 @@ def _at_once(tables: Tables, study: int, trials: Sequence[FrozenTrial]) -> list[
         {
             "study_id": study,
             "number": trial.number,
-            "state": TrialState.RUNNING,  # until all of it is there
-            "datetime_start": _utc(trial.datetime_start),
+            "state": TrialState.RUNNING,  # until all of it is written
+            "datetime_start": to_utc(trial.datetime_start),
         }
         for trial in trials
     ]
     with tables.writing() as connection:
         connection.execute(table.insert(), rows)
         numbers = [trial.number for trial in trials]
-        those = table.select().where(table.c.study_id == study, table.c.number.in_(numbers))
-        ids = {row.number: row.trial_id for row in connection.execute(those)}
-        not_written = tables.write(connection, {ids[trial.number]: _whole(trial) for trial in trials})
-        assert not not_written, "trials that nobody else can see were changed"
+        added = table.select().where(table.c.study_id == study, table.c.number.in_(numbers))
+        ids = {row.number: row.trial_id for row in connection.execute(added)}
+        not_written = tables.write(connection, {ids[trial.number]: _changes(trial) for trial in trials})
+        assert not not_written, "another transaction changed trials that it cannot see yet"
     return [ids[number] for number in numbers]
 
 
-def _whole(trial: FrozenTrial) -> Changes:
+def _changes(trial: FrozenTrial) -> Changes:
+    """Everything in a trial, as changes to an empty one."""
     shapes = trial.distributions
     return Changes(
         params={name: (shapes[name].to_internal_repr(value), shapes[name]) for name, value in trial.params.items()},
@@ -84,8 +84,3 @@ def _whole(trial: FrozenTrial) -> Changes:
         values=trial.values,
         ended=trial.datetime_complete,
     )
-
-
-def _utc(local: datetime.datetime | None) -> datetime.datetime | None:
-    """Optuna tells times as local ones without a zone, and stores them as UTC."""
-    return None if local is None else local.astimezone(datetime.UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""What a database says when it fails, in words, and whether waiting may help."""
+"""Recognizes and explains errors of databases, and decides whether waiting may help."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import optuna
 from search.errors import ResourceError
 from search.storage.url import parse_url
 
-_FILE_HINT = "is the disk full or read-only? Name another file with --storage sqlite:///PATH"
-_SERVER_HINT = "is the server up, and are user, password and database right? Nothing is lost: the same command goes on"
+_FILE_HINT = "is the disk full or read-only? Choose another file with --storage sqlite:///PATH"
+_SERVER_HINT = "is the server up, and are user, password and database right? Nothing is lost: run the same command again"
 
 
 @contextlib.contextmanager
@@ -29,37 +29,36 @@ def database_errors(url: str) -> Iterator[None]:
 
 
 def as_resource_error(url: str | None, error: BaseException) -> ResourceError:
-    """The error for people. Without an URL it is a server's: what is in a file is guarded where it is read."""
-    place = None if url is None else parse_url(url)
+    """The error to show to the user. Without a URL it is a server's: errors of files are caught where the file is read."""
+    storage = None if url is None else parse_url(url)
     cause = error
-    while getattr(cause, "orig", None) is None and (below := _below(cause)) is not None:
+    while getattr(cause, "orig", None) is None and (below := _cause_of(cause)) is not None:
         cause = below
     text = next(iter(str(getattr(cause, "orig", None) or cause).splitlines()), type(cause).__name__)
     return ResourceError(
         "the study database cannot be used",
-        where=None if place is None else place.name,
-        got=text if place is None else place.hide(text),
-        hint=_SERVER_HINT if place is None or place.is_server else _FILE_HINT,
+        where=None if storage is None else storage.name,
+        got=text if storage is None else storage.redact(text),
+        hint=_SERVER_HINT if storage is None or storage.is_server else _FILE_HINT,
     )
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether a database server could not be reached, or has gone away: waiting may help."""
+    """Whether the error means that a database server cannot be reached at the moment, so that waiting may help."""
     known = sys.modules.get("sqlalchemy.exc")
     while known is not None and error is not None:
         if isinstance(error, known.DBAPIError):
-            wrong = isinstance(error.orig, sqlite3.Error)
-            return not wrong and (
+            return not isinstance(error.orig, sqlite3.Error) and (
                 error.connection_invalidated or isinstance(error, known.OperationalError | known.InterfaceError)
             )
-        if isinstance(error, known.TimeoutError):  # of the pool
+        if isinstance(error, known.TimeoutError):  # of the connection pool
             return True
-        error = _below(error)
+        error = _cause_of(error)
     return False
 
 
-def _below(error: BaseException) -> BaseException | None:
-    """What an error came of. Optuna may use a connection once more after it is lost: SQLAlchemy's refusal names no cause."""
+def _cause_of(error: BaseException) -> BaseException | None:
+    """The cause of an error. Optuna may use a connection again after it is lost; SQLAlchemy's error then names no cause."""
     known = sys.modules.get("sqlalchemy.exc")
     if known is not None and isinstance(error, known.PendingRollbackError):
         return error.__cause__ or error.__context__
@@ -67,8 +66,8 @@ def _below(error: BaseException) -> BaseException | None:
 
 
 def is_database_error(error: BaseException) -> bool:
-    """Whether a database, or its driver, raised it."""
+    """Whether a database or its driver raised it."""
     if isinstance(error, sqlite3.Error | optuna.exceptions.StorageInternalError):
         return True
-    known = sys.modules.get("sqlalchemy.exc")  # where it was not imported it raised nothing
+    known = sys.modules.get("sqlalchemy.exc")  # if it was never imported, it raised nothing
     return known is not None and isinstance(error, known.SQLAlchemyError)

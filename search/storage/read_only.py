@@ -1,8 +1,8 @@
-"""A look at a study without the weight of it: what `status`, `list` and `trials` show, in a second for thousands of trials.
+"""A fast read-only storage for `status`, `list` and `trials`: a second for thousands of trials.
 
-Optuna loads a study whole, and most of a long one is reported values: 100,000 of them for 5,000 trials of 20 epochs. Its
-libraries for databases take as long to import as the rest of a command. `ReadOnlyStorage` is a storage for Optuna's own `Study`
-that reads the same tables with a few plain statements and leaves out the values that finished trials reported.
+Optuna loads every reported value of a study, 100,000 for 5,000 trials of 20 epochs, and its database libraries take as long to
+import as the rest of a command. `ReadOnlyStorage` is a storage for Optuna's `Study` that reads the same tables with a few plain
+statements, and leaves out the values that finished trials reported.
 
 The tables are those of `optuna.storages._rdb.models`. A file with another `SCHEMA_VERSION` is read by Optuna itself. A test
 compares everything that is read here with what Optuna reads.
@@ -28,26 +28,25 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.storage.errors import database_errors
 from search.storage.opening import open_storage
-from search.storage.sqlite import BUSY_TIMEOUT_S, require_sqlite, same_file
+from search.storage.sqlite import BUSY_TIMEOUT_S, file_guard, require_sqlite
 from search.storage.tables import SCHEMA_VERSION
-from search.storage.url import database_path, parse_url
+from search.storage.url import parse_url, sqlite_path
 
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _STUDY, _TRIAL = "study_id = ?", "trial_id = ?"
 
 
 def open_read_only(url: str) -> optuna.storages.BaseStorage:
-    """A storage to read from: a thin one, or Optuna's own where the file has a form that is not known here.
+    """A storage for reading: a `ReadOnlyStorage` if the file's schema is known, otherwise Optuna's own.
 
     Raises:
-        DefinitionError: the URL is of another kind, or there is no database.
-        ResourceError: the file is not a study database.
+        DefinitionError: the URL is not supported, or there is no database.
+        ResourceError: the file is not a study database, or the server cannot be reached.
     """
-    place = parse_url(url)
-    path = place.path
-    if place.kind == "sqlite" and path is not None and path.exists():
+    parsed = parse_url(url)
+    if parsed.kind == "sqlite" and parsed.path is not None and parsed.path.exists():
         with contextlib.suppress(sqlite3.Error):
-            require_sqlite(path)
+            require_sqlite(parsed.path)
             with contextlib.closing(_connect(url)) as database:
                 if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_VERSION,)]:
                     return ReadOnlyStorage(url)
@@ -55,17 +54,17 @@ def open_read_only(url: str) -> optuna.storages.BaseStorage:
 
 
 def _connect(url: str) -> sqlite3.Connection:
-    """A connection that never makes the file."""
-    where = f"{database_path(url).resolve().as_uri()}?mode=rw"
+    """A connection that never creates the file."""
+    where = f"{sqlite_path(url).resolve().as_uri()}?mode=rw"
     return sqlite3.connect(where, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
 
 
 class ReadOnlyStorage(optuna.storages.BaseStorage):
-    """A storage that can only be read. Of all trials together it gives those reported values that are of running ones."""
+    """A storage that can only be read. `get_all_trials` includes reported values for running trials only."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._look = same_file(database_path(url))
+        self._check_file = file_guard(sqlite_path(url))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return int(self._one("SELECT study_id FROM studies WHERE study_name = ?", study_name))
@@ -97,7 +96,7 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
         ]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """One trial, with all that it reported."""
+        """One trial with all of its reported values."""
         with self._reading() as database:
             found = _trials(database, _TRIAL, trial_id, reported_of="")
         if not found:
@@ -118,7 +117,7 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
         return sum(counts.get(one.name, 0) for one in wanted)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError("this storage can only be read")
+        raise NotImplementedError("this storage is read-only")
 
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = _refuse
     create_new_trial = set_trial_param = set_trial_state_values = set_trial_intermediate_value = _refuse
@@ -126,8 +125,8 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees the database as it is now, whoever writes meanwhile."""
-        self._look()
+        """A connection with a snapshot of the database, whatever others write meanwhile."""
+        self._check_file()
         with database_errors(self._url), contextlib.closing(_connect(self._url)) as database:
             database.execute("BEGIN")
             yield database
@@ -148,10 +147,10 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
 
 
 def _trials(database: sqlite3.Connection, which: str, value: int, *, reported_of: str) -> list[FrozenTrial]:
-    """The trials that a condition names, by number."""
+    """The trials that match a condition, by number."""
 
     def rows(names: str, table: str, rest: str = "") -> list[tuple[Any, ...]]:
-        """Rows that belong to these trials, each with its trial first."""
+        """Rows of these trials; the first column is the trial's id."""
         sql = f"SELECT trial_id, {names} FROM {table} JOIN trials USING (trial_id) WHERE {which} {rest}"
         return database.execute(sql, (value,)).fetchall()
 
@@ -183,26 +182,26 @@ def _trials(database: sqlite3.Connection, which: str, value: int, *, reported_of
 
 
 def _numbers(rows: list[tuple[Any, ...]]) -> dict[int, dict[int, float]]:
-    """Numbers by trial and place (objective or step); what is not finite is stored as a word."""
+    """Numbers by trial and index (objective or step). Those that are not finite are stored as words."""
     found: dict[int, dict[int, float]] = defaultdict(dict)
-    for trial, place, number, kind in rows:
-        found[trial][place] = number if kind == "FINITE" else _NOT_FINITE[kind]
+    for trial, index, number, kind in rows:
+        found[trial][index] = number if kind == "FINITE" else _NOT_FINITE[kind]
     return found
 
 
 def _attributes(rows: list[tuple[Any, ...]]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    values = json.loads(f"[{','.join(text for _, _, text in rows)}]")  # all at once: half the time
+    values = json.loads(f"[{','.join(text for _, _, text in rows)}]")  # parsing all at once takes half the time
     for (trial, key, _), value in zip(rows, values, strict=True):
         found[trial][key] = value
     return found
 
 
 def _params(rows: list[tuple[Any, ...]]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, BaseDistribution]]]:
-    """Parameters by trial in the order in which they were suggested, and their distributions."""
+    """Parameters by trial, in the order in which they were suggested, and their distributions."""
     params: dict[int, dict[str, Any]] = defaultdict(dict)
     shapes: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
-    known: dict[str, BaseDistribution] = {}  # thousands of trials share a few
+    known: dict[str, BaseDistribution] = {}  # thousands of trials share a few distributions
     for trial, name, value, text in rows:
         if text not in known:
             known[text] = json_to_distribution(text)
@@ -212,7 +211,7 @@ def _params(rows: list[tuple[Any, ...]]) -> tuple[dict[int, dict[str, Any]], dic
 
 
 def _local(stored: str | None) -> datetime.datetime | None:
-    """A time as Optuna gives it: stored in UTC, given in local time, neither saying so."""
+    """A stored UTC time as in Optuna's API: local time without a zone. The inverse of `tables.to_utc`."""
     if stored is None:
         return None
     return datetime.datetime.fromisoformat(stored).replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""What an SQLite file needs beside: write-ahead mode, patience, and a look whether it is still the same file."""
+"""Prepares and guards SQLite files: write-ahead logging, timeouts, and a check that the file was not replaced."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ import filelock
 
 from search.errors import ResourceError, os_errors
 
+BUSY_TIMEOUT_S = 60
+"""How long a command waits for another one that writes."""
+
+_HEADER = b"SQLite format 3\0"  # section 1.3 of SQLite's file format
+
 
 def locks_root(database: Path) -> Path:
-    database = database.resolve()  # whichever way it is reached
+    """The folder of a database's locks, the same however the file is reached."""
+    database = database.resolve()
     return database.with_name(f".{database.name}.locks")
 
 
 @contextlib.contextmanager
-def creating(database: Path) -> Iterator[None]:
-    """Makes the database's folder; inside, no other process of this tool makes the database's tables.
+def creation_lock(database: Path) -> Iterator[None]:
+    """Creates the database's folder; inside the block, no other process of this tool creates the database's tables.
 
     Raises:
         ResourceError: the folder cannot be written.
@@ -34,49 +40,45 @@ def creating(database: Path) -> Iterator[None]:
 
 
 def folder_errors(database: Path) -> contextlib.AbstractContextManager[None]:
-    hint = "free some space, or name another place with --storage sqlite:///PATH"
+    """Turns an `OSError` in the block into a `ResourceError` about the database's folder."""
+    hint = "free some space, or choose another place with --storage sqlite:///PATH"
     return os_errors("the folder of the study database cannot be written", where=database.parent, hint=hint)
 
 
-_BEGIN = b"SQLite format 3\0"  # of every database file, says section 1.3 of SQLite's file format
-BUSY_TIMEOUT_S = 60
-"""How long a command waits for another that writes."""
-
-
-def make_ready(path: Path) -> None:
-    """Write-ahead mode, which stays with the file: neither a reader nor another writer makes a report fail.
+def enable_wal(path: Path) -> None:
+    """Turns on write-ahead logging, which stays with the file. Reports then succeed while others read or write.
 
     Raises:
-        sqlite3.DatabaseError: the file is no database.
+        sqlite3.DatabaseError: the file is not a database.
     """
     require_sqlite(path)
     with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
-def lighter_syncs(connection: Any, _record: Any) -> None:
-    """With write-ahead logging NORMAL cannot corrupt the file; a power cut may cost the last report."""
+def relax_sync(connection: Any, _record: Any) -> None:
+    """Sets synchronous=NORMAL. With write-ahead logging this cannot corrupt the file; a power cut may lose the last report."""
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def require_sqlite(path: Path) -> None:
-    """Refuses a file of another kind. SQLite would not, where the write-ahead log of a database lies beside it.
+    """Refuses a file of another kind. SQLite itself would accept it if a write-ahead log lies next to it.
 
     Raises:
-        sqlite3.DatabaseError: the file is there, is not empty, and does not begin like a database.
+        sqlite3.DatabaseError: the file exists, is not empty, and has no SQLite header.
     """
-    begin = b""
-    with contextlib.suppress(OSError), path.open("rb") as stream:  # what cannot be read SQLite will say
-        begin = stream.read(len(_BEGIN))
-    if begin not in (b"", _BEGIN):
+    header = b""
+    with contextlib.suppress(OSError), path.open("rb") as stream:  # SQLite reports unreadable files
+        header = stream.read(len(_HEADER))
+    if header not in (b"", _HEADER):
         raise sqlite3.DatabaseError("file is not a database")
 
 
-def same_file(path: Path) -> Callable[..., None]:
-    """Looks before each use whether the file is still the one that was opened. SQLite would go on writing into the void."""
+def file_guard(path: Path) -> Callable[..., None]:
+    """A function that checks, before each use, that the file is still the one opened now. SQLite would not notice."""
     opened = path.stat()
 
-    def look(*_: Any) -> None:
+    def check(*_: Any) -> None:
         try:
             now = path.stat()
         except OSError:
@@ -85,7 +87,7 @@ def same_file(path: Path) -> Callable[..., None]:
             raise ResourceError(
                 "the study database was removed or replaced while it was in use",
                 where=str(path),
-                hint="put the right file back, and the same command goes on",
+                hint="restore the right file, and run the same command again",
             )
 
-    return look
+    return check

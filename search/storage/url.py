@@ -1,4 +1,4 @@
-"""What a storage URL means, and how it may be shown."""
+"""Storage URLs: what they mean, and how to display them without a password."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Kind = Literal["sqlite", "journal", "postgresql", "mysql"]
 
 SQLITE = "sqlite:///"
 _JOURNAL = "journal:///"
-_JOURNAL_ENDS = (".journal", ".log")
-_DRIVERS: dict[str, tuple[Kind, str]] = {
+_JOURNAL_SUFFIXES = (".journal", ".log")
+_SERVERS: dict[str, tuple[Kind, str]] = {
     "postgresql": ("postgresql", "postgresql+psycopg"),
     "postgresql+psycopg": ("postgresql", "postgresql+psycopg"),
     "mysql": ("mysql", "mysql+pymysql"),
@@ -24,85 +24,85 @@ _DRIVERS: dict[str, tuple[Kind, str]] = {
     "mariadb": ("mysql", "mysql+pymysql"),
     "mariadb+pymysql": ("mysql", "mysql+pymysql"),
 }
+"""Kind of server, and SQLAlchemy's name of its driver, by the URL's scheme."""
+
 _SERVER = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*)")
 _SECRET = re.compile(r"(?i)([?&](?:password|passwd|sslpassword|pass)=)([^&]*)")
 
 
 @dataclass(frozen=True)
 class StorageUrl:
-    """A storage, by its URL."""
+    """A parsed storage URL."""
 
     url: str = field(repr=False)
     """As SQLAlchemy takes it, with its password."""
 
     kind: Kind
-    shown: str
-    """The URL without its password: for people, logs and notes."""
+    redacted: str
+    """The URL without its password, for display, logs and records."""
 
     path: Path | None = None
-    """The file of SQLite, or of a journal."""
+    """The file of an SQLite database or a journal; None for a server."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def is_server(self) -> bool:
-        """Whether several machines can reach it, and it may be away for a while."""
+        """Whether it is a database server, which several machines can reach and which may be unreachable for a while."""
         return self.path is None
 
     @property
     def name(self) -> str:
-        """How an error names it."""
-        return self.shown if self.path is None else str(self.path)
+        """Its name in errors: the path of a file, the URL of a server."""
+        return self.redacted if self.path is None else str(self.path)
 
-    def hide(self, text: str) -> str:
-        """The text without the password, should a driver have quoted it."""
+    def redact(self, text: str) -> str:
+        """The text without the password, which a driver may have quoted."""
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
         return text
 
 
 def parse_url(url: str) -> StorageUrl:
-    """What an URL means.
-
-    A journal may also be named by its path alone, if that ends in `.journal` or `.log`.
+    """Parses a storage URL. A journal may also be given by its path alone, if that ends in `.journal` or `.log`.
 
     Raises:
-        DefinitionError: it is of no kind that is known here.
+        DefinitionError: this kind of storage is not supported, or the URL is malformed.
     """
     if url.startswith(SQLITE) and url not in (SQLITE, f"{SQLITE}:memory:") and "?" not in url:
         return StorageUrl(url, "sqlite", url, Path(url.removeprefix(SQLITE)))
-    named = url.removeprefix(_JOURNAL)
-    if named and (named != url or ("://" not in url and url.endswith(_JOURNAL_ENDS))):
-        return StorageUrl(f"{_JOURNAL}{named}", "journal", f"{_JOURNAL}{named}", Path(named))
+    journal = url.removeprefix(_JOURNAL)
+    if journal and (journal != url or ("://" not in url and url.endswith(_JOURNAL_SUFFIXES))):
+        return StorageUrl(f"{_JOURNAL}{journal}", "journal", f"{_JOURNAL}{journal}", Path(journal))
     found = _SERVER.fullmatch(url)
-    if found is not None and found["scheme"] in _DRIVERS and "/" in found["rest"].strip("/"):
-        kind, scheme = _DRIVERS[found["scheme"]]
-        secrets = {found["password"], *(secret for _, secret in _SECRET.findall(url))} - {None, ""}
-        both = {*secrets, *map(unquote, secrets)}
+    if found is not None and found["scheme"] in _SERVERS and "/" in found["rest"].strip("/"):
+        kind, scheme = _SERVERS[found["scheme"]]
+        quoted = {found["password"], *(secret for _, secret in _SECRET.findall(url))} - {None, ""}
+        secrets = {*quoted, *map(unquote, quoted)}
         _, _, rest = url.partition("://")
-        _require_readable(url)
-        rest = rest.replace("{", "%7B").replace("}", "%7D")  # Optuna fills in what stands in braces
-        return StorageUrl(f"{scheme}://{rest}", kind, shown_url(url), secrets=tuple(sorted(both, key=len, reverse=True)))
+        _require_valid(url)
+        rest = rest.replace("{", "%7B").replace("}", "%7D")  # Optuna formats URLs with str.format
+        return StorageUrl(f"{scheme}://{rest}", kind, redact_url(url), secrets=tuple(sorted(secrets, key=len, reverse=True)))
     raise DefinitionError(
         "this storage is not supported",
-        got=shown_url(url),
+        got=redact_url(url),
         expected=f"{SQLITE}PATH (such as {DEFAULT_STORAGE}), postgresql://USER:PASSWORD@HOST/DATABASE, "
         f"mysql://USER:PASSWORD@HOST/DATABASE or {_JOURNAL}PATH",
     )
 
 
-def _require_readable(url: str) -> None:
-    from sqlalchemy import make_url  # for servers alone
+def _require_valid(url: str) -> None:
+    from sqlalchemy import make_url  # slow to import, and needed for servers only
     from sqlalchemy.exc import ArgumentError
 
     try:
         make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise DefinitionError("this URL of a storage cannot be read", got=shown_url(url)) from error
+        raise DefinitionError("this storage URL is malformed", got=redact_url(url)) from error
 
 
-def shown_url(url: str) -> str:
-    """An URL without its password, be it one that is known here or not."""
+def redact_url(url: str) -> str:
+    """A URL of any kind without its password."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         return url
@@ -112,13 +112,13 @@ def shown_url(url: str) -> str:
     return _SECRET.sub(rf"\g<1>{HIDDEN}", f"{scheme}://{login}{at}{host}")
 
 
-def database_path(url: str) -> Path:
+def sqlite_path(url: str) -> Path:
     """The file of an SQLite URL.
 
     Raises:
         DefinitionError: the URL is of another kind.
     """
-    place = parse_url(url)
-    if place.kind != "sqlite" or place.path is None:
-        raise DefinitionError("this storage is not an SQLite file", got=place.shown, expected=f"{SQLITE}PATH")
-    return place.path
+    parsed = parse_url(url)
+    if parsed.kind != "sqlite" or parsed.path is None:
+        raise DefinitionError("this storage is not an SQLite file", got=parsed.redacted, expected=f"{SQLITE}PATH")
+    return parsed.path

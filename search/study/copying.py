@@ -72,13 +72,15 @@ def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResu
     """
     here, there = parse_url(source), parse_url(target)
     if _is_same_database(here, there):
-        raise DefinitionError("source and target are the same storage", got=there.shown, hint="name another storage with --to")
+        raise DefinitionError(
+            "source and target are the same storage", got=there.redacted, hint="name another storage with --to"
+        )
     originals = _read_study(source, study)
     _require_idle(source, originals)
     with database_errors(target), _opened(target, create=True) as storage, lease_of(target, study) as lease:
         with _turn(lease, there):
             _remove_incomplete_copy(target, study, lease.observer.num_runs() > 1, notify)
-            mark = {"from": here.shown, "time": utc_now()}
+            mark = {"from": here.redacted, "time": utc_now()}
             ids = {name: _create_marked(storage, one, mark, there) for name, one in originals.items()}
         for name, one in originals.items():
             _write(storage, ids[name], one, notify)
@@ -91,7 +93,7 @@ def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResu
     companion = originals.get(companion_name(study))
     return CopyResult(
         study=study,
-        target=there.shown,
+        target=there.redacted,
         trials=len(originals[study].trials),
         reports=originals[study].num_reports,
         confirmed=len(companion.trials) if companion else 0,
@@ -270,6 +272,6 @@ def _is_same_database(one: StorageUrl, other: StorageUrl) -> bool:
 
 def _address(url: StorageUrl) -> tuple[str | int | None, ...]:
     """The address of a server's database. Other spellings than these are caught because the study already exists there."""
-    parts = urlsplit(url.shown)
+    parts = urlsplit(url.redacted)
     host = "localhost" if parts.hostname in ("127.0.0.1", "::1") else parts.hostname
     return url.kind, host, parts.port or _PORTS.get(url.kind), parts.path.rstrip("/"), parts.query

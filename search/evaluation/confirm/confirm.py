@@ -24,7 +24,7 @@ from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
 from search.storage.opening import open_storage
-from search.storage.url import shown_url
+from search.storage.url import redact_url
 from search.study.companion import CANDIDATE, CONFIRMS, SEED, companion_name
 from search.study.confirmed import Candidate, Confirmed, store_confirmed
 from search.study.identity import require_usable
@@ -149,7 +149,7 @@ def _started(
         clips=count_clips(folds),
         device=device,
         workers=options.engine.workers,
-        storage=shown_url(options.storage),
+        storage=redact_url(options.storage),
         runs=str(options.runs),
         finished=target - left,
         target=target,

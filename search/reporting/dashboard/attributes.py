@@ -57,7 +57,7 @@ def drafting(storage: optuna.storages.BaseStorage, study_id: int) -> Iterator[Dr
         draft = Draft(study_id, before)
         yield draft
         new = _changed(before, draft.attributes)
-        tables.change_study(connection, study_id, new, gone=before.keys() - draft.attributes.keys())
+        tables.update_study_attributes(connection, study_id, new, deleted=before.keys() - draft.attributes.keys())
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def add_to_trial(storage: optuna.storages.BaseStorage, trial_id: int, attributes
             storage.set_trial_system_attr(trial_id, key, value)
         return
     with tables.writing() as connection:
-        tables.add_to_trial(connection, trial_id, attributes)
+        tables.set_trial_attributes(connection, trial_id, attributes)
 
 
 def accepts_artifacts(storage: optuna.storages.BaseStorage) -> bool:

@@ -1,1 +1,1 @@
-"""Who works on a study, what each run owns, and whether it still lives."""
+"""Leases: which runs work on a study, what each of them owns, and whether it is still alive."""

@@ -1,4 +1,4 @@
-"""Which kind of lease a storage needs."""
+"""Chooses the kind of lease that a storage needs."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from search.storage.leases.lease import Lease, Observer
 from search.storage.url import parse_url
 
 LEASE_S = 60.0
-"""How long a run keeps its trials without a word to a database server, unless it asked for another time."""
+"""Default time that a run keeps its trials without contact to a database server."""
 
 
 def observe(url: str, study: str) -> Observer:
-    """Somebody who looks at the runs of a study in a storage."""
-    place = parse_url(url)
-    if place.path is not None:
-        return FileObserver(place.path, study)
+    """An observer of the runs on a study."""
+    parsed = parse_url(url)
+    if parsed.path is not None:
+        return FileObserver(parsed.path, study)
     from search.storage.leases.rows import RowObserver
 
-    return RowObserver.of(place, study)
+    return RowObserver.connect(parsed, study)
 
 
 def lease_of(url: str, study: str, *, lease_s: float = LEASE_S) -> Lease:
-    """A place among the runs of a study in a storage. `lease_s` is for database servers: a run that says nothing for so many
-    seconds may lose its trials to another."""
-    place = parse_url(url)
-    if place.path is not None:
-        return FileLease(place.path, study)
+    """A new run's lease on a study.
+
+    `lease_s`: for database servers, seconds without contact after which another run may take this run's trials.
+    """
+    parsed = parse_url(url)
+    if parsed.path is not None:
+        return FileLease(parsed.path, study)
     from search.storage.leases.rows import RowLease
 
-    return RowLease(place, study, lease_s)
+    return RowLease(parsed, study, lease_s)

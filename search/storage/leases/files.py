@@ -1,7 +1,7 @@
-"""Runs on a study in a file: a lock for each, beside the file.
+"""Leases on a study in a file: one lock per run, next to the file.
 
-In `.studies.db.locks/STUDY/` every run holds a file lock of its own for as long as it lives; the kernel lets go of it however
-the run ends. A second lock there, held for moments, is the turn.
+In `.studies.db.locks/STUDY/` every run holds its own file lock for as long as it is alive; the kernel releases it however the
+run ends. A second lock there, held for moments, is the turn.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from search.storage.leases.lease import Lease, Owner, process_is_alive
 from search.storage.sqlite import folder_errors, locks_root
 
 _TURN = "turn.lock"
-_working_here: set[str] = set()
-"""Runs of this very process that have not ended."""
+_own_runs: set[str] = set()
+"""Runs of this process that have not ended."""
 
 
 def locks_folder(database: Path, study: str) -> Path:
-    """Where the locks of a study lie: beside its database, wherever the runs write their files."""
+    """The folder with the locks of a study's runs, next to its database."""
     return locks_root(database) / study
 
 
 class FileObserver:
-    """Looks at the locks of a study."""
+    """Observes the runs on a study by their locks."""
 
     def __init__(self, database: Path, study: str) -> None:
         self.folder = locks_folder(database, study)
 
     def is_alive(self, owner: Owner) -> bool:
-        """Whether the run still lives, be it suspended, slow or silent.
+        """Whether a run is alive, even if it is suspended or slow.
 
-        Its lock decides. Where the lock's file is gone (the run has ended, or somebody deleted it) the process table does; a
-        file serves one machine at a time, so that an owner from another start, or another machine, is dead.
+        Its lock decides. If the lock's file is gone (the run has ended, or somebody deleted it), the process table decides.
+        A file is used from one machine at a time, so owners from another boot or machine are dead.
         """
         lock = self.folder / f"{owner.run}.lock"
         if lock.exists():
             return _is_held(lock)
-        lives = bool(process_is_alive(owner))
-        return lives and (owner.pid != os.getpid() or owner.run in _working_here)
+        return bool(process_is_alive(owner)) and (owner.pid != os.getpid() or owner.run in _own_runs)
 
     def num_runs(self) -> int:
-        """How many runs work on the study now."""
+        """Number of runs that work on the study now."""
         return sum(_is_held(lock) for lock in self.folder.glob("*.lock") if lock.name != _TURN)
 
 
 class FileLease(Lease):
-    """A run on a study in a file."""
+    """A run's lease on a study in a file."""
 
     def __init__(self, database: Path, study: str) -> None:
         self.folder = locks_folder(database, study)
@@ -64,22 +63,22 @@ class FileLease(Lease):
         with folder_errors(self._database):
             self.folder.mkdir(parents=True, exist_ok=True)
         with folder_errors(self._database), self.wait_for_turn():
-            self._sweep()
+            self._delete_released_locks()
             self._own.acquire()
-        _working_here.add(self.owner.run)
+        _own_runs.add(self.owner.run)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _working_here.discard(self.owner.run)
+        _own_runs.discard(self.owner.run)
         Path(self._own.lock_file).unlink(missing_ok=True)
         self._own.release()
 
     @contextlib.contextmanager
-    def turn(self, patience_s: float = 0) -> Iterator[bool]:
-        """As `Lease.turn`; it is never lost."""
+    def turn(self, timeout_s: float = 0) -> Iterator[bool]:
+        """Same as `Lease.turn`. It cannot be lost."""
         with folder_errors(self._database):
             try:
-                self._turn.acquire(timeout=patience_s)
+                self._turn.acquire(timeout=timeout_s)
                 is_mine = True
             except filelock.Timeout:
                 is_mine = False
@@ -91,15 +90,15 @@ class FileLease(Lease):
         finally:
             self._turn.release()
 
-    def _sweep(self) -> None:
-        """Deletes the locks of runs that are dead."""
+    def _delete_released_locks(self) -> None:
+        """Deletes the lock files of dead runs."""
         for lock in self.folder.glob("*.lock"):
             if lock.name != _TURN and not _is_held(lock):
                 lock.unlink(missing_ok=True)
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether somebody holds a lock; also if that cannot be found out: a trial too few is taken rather than one too many."""
+    """Whether somebody holds a lock. True if that is unknown, so that no trial is trained by two runs."""
     if not lock.exists():
         return False
     try:
@@ -107,5 +106,5 @@ def _is_held(lock: Path) -> bool:
             return False
     except FileNotFoundError:
         return False
-    except OSError:  # filelock.Timeout among them
+    except OSError:  # includes filelock.Timeout
         return True

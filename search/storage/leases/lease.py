@@ -1,10 +1,11 @@
-"""Who works on a study: its runs, what each of them owns, and whether an owner still lives.
+"""Leases: which runs work on a study, what each of them owns, and whether an owner is still alive.
 
-Each trial that a run takes carries that run's `Owner`. A trial whose owner is dead may be taken up by any run; a living owner's
-never is. Runs of one study take turns when they take a trial, so that no trial is taken twice and the target is not overshot.
+Each trial that a run takes carries that run's `Owner`. Any run may reclaim a trial whose owner is dead, but no trial whose
+owner is alive. The runs of a study take turns to take trials, so that no trial is taken twice and no more trials are trained
+than the target.
 
-    locks.py   for a file (SQLite, a journal): locks beside it, which the kernel lets go of however a run ends
-    rows.py    for a server: rows in the database, renewed by each run, judged by the database's own clock
+    files.py   for a file (SQLite, a journal): locks next to it, which the kernel releases however a run ends
+    rows.py    for a server: rows in the database, renewed by each run and judged by the database's clock
     choice.py  which of them a storage needs
 """
 
@@ -28,32 +29,31 @@ import psutil
 from search.errors import ResourceError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_PROCESSES = Path("/proc/self/ns/pid")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
 _CLOCK_STEP_S = 5
-"""The start time of a process is told by the wall clock, which may be set while it runs; process numbers take longer than this
-to come round again."""
+"""Tolerance for a process's start time, which shifts when the wall clock is adjusted. Process ids are not reused that soon."""
 
-_TURN_PATIENCE_S = 60
+_TURN_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A run, as written into the trials that it takes."""
+    """A run, as recorded in the trials that it takes."""
 
     run: str
-    """The run's name, which its lock and its log bear too."""
+    """The run's name, also that of its lock and its log."""
 
     host: str
     pid: int
     started: float
-    """When the process began, seconds since 1970."""
+    """When the process started, seconds since 1970."""
 
     boot: str
-    """Which start of which machine, or of which container, the process belongs to."""
+    """Identifies the boot of the machine or container that the process belongs to."""
 
 
 def owner_of(stored: Any) -> Owner | None:
-    """The owner that a trial carries; None if it carries none that can be read."""
+    """The owner recorded in a trial; None if there is none or it cannot be read."""
     try:
         return Owner(**stored)
     except TypeError:
@@ -61,7 +61,7 @@ def owner_of(stored: Any) -> Owner | None:
 
 
 def new_owner() -> Owner:
-    """A name for a run of this process."""
+    """A new run of this process."""
     now = datetime.datetime.now(datetime.UTC)
     process = psutil.Process()
     return Owner(
@@ -74,10 +74,10 @@ def new_owner() -> Owner:
 
 
 def process_is_alive(owner: Owner) -> bool | None:
-    """Whether the owner's process is there, by the process table.
+    """Whether the owner's process is alive, by the process table.
 
-    None if that cannot be said: it is, or was, of another machine or container, or the process of this number began at another
-    time, which may also mean that the wall clock was set.
+    None if unknown: it belongs to another machine, container or boot, or the process with its id started at another time, which
+    may also mean that the wall clock was adjusted.
     """
     if owner.boot != boot_id():
         return None
@@ -91,35 +91,35 @@ def process_is_alive(owner: Owner) -> bool | None:
 
 
 def boot_id() -> str:
-    """Which start of this machine it is, and within which process table."""
+    """Identifies this boot of this machine, and the process namespace."""
     try:
-        return f"{_BOOT_ID.read_text(encoding='ascii').strip()} {_PROCESSES.readlink()}"
+        return f"{_BOOT_ID.read_text(encoding='ascii').strip()} {_PID_NAMESPACE.readlink()}"
     except OSError:  # not Linux
         return re.sub(r"\W", "", socket.gethostname()) + f"-{psutil.boot_time():.0f}"
 
 
 class Observer(Protocol):
-    """Somebody who looks at the runs of a study."""
+    """Observes the runs on a study."""
 
     def is_alive(self, owner: Owner) -> bool:
-        """Whether a run lives."""
+        """Whether a run is alive."""
         ...
 
     def num_runs(self) -> int:
-        """How many runs work on the study now."""
+        """Number of runs that work on the study now."""
         ...
 
 
 class LeaseLost(Exception):
-    """This run has been silent for so long that others have taken its trials."""
+    """This run had no contact for so long that others have reclaimed its trials."""
 
 
 class TurnLost(Exception):
-    """The turn ended while the run still worked in it: the database was away, or the run was suspended."""
+    """The turn ended while the run was still using it: the database was unreachable, or the run was suspended."""
 
 
 class Lease(abc.ABC):
-    """This run's place among the runs of a study. While entered, what it takes is its own."""
+    """This run's lease on a study. While it is entered, the run owns the trials that it takes."""
 
     def __init__(self, study: str, observer: Observer, where: str) -> None:
         """`where` names the place in errors."""
@@ -128,10 +128,10 @@ class Lease(abc.ABC):
         self.observer = observer
         self._where = where
         self.needs_fence = False
-        """Whether others may take what this run has while it lives."""
+        """Whether others may reclaim this run's trials while it is alive."""
 
         self.turn_connection: Any = None
-        """In a turn, what is to be written with it; None where any connection will do."""
+        """During a turn, the connection to write with; None if any will do."""
 
     @abc.abstractmethod
     def __enter__(self) -> Self: ...
@@ -140,60 +140,60 @@ class Lease(abc.ABC):
     def __exit__(self, *_: object) -> None: ...
 
     @abc.abstractmethod
-    def turn(self, patience_s: float = 0) -> contextlib.AbstractContextManager[bool]:
-        """Whether it is this run's turn to take trials. If so, no other run takes any inside the block.
+    def turn(self, timeout_s: float = 0) -> contextlib.AbstractContextManager[bool]:
+        """Whether this run has the turn to take trials. If so, no other run takes any inside the block.
 
         Raises:
-            TurnLost: at its end, if somebody else may have had it meanwhile.
+            TurnLost: at its end, if another run may have had the turn meanwhile.
         """
 
     @contextlib.contextmanager
     def wait_for_turn(self) -> Iterator[None]:
-        """This run's turn, for which it waits.
+        """Waits until this run has the turn, and holds it inside the block.
 
         Raises:
             ResourceError: another run has held the turn for a minute, or the turn was lost.
         """
         try:
-            with self.turn(_TURN_PATIENCE_S) as is_mine:
+            with self.turn(_TURN_TIMEOUT_S) as is_mine:
                 if not is_mine:
                     raise ResourceError(
-                        f"another run holds the study `{self.study}` and does not let go",
+                        f"another run keeps the study `{self.study}` locked",
                         where=self._where,
-                        hint="was it suspended (Ctrl-Z)? Let it go on, or end it",
+                        hint="is it suspended (Ctrl-Z)? Continue or stop it",
                     )
                 yield
         except TurnLost as error:
             raise ResourceError(
-                "the study database went away for a moment", where=self._where, hint="the same command goes on"
+                "the study database was unreachable for a moment", where=self._where, hint="run the same command again"
             ) from error
 
     def owns(self, owner: Owner | None) -> bool:
-        """Whether it is this run."""
+        """Whether the owner is this run."""
         return owner == self.owner
 
     def is_alive(self, owner: Owner | None) -> bool:
-        """Whether a trial's owner lives. A trial without one was left by a run that died as it took it."""
+        """Whether a trial's owner is alive. A trial without one comes from a run that died while taking it."""
         return owner is not None and self.observer.is_alive(owner)
 
     def reclaim_from(self, owner: Owner | None) -> bool:
-        """Sees to it that a dead owner stays dead: whether it is. Before a trial of its is taken.
+        """Whether this run may reclaim the owner's trials: the owner is dead, and cannot come back.
 
-        What is this run's by name, and was lost with a turn, is nobody's.
+        Includes trials that carry this run's own name, but were lost with a turn.
         """
         return self.owns(owner) or not self.is_alive(owner)
 
-    def fence(self, connection: Any) -> None:  # noqa: B027 (locks of a living process are not lost)
-        """Within a transaction: nobody declares this run dead before it ends.
+    def fence(self, connection: Any) -> None:  # noqa: B027 (file locks of a living process cannot be lost)
+        """Within a transaction, prevents others from declaring this run dead before the transaction ends.
 
         Raises:
-            LeaseLost: somebody has.
+            LeaseLost: another run already has.
         """
 
     def rejoin(self) -> None:
-        """After `LeaseLost`: another name, under which nothing is owned yet."""
+        """After `LeaseLost`: continues under a new name, which owns nothing yet."""
         raise NotImplementedError
 
     def stored(self) -> dict[str, Any]:
-        """The owner as a trial carries it."""
+        """The owner, as recorded in trials."""
         return dataclasses.asdict(self.owner)
