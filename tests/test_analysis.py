@@ -1,4 +1,4 @@
-"""What is said about a study's trials agrees with what is worked out in another way."""
+"""The analysis of a study's trials agrees with independent calculations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def trial_of(
     number: int = 0,
     **attributes: Any,
 ) -> FrozenTrial:
-    """A trial as the database gives it."""
+    """A trial as the database returns it."""
     params = params or {}
     kinds = {
         name: optuna.distributions.FloatDistribution(-1e6, 1e6)
@@ -81,7 +81,7 @@ def trial_of(
 
 
 def drawn(number: int, *, seed: int = 0, **more: dict[str, Any]) -> list[FrozenTrial]:
-    """Complete trials whose value hangs on x most, on y a little, on z not at all."""
+    """Complete trials whose value depends on x most, on y a little, on z not at all."""
     rng = np.random.default_rng(seed)
     trials = []
     for x, y, z in rng.uniform(size=(number, 3)):
@@ -98,7 +98,7 @@ def drawn(number: int, *, seed: int = 0, **more: dict[str, Any]) -> list[FrozenT
 
 
 def test_the_order_of_importance() -> None:
-    """The parameter that decides comes first, nine of ten draws agree, and the shares are 1 together."""
+    """The parameter that decides comes first in 90% of resamples, and the shares sum to 1."""
     found = importance(drawn(150), SPACE, first_value, seed=0)
     assert found.params[0].name == "x"
     assert found.params[0].low > max(one.high for one in found.params[1:])
@@ -109,8 +109,8 @@ def test_the_order_of_importance() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_importance_is_what_optuna_says(seed: int) -> None:
-    """On the whole set of trials, whatever their other objectives."""
+def test_importance_matches_optuna(seed: int) -> None:
+    """The importances of all trials are those of Optuna, whatever the other objectives."""
     trials = drawn(40, seed=seed)
     study = optuna.create_study()
     study.add_trials(trials)
@@ -125,8 +125,8 @@ def replace_values(trial: FrozenTrial, values: list[float]) -> FrozenTrial:
     return create_trial(values=values, params=trial.params, distributions=trial.distributions)
 
 
-def test_the_seed_decides_the_draws() -> None:
-    """The same seed gives the same spread, another one another; the importance itself hangs on neither."""
+def test_the_seed_decides_the_resamples() -> None:
+    """Equal seeds give equal spreads, different seeds different ones; the importance itself depends on neither."""
     trials = drawn(30)
     one, same, other = (importance(trials, SPACE, first_value, seed=seed, draws=10) for seed in (1, 1, 2))
     assert one == same
@@ -134,8 +134,8 @@ def test_the_seed_decides_the_draws() -> None:
     assert [p.importance for p in one.params] == [p.importance for p in other.params]
 
 
-def test_the_spread_is_that_of_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quantiles and standard deviation over the draws; draws that say nothing are left out and counted."""
+def test_the_spread_is_that_of_the_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantiles and standard deviation are over the resamples; resamples without a result are left out and counted."""
     answers = iter([{"x": 0.5, "y": 0.5}, *({"x": n / 10, "y": 1 - n / 10} for n in range(11)), {}, {}])
     monkeypatch.setattr(importance_module, "_shares", lambda rows, judged: next(answers))
     found = importance(drawn(20), SPACE[:2], first_value, seed=0, draws=13)
@@ -145,8 +145,8 @@ def test_the_spread_is_that_of_the_draws(monkeypatch: pytest.MonkeyPatch) -> Non
     assert x.sd == pytest.approx(math.sqrt(0.1))
 
 
-def test_a_draw_is_one_of_the_trials_with_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as there are, some twice, others not."""
+def test_resamples_are_drawn_with_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resample has as many trials as there are, some of them twice, others not at all."""
     seen: list[list[float]] = []
 
     def shares(rows: Sequence[FrozenTrial], judged: object) -> dict[str, float]:
@@ -165,21 +165,21 @@ def test_a_draw_is_one_of_the_trials_with_replacement(monkeypatch: pytest.Monkey
     [([], 0), (drawn(1), 1), (drawn(19), 19), ([trial_of(PRUNED)] * 30, 0), ([trial_of(FAIL)] * 30, 0)],
 )
 def test_too_few_trials_for_importance(trials: list[FrozenTrial], count: int) -> None:
-    """Refused, with how many there are."""
+    """The error says how many complete trials there are."""
     with pytest.raises(NegativeAnswer, match="too few complete trials") as error:
         importance(trials, SPACE, first_value, seed=0)
     assert str(count) in str(error.value)
 
 
-def test_infinite_values_do_not_count() -> None:
-    """Twenty trials of which one is infinite are nineteen."""
+def test_infinite_values_are_left_out() -> None:
+    """Twenty trials of which one is infinite count as nineteen."""
     with pytest.raises(NegativeAnswer):
         importance([*drawn(19), replace_values(drawn(1)[0], [math.inf])], SPACE, first_value, seed=0)
     assert importance([*drawn(20), replace_values(drawn(1)[0], [math.inf])], SPACE, first_value, seed=0, draws=1).trials == 20
 
 
-def test_equal_values_say_nothing() -> None:
-    """If all trials are alike, nothing mattered; if nearly all are, draws that see no difference are left out."""
+def test_equal_values_have_no_importance() -> None:
+    """With equal values nothing mattered; with nearly equal ones, resamples without a difference are left out."""
     flat = [replace_values(trial, [1.0]) for trial in drawn(20)]
     with pytest.raises(NegativeAnswer, match="do not differ"):
         importance(flat, SPACE, first_value, seed=0)
@@ -188,8 +188,8 @@ def test_equal_values_say_nothing() -> None:
     assert 0 < found.draws < 50
 
 
-def test_what_is_not_judged() -> None:
-    """A parameter that applies at times, one that never varied and one outside its range are told apart from those that are."""
+def test_parameters_that_are_not_judged() -> None:
+    """Parameters that apply in some trials, never vary or lie outside their range are not judged, and the reason is given."""
     space = tuple(
         Dimension(name, find_setting("dropout", ""), UNIT) for name in ("x", "y", "sometimes", "fixed", "never", "out")
     )
@@ -209,8 +209,8 @@ def test_what_is_not_judged() -> None:
     assert importance(trials, space[2:], first_value, seed=0, draws=1).params == ()
 
 
-def test_a_widened_range_is_one_range() -> None:
-    """Trials from before a widening, whose distribution was narrower, are judged together with the later ones."""
+def test_trials_before_and_after_widening_are_judged_together() -> None:
+    """Trials with a narrower distribution, from before a range was widened, count like the later ones."""
     narrow = optuna.distributions.FloatDistribution(0, 0.6)
     trials = drawn(60)
     widened = [
@@ -225,7 +225,7 @@ def test_a_widened_range_is_one_range() -> None:
 
 
 def test_importance_is_silent() -> None:
-    """Optuna says nothing meanwhile, and as much as before afterwards."""
+    """Optuna logs nothing meanwhile, and as much as before afterwards."""
     said: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = said.append  # type: ignore[method-assign]
@@ -237,13 +237,13 @@ def test_importance_is_silent() -> None:
         assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
         assert said == []
         optuna.create_study()
-        assert len(said) == 1, "it would have been seen"
+        assert len(said) == 1, "it would have been logged"
     finally:
         optuna.logging.set_verbosity(before)
         logger.removeHandler(handler)
 
 
-# where to look next
+# which range to try next
 
 EDGES: list[tuple[str, dict[str, Any], float, tuple[float, float] | None]] = [
     # a linear range grows by half of its width, up to what the setting may be
@@ -315,10 +315,8 @@ def test_edge_advice(name: str, given: dict[str, Any], value: float, expected: t
     upper=st.booleans(),
     name=st.sampled_from(["lr", "dropout", "label_smoothing", "weight_decay", "affine_scale"]),
 )
-def test_advice_widens_and_stays_within_what_the_setting_may_be(
-    low: float, width: float, log: bool, upper: bool, name: str
-) -> None:
-    """Wherever there is an edge that the setting can pass: one end moves out, the other stays, and the result is allowed."""
+def test_advice_widens_within_the_limits_of_the_setting(low: float, width: float, log: bool, upper: bool, name: str) -> None:
+    """At every edge that the setting can pass, one end moves out, the other is kept, and the new range is allowed."""
     if name == "affine_scale":
         low += 1
     high = min(low + width, 0.999) if name in ("dropout", "label_smoothing") else low + width
@@ -357,7 +355,7 @@ def at(*rows: tuple[Any, float]) -> list[Point]:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 def test_the_confident_value_by_enumeration(n: int) -> None:
-    """Of all n^n ways to draw n values anew, nine of ten reach it, and fewer reach the next lower one."""
+    """Of all n^n resamples of n values at least 90% reach it, and fewer reach the next lower value."""
     values = [float(place) for place in range(1, n + 1)]
     found = confident_value(values[::-1])
     lowest = [min(draw) for draw in itertools.product(values, repeat=n)]
@@ -419,8 +417,8 @@ def test_each_of_a_few_values_has_its_bin(domain: Range | Choices, values: list[
     assert bins[0].text == (f"{values[0]:g}" if isinstance(values[0], float) else str(values[0]))
 
 
-def test_many_steps_are_dealt_out_whole() -> None:
-    """Thirteen steps in six bins: two or three in each, none twice, none lost, whatever floats make of a tenth."""
+def test_many_steps_are_divided_evenly() -> None:
+    """Thirteen steps in six bins: two or three in each, none twice, none lost, despite inexact floats."""
     steps = [number * 0.05 for number in range(13)]  # 0.15000000000000002 and its like
     bins = isolation_bins(at(*((step, 1.0) for step in steps)), domain=Range(low=0.0, high=0.6, step=0.05), bins=6)
     assert [one.count for one in bins] == [3, 2, 2, 2, 2, 2]
@@ -448,11 +446,11 @@ def test_points_of_trials() -> None:
         isolation_bins(points, domain=UNIT, bins=0)
 
 
-# the choice and the reading
+# whether the metrics agree
 
 
-def read(number: int, eps: Any, loss: float, loss_ts: float, error: float, **more: float) -> FrozenTrial:
-    """A complete trial with its readings."""
+def measured(number: int, eps: Any, loss: float, loss_ts: float, error: float, **more: float) -> FrozenTrial:
+    """A complete trial with its values of the metrics."""
     values = {"val_loss_best": loss, "val_loss_ts_best": loss_ts, "val_error_best": error, **more}
     return trial_of(params={"eps": eps}, result={"all_values": values}, number=number)
 
@@ -460,9 +458,9 @@ def read(number: int, eps: Any, loss: float, loss_ts: float, error: float, **mor
 EPS = Range(low=0.0, high=0.6)
 
 
-def test_plain_loss_leans_to_small_values() -> None:
-    """Val_loss chooses no smoothing, the other two a good deal: told, with trials and values."""
-    trials = [read(0, 0.0, 1.0, 0.9, 0.3), read(1, 0.3, 1.2, 0.8, 0.25), read(2, 0.35, 1.3, 0.85, 0.2)]
+def test_plain_loss_prefers_small_values() -> None:
+    """If val_loss prefers no smoothing and the other two much, the text says so, with trials and values."""
+    trials = [measured(0, 0.0, 1.0, 0.9, 0.3), measured(1, 0.3, 1.2, 0.8, 0.25), measured(2, 0.35, 1.3, 0.85, 0.2)]
     found = compare_metrics(trials, "eps", domain=EPS)
     assert found.picks == (
         MetricBest("val_loss", 0, 0.0, 1.0),
@@ -495,11 +493,9 @@ def test_plain_loss_leans_to_small_values() -> None:
         ((False, True, True), Choices(choices=[False, True]), True, False),
     ],
 )
-def test_how_far_choices_may_lie_apart(
-    chosen: tuple[Any, Any, Any], domain: Range | Choices, disagree: bool, leans: bool
-) -> None:
-    """By more than a tenth of the range on its scale, or by any other choice."""
-    trials = [read(n, eps, *(0.0 if m == n else 1.0 for m in range(3))) for n, eps in enumerate(chosen)]
+def test_when_metrics_disagree(chosen: tuple[Any, Any, Any], domain: Range | Choices, disagree: bool, leans: bool) -> None:
+    """They disagree if their values differ by more than a tenth of the range on its scale, or are different choices."""
+    trials = [measured(n, eps, *(0.0 if m == n else 1.0 for m in range(3))) for n, eps in enumerate(chosen)]
     found = compare_metrics(trials, "eps", domain=domain)
     assert tuple(pick.at for pick in found.picks) == chosen
     assert (found.disagree, found.leans) == (disagree, leans)
@@ -508,15 +504,15 @@ def test_how_far_choices_may_lie_apart(
     assert ("the metrics agree" in found.text) == (not disagree)
 
 
-def test_equal_errors_are_told_apart_by_the_loss_at_the_best_temperature() -> None:
-    """Then by the trial's number."""
-    trials = [read(0, 0.1, 0.5, 0.9, 0.2), read(1, 0.2, 0.6, 0.7, 0.2), read(2, 0.3, 0.4, 0.7, 0.2)]
+def test_ties_go_to_the_lower_scaled_loss() -> None:
+    """Of equal errors the lower val_loss_ts decides, then the trial's number."""
+    trials = [measured(0, 0.1, 0.5, 0.9, 0.2), measured(1, 0.2, 0.6, 0.7, 0.2), measured(2, 0.3, 0.4, 0.7, 0.2)]
     assert compare_metrics(trials, "eps", domain=EPS).picks[2].trial == 1
 
 
-def test_readings_under_another_reduction() -> None:
-    """The names end in it; one metric alone is no disagreement."""
-    trials = [read(0, 0.1, 0.5, 0.5, 0.5, val_loss_last=2.0), read(1, 0.5, 0.6, 0.6, 0.6, val_loss_last=1.0)]
+def test_metrics_under_another_reduction() -> None:
+    """The metrics' names end in the reduction; a single metric is no disagreement."""
+    trials = [measured(0, 0.1, 0.5, 0.5, 0.5, val_loss_last=2.0), measured(1, 0.5, 0.6, 0.6, 0.6, val_loss_last=1.0)]
     found = compare_metrics(trials, "eps", domain=EPS, reduce="last")
     assert found.picks == (MetricBest("val_loss", 1, 0.5, 1.0),)
     assert not found.disagree
@@ -524,29 +520,29 @@ def test_readings_under_another_reduction() -> None:
     assert compare_metrics(trials, "eps", domain=EPS, metrics=("val_error",)).picks == (MetricBest("val_error", 0, 0.1, 0.5),)
 
 
-def test_readings_that_are_missing() -> None:
-    """Trials without a result, without the parameter, not complete, or with a reading that is no number take no part."""
+def test_missing_metrics() -> None:
+    """Trials without a result or the parameter, incomplete trials and values that are not finite are ignored."""
     others = [
         trial_of(params={"eps": 0.1}),
         trial_of(params={"eps": 0.1}, result={"epochs": 3}),
         trial_of(result={"all_values": {"val_loss_best": 0.0}}),
         trial_of(PRUNED, params={"eps": 0.1}, result={"all_values": {"val_loss_best": 0.0}}),
         trial_of(FAIL, params={"eps": 0.1}, result={"all_values": {"val_loss_best": 0.0}}),
-        read(5, 0.1, math.nan, math.inf, -math.inf),
+        measured(5, 0.1, math.nan, math.inf, -math.inf),
     ]
     for trials in ([], others):
         found = compare_metrics(trials, "eps", domain=EPS)
         assert found.picks == ()
         assert (found.disagree, found.leans) == (False, False)
         assert found.text == "no complete trial has recorded a metric to compare values of eps by"
-    assert {pick.trial for pick in compare_metrics([*others, read(6, 0.2, 1, 1, 1)], "eps", domain=EPS).picks} == {6}
+    assert {pick.trial for pick in compare_metrics([*others, measured(6, 0.2, 1, 1, 1)], "eps", domain=EPS).picks} == {6}
 
 
 # failures
 
 
 def test_the_share_that_failed_and_why() -> None:
-    """Of the finished trials; reasons that differ in their numbers only are of one kind."""
+    """The share is that of the finished trials; reasons that differ only in their numbers are of one kind."""
     reasons = [
         "the training loss became nan in epoch 3",
         "the training loss became nan in epoch 12",
@@ -580,7 +576,7 @@ def test_the_share_that_failed_and_why() -> None:
     ],
 )
 def test_failures_in_one_end(failed: tuple[float, ...], says: str) -> None:
-    """Three or more, all beyond the outer quarter of the complete trials."""
+    """At least three failures, all beyond the outer quarter of the complete trials, are a pattern."""
     trials = [trial_of(params={"lr": value, "kind": "a"}) for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
     trials += [trial_of(FAIL, params={"lr": value, "kind": "a"}) for value in failed]
     places = infeasible(trials).places
@@ -592,18 +588,18 @@ def test_failures_in_one_end(failed: tuple[float, ...], says: str) -> None:
 
 @pytest.mark.parametrize("state", [None, COMPLETE, PRUNED, FAIL, RUNNING])
 def test_failures_among_few(state: TrialState | None) -> None:
-    """No trials, or trials of one kind alone, are no error."""
+    """No trials, or trials of one state alone, are no error."""
     trials = [] if state is None else [trial_of(state, params={"lr": 0.5})] * 5
     found = infeasible(trials)
     assert found.share == (1.0 if state == FAIL else 0.0)
     assert found.places == ()
 
 
-# luck
+# noise and optimism
 
 
 def test_noise_is_the_mean_square_within_groups() -> None:
-    """The F of a one-way analysis of variance is the mean square between groups over ours."""
+    """The F of a one-way analysis of variance is the mean square between groups divided by this variance."""
     rng = np.random.default_rng(0)
     groups = [list(rng.normal(center, 0.3, size)) for center, size in ((0, 4), (2, 3), (5, 7))]
     found = noise_from_repeats(groups)
@@ -624,7 +620,7 @@ def test_noise_of_one_group_by_hand() -> None:
 
 
 def test_the_interval_holds_the_truth() -> None:
-    """In 95 of 100 experiments with known noise, give or take what 2,000 experiments leave open."""
+    """In 95% of experiments with known noise, within the precision of 2,000 experiments."""
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(2000):
@@ -634,7 +630,7 @@ def test_the_interval_holds_the_truth() -> None:
 
 
 def test_noise_needs_repeats() -> None:
-    """Without a setting that was trained twice there is nothing to see; equal values are no noise."""
+    """Without a setting that was trained twice the noise is unknown; equal values have none."""
     for groups in ([], [[]], [[1.0], [2.0]], [[1.0, math.nan]]):
         assert noise_from_repeats(groups) is None
     assert noise_from_repeats([[2.0, 2.0]]) == Noise(0.0, 1, 0.0, 0.0)
@@ -644,13 +640,13 @@ def test_noise_needs_repeats() -> None:
     ("n", "expected"),
     [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (3, 1.5 / math.sqrt(math.pi)), (10, 1.53875), (50, 2.24907), (100, 2.50759)],
 )
-def test_luck_against_the_tables(n: int, expected: float) -> None:
+def test_optimism_matches_tables(n: int, expected: float) -> None:
     """Expected largest of n standard normal values, as printed in Harter 1961, "Expected values of normal order statistics"."""
     assert expected_optimism(n, 1.0) == pytest.approx(expected, abs=1e-5)
     assert expected_optimism(n, 0.02) == pytest.approx(0.02 * expected, abs=1e-6)
 
 
-def test_luck_against_drawing() -> None:
+def test_optimism_matches_simulation() -> None:
     """The lowest of 30 draws lies as far below 0."""
     lowest = np.random.default_rng(0).normal(size=(40_000, 30)).min(axis=1)
     assert expected_optimism(30, 1.0) == pytest.approx(-lowest.mean(), abs=0.01)
@@ -659,7 +655,7 @@ def test_luck_against_drawing() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 7, 1000, 10**6, 10**9])
-def test_luck_of_many_trials(n: int) -> None:
+def test_optimism_of_many_trials(n: int) -> None:
     """The same from quantiles: the smallest of n uniform values is 1 - exp(-t/n), t being exponentially distributed."""
     places = (np.arange(200_000) + 0.5) / 200_000
     t = scipy.stats.expon.ppf(places)
@@ -677,8 +673,8 @@ def cost_of(state: TrialState, epochs: float, seconds: float, device: str | None
     return trial_of(state, result=result, **made, **more)
 
 
-def test_the_ledger_by_hand() -> None:
-    """Every state and kind of device by itself; what was saved and lost; and how often workers died."""
+def test_spending_by_hand() -> None:
+    """Costs by state and kind of device, what was saved and lost, and how often workers died."""
     trials = [
         cost_of(COMPLETE, 50, 100.0),
         cost_of(COMPLETE, 50, 10.0, "cuda:1"),
@@ -702,8 +698,8 @@ def test_the_ledger_by_hand() -> None:
     assert found.total.seconds == 156.0
 
 
-def test_patience_limits_what_was_saved() -> None:
-    """Where complete trainings took 30 epochs of 50 at a mean, a pruned one is not taken for more; never for less than none."""
+def test_early_stopping_limits_what_was_saved() -> None:
+    """If complete trainings took 30 of 50 epochs on average, a pruned one is assumed to take no more."""
     complete = [cost_of(COMPLETE, 20, 1.0), cost_of(COMPLETE, 40, 1.0)]
     assert spending([*complete, cost_of(PRUNED, 10, 5.0)], 50).saved == Cost(1, 20.0, cpu_s=10.0)
     assert spending([*complete, cost_of(PRUNED, 35, 5.0)], 50).saved == Cost(1)
@@ -713,7 +709,7 @@ def test_patience_limits_what_was_saved() -> None:
 
 
 def test_what_was_saved_of_several_trainings() -> None:
-    """Three folds of 50 epochs; also those that a pruner by folds never let begin."""
+    """With three folds of 50 epochs, folds that a pruner by folds never started count too."""
     pruned = cost_of(PRUNED, 30, 30.0, trainings=3)
     assert spending([pruned], 50).saved == Cost(1, 120.0, cpu_s=120.0)
     one_by_one = cost_of(PRUNED, 50, 50.0)
@@ -722,8 +718,8 @@ def test_what_was_saved_of_several_trainings() -> None:
 
 
 @pytest.mark.parametrize("state", [None, COMPLETE, PRUNED, FAIL, RUNNING])
-def test_a_ledger_of_trials_without_results(state: TrialState | None) -> None:
-    """They count, and cost nothing that is known; numbers that are none cost nothing either."""
+def test_spending_of_trials_without_results(state: TrialState | None) -> None:
+    """They count as trials without cost; numbers that are not finite cost nothing either."""
     trials = [] if state is None else [trial_of(state), cost_of(state, math.nan, math.inf)]
     found = spending(trials, 50)
     assert found.total == Cost(len(trials))

@@ -1,4 +1,4 @@
-"""`analyze`: what is said of a study agrees with its trials, whatever state they are in."""
+"""`analyze` agrees with the stored trials, whatever state they are in."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from conftest import Cli
 from launch import stored_trials
 
 
-def told(cli: Cli, study: str = "tiny") -> dict[str, object]:
-    """What `--json` says."""
+def analysis(cli: Cli, study: str = "tiny") -> dict[str, object]:
+    """The output of `--json`."""
     done = cli("analyze", study, "--json")
     assert done.code == 0, done.err
     return dict(json.loads(done.out))
 
 
 def test_of_a_search(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cost, best and place in the space are those of the stored trials; too few trials give no importance."""
+    """Cost, best trial and position in the space are those of the stored trials; too few trials give no importance."""
     monkeypatch.chdir(searched)
-    found = told(cli)
+    found = analysis(cli)
     trials = stored_trials(searched)
     results = [json.loads(trial.user_attrs["result"]) for trial in trials]
     complete = found["ledger"]["by_state"]["complete"]
@@ -38,8 +38,8 @@ def test_of_a_search(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_of_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
-    """The noise is that of the fresh seeds, and what they cost is told apart."""
-    found = told(cli)
+    """The noise is that of the fresh seeds, whose cost is listed separately."""
+    found = analysis(cli)
     groups: dict[int, list[float]] = {}
     for one in stored_trials(confirmed, "tiny/confirm"):
         groups.setdefault(one.params["candidate"], []).append(one.value)
@@ -51,10 +51,10 @@ def test_of_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
 
 
 def test_of_a_scientific_parameter(place: Path, tiny: Path, cli: Cli) -> None:
-    """It has an isolation curve and readings, and twenty trials are enough to say what mattered."""
+    """It has isolation bins and a comparison of the metrics; twenty trials are enough for importances."""
     role = ("--set", "space.label_smoothing={low: 0.0, high: 0.6, role: scientific}", "--set", "epochs=1")
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 20, *role).code == 0
-    found = told(cli)
+    found = analysis(cli)
     bins = found["isolation"]["label_smoothing"]
     trials = stored_trials(place)
     assert sum(one["count"] for one in bins) == 20
@@ -79,9 +79,9 @@ def test_of_a_scientific_parameter(place: Path, tiny: Path, cli: Cli) -> None:
     ],
 )
 def test_of_other_studies(sets: tuple[str, ...], trials: int, code: int, place: Path, tiny: Path, cli: Cli) -> None:
-    """All failed, several objectives, repeats: everything is said, or said to be unknown."""
+    """With failed trials only, several objectives or repeats, every part is shown, or shown as unknown."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", trials, "--max-failures", 2, *sets).code == code
-    found = told(cli)
+    found = analysis(cli)
     shown = cli("analyze", "tiny")
     assert shown.code == 0
     if code:

@@ -1,4 +1,4 @@
-"""`confirm`: the best and the baseline again, with fresh seeds, and the same table however often it was interrupted."""
+"""`confirm` trains the best and the baseline with fresh seeds; interruptions do not change the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main_study(folder: Path, name: str = "tiny") -> optuna.Study:
 
 
 def kept_by(folder: Path, name: str = "tiny") -> Confirmed:
-    """What a confirmation has left with its study."""
+    """The confirmation that is stored with its study."""
     kept = load_confirmed(main_study(folder, name))
     assert kept is not None
     return kept
@@ -62,7 +62,7 @@ def test_the_same_fresh_seeds_for_all(confirmed: Path) -> None:
 
 
 def test_who_is_confirmed(confirmed: Path) -> None:
-    """The lowest two that are not nearly the same, and the baseline; all trained as often as asked."""
+    """The lowest two distinct trials and the baseline are trained with the requested number of seeds."""
     search = [trial for trial in main_study(confirmed).get_trials() if trial.number > 0]
     lowest = sorted(search, key=lambda trial: trial.value or 0)[:2]
     kept = kept_by(confirmed).found
@@ -96,7 +96,7 @@ def test_numbers_of_the_table(confirmed: Path, cli: Cli) -> None:
 
 
 def test_again(confirmed: Path, cli: Cli) -> None:
-    """The same command trains nothing again and says the same; more seeds add to what there is."""
+    """The same command trains nothing again and gives the same result; more seeds only add trainings."""
     before = kept_by(confirmed).found
     assert cli(*CONFIRM).code == 0
     assert kept_by(confirmed).found == before
@@ -120,10 +120,10 @@ def test_killed_anywhere(
     cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A confirmation that is killed again and again, by the system and by Ctrl-C, ends with the table of one in peace."""
+    """A confirmation that is killed repeatedly ends with the result of an uninterrupted one."""
     command = (*CONFIRM, "--workers", str(workers))
-    peace = tmp_path / "peace"
-    shutil.copytree(found, peace)
+    uninterrupted = tmp_path / "uninterrupted"
+    shutil.copytree(found, uninterrupted)
     for number, how in kills:
         process = start_cli(*command, cwd=found)
         wait_until(is_in_companion(found, number), process)
@@ -131,14 +131,14 @@ def test_killed_anywhere(
         _, err = process.communicate(timeout=60)
         assert process.returncode == (143 if how == signal.SIGTERM else -9), err
     assert cli(*command).code == 0
-    monkeypatch.chdir(peace)
+    monkeypatch.chdir(uninterrupted)
     assert cli(*command).code == 0
-    assert kept_by(found).found == kept_by(peace).found
-    assert sorted(map(outcome, trainings(found))) == sorted(map(outcome, trainings(peace)))
+    assert kept_by(found).found == kept_by(uninterrupted).found
+    assert sorted(map(outcome, trainings(found))) == sorted(map(outcome, trainings(uninterrupted)))
 
 
 def outcome(trial: FrozenTrial) -> tuple[object, ...]:
-    """What must come out the same."""
+    """What must be equal."""
     return (trial.params["candidate"], trial.params["seed"], trial.state.name, trial.values, trial.intermediate_values)
 
 
@@ -154,7 +154,7 @@ def is_in_companion(folder: Path, number: int) -> object:
     return answer
 
 
-def test_folds_are_dealt_anew(place: Path, tiny: Path, cli: Cli) -> None:
+def test_folds_depend_on_the_seed(place: Path, tiny: Path, cli: Cli) -> None:
     """With folds each seed has folds of its own, the same for all that are compared."""
     folds = ("--set", "data.folds=2", "--set", "data.test=none")
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3, *folds).code == 0
@@ -188,9 +188,9 @@ def test_a_training_that_fails(place: Path, tiny: Path, cli: Cli) -> None:
     assert sum(one.params["candidate"] == best.number for one in trainings(place)) == 1
 
 
-def test_what_the_machine_failed_is_tried_again(confirmed: Path, cli: Cli) -> None:
-    """A training whose worker ran out of memory is trained again by the next command, and the table is whole."""
-    peace = kept_by(confirmed).found
+def test_failures_of_the_machine_are_retried(confirmed: Path, cli: Cli) -> None:
+    """A training whose worker ran out of memory is retried by the next command, which completes the result."""
+    before = kept_by(confirmed).found
     with sqlite3.connect("runs/studies.db") as database:
         (study,) = database.execute("SELECT study_id FROM studies WHERE study_name = 'tiny/confirm'").fetchone()
         trials = [
@@ -201,12 +201,12 @@ def test_what_the_machine_failed_is_tried_again(confirmed: Path, cli: Cli) -> No
             attribute = (trial, "reason", json.dumps("out of memory: it was killed"))
             database.execute("INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)", attribute)
     assert cli(*CONFIRM).code == 0
-    assert kept_by(confirmed).found == peace
-    assert len(trainings(confirmed)) == peace.trainings + 2
+    assert kept_by(confirmed).found == before
+    assert len(trainings(confirmed)) == before.trainings + 2
 
 
 def test_a_study_of_the_first_version(found: Path, cli: Cli) -> None:
-    """It has kept no description of its space, goals or plan, and is confirmed and analysed all the same."""
+    """A study without a stored space, objectives or plan is confirmed and analyzed all the same."""
     with sqlite3.connect("runs/studies.db") as database:
         database.execute("DELETE FROM study_user_attributes WHERE key IN ('space', 'goals', 'plan')")
     assert cli(*CONFIRM).code == 0
@@ -216,7 +216,7 @@ def test_a_study_of_the_first_version(found: Path, cli: Cli) -> None:
 
 
 def test_what_was_confirmed_stays_in_the_comparison(confirmed: Path, cli: Cli) -> None:
-    """Luckier numbers of a search that went on do not push it out."""
+    """Luckier values of a search that was continued do not displace it."""
     recommended = 5  # whatever it was: the worst of the search
     study = main_study(confirmed)
     stored = json.loads(study.user_attrs["confirmed"])
@@ -228,7 +228,7 @@ def test_what_was_confirmed_stays_in_the_comparison(confirmed: Path, cli: Cli) -
 
 
 def test_a_study_of_another_program(found: Path, cli: Cli) -> None:
-    """Trials that are no fresh trainings are not taken for such."""
+    """A study of the companion's name with other trials is refused."""
     name, storage = "tiny/confirm", "sqlite:///runs/studies.db"
     foreign = optuna.create_study(study_name=name, storage=storage)
     foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
@@ -238,7 +238,7 @@ def test_a_study_of_another_program(found: Path, cli: Cli) -> None:
 
 
 def test_a_record_of_another_version(confirmed: Path, cli: Cli) -> None:
-    """What a later version has added is passed over; what cannot be read counts as not confirmed."""
+    """Fields of a later version are ignored; what cannot be read counts as not confirmed."""
     study = main_study(confirmed)
     stored = json.loads(study.user_attrs["confirmed"])
     stored["new"] = stored["found"]["new"] = stored["found"]["rows"][0]["new"] = 1
@@ -251,7 +251,7 @@ def test_a_record_of_another_version(confirmed: Path, cli: Cli) -> None:
 
 
 def test_nothing_to_confirm(place: Path, tiny: Path, cli: Cli) -> None:
-    """A study that is not there, and one with its baseline alone."""
+    """A missing study, and one with only its baseline, are refused."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
     done = cli("confirm", "nope")
     assert (done.code, "the database holds no study `nope`" in done.err) == (2, True)
@@ -261,7 +261,7 @@ def test_nothing_to_confirm(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_other_data(found: Path, tmp_path: Path, tiny: Path, cli: Cli) -> None:
-    """Numbers from other clips would not be comparable."""
+    """Other data are refused, because values from other clips are not comparable."""
     other = tmp_path / "other"
     shutil.copytree(tiny, other)
     (other / "sign_to_prediction_index_map.json").write_text('{"a": 0, "b": 1, "c": 2}', encoding="utf-8")
@@ -270,14 +270,14 @@ def test_other_data(found: Path, tmp_path: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_the_companion_is_no_search(confirmed: Path, cli: Cli) -> None:
-    """What trains with fresh seeds is not listed as a study, nor can a search take its name."""
+    """The companion is not listed as a study, and no search can have its name."""
     assert "confirm" not in cli("list").out
     assert "/confirm" not in cli("status", "nope").err
     assert cli("run", "tiny.yaml", "--as", "tiny/confirm").code == 2
 
 
-def test_status_tells(confirmed: Path, cli: Cli) -> None:
-    """The confirmation stands in `status`, and that the search has gone on since."""
+def test_status_shows_it(confirmed: Path, cli: Cli) -> None:
+    """`status` shows the confirmation, and that the search was continued since."""
     shown = cli("status", "tiny")
     assert "verdict" in shown.out
     assert "since" not in shown.out
@@ -291,33 +291,33 @@ def main_data(folder: Path) -> str:
 
 
 def training(candidate: int, seed: int, value: float | None) -> FrozenTrial:
-    """A training of a confirmation that has ended; None: it failed."""
+    """A finished training of a confirmation; failed if its value is None."""
     state = TrialState.FAIL if value is None else TrialState.COMPLETE
     params = {"candidate": candidate, "seed": seed}
     return create_trial(state=state, value=value, params=params, distributions=TRAINING_DISTRIBUTIONS)
 
 
 def test_rounds() -> None:
-    """A round trains all that are in the race with one more seed; the next waits until it is full."""
+    """A round trains every candidate in the race with one more seed; the next one starts when it is complete."""
     values = training_values([], 0)
     assert missing_trainings([7, 3], values, 2) == [(0, 1), (7, 1), (3, 1)]
     values = training_values([training(7, 1, 0.5), training(0, 1, 0.9)], 0)
     assert missing_trainings([7, 3], values, 2) == [(3, 1)]
     values = training_values([training(7, 1, 0.5), training(0, 1, 0.9), training(3, 1, None)], 0)
-    assert missing_trainings([7, 3], values, 2) == [(0, 2), (7, 2)], "who failed is out"
+    assert missing_trainings([7, 3], values, 2) == [(0, 2), (7, 2)], "a failed candidate is eliminated"
     values = training_values([training(n, s, 0.5) for n in (0, 7, 3) for s in (1, 2)], 0)
     assert missing_trainings([7, 3], values, 2) == []
 
 
 def test_clear_losers_train_no_more() -> None:
-    """Whoever is clearly behind after two rounds is not trained in the third."""
+    """A candidate that is clearly behind after two rounds is not trained in the third."""
     given = {0: [1.0, 1.1], 7: [0.50, 0.53], 3: [0.51, 0.52], 5: [5.0, 5.01]}
     values = training_values([training(n, s, v) for n, row in given.items() for s, v in enumerate(row, 1)], 0)
     assert missing_trainings([7, 3, 5], values, 3) == [(0, 3), (7, 3), (3, 3)]
 
 
 def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
-    """The first objective that asks how good the model is decides."""
+    """The primary objective decides."""
     both = ("--set", "objective=[{metric: parameters}, {metric: val_loss}]")
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, *both).code == 0
     assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0

@@ -1,4 +1,4 @@
-"""Whether a confirmation keeps its promises, on landscapes whose truth is known.
+"""Confirmation keeps its promises on simulated landscapes whose true values are known.
 
 `python tests/test_confirm_simulation.py [REPEATS]` prints what it changes and costs by landscape and by noise.
 """
@@ -74,8 +74,8 @@ class Landscape:
         return statistics.pstdev([self.truth(place) for place in cube])
 
 
-def parse_url(trial: FrozenTrial) -> list[float]:
-    """Where a trial lies in the cube."""
+def position(trial: FrozenTrial) -> list[float]:
+    """The position of a trial in the cube."""
     return [trial.params[name] for name in NAMES]
 
 
@@ -94,7 +94,7 @@ def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, s
     """What `search confirm` does, with a normal draw for a training; `outlier` is added to the baseline's second one."""
     rng = np.random.default_rng([seed, 9])
     chosen = [trials[BASELINE_TRIAL], *best_distinct(trials, trials[BASELINE_TRIAL], SPACE, 0, TOP)]
-    truth = {trial.number: landscape.truth(parse_url(trial)) for trial in chosen}
+    truth = {trial.number: landscape.truth(position(trial)) for trial in chosen}
     error = dict(zip(truth, noise * rng.normal(size=(len(truth), SEEDS)), strict=True))
     values: dict[int, dict[int, float | None]] = {number: {} for number in truth}
     for seed in range(1, SEEDS + 1):
@@ -117,7 +117,7 @@ def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, s
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one search and its confirmation came to, in the landscape's unit."""
+    """The outcome of one search and its confirmation, in the landscape's unit."""
 
     lowest: float
     """The lowest truth among the finished trials."""
@@ -134,11 +134,11 @@ class Outcome:
     change_covered: bool | None
     """Whether its change's interval does; None where the baseline is recommended."""
 
-    stays: bool
+    is_kept: bool
     """Whether the baseline is recommended."""
 
     tied: bool
-    """Whether the leader could not be told apart from another."""
+    """Whether another setting was tied with the leader."""
 
     claimed: bool
     """Whether it is called better than the baseline without a `probably`."""
@@ -158,7 +158,7 @@ def outcome(kind: str, ratio: float, repeat: int) -> Outcome:
     study = search(landscape, noise, repeat)
     trials = study.get_trials(deepcopy=False)
     found = confirm(trials, landscape, noise, repeat)
-    truth = [landscape.truth(parse_url(trial)) for trial in trials]
+    truth = [landscape.truth(position(trial)) for trial in trials]
     row = next(row for row in found.rows if row.trial == found.recommended)
     return Outcome(
         lowest=min(truth),
@@ -166,7 +166,7 @@ def outcome(kind: str, ratio: float, repeat: int) -> Outcome:
         recommended=truth[row.trial],
         covered=holds(found.low, truth[row.trial], found.high),
         change_covered=change_covered(found, truth),
-        stays=row.trial == BASELINE_TRIAL,
+        is_kept=row.trial == BASELINE_TRIAL,
         tied=len(found.tied) > 1,
         claimed=found.verdict == "better than the baseline",
         trainings=found.trainings,
@@ -208,7 +208,7 @@ class Summary:
     trainings: float
     """Mean number that a confirmation took."""
 
-    stays: float
+    is_kept: float
     """Share in which the baseline is recommended."""
 
     claimed: float
@@ -242,7 +242,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
         covered=mean(one.covered for one in outcomes),
         change_covered=mean(one.change_covered for one in outcomes if one.change_covered is not None),
         trainings=mean(one.trainings for one in outcomes),
-        stays=mean(one.stays for one in outcomes),
+        is_kept=mean(one.is_kept for one in outcomes),
         claimed=mean(one.claimed for one in outcomes),
         worse=mean(one.recommended > one.best for one in outcomes),
         improved=mean(one.recommended < one.best for one in outcomes),
@@ -251,7 +251,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
-    """Optuna does not tell every trial."""
+    """Optuna does not log every trial."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
@@ -260,22 +260,22 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_what_it_promises() -> None:
-    """It halves the regret, its intervals hold the truth as often as they say, and it trains no more than it may."""
+    """It halves the regret, its intervals cover the truth as often as they should, and it saves trainings."""
     found = summarize([outcome(kind, NOISE, repeat) for kind in KINDS for repeat in range(REPEATS)])
     print(found, found.ratio, found.ratio_of_space)  # pytest shows it when something fails, or with -rP
     assert found.ratio <= 0.5
     assert found.ratio_of_space < 1
     assert 0.90 <= found.covered <= 0.98
     assert 0.90 <= found.change_covered <= 0.98
-    assert found.trainings < (TOP + 1) * SEEDS, "the clear losers are spared"
+    assert found.trainings < (TOP + 1) * SEEDS, "clear losers are eliminated"
 
 
 @pytest.mark.slow
 def test_where_there_is_nothing_to_find() -> None:
-    """On a flat landscape it mostly says so: the baseline stays or nothing can be told apart; a gain is rarely claimed."""
+    """On a flat landscape the result is mostly the baseline or a tie; a gain is rarely claimed."""
     outcomes = [outcome("flat", NOISE, repeat) for repeat in range(2 * REPEATS)]
     found = summarize(outcomes)
-    honest = statistics.fmean(one.stays or one.tied for one in outcomes)
+    honest = statistics.fmean(one.is_kept or one.tied for one in outcomes)
     print(found, honest)
     assert honest >= 0.6
     assert found.claimed <= 0.1
@@ -286,7 +286,7 @@ def test_where_there_is_nothing_to_find() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("outlier", [3.0, 30.0])
 def test_a_setting_that_breaks_down_now_and_then(outlier: float) -> None:
-    """One value of the baseline that is far off makes no worse setting the recommended one."""
+    """An outlier among the baseline's values does not lead to a worse recommendation."""
     behind = 0
     for repeat in range(20):
         landscape, noise = drawn("bowl", 0.05, repeat)
@@ -301,9 +301,9 @@ RATIOS = (0.05, 0.1, 0.15, 0.2, 0.4)
 
 
 def longer(kind: str, ratio: float, repeat: int, trials: int) -> float:
-    """The truth of Optuna's best trial, had the trainings gone into a longer search instead."""
+    """The true value of Optuna's best trial if the trainings had been spent on a longer search instead."""
     landscape, noise = drawn(kind, ratio, repeat)
-    return landscape.truth(parse_url(search(landscape, noise, repeat, trials).best_trial))
+    return landscape.truth(position(search(landscape, noise, repeat, trials).best_trial))
 
 
 def line(name: str, found: Summary, spent: float) -> str:
@@ -311,7 +311,7 @@ def line(name: str, found: Summary, spent: float) -> str:
     return (
         f"{name:18}{found.best:9.4f}{found.recommended:9.4f}{found.ratio:7.2f}"
         f"{found.best_of_space:11.4f}{found.recommended_of_space:9.4f}{found.ratio_of_space:7.2f}{spent:9.4f}"
-        f"{found.improved:9.0%}{found.worse:7.0%}{found.covered:7.0%}{found.change_covered:7.0%}{found.stays:7.0%}"
+        f"{found.improved:9.0%}{found.worse:7.0%}{found.covered:7.0%}{found.change_covered:7.0%}{found.is_kept:7.0%}"
         f"{found.trainings:7.1f}"
     )
 

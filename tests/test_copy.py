@@ -1,4 +1,4 @@
-"""`copy`: a study in its new place is the study that it was, or it is no study at all."""
+"""`copy`: a copied study is identical, or is refused by every command."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NewPlace = Callable[[str], str]
 
 @pytest.fixture(autouse=True)
 def far_from_greenwich() -> Iterator[None]:
-    """Local time is not UTC: Optuna tells the one, and stores the other."""
+    """Local time is not UTC: Optuna returns the one, and stores the other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", "Asia/Kolkata")
         time.tzset()
@@ -63,7 +63,7 @@ def far_from_greenwich() -> Iterator[None]:
 
 @pytest.fixture
 def new_place(tmp_path: Path, request: pytest.FixtureRequest) -> NewPlace:
-    """Makes URLs of empty places by their kind."""
+    """Creates empty databases by their kind, and returns their URLs."""
 
     def make(kind: str) -> str:
         if kind == "postgres":
@@ -77,7 +77,7 @@ def new_place(tmp_path: Path, request: pytest.FixtureRequest) -> NewPlace:
 
 @contextlib.contextmanager
 def storage_at(url: str, *, create: bool = False) -> Iterator[optuna.storages.BaseStorage]:
-    """A storage that is let go of afterwards."""
+    """A storage that is closed afterwards."""
     storage = open_storage(url, create=create)
     yield storage
     storage.remove_session()
@@ -86,7 +86,7 @@ def storage_at(url: str, *, create: bool = False) -> Iterator[optuna.storages.Ba
 
 
 def contents(url: str, name: str = "tiny") -> dict[str, Any]:
-    """All that a storage holds of a study, as text that tells every bit; without ids, and without how it came there."""
+    """All that a storage holds of a study, as exact text; without ids and the record of a copy."""
     with storage_at(url) as storage:
         study = optuna.load_study(study_name=name, storage=storage)
         system = storage.get_study_system_attrs(study._study_id)
@@ -115,8 +115,8 @@ def as_text(trial: FrozenTrial) -> str:
     return repr(parts)
 
 
-def strange_trials() -> list[FrozenTrial]:
-    """Trials of every state, with all that a storage may stumble over."""
+def unusual_trials() -> list[FrozenTrial]:
+    """Trials of every state, with values that a storage may handle wrongly."""
 
     def trial(number: int, state: TrialState, values: list[float] | None, **more: Any) -> FrozenTrial:
         params = more.pop("params", {})
@@ -144,8 +144,8 @@ def strange_trials() -> list[FrozenTrial]:
     ]
 
 
-def make_strange(url: str) -> None:
-    """Writes the strange trials with Optuna's own calls, beside another study, and a note on one of them."""
+def make_unusual(url: str) -> None:
+    """Writes the unusual trials with Optuna's own calls, beside another study, and a note on one of them."""
     with storage_at(url, create=True) as storage:
         optuna.create_study(storage=storage, study_name="another").enqueue_trial({})
         study = optuna.create_study(storage=storage, study_name="tiny", directions=["maximize"])
@@ -153,7 +153,7 @@ def make_strange(url: str) -> None:
             study.set_user_attr(key, value)
         with pytest.warns(optuna.exceptions.ExperimentalWarning):
             study.set_metric_names(["top1"])
-        for trial in strange_trials():
+        for trial in unusual_trials():
             storage.create_new_trial(study._study_id, trial)
         save_note(study, "of the study")
         save_note(trial_of(study, study.trials[2]), "of trial 2 " * 1000)
@@ -161,9 +161,9 @@ def make_strange(url: str) -> None:
 
 @pytest.mark.parametrize(("here", "there"), WAYS)
 def test_nothing_is_lost(here: str, there: str, new_place: NewPlace, cli: Cli) -> None:
-    """Every state, number, time, attribute and note arrives as it was, in a place that holds other studies, with other ids."""
+    """Every state, number, time, attribute and note is copied, to a database that holds other studies and assigns other ids."""
     source, target = new_place(here), new_place(there)
-    make_strange(source)
+    make_unusual(source)
     with storage_at(target, create=True) as storage:
         for number in range(3):
             optuna.create_study(storage=storage, study_name=f"other {number}").enqueue_trial({})
@@ -196,10 +196,10 @@ def test_many_objectives_and_no_trial(new_place: NewPlace, cli: Cli) -> None:
 def test_batches_are_what_single_calls_are(kind: str, new_place: NewPlace) -> None:
     """Written in batches the trials are those that Optuna's own calls write, and a removed study leaves no row."""
     one, other = new_place(kind), new_place(kind)
-    make_strange(one)
+    make_unusual(one)
     with storage_at(other, create=True) as storage:
         study = storage.create_new_study([StudyDirection.MAXIMIZE], "tiny")
-        ids = [number for batch in add_trials(storage, study, strange_trials()) for number in batch]
+        ids = [number for batch in add_trials(storage, study, unusual_trials()) for number in batch]
         assert ids == [trial._trial_id for trial in storage.get_all_trials(study)]
     assert contents(other)["trials"] == contents(one)["trials"]
     with storage_at(other) as storage:
@@ -222,14 +222,14 @@ def test_there_and_back(confirmed: Path, new_place: NewPlace, cli: Cli) -> None:
     first, middle, last = f"sqlite:///{confirmed}/runs/studies.db", new_place("postgres"), new_place("sqlite")
     names = ("tiny", "tiny/confirm")
     before = {name: contents(first, name) for name in names}
-    answers = [[command, "tiny", "--storage"] for command in ("status", "trials", "export", "analyze")]
-    told = [without_time(cli(*words, first).out) for words in answers]
+    commands = [[command, "tiny", "--storage"] for command in ("status", "trials", "export", "analyze")]
+    outputs = [without_time(cli(*words, first).out) for words in commands]
     for here, there in ((first, middle), (middle, last)):
         done = cli("copy", "tiny.yaml", "--storage", here, "--to", there)
         assert done.code == 0, done.err
         assert ": 6 trials with 12 reported values and 9 trainings of its confirmation; " in done.out
         assert {name: contents(there, name) for name in names} == before
-        assert [without_time(cli(*words, there).out) for words in answers] == told
+        assert [without_time(cli(*words, there).out) for words in commands] == outputs
     assert {name: contents(first, name) for name in names} == before
 
 
@@ -241,7 +241,7 @@ def without_time(text: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("here", "there"), WAYS[:2])
 def test_half_run_copied_and_run_to_its_end(here: str, there: str, new_place: NewPlace, tiny: Path, tmp_path: Path) -> None:
-    """A study that was killed in a trial, copied, and run on in the new place ends where the uninterrupted one ends."""
+    """A study that is killed in a trial, copied, and continued in the target ends like an uninterrupted one."""
     (tmp_path / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     whole, source, target = new_place("sqlite"), new_place(here), new_place(there)
     run = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "4", *LONG, "--storage")
@@ -263,7 +263,7 @@ def test_half_run_copied_and_run_to_its_end(here: str, there: str, new_place: Ne
 
 
 def outcome(url: str) -> list[tuple[object, ...]]:
-    """What must come out the same whenever a search is repeated."""
+    """What must be equal whenever a search is repeated."""
     with storage_at(url) as storage:
         trials = optuna.load_study(study_name="tiny", storage=storage).trials
     return [(t.number, t.state.name, list(t.params.items()), t.values, t.intermediate_values) for t in trials]
@@ -271,9 +271,9 @@ def outcome(url: str) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize(("here", "there"), WAYS[:3])
 def test_nothing_is_overwritten(here: str, there: str, new_place: NewPlace, cli: Cli) -> None:
-    """A study that is there already stays as it is, be it a whole copy, another one, or of another program."""
+    """An existing study is not changed, whether it is a copy, another study, or one of another program."""
     source, target = new_place(here), new_place(there)
-    make_strange(source)
+    make_unusual(source)
     assert cli("copy", "tiny", "--storage", source, "--to", target).code == 0
     with storage_at(target) as storage:
         optuna.load_study(study_name="tiny", storage=storage).enqueue_trial({"lr": 0.02})
@@ -289,10 +289,12 @@ def test_nothing_is_overwritten(here: str, there: str, new_place: NewPlace, cli:
     assert [contents(target, name) for name in ("tiny", "another")] == before
 
 
-def test_the_same_place_by_another_name(new_place: NewPlace, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study is not copied to where it is, however that is spelled."""
+def test_the_same_database_by_another_name(
+    new_place: NewPlace, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study is not copied onto itself, however the URL is spelled."""
     source = new_place("sqlite")
-    make_strange(source)
+    make_unusual(source)
     before, path = contents(source), Path(source.removeprefix("sqlite:///"))
     monkeypatch.chdir(path.parent)
     (tmp_path / "link").symlink_to(path)
@@ -310,9 +312,9 @@ def test_the_same_place_by_another_name(new_place: NewPlace, tmp_path: Path, cli
 
 
 def test_the_same_server_by_another_name(postgres: Postgres, cli: Cli) -> None:
-    """Nor to the same database of a server, be it that the URLs do not look the same."""
+    """A study is not copied onto itself on a server, even if the URLs differ."""
     name, source = postgres.new_database()
-    make_strange(source)
+    make_unusual(source)
     before = contents(source)
     spelled = {
         source.replace("+psycopg", ""): "source and target are the same storage",
@@ -328,9 +330,9 @@ def test_the_same_server_by_another_name(postgres: Postgres, cli: Cli) -> None:
 
 
 def test_no_password_is_shown(postgres: Postgres, new_place: NewPlace, cli: Cli) -> None:
-    """Neither when it works nor in any error."""
+    """No output and no error shows a password."""
     source, last, (name, target) = new_place("sqlite"), new_place("journal"), postgres.new_database()
-    make_strange(source)
+    make_unusual(source)
     wrong = postgres.url(name, password=f"wrong/{postgres.secret}")
     nowhere = target.replace(f":{postgres.port}/", ":1/")
     calls = [
@@ -360,9 +362,9 @@ def test_no_password_is_shown(postgres: Postgres, new_place: NewPlace, cli: Cli)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["tiny", "tiny/confirm"])
 def test_a_run_works_on_it(kind: str, name: str, new_place: NewPlace, cli: Cli) -> None:
-    """Its trials would go on in the old place: nothing is copied. When it has ended, it is."""
+    """While a run works on the study nothing is copied; when it has ended, it is."""
     source, target = new_place(kind), new_place("sqlite")
-    make_strange(source)
+    make_unusual(source)
     with storage_at(source) as storage:
         storage.create_new_study([StudyDirection.MINIMIZE], "tiny/confirm")
     with lease_of(source, name):
@@ -374,10 +376,10 @@ def test_a_run_works_on_it(kind: str, name: str, new_place: NewPlace, cli: Cli) 
 
 
 @pytest.mark.parametrize("change", ["report", "attribute", "confirmation"])
-def test_it_goes_on_meanwhile(change: str, new_place: NewPlace) -> None:
-    """What changes in the old place while it is copied is noticed: the copy is not whole, and the next one is."""
+def test_the_source_changes_meanwhile(change: str, new_place: NewPlace) -> None:
+    """A change of the source while it is copied leaves an incomplete copy; the next copy is complete."""
     source, target = new_place("sqlite"), new_place("postgres")
-    make_strange(source)
+    make_unusual(source)
     with storage_at(target, create=True) as storage:
         half_copied(storage)
 
@@ -401,11 +403,11 @@ def test_it_goes_on_meanwhile(change: str, new_place: NewPlace) -> None:
 
 
 def half_copied(storage: optuna.storages.BaseStorage, *, marked: bool = True, trials: int = 0, name: str = "tiny") -> None:
-    """What a copy that was cut off has left."""
+    """What an interrupted copy leaves."""
     study = storage.create_new_study([StudyDirection.MINIMIZE], name)
     if marked:
         storage.set_study_user_attr(study, "copied", {"from": "sqlite:///old.db", "time": "2026-01-01", "whole": False})
-    for trial in strange_trials()[:trials]:
+    for trial in unusual_trials()[:trials]:
         storage.create_new_trial(study, trial)
 
 
@@ -420,10 +422,10 @@ def half_copied(storage: optuna.storages.BaseStorage, *, marked: bool = True, tr
     ],
     ids=["nothing", "the mark", "some trials", "some of the confirmation"],
 )
-def test_what_was_cut_off_is_made_anew(kind: str, left: list[dict[str, Any]], new_place: NewPlace, cli: Cli) -> None:
-    """Wherever a copy is cut off, the next one is whole."""
+def test_an_incomplete_copy_is_replaced(kind: str, left: list[dict[str, Any]], new_place: NewPlace, cli: Cli) -> None:
+    """Wherever a copy is interrupted, the next one is complete."""
     source, target = new_place("sqlite"), new_place(kind)
-    make_strange(source)
+    make_unusual(source)
     with storage_at(target, create=True) as storage:
         optuna.create_study(storage=storage, study_name="other").enqueue_trial({})
         for one in left:
@@ -440,8 +442,8 @@ def test_what_was_cut_off_is_made_anew(kind: str, left: list[dict[str, Any]], ne
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trials", [0, 3])
-def test_half_a_copy_is_no_study(kind: str, trials: int, new_place: NewPlace, place: Path, tiny: Path, cli: Cli) -> None:
-    """No command takes it for one, each says so, and none changes it."""
+def test_an_incomplete_copy_is_refused(kind: str, trials: int, new_place: NewPlace, place: Path, tiny: Path, cli: Cli) -> None:
+    """Every command refuses it with the reason, and none changes it."""
     target, other = new_place(kind), new_place("sqlite")
     with storage_at(target, create=True) as storage:
         half_copied(storage, trials=trials)
@@ -469,7 +471,7 @@ def test_half_a_copy_is_no_study(kind: str, trials: int, new_place: NewPlace, pl
 @pytest.mark.slow
 @pytest.mark.parametrize("there", ["postgres", "journal"])
 def test_killed_while_it_copies(there: str, new_place: NewPlace, tmp_path: Path) -> None:
-    """After `kill -9` the half of it is refused, and the same command ends with the whole."""
+    """After `kill -9` the incomplete copy is refused, and the same command completes it."""
     source, target = new_place("sqlite"), new_place(there)
     make_big(source, 300)
     slow_down(target)
@@ -499,7 +501,7 @@ SLOW_ON_SQLITE = (
 
 
 def slow_down(url: str) -> None:
-    """A database that takes its time for each trial. A journal does so by itself."""
+    """Makes a database slow for each trial. A journal is slow by itself."""
     with storage_at(url, create=True) as storage:
         if isinstance(storage, optuna.storages._CachedStorage):
             engine = storage._backend.engine
@@ -509,7 +511,7 @@ def slow_down(url: str) -> None:
 
 
 def speed_up(url: str) -> None:
-    """No longer."""
+    """Undoes `slow_down`."""
     with storage_at(url) as storage:
         if isinstance(storage, optuna.storages._CachedStorage):
             engine = storage._backend.engine
@@ -523,7 +525,7 @@ def make_big(url: str, count: int) -> None:
         study = storage.create_new_study([StudyDirection.MINIMIZE], "tiny")
         for key, value in ATTRIBUTES.items():
             storage.set_study_user_attr(study, key, value)
-        first = strange_trials()[0]
+        first = unusual_trials()[0]
         for _ in add_trials(storage, study, [numbered(first, number) for number in range(count)]):
             pass
 
@@ -537,7 +539,7 @@ def numbered(trial: FrozenTrial, number: int) -> FrozenTrial:
 
 
 def is_begun(url: str) -> bool:
-    """Whether some of the study's trials are there."""
+    """Whether some of the study's trials are copied."""
     try:
         with storage_at(url) as storage:
             return storage.get_n_trials(storage.get_study_id_from_name("tiny")) > 0
@@ -548,7 +550,7 @@ def is_begun(url: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("there", KINDS)
 def test_two_copies_at_once(there: str, new_place: NewPlace, tmp_path: Path) -> None:
-    """One is made, the other refuses, and the study is whole."""
+    """Of concurrent copies one succeeds, the others refuse, and the study is complete."""
     source, target = new_place("sqlite"), new_place(there)
     make_big(source, 200)
     slow_down(target)
@@ -564,10 +566,10 @@ def test_two_copies_at_once(there: str, new_place: NewPlace, tmp_path: Path) -> 
     assert contents(target) == contents(source)
 
 
-def test_a_target_that_does_not_keep_what_it_is_given(postgres: Postgres, new_place: NewPlace, cli: Cli) -> None:
-    """A number that comes back otherwise, be it by its last bit, makes it no copy."""
+def test_a_target_that_changes_values(postgres: Postgres, new_place: NewPlace, cli: Cli) -> None:
+    """A number that differs even in its last bit makes the copy incomplete."""
     source, (name, target) = new_place("sqlite"), postgres.new_database()
-    make_strange(source)
+    make_unusual(source)
     with storage_at(target, create=True):
         pass
     postgres.execute(
@@ -587,14 +589,14 @@ def test_a_target_that_does_not_keep_what_it_is_given(postgres: Postgres, new_pl
     assert cli("copy", "tiny", "--storage", source, "--to", target).code == 0
 
 
-def test_every_difference_is_seen(new_place: NewPlace) -> None:
-    """Whatever of a study is otherwise, it is told."""
-    trials = strange_trials()
+def test_every_difference_is_reported(new_place: NewPlace) -> None:
+    """Every kind of difference is reported."""
+    trials = unusual_trials()
     was = Snapshot("tiny", [StudyDirection.MINIMIZE], {"a": 1}, {"dashboard:0:note_ver": 1, "b": math.nan}, trials)
     assert list(differences(was, was)) == []
 
     def with_trial(**fields: Any) -> Snapshot:
-        first = strange_trials()[0]
+        first = unusual_trials()[0]
         for name, value in fields.items():
             setattr(first, name, value)
         return Snapshot(was.name, was.directions, was.user, was.system, [first, *trials[1:]])
@@ -628,8 +630,8 @@ def test_every_difference_is_seen(new_place: NewPlace) -> None:
     assert list(differences(was, others[-1], slack_s=1)) == []
 
 
-def test_what_is_the_same() -> None:
-    """Types count, NaN is NaN, and a zero is a zero."""
+def test_equal_values() -> None:
+    """Types matter, NaN equals NaN, and 0.0 equals -0.0."""
     assert are_equal([math.nan, {"a": (1, None)}], [math.nan, {"a": (1, None)}])
     assert are_equal(0.0, -0.0)
     for one, other in [(1, 1.0), (1, True), (None, 0), ([1], [1, 2]), ({"a": 1}, {"b": 1}), ("a", "b"), (math.nan, 0.0)]:
@@ -638,7 +640,7 @@ def test_what_is_the_same() -> None:
 
 
 def test_signers_that_were_opened_for_others(found: Path, new_place: NewPlace, cli: Cli) -> None:
-    """A look at the sealed signers that was taken for another study stays behind in the old place: it is told."""
+    """An opening for another study that is not copied is pointed out."""
     target = new_place("sqlite")
     with storage_at("sqlite:///runs/studies.db") as storage:
         optuna.copy_study(from_study_name="tiny", from_storage=storage, to_storage=storage, to_study_name="other")
@@ -657,7 +659,7 @@ def test_signers_that_were_opened_for_others(found: Path, new_place: NewPlace, c
 
 @pytest.mark.slow
 def test_interrupted_by_hand(new_place: NewPlace, tmp_path: Path) -> None:
-    """Ctrl-C leaves half a copy and says nothing of success."""
+    """Ctrl-C leaves an incomplete copy and reports no success."""
     source, target = new_place("sqlite"), new_place("sqlite")
     make_big(source, 300)
     slow_down(target)

@@ -1,4 +1,4 @@
-"""What may be said after a few trainings with fresh seeds: who is out, who is better, and which setting is recommended."""
+"""What follows from a few trainings with fresh seeds: eliminations, comparisons, and the recommendation."""
 
 from __future__ import annotations
 
@@ -111,16 +111,16 @@ class TestRace:
         earlier = eliminated(trials, values, seeds - 1)
         if not earlier:
             assert set(eliminated(trials, values, seeds)) == lost
-        assert eliminated(trials, values, seeds).items() >= earlier.items(), "a later round brings nobody back"
+        assert eliminated(trials, values, seeds).items() >= earlier.items(), "an elimination is final"
 
     def test_clear_loser(self) -> None:
-        """It leaves after two rounds: one seed says nothing about noise."""
+        """It is eliminated after two rounds, because one seed shows no noise."""
         values = {1: by_seed(0.50, 0.52, 0.51), 2: by_seed(0.51, 0.51, 0.50), 3: by_seed(0.9, 0.92, 0.91)}
         assert [eliminated([1, 2, 3], values, rounds) for rounds in (0, 1, 2, 3)] == [{}, {}, {3: 2}, {3: 2}]
 
     @pytest.mark.parametrize("seed", range(30))
     def test_the_leader_stays(self, seed: int) -> None:
-        """Whatever the values, the lowest of those in the race is never dropped."""
+        """The lowest candidate in the race is never eliminated."""
         rng = np.random.default_rng(seed)
         spread = 10.0 ** rng.integers(-4, 2)
         values = {n: by_seed(*map(float, rng.normal() + spread * rng.normal(size=5))) for n in (1, 2, 3, 4)}
@@ -130,12 +130,12 @@ class TestRace:
             assert min(mean, key=lambda n: mean[n]) not in after
 
     def test_without_noise(self) -> None:
-        """Where trainings repeat exactly nothing is known of their noise, and nobody is dropped."""
+        """If trainings repeat exactly, their noise is unknown, and no candidate is eliminated."""
         values = {1: by_seed(0.5, 0.5, 0.5), 2: by_seed(0.5, 0.5, 0.5), 3: by_seed(0.6, 0.6, 0.6)}
         assert eliminated([1, 2, 3], values, 3) == {}
 
     def test_failure(self) -> None:
-        """Whoever fails is out at once, and the others are judged without it."""
+        """A candidate that fails is eliminated at once, and the others are judged without it."""
         values = {
             1: by_seed(0.50, 0.52),
             2: by_seed(None),
@@ -146,13 +146,13 @@ class TestRace:
         assert eliminated([1, 2, 3, 4, 5], values, 2) == {2: 1, 3: 2, 4: 2}
 
     def test_baseline(self) -> None:
-        """It takes no part: it is neither dropped nor a leader nor a block."""
+        """It does not take part: it is neither eliminated nor the leader nor in a block."""
         values = {1: by_seed(0.50, 0.52), 2: by_seed(0.51, 0.52)}
         for baseline in (by_seed(9.0, 9.0), by_seed(0.0, 0.01), by_seed(None, None), {}):
             assert eliminated([0, 1, 2], {**values, 0: baseline}, 2) == {}
 
     def test_unfinished_round(self) -> None:
-        """Nobody is judged before everybody in the race has trained."""
+        """No candidate is judged before all in the race have trained."""
         values = {1: by_seed(0.50, 0.52), 2: by_seed(0.51, 0.51), 3: by_seed(0.9)}
         assert eliminated([1, 2, 3], values, 4) == {}
         assert eliminated([1, 2, 3], {}, 4) == {}
@@ -182,11 +182,11 @@ class TestNumbers:
 
     @pytest.mark.parametrize(("b", "better"), [([2.0, 3.0], 0.75), ([1.0, 2.0], 0.5), ([0.5, 1.5], 0.25)])
     def test_without_spread(self, b: list[float], better: float) -> None:
-        """Two pairs that differ by the same are two in favour, of which Laplace makes three of four."""
+        """Two pairs that differ by the same amount are two in favor: 3/4 by Laplace's rule."""
         assert probability_better([1.0, 2.0], b) == better
 
     def test_unequal_pairs(self) -> None:
-        """Values without a partner are a mistake of the caller."""
+        """Unpaired values are an error of the caller."""
         with pytest.raises(ValueError, match="zip"):
             probability_better([1.0, 2.0], [1.0])
 
@@ -208,21 +208,21 @@ class TestNumbers:
         assert (baseline.change, baseline.change_low, baseline.change_high, baseline.better) == (0, None, None, None)
 
     def test_matrix(self) -> None:
-        """By the rows' places: the first is better than the second; nobody than itself."""
+        """Entry (i, j) is the probability that row i is better than row j; None on the diagonal."""
         assert [row.trial for row in self.found.rows] == [4, 6, 0], "by mean, and the baseline last"
         assert self.found.better_than[0][1] == probability_better(self.a, self.b)
         assert self.found.better_than[2][1] == probability_better(self.base, self.b)
         assert [self.found.better_than[n][n] for n in range(3)] == [None] * 3
 
     def test_noise(self) -> None:
-        """The spread within settings is pooled by degrees of freedom; a single value tells nothing."""
+        """The variance within settings is pooled by degrees of freedom; a single value adds nothing."""
         values = {0: by_seed(1.0, 3.0), 1: by_seed(1.0, 2.0, 3.0, None), 2: by_seed(5.0)}
         assert weighed(values, 4).noise == pytest.approx(math.sqrt((1 * 2.0 + 2 * 1.0) / 3))
         assert weighed({0: by_seed(5.0)}, 3).noise is None
 
 
 class TestRecommendation:
-    """Which setting, and the sentence that says why."""
+    """The recommended setting, and the reason for it."""
 
     noise = (0.0, 0.02, -0.02, 0.01, -0.01)
 
@@ -235,13 +235,13 @@ class TestRecommendation:
         }
 
     def test_clear(self) -> None:
-        """The lowest, if it can be told apart."""
+        """The lowest is recommended if it is not tied."""
         found = weighed(self.values(t0=0.6, t8=0.5, t12=0.4), 5)
         assert (found.recommended, found.leader, found.tied) == (12, 12, (12,))
         assert (found.why, found.verdict) == ("trial 12 has the lowest mean", "better than the baseline")
 
     def test_clear_baseline(self) -> None:
-        """Nothing found is worth a change."""
+        """The baseline is recommended if it is clearly the lowest."""
         found = weighed(self.values(t0=0.3, t8=0.5, t12=0.4), 5)
         assert (found.recommended, found.why, found.verdict) == (
             0,
@@ -286,7 +286,7 @@ class TestRecommendation:
         ],
     )
     def test_ties(self, sizes: dict[int, int | None], distances: dict[int, float], recommended: int, why: str) -> None:
-        """Go to the fewest parameters, if all are known; then to the nearest to the baseline; then to the lowest."""
+        """Ties go to the fewest parameters, if all are known; then to the nearest to the baseline; then to the lowest."""
         values = self.values(t0=0.9, t5=0.5004, t8=0.5002, t12=0.5)
         given = [candidate(n, parameters=sizes.get(n, 1000), distance=distances.get(n, 0.5)) for n in values]
         found = compare_candidates(given, values, 5, None)
@@ -296,7 +296,7 @@ class TestRecommendation:
         assert found.verdict == "better than the baseline"
 
     def test_tie_with_the_baseline(self) -> None:
-        """It stays: the nearest to itself is itself."""
+        """The baseline is kept, because it is nearest to itself."""
         found = weighed(self.values(t0=0.5004, t8=0.5002, t12=0.5), 5)
         assert (found.recommended, found.leader, found.tied) == (0, 12, (12, 8, 0))
         assert found.why == "trials 12, 8 and the baseline are statistically tied, so the baseline is kept"
@@ -312,7 +312,7 @@ class TestRecommendation:
         assert (found.recommended, found.verdict) == (8, "no gain over the baseline is shown")
 
     def test_all_equal(self) -> None:
-        """Trainings that all give the same are tied, and the baseline stays."""
+        """Equal values are tied, and the baseline is kept."""
         found = weighed({n: by_seed(0.5, 0.5, 0.5) for n in (0, 3, 4)}, 3)
         assert (found.recommended, found.tied, found.noise) == (0, (3, 4, 0), 0.0)
         assert {better for line in found.better_than for better in line} == {None, 0.5}
@@ -326,27 +326,27 @@ class TestRecommendation:
         ],
     )
     def test_verdict(self, differences: tuple[float, ...], verdict: str) -> None:
-        """How sure one may be that the recommended one is better than the baseline."""
+        """The verdict says how certain it is that the recommended setting is better than the baseline."""
         values = {0: by_seed(0.5, 0.6, 0.55), 7: by_seed(0.5 + differences[0], 0.6 + differences[1], 0.55 + differences[2])}
         found = compare_candidates([candidate(0), candidate(7, parameters=10)], values, 3, None)
         assert (found.recommended, found.verdict) == (7, verdict)
 
     def test_baseline_failed(self) -> None:
-        """It cannot be recommended, nor compared with."""
+        """A baseline without values cannot be recommended, nor compared with."""
         found = weighed({0: by_seed(None, None, None), 4: by_seed(0.5, 0.6, 0.5), 5: by_seed(0.7, 0.8, 0.9)}, 3)
         assert (found.recommended, found.verdict) == (4, "the baseline failed, so nothing can be compared with it")
         assert (found.rows[-1].failed, found.rows[-1].mean) == ((1, 2, 3), None)
         assert row_of(found, 4).change is None
 
     def test_baseline_failed_once(self) -> None:
-        """It cannot be recommended either, and it is compared with by the seeds of both."""
+        """It cannot be recommended, and comparisons use the seeds of both."""
         found = weighed({0: by_seed(0.1, None, 0.1), 4: by_seed(0.5, 0.6, 0.5)}, 3)
         assert (found.recommended, found.why) == (4, "trial 4 has the lowest mean")
         assert row_of(found, 4).change == pytest.approx(0.4)
         assert found.verdict == "no gain over the baseline is shown"
 
     def test_a_candidate_failed(self) -> None:
-        """It is out, however low its other values are, and what it lacks was not saved by anybody."""
+        """It is eliminated, however low its other values are, and its missing trainings do not count as saved."""
         found = weighed({0: by_seed(0.6, 0.7, 0.6), 4: by_seed(0.1, None), 5: by_seed(0.5, 0.6, 0.5)}, 3)
         row = row_of(found, 4)
         assert (found.recommended, row.failed, row.dropped_after, row.values) == (5, (2,), 2, (0.1, None, None))
@@ -365,7 +365,7 @@ class TestRecommendation:
         assert (found.recommended, found.verdict) == (0, "the baseline is recommended")
 
     def test_one_seed(self) -> None:
-        """Nothing can be told apart, so the baseline stays; no interval is made up."""
+        """Everything is tied, so the baseline is kept; there are no intervals."""
         found = weighed({0: by_seed(0.5), 4: by_seed(0.4)}, 1)
         row = row_of(found, 4)
         assert (row.mean, row.change) == (0.4, pytest.approx(-0.1))
@@ -377,25 +377,25 @@ class TestRecommendation:
         found = weighed(self.values(t0=0.6, t8=0.5), 5)
         assert (found.recommended, found.trainings, found.saved) == (8, 10, 0)
 
-    def test_a_loser_is_not_trained_on(self) -> None:
-        """What it lacks counts as saved, and its row says when it left."""
+    def test_a_loser_is_not_trained_further(self) -> None:
+        """Its missing trainings count as saved, and its row says when it was eliminated."""
         values = {**self.values(t0=0.6, t1=0.5, t2=0.51), 3: by_seed(0.9, 0.92)}
         found = weighed(values, 5)
         assert (row_of(found, 3).dropped_after, found.trainings, found.saved) == (2, 17, 3)
         assert row_of(found, 3).change_high is not None, "two seeds are enough for an interval"
 
     def test_last_round(self) -> None:
-        """After it there is nobody to drop: who lost then has all its values."""
+        """After the last round no candidate is eliminated: all have all their values."""
         found = weighed({0: by_seed(0.6, 0.6), 1: by_seed(0.50, 0.52), 2: by_seed(0.51, 0.51), 3: by_seed(0.9, 0.92)}, 2)
         assert (row_of(found, 3).dropped_after, found.saved) == (None, 0)
 
     def test_unfinished(self) -> None:
-        """What is there is shown, and nobody is recommended yet."""
+        """Values so far are shown, and none is recommended yet."""
         found = weighed({0: by_seed(0.5), 4: by_seed(0.4, 0.5), 5: {}}, 3)
         assert (found.recommended, [row.trial for row in found.rows]) == (None, [4, 5, 0])
 
     def test_estimates_decide(self) -> None:
-        """The lowest estimate leads, not the lowest mean, and ties go by what is known of both together."""
+        """The lowest estimate leads, not the lowest mean, and ties use the joint distribution of both."""
         values = self.values(t0=0.6, t8=0.455, t12=0.45)
         mean = np.array([0.6, 0.46, 0.48])
         apart = Estimates((0, 8, 12), mean, 1e-6 * np.eye(3))
@@ -403,7 +403,7 @@ class TestRecommendation:
         assert (found.leader, found.recommended, found.why) == (8, 8, "trial 8 has the lowest estimate")
         assert [row.estimate for row in found.rows] == [0.48, 0.46, 0.6]
         together = Estimates((0, 8, 12), mean, 0.1 * np.eye(3))
-        assert weighed(values, 5, together).tied == (8, 12), "the baseline's own seeds tell it from trial 8"
+        assert weighed(values, 5, together).tied == (8, 12), "the baseline's own seeds separate it from trial 8"
 
     def test_estimates_do_not_overrule_seeds(self) -> None:
         """A setting that another beats clearly by their own seeds neither leads nor ties, whatever its estimate."""
@@ -414,14 +414,14 @@ class TestRecommendation:
         assert found.why == "trial 12 has the lowest estimate of the settings whose own seeds are not clearly behind another's"
 
     def test_trained_by_a_smaller_race(self) -> None:
-        """Who has every seed was not dropped, though a larger race would have done so."""
+        """A candidate with every seed was not eliminated, even if a larger race would have eliminated it."""
         values = {**self.values(t0=0.6, t1=0.5, t2=0.51), 3: by_seed(0.9, 0.92, 0.91, 0.9, 0.92)}
         row = row_of(weighed(values, 5), 3)
         assert (row.dropped_after, None in row.values) == (None, False)
 
     @pytest.mark.parametrize(("behind", "tied"), [(0.9, (8, 12)), (1.0, (8,))])
     def test_ties_by_seeds(self, behind: float, tied: tuple[int, ...]) -> None:
-        """Whose own seeds lie a standard error behind the leader's is told from it, whatever the estimates say.
+        """A setting whose own seeds are one standard error behind the leader's is not tied, whatever the estimates.
 
         With five seeds the probability is 0.2 at 0.941 standard errors, the quantile of Student's t with 4 degrees of freedom.
         """
@@ -432,7 +432,7 @@ class TestRecommendation:
         assert weighed(values, 5, estimates).tied == tied
 
     def test_the_chosen_interval(self) -> None:
-        """Picked from three that its seeds cannot tell apart, each has a third of the error; the rows keep their own."""
+        """Chosen from three that its seeds cannot separate, each gets a third of the error; rows keep their own interval."""
         values = self.values(t0=0.9, t8=0.5, t12=0.5001, t13=0.5002)
         found = weighed(values, 5)
         row = row_of(found, found.recommended or 0)
@@ -449,7 +449,7 @@ class TestRecommendation:
         assert (alone.low, alone.high) == (row_of(alone, 8).low, row_of(alone, 8).high)
 
     def test_no_better_than_its_estimate(self) -> None:
-        """Two estimates that err together are told apart by less than two that err alone."""
+        """Correlated estimates are separated by a smaller difference than independent ones."""
         alone, together = 0.01 * np.eye(2), 0.01 * np.array([[1, 0.99], [0.99, 1]])
         mean = np.array([0.5, 0.54])
         p = [Estimates((3, 4), mean, covariance).probability_better(4, 3) for covariance in (alone, together)]
@@ -470,7 +470,7 @@ class TestCandidates:
     """Which trials are worth training again."""
 
     def test_embedding(self) -> None:
-        """Numbers at their place on the scale they are drawn on, choices as corners 1 apart, the rest in the middle."""
+        """Numbers have their position on their scale, choices are corners 1 apart; what does not apply is in the middle."""
         corner = 1 / math.sqrt(2)
         assert embedding(MIDDLE, SPACE) == pytest.approx([0.5, 0.5, 1 / 3, corner, 0, 0, 0.5])
         assert embedding({"dropout": 0.0, "lr": 1e-2, "layers": 4, **SGD}, SPACE) == pytest.approx([0, 1, 1, 0, corner, 0, 0.5])
@@ -493,19 +493,19 @@ class TestCandidates:
             ({"momentum": 0.5}, True),
         ],
     )
-    def test_far_apart(self, change: dict[str, Any], far: bool) -> None:
-        """By any number that differs by more than a twentieth of its range, any choice, or what applies."""
+    def test_distinct(self, change: dict[str, Any], far: bool) -> None:
+        """Settings are distinct by a number that differs by more than 5% of its range, a choice, or which dimensions apply."""
         assert are_distinct(MIDDLE, {**MIDDLE, **change}, SPACE) == are_distinct({**MIDDLE, **change}, MIDDLE, SPACE) == far
         assert NEAR == 0.05
 
-    def test_neighbouring_choices(self) -> None:
-        """No choice is near another, however many there are."""
+    def test_choices_are_distinct(self) -> None:
+        """Any two choices are distinct, however many there are."""
         many = Dimension("width", Setting("model", "width", int, 8), Choices(choices=list(range(100))))
         assert are_distinct({"width": 4}, {"width": 5}, [many])
         assert not are_distinct({"width": 4}, {"width": 4}, [many])
 
     def test_top(self) -> None:
-        """The lowest first, of nearly the same ones the lowest, never the baseline or what is nearly the baseline."""
+        """The lowest first; of similar ones only the lowest; never the baseline or a setting similar to it."""
         baseline = trial_of(0, 0.1, MIDDLE)
         trials = [
             baseline,
@@ -521,7 +521,7 @@ class TestCandidates:
         assert best_distinct(trials[:2], baseline, SPACE, 0, 5) == []
 
     def test_failed_baseline(self) -> None:
-        """Its neighbours are left out although it has no value."""
+        """Settings similar to a failed baseline are left out although it has no value."""
         baseline = create_trial(
             state=TrialState.FAIL,
             params=MIDDLE,
@@ -539,19 +539,19 @@ class TestCandidates:
 
 
 class TestEstimate:
-    """What a search's neighbours say of a setting."""
+    """Estimates from nearby trials of the search."""
 
     place = np.linspace(0, 1, 21)[:, None]
     truth = (place[:, 0] - 0.4) ** 2
     one = np.ones(21, dtype=int)
 
     def test_known_exactly(self) -> None:
-        """Without noise an estimate is the value, and it is sure of it."""
+        """Without noise an estimate is the value, with no uncertainty."""
         mean, covariance = gp_posterior(self.place, self.truth, self.one, 0.0, [3, 8])
         assert mean == pytest.approx(self.truth[[3, 8]], abs=1e-4)
         assert np.sqrt(np.diag(covariance)) == pytest.approx([0, 0], abs=1e-4)
 
-    def test_luck_is_seen_through(self) -> None:
+    def test_luck_is_smoothed_out(self) -> None:
         """A value far below its neighbours is pulled up; less so the more trainings it is the mean of."""
         lucky = self.truth.copy()
         lucky[15] -= 0.1
@@ -563,7 +563,7 @@ class TestEstimate:
         assert few[0] == pytest.approx(self.truth[15], abs=0.03)
 
     def test_how_far_it_diverged(self) -> None:
-        """Says nothing: beyond the fence all values are alike, but for those of the wanted."""
+        """How far a setting diverged does not matter: values above the fence are clipped, except requested ones."""
         found = []
         for value in (1e3, 1e9):
             diverged = self.truth.copy()
@@ -580,7 +580,7 @@ class TestEstimate:
         assert mean == pytest.approx([0.5, 0.5])
 
     def test_long_search(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Of too many trials those near the wanted ones are heard."""
+        """Of too many trials the ones nearest to the requested settings are used."""
         whole = gp_posterior(self.place, self.truth, self.one, 0.01**2, [3, 8])[0]
         monkeypatch.setattr(estimate_module, "MAX_TRIALS", 12)
         far = self.truth.copy()
@@ -595,7 +595,7 @@ class TestEstimate:
         return [trial_of(n, (one["dropout"] - 0.2) ** 2, one) for n, one in enumerate(params)]
 
     def test_search(self) -> None:
-        """Who was trained again gets an estimate, from its value in the search and its fresh ones."""
+        """A setting that was trained again gets an estimate from its value in the search and its fresh ones."""
         trials = self.searched(21)
         values = {0: by_seed(0.04, 0.05), 8: by_seed(0.0, 0.01, None), 9: by_seed(None)}
         found = estimate_true_values(trials, SPACE, 0, values)
@@ -614,7 +614,7 @@ class TestEstimate:
         assert (again.mean_M == found.mean_M).all()
 
     def test_baseline_without_a_value(self) -> None:
-        """Its place and its fresh values are enough; a value that is not finite is left out."""
+        """Its position and its fresh values are enough; a value that is not finite is left out."""
         trials = self.searched(21)
         trials[0].state, trials[0].values = TrialState.FAIL, None
         values = {0: by_seed(0.04, 0.05), 8: by_seed(0.0, 0.01)}
@@ -632,12 +632,12 @@ class TestEstimate:
         ids=["few trials", "no noise known", "nothing", "unknown place"],
     )
     def test_too_little_is_known(self, trials: int, values: Values) -> None:
-        """Then there is no estimate."""
+        """Without enough data there is no estimate."""
         assert estimate_true_values(self.searched(trials), SPACE, 0, values) is None
 
 
 def test_import_is_light() -> None:
-    """Screens read a confirmation without SciPy, scikit-learn, Optuna and NumPy."""
+    """A confirmation can be read without importing SciPy, scikit-learn, Optuna or NumPy."""
     code = "import search.evaluation.confirm.evidence, sys; print({'scipy', 'sklearn', 'optuna', 'numpy'} & set(sys.modules))"
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""A study is continued with the question that it was started with; a range may only become wider, and that is recorded."""
+"""A study is continued only with the same settings; ranges may become wider, which is recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_range_is_read_as_it_was_written(low: float, width: int, step: float |
 
 @pytest.mark.parametrize("text", ["", "relu | gelu", "1 | 2", "not there", "1 ..", "1 .. 2 logs", "a .. b", "2 .. 1"])
 def test_what_is_no_range(text: str) -> None:
-    """Choices and other text are not taken for a range."""
+    """Choices and other text are no range."""
     assert Range.from_text(text) is None
 
 
@@ -53,7 +53,7 @@ def test_what_is_no_range(text: str) -> None:
     ],
 )
 def test_wider(old: str, new: str, wider: bool) -> None:
-    """Every value of the old range must be one of the new."""
+    """Every value of the old range must be in the new one."""
     before, after = Range.from_text(old), Range.from_text(new)
     assert before is not None
     assert after is not None
@@ -64,12 +64,12 @@ RUN = ("run", "tiny.yaml", "--trials")
 
 
 def attributes(place: Path) -> dict[str, object]:
-    """What is kept with the study."""
+    """The attributes of the study."""
     return optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}").user_attrs
 
 
 def test_a_wider_range_is_accepted_when_asked_for(place: Path, tiny: Path, cli: Cli) -> None:
-    """Refused without the flag, which is named; accepted with it, told and recorded; from then on it is the study's range."""
+    """Without the flag a wider range is refused; with it, it is accepted, reported and recorded as the study's range."""
     wide = ("--data", tiny, "--set", "space.lr.high=1.0", "--set", "space.dropout.high=0.6")
     assert cli(*RUN, 2, "--data", tiny).code == 0
     refused = cli(*RUN, 3, *wide)
@@ -88,7 +88,7 @@ def test_a_wider_range_is_accepted_when_asked_for(place: Path, tiny: Path, cli: 
     assert cli(*RUN, 8, *wide).code == 0
     assert cli(*RUN, 8, *wide, "--allow-wider").code == 0
     assert len(attributes(place)["widened"]) == 1, "nothing became wider"
-    assert cli(*RUN, 9, "--data", tiny, "--allow-wider").code == 2, "and it does not become narrower again"
+    assert cli(*RUN, 9, "--data", tiny, "--allow-wider").code == 2, "a range cannot become narrower"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_wider_range_is_accepted_when_asked_for(place: Path, tiny: Path, cli: 
     ],
 )
 def test_nothing_else_is_accepted(change: tuple[str, ...], place: Path, tiny: Path, cli: Cli) -> None:
-    """A narrower range, another scale, or a setting beside it: refused, and the study is as it was."""
+    """A narrower range, another scale or another setting is refused, and the study is not changed."""
     sets = [word for text in change for word in ("--set", text)]
     assert cli(*RUN, 1, "--data", tiny).code == 0
     before = attributes(place)
@@ -115,7 +115,7 @@ def test_nothing_else_is_accepted(change: tuple[str, ...], place: Path, tiny: Pa
 
 
 def test_an_exhausted_space_can_become_wider(place: Path, tiny: Path, cli: Cli) -> None:
-    """A study that ended because everything was tried goes on with what is new."""
+    """A study that ended because everything was tried continues with the new settings."""
     grid = ("--data", tiny, "--set", "baseline={}", "--set", "epochs=1", "--set", "dropout=0.1", "--set", "lr=1e-3")
     grid = (*grid, "--set", "space={label_smoothing: {low: 0.0, high: HIGH, step: 0.1}}", "--set", "baseline={}")
     narrow, wide = ([str(word).replace("HIGH", high) for word in grid] for high in ("0.2", "0.4"))
@@ -130,7 +130,7 @@ def test_an_exhausted_space_can_become_wider(place: Path, tiny: Path, cli: Cli) 
 
 @pytest.mark.slow
 def test_not_while_another_run_works(place: Path, tiny: Path, cli: Cli) -> None:
-    """The other run would go on with the old range: it has to end first."""
+    """A range cannot be widened while another run works on the study, which would continue with the old one."""
     other = start_cli("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=3000", cwd=place)
     wait_until(is_in_trial(place, 0), other)
     done = cli(*RUN, 4, "--data", tiny, "--set", "epochs=3000", "--set", "space.lr.high=1.0", "--allow-wider")
@@ -140,8 +140,8 @@ def test_not_while_another_run_works(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["gp", "qmc"])
-def test_wider_only_where_the_sampler_goes_on(sampler: str, place: Path, tiny: Path, cli: Cli) -> None:
-    """Some samplers look at trials of one range only: with a wider one they would draw at random, and say nothing."""
+def test_samplers_that_cannot_use_wider_ranges(sampler: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """Samplers that only use trials of one range would silently draw at random with a wider one: they refuse it."""
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", f"sampler={{name: {sampler}}}")
     assert cli(*run).code == 0
     assert cli(*run, "--allow-wider").code == 0, "nothing is wider"
@@ -150,7 +150,7 @@ def test_wider_only_where_the_sampler_goes_on(sampler: str, place: Path, tiny: P
 
 
 def test_a_study_of_an_earlier_version(place: Path, tiny: Path, cli: Cli) -> None:
-    """Settings that there were not yet stand as they acted then: only early stopping has to be turned off to go on."""
+    """Settings that did not exist yet count as what they were then: only early stopping has to be turned off to continue."""
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1)
     assert cli(*run).code == 0
     storage = f"sqlite:///{place / 'runs' / 'studies.db'}"

@@ -1,4 +1,4 @@
-"""`test`: the sealed signers are opened for what was confirmed, by nothing else, and never without a record."""
+"""Only `test` opens the sealed signers, for what was confirmed, and every opening is recorded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def recommended(folder: Path) -> int:
 
 
 def recommend(folder: Path, trial: int) -> None:
-    """Lets the confirmation recommend another one."""
+    """Changes the recommendation of the stored confirmation."""
     study = study_of(folder)
     stored = json.loads(study.user_attrs["confirmed"])
     stored["found"]["recommended"] = trial
@@ -58,41 +58,41 @@ def test_numbers(confirmed: Path, tiny: Path, cli: Cli) -> None:
     trial = other_than_baseline(confirmed)
     done = cli("test", "tiny", "--json")
     assert done.code == 0
-    told = json.loads(done.out)
+    result = json.loads(done.out)
     study = study_of(confirmed)
-    (look,) = openings(study)
-    assert json.loads(json.dumps(told["scores"])) == json.loads(study.user_attrs["openings"])[0]["scores"]
-    assert (look.count, look.trial, look.signers) == (1, trial, study_data(study).split.test)
+    (opening,) = openings(study)
+    assert json.loads(json.dumps(result["scores"])) == json.loads(study.user_attrs["openings"])[0]["scores"]
+    assert (opening.count, opening.trial, opening.signers) == (1, trial, study_data(study).split.test)
     data = open_data(tiny)
     right: dict[int, list[np.ndarray]] = {}
     losses: dict[int, list[float]] = {}
     for one in stored_trials(confirmed, "tiny/confirm"):
         number = one.params["candidate"]
         configs = trial_configs(study.get_trials()[number])
-        clips = prepare(data, look.signers, configs.preprocess, mirrored=False)
+        clips = prepare(data, opening.signers, configs.preprocess, mirrored=False)
         model = TransformerEnISLR(configs.model, len(data.words), torch.Generator())
         model.load_state_dict(load_file(f"runs/tiny/confirm/trials/{one.number:04d}/model.safetensors"))
         logits_CK = logits_of(model, DeviceClips(clips, torch.device("cpu"))).double()
         labels_C = torch.from_numpy(clips.labels_C)
         right.setdefault(number, []).append((logits_CK.argmax(1) == labels_C).numpy())
         losses.setdefault(number, []).append(torch.nn.functional.cross_entropy(logits_CK, labels_C).item())
-        assert look.clips == len(clips)
-    for score in look.scores:
+        assert opening.clips == len(clips)
+    for score in opening.scores:
         assert score.top1 == pytest.approx(np.mean(right[score.trial]))
         assert score.top1_sd == pytest.approx(np.std([hits.mean() for hits in right[score.trial]], ddof=1))
         assert score.loss == pytest.approx(np.mean(losses[score.trial]))
         assert np.average([s.top1 for s in score.signers], weights=[s.clips for s in score.signers]) == pytest.approx(
             score.top1
         )
-    assert [score.trial for score in look.scores] == [trial, 0]
-    assert look.gain == pytest.approx(np.mean(right[trial]) - np.mean(right[0]))
-    assert look.gain_low is not None
-    assert look.gain_high is not None
-    assert look.gain_low <= look.gain <= look.gain_high
+    assert [score.trial for score in opening.scores] == [trial, 0]
+    assert opening.gain == pytest.approx(np.mean(right[trial]) - np.mean(right[0]))
+    assert opening.gain_low is not None
+    assert opening.gain_high is not None
+    assert opening.gain_low <= opening.gain <= opening.gain_high
 
 
 def test_only_once(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second `test` shows what was seen and opens nothing; `--again` opens, warns and counts."""
+    """A second `test` shows the recorded scores and opens nothing; `--again` opens, warns and counts."""
     first = cli("test", "tiny")
     assert (first.code, "first opening" in first.out) == (0, True)
     read = spied(monkeypatch)
@@ -103,14 +103,16 @@ def test_only_once(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     third = cli("test", "tiny", "--again")
     assert (third.code, "opening 2" in third.out) == (0, True)
     assert "were opened once" in third.err
-    assert "were opened 2 times" in cli("confirm", "tiny", "--top", 2, "--seeds", 3).err, "a choice after a look is told"
+    assert "were opened 2 times" in cli("confirm", "tiny", "--top", 2, "--seeds", 3).err, (
+        "choosing after an opening is pointed out"
+    )
     assert read == set(study_data(study_of(confirmed)).split.test)
-    assert [look.count for look in openings(study_of(confirmed))] == [1, 2]
+    assert [opening.count for opening in openings(study_of(confirmed))] == [1, 2]
     assert "opened 2 times" in cli("status", "tiny").out
 
 
 def test_another_recommendation_since(confirmed: Path, cli: Cli) -> None:
-    """What was seen of one trial is not passed off as another's."""
+    """Scores of one trial are not shown as those of another."""
     trial = other_than_baseline(confirmed)
     assert cli("test", "tiny").code == 0
     recommend(confirmed, 0)
@@ -151,8 +153,8 @@ def test_nothing_else_reads_them(place: Path, tiny: Path, cli: Cli, monkeypatch:
     assert list(Path("runs/prepared").glob("*/about.json")) == abouts, "sealed clips are prepared in memory only"
 
 
-def test_a_look_that_was_cut_off_counts(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The record comes before the look."""
+def test_an_interrupted_opening_counts(confirmed: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The opening is recorded before the evaluation."""
 
     def interrupted(self: Evaluator, opening: Opening, models: object) -> Opening:
         raise KeyboardInterrupt
@@ -160,14 +162,14 @@ def test_a_look_that_was_cut_off_counts(confirmed: Path, cli: Cli, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "evaluate", interrupted)
         assert cli("test", "tiny").code == 130
-    assert [(look.count, look.scores) for look in openings(study_of(confirmed))] == [(1, ())]
+    assert [(opening.count, opening.scores) for opening in openings(study_of(confirmed))] == [(1, ())]
     done = cli("test", "tiny")
     assert (done.code, "opening 2" in done.out, "were opened once" in done.err) == (0, True, True)
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut", "another's", "another shape"])
-def test_models_that_are_gone(damage: str, confirmed: Path, cli: Cli) -> None:
-    """They are trained again, with the same numbers."""
+def test_missing_models(damage: str, confirmed: Path, cli: Cli) -> None:
+    """Missing or changed models are trained again, with the same scores."""
     shutil.copytree(confirmed / "runs", confirmed / "whole")
     paths = sorted(Path("runs/tiny/confirm/trials").glob("*/model.safetensors"))
     first = paths[0].read_bytes()
@@ -184,12 +186,12 @@ def test_models_that_are_gone(damage: str, confirmed: Path, cli: Cli) -> None:
     assert "its value is now" not in done.err
     shutil.rmtree("runs")
     Path("whole").rename("runs")
-    told, whole = (json.loads(answer.out) for answer in (done, cli("test", "tiny", "--json")))
-    assert told["scores"] == whole["scores"]
+    again, whole = (json.loads(answer.out) for answer in (done, cli("test", "tiny", "--json")))
+    assert again["scores"] == whole["scores"]
 
 
 def test_models_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
-    """Every fold's model looks at the sealed clips; those that are gone come back with the recorded numbers."""
+    """Every fold's model is evaluated; missing ones are trained again with the same scores."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--set", "data.folds=3").code == 0
     assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
     first = cli("test", "tiny", "--json")
@@ -204,7 +206,7 @@ def test_models_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_the_same_signers_under_another_name(confirmed: Path, tiny: Path, cli: Cli) -> None:
-    """A second study on the same data has no other sealed signers: a look counts for both."""
+    """A second study on the same data has the same sealed signers: an opening counts for both."""
     assert cli("test", "tiny").code == 0
     second = cli("run", "tiny.yaml", "--data", tiny, "--as", "second", "--trials", 2)
     assert "were opened once (also for `tiny`)" in second.err
@@ -214,7 +216,7 @@ def test_the_same_signers_under_another_name(confirmed: Path, tiny: Path, cli: C
 
 
 def test_another_study_in_the_same_folders(confirmed: Path, tiny: Path, cli: Cli) -> None:
-    """Weights that a study of the same name in another database has left are not taken for one's own."""
+    """Weights of a study with the same name in another database are not used."""
     whole = json.loads(cli("test", "tiny", "--json").out)
     other = ("--storage", "sqlite:///other.db")
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3, "--seed", 3, *other).code == 0
@@ -236,8 +238,8 @@ def test_not_yet(searched: Path, place: Path, tiny: Path, cli: Cli, monkeypatch:
     assert (done.code, "has no sealed signers" in done.err) == (1, True)
 
 
-def test_what_comes_after_a_look(confirmed: Path, tiny: Path, cli: Cli) -> None:
-    """A search that goes on is told, and another does not start from it with the same signers sealed."""
+def test_search_after_an_opening(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """A search that continues gets a notice, and no other can start from it with the same signers sealed."""
     assert cli("test", "tiny").code == 0
     more = cli("run", "tiny.yaml", "--data", tiny, "--more", 1)
     assert "can no longer be tested on them fairly" in more.err
@@ -276,7 +278,7 @@ def rows_of(folder: Path) -> list[dict[str, object]]:
 
 
 def test_the_interval_by_hand() -> None:
-    """With one seed and two clips that differ by 0 and 1, a redrawing gives 0, 1/2 or 1 with probability 1/4, 1/2, 1/4."""
+    """With one seed and two clips that differ by 0 and 1, a resample gives 0, 1/2 or 1 with probability 1/4, 1/2, 1/4."""
     ours_SC, base_SC = np.array([[1.0, 1.0]]), np.array([[1.0, 0.0]])
     assert gain_interval(ours_SC, base_SC, np.random.default_rng(0)) == (0.0, 1.0)
     same_SC = np.ones((3, 4))
@@ -284,7 +286,7 @@ def test_the_interval_by_hand() -> None:
 
 
 def test_the_interval_covers() -> None:
-    """Over made-up seeds and clips the interval holds the true gain in at least nine of ten cases."""
+    """In simulations the interval covers the true gain in at least 90% of cases."""
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(100):
@@ -296,7 +298,7 @@ def test_the_interval_covers() -> None:
 
 
 def test_the_record_is_plain_json(confirmed: Path, cli: Cli) -> None:
-    """Other programs can read when it was opened, and by what."""
+    """Other programs can read when the signers were opened, and by which version."""
     assert cli("test", "tiny").code == 0
     with sqlite3.connect("runs/studies.db") as database:
         query = "SELECT value_json FROM study_user_attributes WHERE key = 'openings'"
