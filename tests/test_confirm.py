@@ -282,7 +282,7 @@ def test_status_shows_it(confirmed: Path, cli: Cli) -> None:
     assert "verdict" in shown.out
     assert "since" not in shown.out
     assert cli("run", "tiny.yaml", "--data", main_data(confirmed), "--more", 1).code == 0
-    assert "1 trial was finished since" in cli("status", "tiny").out
+    assert "1 trial finished since" in cli("status", "tiny").out
 
 
 def main_data(folder: Path) -> str:

@@ -254,7 +254,7 @@ def test_half_run_copied_and_run_to_its_end(here: str, there: str, new_place: Ne
     copied = run_cli("copy", "tiny", "--storage", source, "--to", target, cwd=tmp_path)
     assert copied.code == 0, copied.err
     status = run_cli("status", "tiny", "--storage", target, cwd=tmp_path)
-    assert "cut off  trial 2" in status.out
+    assert "orphaned trial 2" in status.out
     done = run_cli(*run, target, cwd=tmp_path)
     assert done.code == 0, done.err
     assert "trial 2 was interrupted: resuming after epoch" in done.err
@@ -465,7 +465,7 @@ def test_an_incomplete_copy_is_refused(kind: str, trials: int, new_place: NewPla
     assert contents(target) == before
     listed = cli("list", "--storage", target)
     assert "tiny" in listed.out
-    assert "not whole" in listed.out
+    assert "incomplete copy" in listed.out
 
 
 @pytest.mark.slow

@@ -208,7 +208,7 @@ def test_a_running_trial_is_shown_with_its_epoch(many: Path, cli: Cli) -> None:
     last = loaded().get_trials()[-1]
     running = json.loads(cli("status", "tiny", "--json").out)["running"]
     assert [(one["trial"], one["epoch"]) for one in running] == [(499, max(last.intermediate_values))]
-    assert f"cut off  trial 499: epoch {max(last.intermediate_values)}, val_loss " in cli("status", "tiny").out
+    assert f"orphaned trial 499: epoch {max(last.intermediate_values)}, val_loss " in cli("status", "tiny").out
 
 
 @pytest.mark.parametrize("arguments", [["status", "tiny"], ["list"], ["trials", "tiny"]], ids=" ".join)

@@ -502,7 +502,7 @@ def test_killed_in_the_middle_of_a_trial(anywhere: Path, tiny: Path, tmp_path: P
         process.communicate()
         assert states(anywhere) == ["COMPLETE"] * trial + ["RUNNING"]
     status = run_cli("status", "tiny", cwd=anywhere)
-    assert "cut off  trial 2" in status.out
+    assert "orphaned trial 2" in status.out
     done = run_cli(*run, cwd=anywhere)
     assert done.code == 0
     assert "trial 2 was interrupted: resuming after epoch" in done.err

@@ -1,25 +1,28 @@
-"""Is everything here that a search needs? Machine, packages, storage, study files, data."""
+"""Checks what a search needs: machine, packages, storage, study files and data."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from data_utils.errors import ExplainedError
+from data_utils.wording import counted
 
 _PACKAGES = ("torch", "numpy", "h5py", "optuna", "optuna-dashboard", "pydantic", "typer", "rich", "safetensors", "psutil")
-_LITTLE_DISK = 1 << 30  # 1 GiB: room for a study of thousands of trials and a demo set
+_LOW_DISK = 1 << 30  # 1 GiB: a study of thousands of trials and a demo set
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One check and its result."""
 
     name: str
     verdict: Literal["ok", "note", "wrong"]
@@ -27,23 +30,23 @@ class Check:
 
 
 def checks(*, storage: str, runs: Path, data: Path | None) -> Iterator[Check]:
-    """Looks at everything, one after the other; nothing is changed."""
-    yield Check(
-        "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    )
+    """Runs all checks, one after the other. Changes nothing."""
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    yield Check("python", "ok", f"{platform.python_version()} on {machine}")
     for name in _PACKAGES:
         yield _package(name)
     yield _device()
     yield _disk(runs)
-    yield _guarded("storage", lambda: _storage(storage))
+    yield _result("storage", partial(_storage, storage))
     yield from _studies()
     if data is not None:
         yield from _data(data)
 
 
-def _guarded(name: str, look: Callable[[], str]) -> Check:
+def _result(name: str, check: Callable[[], str]) -> Check:
+    """The result of a check that returns a text or raises an error."""
     try:
-        return Check(name, "ok", look())
+        return Check(name, "ok", check())
     except ExplainedError as error:
         return Check(name, "wrong", error.render())
 
@@ -68,10 +71,9 @@ def _device() -> Check:
 def _disk(runs: Path) -> Check:
     place = next(folder for folder in (runs.resolve(), *runs.resolve().parents) if folder.exists())
     free = shutil.disk_usage(place).free
-    text = f"{free / (1 << 30):,.1f} GiB free at {place}"
     if not os.access(place, os.W_OK):
-        return Check("disk", "wrong", f"{place} cannot be written")
-    return Check("disk", "ok" if free > _LITTLE_DISK else "note", text)
+        return Check("disk", "wrong", f"{place} is not writable")
+    return Check("disk", "ok" if free > _LOW_DISK else "note", f"{free / (1 << 30):,.1f} GiB free at {place}")
 
 
 def _storage(url: str) -> str:
@@ -80,11 +82,7 @@ def _storage(url: str) -> str:
 
     place = parse_url(url)
     if not has_studies(url):
-        return (
-            f"{place.name} has no studies yet; `run` makes it"
-            if place.is_server
-            else f"{place.name} is not there yet; `run` makes it"
-        )
+        return f"{place.name} {'has no studies' if place.is_server else 'does not exist'} yet; `run` creates it"
     import optuna
 
     names = optuna.get_all_study_names(open_storage(url, create=False))
@@ -92,25 +90,27 @@ def _storage(url: str) -> str:
 
 
 def _studies() -> Iterator[Check]:
-    from search.definition.study_file import known_studies, load_definition
+    from search.definition.study_file import known_studies
 
     for name in known_studies():
+        yield _result(f"study {name}", partial(_study, name))
 
-        def look(name: str = name) -> str:
-            definition = load_definition(name)
-            return f"{len(definition.space)} dimensions, {definition.trials} trials ({definition.source})"
 
-        yield _guarded(f"study {name}", look)
+def _study(name: str) -> str:
+    from search.definition.study_file import load_definition
+
+    definition = load_definition(name)
+    dimensions, trials = counted(len(definition.space), "dimension"), counted(definition.trials, "trial")
+    return f"{dimensions}, {trials} ({definition.source})"
 
 
 def _data(folder: Path) -> Iterator[Check]:
     from data_utils.checking.problems import find_problems
     from data_utils.prepared import open_data
 
-    faults = find_problems(folder)
-    for fault in faults:
-        yield Check("data", "wrong", fault.render())
-    if not faults:
+    problems = find_problems(folder)
+    yield from (Check("data", "wrong", problem.render()) for problem in problems)
+    if not problems:
         data = open_data(folder)
         clips = sum(len(labels) for labels in data.labels_of.values())
         yield Check("data", "ok", f"{folder}: {clips:,} clips, {len(data.words):,} words, {len(data.labels_of):,} signers")

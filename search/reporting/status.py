@@ -1,4 +1,4 @@
-"""How far a study is, in lines and as values; one trial in full; all studies."""
+"""The state of a study as lines and as plain values; the list of all studies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import counted
 from search.definition.objectives import primary_index
 from search.definition.study_file import known_studies
 from search.evaluation.confirm.text import confirmed_lines
@@ -26,21 +27,19 @@ from search.study.openings import openings
 from search.study.study import study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 
-_FAILED_SHOWN = 10
-"""How many failed trials are told for people; programs get them all."""
+_MAX_FAILED = 10
+"""Failed trials that `status_lines` shows; `status_json` has them all."""
 
-NOT_WHOLE = "not whole: its copy was cut off, or is under way"
-
-_WORKING = {0: "no run is working on it", 1: "a run is working on it"}
+INCOMPLETE_COPY = "incomplete copy: still being made, or interrupted"
 
 
 def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     """The state of a study as plain values."""
     trials = study.get_trials(deepcopy=False)
     objectives, one_by_one = study_objectives(study), study_plan(study).one_by_one
-    best, baseline = trial_summary(best_trial(trials, primary_index(objectives))), baseline_summary(trials)
-    watch = observe(storage, study.study_name)
-    runs = watch.num_runs()
+    best, baseline, front = _summaries(study, trials)
+    observer = observe(storage, study.study_name)
+    runs = observer.num_runs()
     return {
         "study": study.study_name,
         "about": study.user_attrs.get("about", ""),
@@ -49,84 +48,94 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "working": runs > 0,
         "runs": runs,
         "trials": count_states(trials),
-        "best": _summary_json(best),
-        "baseline": _summary_json(baseline),
+        "best": _as_json(best),
+        "baseline": _as_json(baseline),
         "objectives": [objective.name for objective in objectives],
-        "confirmed": None if (confirmed := load_confirmed(study)) is None else dataclasses.asdict(confirmed),
-        "openings": [dataclasses.asdict(one) for one in openings(study)],
-        "front": [_summary_json(trial_summary(t)) for t in pareto_front(trials, primary_index(objectives))]
-        if len(objectives) > 1
-        else [],
+        "confirmed": _as_json(load_confirmed(study)),
+        "openings": [_as_json(one) for one in openings(study)],
+        "front": [_as_json(one) for one in front],
         "running": [
             {
                 "trial": t.number,
                 "epoch": 0 if one_by_one else max(t.intermediate_values, default=0),
                 "reported": len(t.intermediate_values),
                 "params": t.params,
-                "alive": _has_owner(t, watch),
+                "alive": _is_alive(t, observer),
             }
-            for t in _running(trials)
+            for t in trials
+            if t.state == TrialState.RUNNING
         ],
-        "failed": [{"trial": t.number, "reason": t.user_attrs.get("reason", "")} for t in _failed(trials)],
+        "failed": [{"trial": t.number, "reason": t.user_attrs.get("reason", "")} for t in trials if t.state == TrialState.FAIL],
     }
 
 
 def status_lines(study: optuna.Study, storage: str) -> list[str]:
     """The state of a study for people."""
     trials = study.get_trials(deepcopy=False)
-    watch = observe(storage, study.study_name)
-    runs = watch.num_runs()
+    observer = observe(storage, study.study_name)
+    runs = observer.num_runs()
     counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items() if count and state != "waiting")
     about = study.user_attrs.get("about", "")
+    working = {0: "no run is working on it", 1: "a run is working on it"}.get(runs, f"{runs} runs are working on it")
     lines = [
         f"study    {study.study_name}" + (f": {about}" if about else ""),
         f"trials   {num_finished(trials):,} of {study.user_attrs.get('target', 0):,} finished ({counts or 'none yet'})",
-        f"now      {_WORKING.get(runs, f'{runs} runs are working on it')}",
+        f"now      {working}",
     ]
-    objectives = study_objectives(study)
-    primary = primary_index(objectives)
-    best, baseline = trial_summary(best_trial(trials, primary)), baseline_summary(trials)
-    front = [found for trial in pareto_front(trials, primary) if (found := trial_summary(trial))] if len(objectives) > 1 else []
-    lines += best_lines(best, front) if best else ["best     none: no trial has trained to its end yet"]
+    best, baseline, front = _summaries(study, trials)
+    lines += best_lines(best, list(filter(None, front))) if best else ["best     none: no trial is complete yet"]
     lines += baseline_lines(best, baseline)
     if confirmed := load_confirmed(study):
         since = num_finished(trials) - confirmed.trials
-        more = f"; {since} {'trial was' if since == 1 else 'trials were'} finished since" if since else ""
+        more = f"; {counted(since, 'trial')} finished since" if since else ""
         lines += [f"confirmed on {confirmed.time[:10]}{more}", *confirmed_lines(confirmed)]
-    if looks := openings(study):
-        times = "once" if len(looks) == 1 else f"{len(looks)} times"
-        lines.append(f"sealed   opened {times}, last on {looks[-1].time[:10]}: `test` shows what was seen")
-    for trial in _running(trials):
-        curve = trial_curve(trial)
-        so_far = _so_far(study, curve)
-        alive = _has_owner(trial, watch)
-        lines.append(f"{'running' if alive else 'cut off':8} trial {trial.number}: {so_far}")
-        if not alive:
-            lines.append("         the next run goes on with it")
-    return lines + _failed_lines(study.study_name, _failed(trials))
+    if opened := openings(study):
+        times = "once" if len(opened) == 1 else f"{len(opened)} times"
+        lines.append(f"sealed   opened {times}, last on {opened[-1].time[:10]}; `test` shows the results")
+    for trial in (t for t in trials if t.state == TrialState.RUNNING):
+        progress = _progress(study, trial_curve(trial))
+        if _is_alive(trial, observer):
+            lines.append(f"running  trial {trial.number}: {progress}")
+        else:
+            lines += [f"orphaned trial {trial.number}: {progress}", "         the next run resumes it"]
+    return lines + _failed_lines(study.study_name, [t for t in trials if t.state == TrialState.FAIL])
+
+
+def _summaries(
+    study: optuna.Study, trials: Sequence[FrozenTrial]
+) -> tuple[TrialSummary | None, TrialSummary | None, list[TrialSummary | None]]:
+    """The best trial, the baseline, and the Pareto front (empty with one objective)."""
+    objectives = study_objectives(study)
+    primary = primary_index(objectives)
+    front = pareto_front(trials, primary) if len(objectives) > 1 else []
+    return trial_summary(best_trial(trials, primary)), baseline_summary(trials), [trial_summary(trial) for trial in front]
+
+
+def _as_json(value: Any) -> dict[str, Any] | None:
+    return None if value is None else dataclasses.asdict(value)
 
 
 def _failed_lines(study: str, failed: Sequence[FrozenTrial]) -> list[str]:
-    """The last that failed, each with its reason, and how many there were before them."""
+    """The last failed trials with their reasons, and how many there are before them."""
     lines = []
-    if before := len(failed[:-_FAILED_SHOWN]):
+    if before := len(failed[:-_MAX_FAILED]):
         lines.append(f"failed   {before:,} more before these; `python -m search trials {study}` lists them")
     return lines + [
-        f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in failed[-_FAILED_SHOWN:]
+        f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in failed[-_MAX_FAILED:]
     ]
 
 
-def _so_far(study: optuna.Study, curve: dict[int, float]) -> str:
+def _progress(study: optuna.Study, curve: dict[int, float]) -> str:
     if not curve:
         return "in training, nothing reported yet"
     last, name = curve[max(curve)], study_objectives(study)[0].name
     if study_plan(study).one_by_one:
-        return f"{len(curve)} {'fold' if len(curve) == 1 else 'folds'} or repeats done, the last with {name} {last:.4f}"
+        return f"{counted(len(curve), 'training')} done, the last with {name} {last:.4f}"
     return f"epoch {max(curve)}, {name} {last:.4f}"
 
 
 def all_studies(storage: str) -> list[dict[str, Any]]:
-    """Studies in the database and definitions that can be run; each name once."""
+    """The studies of the database, and the definitions without a study there; each name once."""
     rows: dict[str, dict[str, Any]] = {}
     if has_studies(storage):
         opened = open_read_only(storage)
@@ -136,11 +145,12 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
                 continue
             finished = opened.get_n_trials(opened.get_study_id_from_name(name), FINISHED_STATES)
             target = study.user_attrs.get("target")
+            progress = f"{finished:,} of {target:,}" if target else f"{finished:,}"
             rows[name] = {
                 "study": name,
                 "finished": finished,
                 "target": target,
-                "progress": (f"{finished:,} of {target:,}" if target else f"{finished:,}") if is_complete(study) else NOT_WHOLE,
+                "progress": progress if is_complete(study) else INCOMPLETE_COPY,
                 "about": study.user_attrs.get("about", ""),
             }
     for name, about in known_studies().items():
@@ -148,19 +158,7 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _summary_json(trial: TrialSummary | None) -> dict[str, Any] | None:
-    return None if trial is None else dataclasses.asdict(trial)
-
-
-def _running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.state == TrialState.RUNNING]
-
-
-def _has_owner(trial: FrozenTrial, watch: Observer) -> bool:
-    """Whether a run that lives trains it."""
+def _is_alive(trial: FrozenTrial, observer: Observer) -> bool:
+    """Whether the run that took the trial is alive."""
     found = owner(trial)
-    return found is not None and watch.is_alive(found)
-
-
-def _failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.state == TrialState.FAIL]
+    return found is not None and observer.is_alive(found)

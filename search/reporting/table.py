@@ -15,8 +15,8 @@ from search.trial.result import MEASURED, VALUE_NAMES
 
 
 def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """Every trial as a flat row: number, state, value (the first objective), what its counted epoch gave, cost, the
-    values of every objective that there is, parameters, reason."""
+    """Every trial: number, state, value of the first objective, metrics of the selected epoch, cost, all objective values,
+    seed, parameters, reason of a failure."""
     trials = study.get_trials(deepcopy=False)
     names = sorted({name for trial in trials for name in trial.params})
     return [_trial_row(trial, names) for trial in trials]
@@ -38,7 +38,7 @@ def _trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV with a header; empty cells for what is missing."""
+    """Rows as CSV with a header; missing values are empty cells."""
     stream = io.StringIO()
     if rows:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
@@ -48,5 +48,5 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
 
 
 def jsonl_text(rows: list[dict[str, Any]]) -> str:
-    """Rows as JSON objects, one a line."""
+    """Rows as JSON objects, one per line."""
     return "".join(json.dumps({"schema": 1, **row}, ensure_ascii=False) + "\n" for row in rows)
