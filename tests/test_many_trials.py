@@ -142,7 +142,7 @@ def require_same_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status_lines(thin, URL) == status_lines(whole, URL)
     assert trial_rows(thin) == trial_rows(whole)
     rows = all_studies(URL)
-    monkeypatch.setattr("search.reporting.status.open_to_look", lambda url: open_storage(url, create=False))
+    monkeypatch.setattr("search.reporting.status.open_read_only", lambda url: open_storage(url, create=False))
     assert rows == all_studies(URL)
 
 
