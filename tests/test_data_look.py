@@ -110,7 +110,7 @@ def only_word(label: int, keep: int) -> Callable[[Path], None]:
     return act
 
 
-ODD: dict[str, tuple[Callable[[Path], None], str, str]] = {
+UNUSUAL: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "leak": (
         copied("9001", "9002"),
         "the same clips under 2 signers: training on one leaks into the evaluation of the other",
@@ -156,10 +156,10 @@ def test_no_warnings(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.endswith("no warnings\n")
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", UNUSUAL)
 def test_warnings(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each kind of unusual data gives one warning that names the place, and no problem."""
-    change, what, where = ODD[name]
+    change, what, where = UNUSUAL[name]
     change(data)
     found = warnings_of(data, capsys)
     mine = [one for one in found if one["what"] == what]
@@ -227,25 +227,25 @@ def test_info_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Words by signers, lengths and missing parts agree with the clips."""
     only_word(2, 1)(data)
     assert main(["info", "--json", str(data)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["schema"] == 1
     signers = ["9001", "9002", "9003", "9004"]
     every = {signer: clips_of(data, signer) for signer in signers}
-    assert told["table"] == [[sum(c.label == n for c in every[signer]) for n in range(3)] for signer in signers]
-    assert [word["signers"] for word in told["words"]] == [4, 4, 1]
-    assert [word["clips"] for word in told["words"]] == [sum(row[n] for row in told["table"]) for n in range(3)]
-    for one in told["signers"]:
+    assert result["table"] == [[sum(c.label == n for c in every[signer]) for n in range(3)] for signer in signers]
+    assert [word["signers"] for word in result["words"]] == [4, 4, 1]
+    assert [word["clips"] for word in result["words"]] == [sum(row[n] for row in result["table"]) for n in range(3)]
+    for one in result["signers"]:
         mine = every[one["signer"]]
         lengths = [clip.feature_CTJ.shape[1] for clip in mine]
         assert (one["clips"], one["median_frames"], one["mirrored"]) == (len(mine), np.median(lengths), 0)
         lost = sum(int(np.isnan(clip.feature_CTJ[0, :, 468]).sum()) for clip in mine)
         assert one["missing"]["left_hand"] == pytest.approx(lost / sum(lengths))
     lengths = [clip.feature_CTJ.shape[1] for mine in every.values() for clip in mine]
-    assert sum(bar["clips"] for bar in told["histogram"]) == len(lengths)
-    for bar in told["histogram"]:
+    assert sum(bar["clips"] for bar in result["histogram"]) == len(lengths)
+    for bar in result["histogram"]:
         assert bar["clips"] == sum(bar["first"] <= n <= bar["last"] for n in lengths)
-    assert (told["histogram"][0]["first"], len(told["histogram"]) <= 20) == (min(lengths), True)
-    assert told["fingerprint"] == fingerprint(open_data(data))
+    assert (result["histogram"][0]["first"], len(result["histogram"]) <= 20) == (min(lengths), True)
+    assert result["fingerprint"] == fingerprint(open_data(data))
 
 
 def test_info_at_eighty_columns(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,7 +130,7 @@ ONE_CHUNK = {"shape": (3, 3, NUM_LANDMARKS), "dtype": "f4", "chunks": (3, 10_001
 OUTSIDE = {"shape": (3, 3, NUM_LANDMARKS), "dtype": "f4", "external": [("1002.hdf5", 0, 4 * 9 * NUM_LANDMARKS)]}
 UNSEEN = np.full((3, 4, NUM_LANDMARKS), np.nan, np.float32)
 CLIP_FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    # what was done, what is said, the place that is named
+    # fault -> (how it is made, message, place)
     "no feature": (delete("feature"), "no dataset `feature`", f"/{CLIP}"),
     "no token": (delete("token"), "no dataset `token`", f"/{CLIP}"),
     "feature is a group": (group_as_feature, "no dataset `feature`", f"/{CLIP}"),
@@ -239,15 +239,15 @@ def checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
 @pytest.mark.parametrize("case", list(CLIP_FAULTS))
 def test_a_faulty_clip_is_reported(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A clip's fault is an error that names the file and the HDF5 path, in use and in `check`."""
-    spoil, said, place = CLIP_FAULTS[case]
+    spoil, message, place = CLIP_FAULTS[case]
     spoil(folder)
     fault = first_fault(folder)
-    assert said in fault.what
+    assert message in fault.what
     assert (fault.file, fault.path) == (folder / "1001.hdf5", place)
     assert [(fault.file, fault.path) for fault in find_problems(folder)] == [(folder / "1001.hdf5", place)]
     code, out = checked(folder, capsys)
     assert code == 1
-    assert said in out
+    assert message in out
     assert f"  --> {folder / '1001.hdf5'}: {place}" in out
     assert out.endswith("1 problem in 1 place\n")
 
@@ -255,10 +255,10 @@ def test_a_faulty_clip_is_reported(case: str, folder: Path, capsys: pytest.Captu
 @pytest.mark.parametrize("case", list(FILE_FAULTS))
 def test_a_faulty_file_is_reported(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that cannot be read is an error that names the file."""
-    spoil, said = FILE_FAULTS[case]
+    spoil, message = FILE_FAULTS[case]
     spoil(folder)
     fault = first_fault(folder)
-    assert said in fault.render()
+    assert message in fault.render()
     assert fault.file is not None
     assert fault.file.parent == folder
     found = find_problems(folder)
@@ -266,18 +266,18 @@ def test_a_faulty_file_is_reported(case: str, folder: Path, capsys: pytest.Captu
     assert all(isinstance(fault, DataError) for fault in found)
     code, out = checked(folder, capsys)
     assert code == 1
-    assert said in out
+    assert message in out
 
 
 @pytest.mark.parametrize("case", list(DICTIONARY_FAULTS))
 def test_a_faulty_dictionary_is_reported(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A dictionary that does not number words 0 to K-1 is an error that names it or its folder."""
-    spoil, said = DICTIONARY_FAULTS[case]
+    spoil, message = DICTIONARY_FAULTS[case]
     spoil(folder)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_words(folder)
     assert caught.value.file in (folder, folder / DICTIONARY_NAME)
-    assert [said in fault.what for fault in find_problems(folder)] == [True]
+    assert [message in fault.what for fault in find_problems(folder)] == [True]
     assert checked(folder, capsys)[0] == 1
 
 
@@ -305,22 +305,22 @@ def test_all_faults_are_listed_at_once(folder: Path) -> None:
 def test_a_valid_set_has_no_problems(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A valid data set has no problems, and `check` prints its size."""
     assert find_problems(folder) == []
-    code, said = checked(folder, capsys)
-    assert (code, said.splitlines()[-1]) == (0, "no problems, 2 warnings: 4 clips of 2 words by 2 signers")
+    code, message = checked(folder, capsys)
+    assert (code, message.splitlines()[-1]) == (0, "no problems, 2 warnings: 4 clips of 2 words by 2 signers")
 
 
 def test_a_missing_or_empty_folder_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing folder and a file are wrong usage; an empty folder has two problems."""
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
-    for name, said in (("gone", "no such data folder"), ("file", "is a file, not a folder")):
-        with pytest.raises(DataError, match=said):
+    for name, message in (("gone", "no such data folder"), ("file", "is a file, not a folder")):
+        with pytest.raises(DataError, match=message):
             signer_files(tmp_path / name)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             read_words(tmp_path / name)
-        assert [said in fault.what for fault in find_problems(tmp_path / name)] == [True]
+        assert [message in fault.what for fault in find_problems(tmp_path / name)] == [True]
         assert main(["check", str(tmp_path / name)]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert len(find_problems(tmp_path / "empty")) == 2
     assert checked(tmp_path / "empty", capsys)[0] == 1
 
@@ -361,9 +361,9 @@ def test_words_in_any_script_round_trip(tmp_path: Path, capsys: pytest.CaptureFi
     assert "こんにちは      1        1" in lines  # ten columns wide, as the table's widest word
     assert "手話            1        1" in lines
     assert main(["info", "--json", str(tmp_path)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == 1
-    assert [word["word"] for word in told["words"]] == words
+    result = json.loads(capsys.readouterr().out)
+    assert result["schema"] == 1
+    assert [word["word"] for word in result["words"]] == words
 
 
 def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -378,7 +378,7 @@ def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["chek", "x"], "no such command 'chek'. Did you mean 'check'?"),
         (["frobnicate"], "no such command 'frobnicate'\nhint: see `python -m data_utils --help`"),
@@ -389,13 +389,13 @@ def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.Captu
         (["info", "gone"], "there is no such data folder"),
     ],
 )
-def test_wrong_usage_is_an_error_with_a_hint(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_an_error_with_a_hint(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong usage ends with exit code 2, an error in the common form on stderr, and nothing on stdout."""
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
-    assert said in err
+    assert message in err
     assert err.splitlines()[-1].startswith("hint: ")
 
 

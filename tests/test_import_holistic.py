@@ -177,10 +177,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_broken_clips_are_errors(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken clip is an error that says what is wrong and where; nothing is unpickled."""
     monkeypatch.chdir(tmp_path)
-    break_it, said = BROKEN[name]
+    break_it, message = BROKEN[name]
     write_frames(tmp_path / "clip", vectors(0))
     break_it(tmp_path / "clip")
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_clip(tmp_path / "clip")
     assert str(tmp_path / "clip") in caught.value.render()
 
@@ -263,26 +263,26 @@ def test_unicode_forms_of_a_word_are_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("levels", "said"),
+    ("levels", "message"),
     [
         ("hello/0", "the level of signers is missing\n"),
         ("0", "the levels of signers and words are missing\n"),
         ("", "the levels of signers, words and clips are missing\n"),
     ],
 )
-def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, said: str) -> None:
+def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, message: str) -> None:
     """Without folders of signers, as in tutorials, the error says which level is missing."""
     write_frames(tmp_path / levels, vectors(0))
     with pytest.raises(DataError) as caught:
         holistic.plan_import(tmp_path)
     text = caught.value.render()
-    assert said in text
+    assert message in text
     assert "expected: SRC/<signer>/<word>/<clip>/<frame>.npy\n" in text
     assert "anna/hello/0" in text
 
 
 @pytest.mark.parametrize(
-    ("folders", "said"),
+    ("folders", "message"),
     [
         (["anna/a/b__c", "anna/a__b/c"], "two clips would get the same name"),
         (["anna_swap/a/0"], "name of a signer"),
@@ -291,11 +291,11 @@ def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, said: 
         (["anna/hello"], "contains no clip"),
     ],
 )
-def test_unusable_names_are_errors(tmp_path: Path, folders: list[str], said: str) -> None:
+def test_unusable_names_are_errors(tmp_path: Path, folders: list[str], message: str) -> None:
     """Clips that would get the same name, and names that files or HDF5 groups cannot have, are errors."""
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         holistic.plan_import(tmp_path)
 
 

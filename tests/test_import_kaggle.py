@@ -198,12 +198,12 @@ BROKEN: list[tuple[str, Callable[[arrow.Table], arrow.Table], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
-def test_broken_clips_are_errors(tmp_path: Path, change: Callable[[arrow.Table], arrow.Table], said: str) -> None:
+@pytest.mark.parametrize(("change", "message"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_broken_clips_are_errors(tmp_path: Path, change: Callable[[arrow.Table], arrow.Table], message: str) -> None:
     """A broken clip is an error that says what is wrong and where."""
     path = tmp_path / "clip.parquet"
     parquet.write_table(change(table_of(made_clip(1))), path)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_clip(path)
     assert str(path) in caught.value.render()
 
@@ -296,7 +296,7 @@ def test_some_signs(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--signs", "TV,aftre"], "there is no such sign: `aftre`\nhint: did you mean `after`?"),
         (["--signs", "TV,,cow"], "there is no such sign: ``"),
@@ -306,10 +306,10 @@ def test_some_signs(
         (["--workers", "0"], "`workers` is out of range"),
     ],
 )
-def test_wrong_usage(once: Path, tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage(once: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown signs and numbers out of range are errors before anything is written."""
     assert main(["import-kaggle", str(once), str(tmp_path / "data"), *options]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -317,7 +317,7 @@ PATH = "train_landmark_files/4/400000.parquet"
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([], "contains no clip"),
         ([("../4.parquet", "4", "1", "TV")], "outside the release"),
@@ -338,19 +338,19 @@ PATH = "train_landmark_files/4/400000.parquet"
         ([(PATH, "4", "1")], "cut short"),
     ],
 )
-def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], said: str, tmp_path: Path) -> None:
+def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], message: str, tmp_path: Path) -> None:
     """A faulty line of the list is an error that names the line."""
     write_list(release, rows)
     with pytest.raises(DataError) as caught:
         kaggle.plan_import(release)
-    assert said in caught.value.render()
+    assert message in caught.value.render()
     assert "train.csv" in caught.value.render()
 
 
 def test_an_invalid_list_is_an_error(release: Path) -> None:
     """Another encoding, missing columns, an unclosed quote, an empty file and a missing file are errors that say so."""
     path = release / "train.csv"
-    for content, said in (
+    for content, message in (
         (b"", "lacks columns"),
         (b"path,sequence_id,sign\n", "lacks columns"),
         (b"path,participant_id,sequence_id,sign\na,4,1,caf\xe9\n", "CSV in UTF-8"),
@@ -358,7 +358,7 @@ def test_an_invalid_list_is_an_error(release: Path) -> None:
         ("path,participant_id,sequence_id,sign\n".encode("utf-16"), "CSV in UTF-8"),
     ):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             kaggle.plan_import(release)
     path.unlink()
     with pytest.raises(DataError, match="a file is missing"):
@@ -478,10 +478,10 @@ def test_other_folders_are_kept(release: Path, tmp_path: Path, capsys: pytest.Ca
     (target / "thesis.txt").unlink()
     assert run(release, target, "--top", "2") == 0
     before = contents(target)
-    for words, said in ((["--top", "3"], "got: other words and clips"), ([], "got: other words and clips")):
+    for words, message in ((["--top", "3"], "got: other words and clips"), ([], "got: other words and clips")):
         capsys.readouterr()
         assert run(release, target, *words) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     (target / ".import.json").write_text('{"schema": 1, "words"')
     assert run(release, target, "--top", "2") == 2
     assert "the record of the import cannot be read" in capsys.readouterr().err
@@ -567,7 +567,7 @@ def group_is_gone(group: int) -> bool:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_started_again(moment: str, larger: tuple[Path, Path], tmp_path: Path) -> None:
     """After kill -9 of all processes at any moment, the same command ends with the same bytes in every file."""
-    release, peace = larger
+    release, uninterrupted = larger
     process = start(release, tmp_path / "data")
     while not MOMENTS[moment](tmp_path / "data") and process.poll() is None:
         time.sleep(0.002)
@@ -576,7 +576,7 @@ def test_killed_and_started_again(moment: str, larger: tuple[Path, Path], tmp_pa
     process.communicate()
     assert moment == "all but one" or not (tmp_path / "data" / DICTIONARY_NAME).exists()
     assert run(release, tmp_path / "data") == 0
-    assert contents(tmp_path / "data") == contents(peace)
+    assert contents(tmp_path / "data") == contents(uninterrupted)
 
 
 @pytest.mark.slow

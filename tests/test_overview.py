@@ -193,10 +193,10 @@ def test_counts() -> None:
 
 def test_warnings_come_first() -> None:
     """Warnings come before all numbers; many are folded."""
-    warnings = [WarningRecord(what=f"odd thing {n}", where=None, got=None, hint=None) for n in range(40)]
+    warnings = [WarningRecord(what=f"warning {n}", where=None, got=None, hint=None) for n in range(40)]
     page = overview_html(made(["hello"], ["anna"], warnings=warnings), {})
     assert "No warnings." not in page
-    assert page.index("odd thing 0") < page.index("<details>") < page.index("odd thing 39") < page.index("<table>")
+    assert page.index("warning 0") < page.index("<details>") < page.index("warning 39") < page.index("<table>")
 
 
 def test_a_large_data_set_gives_a_page_of_limited_size() -> None:

@@ -23,7 +23,7 @@ FIVE = dict.fromkeys(("a", "b", "c", "d", "e"), ALL)
 
 
 @pytest.mark.parametrize(
-    ("wishes", "expected"),
+    ("requested", "expected"),
     [
         ({"validation": ["a"], "test": ["b"]}, Split(("c", "d", "e"), ("a",), ("b",))),
         ({"validation": ["a"], "test": "none"}, Split(("b", "c", "d", "e"), ("a",), ())),
@@ -32,13 +32,13 @@ FIVE = dict.fromkeys(("a", "b", "c", "d", "e"), ALL)
         ({"train": ["a", "b"], "validation": ["c"], "test": "rest"}, Split(("a", "b"), ("c",), ("d", "e"))),
     ],
 )
-def test_explicit_parts(wishes: dict[str, list[str] | str], expected: Split) -> None:
+def test_explicit_parts(requested: dict[str, list[str] | str], expected: Split) -> None:
     """Named parts are used as given, `rest` is everyone else, and each part is sorted."""
-    assert split_signers(FIVE, **wishes) == expected
+    assert split_signers(FIVE, **requested) == expected
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"),
+    ("requested", "message"),
     [
         ({"validation": ["a"], "test": ["a"]}, "signer `a` is in the validation part and in the test part"),
         ({"train": ["a", "b"], "validation": ["b"], "test": "none"}, "in the train part and in the validation part"),
@@ -53,10 +53,10 @@ def test_explicit_parts(wishes: dict[str, list[str] | str], expected: Split) -> 
         ({"train": list("abcde")}, "too few signers"),
     ],
 )
-def test_impossible_parts_are_errors(wishes: dict[str, list[str] | str], said: str) -> None:
+def test_impossible_parts_are_errors(requested: dict[str, list[str] | str], message: str) -> None:
     """Overlaps, unknown signers and empty parts are errors that say so."""
-    with pytest.raises(DataError, match=said):
-        split_signers(FIVE, **wishes)
+    with pytest.raises(DataError, match=message):
+        split_signers(FIVE, **requested)
 
 
 def test_a_misspelled_signer_gets_a_suggestion() -> None:

@@ -33,8 +33,8 @@ def entries_of(data: DataSet) -> tuple[CatalogEntry, ...]:
 
 def make(data: DataSet, folder: Path, config: PreprocessConfig = CONFIG) -> tuple[ClipSet, list[str]]:
     """The prepared clips of all signers, and the reported lines."""
-    said: list[str] = []
-    return store.load_prepared(entries_of(data), config, folder, report=said.append), said
+    reported: list[str] = []
+    return store.load_prepared(entries_of(data), config, folder, report=reported.append), reported
 
 
 def kept(folder: Path) -> list[Path]:
@@ -61,9 +61,9 @@ def test_files_equal_preparation_in_memory(data: DataSet, tmp_path: Path, mask: 
     signers = [entry.file.signer for entry in data.entries]
     in_memory = prepare(data, signers, config, mirrored=True)
     for _ in range(2):
-        clips, said = make(data, tmp_path, config)
+        clips, reported = make(data, tmp_path, config)
         assert same(clips, in_memory)
-        assert said == []
+        assert reported == []
     assert isinstance(clips.frames_NF, np.memmap)
 
 
@@ -127,10 +127,10 @@ def test_damaged_data_is_computed_again_with_a_report(data: DataSet, tmp_path: P
     (folder,) = kept(tmp_path)
     assert callable(harm)
     harm(folder)
-    again, said = make(data, tmp_path)
+    again, reported = make(data, tmp_path)
     assert np.array_equal(again.frames_NF, expected)
-    assert len(said) == 1
-    assert why in said[0]
+    assert len(reported) == 1
+    assert why in reported[0]
     assert make(data, tmp_path)[1] == []
 
 
@@ -226,8 +226,8 @@ def test_a_killed_preparation_leaves_no_trace(tiny: Path, data: DataSet, tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(tmp_path.glob(".*.part"))
-    clips, said = make(data, tmp_path)
-    assert said == []
+    clips, reported = make(data, tmp_path)
+    assert reported == []
     assert len(clips) > 0
     assert not list(tmp_path.glob(".*.part"))
 

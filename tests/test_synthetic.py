@@ -150,7 +150,7 @@ def test_words_are_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"),
+    ("sizes", "message"),
     [
         ({"signs": 1}, "`signs` is out of range"),
         ({"signs": 251, "clips": 1000}, "`signs` is out of range"),
@@ -161,9 +161,9 @@ def test_words_are_words() -> None:
         ({"clips": 30, "signs": 2, "signers": 16}, "too few clips"),
     ],
 )
-def test_numbers_out_of_range_are_errors(tmp_path: Path, sizes: dict[str, int], said: str) -> None:
+def test_numbers_out_of_range_are_errors(tmp_path: Path, sizes: dict[str, int], message: str) -> None:
     """Sizes out of range, or too few clips for them, are errors, and nothing is written."""
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         synthesize(tmp_path / "data", **sizes)
     assert list(tmp_path.iterdir()) == []
 

@@ -41,6 +41,8 @@ _HAND_RUNS = {True: (20.0, 5.0), False: (3.0, 25.0)}
 1 / 9 / 30 frames (10%, 50%, 90%)."""
 
 _HAND_LOSS = 0.08
+"""Share of clips in which a raised hand is detected in few frames only."""
+
 _GRID = 8192.0
 """Coordinates are multiples of 1/8192 of the picture's size: files compress better, and float32 sums are exact."""
 
