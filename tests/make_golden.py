@@ -1,8 +1,8 @@
-"""Makes `golden.npz`: small clips of our own, and what our code gave for them once it had been compared with the reference.
+"""Makes `golden.npz`: small synthetic clips and the results of our code for them, recorded after comparison with the reference.
 
     python tests/make_golden.py
 
-Run it only when numbers are meant to change, and say why in the commit.
+Run it only when numbers are supposed to change, and give the reason in the commit.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ CONFIGS = {
     "unscaled": PreprocessConfig(scale="none"),
     "aware": PreprocessConfig(missing="aware", right_hand_origin="mirror"),
 }
-"""Settings whose results are kept, by name."""
+"""Preprocessing settings with recorded results, by name."""
 
 
 def clips() -> dict[str, np.ndarray]:
-    """Seeded random clips `[3, T, 543]` by name. Only the points that are read vary, on a coarse grid; the others are 0."""
+    """Seeded random clips `[3, T, 543]` by name. The points that the model reads lie on a coarse grid; the others are 0."""
     rng = np.random.default_rng(20260101)
 
     def clip(frames: int) -> np.ndarray:
@@ -74,11 +74,11 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "tanhexp": {"activation": "tanhexp"},
     "nobias": {"bias": False},
 }
-"""Model settings whose logits are kept, by name."""
+"""Model settings with recorded logits, by name."""
 
 
 def golden_model(**settings: Any) -> TransformerEnISLR:
-    """A small model whose weights come from numpy's generator, parameter by parameter in the order of their names."""
+    """A small model with weights from numpy's generator, drawn in the order of the parameters' names."""
     config = ModelConfig(width=16, ffn_width=24, dropout=0.0, **settings)
     model = TransformerEnISLR(config, 5, torch.Generator().manual_seed(0))
     rng = np.random.default_rng(7)
@@ -89,7 +89,7 @@ def golden_model(**settings: Any) -> TransformerEnISLR:
 
 
 def golden_losses(steps: int = 5) -> list[float]:
-    """The loss before each of a few Adam steps on the clips, label smoothing 0.1."""
+    """The loss before each of a few Adam steps on the clips, with label smoothing 0.1."""
     model = golden_model()
     frames = [preprocess(feature) for feature in clips().values()]
     held = clip_set(frames, [0, 1, 2, 3, 4, 0])
@@ -107,7 +107,7 @@ def golden_losses(steps: int = 5) -> list[float]:
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """Everything that `golden.npz` holds."""
+    """The content of `golden.npz`."""
     made = {}
     for name, feature in clips().items():
         made[f"clip_{name}"] = feature[:2][:, :, POINTS]

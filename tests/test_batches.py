@@ -1,4 +1,4 @@
-"""Batches: every clip once, every row where it belongs, little padding, all by seed."""
+"""Batches: every clip once, every row correct, little padding, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_utils.prepared import ClipSet, clip_set
 
 
 def clips_of(lengths: list[int]) -> ClipSet:
-    """Clips whose frames say whose they are: clip number and frame number, both from 1."""
+    """Clips whose frames contain clip number and frame number, both from 1."""
     made = []
     for number, length in enumerate(lengths, start=1):
         frames = np.zeros((length, NUM_FEATURES), np.float32)
@@ -22,13 +22,13 @@ def clips_of(lengths: list[int]) -> ClipSet:
     return clip_set(made)
 
 
-def lengths_like_real_ones(count: int, seed: int) -> list[int]:
+def realistic_lengths(count: int, seed: int) -> list[int]:
     draws = np.exp(np.random.default_rng(seed).normal(np.log(23), 1.0, count))
     return np.clip(np.round(draws), 2, 404).astype(int).tolist()
 
 
 def check(clips: ClipSet, batch: Batch) -> None:
-    """Each row of a batch is the right frame of the right clip, or padding that points at row 0."""
+    """Checks that each row of a batch is the right frame of the right clip, or padding that points at row 0."""
     rows = 0
     at = 0
     for block in batch.blocks:
@@ -56,7 +56,7 @@ lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 @settings(max_examples=60, deadline=None)
 @given(lengths=lengths, size=st.integers(1, 12), seed=st.integers(0, 99), multiple=st.sampled_from([1, 2, 4]))
 def test_an_epoch_holds_every_clip_once(lengths: list[int], size: int, seed: int, multiple: int) -> None:
-    """Whatever the lengths, an epoch has each clip once and every row is the frame it should be."""
+    """For any lengths, an epoch has each clip once and every row is the right frame."""
     clips = clips_of(lengths)
     batches = list(shuffled_batches(clips, size, np.random.default_rng(seed), multiple))
     assert sorted(np.concatenate([batch.clips_B for batch in batches]).tolist()) == list(range(len(lengths)))
@@ -69,7 +69,7 @@ def test_an_epoch_holds_every_clip_once(lengths: list[int], size: int, seed: int
 @settings(max_examples=40, deadline=None)
 @given(lengths=lengths, rows=st.integers(1, 500))
 def test_ordered_batches_hold_every_clip_once(lengths: list[int], rows: int) -> None:
-    """The order by length has each clip once too, and its batches stay near the size asked for."""
+    """Batches ordered by length also have each clip once, and are about as large as requested."""
     clips = clips_of(lengths)
     batches = list(ordered_batches(clips, rows))
     assert sorted(np.concatenate([batch.clips_B for batch in batches]).tolist()) == list(range(len(lengths)))
@@ -79,8 +79,8 @@ def test_ordered_batches_hold_every_clip_once(lengths: list[int], rows: int) -> 
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:
-    """The same seed gives the same batches, another seed others, and a second epoch another order."""
-    clips = clips_of(lengths_like_real_ones(100, 0))
+    """The same seed gives the same batches; another seed or a second epoch gives another order."""
+    clips = clips_of(realistic_lengths(100, 0))
 
     def order(rng: np.random.Generator) -> list[int]:
         return [clip for batch in shuffled_batches(clips, 8, rng) for clip in batch.clips_B.tolist()]
@@ -93,16 +93,16 @@ def test_the_order_depends_on_the_seed_alone() -> None:
 
 
 def test_batches_mix_lengths() -> None:
-    """Batches are drawn at random, not by length: a batch's mean length is near the whole set's."""
-    clips = clips_of(lengths_like_real_ones(960, 1))
+    """Batches are drawn at random, not by length: the mean length of a batch is close to that of the whole set."""
+    clips = clips_of(realistic_lengths(960, 1))
     means = [clips.lengths_C[batch.clips_B].mean() for batch in shuffled_batches(clips, 32, np.random.default_rng(0))]
     assert np.std(means) < 2 * clips.lengths_C.std() / np.sqrt(32)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_padding_is_a_small_share(seed: int) -> None:
-    """With lengths like real ones, batches of 32 hold less than a tenth of padding."""
-    clips = clips_of(lengths_like_real_ones(640, seed))
+def test_there_is_little_padding(seed: int) -> None:
+    """With realistic lengths, less than 10% of batches of 32 is padding."""
+    clips = clips_of(realistic_lengths(640, seed))
     sources = np.concatenate([b.source_M for b in shuffled_batches(clips, 32, np.random.default_rng(seed))])
     assert (sources == 0).mean() < 0.10
 
@@ -115,7 +115,7 @@ def test_equal_lengths_make_one_block() -> None:
 
 
 def test_rows_of_a_clip_set_are_consistent() -> None:
-    """Row 0 is empty and unreal; each clip's rows follow the one before."""
+    """Row 0 is empty and not real; the rows of each clip follow those of the previous clip."""
     clips = clips_of([3, 1, 4])
     assert not clips.frames_NF[0].any()
     assert clips.real_N.tolist() == [False] + [True] * 8
@@ -123,7 +123,7 @@ def test_rows_of_a_clip_set_are_consistent() -> None:
     assert len(clips) == 3
 
 
-def test_the_articles_mask_leaves_empty_frames_out() -> None:
+def test_the_articles_mask_excludes_empty_frames() -> None:
     """With `mask="detected"` a frame without any number is not real; by lengths it is."""
     frames = np.ones((3, NUM_FEATURES), np.float32)
     frames[1] = 0
@@ -133,6 +133,6 @@ def test_the_articles_mask_leaves_empty_frames_out() -> None:
 
 @pytest.mark.parametrize("shape", [(0, NUM_FEATURES), (3, NUM_FEATURES - 1), (NUM_FEATURES,)])
 def test_a_clip_of_the_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
-    """A clip set is made of `[frames, 260]` with a frame or more, and says which clip is not."""
+    """Clips must be `[frames, 260]` with at least one frame; the error says which clip is not."""
     with pytest.raises(ValueError, match="clip 1 has shape"):
         clip_set([np.zeros((2, NUM_FEATURES), np.float32), np.zeros(shape, np.float32)])

@@ -1,4 +1,4 @@
-"""A model as a folder: it answers as the model did, stands alone, and is refused when anything about it is not as written."""
+"""Bundles: they predict like the model, are self-contained, and are refused if anything was changed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(tiny: Path) -> list[np.ndarray]:
-    """Real-sized clips of several lengths."""
+    """Clips of realistic size and several lengths."""
     found = [clip for _, clip in read_unlabeled(tiny / "9001.hdf5")]
     assert all(isinstance(clip, np.ndarray) for clip in found)
     return [clip for clip in found if isinstance(clip, np.ndarray)][:8]
@@ -73,8 +73,10 @@ def clips(tiny: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "pre", [PreprocessConfig(), PreprocessConfig(align="unique", scale="framewise", mask="detected")], ids=str
 )
-def test_answers_are_those_of_the_model(pooling: Any, pre: PreprocessConfig, tmp_path: Path, clips: list[np.ndarray]) -> None:
-    """Softmax of the logits divided by the temperature, for each clip as if it were alone."""
+def test_predictions_are_those_of_the_model(
+    pooling: Any, pre: PreprocessConfig, tmp_path: Path, clips: list[np.ndarray]
+) -> None:
+    """Probabilities are the softmax of the logits divided by the temperature, independent of the other clips."""
     model = write(tmp_path / "b", ModelConfig(width=16, ffn_width=24, pooling=pooling), pre)
     bundle = load_bundle(tmp_path / "b")
     raw = logits(model, [preprocess(clip, pre) for clip in clips], mask=pre.mask).astype(np.float64) / 1.7
@@ -90,9 +92,9 @@ def test_answers_are_those_of_the_model(pooling: Any, pre: PreprocessConfig, tmp
     assert bundle.predict([]) == []
 
 
-def test_what_cannot_be_asked(bundle: Path, tmp_path: Path, clips: list[np.ndarray]) -> None:
-    """Said by the number of the clip."""
-    asked = load_bundle(bundle)
+def test_invalid_clips_are_refused(bundle: Path, tmp_path: Path, clips: list[np.ndarray]) -> None:
+    """The error names the number of the clip."""
+    loaded = load_bundle(bundle)
     for wrong in (
         clips[0][:2],
         clips[0].transpose(1, 2, 0),
@@ -102,25 +104,25 @@ def test_what_cannot_be_asked(bundle: Path, tmp_path: Path, clips: list[np.ndarr
         np.zeros(clips[0].shape, np.int64),
     ):
         with pytest.raises(DataError) as caught:
-            asked.predict([clips[0], wrong])
+            loaded.predict([clips[0], wrong])
         assert "clip 1" in str(caught.value)
     with pytest.raises(ValueError, match="top is 0"):
-        asked.predict(clips, top=0)
-    write(tmp_path / "halves", ModelConfig(width=16, pooling="average"))
+        loaded.predict(clips, top=0)
+    write(tmp_path / "half precision", ModelConfig(width=16, pooling="average"))
     with pytest.raises(DataError, match="too short for this model"):
-        load_bundle(tmp_path / "halves").predict([clips[0][:, :1]])
+        load_bundle(tmp_path / "half precision").predict([clips[0][:, :1]])
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, LABELS, METRICS, CONFIG, SUMS])
 def test_any_change_is_refused(name: str, bundle: Path) -> None:
-    """A bit anywhere, a byte more, a file cut at any place, a file that is gone or empty."""
+    """A flipped bit, added bytes, a file truncated anywhere, and a missing or empty file are refused."""
     path = bundle / name
     whole = path.read_bytes()
     places = sorted({*range(0, len(whole), max(1, len(whole) // 40)), len(whole) - 1})
-    spoilt = [whole[:n] + bytes([whole[n] ^ 1]) + whole[n + 1 :] for n in places]
-    spoilt += [whole[:n] for n in places]
-    spoilt += [whole + b"\0", whole + b"\n", whole + whole]
-    for content in spoilt:
+    damaged = [whole[:n] + bytes([whole[n] ^ 1]) + whole[n + 1 :] for n in places]
+    damaged += [whole[:n] for n in places]
+    damaged += [whole + b"\0", whole + b"\n", whole + whole]
+    for content in damaged:
         path.write_bytes(content)
         with pytest.raises(BundleError):
             load_bundle(bundle)
@@ -131,8 +133,8 @@ def test_any_change_is_refused(name: str, bundle: Path) -> None:
     assert load_bundle(bundle).words == WORDS
 
 
-def test_parts_of_two_models_are_refused(bundle: Path, tmp_path: Path) -> None:
-    """Also where each file is whole."""
+def test_files_of_two_models_are_refused(bundle: Path, tmp_path: Path) -> None:
+    """Files of two models are refused even if each file is intact."""
     write(tmp_path / "other", seed=1, words=("a", "b", "c"))
     for name in (WEIGHTS, LABELS, METRICS, CONFIG):
         whole = (bundle / name).read_bytes()
@@ -142,23 +144,23 @@ def test_parts_of_two_models_are_refused(bundle: Path, tmp_path: Path) -> None:
         (bundle / name).write_bytes(whole)
 
 
-def test_the_card_is_its_owners(bundle: Path) -> None:
-    """They may write in it, or leave it out."""
-    (bundle / CARD).write_text("Ask me.", encoding="utf-8")
+def test_the_card_may_be_changed(bundle: Path) -> None:
+    """The card may be edited or deleted."""
+    (bundle / CARD).write_text("My notes.", encoding="utf-8")
     load_bundle(bundle)
     (bundle / CARD).unlink()
     load_bundle(bundle)
 
 
-def sign_again(folder: Path) -> None:
-    """What somebody does who means harm: the digests are made to fit."""
+def update_digests(folder: Path) -> None:
+    """Updates the digests, as an attacker would."""
     names = [name for name in (WEIGHTS, LABELS, METRICS, CONFIG) if (folder / name).exists()]
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / SUMS).write_text("".join(sums), encoding="ascii")
 
 
 def weights(change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> Callable[[Path], object]:
-    """Changes what the file of weights says and holds."""
+    """Changes the metadata and the tensors of the file of weights."""
 
     def act(folder: Path) -> None:
         image = (folder / WEIGHTS).read_bytes()
@@ -169,11 +171,11 @@ def weights(change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object])
     return act
 
 
-HARM: dict[str, Callable[[Path], object]] = {
+FORGERIES: dict[str, Callable[[Path], object]] = {
     "a wide network": weights(lambda about, _: about["model"].update(width=10**9)),
     "a deep network": weights(lambda about, _: about["model"].update(layers=10**9)),
-    "a fat network": weights(lambda about, _: about["model"].update(ffn_width=10**9)),
-    "a deep network with both ends": weights(
+    "a network with a wide feed-forward block": weights(lambda about, _: about["model"].update(ffn_width=10**9)),
+    "a deep network with first and last layers": weights(
         lambda about, tensors: (
             about["model"].update(layers=10**6),
             tensors.update({"layers.999999.feed_forward.expand.weight": torch.zeros(24, 16)}),
@@ -188,46 +190,46 @@ HARM: dict[str, Callable[[Path], object]] = {
     "no settings": weights(lambda about, _: about.pop("preprocess")),
     "no temperature": weights(lambda about, _: about.update(temperature=float("nan"))),
     "temperature 0": weights(lambda about, _: about.update(temperature=0)),
-    "a temperature without end": weights(lambda about, _: about.update(temperature=10**400)),
+    "a huge temperature": weights(lambda about, _: about.update(temperature=10**400)),
     "another format": weights(lambda about, _: about.update(format="islr-search bundle 9")),
     "NaN among the weights": weights(lambda _, tensors: tensors["head.weight"].fill_(torch.nan)),
-    "a weight less": weights(lambda _, tensors: tensors.pop("head.bias")),
-    "a weight more": weights(lambda _, tensors: tensors.update(extra=torch.zeros(1))),
-    "halves": weights(lambda _, tensors: tensors.update({"head.weight": tensors["head.weight"].half()})),
+    "a missing weight": weights(lambda _, tensors: tensors.pop("head.bias")),
+    "an extra weight": weights(lambda _, tensors: tensors.update(extra=torch.zeros(1))),
+    "half precision": weights(lambda _, tensors: tensors.update({"head.weight": tensors["head.weight"].half()})),
     "another shape": weights(lambda _, tensors: tensors.update({"head.weight": tensors["head.weight"][:2]})),
     "no metadata": lambda folder: (folder / WEIGHTS).write_bytes(save({"a": torch.zeros(1)})),
-    "nothing": lambda folder: (folder / WEIGHTS).write_bytes(b""),
-    "a header of any length": lambda folder: (folder / WEIGHTS).write_bytes(b"\xff" * 64),
-    "deep metrics": lambda folder: (folder / METRICS).write_text("[" * 100_000, encoding="utf-8"),
+    "an empty file": lambda folder: (folder / WEIGHTS).write_bytes(b""),
+    "a header of a huge length": lambda folder: (folder / WEIGHTS).write_bytes(b"\xff" * 64),
+    "deeply nested metrics": lambda folder: (folder / METRICS).write_text("[" * 100_000, encoding="utf-8"),
     "metrics as a list": lambda folder: (folder / METRICS).write_text("[]", encoding="utf-8"),
-    "a word more": lambda folder: (folder / LABELS).write_text('{"a": 0, "b": 1, "c": 2, "d": 3}', encoding="utf-8"),
+    "an extra word": lambda folder: (folder / LABELS).write_text('{"a": 0, "b": 1, "c": 2, "d": 3}', encoding="utf-8"),
     "a class number twice": lambda folder: (folder / LABELS).write_text('{"a": 0, "b": 1, "c": 1}', encoding="utf-8"),
     "words that are numbers": lambda folder: (folder / LABELS).write_text("[0, 1, 2]", encoding="utf-8"),
 }
 
 
-def test_every_layer_is_looked_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before any is built."""
-    HARM["a deep network with both ends"](bundle)
-    sign_again(bundle)
-    monkeypatch.setattr("model.bundle.TransformerEnISLR", lambda *_: pytest.fail("a network is built"))
+def test_every_layer_is_checked_before_the_network_is_built(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing layer is reported before the network takes memory."""
+    FORGERIES["a deep network with first and last layers"](bundle)
+    update_digests(bundle)
+    monkeypatch.setattr("model.bundle.TransformerEnISLR", lambda *_: pytest.fail("the network was built"))
     with pytest.raises(BundleError) as caught:
         load_bundle(bundle)
     assert caught.value.got == "layers.2.feed_forward.expand.weight is None, expected (24, 16)"
 
 
-@pytest.mark.parametrize("what", HARM)
-def test_harm_with_fitting_digests(what: str, bundle: Path) -> None:
-    """Refused as not fitting together, without taking the memory that it claims."""
-    HARM[what](bundle)
-    sign_again(bundle)
+@pytest.mark.parametrize("what", FORGERIES)
+def test_forged_files_with_matching_digests_are_refused(what: str, bundle: Path) -> None:
+    """Forged files are refused without taking the memory that they claim."""
+    FORGERIES[what](bundle)
+    update_digests(bundle)
     with pytest.raises(BundleError):
         load_bundle(bundle)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "README.md", ""])
-def test_the_list_names_files_of_the_bundle_only(name: str, bundle: Path) -> None:
-    """It cannot make the loader read another file."""
+def test_the_digests_name_only_files_of_the_bundle(name: str, bundle: Path) -> None:
+    """The list of digests cannot make the loader read another file."""
     (bundle.parent / "outside").write_bytes(b"")
     with (bundle / SUMS).open("a", encoding="ascii") as stream:
         stream.write(f"{hashlib.sha256(b'').hexdigest()}  {name}\n")
@@ -235,8 +237,8 @@ def test_the_list_names_files_of_the_bundle_only(name: str, bundle: Path) -> Non
         load_bundle(bundle)
 
 
-def test_nothing_in_it_runs(bundle: Path, tmp_path: Path) -> None:
-    """A pickle instead of weights, and YAML that asks for a call: neither is carried out."""
+def test_loading_runs_no_code(bundle: Path, tmp_path: Path) -> None:
+    """Neither a pickle instead of the weights nor YAML that calls a function is executed."""
 
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -244,13 +246,13 @@ def test_nothing_in_it_runs(bundle: Path, tmp_path: Path) -> None:
 
     for content in (pickle.dumps(Trap()), b"PK\x03\x04" + pickle.dumps(Trap())):
         (bundle / WEIGHTS).write_bytes(content)
-        sign_again(bundle)
+        update_digests(bundle)
         with pytest.raises(BundleError):
             load_bundle(bundle)
     write(tmp_path / "other")
     trap = f'study: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ["{tmp_path / "ran"}"]]\n'
     (tmp_path / "other" / CONFIG).write_text(trap, encoding="utf-8")
-    sign_again(tmp_path / "other")
+    update_digests(tmp_path / "other")
     load_bundle(tmp_path / "other")
     command = [sys.executable, "-m", "search", "retrain", str(tmp_path / "other" / CONFIG)]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False)
@@ -258,7 +260,7 @@ def test_nothing_in_it_runs(bundle: Path, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: this is not valid YAML")
     assert not (tmp_path / "ran").exists()
     pickle.loads(pickle.dumps(Trap()))
-    assert (tmp_path / "ran").exists(), "the trap works where somebody steps into it"
+    assert (tmp_path / "ran").exists(), "the trap works when it is unpickled"
 
 
 ALONE = """
@@ -277,8 +279,8 @@ for guess in load_bundle(sys.argv[1]).predict([clip])[0]:
 """
 
 
-def test_it_stands_alone(bundle: Path, tmp_path: Path, clips: list[np.ndarray]) -> None:
-    """In a fresh process, elsewhere, without Optuna and the rest of the search, it says the same."""
+def test_a_bundle_is_self_contained(bundle: Path, tmp_path: Path, clips: list[np.ndarray]) -> None:
+    """In a new process, in another folder, without Optuna and the search, predictions are the same."""
     expected = [f"{guess.word} {guess.probability!r}" for guess in load_bundle(bundle).predict(clips[:1])[0]]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -297,8 +299,8 @@ def test_it_stands_alone(bundle: Path, tmp_path: Path, clips: list[np.ndarray]) 
     assert (done.stdout.splitlines(), done.stderr) == (expected, "")
 
 
-def test_nothing_is_written_over(bundle: Path, tmp_path: Path) -> None:
-    """A folder that holds something, and a file, are left as they are; an empty folder is taken."""
+def test_nothing_is_overwritten(bundle: Path, tmp_path: Path) -> None:
+    """A non-empty folder and a file are kept; an empty folder is used."""
     before = (bundle / WEIGHTS).read_bytes()
     with pytest.raises(BundleError, match="already exists"):
         write(bundle, seed=5)
@@ -311,8 +313,8 @@ def test_nothing_is_written_over(bundle: Path, tmp_path: Path) -> None:
     load_bundle(tmp_path / "empty")
 
 
-def test_a_place_where_none_can_be_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link, also to an empty folder or to nothing; a disk of its own; a place below a file; a name that is too long."""
+def test_an_unusable_path_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link, even to an empty folder or to nothing, a mount point, a path below a file and a too long name are refused."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     (tmp_path / "link").symlink_to("empty")
@@ -329,8 +331,8 @@ def test_a_place_where_none_can_be_is_known_beforehand(tmp_path: Path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link", "loose"]
 
 
-def test_a_folder_that_cannot_give_way_is_known_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the system has something to say that nothing here knows of."""
+def test_a_folder_that_cannot_be_renamed_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the operating system becomes a ResourceError, and nothing is changed."""
 
     def busy(*_: object) -> None:
         raise OSError(16, "Device or resource busy")
@@ -343,8 +345,8 @@ def test_a_folder_that_cannot_give_way_is_known_beforehand(tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_looking_leaves_no_trace(tmp_path: Path) -> None:
-    """Neither folders that were made for it, nor another folder in the place of an empty one."""
+def test_the_check_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither new parent folders remain, nor is an empty folder replaced by another."""
     (tmp_path / "empty").mkdir(mode=0o700)
     before = (tmp_path / "empty").stat()
     require_new(tmp_path / "empty")
@@ -354,8 +356,8 @@ def test_looking_leaves_no_trace(tmp_path: Path) -> None:
     assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
 
 
-def test_half_of_one_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error on the way leaves nothing, neither at the place nor beside it."""
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error while writing leaves neither a folder nor temporary files."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -368,18 +370,18 @@ def test_half_of_one_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
-    """Nothing of time or chance is in the files."""
+    """The files do not depend on time or chance."""
     for name in ("a", "b"):
         write(tmp_path / name)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("place", ["nowhere", "file", "folder"])
-def test_no_bundle(place: str, tmp_path: Path) -> None:
-    """Refused with a word on where one comes from."""
+@pytest.mark.parametrize("name", ["nowhere", "file", "folder"])
+def test_what_is_not_a_bundle_is_refused(name: str, tmp_path: Path) -> None:
+    """The error says which command writes a bundle."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     with pytest.raises(BundleError) as caught:
-        load_bundle(tmp_path / place)
+        load_bundle(tmp_path / name)
     assert "export --model" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Figures to agree with: our own golden file, and the reference's where it lies beside the project."""
+"""Comparison with recorded results: our own golden file, and the reference's if it is available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LENGTHS = [7, 5, 9, 6, 1, 1, 4, 3, 3]
 
 
 def test_our_own_golden_file() -> None:
-    """Every array of the project's golden file comes out again."""
+    """Every array of the project's golden file is reproduced."""
     stored, now = np.load(FILE), arrays()
     assert sorted(stored.files) == sorted(now)
     for name in stored.files:
@@ -31,7 +31,7 @@ def test_our_own_golden_file() -> None:
 
 
 def test_the_golden_structures_differ() -> None:
-    """The golden file would notice if an option of the model stopped acting."""
+    """The golden file detects if an option of the model has no effect."""
     stored = np.load(FILE)
     kept = [stored[f"logits_{name}"] for name in STRUCTURES]
     for i, one in enumerate(kept):
@@ -41,9 +41,9 @@ def test_the_golden_structures_differ() -> None:
 
 @pytest.fixture(scope="module")
 def golden() -> Mapping[str, np.ndarray]:
-    """The reference's figures."""
+    """The reference's results."""
     if not REFERENCE.is_file():
-        pytest.skip("the reference's golden.npz does not lie beside the project")
+        pytest.skip("the reference's golden.npz is not available")
     with np.load(REFERENCE) as stored:
         return {name: stored[name] for name in stored.files}
 
@@ -56,19 +56,19 @@ def state(golden: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def padded(golden: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """The nine clips as the reference pads them: nine frames each, empty ones at the end."""
+    """The nine clips as padded by the reference: nine frames each, with empty frames at the end."""
     return list(golden["batch_feature"].transpose(0, 2, 1, 3).reshape(9, 9, 260))
 
 
 @pytest.fixture(scope="module")
-def alone(padded: list[np.ndarray]) -> list[np.ndarray]:
+def unpadded(padded: list[np.ndarray]) -> list[np.ndarray]:
     """The nine clips at their true lengths."""
     return [clip[:length] for clip, length in zip(padded, LENGTHS, strict=True)]
 
 
-def test_batches_hold_the_references_clips_and_mask(golden: Mapping[str, np.ndarray], alone: list[np.ndarray]) -> None:
-    """Our blocks hold the reference's padded features, tokens and value-based mask, frame by frame."""
-    clips = clip_set(alone, golden["tokens"].tolist(), mask="detected")
+def test_batches_contain_the_references_clips_and_mask(golden: Mapping[str, np.ndarray], unpadded: list[np.ndarray]) -> None:
+    """Our blocks contain the reference's padded features, tokens and value-based mask, frame by frame."""
+    clips = clip_set(unpadded, golden["tokens"].tolist(), mask="detected")
     batch = batch_of(clips, np.arange(9))
     frames, real = clips.frames_NF[batch.source_M], clips.real_N[batch.source_M]
     for clip, rows in _clips_of(batch):
@@ -79,7 +79,7 @@ def test_batches_hold_the_references_clips_and_mask(golden: Mapping[str, np.ndar
 
 
 def _clips_of(batch: Batch) -> Iterator[tuple[int, slice]]:
-    """Each clip of a batch with its rows, padding included."""
+    """Each clip of a batch with its rows, including padding."""
     clips = iter(batch.clips_B.tolist())
     for block in batch.blocks:
         for g in range(block.clips):
@@ -88,36 +88,36 @@ def _clips_of(batch: Batch) -> Iterator[tuple[int, slice]]:
 
 
 def test_positions_and_parameters(golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor]) -> None:
-    """The position table's head and the number of parameters."""
+    """The first positions and the number of parameters agree."""
     # An angle of up to 39 has a float32 step of 3.8e-6, and the exponential differs by a step between processors.
     np.testing.assert_allclose(sinusoids(40, 64).numpy(), golden["pose_first_40"], atol=5e-6)
     assert sum(p.numel() for p in load_reference(state).parameters()) == golden["num_parameters"]
 
 
 def test_logits_with_the_mask(
-    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], alone: list[np.ndarray]
+    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], unpadded: list[np.ndarray]
 ) -> None:
-    """Masked logits, of the padded batch and of each clip alone, in each structure."""
+    """Masked logits agree, for the padded batch and for each clip alone, in each structure."""
     model = load_reference(state)
     for name in ("logits_mask", "logits_single_mask"):
-        np.testing.assert_allclose(logits(model, alone, mask="detected"), golden[name], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(logits(model, unpadded, mask="detected"), golden[name], atol=1e-5, err_msg=name)
     post = load_reference(state, norm_first=False)
-    np.testing.assert_allclose(logits(post, alone, mask="detected"), golden["logits_mask_postln"], atol=1e-5)
+    np.testing.assert_allclose(logits(post, unpadded, mask="detected"), golden["logits_mask_postln"], atol=1e-5)
     bare = load_reference({name: value for name, value in state.items() if not name.startswith("tr_encoder.norm.")})
-    np.testing.assert_allclose(logits(bare, alone, mask="detected"), golden["logits_mask_preln_notail"], atol=1e-5)
+    np.testing.assert_allclose(logits(bare, unpadded, mask="detected"), golden["logits_mask_preln_notail"], atol=1e-5)
 
 
 def test_logits_without_the_mask(
-    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], padded: list[np.ndarray], alone: list[np.ndarray]
+    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], padded: list[np.ndarray], unpadded: list[np.ndarray]
 ) -> None:
-    """Where the reference attends to padding, so do we when padding is given as frames; alone, all frames count."""
+    """Logits agree if padding is passed as frames, to which the reference attends, and for each clip alone."""
     model = load_reference(state)
     np.testing.assert_allclose(logits(model, padded), golden["logits_nomask"], atol=1e-5)
-    np.testing.assert_allclose(logits(model, alone), golden["logits_single_nomask"], atol=1e-5)
+    np.testing.assert_allclose(logits(model, unpadded), golden["logits_single_nomask"], atol=1e-5)
 
 
 def test_logits_with_time_pooling(golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor]) -> None:
-    """Average and max pooling over time by two, with odd lengths and a gap."""
+    """Logits agree with average and max pooling over time, with odd lengths and a gap."""
     features = golden["pool_feature"].transpose(0, 2, 1, 3).reshape(4, 8, 260)
     clips = [clip[:length] for clip, length in zip(features, [7, 5, 8, 5], strict=True)]
     for how in ("average", "max"):
@@ -126,11 +126,11 @@ def test_logits_with_time_pooling(golden: Mapping[str, np.ndarray], state: dict[
 
 
 def test_a_clip_without_detection_is_finite_where_the_reference_is_not(
-    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], alone: list[np.ndarray]
+    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], unpadded: list[np.ndarray]
 ) -> None:
-    """The reference answers NaN for a clip in which nothing is detected (its defect 9); we answer with numbers."""
+    """The reference gives NaN for a clip in which nothing is detected (its defect 9); our logits are finite."""
     assert np.isnan(golden["logits_allmissing"][1]).all()
-    result = logits(load_reference(state), [alone[0], np.zeros((7, 260), np.float32)], mask="detected")
+    result = logits(load_reference(state), [unpadded[0], np.zeros((7, 260), np.float32)], mask="detected")
     assert np.isfinite(result).all()
 
 
@@ -150,10 +150,10 @@ def _run(
 
 
 def test_attention_embedding_and_encoder(
-    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], padded: list[np.ndarray], alone: list[np.ndarray]
+    golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], padded: list[np.ndarray], unpadded: list[np.ndarray]
 ) -> None:
-    """Attention weights with and without the mask, the embedded frames and the encoder's output, where frames are real."""
-    for suffix, clips, mask in (("mask", alone, "detected"), ("nomask", padded, "lengths")):
+    """Attention weights with and without the mask, embedded frames and the encoder's output agree in real frames."""
+    for suffix, clips, mask in (("mask", unpadded, "detected"), ("nomask", padded, "lengths")):
         held, batch, weights, embed, encoded = _run(load_reference(state), clips, mask)
         count = len(batch.blocks)
         of_clip = [[w for block in weights[i : i + count] for w in block] for i in range(0, len(weights), count)]
@@ -171,7 +171,7 @@ def test_attention_embedding_and_encoder(
 
 
 def test_label_smoothing_losses_and_floors(golden: Mapping[str, np.ndarray]) -> None:
-    """Mean and per-sample smoothed losses, and their floors for ten words, at eight values of eps."""
+    """Mean and per-sample smoothed losses, and their floors for ten words, agree at eight values of eps."""
     scores, labels = torch.from_numpy(golden["logits_mask"]), torch.from_numpy(golden["tokens"])
     for i, eps in enumerate(golden["ls_eps"].tolist()):
         assert smoothed_cross_entropy(scores, labels, eps).item() == pytest.approx(golden["ls_mean"][i], abs=1e-5)
@@ -181,10 +181,10 @@ def test_label_smoothing_losses_and_floors(golden: Mapping[str, np.ndarray]) -> 
     np.testing.assert_allclose(plain_cross_entropy(scores, labels), golden["ls_per_sample"][0], atol=1e-5)
 
 
-def test_adam_steps(golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], alone: list[np.ndarray]) -> None:
-    """Five Adam steps: each loss, the first gradients and weights by norm, and the logits at the end."""
+def test_adam_steps(golden: Mapping[str, np.ndarray], state: dict[str, torch.Tensor], unpadded: list[np.ndarray]) -> None:
+    """Five Adam steps agree: each loss, the norms of the first gradients and weights, and the final logits."""
     model = load_reference(state, dropout=0.0)
-    held = clip_set(alone, golden["tokens"].tolist(), mask="detected")
+    held = clip_set(unpadded, golden["tokens"].tolist(), mask="detected")
     batch = batch_of(held, np.arange(9))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-4, fused=True)
     before = _by_reference_name(golden, {name: p.detach().clone() for name, p in model.named_parameters()})
@@ -203,21 +203,21 @@ def test_adam_steps(golden: Mapping[str, np.ndarray], state: dict[str, torch.Ten
             after = _by_reference_name(golden, {name: p.detach().clone() for name, p in model.named_parameters()})
             np.testing.assert_allclose(_norms(after), golden["adam1_param_norm"], rtol=1e-4)
             moved = [b - a for a, b in zip(before, after, strict=True)]
-            # the gradient of a key's bias is 0 but for rounding, so Adam's first step on it has no say in which way it goes
-            tell = golden["adam1_grad_norm"] > 1e-5
-            np.testing.assert_allclose(_norms(moved)[tell], golden["adam1_delta_norm"][tell], rtol=2e-2)
+            # the gradient of a key's bias is 0 up to rounding, so the direction of Adam's first step on it is arbitrary
+            nonzero = golden["adam1_grad_norm"] > 1e-5
+            np.testing.assert_allclose(_norms(moved)[nonzero], golden["adam1_delta_norm"][nonzero], rtol=2e-2)
             np.testing.assert_allclose(after[36].numpy(), golden["adam1_head_weight"], atol=1e-4)
     final = _by_reference_name(golden, {name: p.detach() for name, p in model.named_parameters()})
     np.testing.assert_allclose(_norms(final), golden["adam5_param_norm"], atol=1e-4, rtol=1e-4)
-    np.testing.assert_allclose(logits(model, alone, mask="detected"), golden["adam5_logits_mask"], atol=1e-4)
+    np.testing.assert_allclose(logits(model, unpadded, mask="detected"), golden["adam5_logits_mask"], atol=1e-4)
 
 
 def _by_reference_name(golden: Mapping[str, np.ndarray], ours: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Our tensors in the order of the reference's parameter names; query, key and value cut apart."""
-    found: dict[str, torch.Tensor] = {}
+    """Our tensors in the order of the reference's parameter names; query, key and value separate."""
+    tensors: dict[str, torch.Tensor] = {}
     for name, value in ours.items():
-        found |= _reference_names(name, value)
-    return [found[str(name)] for name in golden["param_names"]]
+        tensors |= _reference_names(name, value)
+    return [tensors[str(name)] for name in golden["param_names"]]
 
 
 def _norms(tensors: list[torch.Tensor]) -> np.ndarray:
@@ -225,7 +225,7 @@ def _norms(tensors: list[torch.Tensor]) -> np.ndarray:
 
 
 def test_a_foreign_state_dict_is_refused(state: dict[str, torch.Tensor]) -> None:
-    """Missing parts, another input width and a lone projection are told in words; later versions' names are understood."""
+    """Missing layers, another input width and an incomplete projection are refused; names of later versions are accepted."""
     with pytest.raises(ValueError, match="not a state dict"):
         load_reference({"weight": torch.zeros(2, 2)})
     with pytest.raises(ValueError, match="100 inputs per frame"):

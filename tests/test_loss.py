@@ -1,4 +1,4 @@
-"""Label smoothing: two readings of eps, the floor of each, and the eps that a loss really uses."""
+"""Label smoothing: the two definitions of eps, the lower bound of the loss, and the measured eps."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ EPS = [0.0, 0.05, 0.1, 0.3, 0.5]
 
 
 def target(eps: float, words: int, label: int, over: Over) -> Tensor:
-    """The distribution that a clip of word `label` is compared with, written out."""
+    """The smoothed target distribution of a clip of word `label`."""
     if over == "all":
-        share_K = torch.full((words,), eps / words, dtype=torch.float64)
-        share_K[label] += 1 - eps
+        target_K = torch.full((words,), eps / words, dtype=torch.float64)
+        target_K[label] += 1 - eps
     else:
-        share_K = torch.full((words,), eps / (words - 1), dtype=torch.float64)
-        share_K[label] = 1 - eps
-    return share_K
+        target_K = torch.full((words,), eps / (words - 1), dtype=torch.float64)
+        target_K[label] = 1 - eps
+    return target_K
 
 
 @pytest.mark.parametrize("over", ["all", "wrong"])
 @pytest.mark.parametrize("eps", EPS)
 def test_the_loss_is_the_cross_entropy_with_its_target(eps: float, over: Over) -> None:
-    """For random logits and labels, by the definition of cross-entropy."""
+    """The loss equals the cross-entropy with the smoothed target for random logits and labels."""
     rng = torch.Generator().manual_seed(0)
     logits_BK = torch.randn(20, 7, generator=rng, dtype=torch.float64) * 3
     labels_B = torch.randint(0, 7, (20,), generator=rng)
@@ -40,7 +40,7 @@ def test_the_loss_is_the_cross_entropy_with_its_target(eps: float, over: Over) -
 
 
 @pytest.mark.parametrize("words", [2, 3, 10, 250])
-def test_the_two_readings_convert(words: int) -> None:
+def test_the_two_definitions_convert(words: int) -> None:
     """`wrong` at eps is `all` at eps K/(K - 1); the largest eps over the wrong words is 1 over all."""
     logits_BK = torch.randn(5, words, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     labels_B = torch.arange(5) % words
@@ -53,8 +53,8 @@ def test_the_two_readings_convert(words: int) -> None:
         )
 
 
-def test_more_than_the_wrong_words_can_take_is_refused() -> None:
-    """Above (K - 1)/K the true word would get less than each other; over all words there is no such limit."""
+def test_too_high_an_eps_over_the_wrong_words_is_refused() -> None:
+    """Over the wrong words eps is at most (K - 1)/K; over all words there is no such limit."""
     SmoothedLoss(0.75, 4, "wrong")
     with pytest.raises(ValueError, match=r"label_smoothing 0\.76 .* at most 0\.75"):
         SmoothedLoss(0.76, 4, "wrong")
@@ -64,7 +64,7 @@ def test_more_than_the_wrong_words_can_take_is_refused() -> None:
 @pytest.mark.parametrize("over", ["all", "wrong"])
 @pytest.mark.parametrize("eps", [0.0, 0.1, 0.3, 0.5, 0.75])
 def test_the_floor_is_the_lowest_loss(eps: float, over: Over) -> None:
-    """Logits that are the log of the target attain it; logits that are trained to lower the loss end there, not below."""
+    """Logits equal to the log of the target reach the floor; logits optimized for the loss approach it and never go below."""
     label, loss = torch.tensor([2]), SmoothedLoss(eps, 4, over)
     floor = smoothing_floor(eps, 4, over)
     attained = loss(target(eps, 4, 2, over).clamp(min=1e-300).log()[None], label).item()
@@ -78,26 +78,26 @@ def test_the_floor_is_the_lowest_loss(eps: float, over: Over) -> None:
 
 
 @pytest.mark.parametrize("over", ["all", "wrong"])
-@given(share=st.floats(0, 1), words=st.integers(2, 300))
-def test_the_eps_of_a_loss_is_found(share: float, words: int, over: Over) -> None:
-    """For any eps and number of words, in both readings."""
-    eps = share if over == "all" else share * (words - 1) / words
+@given(fraction=st.floats(0, 1), words=st.integers(2, 300))
+def test_the_eps_of_a_loss_is_measured(fraction: float, words: int, over: Over) -> None:
+    """Any eps is measured for any number of words, by both definitions."""
+    eps = fraction if over == "all" else fraction * (words - 1) / words
     assert measure_smoothing(SmoothedLoss(eps, words, over), words, over) == pytest.approx(eps, abs=1e-9)
 
 
-def test_a_planted_eps_is_found() -> None:
-    """A loss that uses 0.1, whatever it was asked for, is found out; a loss without smoothing shows 0 exactly."""
+def test_an_eps_that_differs_from_the_setting_is_detected() -> None:
+    """A loss that always uses 0.1 is measured as 0.1; a loss without smoothing as exactly 0."""
 
-    def misspelt(logits: Tensor, labels: Tensor) -> Tensor:
+    def always_a_tenth(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, label_smoothing=0.1)
 
-    assert measure_smoothing(misspelt, 10) == pytest.approx(0.1, abs=1e-9)
-    assert measure_smoothing(misspelt, 10, "wrong") == pytest.approx(0.09, abs=1e-9)
+    assert measure_smoothing(always_a_tenth, 10) == pytest.approx(0.1, abs=1e-9)
+    assert measure_smoothing(always_a_tenth, 10, "wrong") == pytest.approx(0.09, abs=1e-9)
     assert measure_smoothing(F.cross_entropy, 10) == 0
 
 
 def test_one_word_cannot_be_smoothed() -> None:
-    """There is nothing to share with, and nothing to measure; the floor is 0."""
+    """With one word there is nothing to measure, and the floor is 0."""
     with pytest.raises(ValueError, match="two or more"):
         measure_smoothing(F.cross_entropy, 1)
     assert smoothing_floor(0.3, 1) == pytest.approx(0.0, abs=1e-12)

@@ -1,4 +1,4 @@
-"""The Transformer: what it computes, where it starts, and what it does not depend on."""
+"""The Transformer: what it computes, how its weights are initialized, and what it does not depend on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_clips(lengths: list[int], seed: int = 0) -> list[np.ndarray]:
 @settings(max_examples=25, deadline=None)
 @given(lengths=st.lists(st.integers(1, 40), min_size=2, max_size=12), pooling=st.sampled_from(["none", "max"]))
 def test_logits_do_not_depend_on_the_other_clips(lengths: list[int], pooling: str) -> None:
-    """A clip alone, among others, and in another order gives the same logits."""
+    """A clip has the same logits alone, among others, and in another order."""
     model, clips = make_model(pooling=pooling), make_clips(lengths)
     together = logits(model, clips)
     alone = np.concatenate([logits(model, [clip]) for clip in clips])
@@ -42,7 +42,7 @@ def test_logits_do_not_depend_on_the_other_clips(lengths: list[int], pooling: st
 
 
 def test_an_undetected_frame_counts_by_the_mask() -> None:
-    """With `detected` an empty frame changes nothing but the positions after it; with `lengths` it counts."""
+    """With `detected` an empty frame changes only the positions after it; with `lengths` it counts."""
     model, (clip,) = make_model(), make_clips([6])
     with_empty = np.concatenate([clip, np.zeros((2, 260), np.float32)])
     np.testing.assert_allclose(logits(model, [with_empty], mask="detected"), logits(model, [clip]), atol=1e-5)
@@ -50,20 +50,20 @@ def test_an_undetected_frame_counts_by_the_mask() -> None:
 
 
 def test_a_clip_without_any_detected_frame_gives_finite_logits() -> None:
-    """Nothing becomes NaN, neither for the empty clip nor for its neighbours in the batch."""
+    """Neither the empty clip nor the others in its batch get NaN."""
     result = logits(make_model(), [np.zeros((3, 260), np.float32), *make_clips([3, 4])], mask="detected")
     assert np.isfinite(result).all()
 
 
 def test_clips_of_a_wrong_shape_are_refused() -> None:
-    """Shapes other than [T, 260] and clips without frames are a ValueError that names the clip."""
+    """Shapes other than [T, 260] and clips without frames raise a ValueError that names the clip."""
     for wrong in (np.zeros((3, 261), np.float32), np.zeros((0, 260), np.float32)):
         with pytest.raises(ValueError, match="clip 1"):
             logits(make_model(), [np.zeros((2, 260), np.float32), wrong])
 
 
 def test_no_clips_give_no_logits() -> None:
-    """An empty list is answered with an empty array."""
+    """An empty list gives an empty array."""
     assert logits(make_model(), []).shape == (0, WORDS)
 
 
@@ -82,31 +82,31 @@ def test_no_clips_give_no_logits() -> None:
     ids=str,
 )
 def test_every_option_changes_what_is_computed(change: dict[str, object]) -> None:
-    """No option is without effect on the logits."""
+    """Every option has an effect on the logits."""
     clips = make_clips([5, 9, 9, 30])
     assert np.abs(logits(make_model(**change), clips) - logits(make_model(), clips)).max() > 1e-6
 
 
 def test_swish_is_silu() -> None:
-    """Two names of one activation."""
+    """`swish` and `silu` are the same activation."""
     clips = make_clips([7])
     np.testing.assert_array_equal(logits(make_model(activation="swish"), clips), logits(make_model(activation="silu"), clips))
 
 
 def test_without_bias_only_embedding_and_head_have_one() -> None:
-    """`bias=False` leaves the biases of the first and the last layer alone."""
+    """`bias=False` keeps the biases of the embedding and the head."""
     names = [name for name, _ in make_model(bias=False).named_parameters() if name.endswith("bias")]
     assert names == ["embed.bias", "head.bias"]
 
 
 def test_average_pooling_of_a_single_frame_is_refused() -> None:
-    """A clip with nothing left after pooling is an error in words, not NaN."""
+    """A clip without frames after pooling raises an error instead of giving NaN."""
     with pytest.raises(ValueError, match="no frame left"):
         logits(make_model(pooling="average"), make_clips([1, 8]))
 
 
-def test_the_reference_start_has_equal_layers_and_a_wide_head() -> None:
-    """Both layers alike, the head's weight of sd 1/sqrt(words), biases within 1/sqrt(fan-in)."""
+def test_reference_init_has_equal_layers_and_a_wide_head() -> None:
+    """Both layers are equal, the head's weight has sd 1/sqrt(words), biases are within 1/sqrt(fan-in)."""
     model = TransformerEnISLR(ModelConfig(init="reference", width=256), 10, torch.Generator().manual_seed(0))
     first, second = (layer.state_dict() for layer in model.layers)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -114,8 +114,8 @@ def test_the_reference_start_has_equal_layers_and_a_wide_head() -> None:
     assert model.embed.bias.abs().max().item() <= 260**-0.5
 
 
-def test_the_sound_start_has_different_layers_and_an_even_first_loss() -> None:
-    """Each layer is drawn anew, and the first loss is near ln(words), where the reference's is far above."""
+def test_sound_init_has_different_layers_and_a_first_loss_near_chance() -> None:
+    """Each layer is drawn separately, and the first loss is near ln(words); with `reference` it is far above."""
     clips, labels = make_clips([20] * 40), torch.arange(40) % 10
     losses = {}
     for init in ("sound", "reference"):
@@ -127,8 +127,8 @@ def test_the_sound_start_has_different_layers_and_an_even_first_loss() -> None:
     assert losses["reference"] > 2.6
 
 
-def test_the_start_follows_the_seed() -> None:
-    """Same seed, same weights; another seed, others; and the global generator is not touched."""
+def test_the_initial_weights_depend_on_the_seed() -> None:
+    """The same seed gives the same weights, another seed others; the global generator is not changed."""
     before = torch.random.get_rng_state()
     one, same, other = make_model(1), make_model(1), make_model(2)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
@@ -137,7 +137,7 @@ def test_the_start_follows_the_seed() -> None:
 
 
 def test_positions_have_no_end() -> None:
-    """A clip longer than the table grows it, and equals the table's formula."""
+    """The position table grows for a longer clip and still equals its formula."""
     model = make_model()
     long_clip = make_clips([700])
     assert np.isfinite(logits(model, long_clip)).all()
@@ -147,7 +147,7 @@ def test_positions_have_no_end() -> None:
 
 
 def test_attention_weights_on_request() -> None:
-    """Weights come by layer and block, each row sums to 1, and asking for them does not change the logits."""
+    """Attention weights come by layer and block, each row sums to 1, and requesting them does not change the logits."""
     model, clips = make_model(), clip_set(make_clips([5, 6, 20]))
     held = DeviceClips(clips, torch.device("cpu"))
     batch = batch_of(clips, np.arange(3))
@@ -161,18 +161,18 @@ def test_attention_weights_on_request() -> None:
     torch.testing.assert_close(with_weights, plain, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
-def test_dropout_drops_its_share_and_keeps_the_mean(share: float) -> None:
-    """The share of zeros and the mean lie within 5 standard errors of what they should be."""
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_dropout_drops_with_probability_p_and_keeps_the_mean(p: float) -> None:
+    """The fraction of zeros and the mean are within 5 standard errors of the expected values."""
     count = 400_000
-    result = Dropout(share, torch.Generator().manual_seed(7))(torch.ones(count))
-    error = (share * (1 - share) / count) ** 0.5
-    assert (result == 0).double().mean().item() == pytest.approx(share, abs=5 * error + 2**-16)
-    assert result.double().mean().item() == pytest.approx(1.0, abs=(5 * error + 2**-16) / (1 - share))
+    result = Dropout(p, torch.Generator().manual_seed(7))(torch.ones(count))
+    error = (p * (1 - p) / count) ** 0.5
+    assert (result == 0).double().mean().item() == pytest.approx(p, abs=5 * error + 2**-16)
+    assert result.double().mean().item() == pytest.approx(1.0, abs=(5 * error + 2**-16) / (1 - p))
 
 
 def test_dropout_masks_are_independent_of_place() -> None:
-    """Neighbours, and numbers that share a random word, are dropped independently of each other."""
+    """Neighboring elements, and elements of one random word, are dropped independently."""
     zero = (Dropout(0.3, torch.Generator().manual_seed(1))(torch.ones(400_000)) == 0).double()
     for lag in (1, 2, 3, 4):
         together = (zero[:-lag] * zero[lag:]).mean().item()
@@ -182,7 +182,7 @@ def test_dropout_masks_are_independent_of_place() -> None:
 
 
 def test_dropout_acts_only_with_a_generator() -> None:
-    """Without a generator the model is a pure function; with one, its seed decides."""
+    """Without a generator the model is deterministic; with one, the result depends on its seed."""
     model, clips = make_model(dropout=0.5), clip_set(make_clips([5, 6, 20]))
     held = DeviceClips(clips, torch.device("cpu"))
     frames, layout = held.take(batch_of(clips, np.arange(3)))
@@ -195,7 +195,7 @@ def test_dropout_acts_only_with_a_generator() -> None:
 
 
 def test_gradients_are_those_of_the_function() -> None:
-    """Numerical and analytical gradients agree in float64, through blocks with and without padding."""
+    """Numerical and analytical gradients agree in float64, for blocks with and without padding."""
     model = make_model(width=4, ffn_width=4, layers=1, activation="gelu").double()
     clips = clip_set(make_clips([2, 3, 3, 6]))
     held = DeviceClips(clips, torch.device("cpu"))

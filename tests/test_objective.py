@@ -1,4 +1,4 @@
-"""What a learning curve is worth, under every metric and reduction."""
+"""The value of a learning curve under every metric and reduction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model.record import EpochRecord, mean_record
 
 
 def record(epoch: int, val_loss: float, val_loss_ts: float, val_top1: float) -> EpochRecord:
-    """An epoch of which only some numbers matter."""
+    """An epoch with only some numbers of interest."""
     return EpochRecord(
         epoch=epoch,
         train_loss=1.0,
@@ -35,7 +35,7 @@ def curve(*rows: tuple[float, float, float]) -> list[EpochRecord]:
     return [record(number, *map(float, row)) for number, row in enumerate(rows, start=1)]
 
 
-# the losses turn early, accuracy goes on rising
+# the losses rise early, the accuracy keeps rising
 HISTORY = curve(
     (1.0, 1.0, 0.25),
     (0.5, 0.5, 0.5),
@@ -46,7 +46,7 @@ HISTORY = curve(
     (2.0, 0.75, 0.75),
 )
 
-EXPECTED: dict[tuple[Metric, Reduce], tuple[float, int, float]] = {  # value, epoch that speaks, value told to a pruner
+EXPECTED: dict[tuple[Metric, Reduce], tuple[float, int, float]] = {  # value, kept epoch, value for the pruner
     ("val_loss", "best"): (0.5, 2, 2.0),
     ("val_loss", "last"): (2.0, 7, 2.0),
     ("val_loss", "mean_last_5"): (1.225, 7, 1.225),
@@ -61,34 +61,34 @@ EXPECTED: dict[tuple[Metric, Reduce], tuple[float, int, float]] = {  # value, ep
 
 @pytest.mark.parametrize(("metric", "reduce"), EXPECTED)
 def test_every_metric_and_reduction(metric: Metric, reduce: Reduce) -> None:
-    """Value, epoch and what a pruner is told, worked out by hand."""
+    """Value, kept epoch and the value for the pruner equal those computed by hand."""
     objective = Objective(metric=metric, reduce=reduce)
-    value, epoch, so_far = EXPECTED[metric, reduce]
+    value, epoch, intermediate = EXPECTED[metric, reduce]
     assert objective.value(HISTORY) == pytest.approx(value)
     assert objective.kept_epoch(HISTORY).epoch == epoch
-    assert objective.intermediate_value(HISTORY) == pytest.approx(so_far)
+    assert objective.intermediate_value(HISTORY) == pytest.approx(intermediate)
 
 
 def test_all_values_at_once() -> None:
-    """Nine names, the same numbers; together they are all that there is."""
+    """The nine values are those of every combination of metric and reduction."""
     expected = {f"{metric}_{reduce}": row[0] for (metric, reduce), row in EXPECTED.items()}
     assert all_values(HISTORY) == pytest.approx(expected)
     assert {(metric, reduce) for metric in get_args(Metric) for reduce in get_args(Reduce)} == set(EXPECTED)
 
 
 def test_the_default_is_the_best_val_loss() -> None:
-    """As it always was."""
+    """The default objective is the best val_loss."""
     assert Objective() == Objective(metric="val_loss", reduce="best")
 
 
 def test_fewer_than_five_epochs() -> None:
-    """The mean is over those that there are."""
+    """With fewer than five epochs the mean is over all of them."""
     assert Objective(metric="val_loss", reduce="mean_last_5").value(HISTORY[:2]) == 0.75
     assert Objective(metric="val_loss", reduce="mean_last_5").value(HISTORY[:1]) == 1.0
 
 
 def test_ties() -> None:
-    """Equal accuracies: the lower val_loss speaks. Equal in both, or equal val_loss: the first."""
+    """Equal accuracies go to the lower val_loss; equal in both, or equal val_loss, to the first epoch."""
     history = curve((3.0, 1.0, 0.5), (2.0, 1.0, 0.5), (2.0, 1.0, 0.5), (1.0, 1.0, 0.25))
     assert Objective(metric="val_error").kept_epoch(history).epoch == 2
     assert Objective(metric="val_loss").kept_epoch(history[:3]).epoch == 2
@@ -97,22 +97,22 @@ def test_ties() -> None:
 PATIENCE: list[tuple[str, Sequence[tuple[float, float, float]], int]] = [
     ("nothing yet", [], 0),
     ("one epoch", [(1, 1, 0.5)], 0),
-    ("no gain", [(1, 1, 0.5), (1, 1, 0.5), (2, 2, 0.25)], 2),
-    ("the loss gains", [(1, 1, 0.5), (2, 2, 0.25), (0.5, 2, 0.25)], 0),
-    ("only the loss at its best temperature gains", [(1, 1, 0.5), (2, 0.5, 0.25), (3, 0.75, 0.25)], 1),
-    ("only accuracy gains", [(1, 1, 0.5), (2, 2, 0.75), (3, 3, 0.75), (4, 4, 0.75)], 2),
-    ("a dip is no gain", [(1, 1, 0.5), (3, 3, 0.25), (2, 2, 0.375)], 2),
+    ("no improvement", [(1, 1, 0.5), (1, 1, 0.5), (2, 2, 0.25)], 2),
+    ("the loss improves", [(1, 1, 0.5), (2, 2, 0.25), (0.5, 2, 0.25)], 0),
+    ("only the temperature-scaled loss improves", [(1, 1, 0.5), (2, 0.5, 0.25), (3, 0.75, 0.25)], 1),
+    ("only accuracy improves", [(1, 1, 0.5), (2, 2, 0.75), (3, 3, 0.75), (4, 4, 0.75)], 2),
+    ("a dip is no improvement", [(1, 1, 0.5), (3, 3, 0.25), (2, 2, 0.375)], 2),
 ]
 
 
 @pytest.mark.parametrize(("rows", "expected"), [case[1:] for case in PATIENCE], ids=[case[0] for case in PATIENCE])
-def test_epochs_without_gain(rows: Sequence[tuple[float, float, float]], expected: int) -> None:
-    """Counted from the last epoch in which any of the three metrics had a new lowest value."""
+def test_epochs_without_improvement(rows: Sequence[tuple[float, float, float]], expected: int) -> None:
+    """Epochs are counted from the last one in which any of the three metrics reached a new lowest value."""
     assert epochs_without_improvement(curve(*rows)) == expected
 
 
 def test_mean_record() -> None:
-    """Means of all numbers, the largest epoch, the seconds together; one record alone stays what it is."""
+    """The mean of each number, the largest epoch, the sum of the seconds; a single record is unchanged."""
     one, other = record(3, 1.0, 0.5, 0.25), record(7, 2.0, 1.0, 0.75)
     mean = mean_record([one, other])
     assert (mean.epoch, mean.val_loss, mean.val_loss_ts, mean.val_top1, mean.temperature) == (7, 1.5, 0.75, 0.5, 1.5)
@@ -123,8 +123,8 @@ def test_mean_record() -> None:
         mean_record([])
 
 
-def test_curves_are_read_without_pytorch() -> None:
-    """Settings, records and objectives load nothing heavy."""
+def test_curves_can_be_read_without_pytorch() -> None:
+    """Settings, records and objectives import neither torch nor numpy."""
     code = (
         "import sys, model.config, model.objective, model.record\nassert not {'torch', 'numpy'} & sys.modules.keys(), 'heavy'"
     )

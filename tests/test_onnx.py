@@ -1,4 +1,4 @@
-"""A model as ONNX gives what ours gives, from landmarks to probabilities, whatever the settings and the length of a clip."""
+"""The ONNX export gives the same results as the model, from landmarks to probabilities, for all settings and lengths."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from model.transformer import TransformerEnISLR, logits
 
 WORDS = ("listen", "聞く", "shhh", "look")
 TEMPERATURE = 1.6
-LENGTHS = (1, 2, 3, 17, 105, 404, 600)  # 600: more frames than the table of positions holds at first
+LENGTHS = (1, 2, 3, 17, 105, 404, 600)  # 600: longer than the initial position table
 SMALL = ModelConfig(width=16, ffn_width=24, layers=1)
 SHARED = ROOT.parent / "shared" / "data"
 REAL = ("gislr_sample", "asl3", "fingerspell9")
 
-# Every choice of the pre-processing is among these, and every way through the network.
+# Together these cover every choice of the preprocessing and every path through the network.
 SETTINGS = {
     "the defaults": (ModelConfig(), PreprocessConfig()),
-    "all otherwise": (
+    "all different": (
         ModelConfig(width=32, heads=4, norm_first=False, tail_norm=False, bias=False, pooling="max", activation="tanhexp"),
         PreprocessConfig(align="unique", scale="framewise", missing="aware", right_hand_origin="mirror", mask="detected"),
     ),
-    "pooled by average": (
+    "average pooling": (
         ModelConfig(width=16, layers=1, pooling="average", activation="mish", tail_norm=False),
         PreprocessConfig(scale="none", mask="detected"),
     ),
-    "aware of each frame": (
+    "aware, framewise": (
         ModelConfig(width=16, layers=1, activation="geluacc"),
         PreprocessConfig(missing="aware", right_hand_origin="mirror"),
     ),
@@ -51,8 +51,8 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def lengths_may_be_symbols() -> Iterator[None]:
-    """While PyTorch traces a graph a number of frames is a symbol, which the checks of shapes in tests take for no number."""
+def disable_shape_checks() -> Iterator[None]:
+    """While PyTorch traces a graph, the number of frames is a symbol, which the shape checks of the tests do not accept."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -60,7 +60,7 @@ def lengths_may_be_symbols() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Exported:
-    """A model beside what was made of it."""
+    """A model and its ONNX export."""
 
     model: TransformerEnISLR
     preprocess: PreprocessConfig
@@ -68,18 +68,18 @@ class Exported:
     session: onnxruntime.InferenceSession
 
     def require_equal(self, clip: np.ndarray) -> None:
-        """The same logits and probabilities to 1e-4."""
+        """Checks that logits and probabilities are the same to 1e-4."""
         ours = logits(self.model, [preprocess(clip, self.preprocess)], mask=self.preprocess.mask)[0]
         probabilities, found = self.session.run(None, {"landmarks": clip})
         assert (probabilities.shape, found.shape) == ((len(WORDS),), (len(WORDS),))
         np.testing.assert_allclose(found, ours, atol=1e-4)
-        shares = torch.from_numpy(ours).double().div(TEMPERATURE).softmax(dim=0).numpy()
-        np.testing.assert_allclose(probabilities, shares, atol=1e-4)
+        expected = torch.from_numpy(ours).double().div(TEMPERATURE).softmax(dim=0).numpy()
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A model of each kind, exported once for all tests."""
+    """A model with each of the settings, exported once for all tests."""
     config, pre = SETTINGS[request.param]
     model = model_of(config)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
@@ -87,8 +87,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Exported(model, pre, path, onnxruntime.InferenceSession(path))
 
 
-def made_up(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A clip in which parts, points and whole frames are missing; the pose is seen in the last two frames."""
+def random_clip(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A clip with missing body regions, points and whole frames; the pose is present in the last two frames."""
     clip = rng.normal(0.5, 0.2, (3, frames, 543)).astype(np.float32)
     for part in FILE_PARTS.values():
         clip[:, rng.random(frames) < 0.4, part] = np.nan
@@ -109,14 +109,14 @@ def model_of(config: ModelConfig) -> TransformerEnISLR:
 
 
 @pytest.mark.slow
-def test_equal_to_ours(exported: Exported, tiny: Path) -> None:
-    """On made-up clips of all lengths with all kinds of gaps, and on made-up signs."""
+def test_results_are_the_same_on_synthetic_clips(exported: Exported, tiny: Path) -> None:
+    """Results agree on random clips of all lengths with all kinds of gaps, and on synthetic signs."""
     rng = np.random.default_rng(0)
     for frames in LENGTHS:
-        clip = made_up(frames, rng)
+        clip = random_clip(frames, rng)
         if exported.model.config.pooling == "average" and frames % 2:
-            clip = np.concatenate([clip, clip[:, -1:]], axis=1)  # else the frames that are seen may have no partner
-        for scale in (1, 1e-3, 40):  # also where a unit is at an end of its range
+            clip = np.concatenate([clip, clip[:, -1:]], axis=1)  # otherwise the detected frames may be unpaired
+        for scale in (1, 1e-3, 40):  # also with units at the ends of their range
             exported.require_equal(clip * np.float32(scale))
     for clip in clips_of(tiny):
         exported.require_equal(clip)
@@ -124,10 +124,10 @@ def test_equal_to_ours(exported: Exported, tiny: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
-def test_equal_on_recordings(name: str, exported: Exported) -> None:
-    """Recordings of people have gaps and lengths that nobody makes up."""
+def test_results_are_the_same_on_recordings(name: str, exported: Exported) -> None:
+    """Results agree on recordings of people, with real gaps and lengths."""
     if not (SHARED / name).is_dir():
-        pytest.skip(f"the recordings of {name} do not lie beside the project")
+        pytest.skip(f"the recordings of {name} are not available")
     for clip in clips_of(SHARED / name):
         exported.require_equal(clip)
 
@@ -141,8 +141,8 @@ def clips_of(folder: Path) -> Iterator[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_no_frame_counts(exported: Exported) -> None:
-    """A clip of which nothing is left: numbers all the same, not NaN; the head's bias alone where empty frames do not count."""
+def test_clips_without_a_counted_frame(exported: Exported) -> None:
+    """A clip without detections gives finite results; only the head's bias counts where empty frames do not."""
     for frames in (1, 2, 5):
         probabilities, found = exported.session.run(None, {"landmarks": np.full((3, frames, 543), np.nan, np.float32)})
         assert np.isfinite(found).all()
@@ -155,15 +155,15 @@ def test_no_frame_counts(exported: Exported) -> None:
 def test_quiet(exported: Exported, capfd: pytest.CaptureFixture[str]) -> None:
     """Whoever loads and asks it reads no warning."""
     session = onnxruntime.InferenceSession(exported.path)
-    session.run(None, {"landmarks": made_up(5, np.random.default_rng(0))})
+    session.run(None, {"landmarks": random_clip(5, np.random.default_rng(0))})
     assert tuple(capfd.readouterr()) == ("", "")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exported", ["pooled by average"], indirect=True)
+@pytest.mark.parametrize("exported", ["average pooling"], indirect=True)
 def test_the_file(exported: Exported, tmp_path: Path) -> None:
-    """One valid file that stands alone, says what it is, is written the same twice, and tells nothing of this machine."""
-    config, pre = SETTINGS["pooled by average"]
+    """The file is valid, self-contained and described, reproducible, and contains nothing about this machine."""
+    config, pre = SETTINGS["average pooling"]
     model = model_of(config).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     write_onnx(model, pre, TEMPERATURE, WORDS, tmp_path / "model.onnx")
@@ -181,14 +181,14 @@ def test_the_file(exported: Exported, tmp_path: Path) -> None:
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     assert (json.loads(metadata["words"]), metadata["temperature"]) == (list(WORDS), "1.6")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert model.training, "the caller's model is left as it was"
+    assert model.training, "the model is unchanged"
     assert all(weight.requires_grad for weight in model.parameters())
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_model_on_a_gpu(tmp_path: Path) -> None:
-    """It is written as from the CPU, and stays where it is."""
+def test_a_model_on_a_gpu_is_exported_like_one_on_the_cpu(tmp_path: Path) -> None:
+    """The file has the same bytes as from the CPU, and the model is not moved."""
     write_onnx(model_of(SMALL), PreprocessConfig(), 1.0, WORDS, tmp_path / "cpu.onnx")
     model = model_of(SMALL).cuda()
     write_onnx(model, PreprocessConfig(), 1.0, WORDS, tmp_path / "cuda.onnx")
@@ -197,15 +197,15 @@ def test_a_model_on_a_gpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [WORDS[:3], (*WORDS, "more"), ()])
-def test_words_that_are_not_the_outputs(words: tuple[str, ...], tmp_path: Path) -> None:
-    """Each output has its word; else nothing is written."""
+def test_the_number_of_words_must_match_the_outputs(words: tuple[str, ...], tmp_path: Path) -> None:
+    """With another number of words than outputs nothing is written."""
     with pytest.raises(ValueError, match=f"there are {len(words)} words, expected 4"):
         write_onnx(model_of(SMALL), PreprocessConfig(), 1.0, words, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to install, and writes nothing."""
+def test_missing_packages_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install, and nothing is written."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError) as caught:
         write_onnx(model_of(SMALL), PreprocessConfig(), 1.0, WORDS, tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""From gradients to weights: each option does what it says, compared with the same by hand."""
+"""Optimizer, learning rate schedule, gradient clipping and averaged weights, compared with computations by hand."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from model.training import Training, fit
 from model.transformer import logits_of
 
 STEPS = 4
-"""Steps an epoch of `make_training`: 60 clips, 16 at a time."""
+"""Steps per epoch of `make_training`: 60 clips, 16 at a time."""
 
 
-def after_each_step(training: Training, look: Callable[[], None]) -> None:
-    """Has something looked at after each step of the optimiser."""
-    training.optimizer.register_step_post_hook(lambda *_: look())
+def after_each_step(training: Training, action: Callable[[], None]) -> None:
+    """Calls `action` after each step of the optimizer."""
+    training.optimizer.register_step_post_hook(lambda *_: action())
 
 
-def test_step_sizes_by_hand() -> None:
-    """Two epochs of warm-up and four of cosine, five steps an epoch."""
+def test_learning_rates_by_hand() -> None:
+    """Two epochs of warm-up and four of cosine, five steps per epoch."""
     config = TrainConfig(lr=1.0, epochs=6, warmup_epochs=2, schedule="cosine")
-    sizes = [learning_rate(config, step, 5) for step in range(30)]
-    assert sizes[:10] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-    assert sizes[10] == 1.0
-    assert sizes[15] == pytest.approx((1 + math.sqrt(0.5)) / 2)  # a quarter of the way: the cosine of 45 degrees
-    assert sizes[20] == pytest.approx(0.5)
-    assert sizes[25] == pytest.approx((1 - math.sqrt(0.5)) / 2)
-    assert 0 < sizes[29] < 0.01
-    assert sizes[10:] == sorted(sizes[10:], reverse=True)
+    rates = [learning_rate(config, step, 5) for step in range(30)]
+    assert rates[:10] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    assert rates[10] == 1.0
+    assert rates[15] == pytest.approx((1 + math.sqrt(0.5)) / 2)  # a quarter of the way: the cosine of 45 degrees
+    assert rates[20] == pytest.approx(0.5)
+    assert rates[25] == pytest.approx((1 - math.sqrt(0.5)) / 2)
+    assert 0 < rates[29] < 0.01
+    assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def test_step_sizes_by_hand() -> None:
     ],
     ids=str,
 )
-def test_a_training_steps_by_the_schedule(settings: dict[str, object], expected: list[float]) -> None:
-    """The optimiser's own step size at each of three epochs of four steps, as a multiple of `lr`."""
-    training, sizes = make_training(**settings), []
-    after_each_step(training, lambda: sizes.append(training.optimizer.param_groups[0]["lr"]))
+def test_a_training_follows_the_schedule(settings: dict[str, object], expected: list[float]) -> None:
+    """The optimizer's learning rate at each step of three epochs of four steps, as a multiple of `lr`."""
+    training, rates = make_training(**settings), []
+    after_each_step(training, lambda: rates.append(training.optimizer.param_groups[0]["lr"]))
     fit(training)
-    assert sizes == pytest.approx([3e-3 * share for share in expected], rel=1e-5)
+    assert rates == pytest.approx([3e-3 * factor for factor in expected], rel=1e-5)
 
 
-def test_warm_up_must_end() -> None:
+def test_warm_up_must_be_shorter_than_the_training() -> None:
     """A warm-up as long as the training is refused."""
     TrainConfig(epochs=5, warmup_epochs=4)
     with pytest.raises(ValueError, match="warmup_epochs 5 must be fewer than epochs 5"):
@@ -67,7 +67,7 @@ def test_warm_up_must_end() -> None:
 
 
 def by_hand(training: Training, decay: float, kind: str) -> nn.Module:
-    """The weights after one epoch from the training's start, with PyTorch's plain Adam and the decay written out."""
+    """The weights after one epoch with PyTorch's plain Adam and the weight decay computed explicitly."""
     model = copy.deepcopy(training.model)
     rng = copy.deepcopy(training.order_rng)
     weights = list(model.parameters())
@@ -91,25 +91,25 @@ def by_hand(training: Training, decay: float, kind: str) -> nn.Module:
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
 def test_weight_decay_by_hand(kind: str, decay: float) -> None:
-    """Adam adds it to the gradient, AdamW takes it off the weight; biases and norms are left alone."""
+    """Adam adds the decay to the gradient, AdamW subtracts it from the weight; biases and norms do not decay."""
     still = dataclasses.replace(MODEL, dropout=0.0)
     training = make_training(model=still, optimizer=kind, weight_decay=decay, lr=1e-2, epochs=1)
-    with torch.no_grad():  # or a decay of biases that are 0 and norms that are 1 would hardly show
+    with torch.no_grad():  # otherwise a decay of biases of 0 and norms of 1 would hardly show
         for weight in training.model.parameters():
             if weight.ndim < 2:
                 weight.add_(0.5)
     expected = by_hand(training, decay, kind)
     fit(training)
     for (name, ours), theirs in zip(training.model.named_parameters(), expected.parameters(), strict=True):
-        # a gradient that is 0 but for rounding, as a key's bias has, moves a weight in a direction that rounding decides
+        # the gradient of a key's bias is 0 up to rounding, so the direction of its step is arbitrary
         where = torch.ones_like(ours, dtype=torch.bool)
         if name.endswith("qkv.bias"):
             where[16:32] = False
         torch.testing.assert_close(ours[where], theirs[where], atol=2e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_weight_decay_acts() -> None:
-    """The two decays differ from each other and from none; without any, Adam and AdamW are one, in a single group."""
+def test_weight_decay_has_an_effect() -> None:
+    """Both kinds of decay differ from each other and from none; without decay Adam and AdamW are the same, in one group."""
     runs = [losses(make_training(optimizer=kind, weight_decay=decay)) for kind in ("adam", "adamw") for decay in (0.0, 0.5)]
     assert runs[0] == runs[2]
     assert runs[0] != runs[1] != runs[3] != runs[0]
@@ -117,35 +117,35 @@ def test_weight_decay_acts() -> None:
 
 
 def gradient_norm(training: Training) -> float:
-    """Length of the gradient, all weights together."""
+    """L2 norm of the gradient over all weights."""
     gradients = [weight.grad for weight in training.model.parameters() if weight.grad is not None]
     return torch.stack([gradient.norm() for gradient in gradients]).norm().item()
 
 
-def test_clipping() -> None:
-    """Each step's gradient is at most as long as allowed; a limit that is never reached changes nothing."""
+def test_gradient_clipping() -> None:
+    """The gradient norm of each step is at most the limit; a limit that is never reached changes nothing."""
     free, clipped, wide = (make_training(clip_norm=norm) for norm in (0.0, 0.05, 1e6))
-    found: dict[str, list[float]] = {"free": [], "clipped": []}
-    after_each_step(free, lambda: found["free"].append(gradient_norm(free)))
-    after_each_step(clipped, lambda: found["clipped"].append(gradient_norm(clipped)))
+    norms: dict[str, list[float]] = {"free": [], "clipped": []}
+    after_each_step(free, lambda: norms["free"].append(gradient_norm(free)))
+    after_each_step(clipped, lambda: norms["clipped"].append(gradient_norm(clipped)))
     curves = [losses(training) for training in (free, clipped, wide)]
-    assert min(found["free"]) > 0.05
-    assert found["clipped"] == pytest.approx([0.05] * 12, rel=1e-3)
+    assert min(norms["free"]) > 0.05
+    assert norms["clipped"] == pytest.approx([0.05] * 12, rel=1e-3)
     assert curves[0] == curves[2] != curves[1]
 
 
-def test_the_average_by_hand() -> None:
-    """Averaged weights follow the formula step by step, are what is validated and kept, and leave the training alone."""
+def test_averaged_weights_by_hand() -> None:
+    """Averaged weights follow the formula at every step, are validated and kept, and do not change the training."""
     training = make_training(ema=0.9, epochs=5)
     names = [name for name, _ in training.model.named_parameters()]
-    kept: dict[str, Tensor] = {name: p.detach().double().clone() for name, p in training.model.named_parameters()}
+    expected: dict[str, Tensor] = {name: p.detach().double().clone() for name, p in training.model.named_parameters()}
     step = 0
 
     def follow() -> None:
         nonlocal step
-        share = min(0.9, (1 + step) / (10 + step))
+        decay = min(0.9, (1 + step) / (10 + step))
         for name, weight in training.model.named_parameters():
-            kept[name] = share * kept[name] + (1 - share) * weight.detach().double()
+            expected[name] = decay * expected[name] + (1 - decay) * weight.detach().double()
         step += 1
 
     after_each_step(training, follow)
@@ -153,7 +153,7 @@ def test_the_average_by_hand() -> None:
     assert step == 5 * STEPS
     averaged = training.averaged.state_dict()
     for name in names:
-        torch.testing.assert_close(averaged[name].double(), kept[name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(averaged[name].double(), expected[name], atol=1e-5, rtol=0)
     labels = torch.from_numpy(VALIDATION.labels_C)
     assert measure(logits_of(training.averaged, training.validation), labels).loss == history[-1].val_loss
     assert training.kept_epoch is history[-1]
@@ -164,8 +164,8 @@ def test_the_average_by_hand() -> None:
     assert plain.averaged is plain.model
 
 
-def test_the_average_starts_soon() -> None:
-    """The share kept of the average: 1/10 at the first step, rising to what was asked for."""
+def test_the_decay_of_the_average_rises() -> None:
+    """The decay is 1/10 at the first step and rises to the setting."""
     assert [ema_decay(0.5, step) for step in (0, 1, 2, 8, 100)] == pytest.approx([0.1, 2 / 11, 3 / 12, 0.5, 0.5])
     one, other = nn.Linear(2, 1), nn.Linear(2, 1)
     before = one.weight.detach().clone()

@@ -1,4 +1,4 @@
-"""Blocks instead of padding change nothing: not the function, not its gradients, not ten steps of training."""
+"""Blocks instead of padding change neither the function nor its gradients nor ten steps of training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_set(lengths: list[int], mask: str = "lengths") -> ClipSet:
 
 
 def padded_logits(model: TransformerEnISLR, clips: ClipSet, chosen: np.ndarray) -> Tensor:
-    """What the model means, written the plain way: one padded batch, scores over all frames, masked."""
+    """The model's function in a simple implementation: one padded batch, masked scores over all frames."""
     longest = int(clips.lengths_C[chosen].max())
     x_BTF, real_BT = torch.zeros(len(chosen), longest, 260), torch.zeros(len(chosen), longest, dtype=torch.bool)
     for row, clip in enumerate(chosen):
@@ -65,7 +65,7 @@ def test_ten_steps_agree_with_the_padded_computation(mask: str) -> None:
     plain = copy.deepcopy(ours)
     labels_C = torch.from_numpy(clips.labels_C)
     held = DeviceClips(clips, torch.device("cpu"))
-    # eps: with the usual 1e-8 a weight whose gradient is all but 0 moves by lr in a direction that rounding decides
+    # eps: with the default 1e-8 a weight with a gradient of almost 0 moves by lr in a direction that depends on rounding
     optimizers = [torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-4) for model in (ours, plain)]
     rng = np.random.default_rng(0)
     batches = [batch for _ in range(5) for batch in shuffled_batches(clips, 8, rng)]
@@ -84,10 +84,10 @@ def test_ten_steps_agree_with_the_padded_computation(mask: str) -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize("p", [0.0, 0.4])
 @pytest.mark.parametrize("mask", ["lengths", "detected"])
-def test_gradients_of_attention_in_float64(share: float, mask: str) -> None:
-    """The backward run by hand is the derivative of the forward run, with dropout and with masked frames."""
+def test_gradients_of_attention_in_float64(p: float, mask: str) -> None:
+    """The hand-written backward pass is the derivative of the forward pass, with dropout and with masked frames."""
     clips = make_set([1, 2, 6, 6, 7], mask)
     layout = DeviceClips(clips, torch.device("cpu")).take(batch_of(clips, np.arange(5)))[1]
     assert any(bias is not None for bias in layout.key_bias)
@@ -95,14 +95,14 @@ def test_gradients_of_attention_in_float64(share: float, mask: str) -> None:
     x_MD = torch.randn(len(layout.real_M), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def mixed(x: Tensor) -> Tensor:
-        weights: list[Tensor] = []  # asking for the weights takes the run by hand also where nothing is dropped
-        return attention(x, layout, Dropout(share, torch.Generator().manual_seed(9)), weights)
+        weights: list[Tensor] = []  # requesting the weights selects the hand-written pass even without dropout
+        return attention(x, layout, Dropout(p, torch.Generator().manual_seed(9)), weights)
 
     assert torch.autograd.gradcheck(mixed, (x_MD.requires_grad_(True),))
 
 
-def test_dropout_of_attention_in_the_mean() -> None:
-    """Averaged over many draws attention with dropout is attention without: weights are dropped and scaled right."""
+def test_mean_of_attention_with_dropout() -> None:
+    """Averaged over many draws, attention with dropout equals attention without: weights are dropped and scaled correctly."""
     clips = make_set([3, 9, 9])
     layout = DeviceClips(clips, torch.device("cpu")).take(batch_of(clips, np.arange(3)))[1]
     attention = Attention(ModelConfig(width=8, heads=2))

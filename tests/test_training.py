@@ -1,4 +1,4 @@
-"""The training loop: what it reports, what it depends on, and how it ends."""
+"""The training loop: what it records, what it depends on, and how it ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODEL = ModelConfig(width=16, ffn_width=32, layers=1)
 
 
 def make_set(count: int, seed: int, noise: float = 1.0) -> ClipSet:
-    """Clips whose word shows in their mean."""
+    """Clips whose mean depends on their word."""
     rng = np.random.default_rng(seed)
     signs = np.random.default_rng(99).standard_normal((WORDS, 260))
     labels = rng.integers(0, WORDS, count)
@@ -69,8 +69,8 @@ def losses(training: Training) -> list[tuple[float, float]]:
     return [(record.train_loss, record.val_loss) for record in fit(training)]
 
 
-def test_it_learns() -> None:
-    """On signs that can be told apart, validation accuracy rises far above chance."""
+def test_training_learns() -> None:
+    """On distinguishable signs, validation accuracy rises far above chance."""
     training = make_training(epochs=10)
     fit(training)
     assert training.kept_epoch.val_top1 > 0.8 > 3 / WORDS
@@ -82,7 +82,7 @@ def test_same_seed_same_numbers_bit_for_bit() -> None:
     assert losses(make_training(5)) != losses(make_training(6))
 
 
-def test_the_global_generator_has_no_say() -> None:
+def test_the_global_generator_is_neither_used_nor_changed() -> None:
     """Numbers do not depend on torch's or numpy's global state, nor change it."""
     torch.manual_seed(1)
     first = losses(make_training())
@@ -93,9 +93,9 @@ def test_the_global_generator_has_no_say() -> None:
 
 
 def test_validation_is_never_smoothed() -> None:
-    """With frozen weights every reported validation number is the same whatever eps the training uses.
+    """With frozen weights every validation metric is the same whatever eps the training uses.
 
-    A step size too small to move a float32 weight freezes them; the training loss shows that eps acts.
+    A learning rate too small to change a float32 weight freezes them; the training loss shows that eps has an effect.
     """
     records = [fit(make_training(lr=1e-30, epochs=1, label_smoothing=eps))[0] for eps in (0.0, 0.1, 0.3, 0.5)]
     for name in ("val_loss", "val_top1", "val_top5", "val_ece", "val_ece_mass", "val_loss_ts", "temperature"):
@@ -104,7 +104,7 @@ def test_validation_is_never_smoothed() -> None:
 
 
 def test_val_loss_is_the_plain_mean_over_clips() -> None:
-    """Each clip weighs the same, however the validation was batched."""
+    """All clips have the same weight, however the validation was batched."""
     training = make_training(epochs=1)
     record = fit(training)[0]
     result = logits_of(training.model, training.validation).double()
@@ -114,14 +114,14 @@ def test_val_loss_is_the_plain_mean_over_clips() -> None:
 
 
 def test_train_loss_is_weighted_by_clips() -> None:
-    """A short last batch does not count for more: with frozen weights and no dropout the loss does not depend on batch size."""
+    """With frozen weights and no dropout the loss does not depend on the batch size, despite a short last batch."""
     still = dataclasses.replace(MODEL, dropout=0.0)
     values = [fit(make_training(model=still, lr=1e-30, epochs=1, batch_size=size))[0].train_loss for size in (7, 16, 60)]
     assert max(values) - min(values) < 1e-5
 
 
 def test_every_epoch_is_recorded_and_the_callback_can_stop() -> None:
-    """Records are numbered from 1; answering False ends the training after that epoch."""
+    """Records are numbered from 1; returning False ends the training after that epoch."""
     training = make_training(epochs=9)
     history = fit(training, lambda record: record.epoch < 4)
     assert [record.epoch for record in history] == [1, 2, 3, 4]
@@ -135,8 +135,8 @@ OBJECTIVES = [Objective(metric=metric, reduce=reduce) for metric in get_args(Met
 NOISY = make_set(30, 2, noise=12.0)
 
 
-def make_turning(objective: Objective) -> Training:
-    """A short training on signs so noisy that val_loss, accuracy and the calibrated loss are best in different epochs."""
+def make_noisy_training(objective: Objective) -> Training:
+    """A short training on signs so noisy that the three metrics are best in different epochs."""
     return Training(
         MODEL,
         TrainConfig(epochs=6, batch_size=16, lr=2e-2),
@@ -149,34 +149,34 @@ def make_turning(objective: Objective) -> Training:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda one: f"{one.metric}_{one.reduce}")
-def test_the_kept_weights_are_those_of_the_epoch_that_speaks(objective: Objective) -> None:
-    """After every epoch the kept weights give that epoch's numbers again, and asking for their logits changes no later one."""
-    training, untouched = make_turning(objective), make_turning(objective)
+def test_the_kept_weights_are_those_of_the_kept_epoch(objective: Objective) -> None:
+    """The kept weights reproduce the numbers of the kept epoch, and computing their logits does not change the training."""
+    training, untouched = make_noisy_training(objective), make_noisy_training(objective)
     for _ in range(6):
         training.run_epoch()
         again = measure(training.kept_logits(), torch.from_numpy(NOISY.labels_C))
-        best = training.kept_epoch
-        assert best is objective.kept_epoch(training.history)
-        assert (again.loss, again.top1, again.temperature) == (best.val_loss, best.val_top1, best.temperature)
+        kept = training.kept_epoch
+        assert kept is objective.kept_epoch(training.history)
+        assert (again.loss, again.top1, again.temperature) == (kept.val_loss, kept.val_top1, kept.temperature)
     assert losses(untouched) == [(record.train_loss, record.val_loss) for record in training.history]
 
 
-def test_objectives_differ_in_what_is_kept() -> None:
-    """The run of the test above does turn: each metric has its best in another epoch, and not all in the last."""
-    history = fit(make_turning(Objective()))
+def test_objectives_keep_different_epochs() -> None:
+    """In the run of the test above each metric has another best epoch."""
+    history = fit(make_noisy_training(Objective()))
     assert len({Objective(metric=metric).kept_epoch(history).epoch for metric in get_args(Metric)}) == 3
 
 
-def test_kept_logits_of_clips_longer_than_the_table_of_positions() -> None:
-    """A table that grew while validating does no harm."""
+def test_kept_logits_of_clips_longer_than_the_position_table() -> None:
+    """A position table that grew during validation does not change the result."""
     clips = clip_set([np.zeros((600, 260), np.float32), np.ones((3, 260), np.float32)], [0, 1])
     training = Training(MODEL, TrainConfig(epochs=2), train=TRAIN, validation=clips, num_words=WORDS, seed=0)
     fit(training)
     assert measure(training.kept_logits(), torch.from_numpy(clips.labels_C)).loss == training.kept_epoch.val_loss
 
 
-def test_the_eps_in_use_is_the_eps_that_was_set() -> None:
-    """In both readings; and a loss that is not what the settings say is found out."""
+def test_the_used_eps_is_measured() -> None:
+    """The measured eps equals the setting, by both definitions; a different loss is detected."""
     for over in ("all", "wrong"):
         for eps in (0.0, 0.1, 0.5):
             training = make_training(label_smoothing=eps, label_smoothing_over=over)
@@ -186,7 +186,7 @@ def test_the_eps_in_use_is_the_eps_that_was_set() -> None:
 
 
 def test_smoothing_over_the_wrong_words_in_training() -> None:
-    """It trains as the same share over all words does, and more of it than the words can take is refused at the start."""
+    """It trains like the equivalent eps over all words; too high an eps is refused at the start."""
     assert losses(make_training(label_smoothing=0.3, label_smoothing_over="wrong")) == losses(
         make_training(label_smoothing=0.3 / ((WORDS - 1) / WORDS))
     )
@@ -197,8 +197,8 @@ def test_smoothing_over_the_wrong_words_in_training() -> None:
         make_training(label_smoothing=0.8, label_smoothing_over="wrong")
 
 
-def test_trainings_beside_each_other_share_their_frames() -> None:
-    """Several trainings on parts of one set hold its frames once."""
+def test_trainings_share_their_frames() -> None:
+    """Several trainings on clips of one set hold its frames once."""
     first = make_training()
     second = make_training(1, share_with=first.train)
     assert second.train.frames_NF is first.train.frames_NF
@@ -206,18 +206,18 @@ def test_trainings_beside_each_other_share_their_frames() -> None:
 
 
 def test_patience_ends_a_training() -> None:
-    """With frozen weights nothing gains after the first epoch: so many more, and it ends; 0 runs to the last."""
+    """With frozen weights nothing improves after epoch 1, and the training ends `patience` epochs later; 0 disables it."""
     assert len(fit(make_training(lr=1e-30, epochs=9, patience=3))) == 4
     assert len(fit(make_training(lr=1e-30, epochs=9, patience=0))) == 9
     assert len(fit(make_training(lr=1e-30, epochs=3, patience=3))) == 3
 
 
-@pytest.mark.parametrize("gains", ["val_loss", "val_loss_ts", "val_top1"])
-def test_patience_looks_at_all_three(gains: str) -> None:
-    """A gain in any of the three metrics goes on with the training, whatever the objective."""
+@pytest.mark.parametrize("improved", ["val_loss", "val_loss_ts", "val_top1"])
+def test_patience_considers_all_three_metrics(improved: str) -> None:
+    """An improvement in any of the three metrics continues the training, whatever the objective."""
     training = make_training(epochs=9, patience=2)
     record = training.run_epoch()
-    change = {gains: min(1.0, record.val_top1 + 0.1) if gains == "val_top1" else 0.0}
+    change = {improved: min(1.0, record.val_top1 + 0.1) if improved == "val_top1" else 0.0}
     training.history = [record, dataclasses.replace(record, epoch=2), dataclasses.replace(record, epoch=3)]
     assert training.finished
     training.history[-1] = dataclasses.replace(training.history[-1], **change)
@@ -225,7 +225,7 @@ def test_patience_looks_at_all_three(gains: str) -> None:
 
 
 def test_augmentation_acts_in_training_only() -> None:
-    """Changed clips give another training loss, the same each time; with frozen weights validation stays what it was."""
+    """Augmented clips change the training loss reproducibly; with frozen weights the validation loss is unchanged."""
     changed = AugmentConfig(flip=0.5, noise=1.0, noise_sd=0.5)
     assert losses(make_training(augment=changed)) == losses(make_training(augment=changed)) != losses(make_training())
     plain, other = (losses(make_training(augment=one, lr=1e-30, epochs=1))[0] for one in (AugmentConfig(), changed))
@@ -233,8 +233,8 @@ def test_augmentation_acts_in_training_only() -> None:
     assert plain[1] == other[1]
 
 
-def test_augmentation_has_a_generator_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are made with the training's settings and with two generators; what augmentation draws changes no order."""
+def test_augmentation_has_its_own_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are made with the training's settings and two generators; drawing for augmentation does not change the order."""
     seen = []
     real = training_module.augmented_batches
 
@@ -253,8 +253,8 @@ def test_augmentation_has_a_generator_of_its_own(monkeypatch: pytest.MonkeyPatch
     assert start["augment_rng"] != end["augment_rng"]
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_a_reason() -> None:
-    """A step size that blows the weights up is told by epoch and kind of loss."""
+def test_a_non_finite_loss_ends_the_training_with_a_reason() -> None:
+    """If the loss diverges, the error says which loss and in which epoch."""
     with pytest.raises(Diverged, match=r"loss became (nan|inf) in epoch \d"):
         fit(make_training(lr=1e30))
 
@@ -265,19 +265,19 @@ def test_floors_of_ten_words() -> None:
 
 
 def test_metrics_of_known_logits() -> None:
-    """Loss, top-1, top-5 and calibration of a table worked out by hand."""
+    """Loss, top-1, top-5 and calibration equal those computed by hand."""
     logits = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]]))
     labels = torch.tensor([0, 0, 2, 1])
     metrics = measure(logits, labels)
     assert metrics.loss == pytest.approx(-np.log([0.7, 0.3, 0.8, 0.3]).mean(), abs=1e-6)
     assert metrics.top1 == 0.5
     assert metrics.top5 == 1.0
-    # each confidence has a bin of its own: |1 - .7|, |0 - .4|, |1 - .8|, |0 - .6|
+    # each confidence is in a separate bin: |1 - .7|, |0 - .4|, |1 - .8|, |0 - .6|
     assert metrics.ece == pytest.approx((0.3 + 0.4 + 0.2 + 0.6) / 4, abs=1e-6)
 
 
 def test_perfect_confidence_is_perfectly_calibrated() -> None:
-    """Certain and right: error 0. Certain and wrong: error 1."""
+    """Full confidence has error 0 if right and 1 if wrong."""
     ones = torch.ones(5, dtype=torch.float64)
     assert calibration_error(ones, torch.ones(5, dtype=torch.bool)) == 0.0
     assert calibration_error(ones, torch.zeros(5, dtype=torch.bool)) == 1.0
@@ -294,8 +294,8 @@ def test_perfect_confidence_is_perfectly_calibrated() -> None:
     ],
     ids=str,
 )
-def test_it_trains_on_cuda_as_on_the_cpu(settings: dict[str, Any]) -> None:
-    """Without dropout the first epochs on CUDA agree with the CPU's to float32 accuracy."""
+def test_training_on_cuda_equals_training_on_the_cpu(settings: dict[str, Any]) -> None:
+    """Without dropout the first epochs on CUDA agree with those on the CPU to float32 accuracy."""
     still = dataclasses.replace(MODEL, dropout=0.0)
     config = TrainConfig(epochs=2, batch_size=16, lr=1e-3, **settings)
     runs = [
