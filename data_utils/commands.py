@@ -46,7 +46,7 @@ class Stopped(Exception):
 
 
 def check(folder: Folder, as_json: Json = False) -> int:
-    """Reads a whole data set and lists every problem. Exits with 0 if there is none, with 1 otherwise."""
+    """Read a whole data set and list every problem. Exits with 0 if there is none, with 1 otherwise."""
     from data_utils.checking.problems import find_problems
     from data_utils.checking.warnings import ClipFacts, find_warnings, inspect_clip
     from data_utils.folder import SignerFile, signer_files
@@ -91,7 +91,7 @@ def info(
         typer.Option(metavar="FILE", help="Also write an HTML page with counts, warnings and example skeletons."),
     ] = None,
 ) -> int:
-    """Describes a data set: its words, signers, lengths, missing parts, warnings and fingerprint."""
+    """Describe a data set: its words, signers, lengths, missing parts, warnings and fingerprint."""
     from data_utils.checking.describe import describe
     from data_utils.checking.examples import Examples
     from data_utils.checking.overview import overview_html
@@ -130,7 +130,7 @@ def synth(
     signers: Annotated[int, typer.Option(metavar="N", help="People who sign.")] = 10,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives another data set.")] = 0,
 ) -> int:
-    """Creates a synthetic data set to try things with. The same options give the same data."""
+    """Create a synthetic data set to try things with. The same options give the same data."""
     from data_utils.synthetic.synthetic import synthesize
 
     def report(done: int, total: int) -> None:
@@ -151,7 +151,7 @@ def import_kaggle(
     skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> int:
-    """Imports the data of Kaggle's competition asl-signs (needs pyarrow)."""
+    """Import the data of Kaggle's competition asl-signs (needs pyarrow)."""
     from data_utils.importing import kaggle
 
     if top is not None and signs is not None:
@@ -167,7 +167,7 @@ def import_holistic(
     skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> int:
-    """Imports MediaPipe Holistic results saved per frame: SRC/<signer>/<word>/<clip>/<frame>.npy of 1662 numbers."""
+    """Import MediaPipe Holistic results saved per frame: SRC/<signer>/<word>/<clip>/<frame>.npy of 1662 numbers."""
     from data_utils.importing import holistic
 
     return _run_import(holistic.plan_import(source), folder, workers, skip_broken, as_json)
