@@ -1,9 +1,9 @@
-"""Broken studies, data sets and names, thousands of them: whatever comes in, the commands answer in their form.
+"""Fuzzes the commands with thousands of broken studies, data sets and names; each must end in a result or a proper error.
 
     python tests/fuzz.py --examples 3000 --seed 0 --what definitions data names
 
-Exit code 0 if all is well; 1 if anything is wrong, and the input that showed it lies in a folder that is named. The short form
-is `tests/test_fuzz.py`.
+Exit code 0 if all is well; 1 if anything is wrong, with the name of a folder that holds the failing input. `tests/test_fuzz.py`
+runs a short form.
 """
 
 from __future__ import annotations
@@ -46,34 +46,34 @@ from search.definition.study_file import load_definition, validate_name
 from search.errors import DefinitionError
 
 LIMIT_S = 10
-"""Processor time that an input of these sizes may take; none needs a twentieth of it."""
+"""Limit on the processor time per input; none needs a twentieth of it."""
 
 MEMORY_BYTES = 1 << 30
-"""What an input may add to the memory in use; none needs a tenth of it."""
+"""Limit on the memory that an input may add; none needs a tenth of it."""
 
 KINDS = ("definitions", "data", "names")
 
 
-# What came of it
+# Results
 
 
-class Wrong(AssertionError):
-    """An input was answered in a way in which none may be."""
+class BadResult(AssertionError):
+    """An input had a result that no input may have."""
 
 
-class TookTooLong(BaseException):
-    """Not an `Exception`: nothing on the way up may take it for an error of its own."""
+class TimedOut(BaseException):
+    """Not an `Exception`, so that no handler on the way up catches it."""
 
 
 @dataclass
 class Tally:
-    """What was given and what was answered."""
+    """Counts of inputs and results."""
 
     codes: Counter[str] = field(default_factory=Counter)
     """By command and exit code."""
 
     errors: Counter[str] = field(default_factory=Counter)
-    """By first line, without what it quotes."""
+    """By first line, without quoted values."""
 
     def add(self, command: str, done: Answer) -> None:
         self.codes[f"{command}: exit {done.code}"] += 1
@@ -89,23 +89,23 @@ FORM = re.compile(r"error: \S.*(?:\n(?:  |got: |expected: |hint: ).*)*\n(?:expec
 
 
 def require_answer(done: Answer, codes: tuple[int, ...] = (0, 2)) -> None:
-    """An exit code that may be, and with 2 nothing on stdout and the form of errors on stderr."""
+    """Checks for an allowed exit code; with 2, for an empty stdout and a proper error on stderr."""
     if done.code not in codes:
-        raise Wrong(f"exit code {done.code}\n{done.err}")
+        raise BadResult(f"exit code {done.code}\n{done.err}")
     if "Traceback" in done.out + done.err:
-        raise Wrong(f"a traceback\n{done.err}")
+        raise BadResult(f"a traceback\n{done.err}")
     if done.code == 2 and done.out:
-        raise Wrong(f"an error, and yet on stdout: {done.out[:200]!r}")
+        raise BadResult(f"an error, but also output on stdout: {done.out[:200]!r}")
     if done.code == 2 and not FORM.fullmatch(done.err[done.err.find("error: ") :]):
-        raise Wrong(f"not the form of an error:\n{done.err!r}")
+        raise BadResult(f"not a proper error:\n{done.err!r}")
 
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """Processor time is counted, not the clock: other programs may keep the machine busy."""
+    """Limits processor time, not wall time: other programs may keep the machine busy."""
 
     def stop(*_: object) -> None:
-        raise TookTooLong
+        raise TimedOut
 
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
@@ -117,7 +117,7 @@ def limited() -> Iterator[None]:
 
 
 def call(command: Callable[[list[str]], int], arguments: list[str]) -> Answer:
-    """Runs a command in this process; its streams are as strict as those of a real one."""
+    """Runs a command in this process, with streams as strict as real ones."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
     argv, sys.argv = sys.argv, ["search", *arguments]
     try:
@@ -125,7 +125,7 @@ def call(command: Callable[[list[str]], int], arguments: list[str]) -> Answer:
             code = int(command(arguments))
             out.flush()
     except Exception as error:  # `execute` lets none through
-        raise Wrong(f"{type(error).__name__}: {error}") from error
+        raise BadResult(f"{type(error).__name__}: {error}") from error
     finally:
         sys.argv = argv
     err.flush()
@@ -138,13 +138,13 @@ def search(*arguments: str) -> Answer:
     with limited():
         try:
             return call(execute, list(arguments))
-        except TookTooLong:
-            raise Wrong(f"still busy after {LIMIT_S} s") from None
+        except TimedOut:
+            raise BadResult(f"still busy after {LIMIT_S} s") from None
 
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[Path]:
-    """A new working folder, gone afterwards."""
+    """A new working folder, deleted afterwards."""
     before = Path.cwd()
     place = Path(tempfile.mkdtemp(dir=folder))
     os.chdir(place)
@@ -155,22 +155,22 @@ def inside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place)
 
 
-def require_nothing_begun(place: Path) -> None:
-    """No study in the database, no folder of a study. The demo set, the index and the prepared clips may be kept."""
+def require_nothing_started(place: Path) -> None:
+    """Checks that there is no study in the database and no study folder. The demo set, index and prepared clips may stay."""
     left = sorted(path.name for path in place.glob("runs/*"))
     if not set(left) <= {"prepared", "data", "studies.db"}:
-        raise Wrong(f"the error left {left}")
+        raise BadResult(f"the error left {left}")
     if "studies.db" in left:
         with contextlib.closing(sqlite3.connect(place / "runs" / "studies.db")) as database:
             studies = database.execute("SELECT study_name FROM studies").fetchall()
         if studies:
-            raise Wrong(f"the error left a half-made study: {studies}")
+            raise BadResult(f"the error left a half-made study: {studies}")
 
 
 # Definitions
 
 RICH_STUDY = """\
-# Everything that a study can hold
+# Every key of a study file
 about: "Every kind of dimension \\u2013 手話"
 objective: {metric: val_loss, direction: minimize}
 trials: 12
@@ -202,7 +202,7 @@ baseline:
 """
 VALID = [TINY_STUDY, RICH_STUDY, (ROOT / "studies" / "label_smoothing.yaml").read_text(encoding="utf-8")]
 RAN = "ran"
-"""A file that appears if a study runs code."""
+"""A file that exists if a study has run code."""
 
 CODE = [
     f"!!python/object/apply:os.system ['touch {RAN}']",
@@ -247,12 +247,12 @@ Draw = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Study:
-    """A study file and what is set beside it."""
+    """A study file, and `--set` assignments."""
 
     content: bytes
     sets: list[str]
     trained: bool
-    """Whether a trial of it is trained, if it is sound."""
+    """Whether to train a trial of it, if it is valid."""
 
 
 def _cut(draw: Draw, text: str) -> str:
@@ -326,7 +326,7 @@ CHANGES = [_cut, _delete_line, _repeat_line, _swap_lines, _move_line, _replace_s
 
 @st.composite
 def mutated_studies(draw: Draw) -> str:
-    """A sound study with a few changes."""
+    """A valid study with a few changes."""
     text = draw(st.sampled_from(VALID))
     for _ in range(draw(st.sampled_from([1, 1, 1, 1, 0, 2, 3]))):
         text = draw(st.sampled_from(CHANGES))(draw, text)
@@ -335,7 +335,7 @@ def mutated_studies(draw: Draw) -> str:
 
 @st.composite
 def contents(draw: Draw) -> bytes:
-    """What stands in a study file: text mostly, in UTF-8 mostly."""
+    """Contents of a study file: mostly text, mostly in UTF-8."""
     text: str = draw(draw(st.sampled_from([mutated_studies()] * 8 + [TEXTS, st.sampled_from(ODD)])))
     text = draw(st.sampled_from([str] * 8 + [lambda t: t.replace("\n", "\r\n"), lambda t: t.replace("\n", "\r")]))(text)
     encoding = draw(st.sampled_from(["utf-8"] * 5 * len(ENCODINGS) + ENCODINGS))
@@ -358,7 +358,7 @@ ODD_SETS = st.lists(st.builds("{}={}".format, st.sampled_from(PLACES) | st.text(
 
 
 def printable(sets: list[str]) -> list[str]:
-    """What can be typed: no command line holds a null byte."""
+    """Assignments that can be typed: a command line cannot hold a null byte."""
     return [text.replace("\0", "") for text in sets]
 
 
@@ -372,7 +372,7 @@ SMALL = ["train.epochs=1", "train.batch_size=8", "model.width=16", "model.heads=
 
 
 def check_study(study: Study, data: Path, tally: Tally) -> None:
-    """A study is shown, or refused in the form of errors, and neither leaves anything; a sound one can be sampled and run."""
+    """Checks that `--dry-run` shows or refuses a study and leaves no files, and that a valid study can be sampled and run."""
     with inside(data.parent) as place:
         (place / "broken.yaml").write_bytes(study.content)
         sets = [word for assignment in study.sets for word in ("--set", assignment)]
@@ -380,7 +380,7 @@ def check_study(study: Study, data: Path, tally: Tally) -> None:
         tally.add("dry run", done)
         left = sorted(path.name for path in place.iterdir())
         if left != ["broken.yaml"]:
-            raise Wrong(f"it left {left}\n{done.err}")
+            raise BadResult(f"it left {left}\n{done.err}")
         require_answer(done)
         if done.code == 0:
             require_samples(study.sets)
@@ -389,14 +389,14 @@ def check_study(study: Study, data: Path, tally: Tally) -> None:
             done = search("run", "broken.yaml", "--data", str(data), *sets, *smaller, "--trials", "1")
             tally.add("run", done)
             if done.code == 1 and "failed" in done.err:
-                return  # a step size of 1e300, say: the answer is no
+                return  # for example a step size of 1e300: a negative answer
             require_answer(done)
             if done.code == 2:
-                require_nothing_begun(place)
+                require_nothing_started(place)
 
 
 def require_samples(sets: list[str]) -> None:
-    """Every dimension gives values that it holds."""
+    """Checks that every dimension contains its samples."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -406,7 +406,7 @@ def require_samples(sets: list[str]) -> None:
         trial = study.ask({dim.name: dim.distribution() for dim in definition.space})
         lost = [dim.name for dim in definition.space if not dim.contains(trial.params[dim.name])]
         if lost:
-            raise Wrong(f"a sampled value of {lost} is outside its dimension: {trial.params}")
+            raise BadResult(f"a sampled value of {lost} is outside its dimension: {trial.params}")
         with contextlib.suppress(DefinitionError):
             definition.configs(trial.params)
 
@@ -432,7 +432,7 @@ NAMES = st.one_of(
 
 @dataclass(frozen=True)
 class Name:
-    """A name and where it is given."""
+    """A study name, and whether it is given by `--as`."""
 
     text: str
     as_option: bool
@@ -443,7 +443,7 @@ NAMINGS = st.builds(Name, text=NAMES, as_option=st.booleans(), trained=st.intege
 
 
 def check_name(name: Name, data: Path, tally: Tally) -> None:
-    """An accepted name stays in the folder of runs, and what is made under it lies there alone."""
+    """Checks that an accepted name stays in the folder of runs, and that its files are only there."""
     with inside(data.parent) as outer:
         place = outer / "place"
         (place / "studies").mkdir(parents=True)
@@ -455,41 +455,41 @@ def check_name(name: Name, data: Path, tally: Tally) -> None:
         tally.add("dry run", done)
         require_answer(done)
         if files_below(outer) != before:
-            raise Wrong(f"it left {files_below(outer) - before}")
+            raise BadResult(f"it left {files_below(outer) - before}")
         with contextlib.suppress(DefinitionError):
             accepted = validate_name(name.text)
             if (place / "runs" / accepted).resolve().parent != (place / "runs").resolve():
-                raise Wrong(f"{accepted!r} leads out of the folder of runs")
+                raise BadResult(f"{accepted!r} leads out of the folder of runs")
         if name.as_option and name.trained and done.code == 0:
             done = search("run", *words, "--data", str(data), "--trials", "1", "--set", "epochs=1")
             tally.add("run", done)
             require_answer(done)
             made = files_below(outer) - before
             if outside := [path for path in made if not path.startswith("place/runs")]:
-                raise Wrong(f"it wrote {outside}")
+                raise BadResult(f"it wrote {outside}")
             if done.code == 2:
-                require_nothing_begun(place)
+                require_nothing_started(place)
             elif f"place/runs/{name.text}/trials/0000/config.yaml" not in made:
-                raise Wrong(f"its trial lies elsewhere: {made}")
+                raise BadResult(f"its trial lies elsewhere: {made}")
 
 
 def files_below(folder: Path) -> set[str]:
-    """Everything in a folder, as paths from there."""
+    """Everything in a folder, as relative paths."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 # Data
 
-SOUND = [9001, 9002, 9003]
-BROKEN = f"{SOUND[0]}.hdf5"
-CLIPS = [f"{SOUND[0]}{number:06d}" for number in range(4)]
+SIGNERS = [9001, 9002, 9003]
+BROKEN = f"{SIGNERS[0]}.hdf5"
+CLIPS = [f"{SIGNERS[0]}{number:06d}" for number in range(4)]
 
 
-def write_sound(folder: Path) -> None:
-    """A small data set: two words, three signers, four clips each; mostly not detected, so that damage hits structure too."""
+def write_valid_data(folder: Path) -> None:
+    """A small data set: two words, three signers, four clips each. Mostly undetected, so that damage hits the structure too."""
     folder.mkdir(parents=True)
     write_words(folder, ["hello", "thanks"])
-    for signer in SOUND:
+    for signer in SIGNERS:
         rng = np.random.default_rng(signer)
         clips = []
         for number in range(4):
@@ -501,24 +501,24 @@ def write_sound(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Damage:
-    """One fault that is done to a data set."""
+    """One fault in a data set."""
 
     kind: str
     numbers: tuple[int, ...]
-    """Where and how much; each fault takes what it needs, modulo what is there."""
+    """Random numbers from which a fault derives its place and size."""
 
 
-def _spoil_bytes(kind: str, content: bytes, numbers: tuple[int, ...]) -> bytes:
+def _damage_bytes(kind: str, content: bytes, numbers: tuple[int, ...]) -> bytes:
     where, other, size, value = (number % max(1, len(content)) for number in numbers[:4])
     size = 1 + size % 600
     match kind:
         case "cut":
             return content[:where]
         case "flip":
-            spoilt = bytearray(content)
+            damaged = bytearray(content)
             for number in numbers[: 1 + value % 6]:
-                spoilt[number % len(spoilt)] ^= 1 << (number // 7 % 8)
-            return bytes(spoilt)
+                damaged[number % len(damaged)] ^= 1 << (number // 7 % 8)
+            return bytes(damaged)
         case "overwrite":
             return content[:where] + np.random.default_rng(other).bytes(size) + content[where + size :]
         case "fill":
@@ -559,7 +559,7 @@ def _cast(data: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _float_of_odd_width(group: h5py.Group, name: str, numbers: tuple[int, ...]) -> None:
-    """A type that HDF5 knows and numpy does not."""
+    """A float type that HDF5 supports and NumPy does not."""
     kind = h5py.h5t.IEEE_F32LE.copy()
     kind.set_fields(*[(31, 20, 11, 0, 20), (31, 23, 8, 0, 23), (15, 10, 5, 0, 10), (23, 15, 8, 0, 15)][numbers[2] % 4])
     kind.set_size(4 + numbers[3] % 3)
@@ -568,7 +568,7 @@ def _float_of_odd_width(group: h5py.Group, name: str, numbers: tuple[int, ...]) 
 
 
 def _missing_filter(h5: h5py.File, clip: str, name: str, number: int) -> None:
-    """A filter that no library has, and what was not written through it."""
+    """A filter that no library provides, with data that did not pass through it."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk((1, 3, NUM_LANDMARKS))
     plist.set_filter([32_000, 305, 32_015][number % 3], h5py.h5z.FLAG_OPTIONAL, (1, 2, 3))
@@ -580,7 +580,7 @@ def _missing_filter(h5: h5py.File, clip: str, name: str, number: int) -> None:
     dataset.write_direct_chunk((0, 0, 0), b"abc" * 100, 0)
 
 
-def _spoil_structure(kind: str, path: Path, numbers: tuple[int, ...]) -> None:
+def _damage_structure(kind: str, path: Path, numbers: tuple[int, ...]) -> None:
     one, two, three = numbers[:3]
     clip, name = CLIPS[one % len(CLIPS)], ("feature", "token")[two % 2]
     count = COUNTS[three % len(COUNTS)]
@@ -721,7 +721,7 @@ FILES = [
 ]
 
 
-def _spoil_files(kind: str, folder: Path, numbers: tuple[int, ...]) -> None:
+def _damage_files(kind: str, folder: Path, numbers: tuple[int, ...]) -> None:
     path = folder / BROKEN
     odd = Path(os.fsdecode(bytes(folder) + b"/" + FILE_NAMES[numbers[0] % len(FILE_NAMES)]))
     words = folder / DICTIONARY_NAME
@@ -767,27 +767,27 @@ DAMAGE = st.one_of(
 )
 
 
-def spoil(folder: Path, damage: Damage) -> None:
-    """Does one fault to a data set; where an earlier one has left nothing to do it to, none."""
+def apply_damage(folder: Path, damage: Damage) -> None:
+    """Applies one fault to a data set, unless an earlier fault has removed its target."""
     group, _, kind = damage.kind.partition(" ")
     path = folder / BROKEN
     if group == "files":
-        _spoil_files(kind, folder, damage.numbers)
+        _damage_files(kind, folder, damage.numbers)
     elif group == "bytes":
-        path.write_bytes(_spoil_bytes(kind, path.read_bytes(), damage.numbers))
+        path.write_bytes(_damage_bytes(kind, path.read_bytes(), damage.numbers))
     else:
         with contextlib.suppress(KeyError, ValueError, TypeError, OSError, RuntimeError):  # HDF5 writes no such thing
-            _spoil_structure(kind, path, damage.numbers)
+            _damage_structure(kind, path, damage.numbers)
 
 
 class Child:
-    """A process that reads data sets one after another; damaged ones may crash HDF5 itself, or keep it busy for ever."""
+    """A process that reads data sets one after another, since damaged ones may crash HDF5 or keep it busy forever."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, place: Path) -> dict[str, Answer]:
-        """What `check` and `run` answer to the data set in a working folder."""
+        """The results of `check` and `run` for the data set in a working folder."""
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -795,19 +795,19 @@ class Child:
         process.stdin.flush()
         if not select.select([process.stdout], [], [], 6 * LIMIT_S)[0]:
             self.close()
-            raise Wrong("the process hangs")
+            raise BadResult("the process hangs")
         line = process.stdout.readline()
         if not line:
             code = process.wait()
             self.close()
-            raise Wrong(f"the process died of {code}")
-        told = json.loads(line)
-        if told["grown"] > MEMORY_BYTES:
+            raise BadResult(f"the process died of {code}")
+        reply = json.loads(line)
+        if reply["grown"] > MEMORY_BYTES:
             self.close()
-            raise Wrong(f"it took {told['grown']} bytes of memory")
-        if told["wrong"]:
-            raise Wrong(told["wrong"])
-        return {command: Answer(*done) for command, done in told["answers"].items()}
+            raise BadResult(f"it took {reply['grown']} bytes of memory")
+        if reply["wrong"]:
+            raise BadResult(reply["wrong"])
+        return {command: Answer(*done) for command, done in reply["answers"].items()}
 
     def close(self) -> None:
         """Ends the process."""
@@ -825,8 +825,8 @@ class Child:
         return self._process
 
 
-def be_child() -> None:
-    """Answers folders on stdin with JSON lines on what was stdout; the commands' own streams are kept apart."""
+def run_child() -> None:
+    """Reads folders from stdin and writes JSON lines to the original stdout; the commands get streams of their own."""
     from data_utils.__main__ import main as check
 
     reply = os.fdopen(os.dup(1), "w")
@@ -845,9 +845,9 @@ def be_child() -> None:
                 with limited():
                     done = call(command, words)
                 answers[name] = [done.code, done.out, done.err]
-        except TookTooLong:
+        except TimedOut:
             wrong = f"still busy after {LIMIT_S} s"
-        except Wrong as error:
+        except BadResult as error:
             wrong = str(error)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
         print(json.dumps({"answers": answers, "wrong": wrong, "grown": grown}), file=reply, flush=True)
@@ -860,53 +860,53 @@ def be_child() -> None:
 DATA_STUDY = TINY_STUDY.replace("epochs: 2", "epochs: 1") + "data: {train: rest, validation: auto, test: none}\n"
 
 
-def check_data(damage: list[Damage], sound: Path, child: Child, tally: Tally) -> None:
-    """A data set is used, or refused in the form of errors, by both commands; a refusal leaves nothing of a study."""
-    with inside(sound.parent) as place:
+def check_data(damage: list[Damage], valid_data: Path, child: Child, tally: Tally) -> None:
+    """Checks that both commands use a data set or refuse it properly, and that a refusal leaves no study."""
+    with inside(valid_data.parent) as place:
         (place / "tiny.yaml").write_text(DATA_STUDY, encoding="utf-8")
-        shutil.copytree(sound, place / "data")
+        shutil.copytree(valid_data, place / "data")
         for one in damage:
-            spoil(place / "data", one)
+            apply_damage(place / "data", one)
         done = child.ask(place)
         for command, answered in done.items():
             tally.add(command, answered)
         tally.codes[f"check {done['check'].code}, run {done['run'].code}"] += 1
         require_answer(done["check"], (0, 1, 2))
         if done["check"].code == 1 and not re.search(r"^\d+ problems? in \d+ places?\n\Z", done["check"].out, re.MULTILINE):
-            raise Wrong(f"not what `check` says:\n{done['check'].out}")
+            raise BadResult(f"not a summary of `check`:\n{done['check'].out}")
         if done["check"].code != 2 and done["check"].err:
-            raise Wrong(f"`check` wrote to stderr: {done['check'].err}")
+            raise BadResult(f"`check` wrote to stderr: {done['check'].err}")
         require_answer(done["run"])
         if done["run"].code == 2:
-            require_nothing_begun(place)
+            require_nothing_started(place)
 
 
-# The long form
+# Command line
 
 
 def fuzz(kind: str, examples: int, first_seed: int, folder: Path, saved: Path) -> Tally:
-    """Gives many inputs of a kind.
+    """Tries many inputs of a kind.
 
     Raises:
-        Wrong: one was answered as none may be; it lies in `saved`.
+        BadResult: one had a result that no input may have; it is in `saved`.
     """
     tally = Tally()
-    sound = folder / "sound"
-    if not sound.exists():
-        write_sound(sound)
+    valid_data = folder / "valid"
+    if not valid_data.exists():
+        write_valid_data(valid_data)
     child = Child()
 
     def give(case: Any) -> None:
         tally.codes["inputs"] += 1
         try:
             if isinstance(case, Study):
-                check_study(case, sound, tally)
+                check_study(case, valid_data, tally)
             elif isinstance(case, Name):
-                check_name(case, sound, tally)
+                check_name(case, valid_data, tally)
             else:
-                check_data(case, sound, child, tally)
-        except Wrong as wrong:
-            save(case, sound, saved, str(wrong))
+                check_data(case, valid_data, child, tally)
+        except BadResult as wrong:
+            save(case, valid_data, saved, str(wrong))
             raise
 
     strategy: st.SearchStrategy[Any] = {"definitions": STUDIES, "data": DAMAGE, "names": NAMINGS}[kind]
@@ -926,28 +926,28 @@ def fuzz(kind: str, examples: int, first_seed: int, folder: Path, saved: Path) -
     return tally
 
 
-def save(case: Any, sound: Path, saved: Path, wrong: str) -> None:
-    """Keeps an input, to be looked at; of several the last, which is the smallest."""
+def save(case: Any, valid_data: Path, saved: Path, wrong: str) -> None:
+    """Saves a failing input; a later, smaller one replaces it."""
     shutil.rmtree(saved, ignore_errors=True)
     saved.mkdir(parents=True)
     (saved / "wrong.txt").write_text(f"{wrong}\n\n{case!r}\n", encoding="utf-8", errors="backslashreplace")
     if isinstance(case, Study):
         (saved / "broken.yaml").write_bytes(case.content)
     elif isinstance(case, list):
-        shutil.copytree(sound, saved / "data")
+        shutil.copytree(valid_data, saved / "data")
         for damage in case:
-            spoil(saved / "data", damage)
+            apply_damage(saved / "data", damage)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Broken studies, data sets and names, thousands of them.")
+    parser = argparse.ArgumentParser(description="Fuzzes the commands with thousands of broken studies, data sets and names.")
     parser.add_argument("--examples", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--what", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        be_child()
+        run_child()
         return 0
     code = 0
     for name in ("SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_RUNS"):
@@ -957,11 +957,11 @@ def main() -> int:
             saved = Path(tempfile.gettempdir()) / f"fuzz-{kind}-{os.getpid()}"
             try:
                 tally = fuzz(kind, options.examples, options.seed, Path(folder), saved)
-            except Wrong as wrong:
+            except BadResult as wrong:
                 code = 1
-                print(f"{kind}: WRONG: {str(wrong)[:2000]}\n  the input lies in {saved}", flush=True)
+                print(f"{kind}: WRONG: {str(wrong)[:2000]}\n  the input is in {saved}", flush=True)
             else:
-                print(f"{kind}: all answered\n{tally.text()}", flush=True)
+                print(f"{kind}: all well\n{tally.text()}", flush=True)
     return code
 
 

@@ -1,8 +1,8 @@
-"""A real PostgreSQL server for the tests: a cluster of its own in a temporary folder, on loopback, with a password.
+"""A real PostgreSQL server for the tests: its own cluster in a temporary folder, on loopback, with a password.
 
-`postgres` is one server for all tests of a process that only need a database, `own_postgres` one for a test that stops and
-starts it. Both are fixtures that every test can ask for (`conftest.py` names them). Without PostgreSQL's programs such tests
-are skipped, with the reason. Nothing stays behind when the tests end, however they end.
+The fixture `postgres` is one server for all tests of a process that only need a database; `own_postgres` is for a test that
+stops and starts it. `conftest.py` makes both available to every test. Without PostgreSQL's programs such tests are skipped, and
+the reason is shown. When the tests end, in whatever way, the server and its files are removed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import pytest
 
 USER = "tester"
 PATIENCE_S = 60
-"""For a machine that does much else at the same time."""
+"""Long, since the machine may be busy."""
 
-_PLACES = Path("/usr/lib/postgresql")  # Debian's, one folder a version
+_PLACES = Path("/usr/lib/postgresql")  # Debian's; one folder per version
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "100",
     "shared_buffers": "16MB",
-    "dynamic_shared_memory_type": "mmap",  # in the cluster's folder, so that nothing stays behind after a kill
+    "dynamic_shared_memory_type": "mmap",  # in the cluster's folder, so that nothing remains after a kill
     "max_wal_size": "128MB",
     "autovacuum": "off",
 }
@@ -46,7 +46,7 @@ cat > /dev/null
 [ -f "$0/data/postmaster.pid" ] && kill -QUIT "$(head -n 1 "$0/data/postmaster.pid")"
 for second in 1 2 3 4 5 6 7 8 9 10; do [ -f "$0/data/postmaster.pid" ] || break; sleep 1; done
 rm -rf "$0"
-"""  # reads until whoever started it is gone or lets go
+"""  # reads until its starter ends or closes the pipe
 
 
 def programs() -> Path | None:
@@ -58,17 +58,17 @@ def programs() -> Path | None:
 
 
 class Postgres:
-    """A cluster. Its port, its user and its databases stay the same when it is stopped and started again."""
+    """A cluster. It keeps its port, user and databases when it is stopped and started again."""
 
     def __init__(self, *, durable: bool = False) -> None:
-        """Makes the cluster's files; `start` starts it. A durable one keeps what it has acknowledged through a kill."""
+        """Creates the cluster's files; `start` starts it. A durable one keeps committed data through a kill."""
         found = programs()
         assert found is not None, "without programs the fixtures skip"
         self._programs = found
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: the path of a socket has 107 letters at most
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: the path of a socket has at most 107 bytes
         self.secret = secrets.token_hex(8)
         self.password = f"p@ss/{self.secret}%:"
-        """Holds what has to be quoted in a URL; `secret` is the part that looks the same there."""
+        """Holds characters that must be quoted in a URL; `secret` is the part that is the same there."""
 
         self.port = 0
         self._settings = _SETTINGS if durable else {**_SETTINGS, **_QUICK}
@@ -92,12 +92,12 @@ class Postgres:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server's process is there."""
+        """Whether the server's process is running."""
         return self._server is not None and self._server.poll() is None
 
     def start(self) -> None:
-        """Starts the server and waits until it answers."""
-        assert not self.is_running, "it runs already"
+        """Starts the server and waits until it accepts connections."""
+        assert not self.is_running, "it is running already"
         deadline = time.monotonic() + PATIENCE_S
         while True:
             port = self.port or _free_port()
@@ -119,23 +119,23 @@ class Postgres:
                     self.port = port
                     return
                 time.sleep(0.05)
-            # it ended: somebody was faster at the port, or what a killed server has left is still in use
+            # it ended: the port was taken, or resources of a killed server are still in use
             assert time.monotonic() < deadline, f"PostgreSQL does not start:\n{self.log()[-2000:]}"
             time.sleep(0.2)
 
     def stop(self, mode: str = "fast") -> None:
-        """Ends the server: `fast` breaks off what is open and ends cleanly, `immediate` leaves the next start to recover."""
+        """Stops the server: `fast` closes connections and shuts down cleanly, `immediate` leaves recovery to the next start."""
         if self._server is not None:
             if self.is_running:
                 self._server.send_signal(_SIGNALS[mode])
             self._server.wait(PATIENCE_S)
 
     def kill(self) -> None:
-        """All of its processes end at once and without a word, as if the machine had lost its power."""
+        """Kills all of its processes at once, as in a power failure."""
         assert self._server is not None, "it was not started"
         with contextlib.suppress(psutil.NoSuchProcess):
             server = psutil.Process(self._server.pid)
-            server.suspend()  # it starts no process any more
+            server.suspend()  # it starts no more processes
             children = server.children(recursive=True)
             for process in [*children, server]:
                 process.kill()
@@ -143,25 +143,25 @@ class Postgres:
         self._server.wait(PATIENCE_S)
 
     def close(self) -> None:
-        """Ends the server, and deletes all that it has written."""
+        """Stops the server, and deletes its files."""
         self.stop("immediate")
         assert self._watch.stdin is not None
         self._watch.stdin.close()
         self._watch.wait(PATIENCE_S)
 
     def url(self, database: str = "postgres", *, password: str | None = None) -> str:
-        """Where a database is, as SQLAlchemy and Optuna take it. With another password nobody is let in."""
+        """The URL of a database for SQLAlchemy and Optuna. `password`: another than the right one."""
         quoted = quote(self.password if password is None else password, safe="")
         return f"postgresql+psycopg://{USER}:{quoted}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> tuple[str, str]:
-        """Makes an empty database. Its name and its URL."""
+        """Creates an empty database; returns its name and its URL."""
         name = f"studies_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         return name, self.url(name)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """What a statement answers; empty where it answers nothing. Each is a transaction of its own."""
+        """The rows that a statement returns, or none. Each statement is its own transaction."""
         import psycopg
 
         with psycopg.connect(**self._place(self.port), dbname=database, autocommit=True) as connection:
@@ -169,7 +169,7 @@ class Postgres:
             return [] if cursor.description is None else cursor.fetchall()
 
     def log(self) -> str:
-        """What the server has said since it was made."""
+        """The server's log since the cluster was created."""
         return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
 
     def _place(self, port: int) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class Postgres:
 
     @contextlib.contextmanager
     def _connection(self, port: int) -> Iterator[None]:
-        """Raises OSError while the server does not answer, or if somebody else's does."""
+        """Raises OSError while the server does not accept connections, or if another server does."""
         import psycopg
 
         try:
@@ -193,7 +193,7 @@ class Postgres:
 
 
 def _other_user() -> tuple[int, int]:
-    """Somebody who is not root, and their group."""
+    """A user other than root, and their group."""
     import pwd
 
     people = {person.pw_name: person for person in pwd.getpwall()}
@@ -226,14 +226,14 @@ def _running(*, durable: bool) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server for every test of this process that needs a database, and leaves the server itself alone."""
+    """A server shared by the tests of this process; they must not stop it."""
     with _running(durable=False) as server:
         yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    """A running server of the test's own, to be stopped, killed and started. What it has acknowledged outlives a kill."""
+    """A running server for one test, which may stop, kill and start it. Committed data survives a kill."""
     with _running(durable=True) as server:
         yield server
 

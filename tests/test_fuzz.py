@@ -1,4 +1,4 @@
-"""The short form of `tests/fuzz.py`: a few hundred broken inputs, and that the checks see what they are to see."""
+"""The short form of `tests/fuzz.py`: a few hundred broken inputs, and tests of its checks."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from launch import TINY_STUDY, Answer
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "examples"), [("definitions", 130), ("names", 70), ("data", 50)])
 def test_broken_inputs(kind: str, examples: int, tmp_path: Path) -> None:
-    """Whatever comes in is used or refused in the form of errors, in time, and a refusal leaves nothing behind."""
+    """Every input is used or refused with a proper error, in time, and a refusal leaves nothing behind."""
     tally = fuzz.fuzz(kind, examples, 0, tmp_path, tmp_path / "wrong")
     assert tally.codes["inputs"] == examples
     command = "run" if kind == "data" else "dry run"
-    assert tally.codes[f"{command}: exit 0"], "none of them was sound"
+    assert tally.codes[f"{command}: exit 0"], "none of them was valid"
     assert tally.codes[f"{command}: exit 2"], "none of them was broken"
 
 
 @pytest.mark.parametrize("code", fuzz.CODE, ids=range(len(fuzz.CODE)))
 @pytest.mark.parametrize("frame", ["{}", "about: {}", "fixed: {{lr: {}}}", "space: {{? {} : 1}}", "{} : 1"], ids=range(5))
 def test_a_study_runs_no_code(code: str, frame: str, tmp_path: Path) -> None:
-    """A tag that asks Python to do something is refused, wherever it stands, and nothing is done."""
-    (tmp_path / "sound").mkdir()
+    """A YAML tag that would run Python code is refused anywhere in a study, and runs nothing."""
+    (tmp_path / "valid").mkdir()
     tally = fuzz.Tally()
-    fuzz.check_study(fuzz.Study(frame.format(code).encode(), [], trained=False), tmp_path / "sound", tally)
-    fuzz.check_study(fuzz.Study(TINY_STUDY.encode(), [f"about={code}"], trained=False), tmp_path / "sound", tally)
+    fuzz.check_study(fuzz.Study(frame.format(code).encode(), [], trained=False), tmp_path / "valid", tally)
+    fuzz.check_study(fuzz.Study(TINY_STUDY.encode(), [f"about={code}"], trained=False), tmp_path / "valid", tally)
     assert tally.codes == {"dry run: exit 2": 2}
 
 
@@ -43,39 +43,39 @@ def test_a_study_runs_no_code(code: str, frame: str, tmp_path: Path) -> None:
         Answer(0, "Traceback (most recent call last):", ""),
     ],
 )
-def test_what_is_no_answer(done: Answer) -> None:
-    """A wrong exit code, a traceback, or an error in another form is seen."""
-    with pytest.raises(fuzz.Wrong):
+def test_bad_results_are_detected(done: Answer) -> None:
+    """A wrong exit code, a traceback or an improper error is detected."""
+    with pytest.raises(fuzz.BadResult):
         fuzz.require_answer(done)
 
 
-def test_a_hang_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An input that keeps the program busy is stopped."""
+def test_a_hang_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that keeps the program busy is stopped at the time limit."""
 
     def busy(_arguments: list[str]) -> int:
         while True:
             pass
 
     monkeypatch.setattr(fuzz, "LIMIT_S", 0.2)
-    monkeypatch.setattr(fuzz, "answer", busy)
-    with pytest.raises(fuzz.Wrong, match="still busy"):
+    monkeypatch.setattr(fuzz, "execute", busy)
+    with pytest.raises(fuzz.BadResult, match="still busy"):
         fuzz.search("run")
 
 
-def test_a_study_that_was_begun_is_seen(searched: Path) -> None:
-    """A folder or a study in the database is noticed."""
-    with pytest.raises(fuzz.Wrong, match="the error left"):
-        fuzz.require_nothing_begun(searched)
+def test_a_started_study_is_detected(searched: Path) -> None:
+    """A study's folder, or a study in the database, is detected."""
+    with pytest.raises(fuzz.BadResult, match="the error left"):
+        fuzz.require_nothing_started(searched)
 
 
 @pytest.mark.slow
-def test_a_crash_is_laid_to_its_input(tmp_path: Path) -> None:
-    """When the process that reads data sets dies, the input that it had is told, and the next gets a new process."""
-    fuzz.write_sound(tmp_path / "place" / "data")
+def test_a_crash_is_attributed_to_its_input(tmp_path: Path) -> None:
+    """If the process that reads data sets dies, its input fails, and the next input gets a new process."""
+    fuzz.write_valid_data(tmp_path / "place" / "data")
     (tmp_path / "place" / "tiny.yaml").write_text(fuzz.DATA_STUDY, encoding="utf-8")
     child = fuzz.Child()
     try:
-        with pytest.raises(fuzz.Wrong, match="the process died"):
+        with pytest.raises(fuzz.BadResult, match="the process died"):
             child.ask(tmp_path / "nowhere")
         assert {command: done.code for command, done in child.ask(tmp_path / "place").items()} == {"check": 0, "run": 0}
     finally:

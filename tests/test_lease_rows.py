@@ -1,4 +1,4 @@
-"""Runs on a database server: who lives, by the database's clock, and whose turn it is."""
+"""Leases on a database server: runs that are alive, by the database's clock, and turns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ELSEWHERE = "another machine"
 
 @contextmanager
 def another_run(url: str, lease_s: float) -> Iterator[tuple[subprocess.Popen[str], Owner]]:
-    """A run of the study `s` in another process; its owner is told as one of another machine: no process table helps."""
+    """A run of the study `s` in another process, and its owner."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, url, str(lease_s)], env=environment(), stdout=subprocess.PIPE, text=True
     )
@@ -56,23 +56,23 @@ def change(url: str, what: str, run: str) -> None:
         assert done.rowcount == 1
 
 
-def wait_for(true: object, timeout_s: float = 30) -> None:
-    """Waits until a function answers yes."""
-    assert callable(true)
+def wait_for(condition: object, timeout_s: float = 30) -> None:
+    """Waits until a function returns true."""
+    assert callable(condition)
     deadline = time.monotonic() + timeout_s
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.05)
 
 
-def test_a_run_lives_as_long_as_it_says_so(postgres_url: str) -> None:
-    """Killed, it is dead at once on its own machine; to others when its time has run out. Suspended, the same."""
+def test_a_run_is_alive_while_it_renews_its_lease(postgres_url: str) -> None:
+    """A killed run is dead at once on its machine, and on others when its lease expires; a suspended one also expires."""
     watch = observe(postgres_url, "s")
     with another_run(postgres_url, 2.0) as (process, owner):
         stranger = replace(owner, boot=ELSEWHERE)
         assert watch.is_alive(owner)
         assert watch.is_alive(stranger)
-        assert watch.is_alive(replace(owner, started=owner.started - 100)), "the wall clock may have been set"
+        assert watch.is_alive(replace(owner, started=owner.started - 100)), "the wall clock may have been adjusted"
         assert watch.num_runs() == 1
         assert observe(postgres_url, "t").num_runs() == 0
         time.sleep(2.5)
@@ -85,12 +85,12 @@ def test_a_run_lives_as_long_as_it_says_so(postgres_url: str) -> None:
         process.wait()
         assert not watch.is_alive(owner)
         assert watch.num_runs() == 0
-        assert watch.is_alive(stranger), "another machine cannot know yet"
+        assert watch.is_alive(stranger), "another machine cannot see it yet"
         wait_for(lambda: not watch.is_alive(stranger))
 
 
 def test_a_run_that_ends_leaves_nothing(postgres_url: str) -> None:
-    """Its row goes with it, and its thread."""
+    """A run that ends deletes its row and stops its thread."""
     before = threading.active_count()
     with lease_of(postgres_url, "s") as lease:
         assert lease.observer.num_runs() == 1
@@ -101,8 +101,8 @@ def test_a_run_that_ends_leaves_nothing(postgres_url: str) -> None:
     assert threading.active_count() == before
 
 
-def test_who_has_no_row_is_dead(postgres_url: str) -> None:
-    """Before any run has made the table, and for a name that nobody knows."""
+def test_an_owner_without_a_row_is_dead(postgres_url: str) -> None:
+    """An unknown owner is dead, also before the table exists."""
     owner = Owner("20260101T000000Z-1-aaaa", "h", os.getpid(), 0.0, ELSEWHERE)
     watch = observe(postgres_url, "s")
     assert watch.num_runs() == 0
@@ -113,21 +113,21 @@ def test_who_has_no_row_is_dead(postgres_url: str) -> None:
         assert lease.reclaim_from(None)
 
 
-def test_burying(postgres_url: str) -> None:
-    """Only the dead; a run that was buried notices, and goes on under another name."""
+def test_reclaiming(postgres_url: str) -> None:
+    """Only dead runs are reclaimed from; such a run notices, and rejoins under another name."""
     with lease_of(postgres_url, "s") as mine, lease_of(postgres_url, "s") as theirs:
         assert isinstance(mine, RowLease)
         assert isinstance(theirs, RowLease)
         assert not mine.reclaim_from(theirs.owner)
-        assert mine.reclaim_from(mine.owner), "what it lost with a turn is nobody's"
+        assert mine.reclaim_from(mine.owner), "trials that it lost with a turn have no owner"
         assert mine.observer.num_runs() == 2
         change(postgres_url, "renewed = 0, lease_s = 1e-9", theirs.owner.run)
         mine.observer.grace_until = time.monotonic() + 600
-        assert not mine.reclaim_from(theirs.owner), "the connection was cut a moment ago, perhaps theirs too"
+        assert not mine.reclaim_from(theirs.owner), "the connection was lost a moment ago, perhaps theirs too"
         assert mine.is_alive(theirs.owner)
         mine.observer.grace_until = 0.0
         assert mine.reclaim_from(theirs.owner)
-        assert mine.reclaim_from(theirs.owner), "once and for all"
+        assert mine.reclaim_from(theirs.owner), "it stays dead"
         with theirs._engine.begin() as connection, pytest.raises(LeaseLost):
             theirs.fence(connection)
         old = theirs.owner
@@ -139,28 +139,28 @@ def test_burying(postgres_url: str) -> None:
             theirs.fence(connection)
 
 
-def test_nobody_is_buried_while_it_writes(postgres_url: str) -> None:
-    """A batch that has begun is written before its run can be declared dead."""
+def test_a_run_that_writes_cannot_be_reclaimed_from(postgres_url: str) -> None:
+    """A batch that has started is written before its run can be declared dead."""
     with lease_of(postgres_url, "s") as mine, lease_of(postgres_url, "s") as theirs:
         assert isinstance(theirs, RowLease)
         change(postgres_url, "renewed = 0, lease_s = 1e-9", theirs.owner.run)
-        buried = threading.Event()
+        reclaimed = threading.Event()
 
-        def reclaim_from() -> None:
+        def reclaim() -> None:
             mine.reclaim_from(theirs.owner)
-            buried.set()
+            reclaimed.set()
 
         with theirs._engine.begin() as connection:
             theirs.fence(connection)
-            thread = threading.Thread(target=reclaim_from)
+            thread = threading.Thread(target=reclaim)
             thread.start()
-            assert not buried.wait(0.5)
+            assert not reclaimed.wait(0.5)
         thread.join(30)
-        assert buried.is_set()
+        assert reclaimed.is_set()
 
 
 def test_time_without_a_server_does_not_count(own_postgres: Postgres) -> None:
-    """After the server was down for longer than a lease, its runs have the time of a lease to say that they are there."""
+    """After the server was down for longer than a lease, runs have a full lease time to renew their rows."""
     _, url = own_postgres.new_database()
     with another_run(url, 3.0) as (process, owner):
         stranger = replace(owner, boot=ELSEWHERE)
@@ -174,7 +174,7 @@ def test_time_without_a_server_does_not_count(own_postgres: Postgres) -> None:
 
 
 def test_turns(postgres_url: str) -> None:
-    """One run at a time takes trials; other studies have turns of their own; a turn goes with its connection."""
+    """One run at a time has the turn of a study; an error inside the turn ends it."""
     with lease_of(postgres_url, "s") as first, lease_of(postgres_url, "s") as second, lease_of(postgres_url, "t") as third:
         with first.turn() as mine:
             assert mine
@@ -197,7 +197,7 @@ def end_turn(url: str) -> None:
 
 
 def test_a_turn_whose_connection_breaks_is_lost(postgres_url: str) -> None:
-    """Who had it is told so at its end: somebody else may have had it meanwhile."""
+    """A turn whose connection breaks raises TurnLost at its end, since another run may have had it meanwhile."""
 
     def lose() -> None:
         with first.turn() as mine:
@@ -216,7 +216,7 @@ def test_a_turn_whose_connection_breaks_is_lost(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("lease_s", [0, 0.5, -1, float("inf"), float("nan")])
-def test_a_lease_that_cannot_be(lease_s: float, postgres_url: str) -> None:
-    """Too short to be renewed, or without an end."""
+def test_invalid_lease_times(lease_s: float, postgres_url: str) -> None:
+    """A lease time that is too short or infinite is refused."""
     with pytest.raises(DefinitionError, match="lease"):
         lease_of(postgres_url, "s", lease_s=lease_s)

@@ -1,4 +1,4 @@
-"""Who owns a trial, and whether that run lives: judged by what the kernel says, never by how long it has been silent."""
+"""Leases in files: the kernel decides whether a run is alive, never how long it has been silent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ with FileLease(Path(sys.argv[1]), "s") as lease:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """Where a database would lie."""
+    """The path of a database that need not exist."""
     return tmp_path / "studies.db"
 
 
@@ -65,8 +65,8 @@ def other(database: Path) -> Iterator[tuple[subprocess.Popen[str], Owner]]:
     process.communicate()
 
 
-def test_a_living_owner(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
-    """It is alive while it runs, and dead as soon as it is killed."""
+def test_a_killed_owner_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """An owner is alive while it runs, and dead as soon as it is killed."""
     process, owner = other
     assert FileObserver(database, "s").is_alive(owner)
     assert FileObserver(database, "s").num_runs() == 1
@@ -77,8 +77,8 @@ def test_a_living_owner(other: tuple[subprocess.Popen[str], Owner], database: Pa
     assert FileObserver(database, "s").num_runs() == 0
 
 
-def test_a_stopped_owner_is_alive(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
-    """A run that was suspended is slow, not dead."""
+def test_a_suspended_owner_is_alive(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """A suspended run is slow, not dead."""
     process, owner = other
     process.send_signal(signal.SIGSTOP)
     try:
@@ -89,7 +89,7 @@ def test_a_stopped_owner_is_alive(other: tuple[subprocess.Popen[str], Owner], da
 
 
 def test_without_its_lock_the_process_table_decides(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
-    """Whoever deletes the lock's file kills nobody; a number that was given to another process means nothing."""
+    """Deleting a run's lock file does not make it dead; a reused process id does not make it alive."""
     process, owner = other
     folder = locks_folder(database, "s")
     (folder / f"{owner.run}.lock").unlink()
@@ -101,7 +101,7 @@ def test_without_its_lock_the_process_table_decides(other: tuple[subprocess.Pope
 
 
 def test_a_zombie_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
-    """A process that has ended, but whose parent has not looked, does not live."""
+    """A process that has ended but was not reaped is dead."""
     process, owner = other
     folder = locks_folder(database, "s")
     (folder / f"{owner.run}.lock").unlink()
@@ -113,8 +113,8 @@ def test_a_zombie_is_dead(other: tuple[subprocess.Popen[str], Owner], database: 
     assert not FileObserver(database, "s").is_alive(owner)
 
 
-def test_an_owner_from_another_start_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
-    """After a restart of the machine, or on another machine, no old process lives, whatever its number."""
+def test_an_owner_from_another_boot_is_dead(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """After a reboot, or on another machine, no earlier process is alive, whatever its id."""
     folder = locks_folder(database, "s")
     (folder / f"{other[1].run}.lock").unlink()
     assert FileObserver(database, "s").is_alive(other[1])
@@ -122,7 +122,7 @@ def test_an_owner_from_another_start_is_dead(other: tuple[subprocess.Popen[str],
 
 
 def test_a_run_of_this_process(database: Path) -> None:
-    """A run that has ended is dead, though the process that had it goes on."""
+    """A run that has ended is dead, even if its process continues."""
     folder = locks_folder(database, "s")
     with FileLease(database, "s") as lease:
         assert lease.owns(lease.owner)
@@ -130,20 +130,20 @@ def test_a_run_of_this_process(database: Path) -> None:
         assert not lease.is_alive(None)
         assert [path.name for path in folder.glob("2*")] == [f"{lease.owner.run}.lock"]
     assert not FileObserver(database, "s").is_alive(lease.owner)
-    assert not list(folder.glob("2*")), "it takes its lock away"
+    assert not list(folder.glob("2*")), "it deletes its lock"
 
 
-def test_the_lock_is_believed_before_anything_else(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
-    """Two containers on one folder: the same process number, another name of the machine; the lock is held all the same."""
+def test_the_lock_has_priority(other: tuple[subprocess.Popen[str], Owner], database: Path) -> None:
+    """With two containers on one folder, process ids and boot ids mislead; the held lock decides."""
     twin = replace(other[1], pid=os.getpid(), started=psutil.Process().create_time())
     assert FileObserver(database, "s").is_alive(twin)
     assert FileObserver(database, "s").is_alive(replace(twin, boot="another"))
 
 
-def test_a_lock_that_cannot_be_looked_at_counts_as_held(
+def test_a_lock_that_cannot_be_checked_counts_as_held(
     other: tuple[subprocess.Popen[str], Owner], database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that has run out of file descriptors takes nobody's trial and deletes nobody's lock."""
+    """A process without free file descriptors reclaims no trial and deletes no lock."""
 
     def exhausted(*_arguments: object, **_more: object) -> NoReturn:
         raise OSError(24, "Too many open files")
@@ -154,14 +154,14 @@ def test_a_lock_that_cannot_be_looked_at_counts_as_held(
 
 
 def test_one_database_by_two_names(database: Path, tmp_path: Path) -> None:
-    """However the file is reached, its runs take turns."""
+    """A database has the same locks under every path."""
     database.touch()
     (tmp_path / "link.db").symlink_to(database)
     assert locks_folder(tmp_path / "link.db", "s") == locks_folder(database, "s")
 
 
-def test_dead_locks_are_swept(database: Path) -> None:
-    """A new run clears away what killed runs left, and nothing of the living."""
+def test_locks_of_dead_runs_are_deleted(database: Path) -> None:
+    """A new run deletes the locks of killed runs, and keeps those of living ones."""
     dead, owner = hold(database)
     living, _ = hold(database)
     dead.kill()
@@ -176,11 +176,11 @@ def test_dead_locks_are_swept(database: Path) -> None:
 
 
 def test_turns(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One run at a time takes trials; who cannot wait goes on, who must wait says for whom."""
+    """One run at a time has the turn; others continue without it, or wait and fail with a proper error."""
     process, _ = hold(database, "turn")
     monkeypatch.setattr(leases, "_TURN_TIMEOUT_S", 0.2)
     with pytest.raises(ResourceError, match="another run keeps the study `s` locked"), FileLease(database, "s"):
-        pytest.fail("it was not its turn")
+        pytest.fail("it did not have the turn")
     process.kill()
     process.communicate()
     with FileLease(database, "s") as first, FileLease(database, "s") as second, first.turn() as mine:
@@ -188,22 +188,22 @@ def test_turns(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with second.turn() as also_mine:
             assert not also_mine
     with FileLease(database, "t") as third, third.turn() as mine:
-        assert mine, "another study has turns of its own"
+        assert mine, "another study has its own turn"
 
 
 @pytest.mark.parametrize("stored", [None, {}, "x", 3, [], {"run": "x"}, {"run": "x", "strange": 1}])
-def test_what_is_no_owner(stored: object) -> None:
-    """What another program wrote there is not taken for an owner."""
+def test_invalid_owners(stored: object) -> None:
+    """An attribute that another program wrote does not count as an owner."""
     assert owner_of(stored) is None
 
 
-def test_an_owner_survives_its_way_through_a_trial(database: Path) -> None:
-    """Written as JSON, read back equal."""
+def test_an_owner_survives_json(database: Path) -> None:
+    """An owner, stored as JSON in a trial, is read back equal."""
     with FileLease(database, "s") as lease:
         assert owner_of(json.loads(json.dumps(lease.stored()))) == lease.owner
 
 
 def test_a_machine_without_a_boot_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Elsewhere than on Linux the time of the start tells one start from another."""
+    """On systems other than Linux the boot time identifies the boot."""
     monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "nothing")
     assert leases.boot_id() == leases.boot_id() != ""

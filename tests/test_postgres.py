@@ -1,4 +1,4 @@
-"""The server that the tests use is real, and leaves nothing behind."""
+"""The PostgreSQL server for the tests is real, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ sys.stdin.read()
 
 
 def test_databases_are_fresh_and_need_the_password(postgres: Postgres) -> None:
-    """Each URL leads to an empty database of its own; nobody gets in without the right password."""
+    """Each URL is of a separate, empty database, and needs the right password."""
     (first, _), (second, url) = postgres.new_database(), postgres.new_database()
     postgres.execute("CREATE TABLE t (x INT)", first)
     with pytest.raises(psycopg.errors.UndefinedTable):
@@ -43,8 +43,8 @@ def test_databases_are_fresh_and_need_the_password(postgres: Postgres) -> None:
 @pytest.mark.parametrize(
     "end", [lambda server: server.stop("fast"), lambda server: server.stop("immediate"), lambda server: server.kill()]
 )
-def test_what_was_acknowledged_is_there_again(end: Callable[[Postgres], None], own_postgres: Postgres) -> None:
-    """However a server ends, it comes up at the same URL with what it had acknowledged."""
+def test_committed_data_survives(end: Callable[[Postgres], None], own_postgres: Postgres) -> None:
+    """However a server ends, it restarts at the same URL with all committed data."""
     name, url = own_postgres.new_database()
     own_postgres.execute("CREATE TABLE t (x INT)", name)
     own_postgres.execute("INSERT INTO t VALUES (7)", name)
@@ -57,9 +57,9 @@ def test_what_was_acknowledged_is_there_again(end: Callable[[Postgres], None], o
     assert own_postgres.execute("SELECT x FROM t", name) == [(7,)]
 
 
-@pytest.mark.usefixtures("postgres")  # skips where there are no programs
-def test_nothing_stays_behind_after_a_kill() -> None:
-    """The server and its files go with the process that started them, even if that one is killed."""
+@pytest.mark.usefixtures("postgres")  # skips without PostgreSQL
+def test_nothing_remains_after_a_kill() -> None:
+    """The server and its files are removed when the process that started them ends, even by a kill."""
     command = [sys.executable, "-c", STARTS_ONE, str(Path(__file__).parent)]
     process = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:
@@ -69,13 +69,13 @@ def test_nothing_stays_behind_after_a_kill() -> None:
         assert psutil.pid_exists(int(server))
         os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while Path(folder).exists() or _runs(int(server)):
-        assert time.monotonic() < deadline, "the server or its files are still there"
+    while Path(folder).exists() or _is_running(int(server)):
+        assert time.monotonic() < deadline, "the server or its files still exist"
         time.sleep(0.05)
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # whoever reaps orphans here may be slow
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # orphans may be reaped late
     except psutil.NoSuchProcess:
         return False

@@ -1,4 +1,4 @@
-"""The study database: opened so that others may read and write beside, and never a traceback."""
+"""Storages: concurrent readers and writers, URLs, and proper errors instead of tracebacks."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ connection.close()
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """Where a new database is to lie."""
+    """The URL of a new database."""
     return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
 @pytest.fixture
 def storage(url: str) -> Iterator[optuna.storages.BaseStorage]:
-    """A database that was made by this tool."""
+    """A database created by this tool."""
     opened = open_storage(url, create=True)
     yield opened
     opened.remove_session()
 
 
 def pragma(storage: optuna.storages.BaseStorage, name: str) -> object:
-    """A setting of the connections that Optuna uses."""
+    """The value of a pragma in Optuna's connections."""
     assert isinstance(storage, optuna.storages._CachedStorage)
     with storage._backend.engine.connect() as connection:
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
 
 
 def test_how_sqlite_is_opened(storage: optuna.storages.BaseStorage) -> None:
-    """Write-ahead logging, a minute of patience, lighter syncs: in every connection."""
+    """Every connection has write-ahead logging, a busy timeout of a minute, and synchronous=NORMAL."""
     assert pragma(storage, "journal_mode") == "wal"
     assert pragma(storage, "busy_timeout") == 60_000
     assert pragma(storage, "synchronous") == 1
@@ -58,8 +58,8 @@ def test_how_sqlite_is_opened(storage: optuna.storages.BaseStorage) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("held_s", [2.0, 8.0])
-def test_somebody_else_writes(held_s: float, url: str, storage: optuna.storages.BaseStorage) -> None:
-    """A report waits for a foreign write lock, and does not fail."""
+def test_reports_wait_for_other_writers(held_s: float, url: str, storage: optuna.storages.BaseStorage) -> None:
+    """A report waits for another process's write lock instead of failing."""
     study = optuna.create_study(storage=storage, study_name="s")
     trial = study.ask()
     holder = [sys.executable, "-c", HOLD, str(sqlite_path(url)), str(held_s)]
@@ -74,7 +74,7 @@ def test_somebody_else_writes(held_s: float, url: str, storage: optuna.storages.
 
 
 def test_readers_do_not_wait(url: str, storage: optuna.storages.BaseStorage) -> None:
-    """While somebody writes, everybody may read what was there before."""
+    """While another process writes, the previous state can be read."""
     optuna.create_study(storage=storage, study_name="s")
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(sqlite_path(url)), "1.5"], stdout=subprocess.PIPE, text=True
@@ -89,8 +89,8 @@ def test_readers_do_not_wait(url: str, storage: optuna.storages.BaseStorage) -> 
 
 @pytest.mark.parametrize("content", [b"garbage" * 100, b"SQLite format 3\0" + b"\0" * 500])
 @pytest.mark.parametrize("create", [True, False])
-def test_garbage(content: bytes, create: bool, url: str) -> None:
-    """What is not a database is not overwritten, and told in the usual form."""
+def test_not_a_database(content: bytes, create: bool, url: str) -> None:
+    """A file that is not a database gives a proper error and is not overwritten."""
     sqlite_path(url).write_bytes(content)
     with pytest.raises(ResourceError) as caught:
         open_storage(url, create=create)
@@ -100,8 +100,8 @@ def test_garbage(content: bytes, create: bool, url: str) -> None:
     assert sqlite_path(url).read_bytes() == content
 
 
-def test_nothing_there(url: str) -> None:
-    """Reading makes no database."""
+def test_missing_database(url: str) -> None:
+    """Reading does not create a database."""
     with pytest.raises(DefinitionError, match="no study database yet"):
         open_storage(url, create=False)
     assert not sqlite_path(url).exists()
@@ -111,16 +111,16 @@ def test_nothing_there(url: str) -> None:
     "url",
     ["", "x.db", "sqlite:///", "sqlite:///:memory:", "mssql://u:secret@h/d", "postgresql://u:secret@h", "sqlite:///a?b=1"],
 )
-def test_other_storages(url: str) -> None:
-    """Refused by name, and no password is shown."""
+def test_unsupported_urls(url: str) -> None:
+    """Unsupported URLs are refused, without showing the password."""
     with pytest.raises(DefinitionError) as caught:
         parse_url(url)
     assert "secret" not in caught.value.render()
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:secret@h:port/d", "mysql://u:secret@h/d?not_an_option=1"])
-def test_servers_that_no_driver_takes(url: str) -> None:
-    """Told as what it is, a wrong URL, and without the password."""
+def test_urls_that_no_driver_supports(url: str) -> None:
+    """A malformed server URL is refused as such, without showing the password."""
     with pytest.raises(DefinitionError) as caught:
         open_storage(url, create=False)
     assert "secret" not in caught.value.render()
@@ -138,16 +138,16 @@ def test_servers_that_no_driver_takes(url: str) -> None:
         ("a/b.journal", "journal:///a/b.journal"),
     ],
 )
-def test_how_a_storage_is_shown(url: str, shown: str) -> None:
-    """With everything but the password; the driver gets all of it."""
-    place = parse_url(url)
-    assert place.redacted == shown
-    assert "***" not in place.url
-    assert place.redact(f"x {url} y").count("secret") == 0
+def test_redacted_urls(url: str, shown: str) -> None:
+    """A redacted URL shows everything but the password; the driver gets the full URL."""
+    parsed = parse_url(url)
+    assert parsed.redacted == shown
+    assert "***" not in parsed.url
+    assert parsed.redact(f"x {url} y").count("secret") == 0
 
 
 def test_missing_study(storage: optuna.storages.BaseStorage) -> None:
-    """The error lists those that are there."""
+    """The error for a missing study lists the existing ones."""
     with pytest.raises(DefinitionError) as caught:
         load_study(storage, "x")
     assert "there is none yet" in caught.value.render()
@@ -158,8 +158,8 @@ def test_missing_study(storage: optuna.storages.BaseStorage) -> None:
     assert caught.value.expected == "one of a, b"
 
 
-def test_only_errors_of_the_database_are_blamed_on_it(url: str) -> None:
-    """A broken pipe or a fault of the program passes through as it is."""
+def test_only_database_errors_are_converted(url: str) -> None:
+    """A broken pipe or a bug of the program passes through unchanged."""
     for error in (BrokenPipeError(), RuntimeError("a fault of this version"), ValueError()):
         with pytest.raises(type(error)), database_errors(url):
             raise error
