@@ -177,13 +177,13 @@ def trials(
     output: opt.OutputFile = None,
 ) -> None:
     """Write all trials as a table."""
-    from search.reporting.table import csv_text, jsonl_text, trial_rows
+    from search.reporting.table import trial_rows, trials_csv, trials_jsonl
 
     if format not in ("csv", "jsonl"):
         raise DefinitionError("unknown format", got=format, expected="csv or jsonl")
     opened, _ = open_study(study, storage, read_only=True)
     rows = trial_rows(opened)
-    write_output(csv_text(rows) if format == "csv" else jsonl_text(rows), output)
+    write_output(trials_csv(rows) if format == "csv" else trials_jsonl(rows), output)
 
 
 def show(

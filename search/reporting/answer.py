@@ -143,28 +143,23 @@ def _fresh_rows(facts: Facts, chosen: FrozenTrial, base: FrozenTrial | None) -> 
     path = "confirm.found"
     seeds = counted(len(row.values) - row.values.count(None), "fresh seed")
     means: list[Cell] = [f"{facts.confirmed.objective}, mean of {seeds}", Number(f"{path}.rows.{n}.mean", row.mean)]
-    intervals: list[Cell] = ["95% interval", _interval(path, "low", found.low, "high", found.high)]
+    intervals: list[Cell] = ["95% interval", _interval(path, found, "low", "high")]
     if base is not None and base.number in by_trial:
         m, other = by_trial[base.number]
         means.append(number_cell(f"{path}.rows.{m}.mean", other.mean))
         means.append(number_cell(f"{path}.rows.{n}.change", row.change, signed))
-        intervals.append(_interval(f"{path}.rows.{m}", "low", other.low, "high", other.high))
-        intervals.append(_interval(path, "change_low", found.change_low, "change_high", found.change_high, signed))
+        intervals.append(_interval(f"{path}.rows.{m}", other, "low", "high"))
+        intervals.append(_interval(path, found, "change_low", "change_high", signed))
     yield tuple(means)
     yield tuple(intervals)
 
 
-def _interval(
-    path: str,
-    low_name: str,
-    low: float | None,
-    high_name: str,
-    high: float | None,
-    format: Callable[[float], str] = format_value,
-) -> Cell:
-    if low is None or high is None:
+def _interval(path: str, source: Any, low: str, high: str, format: Callable[[float], str] = format_value) -> Cell:
+    """Two fields of `source`, which is at a path, as an interval; an empty cell if they are None."""
+    if getattr(source, low) is None or getattr(source, high) is None:
         return ""
-    return (Number(f"{path}.{low_name}", low, format), "to", Number(f"{path}.{high_name}", high, format))
+    first, last = (Number(f"{path}.{name}", getattr(source, name), format) for name in (low, high))
+    return (first, "to", last)
 
 
 def _sealed_rows(n: int, opening: Opening, chosen: FrozenTrial, base: FrozenTrial | None) -> Iterator[tuple[Cell, ...]]:
@@ -181,10 +176,9 @@ def _sealed_rows(n: int, opening: Opening, chosen: FrozenTrial, base: FrozenTria
         k, other = scores[base.number]
         accuracies.append(Number(f"{path}.scores.{k}.top1", other.top1))
         losses.append(Number(f"{path}.scores.{k}.loss", other.loss))
-        if opening.gain is not None and opening.gain_low is not None and opening.gain_high is not None:
+        if opening.gain is not None and (interval := _interval(path, opening, "gain_low", "gain_high", signed)):
             accuracies.append(Number(f"{path}.gain", opening.gain, signed))
-            ends = _interval(path, "gain_low", opening.gain_low, "gain_high", opening.gain_high, signed)
-            gains = ["95% interval of the change", "", "", ends]
+            gains = ["95% interval of the change", "", "", interval]
     yield tuple(accuracies)
     if gains:
         yield tuple(gains)

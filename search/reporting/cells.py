@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from search.wording import format_value
 
@@ -48,6 +49,11 @@ def number_cell(path: str, value: float | None, format: Callable[[float], str] =
     if value is None:
         return ""
     return Number(path, value, format) if math.isfinite(value) else format_value(value)
+
+
+def number_cells(path: str, source: Any, names: Sequence[str], format: Callable[[float], str] = format_value) -> list[Cell]:
+    """A cell for each of the named fields of `source`, which is at a path."""
+    return [number_cell(f"{path}.{name}", getattr(source, name), format) for name in names]
 
 
 def cell_texts(cells: Sequence[Cell]) -> list[str]:

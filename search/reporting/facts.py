@@ -21,7 +21,7 @@ from search.study.companion import CANDIDATE, companion_name, fresh_trainings
 from search.study.confirmed import Confirmed, load_confirmed
 from search.study.openings import Opening, openings, openings_of_signers
 from search.study.searched_space import study_space
-from search.study.study import StudyData, study_data, study_objectives, study_plan
+from search.study.study import StudyData, study_data, study_objectives
 from search.study.trials import FINISHED_STATES, best_trial, complete_trials, trial_result
 from search.trial.files import Row, read_curves, read_rows, trial_folder
 from search.trial.outcome import AnswerCount, Confidence, SignerScore
@@ -67,7 +67,6 @@ class Facts:
         self.fresh: list[FrozenTrial] = fresh_trainings(study, storage)
         self.objectives: tuple[StudyObjective, ...] = study_objectives(study)
         self.primary = primary_index(self.objectives)
-        self.plan = study_plan(study)
         self.space: tuple[Dimension, ...] = study_space(study)
         self.data: StudyData = study_data(study)
         self.seed: int = study.user_attrs.get("seed", 0)
@@ -91,6 +90,16 @@ class Facts:
     def best(self) -> FrozenTrial | None:
         """The complete trial with the lowest value of the primary objective."""
         return best_trial(self.trials, self.primary)
+
+    @cached_property
+    def values(self) -> dict[int, float]:
+        """The values of the complete trials by trial number."""
+        return {trial.number: trial.values[self.primary] for trial in self.complete}
+
+    @cached_property
+    def ranked(self) -> list[FrozenTrial]:
+        """The complete trials, the best first."""
+        return sorted(self.complete, key=lambda trial: (self.values[trial.number], trial.number))
 
     @property
     def baseline(self) -> FrozenTrial | None:

@@ -13,12 +13,12 @@ from search.definition.space import Dimension
 from search.evaluation.analysis.cost import Cost
 from search.exporting.export import export_text, exported_of
 from search.reporting.answer import sentence, trial_number, value_column
-from search.reporting.cells import Cell, Number, Table, number_cell, share, signed, whole
+from search.reporting.cells import Cell, Number, Table, number_cell, number_cells, share, signed, whole
 from search.reporting.facts import Facts
 from search.reporting.figures.answers import by_signer, worst_pairs
 from search.reporting.figures.figure import Figure, name_of
 from search.study.trials import trial_result, trial_settings
-from search.wording import format_duration, format_number, format_params, format_value, trial_name
+from search.wording import format_duration, format_number, format_params, trial_name
 
 _MAX_BEST = 10
 _MAX_FAILURES = 20
@@ -44,12 +44,13 @@ def sections(facts: Facts, drawn: Mapping[str, Figure]) -> Iterator[Section]:
         return tuple(drawn[name] for name in names if name in drawn)
 
     best_by = "What is best along each parameter?" if facts.studied is None else f"What is the best {facts.studied.name}?"
+    metric_texts = tuple(sentence(found.text) for found in facts.analysis.readings.values())
     yield Section("noise", "Is it more than noise?", of("confirmation"), tuple(_noise(facts)), tuple(_confirmation(facts)))
     yield Section("inside", "Is the best inside the space?", (), tuple(_edges(facts)), (_space(facts),))
     yield Section(
         "mattered", "Which parameters mattered?", of("importance"), tuple(_not_judged(facts)), tuple(_importance(facts))
     )
-    yield Section("best-by", best_by, of("isolation"), tuple(_metrics(facts)), tuple(_isolation(facts)))
+    yield Section("best-by", best_by, of("isolation"), metric_texts, tuple(_isolation(facts)))
     yield Section("curves", "How did the trials learn?", of("learning-curves"))
     yield Section("history", "How did the search go?", of("history", "front"), (), tuple(_best_trials(facts)))
     yield Section("space", "Where are the good settings?", of("slices", "contour", "parallel"))
@@ -83,11 +84,11 @@ def _confirmation(facts: Facts) -> Iterator[Table]:
         return
     rows: list[tuple[Cell, ...]] = []
     for n, row in enumerate(facts.confirmed.found.rows):
-        cells: list[Cell] = [name_of(row.trial) + (" *" if row.trial == facts.confirmed.found.recommended else "")]
-        for name in ("searched", "mean", "low", "high", "sd", "change", "better"):
-            value: float | None = getattr(row, name)
-            cells.append(number_cell(f"confirm.found.rows.{n}.{name}", value, signed if name == "change" else format_value))
-        rows.append((*cells, format_params(row.params)))
+        path, star = f"confirm.found.rows.{n}", " *" if row.trial == facts.confirmed.found.recommended else ""
+        values = number_cells(path, row, ("searched", "mean", "low", "high", "sd"))
+        change = number_cell(f"{path}.change", row.change, signed)
+        better = number_cell(f"{path}.better", row.better)
+        rows.append((name_of(row.trial) + star, *values, change, better, format_params(row.params)))
     header = ("", "searched", "mean", "95% from", "to", "sd", "change", "better", "settings")
     note = (
         f"{facts.confirmed.objective}, lower is better. searched: value in the search, with one seed. change: mean difference "
@@ -135,13 +136,9 @@ def _importance(facts: Facts) -> Iterator[Table]:
         return
     rows: list[tuple[Cell, ...]] = []
     for n, one in enumerate(found.params):
-        numbers = {"importance": one.importance, "low": one.low, "high": one.high}
-        rows.append((one.name, *(Number(f"analyze.importance.params.{n}.{name}", x, share) for name, x in numbers.items())))
+        path = f"analyze.importance.params.{n}"
+        rows.append((one.name, *number_cells(path, one, ("importance", "low", "high"), share)))
     yield Table(("parameter", "share", "from", "to"), tuple(rows), "from, to: the range of 90% of bootstrap resamples.")
-
-
-def _metrics(facts: Facts) -> Iterator[str]:
-    yield from (sentence(found.text) for found in facts.analysis.readings.values())
 
 
 def _isolation(facts: Facts) -> Iterator[Table]:
@@ -149,24 +146,21 @@ def _isolation(facts: Facts) -> Iterator[Table]:
         rows: list[tuple[Cell, ...]] = []
         for n, one in enumerate(bins):
             path = f"analyze.isolation.{name}.{n}"
-            cells: list[Cell] = [one.text, Number(f"{path}.count", one.count, whole)]
-            cells.append(number_cell(f"{path}.best", one.best))
-            cells.append("" if one.trial is None else Number(f"{path}.trial", one.trial, whole))
-            cells.append(number_cell(f"{path}.confident", one.confident))
-            rows.append(tuple(cells))
+            counts = [Number(f"{path}.count", one.count, whole), number_cell(f"{path}.best", one.best)]
+            trial = number_cell(f"{path}.trial", one.trial, whole)
+            rows.append((one.text, *counts, trial, number_cell(f"{path}.confident", one.confident)))
         note = "confident: 90% of bootstrap resamples of these trials reach this value or better."
         yield Table((name, "trials", "best", "trial", "confident"), tuple(rows), note)
 
 
 def _best_trials(facts: Facts) -> Iterator[Table]:
-    ranked = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_MAX_BEST]
-    if not ranked:
+    if not facts.ranked:
         return
     column = value_column(facts)
     rows = []
-    for trial in ranked:
+    for trial in facts.ranked[:_MAX_BEST]:
         result = trial_result(trial)
-        cells: list[Cell] = [str(trial.number), trial_number(trial, column, trial.values[facts.primary])]
+        cells: list[Cell] = [str(trial.number), trial_number(trial, column, facts.values[trial.number])]
         cells.append(trial_number(trial, "val_top1", result["val_top1"]))
         cells.append(Number(f"trials.{trial.number}.epoch", result["epoch"], whole))
         rows.append((*cells, *(_param_cell(trial, dim) for dim in facts.space)))
@@ -217,9 +211,7 @@ def _test_scores(facts: Facts) -> Iterator[Table]:
         names = ("top1", "top1_sd", "loss", "loss_sd", "loss_ts", "ece", "ece_ts", "temperature")
         rows: list[tuple[Cell, ...]] = []
         for m, score in enumerate(opening.scores):
-            numbers: list[float | None] = [getattr(score, name) for name in names]
-            cells = (number_cell(f"openings.{n}.scores.{m}.{name}", x) for name, x in zip(names, numbers, strict=True))
-            rows.append((name_of(score.trial), *cells))
+            rows.append((name_of(score.trial), *number_cells(f"openings.{n}.scores.{m}", score, names)))
         note = (
             "sd: standard deviation between seeds. ece: expected calibration error. _ts: after temperature scaling with the "
             "temperature fitted to the validation clips."
@@ -241,9 +233,8 @@ def _cost(facts: Facts) -> Table:
 
 def _cost_cells(name: str, cost: Cost, place: str) -> tuple[Cell, ...]:
     path = f"analyze.{place}"
-    counts = (Number(f"{path}.{kind}", getattr(cost, kind), whole) for kind in ("trials", "epochs"))
-    times = (Number(f"{path}.{kind}", getattr(cost, kind), format_duration) for kind in ("cpu_s", "gpu_s", "other_s"))
-    return (name, *counts, *times)
+    times = number_cells(path, cost, ("cpu_s", "gpu_s", "other_s"), format_duration)
+    return (name, *number_cells(path, cost, ("trials", "epochs"), whole), *times)
 
 
 def _failure_texts(facts: Facts) -> Iterator[str]:

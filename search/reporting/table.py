@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import Any
 
@@ -11,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from search.study.trials import STATE_NAMES, trial_result
+from search.trial.files import csv_text
 from search.trial.result import MEASURED, VALUE_NAMES
 
 
@@ -37,16 +36,11 @@ def _trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
     }
 
 
-def csv_text(rows: list[dict[str, Any]]) -> str:
+def trials_csv(rows: list[dict[str, Any]]) -> str:
     """Rows as CSV with a header; missing values are empty cells."""
-    stream = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return stream.getvalue()
+    return csv_text(list(rows[0]), (row.values() for row in rows)) if rows else ""
 
 
-def jsonl_text(rows: list[dict[str, Any]]) -> str:
+def trials_jsonl(rows: list[dict[str, Any]]) -> str:
     """Rows as JSON objects, one per line."""
     return "".join(json.dumps({"schema": 1, **row}, ensure_ascii=False) + "\n" for row in rows)

@@ -68,15 +68,16 @@ def write_trial(
 def curve_text(histories: Mapping[int, Sequence[EpochRecord]]) -> str:
     """The epochs of a trial's trainings as CSV with a header; numbers in full precision."""
     rows = [(number, *dataclasses.astuple(record)) for number, history in sorted(histories.items()) for record in history]
-    return _csv_text(["training", *COLUMNS], rows)
+    return csv_text(["training", *COLUMNS], rows)
 
 
 def rows_text(kind: type[Row], rows: Sequence[Row]) -> str:
     """Rows of one kind as CSV with a header; numbers in full precision."""
-    return _csv_text([field.name for field in dataclasses.fields(kind)], map(dataclasses.astuple, rows))
+    return csv_text([field.name for field in dataclasses.fields(kind)], map(dataclasses.astuple, rows))
 
 
-def _csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV; None is an empty cell."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)

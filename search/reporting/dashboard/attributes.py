@@ -1,8 +1,7 @@
-"""Writes what optuna-dashboard shows beside trials: notes and plots of a study, and files of its trials.
+"""Writes notes and plots of a study to the database in one transaction.
 
-optuna-dashboard writes a note or a plot as a dozen attributes with a transaction each, and Optuna accepts no file for a
-finished trial. Here optuna-dashboard's own functions write to a draft, and the differences go into the database in one
-transaction: nobody reads half a note, and a running search is held up only briefly.
+optuna-dashboard's own functions write a note or a plot as a dozen attributes with a transaction each. Here they write to a
+draft, and the differences go into the database at once: nobody reads half a note, and a running search is held up only briefly.
 """
 
 from __future__ import annotations
@@ -62,34 +61,3 @@ def drafting(storage: optuna.storages.BaseStorage, study_id: int) -> Iterator[Dr
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in after.items() if key not in before or before[key] != value}
-
-
-def add_to_trial(storage: optuna.storages.BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
-    """Writes system attributes of a trial, finished or not.
-
-    Raises:
-        UpdateFinishedTrialError: the trial is finished, and the storage is a journal, which accepts no attributes then.
-    """
-    tables = tables_of(storage)
-    if tables is None:
-        for key, value in attributes.items():
-            storage.set_trial_system_attr(trial_id, key, value)
-        return
-    with tables.writing() as connection:
-        tables.set_trial_attributes(connection, trial_id, attributes)
-
-
-def accepts_artifacts(storage: optuna.storages.BaseStorage) -> bool:
-    """Whether `add_to_trial` can write to finished trials: not in a journal."""
-    return tables_of(storage) is not None
-
-
-def trial_attributes(storage: optuna.storages.BaseStorage, study_id: int, prefix: str) -> dict[int, dict[str, Any]]:
-    """System attributes whose names start with `prefix`, by trial id, as they are in the database now."""
-    tables = tables_of(storage)
-    if tables is None:
-        trials = storage.get_all_trials(study_id, deepcopy=False)
-        found = {t._trial_id: {key: value for key, value in t.system_attrs.items() if key.startswith(prefix)} for t in trials}
-        return {trial: attributes for trial, attributes in found.items() if attributes}
-    with tables.reading() as connection:
-        return tables.trial_attributes(connection, study_id, prefix)

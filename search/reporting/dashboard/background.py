@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
@@ -18,6 +18,9 @@ from search.study.companion import is_companion
 from search.study.identity import is_complete, is_ours
 from search.study.trials import FINISHED_STATES
 from search.wording import format_duration
+
+if TYPE_CHECKING:
+    from search.reporting.dashboard.page import FillResult
 
 _POLL_S = 3
 """Between two checks for changes."""
@@ -84,13 +87,19 @@ class PageFiller:
                 state = self._state()
             if state == self._last_state:
                 return None
-            took, is_complete = self._fill()
+            started = time.monotonic()
+            result = self._fill()
         except Exception as error:
             self._notify_error(error)
             return _RETRY_S
-        if not is_complete:  # tried again after a pause, when the disk may have room
+        took = time.monotonic() - started
+        for failure in result.errors:
+            self._notify_error(failure)
+        if result.errors:  # tried again after a pause, when the disk may have room
             return max(took, _RETRY_S)
         self._last_state = state
+        if not self._stopping.is_set():
+            self._notify_filled(result, took)
         return took
 
     def _state(self) -> Any:
@@ -99,21 +108,16 @@ class PageFiller:
         count = self._storage.get_n_trials(self._study._study_id, state=(*FINISHED_STATES, failed))
         return count, self._storage.get_study_user_attrs(self._study._study_id)
 
-    def _fill(self) -> tuple[float, bool]:
-        """Returns the seconds it took, and whether there were no errors."""
+    def _fill(self) -> FillResult:
         from search.reporting.dashboard.page import fill_page  # imports Plotly
 
-        started = time.monotonic()
-        result = fill_page(self._study, self._storage, url=self._url, runs=self._runs, should_stop=self._stopping.is_set)
-        took = time.monotonic() - started
-        for error in result.errors:
-            self._notify_error(error)
-        if not self._stopping.is_set() and not result.errors:
-            counts = {"trial note": result.notes, "plot": result.plots, "artifact": result.artifacts}
-            parts = ["note", *(counted(count, noun) for noun, count in counts.items() if count)]
-            time_text = f"{took:.1f}s" if took < 10 else format_duration(took)
-            self._notify_once(f"filled: {', '.join(parts)} ({time_text})", key="filled")
-        return took, not result.errors
+        return fill_page(self._study, self._storage, url=self._url, runs=self._runs, should_stop=self._stopping.is_set)
+
+    def _notify_filled(self, result: FillResult, took: float) -> None:
+        counts = {"trial note": result.notes, "plot": result.plots, "artifact": result.artifacts}
+        parts = ["note", *(counted(count, noun) for noun, count in counts.items() if count)]
+        time_text = f"{took:.1f}s" if took < 10 else format_duration(took)
+        self._notify_once(f"filled: {', '.join(parts)} ({time_text})", key="filled")
 
     def _notify_error(self, error: Exception) -> None:
         """Reports an error once; the page is served all the same."""

@@ -109,7 +109,7 @@ def _new_bests(facts: Facts) -> list[FrozenTrial]:
     found: list[FrozenTrial] = []
     lowest = math.inf
     for trial in finished:
-        if (value := trial.values[facts.primary]) < lowest:
+        if (value := facts.values[trial.number]) < lowest:
             found.append(trial)
             lowest = value
     return found

@@ -24,13 +24,14 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import FrozenTrial, TrialState
 
-from search.reporting.dashboard.attributes import Draft, accepts_artifacts, add_to_trial, drafting, trial_attributes
+from search.reporting.dashboard.attributes import Draft, drafting
 from search.reporting.dashboard.confusion_svg import confusion_svg
 from search.reporting.dashboard.notes import study_note, theirs_of, trial_notes, with_ours
 from search.reporting.dashboard.serve import artifact_folder
 from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
+from search.storage.tables import Tables, tables_of
 from search.trial.files import read_rows, trial_folder
 from search.trial.outcome import AnswerCount
 from search.wording import wrap
@@ -181,18 +182,20 @@ def _fill_artifacts(
 ) -> None:
     folder = artifact_folder(facts.runs)
     folder.mkdir(parents=True, exist_ok=True)
-    if not accepts_artifacts(storage):
+    tables = tables_of(storage)
+    if tables is None:  # a journal accepts no attributes for finished trials
         return
     store = FileSystemArtifactStore(folder)
     with filelock.FileLock(folder.with_name(".artifacts.lock")):  # two dashboards must not add a file twice
-        known = trial_attributes(storage, facts.study._study_id, _ARTIFACTS)
+        with tables.reading() as connection:
+            known = tables.trial_attributes(connection, facts.study._study_id, _ARTIFACTS)
         result.artifacts = sum(value != "null" for attributes in known.values() for value in attributes.values())
         errors: list[Exception] = []
         for trial in _selected_trials(facts):
             if should_stop():
                 break
             try:
-                result.artifacts += _add_files(facts, trial, known.get(trial._trial_id, {}), store, storage)
+                result.artifacts += _add_files(facts, trial, known.get(trial._trial_id, {}), store, tables)
             except Exception as error:  # the other trials get their files all the same
                 errors.append(error)
     result.errors += errors[:1]
@@ -200,7 +203,7 @@ def _fill_artifacts(
 
 def _selected_trials(facts: Facts) -> list[FrozenTrial]:
     """The chosen trial, the baseline, then the best and the newest finished trials in alternation."""
-    best = sorted(facts.complete, key=lambda trial: (trial.values[facts.primary], trial.number))[:_MAX_TRIALS]
+    best = facts.ranked[:_MAX_TRIALS]
     newest = [trial for trial in reversed(facts.trials) if trial.state.is_finished()][:_MAX_TRIALS]
     ordered = [facts.chosen, facts.baseline, *chain.from_iterable(zip_longest(best, newest))]
     return list({trial.number: trial for trial in ordered if trial is not None}.values())
@@ -211,7 +214,7 @@ def _add_files(
     trial: FrozenTrial,
     known: dict[str, Any],
     store: FileSystemArtifactStore,
-    storage: optuna.storages.BaseStorage,
+    tables: Tables,
 ) -> int:
     """Adds the files that a trial does not show yet and returns their number; 0 if a person has deleted one of its files."""
     metas = [json.loads(value) for value in known.values()]
@@ -229,7 +232,8 @@ def _add_files(
         try:
             for path in paths:
                 upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, storage=added)  # type: ignore[arg-type]
-            add_to_trial(storage, trial._trial_id, added)
+            with tables.writing() as connection:
+                tables.set_trial_attributes(connection, trial._trial_id, added)
         except BaseException:
             for key in added:
                 with contextlib.suppress(Exception):

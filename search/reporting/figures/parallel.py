@@ -44,7 +44,7 @@ def parallel(facts: Facts) -> Figure:
     title = "Parallel coordinates"
     if not facts.complete:
         return Figure("parallel", title, "Nothing to draw: no trial has trained to its end.")
-    values = {trial.number: trial.values[facts.primary] for trial in facts.complete}
+    values = facts.values
     drawn = sample_trials(facts.complete, values, _MAX_LINES)
     ranked = sorted(drawn, key=lambda trial: -values[trial.number])
     groups = np.array_split(np.arange(len(ranked)), 4) if len(ranked) >= 4 else [np.arange(len(ranked))]

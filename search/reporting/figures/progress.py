@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import plotly.graph_objects as go
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from data_utils.wording import counted
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
-from search.reporting.figures.style import (
-    BLUE,
-    GRAY,
-    ORANGE,
-    RED,
-    axis_range,
-    label_text,
-    outlier_note,
-    rounded,
-    sample_note,
-    sample_trials,
-    styled_figure,
-    trial_hover,
-)
-from search.study.trials import pareto_front
+from search.reporting.figures.style import BLUE, GRAY, ORANGE, RED, label_text, rounded, sample, styled_figure, trial_dots
+from search.study.trials import STATE_NAMES, pareto_front
 from search.wording import format_value
 
-_MARKERS = {TrialState.COMPLETE: ("complete", BLUE, "circle"), TrialState.PRUNED: ("pruned", ORANGE, "x-thin-open")}
+_MARKERS = {TrialState.COMPLETE: (BLUE, "circle"), TrialState.PRUNED: (ORANGE, "x-thin-open")}
 _MAX_FAILED = 200
 
 
@@ -37,32 +24,20 @@ def history(facts: Facts) -> Figure:
     failed = [trial.number for trial in facts.trials_in_state(TrialState.FAIL)]
     if not having:
         return Figure("history", title, f"No trial has a value yet: {len(failed):,} of {len(facts.trials):,} failed.")
-    drawn = sample_trials(having, values)
-    limits, outside = axis_range([values[trial.number] for trial in drawn])
-    groups = [(state, [trial for trial in drawn if trial.state == state]) for state in _MARKERS]
-    traces = [_points(facts, trials, values, state) for state, trials in groups if trials]
+    shown = sample(having, values)
+    traces = []
+    for state, (color, symbol) in _MARKERS.items():
+        marker = {"color": color, "symbol": symbol, "size": 7, "opacity": 0.85, "line": {"width": 1.5, "color": color}}
+        if trials := [trial for trial in shown.trials if trial.state == state]:
+            numbers = [trial.number for trial in trials]
+            traces.append(trial_dots(trials, numbers, values, name=STATE_NAMES[state], marker=marker))
     if facts.complete:
         traces.append(_best_so_far(facts, values))
     if failed:
-        traces.append(_failed(failed[-_MAX_FAILED:], limits[0] if limits else min(values.values())))
-    yaxis = {"title": {"text": label_text(facts.objective)}, "range": limits}
+        traces.append(_failed(failed[-_MAX_FAILED:], shown.range[0] if shown.range else min(values.values())))
+    yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
     plot = styled_figure(traces, xaxis={"title": {"text": "trial"}}, yaxis=yaxis)
-    caption = _history_caption(facts, len(failed)) + outlier_note(outside) + sample_note(len(drawn), len(having))
-    return Figure("history", title, caption, plot)
-
-
-def _points(facts: Facts, trials: list[FrozenTrial], values: dict[int, float], state: TrialState) -> go.Scatter:
-    name, color, symbol = _MARKERS[state]
-    numbers = [trial.number for trial in trials]
-    return go.Scatter(
-        x=numbers,
-        y=rounded(values[n] for n in numbers),
-        customdata=numbers,
-        mode="markers",
-        name=name,
-        marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.85, "line": {"width": 1.5, "color": color}},
-        hovertemplate=trial_hover(facts.objective),
-    )
+    return Figure("history", title, _history_caption(facts, len(failed)) + shown.note, plot)
 
 
 def _best_so_far(facts: Facts, values: dict[int, float]) -> go.Scatter:
@@ -112,24 +87,16 @@ def front(facts: Facts) -> Figure | None:
     name = facts.objectives[other].name
     best = pareto_front(facts.trials, facts.primary)
     on_front = {trial.number for trial in best}
-    drawn = sample_trials(facts.complete, {trial.number: trial.values[facts.primary] for trial in facts.complete})
+    shown = sample(facts.complete, facts.values)
+    dominated = [trial for trial in shown.trials if trial.number not in on_front]
     hover = f"trial %{{customdata}}<br>{label_text(facts.objective)} %{{y:.4f}}<br>{label_text(name)} %{{x:,}}<extra></extra>"
-    groups = [("dominated", GRAY, [trial for trial in drawn if trial.number not in on_front]), ("Pareto front", BLUE, best)]
-    traces = [
-        go.Scatter(
-            x=rounded(trial.values[other] for trial in trials),
-            y=rounded(trial.values[facts.primary] for trial in trials),
-            customdata=[trial.number for trial in trials],
-            mode="markers",
-            name=group,
-            marker={"color": color, "size": 8},
-            hovertemplate=hover,
-        )
-        for group, color, trials in groups
-        if trials
-    ]
-    limits, outside = axis_range([trial.values[facts.primary] for trial in drawn])
-    yaxis = {"title": {"text": label_text(facts.objective)}, "range": limits}
+    traces = []
+    for group, color, trials in (("dominated", GRAY, dominated), ("Pareto front", BLUE, best)):
+        if trials:
+            x = rounded(trial.values[other] for trial in trials)
+            dots = trial_dots(trials, x, facts.values, name=group, marker={"color": color, "size": 8})
+            traces.append(dots.update(hovertemplate=hover))
+    yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
     plot = styled_figure(traces, xaxis={"title": {"text": label_text(name)}}, yaxis=yaxis)
     all_names = " and ".join(objective.name for objective in facts.objectives)
     caption = (
@@ -138,4 +105,4 @@ def front(facts: Facts) -> Figure | None:
     )
     if len(facts.objectives) > 2:
         caption += " With more than two objectives, a trial of the front may look dominated in this plot."
-    return Figure("front", title, caption + outlier_note(outside) + sample_note(len(drawn), len(facts.complete)), plot)
+    return Figure("front", title, caption + shown.note, plot)

@@ -22,12 +22,11 @@ from search.reporting.figures.style import (
     axis_positions,
     axis_range,
     label_text,
-    outlier_note,
     rounded,
-    sample_note,
+    sample,
     sample_trials,
     styled_figure,
-    trial_hover,
+    trial_dots,
     value_at,
 )
 from search.wording import format_params, format_value
@@ -43,6 +42,8 @@ _MIN_TRIALS = 5
 
 _MAX_DOTS = 2000
 """In all slices together."""
+
+_DOT = {"size": 6, "opacity": 0.8}
 
 
 def importance(facts: Facts) -> Figure:
@@ -87,20 +88,18 @@ def isolation(facts: Facts) -> Figure:
     having = [] if dim is None else [trial for trial in facts.complete if dim.name in trial.params]
     if dim is None or not having:
         return Figure("isolation", title, _NO_TRIAL)
-    points = trial_points(having, dim.name, lambda trial: trial.values[facts.primary])
+    points = trial_points(having, dim.name, lambda trial: facts.values[trial.number])
     bins = [one for one in isolation_bins(points, domain=dim.domain) if one.best is not None]
-    values = {trial.number: trial.values[facts.primary] for trial in having}
-    drawn = sample_trials(having, values)
-    x, axis = axis_positions(dim, [trial.params[dim.name] for trial in drawn])
-    limits, outside = axis_range([values[trial.number] for trial in drawn])
-    dots = _dots(facts, drawn, x, values, GRAY)
-    dots.update(name="trials", showlegend=True)
+    shown = sample(having, facts.values)
+    x, axis = axis_positions(dim, [trial.params[dim.name] for trial in shown.trials])
+    dots = trial_dots(shown.trials, x, facts.values, name="trials", marker={**_DOT, "color": GRAY})
     middles, _ = axis_positions(dim, [_middle(dim, one.low, one.high) for one in bins])
     confident = [one.confident if one.count >= _MIN_TRIALS else None for one in bins]
     lines = [_line(middles, [one.best for one in bins], "best", BLUE)]
     if any(value is not None for value in confident):
         lines.append(_line(middles, confident, "confident", ORANGE))
-    plot = styled_figure([dots, *lines], xaxis=axis, yaxis={"title": {"text": label_text(facts.objective)}, "range": limits})
+    yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
+    plot = styled_figure([dots, *lines], xaxis=axis, yaxis=yaxis)
     best = min(bins, key=lambda one: (one.best, one.trial))
     assert best.best is not None, "bins without trials are left out"
     caption = (
@@ -113,7 +112,7 @@ def isolation(facts: Facts) -> Figure:
             " Confident: 90% of bootstrap resamples of the trials reach this value or better; sections with fewer than "
             f"{_MIN_TRIALS} trials have none."
         )
-    return Figure("isolation", title, caption + outlier_note(outside) + sample_note(len(drawn), len(having)), plot)
+    return Figure("isolation", title, caption + shown.note, plot)
 
 
 def _middle(dim: Dimension, low: Any, high: Any) -> Any:
@@ -127,54 +126,37 @@ def _line(x: Sequence[Any], y: Sequence[float | None], name: str, color: str) ->
     return go.Scatter(x=list(x), y=rounded(y), mode="lines+markers", name=name, line=line, hovertemplate=hover)
 
 
-def _dots(facts: Facts, trials: Sequence[FrozenTrial], x: Sequence[Any], values: Mapping[int, float], color: str) -> go.Scatter:
-    numbers = [trial.number for trial in trials]
-    return go.Scatter(
-        x=list(x),
-        y=rounded(values[n] for n in numbers),
-        customdata=numbers,
-        mode="markers",
-        marker={"color": color, "size": 6, "opacity": 0.8},
-        showlegend=False,
-        hovertemplate=trial_hover(facts.objective),
-    )
-
-
 def slices(facts: Facts) -> Figure:
     """Values along each parameter, one panel per parameter."""
     title = "Slices"
     dims = facts.space[:_MAX_SLICES]
     if not facts.complete:
         return Figure("slices", title, _NO_TRIAL)
-    values = {trial.number: trial.values[facts.primary] for trial in facts.complete}
-    drawn = sample_trials(facts.complete, values, _MAX_DOTS // max(len(dims), 1))
-    limits, outside = axis_range([values[trial.number] for trial in drawn])
+    shown = sample(facts.complete, facts.values, _MAX_DOTS // max(len(dims), 1))
     rows = -(-len(dims) // 2)
     layout: dict[str, Any] = {"height": 40 + 230 * rows, "showlegend": False}
     traces = []
     for n, dim in enumerate(dims):
         row, column, end = n // 2, n % 2, "" if n == 0 else str(n + 1)
-        having = [trial for trial in drawn if dim.name in trial.params]
-        x, axis = axis_positions(dim, [trial.params[dim.name] for trial in having])
-        traces.append(_dots(facts, having, x, values, BLUE).update(xaxis=f"x{end}", yaxis=f"y{end}"))
-        for trial in (t for t in having if facts.chosen is not None and t.number == facts.chosen.number):
-            at, _ = axis_positions(dim, [trial.params[dim.name]])
-            star = _dots(facts, [trial], at, values, ORANGE)
-            traces.append(star.update(xaxis=f"x{end}", yaxis=f"y{end}", marker={"size": 13, "symbol": "star"}))
+        having = [trial for trial in shown.trials if dim.name in trial.params]
+        stars = [trial for trial in having if facts.chosen is not None and trial.number == facts.chosen.number]
+        for trials, look in ((having, {"color": BLUE}), (stars, {"color": ORANGE, "size": 13, "symbol": "star"})):
+            x, axis = axis_positions(dim, [trial.params[dim.name] for trial in trials])
+            dots = trial_dots(trials, x, facts.values, marker=_DOT | look)
+            traces.append(dots.update(xaxis=f"x{end}", yaxis=f"y{end}"))
         top = 1 - row / rows
         layout[f"xaxis{end}"] = {**axis, "domain": [0.56 * column, 0.44 + 0.56 * column], "anchor": f"y{end}"}
         layout[f"yaxis{end}"] = {
             "domain": [max(top - 0.68 / rows, 0.0), top],
             "anchor": f"x{end}",
-            "range": limits,
+            "range": shown.range,
             "title": {"text": label_text(facts.objective) if column == 0 else ""},
         }
     left_out = f", for the first {len(dims)} of {len(facts.space)} parameters" if len(dims) < len(facts.space) else ""
     caption = f"The {facts.objective} of every complete trial along each parameter{left_out}."
     if facts.chosen is not None:
         caption += f" The star is trial {facts.chosen.number}: {format_params(facts.chosen.params)}."
-    caption += outlier_note(outside) + sample_note(len(drawn), len(facts.complete))
-    return Figure("slices", title, caption, styled_figure(traces, **layout))
+    return Figure("slices", title, caption + shown.note, styled_figure(traces, **layout))
 
 
 def contour(facts: Facts) -> Figure:

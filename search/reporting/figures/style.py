@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,25 @@ def sample_trials(trials: Sequence[FrozenTrial], value: Mapping[int, float], mos
     return [trial for trial in trials if trial.number in kept]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """The trials that a figure shows, and the range of its value axis."""
+
+    trials: Sequence[FrozenTrial]
+    range: list[float] | None
+    """None if all values fit; see `axis_range`."""
+
+    note: str
+    """Sentences on what is left out, to follow a caption; empty if everything is shown."""
+
+
+def sample(trials: Sequence[FrozenTrial], value: Mapping[int, float], most: int = MAX_POINTS) -> Sample:
+    """At most `most` trials, with a range for the values of those that are shown."""
+    drawn = sample_trials(trials, value, most)
+    limits, outside = axis_range([value[trial.number] for trial in drawn])
+    return Sample(drawn, limits, outlier_note(outside) + sample_note(len(drawn), len(trials)))
+
+
 def sample_note(drawn: int, total: int) -> str:
     """A sentence on how many trials are drawn, if not all are."""
     return "" if drawn == total else f" {drawn:,} of {total:,} trials are drawn: the best, and an even sample of the others."
@@ -136,6 +156,14 @@ def value_at(dim: Dimension, place: float) -> float:
     return float(low * (high / low) ** place if dim.domain.log else low + place * (high - low))
 
 
-def trial_hover(name: str) -> str:
-    """The hover text of a trial's point: its number (`customdata`) and its value."""
-    return f"trial %{{customdata}}<br>{label_text(name)} %{{y:.4f}}<extra></extra>"
+def trial_dots(trials: Sequence[FrozenTrial], x: Sequence[Any], value: Mapping[int, float], **look: Any) -> go.Scatter:
+    """A marker per trial at its value; hovering over it shows its number and its value."""
+    numbers = [trial.number for trial in trials]
+    return go.Scatter(
+        x=list(x),
+        y=rounded(value[n] for n in numbers),
+        customdata=numbers,
+        mode="markers",
+        hovertemplate="trial %{customdata}: %{y:.4f}<extra></extra>",
+        **look,
+    )
