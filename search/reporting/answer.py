@@ -14,7 +14,7 @@ from search import BASELINE_TRIAL
 from search.reporting.cells import Cell, Number, Table, number_cell, signed
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import name_of
-from search.study.openings import Opening, SettingScore
+from search.study.openings import Opening
 from search.study.trials import num_finished, trial_result
 from search.wording import format_number, format_value, study_args
 
@@ -104,7 +104,7 @@ def _numbers(facts: Facts, chosen: FrozenTrial) -> Table:
     picked = 1 if facts.confirmed is None else facts.confirmed.found.picked_from
     name = name_of(chosen.number)
     note = f"The interval of {name} is widened because it was chosen from {picked} candidates." if picked > 1 else ""
-    return Table(header, tuple((*row, "", "")[: len(header)] for row in rows), note)
+    return Table(header, tuple(row[: len(header)] for row in rows), note)
 
 
 def trial_number(trial: FrozenTrial, column: str, value: float) -> Number:
@@ -125,7 +125,7 @@ def _searched(
     assert value is not None, "a complete trial has a value"
     other = None if base is None else value_of(base)
     if base is None or other is None:
-        return (label, trial_number(chosen, column, value))
+        return (label, trial_number(chosen, column, value), "", "")
     return (label, trial_number(chosen, column, value), trial_number(base, column, other), signed(value - other))
 
 
@@ -134,55 +134,54 @@ def _fresh_rows(facts: Facts, chosen: FrozenTrial, base: FrozenTrial | None) -> 
     if facts.confirmed is None:
         return
     found = facts.confirmed.found
-    by_trial = {row.trial: (n, row) for n, row in enumerate(found.rows)}
-    if chosen.number not in by_trial:
+    rows = {row.trial: _Source(f"confirm.found.rows.{n}", row) for n, row in enumerate(found.rows)}
+    if chosen.number not in rows or rows[chosen.number].fields.mean is None:
         return
-    n, row = by_trial[chosen.number]
-    if row.mean is None:
-        return
-    path = "confirm.found"
-    seeds = counted(len(row.values) - row.values.count(None), "fresh seed")
-    means: list[Cell] = [f"{facts.confirmed.objective}, mean of {seeds}", Number(f"{path}.rows.{n}.mean", row.mean)]
-    intervals: list[Cell] = ["95% interval", _interval(path, found, "low", "high")]
-    if base is not None and base.number in by_trial:
-        m, other = by_trial[base.number]
-        means.append(number_cell(f"{path}.rows.{m}.mean", other.mean))
-        means.append(number_cell(f"{path}.rows.{n}.change", row.change, signed))
-        intervals.append(_interval(f"{path}.rows.{m}", other, "low", "high"))
-        intervals.append(_interval(path, found, "change_low", "change_high", signed))
-    yield tuple(means)
-    yield tuple(intervals)
-
-
-def _interval(path: str, source: Any, low: str, high: str, format: Callable[[float], str] = format_value) -> Cell:
-    """Two fields of `source`, which is at a path, as an interval; an empty cell if they are None."""
-    if getattr(source, low) is None or getattr(source, high) is None:
-        return ""
-    first, last = (Number(f"{path}.{name}", getattr(source, name), format) for name in (low, high))
-    return (first, "to", last)
+    mine, other, both = rows[chosen.number], _source_of(base, rows), _Source("confirm.found", found)
+    seeds = counted(sum(value is not None for value in mine.fields.values), "fresh seed")
+    change = "" if other is None else _number(mine, "change", signed)
+    yield (f"{facts.confirmed.objective}, mean of {seeds}", _number(mine, "mean"), _number(other, "mean"), change)
+    ends = "" if other is None else _interval(both, "change_low", "change_high", signed)
+    yield ("95% interval", _interval(both, "low", "high"), _interval(other, "low", "high"), ends)
 
 
 def _sealed_rows(n: int, opening: Opening, chosen: FrozenTrial, base: FrozenTrial | None) -> Iterator[tuple[Cell, ...]]:
     """Accuracy and loss on the sealed test signers."""
-    scores: dict[int, tuple[int, SettingScore]] = {score.trial: (m, score) for m, score in enumerate(opening.scores)}
+    scores = {score.trial: _Source(f"openings.{n}.scores.{m}", score) for m, score in enumerate(opening.scores)}
     if chosen.number not in scores:
         return
-    signers, path = counted(len(opening.signers), "sealed test signer"), f"openings.{n}"
-    m, score = scores[chosen.number]
-    accuracies: list[Cell] = [f"accuracy on {signers}", Number(f"{path}.scores.{m}.top1", score.top1)]
-    losses: list[Cell] = [f"loss on {signers}", Number(f"{path}.scores.{m}.loss", score.loss)]
-    gains: list[Cell] = []
-    if base is not None and base.number in scores:
-        k, other = scores[base.number]
-        accuracies.append(Number(f"{path}.scores.{k}.top1", other.top1))
-        losses.append(Number(f"{path}.scores.{k}.loss", other.loss))
-        if opening.gain is not None and (interval := _interval(path, opening, "gain_low", "gain_high", signed)):
-            accuracies.append(Number(f"{path}.gain", opening.gain, signed))
-            gains = ["95% interval of the change", "", "", interval]
-    yield tuple(accuracies)
-    if gains:
-        yield tuple(gains)
-    yield tuple(losses)
+    mine, other, both = scores[chosen.number], _source_of(base, scores), _Source(f"openings.{n}", opening)
+    signers = counted(len(opening.signers), "sealed test signer")
+    ends = "" if other is None or opening.gain is None else _interval(both, "gain_low", "gain_high", signed)
+    gain = _number(both, "gain", signed) if ends else ""
+    yield (f"accuracy on {signers}", _number(mine, "top1"), _number(other, "top1"), gain)
+    if ends:
+        yield ("95% interval of the change", "", "", ends)
+    yield (f"loss on {signers}", _number(mine, "loss"), _number(other, "loss"), "")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An object whose fields are shown, and its path (see `Number.path`)."""
+
+    path: str
+    fields: Any
+
+
+def _source_of(trial: FrozenTrial | None, sources: Mapping[int, _Source]) -> _Source | None:
+    return None if trial is None else sources.get(trial.number)
+
+
+def _number(source: _Source | None, name: str, format: Callable[[float], str] = format_value) -> Cell:
+    return "" if source is None else number_cell(f"{source.path}.{name}", getattr(source.fields, name), format)
+
+
+def _interval(source: _Source | None, low: str, high: str, format: Callable[[float], str] = format_value) -> Cell:
+    """Two fields as an interval; an empty cell if they are None."""
+    if source is None or getattr(source.fields, low) is None or getattr(source.fields, high) is None:
+        return ""
+    first, last = (Number(f"{source.path}.{name}", getattr(source.fields, name), format) for name in (low, high))
+    return (first, "to", last)
 
 
 def _warnings(facts: Facts) -> Iterator[str]:
