@@ -56,6 +56,11 @@ def test_the_page_of_keys() -> None:
     assert page == keys.page(), "regenerate it: python -m search.definition.keys > studies/README.md"
 
 
+def test_an_installed_package_has_the_template() -> None:
+    """The template of the page is in the package."""
+    assert (ROOT / "search" / "definition" / "templates" / "keys.md").is_file()
+
+
 def test_the_page_lists_every_key() -> None:
     """The page lists each setting with its values, default and meaning."""
     page = keys.page()

@@ -32,7 +32,7 @@ def add_trials(storage: optuna.storages.BaseStorage, study: int, trials: Sequenc
 
 
 def remove_study(storage: optuna.storages.BaseStorage, study: int) -> None:
-    """Deletes a study and its trials by the study's id. Open the storage anew afterwards: its cache may be outdated."""
+    """Deletes a study and its trials by the study's id. Reopen the storage afterwards: its cache may be outdated."""
     tables = tables_of(storage)
     if tables is None:
         storage.delete_study(study)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from optuna.study import StudyDirection
 from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
 from search.definition.objectives import StudyObjective
+from search.definition.samplers import ignore_experimental
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
 from search.study.study import EXHAUSTED
 
@@ -64,8 +64,7 @@ def open_study(
 
 def name_objectives(study: optuna.Study, objectives: Sequence[StudyObjective]) -> None:
     """Gives the study's values their names, which the dashboard shows in place of `Objective 0`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with ignore_experimental():
         study.set_metric_names([objective.name for objective in objectives])
 
 

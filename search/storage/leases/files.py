@@ -36,7 +36,7 @@ class FileObserver:
     def is_alive(self, owner: Owner) -> bool:
         """Whether a run is alive, even if it is suspended or slow.
 
-        Its lock decides. If the lock's file is gone (the run has ended, or somebody deleted it), the process table decides.
+        Its lock decides. If the lock's file is gone (the run has ended, or it was deleted), the process table decides.
         A file is used from one machine at a time, so owners from another boot or machine are dead.
         """
         lock = self.folder / f"{owner.run}.lock"
@@ -98,7 +98,7 @@ class FileLease(Lease):
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether somebody holds a lock. True if that is unknown, so that no trial is trained by two runs."""
+    """Whether any run holds a lock. True if unknown, so that no trial is trained by two runs."""
     if not lock.exists():
         return False
     try:
