@@ -77,7 +77,7 @@ def test_a_wider_range_is_accepted_when_asked_for(place: Path, tiny: Path, cli: 
     assert refused.err.splitlines()[-1].endswith("`--allow-wider` accepts a range that contains the old one")
     done = cli(*RUN, 8, *wide, "--allow-wider")
     assert done.code == 0
-    assert "the study goes on with a wider range: space: lr: 0.0001 .. 0.1 log -> 0.0001 .. 1.0 log" in done.err
+    assert "the study continues with a wider range: space: lr: 0.0001 .. 0.1 log -> 0.0001 .. 1.0 log" in done.err
     (record,) = attributes(place)["widened"]
     assert record["trials"] == 2
     assert record["ranges"] == {
