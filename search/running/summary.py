@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -13,8 +14,10 @@ from search.definition.objectives import primary_index
 from search.definition.space import active_dimensions
 from search.events import RunFinished, TrialSummary
 from search.running.criteria import noise_of
-from search.running.trial_source import SearchTrials
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, pareto_front, trial_result
+
+if TYPE_CHECKING:
+    from search.running.trial_source import SearchTrials  # imports torch
 
 
 def run_finished(
