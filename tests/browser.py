@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-"""What Chromium is called on the PATH, the first that is there is taken."""
+"""Names of Chromium on the PATH; the first that exists is used."""
 
 TIMEOUT_MS = 60_000
-"""For a machine that does much else at the same time."""
+"""Generous, for a busy machine."""
 
 ARGUMENTS = (
-    "--no-sandbox",  # it does not start for root with one
+    "--no-sandbox",  # the sandbox does not start for root
     "--disable-gpu",
-    "--disable-dev-shm-usage",  # containers have little of it
+    "--disable-dev-shm-usage",  # small in containers
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -36,14 +36,14 @@ ARGUMENTS = (
     "--disable-features=OptimizationHints,MediaRouter,Translate,DialMediaRouteProvider,AutofillServerCommunication",
     "--metrics-recording-only",
     "--no-pings",
-    "--no-proxy-server",  # nor a look at what the network's is
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no name is ever looked up
+    "--no-proxy-server",  # no look-up of the network's proxy
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no DNS
 )
 
 
 @dataclass
 class Opened:
-    """A page with all that it asked for and complained of."""
+    """A page with its requests and the errors that it logged."""
 
     page: Page
     requests: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ Open = Callable[..., Opened]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One Chromium for a test file. It ends with the file: while it runs, nothing else in this process can use asyncio."""
+    """One Chromium per test file: while it runs, nothing else in this process can use asyncio."""
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
@@ -70,7 +70,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[Open]:
-    """Opens an address in a window of its own; what Playwright's `new_context` takes may be named. Closed with the test."""
+    """Opens an address in a new window, with options of Playwright's `new_context`. The window is closed after the test."""
     contexts = []
 
     def opened(address: str, **options: Any) -> Opened:
@@ -102,34 +102,34 @@ MARKS = """canvas => {
     };
     return [...marks].filter(seen).length;
 }"""
-"""How many marks of data a plot shows: points, lines, bars, fields of colour; neither axes nor text."""
+"""Counts the visible marks of data in a plot: points, lines, bars, heatmap cells; neither axes nor text."""
 
 
 def marks(page: Page, selector: str) -> dict[str, int]:
-    """How many marks each plot shows, by its `data-figure` or its number."""
+    """The number of marks of each plot, by its `data-figure` or its index."""
     found = page.locator(selector).all()
     return {one.get_attribute("data-figure") or str(number): one.evaluate(MARKS) for number, one in enumerate(found)}
 
 
-Colour = tuple[float, float, float, float]
+Color = tuple[float, float, float, float]
 
 
-def colour(css: str) -> Colour:
-    """A computed colour: red, green, blue (0 to 255) and how opaque it is (0 to 1)."""
+def parse_color(css: str) -> Color:
+    """A computed color: red, green, blue (0 to 255) and opacity (0 to 1)."""
     kind, _, rest = css.partition("(")
     assert kind in ("rgb", "rgba"), css
     parts = [float(part) for part in rest.rstrip(")").split(",")]
     return parts[0], parts[1], parts[2], parts[3] if len(parts) == 4 else 1.0
 
 
-def luminance(one: Colour) -> float:
+def luminance(one: Color) -> float:
     """Relative luminance, WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
     linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in (part / 255 for part in one[:3])]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(text: Colour, paper: Colour) -> float:
-    """Contrast ratio of text on an opaque ground, 1 to 21, WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
-    mixed = tuple(t * text[3] + p * (1 - text[3]) for t, p in zip(text[:3], paper[:3], strict=True))
-    light, dark = sorted((luminance((*mixed, 1.0)), luminance(paper)), reverse=True)
+def contrast(text: Color, background: Color) -> float:
+    """Contrast ratio of text on an opaque background, 1 to 21, WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+    mixed = tuple(t * text[3] + p * (1 - text[3]) for t, p in zip(text[:3], background[:3], strict=True))
+    light, dark = sorted((luminance((*mixed, 1.0)), luminance(background)), reverse=True)
     return (light + 0.05) / (dark + 0.05)

@@ -1,6 +1,6 @@
-"""A study of thousands of trials, made in seconds: rows for the database, by the pattern of one trial that was really trained.
+"""Makes a study of thousands of trials in seconds: database rows modeled on one trial that was really trained.
 
-python tests/many.py FOLDER COUNT     makes one to look at: `cd FOLDER`, then `python -m search status tiny`
+python tests/many.py FOLDER COUNT     makes one: `cd FOLDER`, then `python -m search status tiny`
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _TABLES = {
 
 
 def many_trials(folder: Path, count: int, source: Path, *, epochs: int = 20, seed: int = 1) -> Path:
-    """A working directory with a study `tiny` of `count` trials, for which `source` (the fixture `searched`) is the pattern.
+    """A working directory with a study `tiny` of `count` trials, modeled on `source` (the fixture `searched`).
 
     Trial 0, the baseline, and about a third of the others are complete, most are pruned, a few failed with reasons, and the
-    last was left in the middle by a run that is dead. They have no files. The best of them is anywhere.
+    last was orphaned by a dead run. They have no files. The best of them is anywhere.
     """
-    assert count >= 2, "there is a baseline, and one that runs"
+    assert count >= 2, "a baseline and a running trial"
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     yaml = (source / "tiny.yaml").read_text(encoding="utf-8")
     (folder / "tiny.yaml").write_text(yaml.replace("epochs: 2,", f"epochs: {epochs},"), encoding="utf-8")
@@ -78,11 +78,11 @@ class _Pattern:
     settings: Mapping[str, Any]
     result: Mapping[str, Any]
     shapes: Mapping[str, str]
-    """How the parameters are distributed, as stored."""
+    """The stored distributions of the parameters."""
 
     baseline: Mapping[str, float]
     groups: Mapping[str, str]
-    """The group of settings that a parameter belongs to."""
+    """The group of settings of each parameter."""
 
 
 def _pattern(database: sqlite3.Connection) -> _Pattern:
@@ -108,7 +108,7 @@ def _pattern(database: sqlite3.Connection) -> _Pattern:
 def _rows(
     number: int, count: int, epochs: int, pattern: _Pattern, chance: random.Random
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The rows of one trial, each with its table."""
+    """The rows of one trial, each with the name of its table."""
     trial = number + 1
     state = "COMPLETE" if number == 0 else "RUNNING" if number == count - 1 else _state(chance)
     params = dict(pattern.baseline) if number == 0 else {name: _draw(shape, chance) for name, shape in pattern.shapes.items()}
@@ -141,7 +141,7 @@ def _draw(shape: str, chance: random.Random) -> float:
 
 
 def _curve(params: Mapping[str, float], reported: int, epochs: int, chance: random.Random) -> list[float]:
-    """Validation losses that fall and then rise a little; how low depends on the parameters, with noise."""
+    """Validation losses that fall and then rise a little; the minimum depends on the parameters, with noise."""
     lowest = 0.4 + 0.1 * (math.log10(params["lr"]) + 2.5) ** 2 + 0.5 * (params["dropout"] - 0.2) ** 2
     lowest += 0.05 * params["label_smoothing"] + chance.gauss(0, 0.03)
     turn = epochs * 0.8
@@ -161,7 +161,7 @@ def _attributes(
     pattern: _Pattern,
     chance: random.Random,
 ) -> dict[str, Any]:
-    """What this tool writes to a trial, in the order in which it does."""
+    """The user attributes of a trial, in the order in which this tool writes them."""
     settings = {group: dict(values) for group, values in pattern.settings.items()}
     for name, value in params.items():
         settings[pattern.groups[name]][name] = value
@@ -212,7 +212,7 @@ def _result(real: Mapping[str, Any], params: Mapping[str, float], curve: list[fl
 
 
 def _describe(database: sqlite3.Connection, count: int, epochs: int) -> None:
-    """The study says the same as its trials."""
+    """Makes the study's attributes match its trials."""
     stored = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'identity'").fetchone()[0]
     identity = {**json.loads(json.loads(stored)), "fixed: train.epochs": str(epochs)}
     for key, value in (("identity", json.dumps(identity, ensure_ascii=False)), ("target", count)):
@@ -220,12 +220,12 @@ def _describe(database: sqlite3.Connection, count: int, epochs: int) -> None:
 
 
 def _time(moment: datetime.datetime) -> str:
-    """As Optuna stores it: UTC without saying so."""
+    """A time as Optuna stores it: UTC without a time zone."""
     return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _make(folder: Path, count: int) -> None:
-    """A small search for the pattern, then the many."""
+    """Runs a small search as the pattern, then makes the study."""
     from conftest import answered_in
     from launch import TINY_STUDY
 

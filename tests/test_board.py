@@ -1,4 +1,4 @@
-"""What the dashboard shows of a study beside its trials: notes, plots, files. Filled again, it writes only what is new."""
+"""The dashboard shows notes, plots and files of a study. Filling its page again writes only what is new."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def opened(name: str = "tiny") -> Iterator[tuple[optuna.Study, optuna.storages.B
 
 
 def filled() -> FillResult:
-    """Fills the page of the study; nothing goes wrong."""
+    """Fills the page of the study without an error."""
     with opened() as (study, storage):
         done = fill_page(study, storage, url=URL, runs=RUNS)
     assert done.errors == []
@@ -64,20 +64,20 @@ def filled() -> FillResult:
 
 
 def rows(sql: str) -> list[tuple[Any, ...]]:
-    """What the database holds."""
+    """Rows of the database."""
     with contextlib.closing(sqlite3.connect("runs/studies.db")) as database:
         return database.execute(sql).fetchall()
 
 
 def dump() -> list[str]:
-    """The whole database, and the files that the page shows."""
+    """The whole database, and the names of the files that the page shows."""
     with contextlib.closing(sqlite3.connect("runs/studies.db")) as database:
         lines = list(database.iterdump())
     return lines + sorted(path.name for path in (RUNS / "artifacts").glob("*"))
 
 
 def note(trial: int | None = None) -> str:
-    """A note as the dashboard shows it."""
+    """A note as the dashboard shows it; None: the study's."""
     with opened() as (study, storage):
         draft = Draft(study._study_id, storage.get_study_system_attrs(study._study_id))
         number = None if trial is None else study.get_trials(deepcopy=False)[trial]._trial_id
@@ -85,7 +85,7 @@ def note(trial: int | None = None) -> str:
 
 
 def write_note(text: str, trial: int | None = None) -> None:
-    """What a person does in the browser."""
+    """Writes a note as a person does in the browser."""
     with opened() as (study, storage):
         number = None if trial is None else study.get_trials(deepcopy=False)[trial]._trial_id
         with drafting(storage, study._study_id) as draft:
@@ -110,20 +110,20 @@ def artifacts() -> dict[int, list[str]]:
 
 
 def execute(*statements: str) -> None:
-    """Changes the database."""
+    """Executes statements in the database."""
     with contextlib.closing(sqlite3.connect("runs/studies.db")) as database, database:
         for sql in statements:
             database.execute(sql)
 
 
 def search_for(cli: Cli, data: Path, text: str, trials: int) -> None:
-    """Runs a study file of that text."""
+    """Searches with a study file of this text."""
     Path("tiny.yaml").write_text(text, encoding="utf-8")
     assert cli("run", "tiny.yaml", "--data", data, "--trials", trials).code == 0
 
 
 def test_a_confirmed_study(confirmed: Path) -> None:
-    """Note, plots and files tell what the study says."""
+    """A confirmed study has a note, plots and files."""
     done = filled()
     whole = note()
     assert whole.startswith(f"{MARKER}\n\n---\n\n## A small search\n\n**Use ")
@@ -142,7 +142,7 @@ def test_a_confirmed_study(confirmed: Path) -> None:
 
 
 def test_notes_of_trials(confirmed: Path) -> None:
-    """The baseline, new bests, the confirmed and the failed have one; the others none."""
+    """The baseline, new bests, confirmed and failed trials have a note, and no other trial."""
     execute(
         "UPDATE trials SET state = 'FAIL' WHERE number = 5 AND study_id = 1",
         "INSERT INTO trial_user_attributes (trial_id, key, value_json) SELECT trial_id, 'reason', "
@@ -175,7 +175,7 @@ def test_notes_of_trials(confirmed: Path) -> None:
 
 
 def test_filled_again_nothing_is_written(confirmed: Path) -> None:
-    """Not a row and not a file, by the same process or another."""
+    """Filling an unchanged page again writes neither a row nor a file, in the same process or another."""
     with opened() as (study, storage), contextlib.closing(sqlite3.connect("runs/studies.db")) as watcher:
         fill_page(study, storage, url=URL, runs=RUNS)
         before, version = dump(), watcher.execute("PRAGMA data_version").fetchone()
@@ -187,7 +187,7 @@ def test_filled_again_nothing_is_written(confirmed: Path) -> None:
 
 
 def test_more_trials_replace(found: Path, tiny: Path, cli: Cli) -> None:
-    """The plots keep their names, the attributes do not pile up, the new trial gets its files, the old none."""
+    """With more trials, plots keep their names, attributes do not pile up, and only the new trial gets files."""
     filled()
     names, old, count = plots(), artifacts(), len(rows("SELECT * FROM study_system_attributes"))
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
@@ -201,8 +201,8 @@ def test_more_trials_replace(found: Path, tiny: Path, cli: Cli) -> None:
     assert grown < 10 + sum(len(text) for text in plots().values()) / 2045 - sum(len(text) for text in names.values()) / 2045
 
 
-def test_the_text_of_a_person_stays(found: Path) -> None:
-    """What stands above the marker is theirs, letter by letter; what they do below it is undone."""
+def test_text_of_a_person_stays(found: Path) -> None:
+    """Text above the marker stays, character by character; changes below it are undone."""
     theirs = "# My thoughts\n\nuse $x$ and | bars \\ \n\n"
     write_note(theirs + "\nlast line")
     write_note("mine", trial=0)
@@ -220,7 +220,7 @@ def test_the_text_of_a_person_stays(found: Path) -> None:
 
 
 def test_parts_of_a_note() -> None:
-    """Ours is renewed, theirs is kept, and nothing is lost where there was no marker."""
+    """Our part is replaced, theirs is kept, and a note without a marker is kept whole."""
     assert with_ours("", "a") == f"{MARKER}\n\n---\n\na"
     assert with_ours(with_ours("", "a"), "b") == with_ours("", "b")
     assert with_ours("x", "a").startswith(f"x\n\n{MARKER}")
@@ -243,18 +243,18 @@ def test_parts_of_a_note() -> None:
         ("&amp; 手話", "&amp;amp; 手話"),
     ],
 )
-def test_text_of_other_people(text: str, shown: str) -> None:
-    """It stays text, for Markdown and for HTML."""
+def test_markdown_escapes(text: str, shown: str) -> None:
+    """Users' text is escaped for Markdown and for HTML."""
     assert markdown(text) == shown
 
 
 def test_commands_keep_their_backticks() -> None:
-    """A block ends where its command does."""
+    """A code block does not end at backticks within a command."""
     assert code_block(["a ``` b"]) == "````sh\na ``` b\n````"
 
 
-def test_strange_labels(place: Path, tiny: Path, cli: Cli) -> None:
-    """Words and texts of other people are text in the note and in the plots; the picture shows what it can."""
+def test_text_of_users_is_never_markup(place: Path, tiny: Path, cli: Cli) -> None:
+    """Users' text is never markup, neither in the note nor in the plots."""
     data = place / "data"
     shutil.copytree(tiny, data)
     names = {EVIL: 0, "手話 & co": 1, LINK: 2}
@@ -268,7 +268,7 @@ def test_strange_labels(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_all_failed(found: Path) -> None:
-    """There is no answer, and every trial says why."""
+    """If all trials failed there is no answer, and every trial's note has the reason."""
     execute("UPDATE trials SET state = 'FAIL'", "DELETE FROM trial_values")
     filled()
     assert "**There is no answer yet.**" in note()
@@ -277,7 +277,7 @@ def test_all_failed(found: Path) -> None:
 
 
 def test_all_pruned(found: Path) -> None:
-    """They have their files, and no picture."""
+    """Pruned trials have their files, but no image."""
     execute("UPDATE trials SET state = 'PRUNED'", "DELETE FROM trial_values")
     filled()
     assert "6 pruned" in note()
@@ -285,7 +285,7 @@ def test_all_pruned(found: Path) -> None:
 
 
 def test_one_trial_and_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
-    """A study that has just begun; then its trade-off has a plot too."""
+    """A study with one trial has a note; the trade-off of several objectives has a plot."""
     search_for(cli, tiny, TWO_GOALS, 1)
     filled()
     assert "Nothing has beaten the baseline so far." in note()
@@ -298,7 +298,7 @@ def test_one_trial_and_several_objectives(place: Path, tiny: Path, cli: Cli) -> 
 
 
 def test_without_files(confirmed: Path) -> None:
-    """The database alone fills the page; a plot that is drawn no longer goes, and so does the note of a trial as any other."""
+    """The page is filled without the trials' files; plots and notes that are no longer needed are removed."""
     filled()
     drawn = plots().keys()
     shutil.rmtree("runs/tiny")
@@ -313,8 +313,8 @@ def test_without_files(confirmed: Path) -> None:
     assert artifacts()[0] == FILES
 
 
-def test_what_a_person_took_away_stays_away(found: Path) -> None:
-    """A deleted file does not come back."""
+def test_a_deleted_file_stays_deleted(found: Path) -> None:
+    """A file that a person deleted is not added again."""
     filled()
     execute(
         "UPDATE trial_system_attributes SET value_json = '\"null\"' WHERE key LIKE 'artifacts:%' AND value_json LIKE '%curve%'"
@@ -325,15 +325,15 @@ def test_what_a_person_took_away_stays_away(found: Path) -> None:
 
 
 def test_the_page_sees_new_files(found: Path) -> None:
-    """Although Optuna reads a finished trial once."""
+    """New files of finished trials are shown at once, although Optuna caches finished trials."""
     with opened() as (study, storage):
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
         fill_page(study, storage, url=URL, runs=RUNS)
         assert all(sum(key.startswith("artifacts:") for key in trial._system_attrs) == 3 for trial in trials)
 
 
-def test_a_full_disk_loses_nothing(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that could not be written is not in the database, and comes the next time."""
+def test_full_disk(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that could not be written is not in the database, and is added the next time."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -349,7 +349,7 @@ def test_a_full_disk_loses_nothing(found: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_figure_that_breaks(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plots before it are there, those that were there stay, and so do notes and files."""
+    """If a figure fails, the plots before it are saved, and existing plots, notes and files stay."""
     filled()
     there = plots().keys()
 
@@ -366,7 +366,7 @@ def test_a_figure_that_breaks(found: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_long_study(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every figure is saved, the notes stay few, and a second time nothing is written."""
+    """For a long study every figure is saved, there are few notes, and filling again writes nothing."""
     monkeypatch.chdir(many_trials(tmp_path / "many", 500, searched))
     with opened() as (study, storage):
         drawn = sum(one.plot is not None for one in figures(Facts(study, storage, url=URL, runs=RUNS)))
@@ -405,7 +405,7 @@ def test_a_page_filled_by_an_earlier_version(found: Path) -> None:
 
 
 def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the background, and again once there is more; it says so once, and ends at once."""
+    """The page is filled in the background, and again when there are new trials; it notifies once and stops at once."""
     monkeypatch.setattr("search.reporting.dashboard.background._POLL_S", 0.05)
     monkeypatch.setattr("search.reporting.dashboard.background._MIN_PAUSE_S", 0.05)
     monkeypatch.setattr("search.reporting.dashboard.background._PAUSE_FACTOR", 0)
@@ -433,8 +433,8 @@ def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeyp
     assert said[0].startswith("filled: note, ")
 
 
-def test_what_goes_wrong_is_said_once(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the form of errors, with what can be done; nothing is raised."""
+def test_errors_are_notified_once(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors are notified once, with a hint, and never raised."""
 
     def broken(*_: object, **__: object) -> FillResult:
         return FillResult(errors=[PermissionError(13, "Permission denied", "runs/artifacts"), ZeroDivisionError("a fault")])
@@ -454,7 +454,7 @@ def test_what_goes_wrong_is_said_once(found: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_study_of_another_program(place: Path) -> None:
-    """It is shown as it is."""
+    """A study of another program is left as it is."""
     (place / "runs").mkdir()
     storage = optuna.storages.RDBStorage(URL)
     optuna.create_study(study_name="tiny", storage=storage)
@@ -470,7 +470,7 @@ def test_a_study_of_another_program(place: Path) -> None:
 
 
 def many_answers(words: list[str]) -> list[AnswerCount]:
-    """Every word is often right, and the later ones are mistaken more often."""
+    """Answers that are often correct; later words are confused more often."""
     right = [AnswerCount(0, word, word, 9) for word in words]
     return right + [AnswerCount(1, word, words[n - 1], n) for n, word in enumerate(words)]
 
@@ -498,7 +498,7 @@ def test_every_label_is_text() -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql", "journal"])
 def test_other_storages(kind: str, place: Path, tiny: Path, request: pytest.FixtureRequest, cli: Cli) -> None:
-    """The page is filled on a database server, and in a journal with all that a journal takes: no files of trials."""
+    """The page is filled on a database server, and in a journal without files of trials."""
     url = request.getfixturevalue("postgres_url") if kind == "postgresql" else "journal:///studies.journal"
     assert cli("run", "tiny.yaml", "--data", tiny, "--storage", url).code == 0
     storage = open_storage(url, create=False)

@@ -25,7 +25,7 @@ from search.reporting.dashboard.serve import address, free_port, plain_command, 
 
 
 def taken_port() -> socket.socket:
-    """A port that somebody listens on."""
+    """A port that is in use."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
@@ -34,7 +34,7 @@ def taken_port() -> socket.socket:
 
 @pytest.mark.slow
 def test_it_lists_the_study(found: Path) -> None:
-    """Its HTTP API names the study; a taken port is passed over; the page is filled as it is served; Ctrl-C ends it."""
+    """The HTTP API lists the study, a port in use is skipped, the page is filled, and Ctrl-C stops the server."""
     with taken_port() as listener:
         port = listener.getsockname()[1]
         process = start_cli("dashboard", "tiny", "--port", str(port), cwd=found)
@@ -63,7 +63,7 @@ def test_it_lists_the_study(found: Path) -> None:
 
 
 def test_the_next_free_port() -> None:
-    """A free port is taken as it is, a taken one is passed over."""
+    """A free port is used, a port in use is skipped."""
     with taken_port() as listener:
         port = listener.getsockname()[1]
         assert free_port("127.0.0.1", port) > port
@@ -71,13 +71,13 @@ def test_the_next_free_port() -> None:
 
 
 def test_addresses() -> None:
-    """An IPv6 address stands in brackets."""
+    """An IPv6 address is put in brackets."""
     assert address("127.0.0.1", 8080) == "http://127.0.0.1:8080/dashboard"
     assert address("::1", 8080) == "http://[::1]:8080/dashboard"
 
 
 def test_print_command(found: Path, cli: Cli) -> None:
-    """The command to type by hand, alone on stdout; it serves what was filled, the files too."""
+    """`--print-command` prints a command that serves the filled page with its files."""
     with taken_port() as listener:
         port = listener.getsockname()[1]
     done = cli("dashboard", "tiny", "--port", port, "--print-command")
@@ -104,13 +104,13 @@ def test_print_command(found: Path, cli: Cli) -> None:
 
 
 def asked(address: str) -> Any:
-    """What the server says, as JSON."""
+    """The server's reply as JSON."""
     with urllib.request.urlopen(address, timeout=30) as reply:
         return json.load(reply)
 
 
 def answers(address: str) -> bool:
-    """Whether somebody listens there already."""
+    """Whether the server is up."""
     try:
         asked(address)
     except OSError:
@@ -119,21 +119,21 @@ def answers(address: str) -> bool:
 
 
 def test_the_command_is_quoted(tmp_path: Path) -> None:
-    """Folders with spaces are one word."""
+    """Folders with spaces are quoted."""
     words = shlex.split(plain_command("sqlite:///my runs/studies.db", "::1", 8080, Path("my runs/artifacts")))
     assert words[1] == "sqlite:///my runs/studies.db"
     assert words[-1] == "my runs/artifacts"
 
 
-def test_a_host_that_is_not_ours(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address of another machine is refused with 3."""
+def test_foreign_host(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address of another machine is an error with exit code 3."""
     monkeypatch.chdir(searched)
     done = cli("dashboard", "tiny", "--host", "192.0.2.1")
     assert (done.code, done.err.splitlines()[0]) == (3, "error: the dashboard cannot listen on this address")
 
 
 def test_ctrl_c_during_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ctrl-C that comes while a page is being answered still ends it."""
+    """Ctrl-C during a request stops the server."""
 
     def page(_environ: object, start_response: Callable[[str, list[tuple[str, str]]], object]) -> list[bytes]:
         start_response("200 OK", [])

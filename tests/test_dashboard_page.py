@@ -1,4 +1,4 @@
-"""What a browser shows of a study in optuna-dashboard: its note, its named plots, the files of a trial."""
+"""A study in optuna-dashboard in a real browser: its note, its named plots, the files of a trial."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILES = {"config.yaml", "confusion.svg", "curve.csv"}
 
 @pytest.fixture(scope="module")
 def dashboard(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a dashboard on a confirmed study, once it has filled the page."""
+    """The address of a dashboard with the filled page of a confirmed study."""
     folder = tmp_path_factory.mktemp("dashboard") / "place"
     shutil.copytree(once_confirmed, folder)
     process = start_cli("dashboard", "tiny", "--port", str(free_port("127.0.0.1", 20_000)), cwd=folder)
@@ -47,14 +47,14 @@ def dashboard(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def read(dashboard: str, path: str) -> bytes:
-    """What the server answers."""
+    """The server's reply."""
     with urllib.request.urlopen(urllib.parse.urljoin(dashboard, path), timeout=60) as reply:
         return bytes(reply.read())
 
 
 @pytest.fixture
 def number(dashboard: str) -> int:
-    """What the server calls the study."""
+    """The id of the study."""
     studies = json.loads(read(dashboard, "/api/studies"))["study_summaries"]
     (found,) = (study["study_id"] for study in studies if study["study_name"] == "tiny")
     return int(found)
@@ -62,19 +62,19 @@ def number(dashboard: str) -> int:
 
 @pytest.fixture
 def study(dashboard: str, number: int) -> dict[str, Any]:
-    """What the server says of the study."""
+    """The study in the HTTP API."""
     return dict(json.loads(read(dashboard, f"/api/studies/{number}?after=0")))
 
 
 def check(opened: Opened, dashboard: str) -> None:
-    """Nothing went wrong, and nobody but the dashboard was asked."""
+    """No errors were logged, and every request went to the dashboard."""
     assert opened.errors == []
     ours = (urllib.parse.urljoin(dashboard, "/"), "data:", "blob:")
     assert [url for url in opened.requests if not url.startswith(ours)] == []
 
 
 def test_the_list_names_the_study(open_page: Open, dashboard: str, number: int) -> None:
-    """The first page has it, and leads to it."""
+    """The first page lists the study and links to it."""
     opened = open_page(dashboard)
     opened.page.get_by_text(f"{number}. tiny", exact=True).click()
     opened.page.wait_for_url(f"{dashboard}/studies/{number}")
@@ -83,7 +83,7 @@ def test_the_list_names_the_study(open_page: Open, dashboard: str, number: int) 
 
 
 def test_the_note(open_page: Open, dashboard: str, number: int) -> None:
-    """The study's note has the question as its head, the answer, and a table of numbers."""
+    """The study's note shows the question as its heading, the answer, and a table of numbers."""
     opened = open_page(f"{dashboard}/studies/{number}/note")
     page = opened.page
     page.get_by_role("heading", name="A small search").wait_for()
@@ -109,7 +109,7 @@ def test_named_plots(open_page: Open, dashboard: str, number: int, study: dict[s
 
 
 def test_the_files_of_a_trial(open_page: Open, dashboard: str, number: int) -> None:
-    """Trial 0 lists its files, shows its picture, and tells that it is the baseline."""
+    """Trial 0 shows its files, the image as an image, and that it is the baseline."""
     opened = open_page(f"{dashboard}/studies/{number}/trials?numbers=0")
     page = opened.page
     for name in FILES:
@@ -122,7 +122,7 @@ def test_the_files_of_a_trial(open_page: Open, dashboard: str, number: int) -> N
 
 
 def test_a_file_is_the_one_on_disk(once_confirmed: Path, dashboard: str, number: int, study: dict[str, Any]) -> None:
-    """What is offered of trial 0 are the files of its folder, letter by letter."""
+    """The files of trial 0 are those of its folder, byte by byte."""
     trial = study["trials"][0]
     files = {one["filename"]: one["artifact_id"] for one in trial["artifacts"]}
     assert set(files) == FILES

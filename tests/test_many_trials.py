@@ -1,4 +1,4 @@
-"""A study of many trials is looked at without loading it whole, and what is shown is what Optuna would have read."""
+"""Read-only commands do not load a study of many trials whole, and show what Optuna would have read."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ def loaded(name: str = "tiny") -> optuna.Study:
     return load_study(open_storage(URL, create=False), name)
 
 
-def looked_at(name: str = "tiny") -> optuna.Study:
-    """A study as it is looked at."""
+def read_only_study(name: str = "tiny") -> optuna.Study:
+    """A study in the read-only storage."""
     storage = open_read_only(URL)
     assert isinstance(storage, ReadOnlyStorage)
     return load_study(storage, name)
 
 
 def told(number: int, state: TrialState, **more: object) -> FrozenTrial:
-    """A trial of a made-up study."""
+    """A trial of a made-up study, with plausible fields for its state."""
     given: dict[str, object] = {
         "params": {"lr": 1e-3 * (number + 1), "layers": 1 + number % 4, "optimizer": (None, "sgd", True)[number % 3]},
         "distributions": SHAPES,
@@ -94,7 +94,7 @@ def of_two(number: int, values: list[float]) -> FrozenTrial:
 
 
 def waiting(number: int) -> FrozenTrial:
-    """A trial that nobody has begun."""
+    """A trial that has not started."""
     return told(number, TrialState.WAITING, params={}, distributions={}, intermediate_values={}, user_attrs={})
 
 
@@ -107,7 +107,7 @@ MADE_UP: dict[str, list[FrozenTrial]] = {
     "all failed": [told(n, TrialState.FAIL) for n in range(12)],
     "no reasons": [told(n, TrialState.FAIL, user_attrs={}) for n in range(3)],
     "all pruned": [told(n, TrialState.PRUNED, values=[0.1] if n else None) for n in range(3)],
-    "told by another program": [
+    "completed by another program": [
         told(n, TrialState.COMPLETE, values=[value], user_attrs={}) for n, value in enumerate([0.1, math.inf, -math.inf])
     ],
     "two objectives": [of_two(0, [0.5, 0.5]), of_two(1, [0.4, math.inf]), of_two(2, [0.6, -0.1]), of_two(3, [0.7, 0.7])],
@@ -115,7 +115,7 @@ MADE_UP: dict[str, list[FrozenTrial]] = {
 
 
 def made_up(name: str, source: Path) -> None:
-    """A study in the working directory, described as the real one is."""
+    """Creates a study in the working directory with the attributes of the real one."""
     real = optuna.load_study(study_name="tiny", storage=f"sqlite:///{source / DATABASE}")
     several = name == "two objectives"
     directions = [StudyDirection.MINIMIZE] * (2 if several else 1)
@@ -127,20 +127,20 @@ def made_up(name: str, source: Path) -> None:
     study.add_trials(MADE_UP[name])
 
 
-def require_same_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is shown, and all that is read but curves, is the same from both storages."""
-    whole, thin = loaded(name), looked_at(name)
-    expected = copy.deepcopy(whole.get_trials(deepcopy=False))
+def require_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything shown, and everything read except curves, is the same from both storages."""
+    full, view = loaded(name), read_only_study(name)
+    expected = copy.deepcopy(full.get_trials(deepcopy=False))
     for trial in expected:
         if trial.state != TrialState.RUNNING:
             trial.intermediate_values = {}
-    found = thin.get_trials()
+    found = view.get_trials()
     assert found == expected
     assert [list(trial.params) for trial in found] == [list(trial.params) for trial in expected], "the order is shown"
-    assert (thin.directions, thin.user_attrs, thin.metric_names) == (whole.directions, whole.user_attrs, whole.metric_names)
-    assert status_json(thin, URL) == status_json(whole, URL)
-    assert status_lines(thin, URL) == status_lines(whole, URL)
-    assert trial_rows(thin) == trial_rows(whole)
+    assert (view.directions, view.user_attrs, view.metric_names) == (full.directions, full.user_attrs, full.metric_names)
+    assert status_json(view, URL) == status_json(full, URL)
+    assert status_lines(view, URL) == status_lines(full, URL)
+    assert trial_rows(view) == trial_rows(full)
     rows = all_studies(URL)
     monkeypatch.setattr("search.reporting.status.open_read_only", lambda url: open_storage(url, create=False))
     assert rows == all_studies(URL)
@@ -148,15 +148,15 @@ def require_same_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", MADE_UP)
 def test_same_as_optuna_reads(name: str, searched: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Studies in every state, beside another one whose trials must not be mixed in."""
+    """Studies in every state read the same, beside another study whose trials must not be mixed in."""
     for study in dict.fromkeys(["running", name]):
         made_up(study, searched)
-    require_same_look(name, monkeypatch)
+    require_same(name, monkeypatch)
 
 
 @pytest.fixture
 def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Local time is not UTC."""
+    """A local time that is not UTC."""
     with monkeypatch.context() as changed:
         changed.setenv("TZ", "Asia/Tokyo")
         time.tzset()
@@ -166,18 +166,18 @@ def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("far_east")
 def test_same_of_many(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real attributes, hundreds of trials, local times."""
-    require_same_look("tiny", monkeypatch)
+    """Hundreds of trials with real attributes and local times read the same."""
+    require_same("tiny", monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny/confirm"])
 def test_same_of_confirmed(name: str, confirmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study with a confirmation, and the confirmation itself."""
-    require_same_look(name, monkeypatch)
+    """A study with a confirmation, and the confirmation itself, read the same."""
+    require_same(name, monkeypatch)
 
 
 def test_one_trial_in_full(searched: Path, place: Path) -> None:
-    """With its whole curve, also what is not finite."""
+    """A single trial is read with its whole curve, including values that are not finite."""
     study = optuna.create_study(storage=open_storage(URL, create=True), study_name="s")
     study.add_trials([told(0, TrialState.PRUNED), told(1, TrialState.PRUNED, intermediate_values=ODD)])
     storage = open_read_only(URL)
@@ -192,8 +192,8 @@ def test_one_trial_in_full(searched: Path, place: Path) -> None:
     [["status", "tiny"], ["status", "tiny", "--json"], ["list"], ["trials", "tiny"], ["trials", "tiny", "--format", "jsonl"]],
     ids=" ".join,
 )
-def test_no_report_of_a_finished_trial_is_read(arguments: list[str], many: Path, cli: Cli) -> None:
-    """They are spoilt here, so that nobody can read them; those of the running trial are not."""
+def test_reports_of_finished_trials_are_not_read(arguments: list[str], many: Path, cli: Cli) -> None:
+    """Commands work although the reports of finished trials are corrupted here; those of the running trial are not."""
     before = cli(*arguments)
     spoilt = "SELECT trial_id FROM trials WHERE state != 'RUNNING'"
     execute(f"UPDATE trial_intermediate_values SET intermediate_value_type = 'SPOILT' WHERE trial_id IN ({spoilt})")
@@ -204,7 +204,7 @@ def test_no_report_of_a_finished_trial_is_read(arguments: list[str], many: Path,
 
 
 def test_a_running_trial_is_shown_with_its_epoch(many: Path, cli: Cli) -> None:
-    """What it reported is needed, and read."""
+    """The reports of a running trial are read."""
     last = loaded().get_trials()[-1]
     running = json.loads(cli("status", "tiny", "--json").out)["running"]
     assert [(one["trial"], one["epoch"]) for one in running] == [(499, max(last.intermediate_values))]
@@ -212,8 +212,8 @@ def test_a_running_trial_is_shown_with_its_epoch(many: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["status", "tiny"], ["list"], ["trials", "tiny"]], ids=" ".join)
-def test_a_look_imports_nothing_heavy(arguments: list[str], once_many: Path) -> None:
-    """Neither PyTorch nor a library that only writing, drawing or reckoning needs."""
+def test_no_heavy_imports(arguments: list[str], once_many: Path) -> None:
+    """Read-only commands import neither PyTorch nor libraries for writing, drawing or computing."""
     code = (
         "import sys\nfrom search.cli import execute\n"
         f"code = execute({arguments!r})\n"
@@ -226,12 +226,12 @@ def test_a_look_imports_nothing_heavy(arguments: list[str], once_many: Path) -> 
 
 
 def failed_lines(cli: Cli) -> list[str]:
-    """What `status` says of failures."""
+    """The lines of `status` on failed trials."""
     return [line for line in cli("status", "tiny").out.splitlines() if line.startswith("failed")]
 
 
-def test_only_the_last_failures_are_told(many: Path, cli: Cli) -> None:
-    """People see ten and how many more there are; programs get all of them."""
+def test_only_the_last_failures_are_shown(many: Path, cli: Cli) -> None:
+    """`status` shows ten failed trials and counts the others; `--json` has all of them."""
     failed = [trial for trial in loaded().get_trials() if trial.state == TrialState.FAIL]
     assert len(failed) > 11
     more = f"failed   {len(failed) - 10} more before these; `python -m search trials tiny` lists them"
@@ -241,8 +241,8 @@ def test_only_the_last_failures_are_told(many: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(("count", "lines"), [(0, 0), (1, 1), (10, 10), (11, 11)])
-def test_few_failures_are_all_told(count: int, lines: int, many: Path, cli: Cli) -> None:
-    """Ten fit; of eleven one is only counted."""
+def test_few_failures_are_all_shown(count: int, lines: int, many: Path, cli: Cli) -> None:
+    """Ten failed trials are all shown; of eleven, one is only counted."""
     execute("UPDATE trials SET state = 'PRUNED' WHERE state = 'FAIL'")
     if count:
         execute(f"UPDATE trials SET state = 'FAIL' WHERE number BETWEEN 1 AND {count}")
@@ -251,16 +251,16 @@ def test_few_failures_are_all_told(count: int, lines: int, many: Path, cli: Cli)
     assert ("1 more before these" in "".join(found)) == (count == 11)
 
 
-def test_nobody_writes_through_a_look(many: Path) -> None:
-    """It is refused, not half done."""
-    study = looked_at()
+def test_writing_is_refused(many: Path) -> None:
+    """Writing to the read-only storage is refused."""
+    study = read_only_study()
     for write in (lambda: study.set_user_attr("a", 1), study.ask, lambda: study.tell(499, 1.0)):
         with pytest.raises(NotImplementedError):
             write()
 
 
-def test_a_writer_does_not_hold_up_a_look(many: Path, cli: Cli) -> None:
-    """A look shows what was there before the other's transaction, at once."""
+def test_a_writer_does_not_block_reading(many: Path, cli: Cli) -> None:
+    """During another process's transaction the state before it is shown, without waiting."""
     before = cli("status", "tiny").out
     with contextlib.closing(sqlite3.connect(DATABASE, isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
@@ -271,8 +271,8 @@ def test_a_writer_does_not_hold_up_a_look(many: Path, cli: Cli) -> None:
     assert "500 failed" in cli("status", "tiny").out
 
 
-def test_a_look_sees_one_moment(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written between two of its statements belongs to the next look."""
+def test_reads_are_consistent(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes between two statements of a read are not seen until the next read."""
     expected = loaded().get_trials()
     real = search.storage.read_only._params
 
@@ -281,13 +281,13 @@ def test_a_look_sees_one_moment(many: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return real(rows)
 
     monkeypatch.setattr("search.storage.read_only._params", meanwhile)
-    assert [trial.user_attrs for trial in looked_at().get_trials()] == [trial.user_attrs for trial in expected]
+    assert [trial.user_attrs for trial in read_only_study().get_trials()] == [trial.user_attrs for trial in expected]
     monkeypatch.setattr("search.storage.read_only._params", real)
-    assert not any(trial.user_attrs for trial in looked_at().get_trials())
+    assert not any(trial.user_attrs for trial in read_only_study().get_trials())
 
 
 def test_a_damaged_database(many: Path, cli: Cli) -> None:
-    """It is named, and there is no traceback."""
+    """A damaged database is an error without a traceback."""
     with contextlib.closing(sqlite3.connect(DATABASE)) as database, database:
         database.execute("DROP TABLE trial_params")
     done = cli("status", "tiny")
@@ -295,16 +295,16 @@ def test_a_damaged_database(many: Path, cli: Cli) -> None:
     assert "no such table: trial_params" in done.err
 
 
-def test_another_form_is_left_to_optuna(many: Path, cli: Cli) -> None:
-    """It knows what to do with it, or says so."""
+def test_tables_of_another_version(many: Path, cli: Cli) -> None:
+    """Optuna opens or refuses tables of another version."""
     execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
     done = cli("status", "tiny")
     assert done.code != 0
     assert done.err.startswith("error: the study database was made by another version of Optuna")
 
 
-def test_the_form_is_that_of_this_optuna(place: Path) -> None:
-    """If this fails, Optuna has changed its tables: compare `search/thin.py` with its models, then name the new form."""
+def test_form_is_current(place: Path) -> None:
+    """If this fails, Optuna has changed its tables: compare `storage/read_only.py` with its models, then update `FORM`."""
     open_storage(URL, create=True)
     with contextlib.closing(sqlite3.connect(DATABASE)) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_VERSION,)]
@@ -313,7 +313,7 @@ def test_the_form_is_that_of_this_optuna(place: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be taken for one" * 50])
 @pytest.mark.parametrize("arguments", [["status", "tiny"], ["list"], ["trials", "tiny"]], ids=" ".join)
 def test_not_a_study_database(content: bytes, arguments: list[str], place: Path, cli: Cli) -> None:
-    """The same words as from every other command, and never a traceback."""
+    """The error is that of every other command, without a traceback."""
     DATABASE.parent.mkdir()
     DATABASE.write_bytes(content)
     with pytest.raises(ResourceError) as caught:
@@ -322,8 +322,8 @@ def test_not_a_study_database(content: bytes, arguments: list[str], place: Path,
     assert (done.code, done.err) == (3, caught.value.render() + "\n")
 
 
-def test_a_look_never_makes_a_database(place: Path, many: Path) -> None:
-    """Neither where there was none nor where it has gone."""
+def test_reading_creates_no_database(place: Path, many: Path) -> None:
+    """Reading never creates a database, neither a missing nor a removed one."""
     storage = open_read_only(URL)
     DATABASE.unlink()
     with pytest.raises(ResourceError, match="was removed or replaced"):
@@ -334,7 +334,7 @@ def test_a_look_never_makes_a_database(place: Path, many: Path) -> None:
 
 
 def test_odd_paths(many: Path, cli: Cli) -> None:
-    """Letters that mean something in an address are none."""
+    """Characters with a meaning in URLs are part of the path."""
     for name in ("a b", "100%25", "a#b", "手話"):
         shutil.copytree("runs", name)
         assert "of 500 finished" in cli("status", "tiny", "--storage", f"sqlite:///{name}/studies.db").out
@@ -342,7 +342,7 @@ def test_odd_paths(many: Path, cli: Cli) -> None:
 
 @pytest.mark.parametrize("keys", [("COMPLETE", {"result"}), ("PRUNED", {"result", "pruned_at"}), ("FAIL", {"reason"})])
 def test_many_trials_are_like_real_ones(keys: tuple[str, set[str]], once_many: Path, searched: Path) -> None:
-    """What the builder makes: attributes as this tool writes them, states and curves as asked for."""
+    """`many_trials` writes attributes, states and curves as this tool does."""
     state, own = keys
     always = set(stored_trials(searched)[1].user_attrs) - {"result"}
     trials = stored_trials(once_many)
@@ -357,7 +357,7 @@ def test_many_trials_are_like_real_ones(keys: tuple[str, set[str]], once_many: P
 
 
 def test_many_trials_serve_every_command(many: Path, cli: Cli) -> None:
-    """The study can be analyzed, shown, exported and gone on with."""
+    """The made-up study can be analyzed, shown, exported and continued."""
     for arguments in (["analyze", "tiny"], ["show", "tiny", "7"], ["export", "tiny"], ["run", "tiny.yaml", "--dry-run"]):
         done = cli(*arguments)
         assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""The report as text: what it says of studies of every kind. What a browser makes of it is tested in test_report_page.py."""
+"""The text of reports of all kinds of studies. How a browser shows them is tested in test_report_page.py."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAMES = [
 
 
 class Page(HTMLParser):
-    """What stands in a report: its text, its figures' places, the tags that it has."""
+    """A parsed report: its text, its figures, its tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes the tag."""
+        """Collects tags and figures."""
         self.tags.add(tag)
         self._hidden = tag in ("script", "style")
         found = dict(attrs)
@@ -65,17 +65,17 @@ class Page(HTMLParser):
             (self.drawn if found["class"] == "plot" else self.empty).append(str(found["id"]).removeprefix("figure-"))
 
     def handle_endtag(self, tag: str) -> None:
-        """What follows a script is text again."""
+        """Text after a script is visible again."""
         self._hidden = False
 
     def handle_data(self, data: str) -> None:
-        """Collects what a person reads."""
+        """Collects visible text."""
         if not self._hidden:
             self.words.append(data)
 
     @property
     def text(self) -> str:
-        """What a person reads, in one line."""
+        """The visible text on one line."""
         return re.sub(r"\s+", " ", "".join(self.words))
 
 
@@ -96,13 +96,13 @@ def drawn(study: str = "tiny") -> list[Figure]:
 
 
 def search(cli: Cli, tiny: Path, text: str = TINY_STUDY, trials: int = 4, *more: str) -> int:
-    """Runs a study file of that text."""
+    """Searches with a study file of this text."""
     Path("tiny.yaml").write_text(text, encoding="utf-8")
     return cli("run", "tiny.yaml", "--data", tiny, "--trials", trials, *more).code
 
 
 def fail(numbers: Iterator[int] | range, reason: str = "a reason") -> None:
-    """Makes finished trials of the study in the database failed ones."""
+    """Turns finished trials in the database into failed ones."""
     import sqlite3
 
     with sqlite3.connect("runs/studies.db") as database:
@@ -117,7 +117,7 @@ def fail(numbers: Iterator[int] | range, reason: str = "a reason") -> None:
 
 
 def test_a_searched_study(found: Path, cli: Cli) -> None:
-    """Without a confirmation the best is named with a warning; what cannot be told yet says so."""
+    """Without a confirmation the best trial is named with a warning, and empty figures say why they are empty."""
     page = reported(cli)
     best = json.loads(cli("status", "tiny", "--json").out)["best"]
     assert f"Trial {best['trial']} is the best so far, but not confirmed." in page.text
@@ -130,7 +130,7 @@ def test_a_searched_study(found: Path, cli: Cli) -> None:
 
 
 def test_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
-    """What is recommended, how sure, beside the baseline."""
+    """The recommended trial, its verdict and the noise are shown."""
     page = reported(cli)
     told = json.loads(cli("status", "tiny", "--json").out)["confirmed"]["found"]
     assert told["verdict"] in page.text
@@ -141,8 +141,8 @@ def test_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
     assert told, "the confusion matrix is of the fresh trainings"
 
 
-def test_captions_tell_of_this_study(confirmed: Path) -> None:
-    """Each is one sentence with numbers of the study, and each figure has its own."""
+def test_captions(confirmed: Path) -> None:
+    """Each figure has a caption of its own with numbers of the study."""
     captions = {figure.name: figure.caption for figure in drawn()}
     assert list(captions) == NAMES
     assert len(set(captions.values())) == len(captions)
@@ -153,7 +153,7 @@ def test_captions_tell_of_this_study(confirmed: Path) -> None:
 
 
 def test_one_trial(place: Path, tiny: Path, cli: Cli) -> None:
-    """The baseline alone."""
+    """A study with only the baseline has a report."""
     assert search(cli, tiny, trials=1) == 0
     page = reported(cli)
     assert "Nothing has beaten the baseline so far." in page.text
@@ -162,7 +162,7 @@ def test_one_trial(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_all_failed(found: Path, cli: Cli) -> None:
-    """There is no answer; the reasons stand there, and no figure breaks."""
+    """If all trials failed there is no answer, the reasons are listed, and no figure fails."""
     fail(range(6), "it broke & <b>burned</b>")
     page = reported(cli)
     assert "There is no answer yet." in page.text
@@ -172,7 +172,7 @@ def test_all_failed(found: Path, cli: Cli) -> None:
 
 
 def test_all_pruned(place: Path, tiny: Path, cli: Cli) -> None:
-    """Trials that were stopped have values, but none is an answer."""
+    """Pruned trials have values, but none of them is the answer."""
     import sqlite3
 
     assert search(cli, tiny) == 0
@@ -184,8 +184,8 @@ def test_all_pruned(place: Path, tiny: Path, cli: Cli) -> None:
     assert "history" in page.drawn
 
 
-def test_nothing_begun(place: Path, tiny: Path, cli: Cli) -> None:
-    """A study whose first run was killed before its first trial."""
+def test_no_trials(place: Path, tiny: Path, cli: Cli) -> None:
+    """A study without trials has a report."""
     import sqlite3
 
     assert search(cli, tiny, trials=1) == 0
@@ -198,7 +198,7 @@ def test_nothing_begun(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
-    """The trade-off has a figure of its own."""
+    """The trade-off of several objectives has a figure."""
     two = TINY_STUDY + "objective:\n  - {metric: parameters}\n  - {metric: val_loss}\n"
     two = two.replace(", ffn_width: 16", "").replace("space:", "space:\n  ffn_width: {choices: [16, 32, 64]}")
     two = two.replace("baseline: {", "baseline: {ffn_width: 16, ")
@@ -209,7 +209,7 @@ def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_choices_and_conditions(place: Path, tiny: Path, cli: Cli) -> None:
-    """Parameters that are names, or that only some trials have."""
+    """Categorical and conditional parameters are drawn."""
     rows = "  optimizer: {choices: [adam, adamw], role: scientific}\n"
     rows += "  weight_decay: {low: 1.0e-4, high: 1.0e-1, log: true, when: {optimizer: adamw}}\n"
     some = TINY_STUDY.replace("space:\n", f"space:\n{rows}").replace("baseline: {", "baseline: {optimizer: adam, ")
@@ -219,8 +219,8 @@ def test_choices_and_conditions(place: Path, tiny: Path, cli: Cli) -> None:
     assert "The best by optimizer" in page.text
 
 
-def test_files_that_are_gone(confirmed: Path, cli: Cli) -> None:
-    """The database alone still makes a report; what is missing is told."""
+def test_missing_files(confirmed: Path, cli: Cli) -> None:
+    """Without the trials' files there is a report that says what is missing."""
     shutil.rmtree("runs/tiny")
     page = reported(cli)
     assert "the files of the trials are missing" in page.text
@@ -229,8 +229,8 @@ def test_files_that_are_gone(confirmed: Path, cli: Cli) -> None:
     assert "history" in page.drawn
 
 
-def test_strange_labels(place: Path, tiny: Path, cli: Cli) -> None:
-    """Text of other people is text in every place: page, figures, their labels."""
+def test_text_of_users_is_never_markup(place: Path, tiny: Path, cli: Cli) -> None:
+    """Users' text is never markup: in the page, in figures, in labels."""
     evil = "<script>alert(1)</script>"
     data = place / "data"
     shutil.copytree(tiny, data)
@@ -249,7 +249,7 @@ def test_strange_labels(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_output(found: Path, cli: Cli, tmp_path: Path) -> None:
-    """Another place; one that cannot be written is told."""
+    """`--output` writes elsewhere; an unwritable place is an error."""
     assert cli("report", "tiny", "--output", tmp_path / "new" / "page.html").code == 0
     assert (tmp_path / "new" / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     Path("file").write_text("")
@@ -262,7 +262,7 @@ def test_output(found: Path, cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [500, 5000])
 def test_many(searched: Path, tmp_path: Path, cli: Cli, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long study fits: the page below 5 MB, each figure, with its words, below what optuna-dashboard is given."""
+    """The page of a long study has less than 5 MB, and each figure fits into the dashboard."""
     folder = tmp_path / "many"
     many_trials(folder, count, searched)
     monkeypatch.chdir(folder)
@@ -271,8 +271,8 @@ def test_many(searched: Path, tmp_path: Path, cli: Cli, count: int, monkeypatch:
     assert max(sizes.values()) < MAX_PLOT_CHARACTERS, sizes
 
 
-def test_calibration_is_that_of_the_models(place: Path, tiny: Path, cli: Cli) -> None:
-    """The gap that is told is the mean of the models' own, as recorded: pooled, gaps of opposite sign would cancel."""
+def test_calibration_error_is_the_mean_of_the_models(place: Path, tiny: Path, cli: Cli) -> None:
+    """The calibration error shown is the mean of the models' recorded errors; pooled bins would let errors cancel."""
     folded = ("--set", "data.folds=4", "--set", "data.test=none", "--set", "repeats=2")
     assert search(cli, tiny, TINY_STUDY, 1, *folded) == 0
     storage = open_storage(DATABASE, create=False)
@@ -284,8 +284,8 @@ def test_calibration_is_that_of_the_models(place: Path, tiny: Path, cli: Cli) ->
     assert mean_ece(trained) == pytest.approx(trial_result(facts.trials[0])["val_ece"])
 
 
-def test_of_many_words_the_mistaken_ones_are_drawn() -> None:
-    """The worst pair that a caption names is in the picture, and rows are shares of all answers to a word."""
+def test_confused_words_are_drawn() -> None:
+    """The most frequent confusions are among the words drawn, and rows are shares of all answers to a word."""
     words = [f"w{n}" for n in range(60)]
     counts = Counter({(word, word): 5 for word in words} | {("w0", "w59"): 9} | {(f"w{n}", "w1"): 3 for n in range(2, 50)})
     chosen = shown_words(words, counts)
@@ -294,8 +294,8 @@ def test_of_many_words_the_mistaken_ones_are_drawn() -> None:
     assert word_counts(counts)["w0"] == 14
 
 
-def test_a_look_at_the_sealed_signers_ages(confirmed: Path, tiny: Path, cli: Cli) -> None:
-    """What they said stands beside the answer; once the search has gone on it says that they are no fair test."""
+def test_search_continued_after_an_opening(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """Test results are shown beside the answer, with a warning if the search continued afterwards."""
     assert "sealed, never opened" in reported(cli).text
     assert cli("test", "tiny").code == 0
     page = reported(cli)
@@ -306,8 +306,8 @@ def test_a_look_at_the_sealed_signers_ages(confirmed: Path, tiny: Path, cli: Cli
     assert "they are no independent test now" in reported(cli).text
 
 
-def test_it_is_whole_offline(found: Path, cli: Cli) -> None:
-    """Nothing in the page asks for anything from elsewhere."""
+def test_offline(found: Path, cli: Cli) -> None:
+    """The page refers to nothing outside itself."""
     reported(cli)
     html = Path("runs/tiny/report.html").read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html)
@@ -316,7 +316,7 @@ def test_it_is_whole_offline(found: Path, cli: Cli) -> None:
 
 
 def test_a_report_while_it_searches(found: Path, cli: Cli) -> None:
-    """A trial in training is shown as such."""
+    """A trial in training is counted as running."""
     study = optuna.load_study(study_name="tiny", storage=DATABASE)
     study.ask()
     page = reported(cli)
@@ -324,7 +324,7 @@ def test_a_report_while_it_searches(found: Path, cli: Cli) -> None:
 
 
 def test_confirming_again_changes_the_page(found: Path, cli: Cli) -> None:
-    """A report is of what the study says now."""
+    """A report shows the current state of the study."""
     before = reported(cli).text
     assert cli(*CONFIRM).code in (0, 1)
     after: Any = reported(cli).text

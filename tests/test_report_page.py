@@ -1,4 +1,4 @@
-"""What a real browser makes of a report: pictures, colours, widths, print, and other people's text."""
+"""A report in a real browser: figures, colors, widths, print, and users' text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Open, Opened, chromium, colour, contrast, luminance, marks, open_page
+from browser import Open, Opened, chromium, contrast, luminance, marks, open_page, parse_color
 from conftest import Cli, answered_in
 from launch import TINY_STUDY
 
@@ -34,20 +34,20 @@ def report(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return file
 
 
-def drawn(open_page: Open, file: Path, **options: Any) -> Opened:
+def open_drawn(open_page: Open, file: Path, **options: Any) -> Opened:
     """Opens a report from disk and waits until all its figures are drawn."""
     opened = open_page(file.as_uri(), **options)
     opened.page.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
     return opened
 
 
-def paper(opened: Opened) -> tuple[float, float, float, float]:
-    """The ground of the page."""
-    return colour(opened.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+def background(opened: Opened) -> tuple[float, float, float, float]:
+    """The background color of the page."""
+    return parse_color(opened.page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
 
-def check_colours(opened: Opened) -> None:
-    """All that is read stands out from its ground. 4.5 and 3: WCAG 2.2, 1.4.3, for small text and for large."""
+def check_contrast(opened: Opened) -> None:
+    """Text has enough contrast: 4.5 and 3 by WCAG 2.2, 1.4.3, for small and large text."""
     body = opened.page.evaluate("""[...document.querySelectorAll("h1, h2, p, td, th, li, dt, code, figcaption, summary")]
         .filter(one => !one.closest("noscript")).map(one => {
             let ground = one;
@@ -61,30 +61,30 @@ def check_colours(opened: Opened) -> None:
     assert len(body) > 30
     assert len(texts) > 50
     for ink, ground in body:
-        assert contrast(colour(ink), colour(ground)) >= 4.5, (ink, ground)
+        assert contrast(parse_color(ink), parse_color(ground)) >= 4.5, (ink, ground)
     for fill, opacity in texts:
-        red, green, blue, alpha = colour(fill)
-        assert contrast((red, green, blue, alpha * opacity), paper(opened)) >= 3, fill
+        red, green, blue, alpha = parse_color(fill)
+        assert contrast((red, green, blue, alpha * opacity), background(opened)) >= 3, fill
 
 
 def widths(opened: Opened, selector: str) -> list[tuple[float, float]]:
-    """Left and right end of each thing, in pixels."""
+    """Left and right edge of each element, in pixels."""
     ends = (
         f"[...document.querySelectorAll('{selector}')].map(one => one.getBoundingClientRect()).map(at => [at.left, at.right])"
     )
     return [(left, right) for left, right in opened.page.evaluate(ends)]
 
 
-def test_it_asks_for_nothing(open_page: Open, report: Path) -> None:
-    """Opened from disk it is the only file that is read, and nothing goes wrong."""
-    opened = drawn(open_page, report)
+def test_no_requests(open_page: Open, report: Path) -> None:
+    """A report opened from disk requests nothing else and logs no error."""
+    opened = open_drawn(open_page, report)
     assert [url for url in opened.requests if not url.startswith(("blob:", "data:"))] == [report.as_uri()]
     assert opened.errors == []
 
 
 def test_every_figure_shows_its_data(open_page: Open, report: Path) -> None:
-    """Each plot has marks that can be seen."""
-    opened = drawn(open_page, report)
+    """Each plot has visible marks of data."""
+    opened = open_drawn(open_page, report)
     found = marks(opened.page, "figure.plot .canvas")
     assert list(found) == [one.get_attribute("data-figure") for one in opened.page.locator(".canvas").all()]
     assert {"confirmation", "learning-curves", "history", "slices", "confusion", "timeline"} <= set(found)
@@ -93,7 +93,7 @@ def test_every_figure_shows_its_data(open_page: Open, report: Path) -> None:
 
 
 def test_without_data_there_are_no_marks(open_page: Open, report: Path, tmp_path: Path) -> None:
-    """What the test before counts is data, and no axis, grid or legend."""
+    """The previous test counts data, not axes, grids or legends."""
     text = report.read_text(encoding="utf-8")
     found = re.search(r'(<script type="application/json" id="figures">)(.*?)(</script>)', text, re.DOTALL)
     assert found
@@ -104,29 +104,29 @@ def test_without_data_there_are_no_marks(open_page: Open, report: Path, tmp_path
             trace.update({key: [] for key in ("x", "y", "z", "base", "text", "customdata") if key in trace})
     empty = tmp_path / "empty.html"
     empty.write_text(text[: found.start(2)] + json.dumps(plots) + text[found.end(2) :], encoding="utf-8")
-    counts = marks(drawn(open_page, empty).page, "figure.plot .canvas")
+    counts = marks(open_drawn(open_page, empty).page, "figure.plot .canvas")
     assert counts == dict.fromkeys(plots, 0)
 
 
 def test_dark(open_page: Open, report: Path) -> None:
-    """Who reads in the dark is not dazzled, and can read the figures too."""
-    opened = drawn(open_page, report, color_scheme="dark")
-    assert luminance(paper(opened)) < 0.05
-    assert luminance(colour(opened.page.evaluate("getComputedStyle(document.body).color"))) > 0.5
-    check_colours(opened)
+    """In dark mode the page is dark, and text and figures are readable."""
+    opened = open_drawn(open_page, report, color_scheme="dark")
+    assert luminance(background(opened)) < 0.05
+    assert luminance(parse_color(opened.page.evaluate("getComputedStyle(document.body).color"))) > 0.5
+    check_contrast(opened)
 
 
 def test_light(open_page: Open, report: Path) -> None:
-    """Dark on light otherwise."""
-    opened = drawn(open_page, report, color_scheme="light")
-    assert luminance(paper(opened)) > 0.9
-    assert luminance(colour(opened.page.evaluate("getComputedStyle(document.body).color"))) < 0.1
-    check_colours(opened)
+    """In light mode text is dark on white."""
+    opened = open_drawn(open_page, report, color_scheme="light")
+    assert luminance(background(opened)) > 0.9
+    assert luminance(parse_color(opened.page.evaluate("getComputedStyle(document.body).color"))) < 0.1
+    check_contrast(opened)
 
 
 def test_on_a_phone(open_page: Open, report: Path) -> None:
-    """At 360 pixels nothing makes the page scroll to the side, and every figure fits."""
-    opened = drawn(open_page, report, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    """At a width of 360 pixels the page does not scroll sideways, and every figure fits."""
+    opened = open_drawn(open_page, report, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     scroll, client = opened.page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert client == 360
     assert scroll <= client
@@ -138,7 +138,7 @@ def test_on_a_phone(open_page: Open, report: Path) -> None:
 
 
 def test_without_javascript(open_page: Open, report: Path) -> None:
-    """All but the pictures is there as text."""
+    """Without JavaScript everything but the plots is shown as text."""
     page = open_page(report.as_uri(), java_script_enabled=False).page
     assert page.locator("h1").inner_text().startswith("Use ")
     captions = page.locator("figure figcaption").all()
@@ -152,12 +152,12 @@ def test_without_javascript(open_page: Open, report: Path) -> None:
 
 
 def test_on_paper(open_page: Open, report: Path) -> None:
-    """Dark text on white even from a dark screen; no figure is wider than the paper."""
-    opened = drawn(open_page, report, color_scheme="dark", viewport={"width": PAPER_WIDTH, "height": 1123})
+    """Print is dark on white even in dark mode, and no figure is wider than the paper."""
+    opened = open_drawn(open_page, report, color_scheme="dark", viewport={"width": PAPER_WIDTH, "height": 1123})
     opened.page.emulate_media(media="print")
-    assert paper(opened) in ((255, 255, 255, 1), (0, 0, 0, 0))
-    assert luminance(colour(opened.page.evaluate("getComputedStyle(document.body).color"))) < 0.1
-    check_colours(opened)
+    assert background(opened) in ((255, 255, 255, 1), (0, 0, 0, 0))
+    assert luminance(parse_color(opened.page.evaluate("getComputedStyle(document.body).color"))) < 0.1
+    check_contrast(opened)
     ends = widths(opened, "figure, .canvas .main-svg")
     assert all(left >= 0 and right <= PAPER_WIDTH for left, right in ends), ends
     pdf = opened.page.pdf(format="A4", print_background=True)
@@ -165,8 +165,8 @@ def test_on_paper(open_page: Open, report: Path) -> None:
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 1
 
 
-def test_text_of_others_stays_text(open_page: Open, place: Path, tiny: Path, cli: Cli) -> None:
-    """Words of a data set and what a study is about are shown as they are, and never run."""
+def test_text_of_users_is_never_markup(open_page: Open, place: Path, tiny: Path, cli: Cli) -> None:
+    """Words of a data set and a study's description are shown as they are, and never executed."""
     words = [f"a {SCRIPT}", f"b {IMAGE}", f"c {JAPANESE}"]
     shutil.copytree(tiny, place / "data")
     dictionary = place / "data" / "sign_to_prediction_index_map.json"
@@ -176,7 +176,7 @@ def test_text_of_others_stays_text(open_page: Open, place: Path, tiny: Path, cli
     (place / "tiny.yaml").write_text(TINY_STUDY.replace("A small search", json.dumps(about)), encoding="utf-8")
     assert cli("run", "tiny.yaml", "--data", "data", "--trials", 3).code == 0
     assert cli("report", "tiny").code == 0
-    opened = drawn(open_page, place / "runs" / "tiny" / "report.html")
+    opened = open_drawn(open_page, place / "runs" / "tiny" / "report.html")
     assert opened.page.evaluate("typeof window.hacked") == "undefined"
     assert opened.page.locator("img").count() == 0
     assert opened.errors == []
@@ -192,7 +192,7 @@ def test_text_of_others_stays_text(open_page: Open, place: Path, tiny: Path, cli
 
 
 class Numbers(HTMLParser):
-    """Every number of a report that says where it comes from: place, all its digits, what is shown."""
+    """Every number of a report with its source: path, all its digits, text shown."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -202,27 +202,27 @@ class Numbers(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes place and value."""
+        """Reads path and value."""
         named = dict(attrs)
         if tag == "data":
             self._open = str(named["data-of"]), str(named["value"])
 
     def handle_data(self, data: str) -> None:
-        """What is shown of it."""
+        """Reads the text shown."""
         if self._open is not None:
             self.found.append((*self._open, data))
             self._open = None
 
 
 def at(tree: Any, path: str) -> Any:
-    """What stands at a dotted path."""
+    """The value at a dotted path."""
     for key in path.split("."):
         tree = tree[int(key)] if isinstance(tree, list) else tree[key]
     return tree
 
 
 def is_rounded(shown: str, value: float) -> bool:
-    """Whether a text shows a number to its last digit, or a time to its last unit."""
+    """Whether a text shows a number correctly rounded to its last digit, or a time to its last unit."""
     number = re.fullmatch(r"[+-]?[\d,]+(?:\.(\d+))?(?:e([+-]\d+))?", shown)
     if number:
         last = 10.0 ** (int(number[2] or 0) - len(number[1] or ""))
@@ -235,7 +235,7 @@ def is_rounded(shown: str, value: float) -> bool:
 
 
 def test_rounding() -> None:
-    """A digit too many or a wrong one is noticed."""
+    """`is_rounded` notices a wrong digit."""
     assert is_rounded("0.9516", 0.95158)
     assert is_rounded("1,235", 1234.6)
     assert is_rounded("6.3e-04", 0.000627)
@@ -245,8 +245,8 @@ def test_rounding() -> None:
     assert not is_rounded("1m 20s", 85)
 
 
-def test_every_number_is_what_the_commands_give(confirmed: Path, cli: Cli) -> None:
-    """A number of the page is the one of `trials`, `status` and `analyze` with all its digits, and shown rounded."""
+def test_numbers_equal_those_of_commands(confirmed: Path, cli: Cli) -> None:
+    """Numbers of the page equal those of `trials`, `status` and `analyze` in all digits, and are shown rounded."""
     assert cli("test", "tiny").code == 0
     assert cli("report", "tiny").code == 0
     status = json.loads(cli("status", "tiny", "--json").out)
