@@ -28,8 +28,8 @@ from search.engines.job_run import Setup
 from search.engines.processes import ProcessEngine
 from search.engines.ray.actor import scratch_name, scratch_root
 from search.events import Event, Listener, Notice
-from search.trial.checkpoint import CHECKPOINT
 from search.trial.clips import TrialClips, data_store, open_indexed
+from search.trial.files import CHECKPOINT
 from search.trial.job import Job
 from search.trial.outcome import Outcome
 from search.trial.weights import model_path

@@ -24,8 +24,7 @@ from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, star
 from test_storage import HOLD
 
 from search.reporting.dashboard.serve import free_port
-from search.trial.checkpoint import CHECKPOINT
-from search.trial.files import read_curves
+from search.trial.files import CHECKPOINT, read_curves
 from search.trial.trial_run import TrialRun
 
 LONG = ("--set", "epochs=80")

@@ -16,11 +16,8 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.training import Training
 from search.errors import os_errors
 from search.trial.clips import TrialClips
-from search.trial.files import DISK_HINT
+from search.trial.files import CHECKPOINT, DISK_HINT
 from search.trial.job import Job
-
-CHECKPOINT = "checkpoint"
-"""Name of the file in a trial's folder, from the trial's first epoch until its end."""
 
 _TIME_SHARE = 0.01
 """Share of the time that writing checkpoints may take. Long epochs are saved one by one, short ones several at a time."""

@@ -18,6 +18,9 @@ from search.trial.outcome import AnswerCount, Confidence, Outcome, SignerScore
 
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
 
+CHECKPOINT = "checkpoint"
+"""Name of the checkpoint in a trial's folder, from the trial's first epoch until its end; see `search/trial/checkpoint.py`."""
+
 DISK_HINT = "is the disk full or read-only? The same command resumes this trial"
 
 Row = TypeVar("Row", SignerScore, AnswerCount, Confidence)

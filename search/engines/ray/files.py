@@ -17,9 +17,8 @@ from data_utils.files import write_atomically
 from data_utils.normalize import PreprocessConfig
 from search.engines.ray.actor import ChangedFile
 from search.errors import os_errors
-from search.trial.checkpoint import CHECKPOINT
 from search.trial.clips import TrialClips, data_store
-from search.trial.files import DISK_HINT
+from search.trial.files import CHECKPOINT, DISK_HINT
 from search.trial.job import Job
 
 _STALE_S = 7 * 86400.0

@@ -27,8 +27,7 @@ from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.companion import CANDIDATE, SEED, TRAINING_DISTRIBUTIONS, training_values
 from search.study.trials import num_finished, owner
-from search.trial.checkpoint import CHECKPOINT
-from search.trial.files import trial_folder
+from search.trial.files import CHECKPOINT, trial_folder
 from search.trial.job import Job
 
 
