@@ -61,8 +61,8 @@ def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Ev
         watch(event)
 
     who = {name: options.pop(name) for name in ("workers", "trial_timeout_s") if name in options}
-    by = EngineOptions(device="cpu", engine="processes", **who)
-    given = {"storage": "sqlite:///runs/studies.db", "runs": Path("runs"), "more": None, "by": by}
+    engine = EngineOptions(device="cpu", engine="processes", **who)
+    given = {"storage": "sqlite:///runs/studies.db", "runs": Path("runs"), "more": None, "engine": engine}
     definition = load_definition("tiny.yaml", sets)
     with StopSignals() as stop:
         run(definition, RunOptions(data=data, **{**given, **options}), listen, stop)
