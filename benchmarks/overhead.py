@@ -24,7 +24,7 @@ import optuna
 
 from data_utils.synthetic.synthetic import synthesize
 from search.definition.study_file import load_definition
-from search.engines.engine_options import EngineName, EngineOptions
+from search.engines.engine_options import EngineOptions
 from search.events import Event, TrialStarted
 from search.running.ledger import Ledger
 from search.running.run import RunOptions, run
@@ -36,10 +36,10 @@ from search.trial.files import read_curves
 _WRITTEN = 250
 """Trials written through Optuna; the others are copies of them."""
 
-ENGINES: tuple[EngineName, ...] = ("inline", "processes")
+ENGINES = ("inline", "processes")
 
 
-def run_search(folder: Path, data: Path, engine: EngineName, trials: int, epochs: int) -> tuple[float, list[float]]:
+def run_search(folder: Path, data: Path, engine: str, trials: int, epochs: int) -> tuple[float, list[float]]:
     """Seconds of the search from the start of its first trial, and seconds of each epoch."""
     starts: list[float] = []
 

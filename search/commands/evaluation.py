@@ -37,7 +37,7 @@ def confirm(
     from search.commands.resume import resume_command
     from search.commands.screens import stoppable_screen
     from search.definition.study_file import study_name
-    from search.engines.engine_options import EngineOptions, checked_engine
+    from search.engines.engine_options import EngineOptions
     from search.evaluation.confirm.confirm import ConfirmOptions
     from search.evaluation.confirm.confirm import confirm as run_confirm
     from search.wording import parse_duration
@@ -49,7 +49,7 @@ def confirm(
         data=data,
         top=top,
         seeds=seeds,
-        engine=EngineOptions(device=device, workers=workers, engine=checked_engine(engine), address=address),
+        engine=EngineOptions(device=device, workers=workers, engine=engine, address=address),
         max_restarts=max_restarts,
         lease_s=parse_duration(lease),
         patience_s=parse_duration(storage_patience),

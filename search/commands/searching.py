@@ -51,14 +51,14 @@ def run(
     if dry_run:
         return _print_definition(definition, context, as_json=as_json)
     from search.definition.study_file import study_name
-    from search.engines.engine_options import EngineOptions, checked_engine
+    from search.engines.engine_options import EngineOptions
     from search.running.run import RunOptions
     from search.wording import parse_duration
 
     engine_options = EngineOptions(
         device=device,
         workers=workers,
-        engine=checked_engine(engine),
+        engine=engine,
         address=address,
         trial_timeout_s=None if trial_timeout is None else parse_duration(trial_timeout),
     )

@@ -86,11 +86,9 @@ class Engine(Protocol):
     @property
     def slots(self) -> int:
         """How many jobs can run at once."""
-        ...
 
     def start(self, job: Job) -> None:
         """Starts a job. At most `slots` run at a time."""
-        ...
 
     def next_event(self, timeout_s: float) -> EngineEvent | None:
         """Waits for the next event of any job; None if there is none within `timeout_s`.
@@ -99,20 +97,15 @@ class Engine(Protocol):
             DataError: the data set is missing or damaged. This ends the search, not the trial.
             ResourceError: the disk is full, or workers cannot be started.
         """
-        ...
 
     def advance(self, trial: int) -> None:
         """Lets a job that has reported a step train the next one."""
-        ...
 
     def cancel(self, trial: int) -> None:
         """Ends a job at any moment. It reports no further events."""
-        ...
 
     def interrupt_jobs(self) -> None:
         """From now on, each job is interrupted at the end of its epoch (`JobInterrupted`) instead of training on."""
-        ...
 
     def close(self) -> None:
         """Ends all jobs at once."""
-        ...

@@ -7,7 +7,6 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 
@@ -21,7 +20,7 @@ from search.errors import DefinitionError
 from search.trial.clips import TrialClips
 from search.trial.machine import checked_device
 
-EngineName = Literal["inline", "processes", "ray"]
+ENGINES = ("inline", "processes", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +31,8 @@ class EngineOptions:
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
     workers: int = 1
-    engine: EngineName | None = None
-    """None: `inline` for one worker without a time limit per trial, otherwise `processes`."""
+    engine: str | None = None
+    """`inline`, `processes` or `ray`; None: `inline` for one worker without a time limit per trial, otherwise `processes`."""
 
     trial_timeout_s: float | None = None
     """Time allowed for a trial, all its epochs together."""
@@ -41,12 +40,14 @@ class EngineOptions:
     address: str | None = None
     """Of the Ray cluster; None: the value of RAY_ADDRESS, else a local Ray instance that is started for this run."""
 
-    def engine_name(self) -> EngineName:
+    def engine_name(self) -> str:
         """The engine to use.
 
         Raises:
-            DefinitionError: the requested engine does not support the other options.
+            DefinitionError: there is no such engine, or it does not support the other options.
         """
+        if self.engine not in (None, *ENGINES):
+            raise DefinitionError("there is no such engine", got=self.engine, expected=" or ".join(ENGINES))
         needs = "--workers" if self.workers > 1 else "--trial-timeout" if self.trial_timeout_s is not None else ""
         if self.engine == "inline" and needs:
             raise DefinitionError(
@@ -69,11 +70,8 @@ class EngineOptions:
         if self.engine_name() != "ray":
             return checked_device(self.device)
         if self.device not in ("auto", "cpu", "cuda"):
-            raise DefinitionError(
-                f"the device `{self.device}` cannot be used",
-                got="a Ray cluster assigns GPUs itself",
-                expected="auto, cpu or cuda",
-            )
+            what, got = f"the device `{self.device}` cannot be used", "a Ray cluster assigns GPUs itself"
+            raise DefinitionError(what, got=got, expected="auto, cpu or cuda")
         if self.device != "auto" and not (self.address or os.environ.get("RAY_ADDRESS")):
             return self.device
         from search.engines.ray.cluster import Cluster
@@ -97,28 +95,9 @@ class EngineOptions:
             from search.engines.ray.cluster import Cluster
             from search.engines.ray.engine import RayEngine
 
+            cluster, workers = Cluster(self.address), self.workers
             return RayEngine(
-                Cluster(self.address),
-                trial_clips,
-                setup,
-                workers=self.workers,
-                device=device,
-                resources=resources,
-                trial_timeout_s=timeout_s,
+                cluster, trial_clips, setup, workers=workers, device=device, resources=resources, trial_timeout_s=timeout_s
             )
         gpus = visible_gpus(device, torch.cuda.device_count())
         return ProcessEngine(setup, slots=self.workers, gpus=gpus, trial_timeout_s=timeout_s, emit=trial_clips.emit)
-
-
-def checked_engine(name: str | None) -> EngineName | None:
-    """The engine of this name; None if none is given.
-
-    Raises:
-        DefinitionError: there is no such engine.
-    """
-    for known in get_args(EngineName):
-        if name == known:
-            return known
-    if name is not None:
-        raise DefinitionError("there is no such engine", got=name, expected=" or ".join(get_args(EngineName)))
-    return None

@@ -52,7 +52,7 @@ class InlineEngine:
                 return JobInterrupted(job.trial)
             self._run = JobRun(job, self._trial_clips)
             self._events = self._run.start()
-        elif self._is_interrupting and not self._run.is_complete:
+        elif self._is_interrupting:
             self._events = self._run.apply(Decision.INTERRUPT)
         event = next(self._events)
         if self._run.has_ended:

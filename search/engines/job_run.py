@@ -58,22 +58,15 @@ class WorkerBroken:
     reason: str
 
 
-@dataclass(frozen=True)
-class UnexpectedError:
-    """The worker met a bug of the program."""
-
-    traceback: str
-
-
 class WorkerError(Exception):
     """A worker met a bug of the program. The text is the worker's traceback."""
 
 
-def error_message(error: Exception) -> WorkerBroken | UnexpectedError | ExplainedError:
+def error_message(error: Exception) -> WorkerBroken | WorkerError | ExplainedError:
     """The message that reports an error other than the trial's own. Call it while the error is being handled."""
     if isinstance(error, torch.AcceleratorError):  # after this, CUDA is unusable in this process
         return WorkerBroken(f"the GPU failed: {error}".splitlines()[0])
-    return error if isinstance(error, ExplainedError) else UnexpectedError(traceback.format_exc())
+    return error if isinstance(error, ExplainedError) else WorkerError(traceback.format_exc())
 
 
 def open_trial_clips(setup: Setup, emit: Listener) -> TrialClips:
@@ -96,11 +89,6 @@ class JobRun:
         self._run: TrialRun | None = None
         self.has_ended = False
         """Whether it is done, failed, interrupted or canceled."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all epochs have been trained and reported."""
-        return self._run is not None and self._run.is_complete
 
     def start(self) -> Iterator[EngineEvent]:
         """Sets the job up and trains its first step.
@@ -125,7 +113,7 @@ class JobRun:
                     self.has_ended = True
                     return iter(())
                 case Decision.INTERRUPT if run.is_complete:
-                    pass
+                    pass  # only the outcome is missing
                 case Decision.INTERRUPT:
                     run.save(at_once=True)
                     self.has_ended = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 from data_utils.errors import ResourceError
 
@@ -33,7 +34,7 @@ class Clock:
         self._since, self._left_s = time.monotonic(), self.limit_s - spent_s
 
     def pause(self) -> None:
-        """Stops while the trial waits for a decision."""
+        """Stops while the trial waits for a decision, or when it has ended."""
         if self._since is not None:
             self._left_s -= time.monotonic() - self._since
             self._since = None
@@ -42,29 +43,23 @@ class Clock:
         """Continues after `pause`."""
         self._since = time.monotonic()
 
-    def stop(self) -> None:
-        """Stops: the worker has no trial."""
-        self._since = None
-
     def extend(self, late_s: float) -> None:
         """Gives back time during which nothing could run."""
         if self._since is not None:
             self._since = min(self._since + late_s, time.monotonic())
 
 
+@dataclass
 class StartupFailures:
     """Counts workers that die before doing anything. A few are an accident; more in a row point to the machine."""
 
-    def __init__(
-        self, what: str = "workers end before they are ready", hint: str = "is there enough memory? Try fewer --workers"
-    ) -> None:
-        """`what`, `hint`: text of the error."""
-        self._what, self._hint = what, hint
-        self._failed = 0
+    what: str = "workers end before they are ready"
+    hint: str = "is there enough memory? Try fewer --workers"
+    in_a_row: int = 0
 
     def reset(self) -> None:
         """A worker has started."""
-        self._failed = 0
+        self.in_a_row = 0
 
     def add(self, reason: str) -> None:
         """A worker has died.
@@ -72,6 +67,6 @@ class StartupFailures:
         Raises:
             ResourceError: too many died in a row.
         """
-        self._failed += 1
-        if self._failed >= MAX_STARTUP_FAILURES:
-            raise ResourceError(self._what, got=f"{self._failed} in a row; the last: {reason}", hint=self._hint)
+        self.in_a_row += 1
+        if self.in_a_row >= MAX_STARTUP_FAILURES:
+            raise ResourceError(self.what, got=f"{self.in_a_row} in a row; the last: {reason}", hint=self.hint)

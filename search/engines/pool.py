@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from data_utils.errors import ExplainedError
 from search.engines.engine import EngineEvent, JobFailed, JobInterrupted, JobStarted, StepDone
-from search.engines.job_run import Decision, UnexpectedError, WorkerBroken, WorkerError
+from search.engines.job_run import Decision, WorkerBroken, WorkerError
 from search.engines.limits import Clock
 from search.events import DataPrepared, Listener, Notice
 from search.trial.job import Job
@@ -19,7 +19,7 @@ from search.trial.job import Job
 _SUSPENDED_S = 2.0
 """If a wait ends this much later than it should, this process was suspended, and probably its workers too."""
 
-WorkerMessage = WorkerBroken | UnexpectedError | ExplainedError | Notice | DataPrepared | EngineEvent
+WorkerMessage = WorkerBroken | WorkerError | ExplainedError | Notice | DataPrepared | EngineEvent
 
 
 @dataclass(kw_only=True)
@@ -154,9 +154,7 @@ class WorkerPool(abc.ABC, Generic[W]):
         match message:
             case WorkerBroken(reason=reason):
                 self._lose(worker, reason)
-            case UnexpectedError(traceback=traceback):
-                raise WorkerError(traceback)
-            case ExplainedError():
+            case WorkerError() | ExplainedError():
                 raise message
             case Notice() | DataPrepared():
                 self._emit(message)
@@ -175,7 +173,7 @@ class WorkerPool(abc.ABC, Generic[W]):
         """The worker has no job any more."""
         worker.job = None
         worker.awaits_decision = False
-        worker.clock.stop()
+        worker.clock.pause()
 
     def _end_overdue(self) -> None:
         for worker in [worker for worker in self._workers if worker.clock.deadline <= time.monotonic()]:

@@ -88,7 +88,7 @@ def retrain(
     result = Retrained(
         name=name,
         recorded=float(exported.recorded[name]),
-        value=curves.value,
+        value=curves.mean(curves.objective.value),
         measured=measured([objective.kept_epoch(history) for history in curves.histories.values()]),
         differences=setup.differences,
         invalid=why_invalid(configs.train, num_words, curves.histories, trainings[0].label_smoothing_used),

@@ -73,11 +73,6 @@ class Curves:
         return self.mean(lambda history: number(self.objective.kept_epoch(history)))
 
     @property
-    def value(self) -> float:
-        """The objective: its mean over the trainings."""
-        return self.mean(self.objective.value)
-
-    @property
     def num_epochs(self) -> int:
         """Epochs of all trainings together."""
         return sum(len(history) for history in self.histories.values())

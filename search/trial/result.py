@@ -12,17 +12,7 @@ from search.definition.objectives import StudyObjective
 from search.trial.curves import Curves
 from search.trial.outcome import Outcome
 
-MEASURED = (
-    "epoch",
-    "val_loss",
-    "val_top1",
-    "val_top5",
-    "val_ece",
-    "val_ece_mass",
-    "val_loss_ts",
-    "temperature",
-    "train_loss",
-)
+MEASURED = ("epoch", "val_loss", "val_top1", "val_top5", "val_ece", "val_ece_mass", "val_loss_ts", "temperature", "train_loss")
 """What is recorded of the kept epoch."""
 
 VALUE_NAMES = tuple(f"{metric}_{reduce}" for metric in get_args(Metric) for reduce in get_args(Reduce))

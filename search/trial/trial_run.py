@@ -164,21 +164,18 @@ class TrialRun:
         """
         first = self.trainings[0]
         assert first.validation is not None, "a trial validates"
-        signers, answers, confidences = self._validation_results()
         models: tuple[str, ...] = ()
         if self._job.keeps_models:
             with os_errors("the models of a trial cannot be written", where=self._job.folder, hint=DISK_HINT):
                 models = save_models(self.trainings, self._job.folder)
         return Outcome(
-            signers=tuple(signers),
-            answers=tuple(answers),
-            confidences=tuple(confidences),
+            *self._validation_results(),
             parameters=sum(weight.numel() for weight in first.model.parameters()),
             latency_ms=latency_ms(first.model, first.validation) if self._job.plan.wants_latency else None,
             models=models,
         )
 
-    def _validation_results(self) -> tuple[list[SignerScore], list[AnswerCount], list[Confidence]]:
+    def _validation_results(self) -> tuple[tuple[SignerScore, ...], tuple[AnswerCount, ...], tuple[Confidence, ...]]:
         """Results of each training at its kept epoch: by signer, by word, by confidence."""
         signers: list[SignerScore] = []
         answers: list[AnswerCount] = []
@@ -197,7 +194,7 @@ class TrialRun:
             for temperature in (1.0, best_temperature(logits_CK, labels_C)):
                 bins = reliability(logits_CK / temperature, labels_C)
                 confidences += [Confidence(number, temperature, *dataclasses.astuple(one)) for one in bins]
-        return signers, answers, confidences
+        return tuple(signers), tuple(answers), tuple(confidences)
 
     def _fresh_trainings(self) -> list[Training]:
         job = self._job

@@ -15,7 +15,7 @@ import ray
 from data_utils.errors import ExplainedError, ResourceError
 from search.definition.definition import Resources
 from search.engines.engine import EngineEvent, JobInterrupted, StepDone, WorkerLost
-from search.engines.job_run import Decision, Setup, UnexpectedError, WorkerError
+from search.engines.job_run import Decision, Setup, WorkerError
 from search.engines.limits import MAX_STARTUP_FAILURES, Clock, StartupFailures
 from search.engines.pool import PoolWorker, WorkerPool
 from search.engines.ray.actor import Actor, ActorReady, ChangedFile, JobAccepted, Message
@@ -190,10 +190,9 @@ class RayEngine(WorkerPool[_Worker]):
             case ChangedFile():
                 assert worker.job is not None, "files belong to a job"
                 write_job_file(worker.job, message)
-            case UnexpectedError() | ExplainedError() if not worker.is_ready:
+            case WorkerError() | ExplainedError() if not worker.is_ready:
                 self._dismiss(worker)
-                cause = message if isinstance(message, ExplainedError) else WorkerError(message.traceback)
-                self._exclude(self._cluster.machine_of(worker.actor), cause)
+                self._exclude(self._cluster.machine_of(worker.actor), message)
             case _:
                 if isinstance(message, StepDone):
                     worker.stream = None
