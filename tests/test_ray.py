@@ -86,7 +86,7 @@ def states(place: Path, study: str = "tiny") -> list[str]:
     return [trial.state.name for trial in stored_trials(place, study)]
 
 
-def search_here(data: Path, by: EngineOptions, watch: Callable[[Event], None], *sets: str) -> list[Event]:
+def search_here(data: Path, engine: EngineOptions, watch: Callable[[Event], None], *sets: str) -> list[Event]:
     """A search of `tiny.yaml` in this process, watched event by event. Returns the events."""
     events: list[Event] = []
 
@@ -94,7 +94,7 @@ def search_here(data: Path, by: EngineOptions, watch: Callable[[Event], None], *
         events.append(event)
         watch(event)
 
-    options = RunOptions(data=data, storage="sqlite:///runs/studies.db", runs=Path("runs"), more=None, engine=by)
+    options = RunOptions(data=data, storage="sqlite:///runs/studies.db", runs=Path("runs"), more=None, engine=engine)
     with StopSignals() as stop:
         run(load_definition("tiny.yaml", sets), options, listen, stop)
     return events
@@ -154,8 +154,8 @@ def test_workers_and_nodes_come_and_go(
                     cluster.remove_node(node_of(actors()[0], cluster))
                     happened.append("a node")
 
-    by = EngineOptions(device="auto", engine="ray", address=cluster.address, workers=3)
-    events = search_here(tiny, by, watch, *sets)
+    engine = EngineOptions(device="auto", engine="ray", address=cluster.address, workers=3)
+    events = search_here(tiny, engine, watch, *sets)
     assert happened == ["a worker", "its death", "a node", "another"]
     assert capsys.readouterr() == ("", ""), "Ray says nothing on the screen"
     assert states(place) == ["COMPLETE"] * 8
@@ -561,14 +561,14 @@ def test_a_lost_cluster(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 
     with ray_cluster(1) as lonely:
         address = lonely.address
-        by = EngineOptions(device="cpu", engine="ray", address=address)
+        engine = EngineOptions(device="cpu", engine="ray", address=address)
 
         def watch(event: Event) -> None:
             if isinstance(event, EpochFinished) and event.step == 2:
                 lonely.head_node.all_processes["gcs_server"][0].process.kill()
 
         with pytest.raises(ResourceError, match="the Ray cluster is lost") as caught:
-            search_here(tiny, by, watch, "epochs=2000")
+            search_here(tiny, engine, watch, "epochs=2000")
     assert caught.value.got.startswith(f"no answer from {address} for ")
     assert set(states(place)) == {"RUNNING"}
 
