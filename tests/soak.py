@@ -1,17 +1,18 @@
-"""A search under fire: its processes are killed, stopped and told to end at random moments until it is done all the same.
+"""Soak test: kills, suspends and terminates the processes of a search at random moments until the search is finished.
 
     python tests/soak.py [--workers 1 2 4] [--events 100] [--seed 0] [--runs-at-once 1]
 
-For each number of workers one study is searched. The same command is given again and again, while a random process of it (the
-coordinator or one of its workers) gets SIGKILL, SIGTERM, or SIGSTOP and later SIGCONT, at random moments, until that many
-events have struck; then the command is left in peace. What must hold in the end:
+Runs one study for each number of workers. The same command is started again and again, while a random process of it (the
+coordinator or one of its workers) receives SIGKILL, SIGTERM, or SIGSTOP followed by SIGCONT, until the given number of events
+has been sent; the last command then runs without events. At the end:
 
-- exactly the target finished, nothing RUNNING or WAITING, trial numbers without a gap;
-- no two trials with the same parameters;
-- every trial's curve, in its file and in the database, is the curve of the same trial trained once more in peace, bit for bit;
-- no checkpoint, lock or half-written file is left.
+- exactly the target number of trials has finished, none is RUNNING or WAITING, and trial numbers have no gap;
+- no two trials have the same parameters;
+- the curve of every trial, in its file and in the database, equals bit for bit the curve of the same trial trained again
+  without interruption;
+- no checkpoint, lock or partly written file remains.
 
-With one worker the whole study must also be that of a search that nobody disturbed. Exit code 1 if anything does not hold.
+With one worker the whole study must also equal that of an uninterrupted search. Exit code 1 if any check fails.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ from model.record import EpochRecord
 from model.training import fit
 from search.definition.definition import Plan
 from search.definition.settings import build_configs
+from search.definition.study_file import load_definition
+from search.running.preparing import split_of
 from search.study.trials import trial_settings
 from search.trial.clips import TrialClips
 from search.trial.files import read_curves, trial_folder
 from search.trial.trial_run import start_trainings
 
 STUDY = """\
-about: A search under fire
+about: Soak test
 trials: TRIALS
 sampler: {name: tpe, startup: 5}
 pruner: {name: median, startup: 3, warmup_epochs: WARMUP}
@@ -60,37 +63,38 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 NAME = "soak"
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)  # SIGKILL twice as often
 Event = tuple[Literal["coordinator", "worker"], signal.Signals]
-PATIENCE_S = 120
-"""How long a command may say nothing in its log."""
+MAX_SILENCE_S = 120
+"""How long a command may write nothing to its log."""
 
 
 @dataclass
 class Report:
-    """What happened to one study."""
+    """Events sent to the processes of one study, and the result."""
 
-    struck: Counter[str] = field(default_factory=Counter)
-    """Events by signal and by whom they struck."""
+    sent: Counter[str] = field(default_factory=Counter)
+    """Number of events by receiver and signal, such as `worker SIGKILL`."""
 
     commands: int = 0
     codes: Counter[int] = field(default_factory=Counter)
     resumed: int = 0
-    """Times that a trial went on from a checkpoint."""
+    """How often a trial was resumed from a checkpoint."""
 
-    wrong: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Checks that failed."""
 
     @property
     def events(self) -> int:
-        """How many events have struck."""
-        return sum(self.struck.values())
+        """Number of events sent so far."""
+        return sum(self.sent.values())
 
 
 def command(data: Path, workers: int) -> list[str]:
-    """The command that is given again and again."""
+    """The `search run` command that is started again and again."""
     engine = ["--workers", str(workers), "--engine", "processes"] if workers else []
     return ["run", f"{NAME}.yaml", "--data", str(data), "--max-restarts", "1000", "--max-failures", "0", *engine]
 
 
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def processes_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The coordinator and its workers."""
     with contextlib.suppress(psutil.Error):
         here = psutil.Process(process.pid)
@@ -98,33 +102,33 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return []
 
 
-def strike(process: subprocess.Popen[str], rng: random.Random, report: Report) -> None:
-    """One event to one process of a command."""
-    victims = family(process)
-    if not victims:
+def send_random_signal(process: subprocess.Popen[str], rng: random.Random, report: Report) -> None:
+    """Sends a random signal to a random process of a command."""
+    receivers = processes_of(process)
+    if not receivers:
         return
-    # A third of the events strike the coordinator, which costs a whole start.
-    victim = victims[0] if len(victims) == 1 or rng.random() < 0.35 else rng.choice(victims[1:])
-    send(victim, rng.choice(SIGNALS), "coordinator" if victim is victims[0] else "worker", rng, report)
+    # About a third of the events go to the coordinator: each costs a complete start.
+    receiver = receivers[0] if len(receivers) == 1 or rng.random() < 0.35 else rng.choice(receivers[1:])
+    send(receiver, rng.choice(SIGNALS), "coordinator" if receiver is receivers[0] else "worker", rng, report)
 
 
-def send(victim: psutil.Process, number: signal.Signals, name: str, rng: random.Random, report: Report) -> None:
-    """One signal to one process; who was suspended goes on after a while."""
+def send(receiver: psutil.Process, number: signal.Signals, name: str, rng: random.Random, report: Report) -> None:
+    """Sends a signal to a process. A suspended process is continued after up to 2 s."""
     with contextlib.suppress(psutil.Error):
-        victim.send_signal(number)
-        report.struck[f"{name} {number.name}"] += 1
+        receiver.send_signal(number)
+        report.sent[f"{name} {number.name}"] += 1
         if number == signal.SIGSTOP:
             time.sleep(rng.uniform(0.1, 2.0))
-            victim.send_signal(signal.SIGCONT)
+            receiver.send_signal(signal.SIGCONT)
 
 
-def strike_as_planned(
-    place: Path, running: Sequence[subprocess.Popen[str]], plan: Sequence[Event], rng: random.Random, report: Report
+def send_planned_events(
+    folder: Path, running: Sequence[subprocess.Popen[str]], plan: Sequence[Event], rng: random.Random, report: Report
 ) -> None:
-    """The events that are left, each in the middle of training, until the commands or the events are at an end."""
+    """Sends the remaining planned events, each during training, until all are sent or all commands have ended."""
 
     def epochs_of(process: subprocess.Popen[str]) -> int:
-        logs = place.glob(f"runs/{NAME}/logs/*-{process.pid}-*")
+        logs = folder.glob(f"runs/{NAME}/logs/*-{process.pid}-*")
         return sum(log.read_bytes().count(b'"epoch_finished"') for log in logs)
 
     while report.events < len(plan) and (alive := [process for process in running if process.poll() is None]):
@@ -133,69 +137,68 @@ def strike_as_planned(
             while process.poll() is None and epochs_of(process) < begin + 3:
                 time.sleep(0.02)
             time.sleep(rng.uniform(0.0, 0.3))
-            victims = family(process)
+            receivers = processes_of(process)
             if process.poll() is None and report.events < len(plan):
                 who, number = plan[report.events]
-                for victim in victims[:1] if who == "coordinator" else rng.sample(victims[1:], min(1, len(victims) - 1)):
-                    send(victim, number, who, rng, report)
+                for receiver in (
+                    receivers[:1] if who == "coordinator" else rng.sample(receivers[1:], min(1, len(receivers) - 1))
+                ):
+                    send(receiver, number, who, rng, report)
 
 
-def under_fire(
-    place: Path, data: Path, workers: int, events: int | Sequence[Event], rng: random.Random, at_once: int
+def run_with_events(
+    folder: Path, data: Path, workers: int, events: int | Sequence[Event], rng: random.Random, at_once: int
 ) -> Report:
-    """Gives the command until the search is done. `events`: how many, or which."""
+    """Starts the command until the search is finished. `events`: number of random events, or the planned events."""
     report = Report()
     plan = None if isinstance(events, int) else events
     count = len(plan) if plan is not None else events
     while True:
-        left_alone = report.events >= count
-        running = [start_cli(*command(data, workers), cwd=place) for _ in range(1 if left_alone else at_once)]
+        no_events_left = report.events >= count
+        running = [start_cli(*command(data, workers), cwd=folder) for _ in range(1 if no_events_left else at_once)]
         report.commands += len(running)
-        heard, said = time.monotonic(), -1
+        last_change, log_size = time.monotonic(), -1
         if plan is None:
-            # The first moments of a command (imports) are not where a search can be hurt: most events come later.
-            logs = len(list(place.glob(f"runs/{NAME}/logs/*")))
-            while rng.random() < 0.99 and len(list(place.glob(f"runs/{NAME}/logs/*"))) == logs and running[-1].poll() is None:
+            # Most events should hit the search itself, not the imports at the start of a command.
+            logs = len(list(folder.glob(f"runs/{NAME}/logs/*")))
+            while rng.random() < 0.99 and len(list(folder.glob(f"runs/{NAME}/logs/*"))) == logs and running[-1].poll() is None:
                 time.sleep(0.05)
         else:
-            strike_as_planned(place, running, plan, rng, report)
+            send_planned_events(folder, running, plan, rng, report)
         pause = rng.uniform(0.0, 4.0 + 2.0 * (workers > 0))
         while any(process.poll() is None for process in running):
-            if (now := sum(path.stat().st_size for path in place.glob(f"runs/{NAME}/logs/*"))) != said:
-                heard, said = time.monotonic(), now
-            if time.monotonic() - heard > PATIENCE_S:
-                report.wrong.append("a command does nothing any more")
+            if (now := sum(path.stat().st_size for path in folder.glob(f"runs/{NAME}/logs/*"))) != log_size:
+                last_change, log_size = time.monotonic(), now
+            if time.monotonic() - last_change > MAX_SILENCE_S:
+                report.failures.append(f"a command wrote nothing to its log for {MAX_SILENCE_S} s")
                 for process in running:
                     process.kill()
             for process in running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.2 if left_alone or plan is not None else pause)
+                    process.wait(0.2 if no_events_left or plan is not None else pause)
                 if plan is None and report.events < count:
-                    strike(process, rng, report)
+                    send_random_signal(process, rng, report)
             pause = rng.uniform(0.05, 1.5)
         for process in running:
             out, err = process.communicate()
             report.codes[process.returncode] += 1
             report.resumed += err.count("resuming after epoch")
             if process.returncode not in (0, -signal.SIGKILL, 143, 3, -signal.SIGTERM) or "Traceback" in err:
-                report.wrong.append(f"a command ended with {process.returncode}:\n{out}{err}")
+                report.failures.append(f"a command ended with {process.returncode}:\n{out}{err}")
             if process.returncode == 0 and report.events < count and plan is not None:
-                report.wrong.append(f"the search was over before {plan[report.events]} could strike")
-        if left_alone or report.wrong:
+                report.failures.append(f"the search ended before {plan[report.events]} could be sent")
+        if no_events_left or report.failures:
             return report
 
 
-def in_peace(place: Path, data: Path, number: int) -> list[EpochRecord]:
-    """The curve of a trial, trained once more without a search."""
-    trial = stored_trials(place, NAME)[number]
+def train_uninterrupted(folder: Path, data: Path, number: int) -> list[EpochRecord]:
+    """Trains a trial again, outside a search, and returns its curve."""
+    trial = stored_trials(folder, NAME)[number]
     settings = trial_settings(trial)
     values = {f"{group}.{name}": value for group, fields in settings.items() for name, value in fields.items()}
     opened = open_data(data)
-    from search.definition.study_file import load_definition
-    from search.running.preparing import split_of
-
     trial_clips = TrialClips(
-        opened, split_of(load_definition(str(place / f"{NAME}.yaml")), opened), place / "peace", lambda event: None
+        opened, split_of(load_definition(str(folder / f"{NAME}.yaml")), opened), folder / "uninterrupted", lambda event: None
     )
     configs = build_configs(values, "soak")
     folds = trial_clips.folds(configs.preprocess)
@@ -203,47 +206,46 @@ def in_peace(place: Path, data: Path, number: int) -> list[EpochRecord]:
     return fit(training)
 
 
-def check(place: Path, data: Path, target: int) -> list[str]:
-    """What does not hold of a study that is done."""
-    wrong = []
-    trials = stored_trials(place, NAME)
+def check(folder: Path, data: Path, target: int) -> list[str]:
+    """Checks a finished study and returns the failures."""
+    failures = []
+    trials = stored_trials(folder, NAME)
     states = Counter(trial.state.name for trial in trials)
     if states["COMPLETE"] + states["PRUNED"] != target or states["RUNNING"] or states["WAITING"] or states["FAIL"]:
-        wrong.append(f"{dict(states)} instead of {target} finished")
+        failures.append(f"{dict(states)} instead of {target} finished trials")
     if [trial.number for trial in trials] != list(range(len(trials))):
-        wrong.append(f"trial numbers: {[trial.number for trial in trials]}")
+        failures.append(f"trial numbers: {[trial.number for trial in trials]}")
     if len({tuple(sorted(trial.params.items())) for trial in trials}) < len(trials):
-        wrong.append("two trials have the same parameters")
+        failures.append("two trials have the same parameters")
     for trial in trials:
-        told = trial.intermediate_values
-        curve = read_curves(trial_folder(place / "runs", NAME, trial.number) / "curve.csv")[0]
-        peace = in_peace(place, data, trial.number)
+        curve = read_curves(trial_folder(folder / "runs", NAME, trial.number) / "curve.csv")[0]
+        expected_curve = train_uninterrupted(folder, data, trial.number)
         if [record.epoch for record in curve] != list(range(1, len(curve) + 1)):
-            wrong.append(f"trial {trial.number}: epochs {[record.epoch for record in curve]}")
-        for found, expected in zip(curve, peace, strict=False):
+            failures.append(f"trial {trial.number}: epochs {[record.epoch for record in curve]}")
+        for found, expected in zip(curve, expected_curve, strict=False):
             for name in ("train_loss", "val_loss", "val_top1", "val_top5", "val_ece", "val_ece_mass"):
                 if getattr(found, name) != getattr(expected, name):
-                    wrong.append(f"trial {trial.number}, epoch {found.epoch}: {name} is not as in peace")
-        if told != {record.epoch: record.val_loss for record in curve}:
-            wrong.append(f"trial {trial.number}: the database's curve is not the file's")
-        if trial.state.name == "COMPLETE" and len(curve) != len(peace):
-            wrong.append(f"trial {trial.number}: {len(curve)} of {len(peace)} epochs")
-    left = [path for path in place.rglob("*") if path.name == "checkpoint" or path.name.endswith(".part")]
-    left += [path for path in place.rglob("*.lock") if path.parent.name == NAME and path.name != "turn.lock"]
-    return wrong + [f"left behind: {path}" for path in left]
+                    failures.append(f"trial {trial.number}, epoch {found.epoch}: {name} differs from the uninterrupted run")
+        if trial.intermediate_values != {record.epoch: record.val_loss for record in curve}:
+            failures.append(f"trial {trial.number}: the curves in the database and in the file differ")
+        if trial.state.name == "COMPLETE" and len(curve) != len(expected_curve):
+            failures.append(f"trial {trial.number}: {len(curve)} of {len(expected_curve)} epochs")
+    remaining = [path for path in folder.rglob("*") if path.name == "checkpoint" or path.name.endswith(".part")]
+    remaining += [path for path in folder.rglob("*.lock") if path.parent.name == NAME and path.name != "turn.lock"]
+    return failures + [f"file remains: {path}" for path in remaining]
 
 
-def set_up(place: Path, trials: int, epochs: int) -> None:
-    """A working directory with the study."""
-    place.mkdir(parents=True)
+def set_up(folder: Path, trials: int, epochs: int) -> None:
+    """Creates a working directory with the study file."""
+    folder.mkdir(parents=True)
     text = STUDY
     for name, number in {"TRIALS": trials, "EPOCHS": epochs, "WARMUP": epochs * 3 // 10}.items():
         text = text.replace(name, str(number))
-    (place / f"{NAME}.yaml").write_text(text, encoding="utf-8")
+    (folder / f"{NAME}.yaml").write_text(text, encoding="utf-8")
 
 
 def soak(
-    place: Path,
+    folder: Path,
     data: Path,
     workers: int,
     events: int | Sequence[Event],
@@ -253,26 +255,32 @@ def soak(
     trials: int,
     epochs: int = 100,
 ) -> Report:
-    """One study under fire, checked. `workers` 0: one worker inside the coordinator."""
-    set_up(place, trials, epochs)
-    report = under_fire(place, data, workers, events, random.Random(seed), at_once)
-    report.wrong += check(place, data, trials)
+    """Runs one study with events and checks it. `workers` 0: trials run in the process of the command."""
+    set_up(folder, trials, epochs)
+    report = run_with_events(folder, data, workers, events, random.Random(seed), at_once)
+    report.failures += check(folder, data, trials)
     return report
 
 
-def undisturbed(place: Path, data: Path, trials: int, epochs: int = 100) -> list[tuple[object, ...]]:
-    """What a search gives that nobody disturbs, with one worker."""
-    set_up(place, trials, epochs)
-    process = start_cli(*command(data, 0), cwd=place)
+def uninterrupted(folder: Path, data: Path, trials: int, epochs: int = 100) -> list[tuple[object, ...]]:
+    """The outcomes of an uninterrupted search with one worker."""
+    set_up(folder, trials, epochs)
+    process = start_cli(*command(data, 0), cwd=folder)
     process.communicate()
     assert process.returncode == 0
-    return outcomes(place, NAME)
+    return outcomes(folder, NAME)
 
 
 def main() -> int:
-    """Runs the soak and prints what happened."""
+    """Runs the soak test and prints a summary for each number of workers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="0: inside the coordinator")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 4],
+        help="numbers of workers to test; 0: trials run in the process of the command",
+    )
     parser.add_argument("--events", type=int, default=100)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
@@ -282,24 +290,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "data"
         synthesize(data, clips=120, signs=3, signers=4, seed=1)
-        peace = undisturbed(Path(temporary) / "peace", data, options.trials) if {0, 1} & {*options.workers} else []
+        expected = uninterrupted(Path(temporary) / "uninterrupted", data, options.trials) if {0, 1} & {*options.workers} else []
         for workers in options.workers:
-            place = Path(temporary) / f"{workers}-workers"
+            folder = Path(temporary) / f"{workers}-workers"
             began = time.monotonic()
             report = soak(
-                place, data, workers, options.events, options.seed, at_once=options.runs_at_once, trials=options.trials
+                folder, data, workers, options.events, options.seed, at_once=options.runs_at_once, trials=options.trials
             )
-            if workers <= 1 and options.runs_at_once == 1 and not report.wrong and outcomes(place, NAME) != peace:
-                report.wrong.append("parameters or values are not those of a search in peace")
-            states = Counter(trial.state.name for trial in stored_trials(place, NAME))
+            if workers <= 1 and options.runs_at_once == 1 and not report.failures and outcomes(folder, NAME) != expected:
+                report.failures.append("parameters or values differ from those of the uninterrupted search")
+            states = Counter(trial.state.name for trial in stored_trials(folder, NAME))
             print(f"workers {workers}: {report.events} events in {report.commands} commands, {time.monotonic() - began:.0f} s")
-            print(f"  struck   {dict(sorted(report.struck.items()))}")
+            print(f"  events   {dict(sorted(report.sent.items()))}")
             print(f"  codes    {dict(report.codes)}; trials resumed from a checkpoint {report.resumed} times")
             print(f"  trials   {dict(states)}")
-            print("\n".join(f"  WRONG    {line}" for line in report.wrong) or "  all holds", flush=True)
-            failed |= bool(report.wrong)
-            if report.wrong:
-                shutil.copytree(place, Path(tempfile.gettempdir()) / f"soak-{workers}", dirs_exist_ok=True)
+            print("\n".join(f"  FAILED   {line}" for line in report.failures) or "  all checks passed", flush=True)
+            failed |= bool(report.failures)
+            if report.failures:
+                shutil.copytree(folder, Path(tempfile.gettempdir()) / f"soak-{workers}", dirs_exist_ok=True)
     return int(failed)
 
 

@@ -1,4 +1,4 @@
-"""The short form of `soak.py`: a few events against each kind of search."""
+"""The short form of `soak.py`: a few events for each kind of search."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from signal import SIGKILL, SIGSTOP, SIGTERM
 
 import pytest
 from launch import outcomes
-from soak import NAME, Event, soak, undisturbed
+from soak import NAME, Event, soak, uninterrupted
 
 from data_utils.synthetic.synthetic import synthesize
 
 TRIALS, EPOCHS = 4, 24
 
-# (workers, runs at once) -> what strikes: each kind of event once where it differs, at moments that are drawn.
+# (workers, runs at once) -> events, in this order, at random moments: each kind once where it makes a difference.
 EVENTS: dict[tuple[int, int], list[Event]] = {
     (0, 1): [("coordinator", SIGSTOP), ("coordinator", SIGKILL), ("coordinator", SIGTERM)],
     (2, 1): [("worker", SIGKILL), ("worker", SIGSTOP), ("coordinator", SIGKILL), ("coordinator", SIGTERM)],
@@ -24,20 +24,20 @@ EVENTS: dict[tuple[int, int], list[Event]] = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data of the long form."""
+    """The same data set as in the long form."""
     folder = tmp_path_factory.mktemp("soak") / "data"
     synthesize(folder, clips=120, signs=3, signers=4, seed=1)
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # on a busy machine every start of a command takes its time
+@pytest.mark.timeout(900)  # starting a command is slow on a busy machine
 @pytest.mark.parametrize(("workers", "at_once"), EVENTS)
-def test_a_search_under_fire(workers: int, at_once: int, data: Path, tmp_path: Path) -> None:
-    """Killed, stopped and ended at random moments, it ends where it would have: exact, whole and with nothing left behind."""
+def test_search_with_killed_processes(workers: int, at_once: int, data: Path, tmp_path: Path) -> None:
+    """A search whose processes are killed, suspended and terminated ends with the results of an uninterrupted search."""
     events = EVENTS[workers, at_once]
-    report = soak(tmp_path / "fire", data, workers, events, seed=7, at_once=at_once, trials=TRIALS, epochs=EPOCHS)
-    assert not report.wrong, "\n".join(report.wrong)
-    assert report.struck == Counter(f"{who} {number.name}" for who, number in events)
+    report = soak(tmp_path / "interrupted", data, workers, events, seed=7, at_once=at_once, trials=TRIALS, epochs=EPOCHS)
+    assert not report.failures, "\n".join(report.failures)
+    assert report.sent == Counter(f"{who} {number.name}" for who, number in events)
     if workers == 0:
-        assert outcomes(tmp_path / "fire", NAME) == undisturbed(tmp_path / "peace", data, TRIALS, EPOCHS)
+        assert outcomes(tmp_path / "interrupted", NAME) == uninterrupted(tmp_path / "uninterrupted", data, TRIALS, EPOCHS)
