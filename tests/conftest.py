@@ -1,4 +1,4 @@
-"""What the tests share: a small data set, a finished study, the command line."""
+"""Shared fixtures: a small data set, finished and confirmed studies, the command line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import jaxtyping
 import pytest
 
 SHAPES_CHECKED = ["model", "data_utils"]
-jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before anything imports them
+jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before these packages are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from launch import CONFIRM, STORAGE, TINY_STUDY, Answer  # noqa: E402 (the hook comes first)
+from launch import CONFIRM, STORAGE, TINY_STUDY, Answer  # noqa: E402 (after the hook)
 from postgres import own_postgres, postgres, postgres_url  # noqa: E402, F401 (fixtures)
 
 from data_utils.synthetic.synthetic import synthesize  # noqa: E402
@@ -26,22 +26,22 @@ Cli = Callable[..., Answer]
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 3 signs by 4 signers, 48 clips. Only to be read."""
+    """A data set of 48 clips: 3 signs by 4 signers. Read-only."""
     folder = tmp_path_factory.mktemp("data") / "tiny"
     synthesize(folder, clips=48, signs=3, signers=4, seed=1)
     return folder
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the person who runs the tests changes what they see."""
+def no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes environment variables of the user that would affect the tests."""
     for name in ("SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_RUNS", "COLUMNS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory that holds `tiny.yaml`, a small study."""
+    """A working directory with the file of a small study, `tiny.yaml`."""
     folder = tmp_path / "place"
     folder.mkdir()
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
@@ -51,7 +51,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def anywhere(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As `place`, with the studies in SQLite, and once more with them in PostgreSQL."""
+    """Same as `place`; the test runs once with studies in SQLite and once with studies in PostgreSQL."""
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_url")
         (place / STORAGE).write_text(url, encoding="utf-8")
@@ -61,7 +61,7 @@ def anywhere(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs a command inside this process."""
+    """Runs a command in this process."""
 
     def call(*arguments: str | Path) -> Answer:
         words = [str(argument) for argument in arguments]
@@ -76,7 +76,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def searched(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with a finished study `tiny` of 6 trials. Only to be read."""
+    """A working directory with a finished study `tiny` of 6 trials. Read-only."""
     folder = tmp_path_factory.mktemp("searched")
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     answered_in(folder, "run", "tiny.yaml", "--data", str(tiny), "--trials", "6")
@@ -85,7 +85,7 @@ def searched(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the finished study `tiny`, confirmed by its best two with three seeds. Only to be read."""
+    """A working directory with the finished study `tiny`, its best two trials confirmed with three seeds. Read-only."""
     folder = tmp_path_factory.mktemp("once") / "confirmed"
     shutil.copytree(searched, folder)
     answered_in(folder, *CONFIRM)
@@ -94,25 +94,25 @@ def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def confirmed(once_confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory of its own with the confirmed study."""
+    """A copy of `once_confirmed`, as the current directory."""
     return own_copy(once_confirmed, tmp_path / "confirmed", monkeypatch)
 
 
 @pytest.fixture
 def found(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory of its own with the finished study `tiny`."""
+    """A copy of `searched`, as the current directory."""
     return own_copy(searched, tmp_path / "found", monkeypatch)
 
 
 def own_copy(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a working directory, entered."""
+    """Copies a working directory and changes to the copy."""
     shutil.copytree(source, folder)
     monkeypatch.chdir(folder)
     return folder
 
 
 def answered_in(folder: Path, *words: str) -> None:
-    """Runs a command in a folder."""
+    """Runs a command in a folder; it must succeed."""
     before = Path.cwd()
     os.chdir(folder)
     try:

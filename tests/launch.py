@@ -1,4 +1,4 @@
-"""Running the command line in tests: as a process of its own, or inside this one."""
+"""Runs the command line as a separate process, and reads what it stored."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 
 
 TRIAL_FILES = ("answers.csv", "confidence.csv", "config.yaml", "curve.csv", "signers.csv")
-"""What a complete trial leaves in its folder, in order."""
+"""Files in the folder of a complete trial, sorted."""
 
 CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "3")
-"""What confirms a small study."""
+"""Command that confirms the study `tiny`."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command gave."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -49,32 +49,32 @@ class Answer:
 
 
 STORAGE = ".storage"
-"""A file of this name in a working directory names the storage that its commands use instead of the default."""
+"""File in a working directory with the storage URL that commands use there instead of the default."""
 
 
 def storage_of(cwd: Path) -> str:
-    """The storage that commands in a working directory use."""
+    """The URL of the storage that commands in a working directory use."""
     named = cwd / STORAGE
     return named.read_text(encoding="utf-8") if named.exists() else f"sqlite:///{cwd / 'runs' / 'studies.db'}"
 
 
 def environment(more: Mapping[str, str] | None = None, cwd: Path | None = None) -> dict[str, str]:
-    """The environment of a command: nothing of the person's own settings, one thread."""
-    own = ("SEARCH_", "COLUMNS", "NO_COLOR")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    """The environment of a command: one thread, and none of the user's own settings."""
+    user_settings = ("SEARCH_", "COLUMNS", "NO_COLOR")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(user_settings)}
     named = {"SEARCH_STORAGE": storage_of(cwd)} if cwd is not None and (cwd / STORAGE).exists() else {}
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **named, **(more or {})}
 
 
 def run_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
-    """Runs `python -m search` to its end."""
+    """Runs `python -m search` and waits for its end."""
     command = [sys.executable, "-m", "search", *arguments]
     done = subprocess.run(command, cwd=cwd, env=environment(env, cwd), capture_output=True, text=True, timeout=120, check=False)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def start_cli(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """Starts `python -m search` and does not wait. Ctrl-C reaches it even where this process ignores it."""
+    """Starts `python -m search` without waiting. The process handles SIGINT even if this process ignores it."""
     return subprocess.Popen(
         [sys.executable, "-m", "search", *arguments],
         cwd=cwd,
@@ -86,17 +86,17 @@ def start_cli(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(true: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 60) -> None:
-    """Waits for something that a process is to bring about."""
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 60) -> None:
+    """Waits until a condition holds; fails if the process ends or the time runs out before."""
     deadline = time.monotonic() + timeout_s
-    while not true():
-        assert process.poll() is None, f"the process ended too early: {process.communicate()}"
-        assert time.monotonic() < deadline, "it took too long"
+    while not condition():
+        assert process.poll() is None, f"the process ended before the condition held: {process.communicate()}"
+        assert time.monotonic() < deadline, f"the condition did not hold within {timeout_s} s"
         time.sleep(0.01)
 
 
 def command_of(process: psutil.Process) -> str:
-    """How a process was called; empty where it has ended, as a zombie has too."""
+    """The command line of a process; empty if it has ended, including zombies."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -104,38 +104,38 @@ def command_of(process: psutil.Process) -> str:
 
 
 def workers() -> list[psutil.Process]:
-    """The workers of this process; it may have other children, a database server among them."""
+    """The worker processes of this process, without other children such as a database server."""
     return [child for child in psutil.Process().children() if "spawn_main" in command_of(child)]
 
 
 def is_in_trial(cwd: Path, number: int, epochs: int = 2) -> Callable[[], bool]:
-    """Whether the trial is in training and has reported some epochs."""
-    made = (cwd / STORAGE, cwd / "runs" / "studies.db")
-    return lambda: any(path.exists() for path in made) and num_reports(storage_of(cwd), number) >= epochs
+    """Returns a condition for `wait_until`: the trial is running and has reported at least `epochs` epochs."""
+    storages = (cwd / STORAGE, cwd / "runs" / "studies.db")
+    return lambda: any(path.exists() for path in storages) and num_reports(storage_of(cwd), number) >= epochs
 
 
 def num_reports(url: str, number: int) -> int:
-    """How many epochs the trial that is in training has reported; 0 where it is not, or nothing is there yet.
+    """The number of epochs that a running trial has reported; 0 if it is not running or the tables do not exist yet.
 
-    It asks the tables themselves: Optuna takes longer to open a storage than a small trial trains.
+    Queries the tables directly: opening a storage with Optuna takes longer than training a small trial.
     """
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     try:
         with engine.connect() as connection:
-            found = connection.execute(
+            count = connection.execute(
                 sqlalchemy.text(
                     "SELECT count(*) FROM trial_intermediate_values v JOIN trials t ON v.trial_id = t.trial_id "
                     "WHERE t.state = 'RUNNING' AND t.number = :number"
                 ),
                 {"number": number},
             )
-            return int(found.scalar_one())
-    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError):  # the tables are not made yet
+            return int(count.scalar_one())
+    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError):  # the tables do not exist yet
         return 0
 
 
 def stored_trials(cwd: Path, study: str = "tiny") -> list[optuna.trial.FrozenTrial]:
-    """The trials of a study, read with Optuna alone."""
+    """The trials of a study, read with plain Optuna."""
     storage = optuna.storages.RDBStorage(storage_of(cwd))
     try:
         return optuna.load_study(study_name=study, storage=storage).get_trials()
@@ -143,6 +143,11 @@ def stored_trials(cwd: Path, study: str = "tiny") -> list[optuna.trial.FrozenTri
         storage.engine.dispose()
 
 
+def states(cwd: Path, study: str = "tiny") -> list[str]:
+    """The state of each trial of a study."""
+    return [trial.state.name for trial in stored_trials(cwd, study)]
+
+
 def outcomes(cwd: Path, study: str = "tiny") -> list[tuple[object, ...]]:
-    """What must come out the same whenever a search is repeated."""
+    """For each trial, what must be the same whenever a search is repeated: number, state, parameters, values, curve."""
     return [(t.number, t.state.name, t.params, t.values, t.intermediate_values) for t in stored_trials(cwd, study)]

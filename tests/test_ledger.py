@@ -1,4 +1,4 @@
-"""The ledger: what Optuna sees at once, and the database with the next batch, is what Optuna's own storage would have."""
+"""The ledger: Optuna sees changes at once, the database after a flush, both exactly as with Optuna's own storage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHAPES = {
 
 @pytest.fixture(params=["sqlite", "postgresql", "journal", "sqlite, one by one"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty storage of each kind; and one whose tables have a form that is not known, so that Optuna's calls write them."""
+    """An empty storage of each kind, and one with an unknown schema version, which is written with Optuna's own calls."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgres_url"))
     if request.param == "journal":
@@ -44,21 +44,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def server_url(postgres_url: str) -> str:
-    """An empty database of a server."""
+    """An empty database on a server."""
     return postgres_url
 
 
 @contextmanager
 def ledger_in(url: str, name: str = "s", lease_s: float = 60) -> Iterator[Ledger]:
-    """A run's ledger of a study, which is made if it is not there."""
+    """A run's ledger of a study, which is created if it does not exist."""
     storage = open_storage(url, create=True)
     optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
     with lease_of(url, name, lease_s=lease_s) as lease:
         yield Ledger(storage, name, lease)
 
 
-def script(study: optuna.Study) -> None:
-    """What a run does to a study: every kind of value, every end."""
+def fill(study: optuna.Study) -> None:
+    """Adds trials with every kind of value and every end state."""
     study.enqueue_trial({"lr": 0.01, "layers": 2, "norm": None})
     for number in range(5):
         study.sampler = optuna.samplers.RandomSampler(seed=number)
@@ -78,7 +78,7 @@ def script(study: optuna.Study) -> None:
 
 
 def facts(trials: list[FrozenTrial]) -> list[Any]:
-    """All that a trial is, but its times; NaN as a word, so that it equals itself."""
+    """All fields of each trial except its times; NaN as text, so that it equals itself."""
     return [
         (
             t.number,
@@ -97,17 +97,17 @@ def facts(trials: list[FrozenTrial]) -> list[Any]:
 
 
 def stored(url: str, name: str = "s") -> list[FrozenTrial]:
-    """The trials of a study, read anew."""
+    """The trials of a study, read from the storage."""
     return optuna.load_study(study_name=name, storage=open_storage(url, create=False)).get_trials()
 
 
-def test_the_same_as_without(url: str) -> None:
-    """In memory at once, in the storage after a flush: exactly what Optuna's own storage holds after the same calls."""
+def test_same_as_optuna_storage(url: str) -> None:
+    """In memory at once, and in the storage after a flush, trials equal those of Optuna's own storage after the same calls."""
     plain = optuna.create_study(storage=optuna.storages.InMemoryStorage(), study_name="s")
-    script(plain)
+    fill(plain)
     with ledger_in(url) as ledger:
         study = ledger.open()
-        script(study)
+        fill(study)
         assert facts(study.get_trials()) == facts(plain.get_trials())
         ledger.flush()
         assert facts(stored(url)) == facts(plain.get_trials())
@@ -116,20 +116,20 @@ def test_the_same_as_without(url: str) -> None:
             assert facts(Ledger(open_storage(url, create=False), "s", lease).open().get_trials()) == facts(plain.get_trials())
 
 
-def test_times_are_the_same_everywhere(url: str) -> None:
-    """A trial's end is kept as Optuna keeps it: local time, whatever the storage makes of it."""
+def test_times(url: str) -> None:
+    """The end of a trial is stored as in Optuna: in local time, for every kind of storage."""
     with ledger_in(url) as ledger:
         study = ledger.open()
         study.tell(study.ask(), 1.0)
         ledger.flush()
-        known, read = study.get_trials()[0].datetime_complete, stored(url)[0].datetime_complete
-        assert known is not None
+        cached, read = study.get_trials()[0].datetime_complete, stored(url)[0].datetime_complete
+        assert cached is not None
         assert read is not None
-        assert abs((known - read).total_seconds()) < 5
+        assert abs((cached - read).total_seconds()) < 5
 
 
 def test_nothing_is_written_before_a_flush(url: str) -> None:
-    """The run's own samplers and pruners see it; others when it is written, all at once."""
+    """The run's own samplers and pruners see changes at once; other runs see them after a flush."""
     with ledger_in(url) as ledger:
         study = ledger.open()
         trial = study.ask(SHAPES)
@@ -146,8 +146,8 @@ def test_nothing_is_written_before_a_flush(url: str) -> None:
         assert (after.params, after.values, after.user_attrs) == (trial.params, [2.0], {"k": "v"})
 
 
-def test_what_others_do_is_read(url: str) -> None:
-    """Trials of other runs with their reports, and one that was enqueued, taken by one run only."""
+def test_changes_by_other_runs(url: str) -> None:
+    """A refresh reads the trials and reports of other runs; an enqueued trial is taken by one run only."""
     with ledger_in(url) as mine, ledger_in(url) as theirs:
         other = theirs.open().ask(SHAPES)
         theirs.flush()
@@ -169,17 +169,17 @@ def test_what_others_do_is_read(url: str) -> None:
         assert [t.number for t in stored(url)] == [0, 1, 2]
 
 
-def test_a_trial_that_another_program_ends(url: str) -> None:
-    """It is left as that program left it; the rest of the batch is written."""
+def test_trial_ended_by_another_program(url: str) -> None:
+    """Such a trial stays as the other program left it; the rest of the batch is written."""
     with ledger_in(url) as ledger:
         study = ledger.open()
-        lost, kept = study.ask(), study.ask()
+        ended, running = study.ask(), study.ask()
         ledger.flush()
         other = optuna.load_study(study_name="s", storage=open_storage(url, create=False))
         other.tell(0, 9.0)
-        lost.report(1.0, 1)
-        kept.report(2.0, 1)
-        study.tell(lost, 1.0)
+        ended.report(1.0, 1)
+        running.report(2.0, 1)
+        study.tell(ended, 1.0)
         ledger.flush()
         assert ledger.ended_elsewhere == [0]
         trials = stored(url)
@@ -187,11 +187,11 @@ def test_a_trial_that_another_program_ends(url: str) -> None:
         assert trials[1].intermediate_values == {1: 2.0}
         assert study.get_trials()[0].values == [9.0]
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-            lost.report(3.0, 2)
+            ended.report(3.0, 2)
 
 
-def test_a_batch_that_was_written_before_the_connection_broke(server_url: str) -> None:
-    """Written once more, it changes nothing, and nobody else is blamed for the end of its trials."""
+def test_batch_is_written_twice(server_url: str) -> None:
+    """Writing a batch again after a lost connection changes nothing and does not mark its trials as ended by others."""
     with ledger_in(server_url) as ledger:
         study = ledger.open()
         trial = study.ask(SHAPES)
@@ -207,7 +207,7 @@ def test_a_batch_that_was_written_before_the_connection_broke(server_url: str) -
 
 
 def end_connections(url: str) -> None:
-    """Ends all connections to the database but the one that does it, as a server does that goes down."""
+    """Ends all connections to the database except its own, as a server does when it shuts down."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
         connection.execute(
@@ -219,17 +219,17 @@ def end_connections(url: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["studies", "trials", "trial_params", "trial_intermediate_values"])
-def test_a_server_that_goes_while_trials_are_read(table: str, server_url: str) -> None:
-    """Whichever of the many questions the connection is lost at, it is known for a server that is away, and in its words."""
+def test_connection_lost_while_reading(table: str, server_url: str) -> None:
+    """A connection lost during any query is recognized as an unreachable server, and the error quotes the server."""
     with ledger_in(server_url) as mine, ledger_in(server_url) as theirs:
         study = theirs.open()
         study.ask(SHAPES).report(1.0, 1)
         theirs.flush()
-        asked = []
+        queries = []
 
         def lose(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            if f"FROM {table}" in statement.replace("\n", "") and not asked:
-                asked.append(statement)
+            if f"FROM {table}" in statement.replace("\n", "") and not queries:
+                queries.append(statement)
                 end_connections(server_url)
 
         engine = mine._behind.engine  # type: ignore[attr-defined]  # a server's storage has one
@@ -237,19 +237,19 @@ def test_a_server_that_goes_while_trials_are_read(table: str, server_url: str) -
         with pytest.raises(Exception, match=r".") as caught:
             mine.refresh()
         sqlalchemy.event.remove(engine, "before_cursor_execute", lose)
-        assert asked
+        assert queries
         assert is_unreachable(caught.value)
         assert "terminating connection due to administrator command" in str(as_resource_error(server_url, caught.value))
         mine.refresh()
         assert mine.open().get_trials()[0].intermediate_values == {1: 1.0}
 
 
-def test_a_turn_that_is_lost(server_url: str) -> None:
-    """What was taken in it is let go of, and found again by whoever has the next turn; what else waited is written later."""
+def test_lost_turn(server_url: str) -> None:
+    """A trial taken in a lost turn is released; pending changes of other trials are written later."""
     with ledger_in(server_url) as ledger:
         study = ledger.open()
-        kept = study.ask(SHAPES)
-        kept.report(1.0, 1)
+        running = study.ask(SHAPES)
+        running.report(1.0, 1)
 
         def lose() -> None:
             with ledger.turn(1) as is_mine:
@@ -266,8 +266,8 @@ def test_a_turn_that_is_lost(server_url: str) -> None:
         assert stored(server_url)[0].intermediate_values == {1: 1.0}
 
 
-def test_what_is_written_in_a_lost_turn_does_not_land(server_url: str) -> None:
-    """Another run has had the turn meanwhile, and adopted the trial: its parameters stay, and it is its own."""
+def test_changes_in_a_lost_turn_are_discarded(server_url: str) -> None:
+    """A trial that another run took over in the meantime keeps that run's owner and parameters."""
     with ledger_in(server_url) as mine, ledger_in(server_url) as theirs:
 
         def lose() -> None:
@@ -291,21 +291,21 @@ def test_what_is_written_in_a_lost_turn_does_not_land(server_url: str) -> None:
         assert [ledger.holds(ledger.open().get_trials()[0]) for ledger in (mine, theirs)] == [False, True]
 
 
-def test_a_turn_is_not_held_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a sampler thinks for long other runs want their turn, and workers their verdicts: one trial at a time, then."""
+def test_time_limit_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a slow sampler a turn ends after one trial, because other runs and the workers are waiting."""
     with ledger_in(f"sqlite:///{tmp_path / 'studies.db'}") as ledger:
-        for lasts_s, running in ((60.0, 3), (0.1, 1)):
-            monkeypatch.setattr(turns, "_MAX_TURN_S", lasts_s)
+        for max_s, num_trials in ((60.0, 3), (0.1, 1)):
+            monkeypatch.setattr(turns, "_MAX_TURN_S", max_s)
 
             def ask() -> Any:
                 time.sleep(0.2)
                 return ledger.open().ask(SHAPES)
 
-            assert len(turns.take_in_turn(ledger, turns.WaitNotices(lambda event: None), 3, ask)) == running
+            assert len(turns.take_in_turn(ledger, turns.WaitNotices(lambda event: None), 3, ask)) == num_trials
 
 
-def test_what_was_refused_in_a_lost_turn_is_not_forgotten(server_url: str) -> None:
-    """The ledger knows again what the database does: the trial is still in training, and nobody's."""
+def test_trial_failed_in_a_lost_turn(server_url: str) -> None:
+    """After a refresh the trial is running again, as in the database."""
     with ledger_in(server_url) as ledger:
         study = ledger.open()
 
@@ -320,9 +320,9 @@ def test_what_was_refused_in_a_lost_turn_is_not_forgotten(server_url: str) -> No
         assert study.get_trials()[0].state == stored(server_url)[0].state == TrialState.RUNNING
 
 
-def test_a_run_that_others_have_buried(server_url: str) -> None:
-    """It writes nothing any more; under a new name it goes on with what there is."""
-    with ledger_in(server_url, lease_s=60) as ledger, lease_of(server_url, "s") as heir:
+def test_lost_lease(server_url: str) -> None:
+    """A run that lost its lease writes nothing; after it has rejoined, it continues with the stored study."""
+    with ledger_in(server_url, lease_s=60) as ledger, lease_of(server_url, "s") as other:
         study = ledger.open()
         trial = study.ask(SHAPES)
         trial.set_user_attr("owner", ledger.lease.stored())
@@ -333,7 +333,7 @@ def test_a_run_that_others_have_buried(server_url: str) -> None:
                 sqlalchemy.text("UPDATE islr_search_runs SET renewed = 0, lease_s = 1e-9 WHERE run = :run"),
                 {"run": ledger.lease.owner.run},
             )
-        assert heir.reclaim_from(ledger.lease.owner)
+        assert other.reclaim_from(ledger.lease.owner)
         with pytest.raises(LeaseLost):
             ledger.flush()
         assert stored(server_url)[0].intermediate_values == {}
@@ -354,10 +354,10 @@ def test_a_run_that_others_have_buried(server_url: str) -> None:
 )
 @pytest.mark.parametrize("make", [lambda: optuna.samplers.TPESampler(seed=1), lambda: optuna.samplers.QMCSampler(seed=1)])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_samplers_and_pruners_see_no_difference(
+def test_samplers_and_pruners_are_not_affected(
     pruner: Callable[[], optuna.pruners.BasePruner], make: Callable[[], optuna.samplers.BaseSampler], tmp_path: Path
 ) -> None:
-    """Flushed now and then, or written at once by Optuna itself: the same points, the same verdicts."""
+    """Samplers and pruners decide the same with a ledger that is flushed now and then as with Optuna's own storage."""
 
     def search(study: optuna.Study, after_each: Callable[[], None]) -> list[Any]:
         study.sampler, study.pruner = make(), pruner()
@@ -378,5 +378,5 @@ def test_samplers_and_pruners_see_no_difference(
     expected = search(plain, lambda: None)
     with ledger_in(f"sqlite:///{tmp_path / 'studies.db'}") as ledger:
         calls = iter(range(10**6))
-        found = search(ledger.open(), lambda: ledger.flush() if next(calls) % 7 == 0 else None)
-    assert found == expected
+        actual = search(ledger.open(), lambda: ledger.flush() if next(calls) % 7 == 0 else None)
+    assert actual == expected

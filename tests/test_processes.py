@@ -24,6 +24,7 @@ from launch import (
     outcomes,
     run_cli,
     start_cli,
+    states,
     storage_of,
     stored_trials,
     wait_until,
@@ -45,11 +46,6 @@ from search.running.signals import StopSignals
 pytestmark = pytest.mark.slow
 
 Watch = Callable[[Event], None]
-
-
-def states(place: Path, study: str = "tiny") -> list[str]:
-    """The state of each trial."""
-    return [trial.state.name for trial in stored_trials(place, study)]
 
 
 def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Event]:

@@ -1,4 +1,4 @@
-"""What is tried next: nothing twice, nothing that does not go together, and an end when nothing is left."""
+"""Proposals: no parameters twice, only valid combinations, and none when the space is exhausted."""
 
 from __future__ import annotations
 
@@ -20,59 +20,59 @@ fixed: {epochs: 1}
 space: {width: {choices: [16, 18, 20]}, heads: {low: 1, high: 4}, dropout: {low: 0.0, high: 0.4, step: 0.2}}
 baseline: {width: 16, heads: 1, dropout: 0.0}
 """
-LEGAL = 3 * ((1 + 1 + 0 + 1) + (1 + 1 + 1 + 0) + (1 + 1 + 0 + 1))  # heads 1 to 4 that divide 16, 18, 20
+NUM_VALID = 3 * ((1 + 1 + 0 + 1) + (1 + 1 + 1 + 0) + (1 + 1 + 0 + 1))  # heads 1 to 4 that divide 16, 18, 20
 
 
 @pytest.fixture
 def grid(tmp_path: Path) -> StudyDefinition:
-    """A small space, some of it unusable."""
+    """A small space with invalid combinations."""
     (tmp_path / "grid.yaml").write_text(GRID, encoding="utf-8")
     return load_definition(str(tmp_path / "grid.yaml"))
 
 
-def one(study: optuna.Study, definition: StudyDefinition, seed: int) -> dict[str, object] | None:
-    """The next proposal; the study's trial then has it."""
+def propose_next(study: optuna.Study, definition: StudyDefinition, seed: int) -> dict[str, object] | None:
+    """Proposes the parameters of the next trial and stores them."""
     tried = Tried(definition)
     tried.add(study.get_trials())
     trial = study.ask()
     frozen = study.trials[trial.number]
-    found = propose(study, frozen, definition, tried.except_for(frozen.number), seed)
-    for dim in definition.space if found else ():
+    params = propose(study, frozen, definition, tried.except_for(frozen.number), seed)
+    for dim in definition.space if params else ():
         shape = dim.distribution()
-        trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(found[dim.name]), shape)
-    study.tell(trial, None if not found else float(seed % 7), state=None if found else optuna.trial.TrialState.FAIL)
-    return found
+        trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
+    study.tell(trial, None if not params else float(seed % 7), state=None if params else optuna.trial.TrialState.FAIL)
+    return params
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_every_setting_once_and_then_none(sampler: str, grid: StudyDefinition) -> None:
-    """All that go together are proposed, each once; then the space is exhausted, however often one asks."""
+def test_each_valid_combination_once(sampler: str, grid: StudyDefinition) -> None:
+    """Each valid combination is proposed once; then the space is exhausted."""
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=1) if sampler == "tpe" else optuna.samplers.RandomSampler(seed=1)
     )
-    found = [one(study, grid, seed) for seed in range(LEGAL)]
-    assert all(params is not None and not why_rejected(params, grid) for params in found)
-    assert len({key_of(params) for params in found if params}) == LEGAL
-    assert [one(study, grid, seed) for seed in range(3)] == [None] * 3
+    proposals = [propose_next(study, grid, seed) for seed in range(NUM_VALID)]
+    assert all(params is not None and not why_rejected(params, grid) for params in proposals)
+    assert len({key_of(params) for params in proposals if params}) == NUM_VALID
+    assert [propose_next(study, grid, seed) for seed in range(3)] == [None] * 3
 
 
-def test_the_same_seeds_give_the_same(grid: StudyDefinition) -> None:
-    """The sampler's seed and the proposal's own decide."""
+def test_proposals_are_reproducible(grid: StudyDefinition) -> None:
+    """The same seeds of sampler and proposal give the same parameters."""
     runs = []
     for _ in range(2):
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=5, n_startup_trials=3))
-        runs.append([one(study, grid, seed) for seed in range(20)])
+        runs.append([propose_next(study, grid, seed) for seed in range(20)])
     assert runs[0] == runs[1]
 
 
-def test_what_a_trial_has_stays(grid: StudyDefinition) -> None:
-    """An enqueued value is kept, and the rest is drawn to go with it."""
+def test_enqueued_values_are_kept(grid: StudyDefinition) -> None:
+    """Enqueued values are kept, and the other parameters are drawn so that the combination is valid."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(9):
         study.enqueue_trial({"heads": 3})
-    found = [one(study, grid, seed) for seed in range(9)]
-    assert [params and params["heads"] for params in found] == [3, 3, 3, None, None, None, None, None, None]
-    assert {params["width"] for params in found if params} == {18}
+    proposals = [propose_next(study, grid, seed) for seed in range(9)]
+    assert [params and params["heads"] for params in proposals] == [3, 3, 3, None, None, None, None, None, None]
+    assert {params["width"] for params in proposals if params} == {18}
     assert propose(
         study,
         optuna.trial.create_trial(
@@ -83,11 +83,11 @@ def test_what_a_trial_has_stays(grid: StudyDefinition) -> None:
         grid,
         set(),
         0,
-    ) == {"width": 16, "heads": 3, "dropout": 0.0}, "even if it cannot be tried"
+    ) == {"width": 16, "heads": 3, "dropout": 0.0}, "even if the combination is invalid"
 
 
-def test_sizes(grid: StudyDefinition, tmp_path: Path) -> None:
-    """How many settings there are; a range of floats without steps has no number."""
+def test_number_of_combinations(grid: StudyDefinition, tmp_path: Path) -> None:
+    """The number of combinations; infinite for a float range without steps."""
     assert [dim.size for dim in grid.space] == [3, 4, 3]
     assert [dim.values() for dim in grid.space] == [[16, 18, 20], [1, 2, 3, 4], [0.0, 0.2, 0.4]]
     assert num_combinations(grid.space) == 36
@@ -97,7 +97,7 @@ def test_sizes(grid: StudyDefinition, tmp_path: Path) -> None:
 
 
 def test_why_rejected(grid: StudyDefinition) -> None:
-    """Told in words."""
+    """The reason names the parameter that is outside the space or the settings that are not compatible."""
     good = {"width": 16, "heads": 1, "dropout": 0.2}
     assert why_rejected(good, grid) == ""
     assert why_rejected({**good, "dropout": 0.3}, grid) == "dropout 0.3 is outside the space: 0.0 .. 0.4 step 0.2"
@@ -113,8 +113,8 @@ def test_why_rejected(grid: StudyDefinition) -> None:
         ({"lr": "fast"}, "lr fast is outside the space: 0.0001 .. 0.1 log"),
     ],
 )
-def test_enqueued_by_hand(enqueued: dict[str, object], reason: str, place: Path, tiny: Path, cli: Cli) -> None:
-    """What a person enqueues with Optuna is checked like the rest, and costs nothing if it is refused."""
+def test_enqueued_with_optuna(enqueued: dict[str, object], reason: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """Trials enqueued with Optuna are checked as well; a rejected one does not count as a failure of the run."""
     run = ("run", "tiny.yaml", "--data", tiny, "--max-failures", 0)
     assert cli(*run, "--trials", 1).code == 0
     optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}").enqueue_trial(enqueued)

@@ -23,7 +23,7 @@ import psutil
 import pytest
 from clusters import actors, ray_cluster
 from conftest import Cli
-from launch import TINY_STUDY, command_of, environment, is_in_trial, outcomes, start_cli, stored_trials, wait_until
+from launch import TINY_STUDY, command_of, environment, is_in_trial, outcomes, start_cli, states, stored_trials, wait_until
 from test_engine_contract import engine_of, events_of, followed, job_of, numbers, trial_clips_of, wait_for_slot
 
 from data_utils.errors import ExplainedError
@@ -79,11 +79,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tiny.yaml").write_text(RANDOM, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def states(place: Path, study: str = "tiny") -> list[str]:
-    """The state of each trial."""
-    return [trial.state.name for trial in stored_trials(place, study)]
 
 
 def search_here(data: Path, engine: EngineOptions, watch: Callable[[Event], None], *sets: str) -> list[Event]:

@@ -1,4 +1,4 @@
-"""The search from end to end on a tiny data set: targets, seeds, stops, kills, failures, pruning, the sealed part."""
+"""End-to-end searches on a tiny data set: targets, seeds, stopping, killed processes, failures, pruning, sealed signers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import optuna
 import pytest
 import torch
 from conftest import Cli
-from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, states, stored_trials, wait_until
 
 from search.commands.resume import resume_command
 from search.definition.settings import Configs, settings
@@ -38,13 +38,8 @@ PRUNES = (
 )
 
 
-def states(place: Path, study: str = "tiny") -> list[str]:
-    """The state of each trial."""
-    return [trial.state.name for trial in stored_trials(place, study)]
-
-
-def test_target_is_met_exactly(place: Path, tiny: Path, cli: Cli) -> None:
-    """`--trials` is a target, not a number of more; the same command again does nothing; `--more` adds."""
+def test_target_number_of_trials(place: Path, tiny: Path, cli: Cli) -> None:
+    """`--trials` is the total, so the same command again does nothing; `--more` adds trials."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 3)
     assert done.code == 0
     assert "3 of 3 trials finished (3 complete, 0 pruned, 0 failed)" in done.out
@@ -56,24 +51,24 @@ def test_target_is_met_exactly(place: Path, tiny: Path, cli: Cli) -> None:
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2).code == 0
     assert outcomes(place) == before
     assert cli("run", "tiny.yaml", "--data", tiny, "--more", 1).code == 0
-    assert cli("run", "tiny.yaml", "--data", tiny).code == 0, "the study's own target is 4: reached"
+    assert cli("run", "tiny.yaml", "--data", tiny).code == 0, "the target in the study file, 4, is reached"
     assert states(place) == ["COMPLETE"] * 4
 
 
-def test_baseline_comes_first(searched: Path) -> None:
-    """Trial 0 has the baseline's values, and no later trial."""
+def test_baseline_is_trial_0(searched: Path) -> None:
+    """Trial 0, and no other trial, has the values of the baseline."""
     trials = stored_trials(searched)
     baseline = {"label_smoothing": 0.0, "lr": 1e-3, "dropout": 0.1}
     assert [trial.params == baseline for trial in trials] == [True] + [False] * 5
 
 
-def test_no_point_is_drawn_twice(searched: Path) -> None:
-    """Each trial asks the sampler with a seed of its own: the random start does not repeat itself."""
+def test_no_parameters_are_drawn_twice(searched: Path) -> None:
+    """The sampler gets a different seed for each trial, so random startup trials do not repeat."""
     assert len({tuple(trial.params.values()) for trial in stored_trials(searched)}) == 6
 
 
-def test_what_a_trial_keeps(searched: Path) -> None:
-    """The settings that were used are those that Optuna's parameters say; every epoch is reported; files lie beside."""
+def test_attributes_of_a_trial(searched: Path) -> None:
+    """Recorded settings match the parameters, every epoch is reported, and the curve file matches the reports."""
     for trial in stored_trials(searched):
         used = json.loads(trial.user_attrs["settings"])
         assert used["train"]["label_smoothing"] == trial.params["label_smoothing"]
@@ -90,14 +85,14 @@ def test_what_a_trial_keeps(searched: Path) -> None:
     assert len({trial.user_attrs["seed"] for trial in stored_trials(searched)}) == 6
 
 
-def test_training_gets_what_optuna_asked_for(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss is called with the label smoothing of the trial, in every step."""
+def test_training_uses_the_sampled_label_smoothing(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every training step computes the loss with the label smoothing of its trial."""
     from model import loss
 
     real, seen = loss.smoothed_cross_entropy, []
 
     def spy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-        if logits.requires_grad:  # not when the loss is probed
+        if logits.requires_grad:  # only training steps
             seen.append(label_smoothing)
         return real(logits, labels, label_smoothing)
 
@@ -107,9 +102,9 @@ def test_training_gets_what_optuna_asked_for(place: Path, tiny: Path, cli: Cli, 
     assert seen == [trial.params["label_smoothing"] for trial in stored_trials(place) for _ in range(steps)]
 
 
-def test_same_seed_same_search(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten trials twice are equal bit for bit, and so are five and five more; another seed gives others."""
-    found = []
+def test_search_is_reproducible(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same seed, ten trials are identical, also when run as five and five more; another seed gives other trials."""
+    results = []
     for name, runs in (("one", ["--trials=10"]), ("two", ["--trials=10"]), ("halves", ["--trials=5", "--more=5"])):
         folder = tmp_path / name
         folder.mkdir()
@@ -117,62 +112,64 @@ def test_same_seed_same_search(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch
         (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
         for run in runs:
             assert cli("run", "tiny.yaml", "--data", tiny, run).code == 0
-        found.append(outcomes(folder))
-    assert len(found[0]) == 10
-    assert found[0] == found[1]
-    assert found[0] == found[2]
+        results.append(outcomes(folder))
+    assert len(results[0]) == 10
+    assert results[0] == results[1]
+    assert results[0] == results[2]
     assert cli("run", "tiny.yaml", "--data", tiny, "--seed=1", "--as=other", "--trials=3").code == 0
-    assert outcomes(tmp_path / "halves", "other")[1][2] != found[0][1][2]
+    assert outcomes(tmp_path / "halves", "other")[1][2] != results[0][1][2]
 
 
 @pytest.mark.parametrize("sampler", ["tpe, startup: 2", "random"])
-@pytest.mark.parametrize("cut", [1, 3])
-def test_cut_off_between_two_suggestions(
-    sampler: str, cut: int, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("interrupted_trial", [1, 3])
+def test_interrupted_between_two_parameters(
+    sampler: str, interrupted_trial: int, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that ends while a trial draws its parameters goes on with the same ones."""
+    """A trial that was interrupted while its parameters were stored is resumed with the same parameters."""
     arguments = ("run", "tiny.yaml", "--data", tiny, "--trials", 5, "--set", f"sampler={{name: {sampler}}}")
-    for name in ("whole", "cut"):
+    for name in ("uninterrupted", "interrupted"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
-    monkeypatch.chdir(tmp_path / "whole")
+    monkeypatch.chdir(tmp_path / "uninterrupted")
     assert cli(*arguments).code == 0
 
-    monkeypatch.chdir(tmp_path / "cut")
+    monkeypatch.chdir(tmp_path / "interrupted")
     with monkeypatch.context() as patch:
         real = Ledger.set_trial_param
 
         def store(self: Ledger, trial_id: int, name: str, *rest: Any) -> None:
-            if self.get_trial(trial_id).number == cut and name == "lr":
+            if self.get_trial(trial_id).number == interrupted_trial and name == "lr":
                 raise KeyboardInterrupt
             real(self, trial_id, name, *rest)
 
         patch.setattr(Ledger, "set_trial_param", store)
         assert cli(*arguments).code == 130
-    assert states(tmp_path / "cut")[cut:] == ["RUNNING"]
+    assert states(tmp_path / "interrupted")[interrupted_trial:] == ["RUNNING"]
     assert cli(*arguments).code == 0
-    assert outcomes(tmp_path / "cut") == outcomes(tmp_path / "whole")
+    assert outcomes(tmp_path / "interrupted") == outcomes(tmp_path / "uninterrupted")
 
 
-def test_cut_off_while_a_second_draw_is_stored(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial whose first draw was refused, cut off while its parameters are stored, gets those all the same."""
+def test_interrupted_while_a_second_draw_is_stored(
+    tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial whose first draw was rejected gets the parameters of the second draw, even if storing them is interrupted."""
     arguments = ("run", "tiny.yaml", "--data", tiny, "--trials", 9, "--set", "sampler={name: random}", "--set", "epochs=1")
     space = "space={label_smoothing: {choices: [0.0, 0.1, 0.2]}, lr: {choices: [1e-3, 2e-3, 3e-3]}}"
     arguments = (*arguments, "--set", space, "--set", "baseline={}", "--set", "baseline.lr=1e-3")
-    for name in ("whole", "cut"):
+    for name in ("uninterrupted", "interrupted"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
-    monkeypatch.chdir(tmp_path / "whole")
+    monkeypatch.chdir(tmp_path / "uninterrupted")
     assert cli(*arguments).code == 0
-    assert states(tmp_path / "whole") == ["COMPLETE"] * 9
+    assert states(tmp_path / "uninterrupted") == ["COMPLETE"] * 9
 
-    monkeypatch.chdir(tmp_path / "cut")
+    monkeypatch.chdir(tmp_path / "interrupted")
     real = Ledger.set_trial_param
-    cuts = []
+    interrupted = []
 
     def store(self: Ledger, trial_id: int, name: str, *rest: Any) -> None:
-        if name == "lr" and trial_id not in cuts:
-            cuts.append(trial_id)
+        if name == "lr" and trial_id not in interrupted:
+            interrupted.append(trial_id)
             raise KeyboardInterrupt
         real(self, trial_id, name, *rest)
 
@@ -180,13 +177,13 @@ def test_cut_off_while_a_second_draw_is_stored(tiny: Path, tmp_path: Path, cli: 
     for _ in range(9):
         assert cli(*arguments).code == 130
     assert cli(*arguments).code == 0
-    assert outcomes(tmp_path / "cut") == outcomes(tmp_path / "whole")
+    assert outcomes(tmp_path / "interrupted") == outcomes(tmp_path / "uninterrupted")
 
 
-def test_a_trial_that_ends_while_its_owner_is_looked_at(
+def test_trial_finished_by_its_owner_before_it_is_reclaimed(
     place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another run tells the result and is gone between our look at the study and at that run: the trial is left alone."""
+    """A trial that its owner finishes after the study was read, but before the owner was found dead, is not resumed."""
     run = ("run", "tiny.yaml", "--data", tiny)
     with monkeypatch.context() as patch:
         patch.setattr(TrialRun, "next_step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -194,19 +191,19 @@ def test_a_trial_that_ends_while_its_owner_is_looked_at(
     assert states(place) == ["RUNNING"]
     real = SearchTrials._resumed
 
-    def resumed(self: SearchTrials, left: optuna.trial.FrozenTrial) -> optuna.Trial:
+    def resumed(self: SearchTrials, orphan: optuna.trial.FrozenTrial) -> optuna.Trial:
         other = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
         if other.trials[0].state.name == "RUNNING":
             other.tell(0, 1.0)
-        return real(self, left)
+        return real(self, orphan)
 
     monkeypatch.setattr(SearchTrials, "_resumed", resumed)
     assert cli(*run, "--trials", 2).code == 0
     assert states(place) == ["COMPLETE"] * 2
 
 
-def test_a_trial_that_another_program_ends(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its training ends too, and the search goes on with others."""
+def test_trial_ended_by_another_program(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training of such a trial stops, and the search continues with other trials."""
     real = optuna.Trial.report
 
     def report(self: optuna.Trial, value: float, step: int) -> None:
@@ -222,17 +219,17 @@ def test_a_trial_that_another_program_ends(place: Path, tiny: Path, cli: Cli, mo
     assert states(place) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 
-def test_cut_off_between_report_and_verdict(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial that was to be pruned when the run ended is pruned at the same epoch by the next run."""
-    for name in ("whole", "cut"):
+def test_interrupted_between_report_and_pruning(tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that was about to be pruned when the run was interrupted is pruned at the same epoch by the next run."""
+    for name in ("uninterrupted", "interrupted"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     arguments = ("run", "tiny.yaml", "--data", tiny, "--trials", 6, *PRUNES)
-    monkeypatch.chdir(tmp_path / "whole")
+    monkeypatch.chdir(tmp_path / "uninterrupted")
     assert cli(*arguments).code == 0
-    assert "PRUNED" in states(tmp_path / "whole")
+    assert "PRUNED" in states(tmp_path / "uninterrupted")
 
-    monkeypatch.chdir(tmp_path / "cut")
+    monkeypatch.chdir(tmp_path / "interrupted")
     with monkeypatch.context() as patch:
         real = optuna.Trial.should_prune
 
@@ -243,26 +240,26 @@ def test_cut_off_between_report_and_verdict(tiny: Path, tmp_path: Path, cli: Cli
 
         patch.setattr(optuna.Trial, "should_prune", should_prune)
         assert cli(*arguments).code == 130
-    assert states(tmp_path / "cut")[-1] == "RUNNING"
+    assert states(tmp_path / "interrupted")[-1] == "RUNNING"
     assert cli(*arguments).code == 0
-    assert outcomes(tmp_path / "cut") == outcomes(tmp_path / "whole")
+    assert outcomes(tmp_path / "interrupted") == outcomes(tmp_path / "uninterrupted")
 
 
-def test_pruning_happens(place: Path, tiny: Path, cli: Cli) -> None:
-    """Hopeless trials end early, count as finished, and say so."""
+def test_pruning(place: Path, tiny: Path, cli: Cli) -> None:
+    """Poor trials are pruned early and count as finished."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 6, *PRUNES)
     assert done.code == 0
     trials = stored_trials(place)
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
     assert pruned
     assert len(trials) == 6
-    assert any(max(trial.intermediate_values) < 5 for trial in pruned), "epochs are saved"
+    assert any(max(trial.intermediate_values) < 5 for trial in pruned), "no trial ended before its last epoch"
     assert f"6 of 6 trials finished ({6 - len(pruned)} complete, {len(pruned)} pruned, 0 failed)" in done.out
     assert "pruned" in done.err
 
 
-def test_a_failed_trial_does_not_end_the_search(place: Path, tiny: Path, cli: Cli) -> None:
-    """A training that diverges is recorded with its reason, does not count, and the search goes on."""
+def test_failed_trial_does_not_end_the_search(place: Path, tiny: Path, cli: Cli) -> None:
+    """A diverged training is recorded as failed with its reason and does not count toward the target."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, *DIVERGES)
     assert done.code == 0
     failed = [trial for trial in stored_trials(place) if trial.state.name == "FAIL"]
@@ -276,8 +273,8 @@ def test_a_failed_trial_does_not_end_the_search(place: Path, tiny: Path, cli: Cl
     assert "reason   the training loss became nan in epoch 1" in shown.out
 
 
-def test_parameters_that_do_not_go_together_are_not_tried(place: Path, tiny: Path, cli: Cli) -> None:
-    """A width that its heads do not divide is not proposed; once the rest has been tried, the space is exhausted."""
+def test_invalid_combinations_are_not_tried(place: Path, tiny: Path, cli: Cli) -> None:
+    """A width that is not a multiple of heads is not proposed; after all valid combinations the space is exhausted."""
     (place / "tiny.yaml").write_text(
         "sampler: {name: random}\nfixed: {epochs: 1, ffn_width: 16, layers: 1}\n"
         "space: {width: {choices: [16, 18]}, heads: {choices: [1, 4]}}\nbaseline: {width: 16, heads: 1}\n",
@@ -286,19 +283,19 @@ def test_parameters_that_do_not_go_together_are_not_tried(place: Path, tiny: Pat
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 5)
     assert done.code == 0
     trials = stored_trials(place)
-    found = sorted((trial.params["width"], trial.params["heads"]) for trial in trials if trial.state.name == "COMPLETE")
-    assert found == [(16, 1), (16, 4), (18, 1)]
+    tried = sorted((trial.params["width"], trial.params["heads"]) for trial in trials if trial.state.name == "COMPLETE")
+    assert tried == [(16, 1), (16, 4), (18, 1)]
     assert [(t.params, t.user_attrs["reason"]) for t in trials if t.state.name == "FAIL"] == [
         ({}, "no settings were found that go together and were not tried")
     ]
     assert "the space is exhausted: 3 combinations were tried, and no other valid one was found" in done.out
     assert "3 of 5 trials finished (3 complete, 0 pruned, 1 failed)" in done.out
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 5).code == 0
-    assert len(stored_trials(place)) == len(trials), "the same command does not try once more"
+    assert len(stored_trials(place)) == len(trials), "the same command again does nothing"
 
 
-def test_too_many_failures_end_the_run(place: Path, tiny: Path, cli: Cli) -> None:
-    """`--max-failures` is the number that is borne; one more ends the run with 1 and the last reason."""
+def test_max_failures(place: Path, tiny: Path, cli: Cli) -> None:
+    """One failure more than `--max-failures` ends the run with exit code 1 and the reason of the last failure."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--set", "lr=1e30", "--max-failures", 2)
     assert done.code == 1
     assert states(place) == ["FAIL"] * 3
@@ -306,8 +303,8 @@ def test_too_many_failures_end_the_run(place: Path, tiny: Path, cli: Cli) -> Non
     assert "got: the last one: the training loss became nan in epoch 1\n" in done.err
 
 
-def test_changed_question_is_refused(place: Path, tiny: Path, cli: Cli) -> None:
-    """Another space, setting, seed or data set is another study: every difference is listed, and `--as` is the way."""
+def test_changed_settings_are_refused(place: Path, tiny: Path, cli: Cli) -> None:
+    """A study is not continued with another space, setting or seed: the error lists every difference and suggests `--as`."""
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1)
     assert cli(*run).code == 0
     changed = cli(*run, "--set", "space.lr.high=0.2", "--set", "epochs=3", "--seed", 5)
@@ -320,11 +317,11 @@ def test_changed_question_is_refused(place: Path, tiny: Path, cli: Cli) -> None:
     assert states(place) == ["COMPLETE"]
     assert cli(*run, "--set", "epochs=3", "--as", "other").code == 0
     assert states(place, "other") == ["COMPLETE"]
-    assert cli(*run, "--set", "about=Asked otherwise", "--set", "pruner={name: median}").code == 0
+    assert cli(*run, "--set", "about=Other words", "--set", "pruner={name: median}").code == 0
 
 
-def test_a_study_of_another_program_is_refused(place: Path, tiny: Path, cli: Cli) -> None:
-    """What this tool did not make it neither continues nor explains."""
+def test_study_of_another_program_is_refused(place: Path, tiny: Path, cli: Cli) -> None:
+    """Commands refuse a study that this tool did not create; `list` still works."""
     (place / "runs").mkdir()
     url = f"sqlite:///{place / 'runs' / 'studies.db'}"
     study = optuna.create_study(storage=url, study_name="tiny", direction="maximize")
@@ -338,26 +335,26 @@ def test_a_study_of_another_program_is_refused(place: Path, tiny: Path, cli: Cli
     assert cli("list").code == 0
 
 
-@pytest.mark.parametrize("lost", [["identity"], ["identity", "data"], ["identity", "data", "seed", "about", "target"]])
-def test_a_run_that_died_while_it_made_the_study(lost: list[str], place: Path, tiny: Path, cli: Cli) -> None:
-    """A study that is only half described, and has no trial, is described anew."""
+@pytest.mark.parametrize("missing", [["identity"], ["identity", "data"], ["identity", "data", "seed", "about", "target"]])
+def test_interrupted_while_the_study_was_created(missing: list[str], place: Path, tiny: Path, cli: Cli) -> None:
+    """A study without trials whose attributes are incomplete gets all attributes again."""
     url = f"sqlite:///{place / 'runs' / 'studies.db'}"
-    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--as", "whole").code == 0
-    whole = optuna.load_study(study_name="whole", storage=url)
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--as", "complete").code == 0
+    complete = optuna.load_study(study_name="complete", storage=url)
     study = optuna.create_study(storage=url, study_name="tiny")
-    for key in whole.user_attrs.keys() - set(lost):
-        study.set_user_attr(key, whole.user_attrs[key])
+    for key in complete.user_attrs.keys() - set(missing):
+        study.set_user_attr(key, complete.user_attrs[key])
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
     assert states(place) == ["COMPLETE"]
 
 
 def test_trials_and_more_exclude_each_other(place: Path, cli: Cli) -> None:
-    """Two targets at once are a contradiction."""
+    """`--trials` and `--more` together are a usage error."""
     assert cli("run", "tiny.yaml", "--trials", 3, "--more", 2).code == 2
 
 
 def test_timeout(place: Path, tiny: Path, cli: Cli) -> None:
-    """A time limit ends the run at an epoch, keeps all, and says how to go on; the next run takes the trial up again."""
+    """A time limit stops the run after an epoch and prints the command that resumes it; the next run resumes the trial."""
     stopped = cli("run", "tiny.yaml", "--data", tiny, "--trials", 100_000, "--timeout", "4s")
     assert stopped.code == 0
     assert "stopped (timeout)" in stopped.err
@@ -369,8 +366,8 @@ def test_timeout(place: Path, tiny: Path, cli: Cli) -> None:
     assert states(place) == ["COMPLETE"] * (finished + 1)
 
 
-def test_timeout_before_anything_finished(place: Path, tiny: Path, cli: Cli) -> None:
-    """No trial finished is a no, whatever the reason."""
+def test_timeout_without_a_finished_trial(place: Path, tiny: Path, cli: Cli) -> None:
+    """The exit code is 1 if no trial has finished."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--timeout", "0s").code == 1
 
 
@@ -384,12 +381,12 @@ def test_timeout_before_anything_finished(place: Path, tiny: Path, cli: Cli) -> 
     ],
 )
 def test_resume_command(typed: list[str], target: int, command: str) -> None:
-    """The command that goes on means the same target, however often it is typed."""
+    """The resume command has the same target as the command that was typed, with `--more` turned into `--trials`."""
     assert resume_command(typed, target) == f"python -m search {command}"
 
 
 def test_every_epoch_is_reported(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Optuna hears of each epoch once and in order, and decides after each."""
+    """Each epoch is reported to Optuna once, in order."""
     reports: list[tuple[int, int]] = []
     real = optuna.Trial.report
 
@@ -402,29 +399,29 @@ def test_every_epoch_is_reported(place: Path, tiny: Path, cli: Cli, monkeypatch:
     assert reports == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
 
 
-def test_sealed_landmarks_change_nothing(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """Whatever the sealed clips hold, even rubbish, the search comes out the same."""
+def test_sealed_clips_do_not_affect_the_search(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """The search gives the same results if the clips of the sealed test signers hold garbage."""
     run = ("run", "tiny.yaml", "--trials", 3, "--data")
     assert cli(*run, tiny).code == 0
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
     (sealed,) = study_data(study).split.test
-    spoilt = tmp_path / "spoilt"
-    spoilt.mkdir()
+    changed = tmp_path / "changed"
+    changed.mkdir()
     for path in tiny.iterdir():
-        (spoilt / path.name).write_bytes(path.read_bytes())
-    with h5py.File(spoilt / f"{sealed}.hdf5", "r+") as h5:
+        (changed / path.name).write_bytes(path.read_bytes())
+    with h5py.File(changed / f"{sealed}.hdf5", "r+") as h5:
         for clip in h5.values():
             clip["feature"][...] = float("inf")
-    assert cli(*run, spoilt, "--as", "spoilt").code == 0
-    assert outcomes(place, "spoilt") == outcomes(place)
+    assert cli(*run, changed, "--as", "changed").code == 0
+    assert outcomes(place, "changed") == outcomes(place)
 
 
-def test_a_run_on_the_demo_set(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
-    """Without a data set the demo set is made, once, and the first line says so; the environment names another."""
-    made: list[Path] = []
+def test_demo_data_set(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    """Without `--data` and SEARCH_DATA the demo data set is created once, and the first line says so."""
+    created: list[Path] = []
 
     def synthesize(folder: Path) -> None:
-        made.append(folder)
+        created.append(folder)
         folder.mkdir()
         for path in tiny.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
@@ -434,28 +431,28 @@ def test_a_run_on_the_demo_set(place: Path, cli: Cli, monkeypatch: pytest.Monkey
     assert first.code == 0
     assert first.err.splitlines()[0].startswith("No --data and no SEARCH_DATA: searching on the demo set")
     assert cli("run", "tiny.yaml", "--trials", 1).code == 0
-    assert made == [Path("runs/data/demo")]
+    assert created == [Path("runs/data/demo")]
     monkeypatch.setenv("SEARCH_DATA", str(tiny))
     assert "demo" not in cli("run", "tiny.yaml", "--trials", 1).err
 
 
 def test_json_events(place: Path, tiny: Path, cli: Cli) -> None:
-    """With `--json` stdout holds events and nothing else, each a line, each with its schema."""
+    """With `--json` stdout holds only events, one per line, each with its schema version; stderr is empty."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--json")
     events = [json.loads(line) for line in done.out.splitlines()]
-    one = ["trial_started", "epoch_finished", "epoch_finished", "trial_finished"]
+    trial = ["trial_started", "epoch_finished", "epoch_finished", "trial_finished"]
     names = [event["event"] for event in events if event["event"] != "data_prepared"]
-    assert names == ["run_started", *one, *one, "run_finished"]
+    assert names == ["run_started", *trial, *trial, "run_finished"]
     assert all(event["schema"] == 1 for event in events)
     assert [event["value"] for event in events if event["event"] == "trial_finished"] == [
-        trial.value for trial in stored_trials(place)
+        stored.value for stored in stored_trials(place)
     ]
     assert events[-1]["counts"]["complete"] == 2
     assert done.err == ""
 
 
 def test_dry_run_starts_nothing(place: Path, cli: Cli) -> None:
-    """It shows the resolved study, as lines or as JSON, and leaves no trace."""
+    """`--dry-run` shows the resolved study, as text or as JSON, and writes no file."""
     shown = cli("run", "tiny.yaml", "--trials", 9, "--set", "epochs=7", "--dry-run")
     assert shown.code == 0
     assert any(line.split() == ["train.epochs", "7", "--set", "epochs=7"] for line in shown.out.splitlines())
@@ -464,8 +461,8 @@ def test_dry_run_starts_nothing(place: Path, cli: Cli) -> None:
     assert [path.name for path in place.iterdir()] == ["tiny.yaml"]
 
 
-def test_dry_run_says_where_each_value_comes_from(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--set`, the file, the environment, a flag, the default."""
+def test_dry_run_shows_the_source_of_each_value(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources are `--set`, the study file, the environment, an option, and the default."""
     monkeypatch.setenv("SEARCH_DATA", str(tiny))
     shown = cli("run", "tiny.yaml", "--runs", "here", "--set", "lr=0.1", "--seed", 3, "--dry-run", "--json")
     rows = {row["key"]: (row["value"], row["from"]) for row in map(json.loads, shown.out.splitlines())}
@@ -478,8 +475,8 @@ def test_dry_run_says_where_each_value_comes_from(place: Path, tiny: Path, cli: 
     assert rows["--storage"] == ("sqlite:///runs/studies.db", "default")
 
 
-def test_settings_never_lose_a_field(searched: Path) -> None:
-    """What is recorded of a trial builds the same configurations again."""
+def test_recorded_settings_are_complete(searched: Path) -> None:
+    """The recorded settings of a trial build the same configurations again."""
     used = json.loads(stored_trials(searched)[3].user_attrs["settings"])
     from search.definition.settings import build_configs
 
@@ -489,12 +486,12 @@ def test_settings_never_lose_a_field(searched: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_trial(anywhere: Path, tiny: Path, tmp_path: Path) -> None:
-    """After `kill -9` the same command ends where the uninterrupted run ends: parameters, values, curves, number of trials."""
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "whole" / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+def test_killed_during_a_trial(anywhere: Path, tiny: Path, tmp_path: Path) -> None:
+    """After `kill -9` the same command ends with the results of an uninterrupted run: parameters, values and curves."""
+    (tmp_path / "uninterrupted").mkdir()
+    (tmp_path / "uninterrupted" / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     run = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "6", *LONG)
-    assert run_cli(*run, cwd=tmp_path / "whole").code == 0
+    assert run_cli(*run, cwd=tmp_path / "uninterrupted").code == 0
     for trial in (0, 2):
         process = start_cli(*run, cwd=anywhere)
         wait_until(is_in_trial(anywhere, trial), process)
@@ -506,7 +503,7 @@ def test_killed_in_the_middle_of_a_trial(anywhere: Path, tiny: Path, tmp_path: P
     done = run_cli(*run, cwd=anywhere)
     assert done.code == 0
     assert "trial 2 was interrupted: resuming after epoch" in done.err
-    assert outcomes(anywhere) == outcomes(tmp_path / "whole")
+    assert outcomes(anywhere) == outcomes(tmp_path / "uninterrupted")
     assert states(anywhere) == ["COMPLETE"] * 6
 
 
@@ -517,7 +514,7 @@ def test_killed_in_the_middle_of_a_trial(anywhere: Path, tiny: Path, tmp_path: P
     indirect=["anywhere"],
 )
 def test_stopped_by_a_signal(number: int, code: int, name: str, anywhere: Path, tiny: Path) -> None:
-    """It says so at once, keeps everything, prints the command that goes on, and that command goes on."""
+    """A signal is announced at once; the run prints the command that resumes it, and that command reaches the target."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--more", "3", *LONG, cwd=anywhere)
     wait_until(is_in_trial(anywhere, 1), process)
     process.send_signal(number)
@@ -533,8 +530,8 @@ def test_stopped_by_a_signal(number: int, code: int, name: str, anywhere: Path, 
 
 
 @pytest.mark.slow
-def test_second_signal_ends_at_once(place: Path, tiny: Path) -> None:
-    """Whoever presses Ctrl-C twice does not wait for the epoch, and loses nothing that was finished."""
+def test_second_signal_stops_at_once(place: Path, tiny: Path) -> None:
+    """A second signal stops the run without waiting for the end of the epoch."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), *LONG, "--set", "width=512", "--set", "layers=6", cwd=place)
     wait_until(is_in_trial(place, 0, epochs=1), process)
     process.send_signal(signal.SIGINT)
@@ -545,8 +542,8 @@ def test_second_signal_ends_at_once(place: Path, tiny: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_does_not_end_the_search(place: Path, tiny: Path) -> None:
-    """`run 2>&1 | head` goes on to its target, and `trials | head` is no fault."""
+def test_closed_pipe_does_not_end_the_search(place: Path, tiny: Path) -> None:
+    """`run 2>&1 | head` reaches its target, and `trials | head` exits with 0."""
     with start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "4", cwd=place) as process:
         assert process.stderr is not None
         process.stderr.readline()

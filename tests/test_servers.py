@@ -1,4 +1,4 @@
-"""Searches on a database server that goes away, and by several runs that cannot see each other's processes."""
+"""Searches on a database server: outages, and several runs on different machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import optuna
 import pytest
 import sqlalchemy
 from conftest import Cli
-from launch import STORAGE, TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+from launch import STORAGE, TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, states, stored_trials, wait_until
 from postgres import Postgres
 
 from search.storage.opening import open_storage, table_creation_lock
@@ -26,31 +26,26 @@ LONG = ("--set", "epochs=60", "--trials", "3")
 
 @pytest.fixture
 def served(place: Path, own_postgres: Postgres) -> Path:
-    """As `place`, with the studies on a server that the test may stop and start."""
+    """Same as `place`, with the studies on a server that the test may stop and start."""
     (place / STORAGE).write_text(own_postgres.new_database()[1], encoding="utf-8")
     return place
 
 
 @pytest.fixture
-def peace(tiny: Path, tmp_path: Path) -> list[tuple[object, ...]]:
-    """What the search comes to when nothing happens."""
-    folder = tmp_path / "peace"
+def uninterrupted(tiny: Path, tmp_path: Path) -> list[tuple[object, ...]]:
+    """The outcomes of an uninterrupted search."""
+    folder = tmp_path / "uninterrupted"
     folder.mkdir()
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     assert run_cli("run", "tiny.yaml", "--data", str(tiny), *LONG, cwd=folder).code == 0
     return outcomes(folder)
 
 
-def states(place: Path) -> list[str]:
-    """The state of each trial."""
-    return [trial.state.name for trial in stored_trials(place)]
-
-
 @pytest.mark.parametrize("end", [lambda server: server.stop("fast"), Postgres.kill], ids=["stopped", "killed"])
-def test_a_server_that_is_away_for_a_while(
-    end: Callable[[Postgres], None], served: Path, own_postgres: Postgres, tiny: Path, peace: list[tuple[object, ...]]
+def test_server_outage(
+    end: Callable[[Postgres], None], served: Path, own_postgres: Postgres, tiny: Path, uninterrupted: list[tuple[object, ...]]
 ) -> None:
-    """Training goes on, what is found waits, and all of it arrives: as if nothing had happened."""
+    """Training continues during an outage, and all results are written when the server is back."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "1", *LONG, cwd=served)
     wait_until(is_in_trial(served, 1, epochs=5), process)
     end(own_postgres)
@@ -61,14 +56,14 @@ def test_a_server_that_is_away_for_a_while(
     assert process.returncode == 0, err
     assert err.count("the study database cannot be reached") == 1
     assert err.count("the study database is back after") == 1
-    assert outcomes(served) == peace
+    assert outcomes(served) == uninterrupted
     assert own_postgres.secret not in err
 
 
-def test_a_server_that_does_not_come_back(
-    served: Path, own_postgres: Postgres, tiny: Path, peace: list[tuple[object, ...]]
+def test_server_that_stays_unreachable(
+    served: Path, own_postgres: Postgres, tiny: Path, uninterrupted: list[tuple[object, ...]]
 ) -> None:
-    """The search ends with 3 and says what is not written; the same command goes on from the checkpoint."""
+    """The search ends with exit code 3 and reports what is not written; the same command resumes from the checkpoint."""
     command = ("run", "tiny.yaml", "--data", str(tiny), *LONG, "--storage-patience", "1s")
     process = start_cli(*command, cwd=served)
     wait_until(is_in_trial(served, 1, epochs=5), process)
@@ -78,16 +73,16 @@ def test_a_server_that_does_not_come_back(
     assert "is not written (of trials" in err
     assert err.splitlines()[-4] == "error: the study database cannot be used"
     assert own_postgres.secret not in out + err
-    assert run_cli(*command, cwd=served).code == 3, "nothing can begin without it"
+    assert run_cli(*command, cwd=served).code == 3, "the server is still down"
     own_postgres.start()
     done = run_cli(*command, cwd=served)
     assert done.code == 0, done.err
     assert "trial 1 was interrupted: resuming after epoch" in done.err
-    assert outcomes(served) == peace
+    assert outcomes(served) == uninterrupted
 
 
-def test_a_silent_run_loses_its_trials(served: Path, tiny: Path) -> None:
-    """Another run takes them up; the one that was silent comes back, writes nothing of them, and helps with the rest."""
+def test_run_with_an_expired_lease(served: Path, tiny: Path) -> None:
+    """Another run reclaims the trials of a suspended run, which writes nothing for them and continues with others."""
     command = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=40", "--trials", "6", "--lease", "2s")
     first = start_cli(*command, cwd=served)
     wait_until(is_in_trial(served, 0), first)
@@ -106,11 +101,10 @@ def test_a_silent_run_loses_its_trials(served: Path, tiny: Path) -> None:
 
 
 def test_runs_on_several_machines(served: Path, own_postgres: Postgres, tiny: Path) -> None:
-    """Four begin at once on an empty database, each with a folder of its own; one is killed, the server is stopped and started:
-    they share the target exactly."""
+    """Four runs with separate folders share a database; one is killed, the server restarts: the target is met exactly."""
     command = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=30", "--trials", "9", "--lease", "3s")
     runs = [start_cli(*command, "--runs", f"host{number}", cwd=served) for number in range(4)]
-    wait_until(lambda: _is_there(served) and Counter(states(served))["COMPLETE"] >= 2, runs[0], timeout_s=120)
+    wait_until(lambda: _has_trials(served) and Counter(states(served))["COMPLETE"] >= 2, runs[0], timeout_s=120)
     runs[3].kill()
     own_postgres.stop()
     time.sleep(1)
@@ -124,51 +118,50 @@ def test_runs_on_several_machines(served: Path, own_postgres: Postgres, tiny: Pa
     assert all("9 of 9 trials finished" in out for out, _ in ended[:3])
 
 
-def _is_there(place: Path) -> bool:
+def _has_trials(place: Path) -> bool:
     try:
         return bool(states(place))
     except Exception:
         return False
 
 
-def test_a_look_waits_for_tables_that_are_made(postgres_url: str) -> None:
-    """Somebody who only looks while the first run makes the tables is not in its way."""
+def test_reading_waits_until_tables_are_created(postgres_url: str) -> None:
+    """A reader that opens the storage while the first run creates the tables waits until they exist."""
     open_storage(postgres_url, create=True)
     opened = threading.Event()
 
-    def look() -> None:
+    def read() -> None:
         open_storage(postgres_url, create=False)
         opened.set()
 
     with table_creation_lock(sqlalchemy.create_engine(postgres_url, poolclass=sqlalchemy.NullPool)):
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=read)
         thread.start()
         assert not opened.wait(1)
     thread.join(30)
     assert opened.is_set()
 
 
-def test_a_server_that_cannot_be_used(place: Path, postgres: Postgres, cli: Cli, tiny: Path) -> None:
-    """A wrong password, no such database, nobody there: exit code 3, what the server said, and no password."""
+def test_unusable_server(place: Path, postgres: Postgres, cli: Cli, tiny: Path) -> None:
+    """A missing database, a wrong password or no server: exit code 3 and an error without the password."""
     _, url = postgres.new_database()
-    free = url.replace(f":{postgres.port}/", ":1/")
-    wrong = [postgres.url("nothing"), postgres.url("postgres", password="wr0ng-s3cret"), free]
-    for one in wrong:
+    no_server = url.replace(f":{postgres.port}/", ":1/")
+    for unusable in (postgres.url("nothing"), postgres.url("postgres", password="wr0ng-s3cret"), no_server):
         for command in (("run", "tiny.yaml", "--data", tiny), ("status", "tiny"), ("list",)):
-            answer = cli(*command, "--storage", one)
+            answer = cli(*command, "--storage", unusable)
             assert answer.code == 3, answer
             assert "error: the study database cannot be used" in answer.err
             assert "hint: is the server up" in answer.err
             assert postgres.secret not in answer.err
             assert "wr0ng" not in answer.err
-    assert cli("status", "tiny", "--storage", url).code == 2, "there is a database, and nothing in it"
+    assert cli("status", "tiny", "--storage", url).code == 2, "the database exists and is empty"
 
 
 def test_passwords_stay_secret(place: Path, postgres: Postgres, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the commands print and write, and whatever goes into the database: the password is not in it."""
+    """The password appears in no output, no file and no table of the database."""
     name, url = postgres.new_database()
     monkeypatch.setenv("SEARCH_STORAGE", url)
-    said = []
+    texts = []
     commands = [
         ("run", "tiny.yaml", "--data", str(tiny), "--storage", url),
         ("run", "tiny.yaml", "--data", str(tiny), "--json", "--trials", "5"),
@@ -190,31 +183,31 @@ def test_passwords_stay_secret(place: Path, postgres: Postgres, tiny: Path, cli:
     for command in commands:
         answer = cli(*command)
         assert answer.code in (0, 1), (command, answer)
-        said.append(answer.out + answer.err)
+        texts.append(answer.out + answer.err)
     with sqlite3.connect(place / "copy.db") as copied:
-        said += copied.iterdump()
-    said += [str(row) for table in _tables(postgres, name) for row in postgres.execute(f'SELECT * FROM "{table}"', name)]
+        texts += copied.iterdump()
+    texts += [str(row) for table in _tables(postgres, name) for row in postgres.execute(f'SELECT * FROM "{table}"', name)]
     files = [path for path in place.rglob("*") if path.is_file()]
     assert len(files) > 30
-    assert not [text for text in said if postgres.secret in text]
+    assert not [text for text in texts if postgres.secret in text]
     assert not [path for path in files if postgres.secret.encode() in path.read_bytes()]
-    assert any("tester:***@127.0.0.1" in text for text in said)
-    assert any('--storage "$SEARCH_STORAGE"' in text for text in said)
+    assert any("tester:***@127.0.0.1" in text for text in texts)
+    assert any('--storage "$SEARCH_STORAGE"' in text for text in texts)
 
 
-def test_a_server_that_goes_away_under_a_look(served: Path, own_postgres: Postgres, tiny: Path, cli: Cli) -> None:
-    """Commands that only read say what is wrong, too: no fault of the program."""
+def test_server_outage_while_reading(served: Path, own_postgres: Postgres, tiny: Path, cli: Cli) -> None:
+    """Commands that only read end with exit code 3 and an error, not with a crash."""
     url = (served / STORAGE).read_text(encoding="utf-8")
     assert run_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "1", cwd=served).code == 0
     real = optuna.get_all_study_names
 
-    def stopped(storage: optuna.storages.BaseStorage) -> list[str]:
+    def stop_server(storage: optuna.storages.BaseStorage) -> list[str]:
         own_postgres.stop()
         return real(storage)
 
     for command in (("list",), ("status", "tiny"), ("export", "tiny")):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(optuna, "get_all_study_names", stopped)
+            patch.setattr(optuna, "get_all_study_names", stop_server)
             answer = cli(*command, "--storage", url)
         own_postgres.start()
         assert answer.code == 3, answer
@@ -222,8 +215,8 @@ def test_a_server_that_goes_away_under_a_look(served: Path, own_postgres: Postgr
         assert own_postgres.secret not in answer.err
 
 
-def test_a_crash_keeps_no_password(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file about a fault of the program holds command line and traceback, but not what is secret in them."""
+def test_crash_log_contains_no_password(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crash log has the command line and the traceback, with passwords removed."""
     url = "postgresql://somebody:s3cret%2Fword@127.0.0.1:1/d"
 
     def broken(*_: object) -> None:
@@ -240,5 +233,5 @@ def test_a_crash_keeps_no_password(place: Path, cli: Cli, monkeypatch: pytest.Mo
 
 
 def _tables(postgres: Postgres, database: str) -> list[str]:
-    found = postgres.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'", database)
-    return [name for (name,) in found]
+    rows = postgres.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'", database)
+    return [name for (name,) in rows]

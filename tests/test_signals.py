@@ -1,4 +1,4 @@
-"""The first signal is heard and said at once; time limits and signals are told apart."""
+"""The first signal is announced at once; the reason to stop is a signal or the time limit."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from search.running.signals import StopSignals
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_first_signal_is_announced(number: int, code: int) -> None:
-    """The first signal is announced on the screen, from another thread; afterwards the old handlers are back."""
-    said: list[tuple[str, bool]] = []
+    """The first signal is announced on the screen, from another thread; afterwards the previous handlers are restored."""
+    announced: list[tuple[str, bool]] = []
     before = signal.getsignal(number)
-    with StopSignals(announce=lambda text: said.append((text, threading.current_thread() is threading.main_thread()))) as stop:
+    with StopSignals(
+        announce=lambda text: announced.append((text, threading.current_thread() is threading.main_thread()))
+    ) as stop:
         assert (stop.reason, stop.exit_code) == ("", 0)
         os.kill(os.getpid(), number)
         assert (stop.reason, stop.exit_code) == (signal.Signals(number).name, code)
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
-    assert said == [("stopping after this epoch; press Ctrl-C again to stop at once", False)]
+    assert announced == [("stopping after this epoch; press Ctrl-C again to stop at once", False)]
     assert signal.getsignal(number) == before
 
 

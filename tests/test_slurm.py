@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launch import ROOT, command_of, environment, is_in_trial, stored_trials, wait_until
+from launch import ROOT, command_of, environment, is_in_trial, states, stored_trials, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -151,11 +151,6 @@ def search_of(process: subprocess.Popen[str]) -> psutil.Process:
 def has_logged(place: Path, event: str, pid: int | str = "*") -> bool:
     """Whether a search has come so far."""
     return any(f'"{event}"'.encode() in log.read_bytes() for log in place.glob(f"runs/tiny/logs/*-{pid}-*"))
-
-
-def states(place: Path) -> list[str]:
-    """The state of each trial."""
-    return [trial.state.name for trial in stored_trials(place)]
 
 
 def test_before_the_limit(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong around a search: disks, databases, other programs, other hands. It ends with 3 or 2, and loses nothing."""
+"""Searches under failures of disks, databases and data: exit code 3 or 2, and no recorded result is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import Cli, answered_in, own_copy
-from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, start_cli, stored_trials, wait_until
+from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, start_cli, states, stored_trials, wait_until
 from test_storage import HOLD
 
 from search.reporting.dashboard.serve import free_port
@@ -30,15 +30,10 @@ from search.trial.trial_run import TrialRun
 LONG = ("--set", "epochs=80")
 
 
-def states(place: Path, study: str = "tiny") -> list[str]:
-    """The state of each trial."""
-    return [trial.state.name for trial in stored_trials(place, study)]
-
-
 @pytest.fixture(scope="module")
-def once_cut_off(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with a search of two trials that was killed in the middle of the second. Only to be read."""
-    folder = tmp_path_factory.mktemp("once") / "cut_off"
+def interrupted_once(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a search of two trials that was killed during the second. Read-only."""
+    folder = tmp_path_factory.mktemp("once") / "interrupted"
     folder.mkdir()
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *LONG, cwd=folder)
@@ -49,9 +44,9 @@ def once_cut_off(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def peace(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
-    """What the same search gives when nobody disturbs it."""
-    folder = tmp_path_factory.mktemp("peace")
+def uninterrupted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
+    """The outcomes of an uninterrupted search with the same settings."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     answered_in(folder, "run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *LONG)
     return outcomes(folder)
@@ -64,7 +59,7 @@ def halve(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("damage", "notice"),
     [
         (halve, "starting over (unusable checkpoint: it is damaged"),
         (
@@ -74,43 +69,43 @@ def halve(path: Path) -> None:
         (Path.unlink, "starting over (no checkpoint)"),
         (lambda path: path.with_name(".checkpoint.99.part").write_bytes(b"half"), "resuming after epoch"),
     ],
-    ids=["cut in half", "garbage", "deleted", "half of another"],
+    ids=["cut in half", "garbage", "deleted", "partly written"],
 )
-def test_a_spoilt_checkpoint(
-    harm: Callable[[Path], object],
-    said: str,
-    once_cut_off: Path,
+def test_damaged_checkpoint(
+    damage: Callable[[Path], object],
+    notice: str,
+    interrupted_once: Path,
     tiny: Path,
-    peace: list[tuple[object, ...]],
+    uninterrupted: list[tuple[object, ...]],
     tmp_path: Path,
     cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The trial starts over and says so; the numbers are those of a search in peace; nothing stays behind."""
-    place = own_copy(once_cut_off, tmp_path / "place", monkeypatch)
+    """The trial starts over with a notice, ends with the results of the uninterrupted run, and leaves no extra file."""
+    place = own_copy(interrupted_once, tmp_path / "place", monkeypatch)
     checkpoint = place / "runs" / "tiny" / "trials" / "0001" / CHECKPOINT
-    harm(checkpoint)
+    damage(checkpoint)
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", "2", *LONG)
     assert done.code == 0
-    assert f"trial 1 was interrupted: {said}" in done.err
-    assert outcomes(place) == peace
+    assert f"trial 1 was interrupted: {notice}" in done.err
+    assert outcomes(place) == uninterrupted
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == list(TRIAL_FILES)
 
 
-def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another PyTorch began is not mixed with this one's epochs."""
+def test_checkpoint_of_another_version(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that was started with another PyTorch version starts over."""
     run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", "epochs=4")
     with monkeypatch.context() as patch:
         real = TrialRun.next_step
         patch.setattr("search.trial.machine.version", lambda package: "0.1")
 
-        def cut(self: TrialRun) -> object:
+        def interrupt(self: TrialRun) -> object:
             if self.steps_done == 2:
                 raise KeyboardInterrupt
             step = real(self)
-            return step and replace(step, records={0: replace(step.records[0], val_loss=9.0)})  # another version's number
+            return step and replace(step, records={0: replace(step.records[0], val_loss=9.0)})  # a value of the other version
 
-        patch.setattr(TrialRun, "next_step", cut)
+        patch.setattr(TrialRun, "next_step", interrupt)
         assert cli(*run).code == 130
     done = cli(*run)
     assert done.code == 0
@@ -119,23 +114,23 @@ def test_a_checkpoint_of_other_versions(place: Path, tiny: Path, cli: Cli, monke
     assert '"torch": "0.1"' not in trial.user_attrs["made_with"]
     curve = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")[0]
     assert trial.intermediate_values == {record.epoch: record.val_loss for record in curve}
-    assert 9.0 not in trial.intermediate_values.values(), "what the other version reported is no longer there"
+    assert 9.0 not in trial.intermediate_values.values(), "the values of the other version are discarded"
 
 
-def test_a_checkpoint_that_is_left_of_a_finished_trial(place: Path, tiny: Path, cli: Cli) -> None:
-    """A run that was killed just after it told a result leaves one; the next run clears it away."""
+def test_checkpoint_of_a_finished_trial(place: Path, tiny: Path, cli: Cli) -> None:
+    """A checkpoint that remains because the run was killed just after recording the result is deleted by the next run."""
     run = ("run", "tiny.yaml", "--data", tiny)
     assert cli(*run, "--trials", 1).code == 0
-    left = place / "runs" / "tiny" / "trials" / "0000" / CHECKPOINT
-    left.write_bytes(b"x")
+    checkpoint = place / "runs" / "tiny" / "trials" / "0000" / CHECKPOINT
+    checkpoint.write_bytes(b"x")
     assert cli(*run, "--trials", 1).code == 0
-    assert not left.exists()
+    assert not checkpoint.exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_foreign_write_lock(workers: str, place: Path, tiny: Path) -> None:
-    """Somebody else writes to the database for eight seconds: the search waits, and goes on."""
+def test_locked_database(workers: str, place: Path, tiny: Path) -> None:
+    """The search waits while another program holds the write lock of the database for 8 s."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "3", *LONG, "--workers", workers, cwd=place)
     wait_until(is_in_trial(place, 0, epochs=3), process)
     holder = subprocess.run(
@@ -148,54 +143,54 @@ def test_a_foreign_write_lock(workers: str, place: Path, tiny: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_dashboard_that_looks_all_the_while(place: Path, tiny: Path, peace: list[tuple[object, ...]], cli: Cli) -> None:
-    """It reads as fast as it can; the search ends as in peace."""
+def test_busy_dashboard_during_a_search(place: Path, tiny: Path, uninterrupted: list[tuple[object, ...]], cli: Cli) -> None:
+    """A dashboard that is queried without pause does not change the results of the search."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", "1", *LONG).code == 0
     port = free_port("127.0.0.1", 18080)
     dashboard = start_cli("dashboard", "tiny", "--port", str(port), cwd=place)
     answers: list[int] = []
-    over = threading.Event()
+    finished = threading.Event()
 
-    def look() -> None:
-        while not over.is_set():
+    def query() -> None:
+        while not finished.is_set():
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies/1", timeout=20) as answer:
                     answers.append(answer.status)
             except OSError:
                 time.sleep(0.1)
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
+    thread = threading.Thread(target=query)
+    thread.start()
     try:
         wait_until(lambda: len(answers) > 0, dashboard)
         before = len(answers)
         assert run_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *LONG, cwd=place).code == 0
         assert len(answers) > before + 10
     finally:
-        over.set()
-        watcher.join()
+        finished.set()
+        thread.join()
         dashboard.send_signal(signal.SIGINT)
         dashboard.communicate(timeout=30)
     assert set(answers) == {200}
-    assert outcomes(place) == peace
+    assert outcomes(place) == uninterrupted
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, of 6 MB."""
+    """A separate 6 MiB disk."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = shutil.which("mount") and subprocess.run(
+    mounted = shutil.which("mount") and subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], capture_output=True, check=False
     )
-    if not made or made.returncode:
-        pytest.skip("a small disk can be made by root only")
+    if not mounted or mounted.returncode:
+        pytest.skip("only root can mount a disk")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(disk: Path) -> Path:
-    """Leaves nothing free."""
+    """Fills a disk completely."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as stream:
         try:
@@ -208,19 +203,19 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "engine"), [("runs", "inline"), ("runs", "processes"), ("database", "inline")])
-def test_a_disk_that_fills_up(
-    what: str, engine: str, small_disk: Path, place: Path, tiny: Path, peace: list[tuple[object, ...]], cli: Cli
+def test_full_disk(
+    what: str, engine: str, small_disk: Path, place: Path, tiny: Path, uninterrupted: list[tuple[object, ...]], cli: Cli
 ) -> None:
-    """The run ends with 3 and says what could not be written; with room again, the same command ends as in peace."""
+    """The run ends with exit code 3; with free space again, the same command gives the uninterrupted results."""
     (place / "runs").mkdir()
     elsewhere = ("--runs", str(small_disk / "runs")) if what == "runs" else ()
     storage = place / "runs" / "studies.db" if what == "runs" else small_disk / "studies.db"
     run = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *LONG, "--engine", engine, *elsewhere)
     run = (*run, "--storage", f"sqlite:///{storage}")
     process = start_cli(*run, cwd=place)
-    found = place / "runs" / "studies.db"
+    default_storage = place / "runs" / "studies.db"
     if what == "database":
-        found.symlink_to(storage)  # for whoever looks there
+        default_storage.symlink_to(storage)  # where the test reads the study
     wait_until(is_in_trial(place, 0), process)
     filler = fill(small_disk)
     _, err = process.communicate(timeout=120)
@@ -228,17 +223,17 @@ def test_a_disk_that_fills_up(
     assert "Traceback" not in err
     assert "full" in err
     full = run_cli(*run, cwd=place)
-    assert full.code == 3, "nothing has changed"
+    assert full.code == 3, "the disk is still full"
     assert "Traceback" not in full.err
     filler.unlink()
     done = cli(*run)
     assert done.code == 0, done.err
-    assert outcomes(place) == peace
+    assert outcomes(place) == uninterrupted
 
 
 @pytest.mark.slow
-def test_a_runs_folder_that_cannot_be_written(small_disk: Path, place: Path, tiny: Path, cli: Cli) -> None:
-    """A search that was cut off is not continued where it cannot write: 3; writable again, the same command goes on."""
+def test_read_only_runs_folder(small_disk: Path, place: Path, tiny: Path, cli: Cli) -> None:
+    """An interrupted search ends with exit code 3 if its folder is read-only, and is resumed once the folder is writable."""
     run = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *LONG, "--runs", str(small_disk / "runs"))
     (place / "runs").mkdir()
     process = start_cli(*run, cwd=place)
@@ -255,9 +250,9 @@ def test_a_runs_folder_that_cannot_be_written(small_disk: Path, place: Path, tin
     assert states(place) == ["COMPLETE"] * 2
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(place: Path, tiny: Path, cli: Cli) -> None:
-    """The same for people who are not root."""
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_folder_without_write_permission(place: Path, tiny: Path, cli: Cli) -> None:
+    """A folder without write permission ends the run with exit code 3."""
     (place / "runs").mkdir(mode=0o500)
     done = cli("run", "tiny.yaml", "--data", tiny)
     assert done.code == 3
@@ -265,18 +260,18 @@ def test_a_folder_without_permission(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["replaced", "deleted"])
-def test_a_database_that_is_spoilt_under_a_search(how: str, place: Path, tiny: Path) -> None:
-    """The run ends with 3 and names the file, instead of writing into the void; what is there is not overwritten."""
+@pytest.mark.parametrize("damage", ["replaced", "deleted"])
+def test_damaged_database_during_a_search(damage: str, place: Path, tiny: Path) -> None:
+    """The run ends with exit code 3 and names the file; a file that replaced the database is not overwritten."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=3000", cwd=place)
     wait_until(is_in_trial(place, 0), process)
     database = place / "runs" / "studies.db"
-    kept = place / "kept.db"
+    backup = place / "backup.db"
     process.send_signal(signal.SIGSTOP)
-    with sqlite3.connect(database, timeout=30) as source, sqlite3.connect(kept) as target:
+    with sqlite3.connect(database, timeout=30) as source, sqlite3.connect(backup) as target:
         source.backup(target)
     process.send_signal(signal.SIGCONT)
-    if how == "replaced":
+    if damage == "replaced":
         (place / "other.db").write_bytes(b"garbage" * 100)
         (place / "other.db").replace(database)
     else:
@@ -285,25 +280,23 @@ def test_a_database_that_is_spoilt_under_a_search(how: str, place: Path, tiny: P
     assert process.returncode == 3, err
     assert "studies.db\n" in err
     assert "Traceback" not in err
-    if how != "deleted":
+    if damage != "deleted":
         refused = run_cli("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=3000", cwd=place)
         assert refused.code == 3
         assert database.read_bytes().startswith(b"garbage")
     for name in ("studies.db-wal", "studies.db-shm"):
         (place / "runs" / name).unlink(missing_ok=True)
-    kept.replace(database)
+    backup.replace(database)
     assert run_cli("status", "tiny", cwd=place).code == 0
 
 
-def test_the_log_tells_how_a_spoilt_database_ended_the_run(
-    place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its last line is the error that was shown, with the exit code of the process."""
+def test_unusable_database_is_logged(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last line of the log has the error that was shown and the exit code."""
 
-    def spoilt(*_: object) -> object:
+    def fail(*_: object) -> object:
         raise optuna.exceptions.StorageInternalError("An exception is raised during the commit.")
 
-    monkeypatch.setattr(optuna.Trial, "report", spoilt)
+    monkeypatch.setattr(optuna.Trial, "report", fail)
     done = cli("run", "tiny.yaml", "--data", tiny)
     assert done.code == 3
     log = next((place / "runs" / "tiny" / "logs").iterdir()).read_text(encoding="utf-8").splitlines()
@@ -312,8 +305,8 @@ def test_the_log_tells_how_a_spoilt_database_ended_the_run(
     assert last["error"].startswith("error: the study database cannot be used")
 
 
-def test_garbage_instead_of_a_database(place: Path, tiny: Path, cli: Cli) -> None:
-    """Refused with 3, by `run` and by everything that reads, and not a byte of it is changed."""
+def test_database_file_is_garbage(place: Path, tiny: Path, cli: Cli) -> None:
+    """All commands end with exit code 3 and do not change the file."""
     (place / "runs").mkdir()
     database = place / "runs" / "studies.db"
     database.write_bytes(b"garbage" * 100)
@@ -323,11 +316,11 @@ def test_garbage_instead_of_a_database(place: Path, tiny: Path, cli: Cli) -> Non
         assert database.read_bytes() == b"garbage" * 100
 
 
-def test_garbage_beside_the_log_of_a_database(place: Path, tiny: Path, cli: Cli) -> None:
-    """A write-ahead log that still holds every page does not make a database of another file."""
+def test_database_file_is_garbage_but_its_log_is_complete(place: Path, tiny: Path, cli: Cli) -> None:
+    """A file that replaced the database is refused even if the write-ahead log still holds every page."""
     database = place / "runs" / "studies.db"
     database.parent.mkdir()
-    with contextlib.closing(sqlite3.connect(database)) as reader:  # while it is open nobody moves the log into the file
+    with contextlib.closing(sqlite3.connect(database)) as reader:  # keeps the log from being merged into the file
         reader.execute("PRAGMA journal_mode=WAL")
         reader.execute("SELECT * FROM sqlite_master").fetchall()
         assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
@@ -339,17 +332,17 @@ def test_garbage_beside_the_log_of_a_database(place: Path, tiny: Path, cli: Cli)
             assert database.read_bytes() == b"garbage" * 100
 
 
-@pytest.mark.parametrize("change", ["a clip", "a signer more", "a word"])
-def test_data_that_changed_between_two_runs(change: str, place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """The study is not continued with other data: 2, with what is different and how to go on."""
+@pytest.mark.parametrize("change", ["clip", "new signer", "word"])
+def test_data_changed_between_two_runs(change: str, place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """A study is not continued with changed data: exit code 2, the difference, and the suggestion of `--as`."""
     data = tmp_path / "data"
     shutil.copytree(tiny, data)
     assert cli("run", "tiny.yaml", "--data", data, "--trials", 1).code == 0
     before = outcomes(place)
     files = sorted(data.glob("*.hdf5"))
-    if change == "a clip":
+    if change == "clip":
         files[0].write_bytes(files[1].read_bytes())
-    elif change == "a signer more":
+    elif change == "new signer":
         shutil.copy(files[0], data / "9999.hdf5")
     else:
         path = data / "sign_to_prediction_index_map.json"
@@ -364,8 +357,8 @@ def test_data_that_changed_between_two_runs(change: str, place: Path, tiny: Path
 
 
 @pytest.mark.slow
-def test_many_first_runs_at_once(place: Path, tiny: Path) -> None:
-    """Runs that start together on a database that is not there yet all find their place."""
+def test_runs_start_at_once_without_a_database(place: Path, tiny: Path) -> None:
+    """Four runs of two studies that start at once, before the database exists, reach both targets."""
     runs = [
         start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "6", *(("--as", "other") if n % 2 else ()), cwd=place)
         for n in range(4)
@@ -378,8 +371,8 @@ def test_many_first_runs_at_once(place: Path, tiny: Path) -> None:
         assert len({tuple(trial.params.values()) for trial in trials}) == 6
 
 
-def test_a_trial_that_somebody_else_adds(place: Path, tiny: Path, cli: Cli) -> None:
-    """A foreign trial takes a number, and nothing breaks."""
+def test_trial_added_by_another_program(place: Path, tiny: Path, cli: Cli) -> None:
+    """A trial that another program adds counts toward the target."""
     run = ("run", "tiny.yaml", "--data", tiny)
     assert cli(*run, "--trials", 1).code == 0
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
