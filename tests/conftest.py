@@ -50,7 +50,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def anywhere(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place_per_storage(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Same as `place`; the test runs once with studies in SQLite and once with studies in PostgreSQL."""
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_url")
@@ -79,7 +79,7 @@ def searched(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with a finished study `tiny` of 6 trials. Read-only."""
     folder = tmp_path_factory.mktemp("searched")
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
-    answered_in(folder, "run", "tiny.yaml", "--data", str(tiny), "--trials", "6")
+    run_in(folder, "run", "tiny.yaml", "--data", str(tiny), "--trials", "6")
     return folder
 
 
@@ -88,30 +88,30 @@ def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A working directory with the finished study `tiny`, its best two trials confirmed with three seeds. Read-only."""
     folder = tmp_path_factory.mktemp("once") / "confirmed"
     shutil.copytree(searched, folder)
-    answered_in(folder, *CONFIRM)
+    run_in(folder, *CONFIRM)
     return folder
 
 
 @pytest.fixture
 def confirmed(once_confirmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `once_confirmed`, as the current directory."""
-    return own_copy(once_confirmed, tmp_path / "confirmed", monkeypatch)
+    return enter_copy(once_confirmed, tmp_path / "confirmed", monkeypatch)
 
 
 @pytest.fixture
-def found(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def searched_copy(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `searched`, as the current directory."""
-    return own_copy(searched, tmp_path / "found", monkeypatch)
+    return enter_copy(searched, tmp_path / "searched", monkeypatch)
 
 
-def own_copy(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def enter_copy(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copies a working directory and changes to the copy."""
     shutil.copytree(source, folder)
     monkeypatch.chdir(folder)
     return folder
 
 
-def answered_in(folder: Path, *words: str) -> None:
+def run_in(folder: Path, *words: str) -> None:
     """Runs a command in a folder; it must succeed."""
     before = Path.cwd()
     os.chdir(folder)

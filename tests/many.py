@@ -226,7 +226,7 @@ def _time(moment: datetime.datetime) -> str:
 
 def _make(folder: Path, count: int) -> None:
     """Runs a small search as the pattern, then makes the study."""
-    from conftest import answered_in
+    from conftest import run_in
     from launch import TINY_STUDY
 
     from data_utils.synthetic.synthetic import synthesize
@@ -235,7 +235,7 @@ def _make(folder: Path, count: int) -> None:
     pattern.mkdir(parents=True)
     synthesize(folder / "data", clips=48, signs=3, signers=4, seed=1)
     (pattern / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
-    answered_in(pattern, "run", "tiny.yaml", "--data", str((folder / "data").resolve()), "--trials", "2")
+    run_in(pattern, "run", "tiny.yaml", "--data", str((folder / "data").resolve()), "--trials", "2")
     many_trials(folder, count, pattern)
     shutil.rmtree(pattern)
 

@@ -186,7 +186,7 @@ def test_filled_again_nothing_is_written(confirmed: Path) -> None:
     assert again.artifacts == 18
 
 
-def test_more_trials_replace(found: Path, tiny: Path, cli: Cli) -> None:
+def test_more_trials_replace(searched_copy: Path, tiny: Path, cli: Cli) -> None:
     """With more trials, plots keep their names, attributes do not pile up, and only the new trial gets files."""
     filled()
     names, old, count = plots(), artifacts(), len(rows("SELECT * FROM study_system_attributes"))
@@ -201,7 +201,7 @@ def test_more_trials_replace(found: Path, tiny: Path, cli: Cli) -> None:
     assert grown < 10 + sum(len(text) for text in plots().values()) / 2045 - sum(len(text) for text in names.values()) / 2045
 
 
-def test_text_of_a_person_stays(found: Path) -> None:
+def test_text_of_a_person_stays(searched_copy: Path) -> None:
     """Text above the marker stays, character by character; changes below it are undone."""
     theirs = "# My thoughts\n\nuse $x$ and | bars \\ \n\n"
     write_note(theirs + "\nlast line")
@@ -267,7 +267,7 @@ def test_text_of_users_is_never_markup(place: Path, tiny: Path, cli: Cli) -> Non
     assert artifacts()[0] == FILES
 
 
-def test_all_failed(found: Path) -> None:
+def test_all_failed(searched_copy: Path) -> None:
     """If all trials failed there is no answer, and every trial's note has the reason."""
     execute("UPDATE trials SET state = 'FAIL'", "DELETE FROM trial_values")
     filled()
@@ -276,7 +276,7 @@ def test_all_failed(found: Path) -> None:
     assert artifacts() == {number: ["config.yaml", "curve.csv"] for number in range(6)}
 
 
-def test_all_pruned(found: Path) -> None:
+def test_all_pruned(searched_copy: Path) -> None:
     """Pruned trials have their files, but no image."""
     execute("UPDATE trials SET state = 'PRUNED'", "DELETE FROM trial_values")
     filled()
@@ -313,7 +313,7 @@ def test_without_files(confirmed: Path) -> None:
     assert artifacts()[0] == FILES
 
 
-def test_a_deleted_file_stays_deleted(found: Path) -> None:
+def test_a_deleted_file_stays_deleted(searched_copy: Path) -> None:
     """A file that a person deleted is not added again."""
     filled()
     execute(
@@ -324,7 +324,7 @@ def test_a_deleted_file_stays_deleted(found: Path) -> None:
     assert dump() == before
 
 
-def test_the_page_sees_new_files(found: Path) -> None:
+def test_the_page_sees_new_files(searched_copy: Path) -> None:
     """New files of finished trials are shown at once, although Optuna caches finished trials."""
     with opened() as (study, storage):
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
@@ -332,7 +332,7 @@ def test_the_page_sees_new_files(found: Path) -> None:
         assert all(sum(key.startswith("artifacts:") for key in trial._system_attrs) == 3 for trial in trials)
 
 
-def test_full_disk(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(searched_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that could not be written is not in the database, and is added the next time."""
 
     def full(*_: object) -> None:
@@ -348,7 +348,7 @@ def test_full_disk(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert filled().artifacts == 18
 
 
-def test_a_figure_that_breaks(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_that_breaks(searched_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a figure fails, the plots before it are saved, and existing plots, notes and files stay."""
     filled()
     there = plots().keys()
@@ -378,7 +378,7 @@ def test_a_long_study(searched: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert dump() == before
 
 
-def test_two_dashboards(found: Path) -> None:
+def test_two_dashboards(searched_copy: Path) -> None:
     """Two that fill the page at the same time add no file twice."""
     with opened() as (study, storage), opened() as (other, second):
         pairs = ((study, storage), (other, second))
@@ -394,7 +394,7 @@ def test_two_dashboards(found: Path) -> None:
     assert dump() == before
 
 
-def test_a_page_filled_by_an_earlier_version(found: Path) -> None:
+def test_a_page_filled_by_an_earlier_version(searched_copy: Path) -> None:
     """The images that it added stay, and no second one is added."""
     filled()
     execute("UPDATE trial_system_attributes SET value_json = replace(value_json, 'confusion.svg', 'confusion.png')")
@@ -404,7 +404,7 @@ def test_a_page_filled_by_an_earlier_version(found: Path) -> None:
     assert artifacts()[0] == ["config.yaml", "confusion.png", "curve.csv"]
 
 
-def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_fills_while_a_search_runs(searched_copy: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is filled in the background, and again when there are new trials; it notifies once and stops at once."""
     monkeypatch.setattr("search.reporting.dashboard.background._POLL_S", 0.05)
     monkeypatch.setattr("search.reporting.dashboard.background._MIN_PAUSE_S", 0.05)
@@ -433,7 +433,7 @@ def test_it_fills_while_a_search_runs(found: Path, tiny: Path, cli: Cli, monkeyp
     assert said[0].startswith("filled: note, ")
 
 
-def test_errors_are_notified_once(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_notified_once(searched_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors are notified once, with a hint, and never raised."""
 
     def broken(*_: object, **__: object) -> FillResult:

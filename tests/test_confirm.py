@@ -115,7 +115,7 @@ def test_again(confirmed: Path, cli: Cli) -> None:
 def test_killed_anywhere(
     workers: int,
     kills: tuple[tuple[int, signal.Signals], ...],
-    found: Path,
+    searched_copy: Path,
     tmp_path: Path,
     cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
@@ -123,18 +123,18 @@ def test_killed_anywhere(
     """A confirmation that is killed repeatedly ends with the result of an uninterrupted one."""
     command = (*CONFIRM, "--workers", str(workers))
     uninterrupted = tmp_path / "uninterrupted"
-    shutil.copytree(found, uninterrupted)
+    shutil.copytree(searched_copy, uninterrupted)
     for number, how in kills:
-        process = start_cli(*command, cwd=found)
-        wait_until(is_in_companion(found, number), process)
+        process = start_cli(*command, cwd=searched_copy)
+        wait_until(is_in_companion(searched_copy, number), process)
         process.send_signal(how)
         _, err = process.communicate(timeout=60)
         assert process.returncode == (143 if how == signal.SIGTERM else -9), err
     assert cli(*command).code == 0
     monkeypatch.chdir(uninterrupted)
     assert cli(*command).code == 0
-    assert kept_by(found).found == kept_by(uninterrupted).found
-    assert sorted(map(outcome, trainings(found))) == sorted(map(outcome, trainings(uninterrupted)))
+    assert kept_by(searched_copy).found == kept_by(uninterrupted).found
+    assert sorted(map(outcome, trainings(searched_copy))) == sorted(map(outcome, trainings(uninterrupted)))
 
 
 def outcome(trial: FrozenTrial) -> tuple[object, ...]:
@@ -205,12 +205,12 @@ def test_failures_of_the_machine_are_retried(confirmed: Path, cli: Cli) -> None:
     assert len(trainings(confirmed)) == before.trainings + 2
 
 
-def test_a_study_of_the_first_version(found: Path, cli: Cli) -> None:
+def test_a_study_of_the_first_version(searched_copy: Path, cli: Cli) -> None:
     """A study without a stored space, objectives or plan is confirmed and analyzed all the same."""
     with sqlite3.connect("runs/studies.db") as database:
         database.execute("DELETE FROM study_user_attributes WHERE key IN ('space', 'goals', 'plan')")
     assert cli(*CONFIRM).code == 0
-    assert kept_by(found).found.recommended is not None
+    assert kept_by(searched_copy).found.recommended is not None
     for command in ("status", "analyze", "export", "test"):
         assert cli(command, "tiny").code == 0
 
@@ -227,7 +227,7 @@ def test_what_was_confirmed_stays_in_the_comparison(confirmed: Path, cli: Cli) -
     assert recommended in {row.trial for row in kept_by(confirmed).found.rows}
 
 
-def test_a_study_of_another_program(found: Path, cli: Cli) -> None:
+def test_a_study_of_another_program(searched_copy: Path, cli: Cli) -> None:
     """A study of the companion's name with other trials is refused."""
     name, storage = "tiny/confirm", "sqlite:///runs/studies.db"
     foreign = optuna.create_study(study_name=name, storage=storage)
@@ -260,7 +260,7 @@ def test_nothing_to_confirm(place: Path, tiny: Path, cli: Cli) -> None:
     assert not (place / "runs" / "tiny" / "confirm").exists()
 
 
-def test_other_data(found: Path, tmp_path: Path, tiny: Path, cli: Cli) -> None:
+def test_other_data(searched_copy: Path, tmp_path: Path, tiny: Path, cli: Cli) -> None:
     """Other data are refused, because values from other clips are not comparable."""
     other = tmp_path / "other"
     shutil.copytree(tiny, other)

@@ -639,7 +639,7 @@ def test_equal_values() -> None:
         assert not are_equal([{"x": one}], [{"x": other}])
 
 
-def test_signers_that_were_opened_for_others(found: Path, new_place: NewPlace, cli: Cli) -> None:
+def test_signers_that_were_opened_for_others(searched_copy: Path, new_place: NewPlace, cli: Cli) -> None:
     """An opening for another study that is not copied is pointed out."""
     target = new_place("sqlite")
     with storage_at("sqlite:///runs/studies.db") as storage:

@@ -33,11 +33,11 @@ def taken_port() -> socket.socket:
 
 
 @pytest.mark.slow
-def test_it_lists_the_study(found: Path) -> None:
+def test_it_lists_the_study(searched_copy: Path) -> None:
     """The HTTP API lists the study, a port in use is skipped, the page is filled, and Ctrl-C stops the server."""
     with taken_port() as listener:
         port = listener.getsockname()[1]
-        process = start_cli("dashboard", "tiny", "--port", str(port), cwd=found)
+        process = start_cli("dashboard", "tiny", "--port", str(port), cwd=searched_copy)
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
@@ -76,7 +76,7 @@ def test_addresses() -> None:
     assert address("::1", 8080) == "http://[::1]:8080/dashboard"
 
 
-def test_print_command(found: Path, cli: Cli) -> None:
+def test_print_command(searched_copy: Path, cli: Cli) -> None:
     """`--print-command` prints a command that serves the filled page with its files."""
     with taken_port() as listener:
         port = listener.getsockname()[1]
@@ -86,7 +86,7 @@ def test_print_command(found: Path, cli: Cli) -> None:
     assert done.out == f"optuna-dashboard sqlite:///runs/studies.db {places}\n"
     words = shlex.split(done.out)
     command = [sys.executable, "-c", "import sys; from optuna_dashboard._cli import main; main()", *words[1:]]
-    with subprocess.Popen(command, cwd=found, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=searched_copy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             base = f"http://127.0.0.1:{port}"
             wait_until(lambda: answers(f"{base}/api/studies"), process)
@@ -98,7 +98,7 @@ def test_print_command(found: Path, cli: Cli) -> None:
             with urllib.request.urlopen(
                 f"{base}/artifacts/{study}/{trial['trial_id']}/{known['artifact_id']}", timeout=30
             ) as reply:
-                assert reply.read() == (found / "runs/tiny/trials/0000/curve.csv").read_bytes()
+                assert reply.read() == (searched_copy / "runs/tiny/trials/0000/curve.csv").read_bytes()
         finally:
             process.kill()
 

@@ -260,13 +260,13 @@ def test_predict_needs_no_optuna(bundle: Path, tiny: Path, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_export_of_a_model_without_a_confirmation(found: Path, cli: Cli) -> None:
+def test_export_of_a_model_without_a_confirmation(searched_copy: Path, cli: Cli) -> None:
     """A search keeps only numbers; the hint names commands that give a model, and they work."""
     done = cli("export", "tiny", "--model", "model", "--output", "best.yaml")
     assert (done.code, done.out) == (1, "")
     assert re.match(r"error: there is no model of (trial \d|the baseline): a search keeps only numbers", done.err)
-    assert not (found / "model").exists()
-    assert not (found / "best.yaml").exists()
+    assert not (searched_copy / "model").exists()
+    assert not (searched_copy / "best.yaml").exists()
     *_, hint = done.err.splitlines()
     for command in re.findall(r"`python -m search ([^`]*)`", hint)[1:]:
         assert cli(*command.split()).code == 0

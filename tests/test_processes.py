@@ -95,7 +95,9 @@ def test_the_next_trial_is_asked_for_while_all_are_busy(number: int, most: int, 
     assert max(running) == most
 
 
-def test_a_killed_worker_costs_nothing(anywhere: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_costs_nothing(
+    place_per_storage: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its trial goes on from the checkpoint in another worker; the search ends as if nothing had happened."""
     killed = []
 
@@ -109,7 +111,7 @@ def test_a_killed_worker_costs_nothing(anywhere: Path, tiny: Path, tmp_path: Pat
             for process in workers():
                 process.kill()
 
-    events = search_here(tiny, watch, "epochs=8", "trials=2", storage=storage_of(anywhere))
+    events = search_here(tiny, watch, "epochs=8", "trials=2", storage=storage_of(place_per_storage))
     assert killed == [(trial, epoch) for trial in range(2) for epoch in (2, 5)]
     deaths = [event for event in events if isinstance(event, WorkerDied)]
     assert [(event.trial, event.deaths, event.allowed) for event in deaths] == [(t, n, 3) for t in range(2) for n in (1, 2)]
@@ -125,7 +127,7 @@ def test_a_killed_worker_costs_nothing(anywhere: Path, tiny: Path, tmp_path: Pat
     (whole / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     monkeypatch.chdir(whole)
     search_here(tiny, ignore, "epochs=8", "trials=2")
-    assert outcomes(anywhere) == outcomes(whole)
+    assert outcomes(place_per_storage) == outcomes(whole)
 
 
 def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
@@ -293,14 +295,14 @@ def test_workers_do_not_outlive_a_killed_coordinator(place: Path, tiny: Path) ->
     assert not alive
 
 
-def test_two_runs_share_a_study(anywhere: Path, tiny: Path) -> None:
+def test_two_runs_share_a_study(place_per_storage: Path, tiny: Path) -> None:
     """They end together at exactly the target; when one is killed, the other takes up its trials."""
     run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "7", "--set", "epochs=120")
-    first = start_cli(*run_it, "--workers", "2", cwd=anywhere)
-    wait_until(is_in_trial(anywhere, 1), first)
-    second = start_cli(*run_it, cwd=anywhere)
-    wait_until(is_in_trial(anywhere, 3), second)
-    status = json.loads(run_cli("status", "tiny", "--json", cwd=anywhere).out)
+    first = start_cli(*run_it, "--workers", "2", cwd=place_per_storage)
+    wait_until(is_in_trial(place_per_storage, 1), first)
+    second = start_cli(*run_it, cwd=place_per_storage)
+    wait_until(is_in_trial(place_per_storage, 3), second)
+    status = json.loads(run_cli("status", "tiny", "--json", cwd=place_per_storage).out)
     assert (status["runs"], status["working"]) == (2, True)
     assert all(running["alive"] for running in status["running"])
     first.kill()
@@ -309,8 +311,8 @@ def test_two_runs_share_a_study(anywhere: Path, tiny: Path) -> None:
     assert second.returncode == 0, err
     assert "7 of 7 trials finished" in out
     assert "was interrupted: resuming after epoch" in err
-    trials = stored_trials(anywhere)
-    assert states(anywhere) == ["COMPLETE"] * 7
+    trials = stored_trials(place_per_storage)
+    assert states(place_per_storage) == ["COMPLETE"] * 7
     assert len({tuple(trial.params.values()) for trial in trials}) == 7
     assert len({trial.user_attrs["owner"]["run"] for trial in trials}) >= 1
 

@@ -116,7 +116,7 @@ def fail(numbers: Iterator[int] | range, reason: str = "a reason") -> None:
             )
 
 
-def test_a_searched_study(found: Path, cli: Cli) -> None:
+def test_a_searched_study(searched_copy: Path, cli: Cli) -> None:
     """Without a confirmation the best trial is named with a warning, and empty figures say why they are empty."""
     page = reported(cli)
     best = json.loads(cli("status", "tiny", "--json").out)["best"]
@@ -161,7 +161,7 @@ def test_one_trial(place: Path, tiny: Path, cli: Cli) -> None:
     assert "contour" in page.empty
 
 
-def test_all_failed(found: Path, cli: Cli) -> None:
+def test_all_failed(searched_copy: Path, cli: Cli) -> None:
     """If all trials failed there is no answer, the reasons are listed, and no figure fails."""
     fail(range(6), "it broke & <b>burned</b>")
     page = reported(cli)
@@ -248,7 +248,7 @@ def test_text_of_users_is_never_markup(place: Path, tiny: Path, cli: Cli) -> Non
     assert "手話" in html
 
 
-def test_output(found: Path, cli: Cli, tmp_path: Path) -> None:
+def test_output(searched_copy: Path, cli: Cli, tmp_path: Path) -> None:
     """`--output` writes elsewhere; an unwritable place is an error."""
     assert cli("report", "tiny", "--output", tmp_path / "new" / "page.html").code == 0
     assert (tmp_path / "new" / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -306,7 +306,7 @@ def test_search_continued_after_an_opening(confirmed: Path, tiny: Path, cli: Cli
     assert "they are no independent test now" in reported(cli).text
 
 
-def test_offline(found: Path, cli: Cli) -> None:
+def test_offline(searched_copy: Path, cli: Cli) -> None:
     """The page refers to nothing outside itself."""
     reported(cli)
     html = Path("runs/tiny/report.html").read_text(encoding="utf-8")
@@ -315,7 +315,7 @@ def test_offline(found: Path, cli: Cli) -> None:
     assert "url(" not in html
 
 
-def test_a_report_while_it_searches(found: Path, cli: Cli) -> None:
+def test_a_report_while_it_searches(searched_copy: Path, cli: Cli) -> None:
     """A trial in training is counted as running."""
     study = optuna.load_study(study_name="tiny", storage=DATABASE)
     study.ask()
@@ -323,7 +323,7 @@ def test_a_report_while_it_searches(found: Path, cli: Cli) -> None:
     assert "1 running" in page.text
 
 
-def test_confirming_again_changes_the_page(found: Path, cli: Cli) -> None:
+def test_confirming_again_changes_the_page(searched_copy: Path, cli: Cli) -> None:
     """A report shows the current state of the study."""
     before = reported(cli).text
     assert cli(*CONFIRM).code in (0, 1)

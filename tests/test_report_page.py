@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from browser import Open, Opened, chromium, contrast, luminance, marks, open_page, parse_color
-from conftest import Cli, answered_in
+from conftest import Cli, run_in
 from launch import TINY_STUDY
 
 __all__ = ["chromium", "open_page"]  # fixtures
@@ -30,7 +30,7 @@ JAPANESE = "ありがとう"
 def report(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the confirmed study. Only to be read."""
     file = tmp_path_factory.mktemp("report") / "report.html"
-    answered_in(once_confirmed, "report", "tiny", "--output", str(file))
+    run_in(once_confirmed, "report", "tiny", "--output", str(file))
     return file
 
 

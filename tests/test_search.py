@@ -486,37 +486,37 @@ def test_recorded_settings_are_complete(searched: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_during_a_trial(anywhere: Path, tiny: Path, tmp_path: Path) -> None:
+def test_killed_during_a_trial(place_per_storage: Path, tiny: Path, tmp_path: Path) -> None:
     """After `kill -9` the same command ends with the results of an uninterrupted run: parameters, values and curves."""
     (tmp_path / "uninterrupted").mkdir()
     (tmp_path / "uninterrupted" / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
     run = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "6", *LONG)
     assert run_cli(*run, cwd=tmp_path / "uninterrupted").code == 0
     for trial in (0, 2):
-        process = start_cli(*run, cwd=anywhere)
-        wait_until(is_in_trial(anywhere, trial), process)
+        process = start_cli(*run, cwd=place_per_storage)
+        wait_until(is_in_trial(place_per_storage, trial), process)
         process.kill()
         process.communicate()
-        assert states(anywhere) == ["COMPLETE"] * trial + ["RUNNING"]
-    status = run_cli("status", "tiny", cwd=anywhere)
+        assert states(place_per_storage) == ["COMPLETE"] * trial + ["RUNNING"]
+    status = run_cli("status", "tiny", cwd=place_per_storage)
     assert "orphaned trial 2" in status.out
-    done = run_cli(*run, cwd=anywhere)
+    done = run_cli(*run, cwd=place_per_storage)
     assert done.code == 0
     assert "trial 2 was interrupted: resuming after epoch" in done.err
-    assert outcomes(anywhere) == outcomes(tmp_path / "uninterrupted")
-    assert states(anywhere) == ["COMPLETE"] * 6
+    assert outcomes(place_per_storage) == outcomes(tmp_path / "uninterrupted")
+    assert states(place_per_storage) == ["COMPLETE"] * 6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("anywhere", "number", "code", "name"),
+    ("place_per_storage", "number", "code", "name"),
     [("sqlite", signal.SIGINT, 130, "SIGINT"), ("postgresql", signal.SIGTERM, 143, "SIGTERM")],
-    indirect=["anywhere"],
+    indirect=["place_per_storage"],
 )
-def test_stopped_by_a_signal(number: int, code: int, name: str, anywhere: Path, tiny: Path) -> None:
+def test_stopped_by_a_signal(number: int, code: int, name: str, place_per_storage: Path, tiny: Path) -> None:
     """A signal is announced at once; the run prints the command that resumes it, and that command reaches the target."""
-    process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--more", "3", *LONG, cwd=anywhere)
-    wait_until(is_in_trial(anywhere, 1), process)
+    process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--more", "3", *LONG, cwd=place_per_storage)
+    wait_until(is_in_trial(place_per_storage, 1), process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
@@ -525,8 +525,8 @@ def test_stopped_by_a_signal(number: int, code: int, name: str, anywhere: Path, 
     last = err.splitlines()[-1].strip()
     assert last == f"python -m search run tiny.yaml --data {tiny} --set epochs=30 --trials 3"
     assert "next" not in out
-    assert run_cli(*last.split()[3:], cwd=anywhere).code == 0
-    assert states(anywhere) == ["COMPLETE"] * 3
+    assert run_cli(*last.split()[3:], cwd=place_per_storage).code == 0
+    assert states(place_per_storage) == ["COMPLETE"] * 3
 
 
 @pytest.mark.slow

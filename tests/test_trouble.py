@@ -19,7 +19,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import Cli, answered_in, own_copy
+from conftest import Cli, enter_copy, run_in
 from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, start_cli, states, stored_trials, wait_until
 from test_storage import HOLD
 
@@ -48,7 +48,7 @@ def uninterrupted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     """The outcomes of an uninterrupted search with the same settings."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
-    answered_in(folder, "run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *LONG)
+    run_in(folder, "run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *LONG)
     return outcomes(folder)
 
 
@@ -82,7 +82,7 @@ def test_damaged_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The trial starts over with a notice, ends with the results of the uninterrupted run, and leaves no extra file."""
-    place = own_copy(interrupted_once, tmp_path / "place", monkeypatch)
+    place = enter_copy(interrupted_once, tmp_path / "place", monkeypatch)
     checkpoint = place / "runs" / "tiny" / "trials" / "0001" / CHECKPOINT
     damage(checkpoint)
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", "2", *LONG)
