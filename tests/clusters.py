@@ -1,4 +1,4 @@
-"""Ray clusters of several nodes on this machine, for tests."""
+"""Ray clusters with several nodes on this machine, for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from launch import command_of
 
 @contextlib.contextmanager
 def ray_cluster(*cpus: int) -> Iterator[Any]:
-    """A cluster with a node for each number of CPUs; the first is its head. Skips the test where there is no Ray."""
+    """A cluster with one node per number of CPUs; the first is its head. Skips the test if Ray is not installed."""
     pytest.importorskip("ray", reason="Ray is not installed")
     from ray.cluster_utils import Cluster
 
@@ -36,6 +36,6 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
 
 
 def actors(process: psutil.Process | None = None) -> list[psutil.Process]:
-    """The processes of workers in the clusters that this process, or another, has started."""
+    """The worker processes of clusters that this process, or `process`, has started."""
     family = (process or psutil.Process()).children(recursive=True)
     return [child for child in family if command_of(child).startswith("ray::Actor")]

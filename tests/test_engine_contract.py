@@ -1,4 +1,4 @@
-"""What every engine does, wherever it trains. One class; a new engine adds itself to `KINDS`."""
+"""The contract that every engine fulfills. A new engine adds itself to `KINDS`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 every_kind_with_workers = pytest.mark.parametrize("kind", KINDS[1:])
 SMALL = {"train.batch_size": 8, "model.width": 16, "model.ffn_width": 16, "model.layers": 1, "train.patience": 0}
 LIMIT_S = 100.0
-"""What a test waits for an event."""
+"""How long a test waits for an event."""
 
 Answer = Callable[[Engine, StepDone], None]
 
@@ -64,7 +64,7 @@ def job_of(trial: int, runs: Path, *, epochs: int = 4, keeps_models: bool = Fals
 def events_of(
     engine: Engine, job: Job, answer: Answer | None = None, until: Callable[[EngineEvent], bool] | None = None
 ) -> list[EngineEvent]:
-    """Gives the engine a job and goes on with each epoch, until the job ends or something has happened."""
+    """Starts a job and advances it after each step, until it ends or `until` is true for an event."""
     wait_for_slot(engine)
     engine.start(job)
     return followed(engine, answer, until)
@@ -73,7 +73,7 @@ def events_of(
 def followed(
     engine: Engine, answer: Answer | None = None, until: Callable[[EngineEvent], bool] | None = None
 ) -> list[EngineEvent]:
-    """The events of the one job that the engine has."""
+    """The events of the engine's only job."""
     events: list[EngineEvent] = []
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
@@ -85,19 +85,19 @@ def followed(
             return events
         if isinstance(event, StepDone):
             (answer or (lambda engine, step: engine.advance(step.trial)))(engine, event)
-    raise AssertionError(f"nothing more happened after {events}")
+    raise AssertionError(f"no more events after {events}")
 
 
 def wait_for_slot(engine: Engine) -> None:
-    """Waits until a worker is up."""
+    """Waits until a worker is ready."""
     deadline = time.monotonic() + LIMIT_S
     while not engine.slots:
         assert engine.next_event(0.2) is None
-        assert time.monotonic() < deadline, "no worker comes up"
+        assert time.monotonic() < deadline, "no worker becomes ready"
 
 
 def numbers(events: list[EngineEvent]) -> list[Any]:
-    """What must come out the same wherever a job trains: every epoch, and what is told at its end."""
+    """What must be the same in every engine: every epoch and the outcome."""
     found: list[Any] = []
     for event in events:
         if isinstance(event, StepDone):
@@ -109,7 +109,7 @@ def numbers(events: list[EngineEvent]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A Ray cluster of one node, started when the first test wants it."""
+    """A Ray cluster of one node, started for the first test that uses it."""
     with ray_cluster(2) as cluster:
         yield cluster
 
@@ -141,56 +141,56 @@ def engine_of(
 
 
 def workers_of(kind: str) -> list[psutil.Process]:
-    """The processes that train for this one."""
+    """The worker processes of this process."""
     return actors() if kind.startswith("ray") else workers()
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """The folder of everything that is written."""
+    """The folder for all output."""
     return tmp_path / "runs"
 
 
 @pytest.fixture(scope="module")
 def expected(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """The numbers of job 0, trained with nothing around it."""
+    """The numbers of job 0 from an uninterrupted run."""
     runs = tmp_path_factory.mktemp("expected")
     with engine_of("inline", trial_clips_of(tiny, runs), runs, lambda: None) as engine:
         return numbers(events_of(engine, job_of(0, runs, keeps_models=True)))
 
 
 class TestEngine:
-    """Every engine passes all of it."""
+    """Every engine passes all tests."""
 
     @pytest.fixture
-    def hired(
+    def make_engine(
         self, kind: str, runs: Path, tiny: Path, request: pytest.FixtureRequest
     ) -> Callable[..., contextlib.AbstractContextManager[Engine]]:
         """Makes an engine of this kind, on the small data set or another."""
 
-        def hire(
+        def make(
             folder: Path = tiny, emit: Listener = lambda event: None, **options: float
         ) -> contextlib.AbstractContextManager[Engine]:
             return engine_of(
                 kind, trial_clips_of(folder, runs, emit), runs, lambda: request.getfixturevalue("cluster"), **options
             )
 
-        return hire
+        return make
 
     @every_kind
-    def test_one_job_after_the_other(self, kind: str, hired: Any, runs: Path, tiny: Path, expected: list[Any]) -> None:
-        """Start, each epoch in turn, end; the same numbers everywhere. One dropped or failed does no harm to the next."""
+    def test_one_job_after_the_other(self, kind: str, make_engine: Any, runs: Path, tiny: Path, expected: list[Any]) -> None:
+        """A job reports its start, each epoch and its end, with the same numbers, also after canceled and failed jobs."""
         notices: list[Event] = []
         trial_clips_of(tiny, runs).folds(PreprocessConfig())
         [frames] = (runs / "prepared").glob("*/frames.npy")
         os.truncate(frames, 100)
-        with hired(emit=notices.append) as engine:
+        with make_engine(emit=notices.append) as engine:
             dropped = events_of(
                 engine, job_of(1, runs), lambda engine, step: engine.cancel(1), lambda e: isinstance(e, StepDone)
             )
             engine.cancel(1)
             assert [type(event) for event in dropped] == [JobStarted, StepDone]
-            assert engine.next_event(0.3) is None, "nothing more is heard of it"
+            assert engine.next_event(0.3) is None, "it reports nothing more"
             assert [event.text for event in notices if isinstance(event, Notice)] == [
                 f"the prepared data in {frames.parent} is cut short (frames.npy): computing it again"
             ]
@@ -207,16 +207,16 @@ class TestEngine:
             assert numbers(events) == expected
             outcome: Outcome = events[-1].outcome
             assert outcome.models
-            assert model_path(job.folder, 0, 1).is_file(), "the weights lie in the job's folder"
+            assert model_path(job.folder, 0, 1).is_file(), "the weights are in the job's folder"
             assert engine.next_event(0.3) is None
             if kind.startswith("ray"):
                 scratch = scratch_root() / scratch_name(workers_of(kind)[0].pid)
-                assert scratch.exists() == (kind == "ray, nothing shared"), "files that can be shared are"
+                assert scratch.exists() == (kind == "ray, nothing shared"), "files are shared where possible"
 
     @every_kind
-    def test_dropped_at_any_moment(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
-        """In the middle of an epoch, before it was begun, in a dead worker's hands: nothing more is heard of it."""
-        with hired() as engine:
+    def test_canceled_at_any_moment(self, kind: str, make_engine: Any, runs: Path, expected: list[Any]) -> None:
+        """A canceled job reports nothing more: in the middle of an epoch, before its start, or with a dead worker."""
+        with make_engine() as engine:
 
             def one_step(trial: int) -> None:
                 events = events_of(engine, job_of(trial, runs), until=lambda event: isinstance(event, StepDone))
@@ -250,10 +250,10 @@ class TestEngine:
             assert numbers(events) == expected
 
     @every_kind
-    def test_put_aside_and_taken_up(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
-        """A job goes on where it was put aside, in another engine, with the same numbers. One that had not begun comes back."""
+    def test_interrupted_and_resumed(self, kind: str, make_engine: Any, runs: Path, expected: list[Any]) -> None:
+        """An interrupted job resumes in another engine with the same numbers. One not yet started is interrupted at once."""
         job = job_of(0, runs, keeps_models=True)
-        with hired() as engine:
+        with make_engine() as engine:
 
             def answer(engine: Engine, step: StepDone) -> None:
                 if step.step.records[0].epoch == 2:
@@ -265,27 +265,27 @@ class TestEngine:
             assert (job.folder / CHECKPOINT).is_file()
             engine.start(job_of(1, runs))
             assert followed(engine) == [JobInterrupted(1)]
-        with hired() as engine:
+        with make_engine() as engine:
             again = events_of(engine, job.resumed())
             assert (again[0].steps_done, again[0].resume_note) == (2, "resuming after epoch 2")
-            assert numbers(again) == expected, "the epochs before are told once more"
+            assert numbers(again) == expected, "earlier epochs are reported again"
 
     @every_kind
-    def test_the_data_are_gone(self, kind: str, hired: Any, runs: Path, tiny: Path, tmp_path: Path) -> None:
-        """That ends the search, not the trial: the error says which file."""
+    def test_missing_data(self, kind: str, make_engine: Any, runs: Path, tiny: Path, tmp_path: Path) -> None:
+        """A missing data set is an error of the search, not of the trial."""
         shutil.copytree(tiny, tmp_path / "data")
-        with hired(tmp_path / "data") as engine:
+        with make_engine(tmp_path / "data") as engine:
             wait_for_slot(engine)
-            if kind != "processes":  # its worker opens the data with its first job
+            if kind != "processes":  # its worker reads the data when it starts
                 assert numbers(events_of(engine, job_of(1, runs, epochs=1)))
             (tmp_path / "data").rename(tmp_path / "elsewhere")
             with pytest.raises(DataError):
                 events_of(engine, job_of(0, runs, preprocess__align="unique"))
 
     @every_kind_with_workers
-    def test_a_worker_dies_and_another_hangs(self, kind: str, hired: Any, runs: Path, expected: list[Any]) -> None:
-        """The job can be started again, and goes on from its checkpoint. A worker that hangs costs its job; others come."""
-        with hired(timeout_s=6.0) as engine:
+    def test_a_worker_dies_and_another_hangs(self, kind: str, make_engine: Any, runs: Path, expected: list[Any]) -> None:
+        """If a worker dies, its job resumes from the checkpoint. If one hangs, its job fails; later jobs get a new worker."""
+        with make_engine(timeout_s=6.0) as engine:
             job = job_of(0, runs, keeps_models=True)
 
             def kill(engine: Engine, step: StepDone) -> None:
@@ -297,7 +297,7 @@ class TestEngine:
             assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
             assert not lost[-1].machine_lost
             again = events_of(engine, job.resumed())
-            assert again[0].steps_done >= 1, "the first epoch is always kept"
+            assert again[0].steps_done >= 1, "the first epoch is always saved"
             assert numbers(again) == expected
 
             def suspend(engine: Engine, step: StepDone) -> None:

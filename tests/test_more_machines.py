@@ -1,4 +1,4 @@
-"""The README's section "More machines": its commands, as they stand there."""
+"""Runs the commands of the README's section "More machines"."""
 
 from __future__ import annotations
 
