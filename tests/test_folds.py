@@ -1,4 +1,4 @@
-"""Trials that train several models: folds by signer, repeats, and what is kept of each."""
+"""Trials that train several models: folds by signer, and repeats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FOLDED = ("--set", "data.folds=3", "--set", "data.test=none")
 @settings(max_examples=60, deadline=None)
 @given(words_of=SIGNERS, folds=st.integers(2, 6), seed=st.integers(0, 5))
 def test_every_signer_validates_once(words_of: dict[str, frozenset[int]], folds: int, seed: int) -> None:
-    """Groups of nearly equal size; who validates does not train; the sealed are in none; the same seed gives the same."""
+    """Folds are nearly equal, have disjoint training and validation signers, no test signers, and depend only on the seed."""
     try:
         split = split_signers(words_of, folds=folds, seed=seed)
     except DataError as error:
@@ -48,8 +48,8 @@ def test_every_signer_validates_once(words_of: dict[str, frozenset[int]], folds:
     assert split == split_signers(dict(reversed(words_of.items())), folds=folds, seed=seed)
 
 
-def test_each_signer_by_itself() -> None:
-    """`each` leaves one signer out at a time."""
+def test_leave_one_signer_out() -> None:
+    """`each` makes a fold of every signer."""
     split = split_signers(FIVE, folds="each", test=["e"])
     assert split.folds == (("a",), ("b",), ("c",), ("d",))
     assert split.train_validation_pairs()[1] == (("a", "c", "d"), ("b",))
@@ -66,33 +66,33 @@ def test_each_signer_by_itself() -> None:
     ],
 )
 def test_impossible_folds(words_of: dict[str, frozenset[int]], wishes: dict[str, object], said: str) -> None:
-    """More folds than signers, and a word that some fold could not train on."""
+    """More folds than signers, or a word that some fold could not train on, is an error."""
     with pytest.raises(DataError) as caught:
         split_signers(words_of, **wishes)  # type: ignore[arg-type]
     assert said in caught.value.render()
 
 
-def test_a_fold_that_validates_without_a_word_is_told() -> None:
-    """It can be used, but its number is of fewer words."""
+def test_fold_without_a_word() -> None:
+    """A fold whose validation signers lack a word is allowed, with a note."""
     split = split_signers({**FIVE, "f": frozenset({0, 1})}, folds="each", test="none")
     assert split.note == "fold 6 validates without some words: its signers have no clip of them"
 
 
-def test_folds_by_one_word(place: Path) -> None:
-    """The default study, whose validation part is `auto`, takes folds without more ado."""
+def test_folds_by_one_setting(place: Path) -> None:
+    """`data.folds` alone gives the default study folds, though its validation part is `auto`."""
     definition = load_definition("label_smoothing", ["data.folds=5"])
     assert (definition.signers.folds, definition.signers.test) == (5, "auto")
 
 
-def test_a_fold_without_a_class_is_refused_before_anything_starts(place: Path, tiny: Path, cli: Cli) -> None:
-    """Nothing is written but the index of the data."""
+def test_impossible_folds_are_refused_early(place: Path, tiny: Path, cli: Cli) -> None:
+    """Nothing is written except the index of the data."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--set", "data.folds=9")
     assert (done.code, done.err.splitlines()[0]) == (2, "error: 9 folds cannot be made of 3 signers")
     assert not (place / "runs" / "studies.db").exists()
 
 
 def test_a_trial_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
-    """Its value is the mean over the folds of each one's best epoch, and what each signer gave is kept."""
+    """A trial's value is the mean over its folds' best epochs, and the result of each signer is recorded."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--set", "data.folds=4", "--set", "data.test=none")
     assert done.code == 0
     assert "signers  4 in 4 cross-validation folds (48 clips), no test part" in done.err
@@ -115,7 +115,7 @@ def test_a_trial_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 def test_repeats_differ_by_seed_alone(place: Path, tiny: Path, cli: Cli) -> None:
-    """The first training is that of a trial without repeats; the others start from other weights."""
+    """The first training equals that of a trial without repeats; the others start from other weights."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", "repeats=3", "--as", "three").code == 0
     (alone,) = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv").values()
@@ -125,8 +125,8 @@ def test_repeats_differ_by_seed_alone(place: Path, tiny: Path, cli: Cli) -> None
     assert len({training_seed(7, number) for number in range(100)}) == 100
 
 
-def cut_after(steps: int) -> Callable[[TrialRun], object]:
-    """A `next_step` that is interrupted when the trial has done so many."""
+def interrupted_after(steps: int) -> Callable[[TrialRun], object]:
+    """A `next_step` that interrupts the trial after this many steps."""
     real = TrialRun.next_step
 
     def step(self: TrialRun) -> object:
@@ -139,29 +139,29 @@ def cut_after(steps: int) -> Callable[[TrialRun], object]:
 
 
 @pytest.mark.parametrize(("pruner", "at"), [("{name: median}", 3), ("{name: wilcoxon, p: 0.6, startup: 2}", 1)])
-def test_a_cut_trial_of_folds_goes_on_exactly(
+def test_an_interrupted_trial_of_folds_resumes(
     pruner: str, at: int, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Side by side or one by one, all trainings go on with the same numbers."""
+    """All trainings resume with the same numbers, side by side or one by one."""
     sets = ["--set", f"pruner={pruner}", "--set", "epochs=4"]
     run = ("run", "tiny.yaml", "--data", tiny, *FOLDED, *sets, "--set", "augment.noise=0.5", "--set", "ema=0.9")
-    assert cli(*run, "--trials", 2, "--as", "peace").code == 0
+    assert cli(*run, "--trials", 2, "--as", "uninterrupted").code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(TrialRun, "next_step", cut_after(at))
+        patch.setattr(TrialRun, "next_step", interrupted_after(at))
         assert cli(*run, "--trials", 2, "--as", "cut").code == 130
     done = cli(*run, "--trials", 2, "--as", "cut")
     assert done.code == 0
     assert "trial 0 was interrupted: resuming" in done.err
-    assert outcomes(place, "cut") == outcomes(place, "peace")
+    assert outcomes(place, "cut") == outcomes(place, "uninterrupted")
     with (place / "runs" / "cut" / "trials" / "0000" / "curve.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    with (place / "runs" / "peace" / "trials" / "0000" / "curve.csv").open(encoding="utf-8") as stream:
-        peace = list(csv.DictReader(stream))
-    assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in peace]
+    with (place / "runs" / "uninterrupted" / "trials" / "0000" / "curve.csv").open(encoding="utf-8") as stream:
+        uninterrupted = list(csv.DictReader(stream))
+    assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in uninterrupted]
 
 
-def test_wilcoxon_sees_fold_by_fold(place: Path, tiny: Path, cli: Cli) -> None:
-    """Its steps are the folds, and a trial that it stops has trained some of them to their end and the rest not at all."""
+def test_wilcoxon_prunes_by_fold(place: Path, tiny: Path, cli: Cli) -> None:
+    """The steps of the Wilcoxon pruner are folds: a pruned trial has finished some and not started the others."""
     sets = ["pruner={name: wilcoxon, p: 0.6, startup: 2}", "data.folds=4", "data.test=none", "space.lr.low=1e-6", "epochs=3"]
     words = [word for one in sets for word in ("--set", one)]
     assert cli("run", "tiny.yaml", "--data", tiny, *words, "--trials", 6, "--set", "sampler={name: random}").code == 0
@@ -176,8 +176,8 @@ def test_wilcoxon_sees_fold_by_fold(place: Path, tiny: Path, cli: Cli) -> None:
     assert all(2 <= len(trial.intermediate_values) < 4 for trial in pruned)
 
 
-def test_an_exported_trial_of_folds_trains_back(place: Path, tiny: Path, cli: Cli) -> None:
-    """All its models are trained again, and the mean comes back bit for bit."""
+def test_retraining_an_exported_trial_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
+    """All models are trained again, and their mean is reproduced bit for bit."""
     run = ("run", "tiny.yaml", "--data", tiny, *FOLDED, "--set", "repeats=2", "--trials", 2)
     assert cli(*run, "--set", "objective={metric: val_error, reduce: mean_last_5}").code == 0
     assert cli("export", "tiny", "--output", "best.yaml").code == 0
@@ -195,7 +195,7 @@ def test_an_exported_trial_of_folds_trains_back(place: Path, tiny: Path, cli: Cl
 
 
 def test_wilcoxon_compares_folds_not_seeds(place: Path, tiny: Path, cli: Cli) -> None:
-    """With folds and repeats each step is a fold: the mean over its repeats."""
+    """With folds and repeats, each step of the pruner is a fold, with the mean over its repeats."""
     sets = ["pruner={name: wilcoxon, p: 0.6, startup: 2}", "data.folds=4", "data.test=none", "repeats=2"]
     words = [word for one in sets for word in ("--set", one)]
     assert cli("run", "tiny.yaml", "--data", tiny, *words, "--trials", 2).code == 0

@@ -1,4 +1,4 @@
-"""What a trial keeps beside its curve: what its models answered, how sure they were, who trained it when."""
+"""What is recorded of a trial besides its curve: predictions, confidence, and its attempts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LOGITS = torch.log(torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.91, 0.04
 LABELS = torch.tensor([0, 1, 1, 2])
 
 
-def test_confusion_worked_out_by_hand() -> None:
-    """Rows are true words: the third clip shows word 1 and is taken for word 0."""
+def test_confusion_by_hand() -> None:
+    """Rows are true words: the third clip shows word 1 and is predicted as word 0."""
     assert confusion(LOGITS, LABELS).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
-def test_reliability_worked_out_by_hand() -> None:
+def test_reliability_by_hand() -> None:
     """Confidences 0.6, 0.8, 0.9 and 0.91: the last two share a bin, and one of them is right."""
     low, middle, high = reliability(LOGITS, LABELS)
     assert [one.clips for one in (low, middle, high)] == [1, 1, 2]
@@ -35,8 +35,8 @@ def test_reliability_worked_out_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_reliability_makes_the_calibration_error(seed: int) -> None:
-    """The gaps of the bins, weighed by their clips, are the number that is reported."""
+def test_reliability_gives_the_calibration_error(seed: int) -> None:
+    """The gaps of the bins, weighted by their clips, add up to the reported error."""
     draw = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(50, 7, generator=draw)
     labels = torch.randint(7, (50,), generator=draw)
@@ -46,16 +46,16 @@ def test_reliability_makes_the_calibration_error(seed: int) -> None:
     assert gap == pytest.approx(measure(logits, labels).ece, abs=1e-12)
 
 
-def test_words_of_all_scripts_come_back(tmp_path: Path) -> None:
-    """Labels with commas, quotes and line ends are kept as they are."""
+def test_csv_round_trip(tmp_path: Path) -> None:
+    """Labels with commas, quotes and line breaks are read back unchanged."""
     rows = [AnswerCount(0, 'a, "b"', "手話\nは", 3), AnswerCount(1, "<script>", "", 1)]
     (tmp_path / "answers.csv").write_text(rows_text(AnswerCount, rows), encoding="utf-8")
     assert read_rows(AnswerCount, tmp_path / "answers.csv") == rows
     assert read_rows(AnswerCount, tmp_path / "none.csv") == []
 
 
-def test_a_trial_keeps_what_its_model_answered(searched: Path, tiny: Path) -> None:
-    """Answers, signers and confidences tell of the same clips and the same accuracy."""
+def test_validation_results_agree(searched: Path, tiny: Path) -> None:
+    """Answers, signers and confidences add up to the same clips and the same accuracy."""
     words = set(json.loads((tiny / "sign_to_prediction_index_map.json").read_text(encoding="utf-8")))
     for trial in stored_trials(searched):
         folder = trial_folder(searched / "runs", "tiny", trial.number)
@@ -73,8 +73,8 @@ def test_a_trial_keeps_what_its_model_answered(searched: Path, tiny: Path) -> No
         assert sum(row.clips for row in confidences) == 2 * clips, "once as trained, once after temperature scaling"
 
 
-def test_who_trained_a_trial(searched: Path) -> None:
-    """One run with one worker: one stint a trial, one after the other."""
+def test_attempts(searched: Path) -> None:
+    """One run with one worker makes one attempt per trial, in order."""
     begun = [read_attempts(trial.user_attrs[ATTEMPTS]) for trial in stored_trials(searched)]
     assert [len(attempts) for attempts in begun] == [1] * 6
     assert len({(attempt.run, attempt.worker) for (attempt,) in begun}) == 1
@@ -83,15 +83,15 @@ def test_who_trained_a_trial(searched: Path) -> None:
     assert all(abs(time.time() - begin) < 3600 for begin in begins), "seconds since 1970"
 
 
-def test_two_workers_are_told_apart(place: Path, tiny: Path, cli: Cli) -> None:
-    """Each has a number of its own."""
+def test_attempts_name_the_worker(place: Path, tiny: Path, cli: Cli) -> None:
+    """Attempts of two workers have different worker numbers."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, "--workers", 2).code == 0
     workers = {attempt.worker for trial in stored_trials(place) for attempt in read_attempts(trial.user_attrs[ATTEMPTS])}
     assert workers == {0, 1}
 
 
-def test_a_trial_that_was_cut_off_has_two_stints(place: Path, tiny: Path) -> None:
-    """The first ends when it was put aside; the second belongs to another run."""
+def test_an_interrupted_trial_has_two_attempts(place: Path, tiny: Path) -> None:
+    """The first attempt ends with the interruption; the second belongs to another run."""
     (place / "tiny.yaml").write_text(TINY_STUDY.replace("epochs: 2", "epochs: 400"), encoding="utf-8")
     first = start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "1", cwd=place)
     wait_until(is_in_trial(place, 0), first)

@@ -1,4 +1,4 @@
-"""Trials in processes of their own: what dies, hangs or fails takes nothing with it. See also `test_engine_contract.py`."""
+"""The engine `processes` in a search: workers that die, hang or fail. See also `test_engine_contract.py`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Watch = Callable[[Event], None]
 
 
 def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Event]:
-    """A search of `tiny.yaml` in this process, with workers of its own, watched event by event. Returns the events."""
+    """Runs a search of `tiny.yaml` from this process and calls `watch` for each event. Returns the events."""
     events: list[Event] = []
 
     def listen(event: Event) -> None:
@@ -67,11 +67,11 @@ def search_here(data: Path, watch: Watch, *sets: str, **options: Any) -> list[Ev
 
 
 def ignore(_: Event) -> None:
-    """Watches nothing."""
+    """A listener that does nothing."""
 
 
 def test_two_workers(place: Path, tiny: Path, cli: Cli) -> None:
-    """Exactly the target, each trial with parameters of its own and the same files as ever."""
+    """Two workers finish exactly the target number of trials, with different parameters and all files."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--workers", 2, "--trials", 7)
     assert done.code == 0
     assert "device   cpu, 2 workers, " in done.err
@@ -83,8 +83,8 @@ def test_two_workers(place: Path, tiny: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(("number", "most"), [(1, 1), (2, 3)])
-def test_the_next_trial_is_asked_for_while_all_are_busy(number: int, most: int, place: Path, tiny: Path) -> None:
-    """While two trials train, a third has its parameters already; one worker alone waits for its result."""
+def test_next_trial_is_sampled_ahead(number: int, most: int, place: Path, tiny: Path) -> None:
+    """With two workers, a third trial is sampled while both are busy; with one, sampling waits for its result."""
     running: list[int] = []
 
     def watch(event: Event) -> None:
@@ -98,7 +98,7 @@ def test_the_next_trial_is_asked_for_while_all_are_busy(number: int, most: int, 
 def test_a_killed_worker_costs_nothing(
     place_per_storage: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its trial goes on from the checkpoint in another worker; the search ends as if nothing had happened."""
+    """The trial of a killed worker resumes from its checkpoint in another one, with the same results."""
     killed = []
 
     def watch(event: Event) -> None:
@@ -120,7 +120,7 @@ def test_a_killed_worker_costs_nothing(
     assert [event.done > 0 for event in starts] == [False, True, True] * 2
     assert all(event.remark == f"resuming after epoch {event.done}" for event in starts if event.done)
     told = [(event.trial, event.record.epoch) for event in events if isinstance(event, EpochFinished)]
-    assert told == [(trial, epoch) for trial in range(2) for epoch in range(1, 9)], "each epoch is told once"
+    assert told == [(trial, epoch) for trial in range(2) for epoch in range(1, 9)], "each epoch is emitted once"
 
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -131,12 +131,12 @@ def test_a_killed_worker_costs_nothing(
 
 
 def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
-    """The trial fails with the reason, and the search goes on with others."""
+    """A trial whose worker dies too often fails with the reason, and the search continues."""
 
     def watch(event: Event) -> None:
         if isinstance(event, TrialStarted) and event.trial == 1:
             for process in workers():
-                process.terminate()  # they leave that to the coordinator
+                process.terminate()  # workers ignore SIGTERM
                 process.kill()
 
     events = search_here(tiny, watch, "epochs=8", "trials=2", max_restarts=2)
@@ -148,8 +148,8 @@ def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
     assert shown.count("worker   died: it was killed by SIGKILL (out of memory?)") == 3
 
 
-def test_a_suspended_search_is_no_trials_fault(place: Path, tiny: Path) -> None:
-    """Whoever suspends the whole search (Ctrl-Z) for longer than a trial may take loses nothing."""
+def test_suspended_search(place: Path, tiny: Path) -> None:
+    """Time in which the whole search is suspended (Ctrl-Z) does not count toward a trial's limit."""
     command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--trials", "1"]
     process = subprocess.Popen(
         [*command, "--set", "epochs=100", "--trial-timeout", "12s", "--max-failures", "0"],
@@ -164,8 +164,8 @@ def test_a_suspended_search_is_no_trials_fault(place: Path, tiny: Path) -> None:
     assert states(place) == ["COMPLETE"]
 
 
-def test_time_spent_before_a_cut_counts(place: Path, tiny: Path, cli: Cli) -> None:
-    """What a trial trained in earlier runs is part of the time that it may take."""
+def test_time_of_earlier_runs_counts(place: Path, tiny: Path, cli: Cli) -> None:
+    """Training time in earlier runs counts toward a trial's limit."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=3000", "--set", "trials=1", cwd=place)
     wait_until(is_in_trial(place, 0, epochs=100), process)
     process.terminate()
@@ -179,7 +179,7 @@ def test_time_spent_before_a_cut_counts(place: Path, tiny: Path, cli: Cli) -> No
 
 
 def broken_workers(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Every worker that is started from now on does this first."""
+    """Every worker started from now on executes `what` first."""
     (folder / "broken").mkdir()
     text = f"import os, sys\nif 'spawn_main' in ' '.join(sys.orig_argv):\n    {what}\n"
     (folder / "broken" / "sitecustomize.py").write_text(text, encoding="utf-8")
@@ -187,7 +187,7 @@ def broken_workers(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> 
 
 
 def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four in a row, and the run ends with what it saw; the trial is not to blame."""
+    """After four failed starts in a row, the run ends with the reason; the trial does not fail."""
     broken_workers(tmp_path, monkeypatch, "os._exit(7)")
     with pytest.raises(ResourceError, match="workers end before they are ready") as caught:
         search_here(tiny, ignore)
@@ -198,8 +198,8 @@ def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monk
     assert states(place) == ["COMPLETE"] * 4
 
 
-def test_no_descriptor_left(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that cannot be started is a matter of the machine: 3, not a fault of the program."""
+def test_too_many_open_files(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot be started is a resource error, not a bug."""
 
     def exhausted(*_: object) -> NoReturn:
         raise OSError(24, "Too many open files")
@@ -209,8 +209,8 @@ def test_no_descriptor_left(place: Path, tiny: Path, monkeypatch: pytest.MonkeyP
         search_here(tiny, ignore)
 
 
-def test_a_fault_in_a_worker(place: Path, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of the program ends the run with 4; the log holds the worker's traceback."""
+def test_bug_in_a_worker(place: Path, tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in a worker ends the run with exit code 4; the log contains the worker's traceback."""
     broken_workers(
         tmp_path, monkeypatch, "import model.training; model.training.Training.run_epoch = lambda self: fault_of_this_version"
     )
@@ -222,8 +222,8 @@ def test_a_fault_in_a_worker(place: Path, tiny: Path, tmp_path: Path, cli: Cli, 
     assert "Traceback" not in done.err
 
 
-def test_data_that_is_gone(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """The run ends with 3 and says where it looked; with the data back, the same command goes on."""
+def test_missing_data(place: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    """The run ends with a resource error; once the data set is back, the same command resumes."""
     data = tmp_path / "data"
     data.mkdir()
     for path in tiny.iterdir():
@@ -243,8 +243,8 @@ def test_data_that_is_gone(place: Path, tiny: Path, tmp_path: Path, cli: Cli) ->
     assert states(place) == ["COMPLETE"] * 4
 
 
-def test_data_that_changes_under_a_search(place: Path, tiny: Path, tmp_path: Path) -> None:
-    """A worker that is started later refuses other data than the study was checked against."""
+def test_data_that_changes_during_a_search(place: Path, tiny: Path, tmp_path: Path) -> None:
+    """A new worker refuses a data set that differs from the one that the study was checked against."""
     data = tmp_path / "data"
     data.mkdir()
     for path in tiny.iterdir():
@@ -263,7 +263,7 @@ def test_data_that_changes_under_a_search(place: Path, tiny: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: Path) -> None:
-    """Ctrl-C reaches the workers too: they leave it to the coordinator, say nothing, and the same command goes on."""
+    """Workers ignore a signal to the whole process group (Ctrl-C); the run stops cleanly, and the same command resumes."""
     command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=60"]
     process = subprocess.Popen(
         command, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -284,7 +284,7 @@ def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: P
 
 
 def test_workers_do_not_outlive_a_killed_coordinator(place: Path, tiny: Path) -> None:
-    """They notice at once, in the middle of an epoch."""
+    """Workers end at once if their coordinator is killed, even in the middle of an epoch."""
     process = start_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=3000", cwd=place)
     wait_until(is_in_trial(place, 1), process)
     children = psutil.Process(process.pid).children()
@@ -296,7 +296,7 @@ def test_workers_do_not_outlive_a_killed_coordinator(place: Path, tiny: Path) ->
 
 
 def test_two_runs_share_a_study(place_per_storage: Path, tiny: Path) -> None:
-    """They end together at exactly the target; when one is killed, the other takes up its trials."""
+    """Two runs finish exactly the target number of trials; if one is killed, the other resumes its trials."""
     run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "7", "--set", "epochs=120")
     first = start_cli(*run_it, "--workers", "2", cwd=place_per_storage)
     wait_until(is_in_trial(place_per_storage, 1), first)
@@ -318,7 +318,7 @@ def test_two_runs_share_a_study(place_per_storage: Path, tiny: Path) -> None:
 
 
 def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
-    """What a living run holds is left to it, though it is suspended; the other says that it waits."""
+    """A run leaves the trials of a suspended run alone, and says that it is waiting for them."""
     run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", "--set", "epochs=60")
     first = start_cli(*run_it, cwd=place)
     wait_until(is_in_trial(place, 0), first)
@@ -351,15 +351,15 @@ def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
 def test_gpus(
     device: str, count: int, variable: str | None, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What each worker may see, in the names that the person's own CUDA_VISIBLE_DEVICES has."""
+    """Workers' GPUs are named as in the user's CUDA_VISIBLE_DEVICES."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if variable is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     assert visible_gpus(device, count) == expected
 
 
-def test_workers_share_the_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four workers on two GPUs: two each. A worker that is replaced gets its predecessor's."""
+def test_workers_share_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four workers on two GPUs get two each. A replacement gets its predecessor's GPU."""
     given: list[str | None] = []
 
     class Process:
@@ -388,8 +388,8 @@ def test_workers_share_the_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert given == ["4", "7", "4", "7", "7"]
 
 
-def test_a_worker_sees_its_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is set before anything of CUDA starts."""
+def test_a_worker_sees_only_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA_VISIBLE_DEVICES is set before CUDA is initialized."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(worker, "end_with_parent", lambda: None)
     here, there = Pipe()
@@ -404,8 +404,8 @@ def test_a_worker_sees_its_gpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "there is no such data folder" in str(here.recv())
 
 
-def test_what_was_told_is_kept_when_the_engine_breaks(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result that has not been written yet is written when something else ends the search."""
+def test_results_are_written_when_the_engine_fails(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pending result is still written if an error ends the search."""
     real, over = ProcessEngine.next_event, list[str]()
 
     def next_event(engine: ProcessEngine, timeout_s: float) -> object:

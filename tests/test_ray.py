@@ -1,4 +1,4 @@
-"""The engine `ray` on a cluster of nodes: whatever is lost, a study ends at exactly its target, nothing lost, nothing twice."""
+"""The engine `ray` on clusters of several nodes: lost workers and nodes do not change a study's results."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ pytestmark = [
 ]
 
 RANDOM = TINY_STUDY.replace("{name: tpe, startup: 4}", "{name: random}")
-"""A study whose trials do not depend on the order in which others end."""
+"""A study whose trials do not depend on the order in which other trials end."""
 
-RAYS_OWN = {"Ray", "raylet", "Raylet", "gcs_server", "WARNING", "Token"}
-"""Words of which Ray would say some, if it said anything."""
+RAY_WORDS = {"Ray", "raylet", "Raylet", "gcs_server", "WARNING", "Token"}
+"""Words of Ray's own messages."""
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """The cluster of all tests."""
+    """A cluster for all tests."""
     with ray_cluster(0, 1, 1) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def cluster(nodes: Any) -> Iterator[Any]:
-    """A Ray cluster of two nodes with room for one worker each, beside its head, whatever the test before has made of it."""
+    """The cluster with a head and two nodes for one worker each, whatever the previous test has changed."""
     while len(nodes.worker_nodes) < 2:
         nodes.add_node(num_cpus=1)
     before = set(nodes.worker_nodes)
@@ -82,7 +82,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def search_here(data: Path, engine: EngineOptions, watch: Callable[[Event], None], *sets: str) -> list[Event]:
-    """A search of `tiny.yaml` in this process, watched event by event. Returns the events."""
+    """Runs a search of `tiny.yaml` from this process and calls `watch` for each event. Returns the events."""
     events: list[Event] = []
 
     def listen(event: Event) -> None:
@@ -96,25 +96,25 @@ def search_here(data: Path, engine: EngineOptions, watch: Callable[[Event], None
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Waits for something that other processes bring about."""
+    """Waits for something that other processes do."""
     deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.05)
 
 
-def num_resting() -> int:
-    """How many workers are up and do nothing. Ray names a process by what it does."""
+def num_idle() -> int:
+    """How many workers are ready and idle. Ray names a process by its current method."""
     return sum(command_of(actor).strip() == "ray::Actor" for actor in actors())
 
 
 def node_of(actor: psutil.Process, cluster: Any) -> Any:
-    """The node that an actor runs on."""
+    """The node of an actor."""
     return next(node for node in cluster.worker_nodes if node.all_processes["raylet"][0].process.pid == actor.ppid())
 
 
-def undisturbed(place: Path, tiny: Path, cli: Cli, *sets: str) -> list[tuple[object, ...]]:
-    """What the same study gives in one process."""
+def uninterrupted(place: Path, tiny: Path, cli: Cli, *sets: str) -> list[tuple[object, ...]]:
+    """Outcomes of the same study from an uninterrupted run in one process."""
     words = [word for assignment in sets for word in ("--set", assignment)]
     assert cli("run", "tiny.yaml", "--data", tiny, "--as", "whole", *words).code == 0
     return outcomes(place, "whole")
@@ -123,7 +123,7 @@ def undisturbed(place: Path, tiny: Path, cli: Cli, *sets: str) -> list[tuple[obj
 def test_workers_and_nodes_come_and_go(
     place: Path, tiny: Path, cli: Cli, cluster: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A worker's process is killed, a node is lost, another joins and is used: in the end every number is the same."""
+    """A worker is killed, a node is lost and another joins: every number stays the same."""
     monkeypatch.setattr("search.engines.ray.worker_count._DELAY_S", 0.05)
     sets = ("epochs=25", "trials=8")
     happened: list[str] = []
@@ -133,11 +133,11 @@ def test_workers_and_nodes_come_and_go(
         if isinstance(event, WorkerDied | TrialFinished):
             steps.pop(event.trial, None)
         if isinstance(event, WorkerDied) and happened == ["a worker"]:
-            until(lambda: num_resting() == 2)  # the trials wait meanwhile
+            until(lambda: num_idle() == 2)  # the trials wait meanwhile
             happened.append("its death")
         elif isinstance(event, Notice) and "lost its machine" in event.text and happened[-1] == "a node":
             cluster.add_node(num_cpus=2)
-            until(lambda: num_resting() == 3)
+            until(lambda: num_idle() == 3)
             happened.append("another")
         if isinstance(event, EpochFinished):
             steps[event.trial] = event.step
@@ -152,36 +152,36 @@ def test_workers_and_nodes_come_and_go(
     engine = EngineOptions(device="auto", engine="ray", address=cluster.address, workers=3)
     events = search_here(tiny, engine, watch, *sets)
     assert happened == ["a worker", "its death", "a node", "another"]
-    assert capsys.readouterr() == ("", ""), "Ray says nothing on the screen"
+    assert capsys.readouterr() == ("", ""), "Ray prints nothing"
     assert states(place) == ["COMPLETE"] * 8
     deaths = [event.reason for event in events if isinstance(event, WorkerDied)]
     assert [reason.split(" (process ")[0] for reason in deaths] == ["its process died; out of memory?"]
     lost = [event.text for event in events if isinstance(event, Notice) and "lost its machine" in event.text]
-    assert len(lost) == 1, "a lost machine is not the trial's fault"
+    assert len(lost) == 1, "a lost machine does not count as a death"
     assert lost[0].endswith("it resumes from its checkpoint")
     told = sorted((event.trial, event.record.epoch) for event in events if isinstance(event, EpochFinished))
-    assert told == [(trial, epoch) for trial in range(8) for epoch in range(1, 26)], "each epoch is told once"
+    assert told == [(trial, epoch) for trial in range(8) for epoch in range(1, 26)], "each epoch is emitted once"
     starts = [event for event in events if isinstance(event, TrialStarted)]
-    assert sum(event.done > 0 for event in starts) == 2, "both trials went on from their checkpoints"
+    assert sum(event.done > 0 for event in starts) == 2, "both trials resumed from their checkpoints"
     notices = [event.text for event in events if isinstance(event, Notice) and "workers are ready" in event.text]
     assert (
         notices[0] == "2 of 3 workers are ready: each needs 1 CPU and 0 GPUs, the cluster has 2 CPUs and 0 GPUs on 3 machines"
     )
     assert notices[-1].startswith("3 of 3 workers are ready: "), "the node that joined is used"
     assert {json.loads(trial.user_attrs["made_with"])["device"] for trial in stored_trials(place)} == {"cpu"}
-    assert [outcome[1:] for outcome in outcomes(place)] == [one[1:] for one in undisturbed(place, tiny, cli, *sets)]
+    assert [outcome[1:] for outcome in outcomes(place)] == [one[1:] for one in uninterrupted(place, tiny, cli, *sets)]
     psutil.wait_procs(actors(), timeout=20)
     assert not actors()
 
 
-def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluster: Any) -> None:
-    """Nodes that share no folder: one is lost with all its files; its job goes on elsewhere from what had travelled."""
+def test_transferred_files_survive_a_lost_node(tmp_path: Path, tiny: Path, cluster: Any) -> None:
+    """Without shared folders, the job of a lost node resumes elsewhere from the files that had been transferred."""
     runs = tmp_path / "runs"
     shutil.copytree(tiny, tmp_path / "data")
     trial_clips, job = trial_clips_of(tmp_path / "data", runs), job_of(0, runs, keeps_models=True)
     with engine_of("inline", trial_clips, runs, lambda: None) as engine:
         whole = numbers(events_of(engine, replace(job, folder=tmp_path / "whole")))
-    (tmp_path / "data").rename(tmp_path / "elsewhere")  # it has been prepared: nobody reads it any more
+    (tmp_path / "data").rename(tmp_path / "elsewhere")  # the clips are prepared: the data set is not needed any more
 
     def lose(engine: Engine, step: StepDone) -> None:
         if step.step.records[0].epoch == 3:
@@ -189,7 +189,7 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
         engine.advance(0)
 
     with engine_of("ray, nothing shared", trial_clips, runs, lambda: cluster) as engine:
-        assert engine.slots == 0, "no trial is to be taken before a worker is up"
+        assert engine.slots == 0, "no slots before a worker is ready"
         lost = events_of(engine, job, lose)
         assert [type(event) for event in lost] == [JobStarted, *[StepDone] * 3, WorkerLost]
         assert lost[-1].reason.startswith("its machine was lost (process ")
@@ -199,8 +199,8 @@ def test_what_is_not_shared_goes_on_elsewhere(tmp_path: Path, tiny: Path, cluste
     assert numbers(again) == whole
 
 
-def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It travels before the next epoch is trained, and what came with the job does not travel back."""
+def test_checkpoints_are_sent_before_the_next_epoch(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is sent before the next epoch is trained, and files that came with the job are not sent back."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     trial_clips, job = trial_clips_of(tiny, tmp_path), job_of(0, tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -219,7 +219,7 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
         [up] = actor.start_up()
         assert isinstance(up, ActorReady)
         left = sorted(path.name for path in place.iterdir())
-        assert left == sorted([scratch_name(os.getpid()), *of_another_container]), "what a killed one has left is deleted"
+        assert left == sorted([scratch_name(os.getpid()), *of_another_container]), "folders of killed workers are deleted"
         assert (up.sees_files, up.sees_data) == (False, False)
         given = {}, trial_clips.data, trial_clips.clips(job.configs.preprocess)
         assert [type(message) for message in actor.start_job(job, *given)] == [JobAccepted, JobStarted, StepDone]
@@ -241,8 +241,8 @@ def test_a_checkpoint_does_not_wait_for_the_next_epoch(tmp_path: Path, tiny: Pat
             signal.signal(number, handler)
 
 
-def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that sees the folder of the search and cannot write there is one whose files travel."""
+def test_read_only_folder(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that can read but not write the search's folder transfers its files."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     trial_clips, runs = trial_clips_of(tiny, tmp_path / "runs"), tmp_path / "runs"
     token = write_token(runs)
@@ -265,14 +265,14 @@ def test_a_folder_that_can_only_be_read(tmp_path: Path, tiny: Path, monkeypatch:
                 ).start_up()
             assert isinstance(up, ActorReady)
             assert (up.sees_files, up.sees_data) == (not is_read_only, not is_read_only)
-            assert sorted((runs / "prepared").iterdir()) == there, "nothing is left of the attempt"
+            assert sorted((runs / "prepared").iterdir()) == there, "the probe is deleted"
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def test_a_token_lives_as_long_as_its_run(tmp_path: Path) -> None:
-    """What a killed run has left is deleted; a run of many days renews its own, and has it back if it was deleted."""
+def test_tokens(tmp_path: Path) -> None:
+    """Tokens of killed runs are deleted; a long run renews its own and restores it if it was deleted."""
     old, kept = write_token(tmp_path), write_token(tmp_path)
     for token in (old, kept):
         os.utime(tmp_path / token, (0, 0))
@@ -285,14 +285,14 @@ def test_a_token_lives_as_long_as_its_run(tmp_path: Path) -> None:
 
 
 class Unreadable(Job):
-    """A job that arrives nowhere."""
+    """A job that no worker can unpickle."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, ("no job",)
 
 
-def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given to a few workers, which is told once, and then to the coordinator. Others train."""
+def test_a_job_that_no_worker_accepts(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few workers have died on it, with one notice, the coordinator gets it back. Other jobs train."""
     monkeypatch.setattr("search.engines.ray.engine.MAX_STARTUP_FAILURES", 2)
     monkeypatch.setattr("search.engines.ray.engine.RENEWAL_S", 0.0)
     events: list[Event] = []
@@ -312,7 +312,7 @@ def test_a_job_that_no_worker_can_take(tmp_path: Path, tiny: Path, cluster: Any,
 
 
 def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The only machine takes no job, though its workers come up: that is told, not tried for ever."""
+    """If workers start up on the only machine but accept no job, the search ends with an error."""
     monkeypatch.setattr("search.engines.limits.MAX_STARTUP_FAILURES", 2)
     with (
         ray_cluster(1) as lonely,
@@ -324,8 +324,8 @@ def test_a_cluster_on_which_no_worker_can_train(tmp_path: Path, tiny: Path, monk
     assert "the same Python, packages and islr-search" in caught.value.hint
 
 
-def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One has no room for files, on one a package is missing: the search says so once, and goes on with the others."""
+def test_unfit_machines(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk on one machine, a missing package on another: one notice each, and the search continues without them."""
     monkeypatch.setattr("search.engines.limits.MAX_STARTUP_FAILURES", 2)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / f"islr-search-{os.getuid()}").touch()
@@ -354,28 +354,28 @@ def test_machines_that_are_not_fit(tmp_path: Path, tiny: Path, cluster: Any, mon
     assert "h5py is missing here" in without
 
 
-class Pretended:
-    """Ray and its cluster, as the engine sees them: workers say at once what is given, those without a place say nothing."""
+class FakeRay:
+    """Stands in for Ray and the cluster. Workers send the given messages at once; those without a machine send none."""
 
     def __init__(self, machines: list[Any], exceptions: Any) -> None:
         self.machines, self.exceptions = machines, exceptions
         self.is_reachable = True
         self.excluded: set[Any] = set()
         self.asked: list[dict[str, Any]] = []
-        """The options of each worker that was asked for."""
+        """Options of each requested worker."""
 
         self.coming: list[tuple[Any, list[object]]] = []
-        """Where the next workers come up, and what they say."""
+        """Machine and messages of the next workers."""
 
         self.job = [JobAccepted(), exceptions.OutOfMemoryError("too much")]
-        """What they say of a job."""
+        """Messages of workers when they get a job."""
 
     def remote(self, **_: object) -> Any:
-        """Makes an actor of a class."""
+        """Makes an actor class."""
         return lambda kind: self
 
     def options(self, **options: Any) -> Any:
-        """Notes them."""
+        """Records the options."""
 
         def hired(*_: object) -> Any:
             self.asked.append(options)
@@ -385,42 +385,42 @@ class Pretended:
         return SimpleNamespace(remote=hired)
 
     def _call(self, said: list[object]) -> Any:
-        return SimpleNamespace(remote=lambda *_: Said(said))
+        return SimpleNamespace(remote=lambda *_: Stream(said))
 
-    def wait(self, streams: list[Said], num_returns: int, timeout: float) -> tuple[list[Said], list[Said]]:
-        """Those that have something to say."""
+    def wait(self, streams: list[Stream], num_returns: int, timeout: float) -> tuple[list[Stream], list[Stream]]:
+        """Streams with a message, and the others."""
         return [stream for stream in streams if stream.left][:num_returns], [stream for stream in streams if not stream.left]
 
     def get(self, message: object) -> object:
-        """What was said."""
+        """The message; raises it if it is an error of Ray."""
         if isinstance(message, Exception) and not isinstance(message, ExplainedError):
             raise message
         return message
 
     def kill(self, actor: object, no_restart: bool) -> None:
-        """It said all."""
+        """Does nothing."""
 
     def capacity(self, cpus: float, gpus: float) -> int:
-        """One worker a machine."""
+        """One worker per machine."""
         return len(set(self.machines) - self.excluded)
 
     def machine_of(self, actor: Any) -> Any:
-        """Where it came up."""
+        """The actor's machine."""
         return actor.machine
 
     def check(self, at_once: bool = False) -> None:
-        """It is there."""
+        """Always reachable."""
 
     def text(self) -> str:
-        """Of no interest."""
+        """Empty."""
         return ""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing."""
 
 
-class Said:
-    """What a worker says, one by one."""
+class Stream:
+    """Messages of a worker."""
 
     def __init__(self, left: list[object]) -> None:
         self.left = left
@@ -431,7 +431,7 @@ class Said:
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, stays: bool) -> None:
-    """One that has worked is tried again, if it is all there is. One that never has is not: another may come back."""
+    """A proven machine is used again if it is the only one; an unproven one is not, since a proven one may come back."""
     from ray import exceptions
 
     from search.engines.ray.cluster import Machine
@@ -439,7 +439,7 @@ def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
 
     good, bad = Machine("1", "good"), Machine("2", "bad")
     full = ResourceError("a worker's folder cannot be created")
-    ray: Any = Pretended([good] if stays else [good, bad], exceptions)
+    ray: Any = FakeRay([good] if stays else [good, bad], exceptions)
     monkeypatch.setattr("search.engines.ray.engine.ray", ray)
     up = ActorReady("process 1 on good", sees_files=True, sees_data=True)
     ray.coming = [(good, [up]), (good, [full])] if stays else [(good, [up])]
@@ -470,8 +470,8 @@ def test_no_machine_is_left(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
     assert told == [f"the search continues without machine {'good' if stays else 'bad'}: a worker's folder cannot be created"]
 
 
-def test_what_is_none_of_rays_business() -> None:
-    """The reader of the output may leave while the cluster is waited for."""
+def test_ray_errors() -> None:
+    """A broken pipe of the output is no error of Ray; a lost connection is."""
     from search.engines.ray.cluster import ray_errors
 
     with pytest.raises(BrokenPipeError), ray_errors():
@@ -481,7 +481,7 @@ def test_what_is_none_of_rays_business() -> None:
 
 
 def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, cluster: Any) -> None:
-    """The same command goes on, after `kill -9` and after Ctrl-C; in the end every number is the same."""
+    """The same command resumes after `kill -9` and after Ctrl-C, and every number is the same."""
     sets = ("epochs=70", "trials=3")
     command = ["run", "tiny.yaml", "--data", str(tiny), "--engine", "ray", "--address", cluster.address, "--workers", "2"]
     command += [word for assignment in sets for word in ("--set", assignment)]
@@ -501,7 +501,7 @@ def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, clu
     assert "stopped (SIGINT); everything is kept." in err
     assert "was interrupted: resuming after epoch" in err
     assert "Traceback" not in err + out
-    assert not RAYS_OWN & set(re.findall(r"\w+", out + err)), "Ray says nothing on the screen"
+    assert not RAY_WORDS & set(re.findall(r"\w+", out + err)), "Ray prints nothing"
     kept = {trial.number: max(trial.intermediate_values, default=0) for trial in stored_trials(place)}
     left = [number for number, state in enumerate(states(place)) if state == "RUNNING" and kept[number]]
     assert left
@@ -512,7 +512,7 @@ def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, clu
         assert f"trial {number} was interrupted: resuming after epoch {kept[number]}" in done.err, "no epoch is lost"
     assert states(place) == ["COMPLETE"] * 3
     assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))
-    assert outcomes(place) == undisturbed(place, tiny, cli, *sets)
+    assert outcomes(place) == uninterrupted(place, tiny, cli, *sets)
 
     confirmed = cli("confirm", "tiny", "--top", "1", "--seeds", "2", *command[4:10])
     assert confirmed.code in (0, 1), confirmed.err
@@ -520,8 +520,8 @@ def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, clu
     until(lambda: not actors())
 
 
-def test_a_ray_of_its_own(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an address a Ray is started for the run. It outlives what stops the whole group, and not the run."""
+def test_local_ray(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an address, a local Ray instance is started. It survives signals to the process group, but not the run's end."""
     monkeypatch.setenv("HOME", str(place))  # Ray keeps a token there
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     command = ["run", "tiny.yaml", "--data", str(tiny), "--trials", "1", "--set", "epochs=400"]
@@ -537,13 +537,13 @@ def test_a_ray_of_its_own(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest
         os.killpg(process.pid, signal.SIGTERM)
         time.sleep(1)
         assert all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), (
-            "only the run itself stops"
+            "only the run itself reacts to the signal"
         )
         process.send_signal(signal.SIGCONT)
         out, err = process.communicate(timeout=100)
         assert process.returncode == 143, err
         assert "stopped (SIGTERM); everything is kept." in err
-        assert not RAYS_OWN & set(re.findall(r"\w+", out + err)), "Ray says nothing on the screen"
+        assert not RAY_WORDS & set(re.findall(r"\w+", out + err)), "Ray prints nothing"
         _, alive = psutil.wait_procs(children, timeout=20)
         assert not alive
     finally:
@@ -551,7 +551,7 @@ def test_a_ray_of_its_own(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest
 
 
 def test_a_lost_cluster(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a matter of the machines: 3, with what to do."""
+    """A lost cluster ends the run with a resource error."""
     monkeypatch.setattr("search.engines.ray.cluster._LOST_S", 1.0)
 
     with ray_cluster(1) as lonely:
@@ -568,8 +568,8 @@ def test_a_lost_cluster(place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
     assert set(states(place)) == {"RUNNING"}
 
 
-def test_addresses_that_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are told before anything is made, whatever the device, and as they were given."""
+def test_invalid_addresses(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invalid addresses are refused before anything is created, and quoted as given."""
     dead = "127.0.0.1:1"
     told = [
         (("--address", dead, "--device", "cpu"), None, 3, f"the connection to the Ray cluster failed\n  --> --address {dead}"),
@@ -589,8 +589,8 @@ def test_addresses_that_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch
     assert not (place / "runs").exists()
 
 
-def test_what_cannot_be(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wishes that do not go together, and a cluster that is not there, are told before anything is made."""
+def test_impossible_options(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conflicting options and a missing cluster are errors before anything is created."""
     told = {
         ("--address", "auto"): (2, "add `--engine ray`"),
         ("--engine", "ray", "--address", "127.0.0.1:1"): (3, "the connection to the Ray cluster failed"),

@@ -27,7 +27,7 @@ pytestmark = [
 
 SCRIPT = ROOT / "studies" / "cluster" / "slurm.sh"
 TOOLS = ("bash", "cat", "date", "head", "sed", "sleep", "stat", "uname")
-"""What the script may find beside SLURM."""
+"""Programs available to the script besides SLURM's."""
 
 SCONTROL = """\
 #!/usr/bin/env bash
@@ -40,23 +40,23 @@ esac
 
 @dataclass
 class Cluster:
-    """One machine that plays a cluster: a working directory, and a `scontrol`."""
+    """A fake cluster: a working directory and a `scontrol`."""
 
     place: Path
     data: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def says(self, state: str) -> None:
-        """From now on every job is in this state."""
+    def set_state(self, state: str) -> None:
+        """Sets the state of every job."""
         (self.place / "state").write_text(state, encoding="utf-8")
 
     def asked(self) -> list[str]:
-        """What `scontrol` was asked for, but for states."""
+        """Requests to `scontrol`, except for states."""
         asked = self.place / "asked"
         return asked.read_text(encoding="utf-8").splitlines() if asked.exists() else []
 
     def start(self, *arguments: str, task: int = 0, **variables: str) -> subprocess.Popen[str]:
-        """One task of the array, on its node. A variable that is empty is not set."""
+        """Starts one task of the array. Empty variables are not set."""
         given = {
             "PATH": str(self.place / "bin"),
             "HOME": str(self.place),
@@ -82,14 +82,14 @@ class Cluster:
         return process
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
-        """One task to its end: exit code and what it wrote to stderr."""
+        """Runs one task to its end. Returns exit code and stderr."""
         process = self.start(*arguments, **variables)
         return ended(process)
 
 
 @pytest.fixture
 def cluster(place: Path, tiny: Path) -> Iterator[Cluster]:
-    """A cluster in the working directory, of which nothing is left running."""
+    """A fake cluster; its processes are killed at the end."""
     tools = place / "bin"
     tools.mkdir()
     for name in TOOLS:
@@ -100,7 +100,7 @@ def cluster(place: Path, tiny: Path) -> Iterator[Cluster]:
     write_program(tools / "scontrol", SCONTROL.format(place=place))
     (place / "answer").write_text("0", encoding="utf-8")
     made = Cluster(place, tiny)
-    made.says("RUNNING")
+    made.set_state("RUNNING")
     yield made
     for process in made.started:
         if process.poll() is None:
@@ -109,13 +109,13 @@ def cluster(place: Path, tiny: Path) -> Iterator[Cluster]:
 
 
 def write_program(path: Path, text: str) -> None:
-    """A program that can be called."""
+    """Writes an executable file."""
     path.write_text(text, encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The end of a task: exit code and what it wrote to stderr. Nothing of it is left."""
+    """Waits for the end of a task, which leaves no processes. Returns exit code and stderr."""
     _, err = process.communicate(timeout=120)
     assert "Traceback" not in err
     assert not [p for p in psutil.process_iter() if os_session(p) == process.pid], "nothing is left running"
@@ -123,7 +123,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def os_session(process: psutil.Process) -> int:
-    """The session of a process; 0 where it is gone."""
+    """The session of a process; 0 if it has ended."""
     try:
         return os.getsid(process.pid) if process.status() != psutil.STATUS_ZOMBIE else 0
     except (psutil.Error, ProcessLookupError):
@@ -131,13 +131,13 @@ def os_session(process: psutil.Process) -> int:
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
-    """Reads what a task writes to stderr up to a line that holds this text."""
+    """Reads a task's stderr up to a line with this text."""
     assert process.stderr is not None
     assert any(text in line for line in process.stderr), "it ended before"
 
 
 def search_of(process: subprocess.Popen[str]) -> psutil.Process:
-    """The search that a task has started."""
+    """The search process of a task."""
     found: list[psutil.Process] = []
 
     def is_there() -> bool:
@@ -149,7 +149,7 @@ def search_of(process: subprocess.Popen[str]) -> psutil.Process:
 
 
 def has_logged(place: Path, event: str, pid: int | str = "*") -> bool:
-    """Whether a search has come so far."""
+    """Whether a search has logged this event."""
     return any(f'"{event}"'.encode() in log.read_bytes() for log in place.glob(f"runs/tiny/logs/*-{pid}-*"))
 
 
@@ -203,7 +203,7 @@ def test_cancelled(cluster: Cluster) -> None:
     """`scancel` signals every process of a job: the search stops after its epoch and nothing is requeued."""
     task = cluster.start("--set", "epochs=3000")
     wait_until(is_in_trial(cluster.place, 0), task)
-    cluster.says("CANCELLED")
+    cluster.set_state("CANCELLED")
     os.killpg(task.pid, signal.SIGTERM)
     code, err = ended(task)
     assert code == 143
@@ -213,11 +213,11 @@ def test_cancelled(cluster: Cluster) -> None:
 
 
 LONG = ("--set", "width=1024", "--set", "ffn_width=8192", "--set", "layers=4")
-"""A network of which an epoch takes many seconds."""
+"""A network whose epochs take many seconds."""
 
 
 def test_a_second_signal(cluster: Cluster) -> None:
-    """It is passed on too, and ends the search at once, in the middle of an epoch."""
+    """A second signal ends the search at once, in the middle of an epoch."""
     task = cluster.start(*LONG)
     wait_until(lambda: has_logged(cluster.place, "trial_started"), task)
     time.sleep(0.5)  # the epoch begins when that is said
@@ -242,7 +242,7 @@ def test_an_epoch_that_outlives_the_grace(cluster: Cluster) -> None:
     assert states(cluster.place) == ["RUNNING"]
 
 
-def test_a_search_that_answers_nothing(cluster: Cluster) -> None:
+def test_a_search_that_hangs(cluster: Cluster) -> None:
     """It is killed in time, and the task is requeued."""
     task = cluster.start("--set", "epochs=3000", PATIENCE="1")
     wait_until(is_in_trial(cluster.place, 0), task)
@@ -253,7 +253,7 @@ def test_a_search_that_answers_nothing(cluster: Cluster) -> None:
 
 
 def test_wrong_input(cluster: Cluster) -> None:
-    """A study that is not there: 2, and no second try."""
+    """An unknown study ends the task with exit code 2 and is not tried again."""
     code, err = cluster.run(STUDY="nowhere.yaml")
     assert code == 2
     assert "nowhere.yaml" in err
@@ -269,8 +269,8 @@ def test_a_resource_that_fails(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("restarts", "asked"), [("2", ["requeue 70_0"]), ("3", [])])
-def test_not_for_ever(restarts: str, asked: list[str], cluster: Cluster) -> None:
-    """Where it fails again and again, the task leaves."""
+def test_limit_of_restarts(restarts: str, asked: list[str], cluster: Cluster) -> None:
+    """A task that keeps failing is not requeued forever."""
     write_program(cluster.place / "bin" / "search", "#!/usr/bin/env bash\nexit 3\n")
     code, _ = cluster.run(PYTHON="search", RESTARTS="3", SLURM_RESTART_COUNT=restarts)
     assert (code, cluster.asked()) == (3, asked)
@@ -280,7 +280,7 @@ def test_not_for_ever(restarts: str, asked: list[str], cluster: Cluster) -> None
     ("code", "requeued"), [(0, False), (1, False), (2, False), (3, True), (4, False), (130, False), (137, True), (143, True)]
 )
 def test_exit_codes(code: int, requeued: bool, cluster: Cluster) -> None:
-    """What the search answers decides, and the task answers the same. The words behind the script's name reach the search."""
+    """The search's exit code decides, and is the task's too. The script's arguments are passed to the search."""
     write_program(cluster.place / "bin" / "search", f'#!/usr/bin/env bash\nprintf "%s\\n" "$@"\nexit {code}\n')
     task = cluster.start("--workers", "2", "--as", "a b", PYTHON="search", TRIALS="7")
     out, _ = task.communicate(timeout=60)
@@ -290,7 +290,7 @@ def test_exit_codes(code: int, requeued: bool, cluster: Cluster) -> None:
 
 
 def without_scontrol(cluster: Cluster) -> None:
-    """A node on which SLURM's commands are not installed."""
+    """A node without SLURM's commands."""
     (cluster.place / "bin" / "scontrol").unlink()
 
 
@@ -301,7 +301,7 @@ def refusing(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("broken", [without_scontrol, refusing])
 def test_the_job_cannot_be_requeued(broken: Callable[[Cluster], None], cluster: Cluster) -> None:
-    """Everything is kept, and it says what to do."""
+    """If the task cannot be requeued, everything is kept and the script says what to do."""
     broken(cluster)
     write_program(cluster.place / "bin" / "search", "#!/usr/bin/env bash\nexit 143\n")
     code, err = cluster.run(PYTHON="search")
@@ -310,15 +310,15 @@ def test_the_job_cannot_be_requeued(broken: Callable[[Cluster], None], cluster: 
 
 
 def test_not_in_an_array(cluster: Cluster) -> None:
-    """A job by itself has a plain number."""
+    """A job outside an array has a plain number."""
     write_program(cluster.place / "bin" / "search", "#!/usr/bin/env bash\nexit 143\n")
     cluster.run(PYTHON="search", SLURM_ARRAY_JOB_ID="", SLURM_ARRAY_TASK_ID="")
     assert cluster.asked() == ["requeue 70"]
 
 
 @pytest.mark.parametrize("name", ["SEARCH_STORAGE", "SEARCH_RUNS", "SEARCH_DATA"])
-def test_what_must_be_named(name: str, cluster: Cluster) -> None:
-    """Nothing is searched beside the shared database, folder and data by mistake."""
+def test_required_variables(name: str, cluster: Cluster) -> None:
+    """Storage, folder and data must be given, so that tasks do not use separate ones by mistake."""
     code, err = cluster.run(**{name: ""})
     assert code == 2
     assert name in err
@@ -326,7 +326,7 @@ def test_what_must_be_named(name: str, cluster: Cluster) -> None:
 
 
 def test_the_database_from_a_file(cluster: Cluster) -> None:
-    """A file that nobody else can read holds the URL; its password is in no command line. Others are refused."""
+    """The storage URL may come from a private file, so that its password is in no command line. Other files are refused."""
     secret = cluster.place / ".islr-search-storage"
     secret.write_text("postgresql+psycopg://me:secret@there/studies\n", encoding="utf-8")
     secret.chmod(0o640)
