@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from test_batches import lengths_like_real_ones
+from test_batches import realistic_lengths
 
 from data_utils.augment import AugmentConfig, augmented_batches
 from data_utils.batches import Batch, shuffled_batches
@@ -130,7 +130,7 @@ def test_flipping_equals_preprocessing_the_mirrored_recording(scale: str) -> Non
 
 def test_undetected_points_stay_empty() -> None:
     """After any augmentation, exactly the undetected points and the padding are 0."""
-    clips = random_clips(lengths_like_real_ones(60, 0))
+    clips = random_clips(realistic_lengths(60, 0))
     batches = epoch(clips, CHANGES, multiple=4)
     for one in shown(clips, batches):
         assert ((one.after_T2P != 0) == mirrored_points(is_detected(one.before_T2P))).all()
@@ -142,7 +142,7 @@ def test_undetected_points_stay_empty() -> None:
 
 def test_dropping_only_sets_numbers_to_zero() -> None:
     """Dropped frames and parts set numbers to 0, on top of all other augmentations, and change nothing else."""
-    clips = random_clips(lengths_like_real_ones(60, 0))
+    clips = random_clips(realistic_lengths(60, 0))
     for one in shown(clips, epoch(clips, EVERYTHING)):
         assert (one.after_T2P[~np.broadcast_to(mirrored_points(is_detected(one.before_T2P)), one.after_T2P.shape)] == 0).all()
 
@@ -353,7 +353,7 @@ def test_augmentations_are_independent() -> None:
 
 def test_without_augmentation_it_is_the_plain_epoch() -> None:
     """With all probabilities 0 the batches are those of `shuffled_batches`, and the augmentation generator is not used."""
-    clips = random_clips(lengths_like_real_ones(50, 0))
+    clips = random_clips(realistic_lengths(50, 0))
     config = AugmentConfig(crop_least=0.1, warp_most=4.0, noise_sd=1.0, drop_frames_share=1.0)
     assert config.is_off
     ours, plain, augment = (np.random.default_rng(seed) for seed in (3, 3, 4))
@@ -390,7 +390,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 def test_which_clips_make_a_batch_depends_on_the_order_alone() -> None:
     """Other augmentations or draws leave the clips of each batch unchanged; another order generator does not."""
-    clips = random_clips(lengths_like_real_ones(50, 0))
+    clips = random_clips(realistic_lengths(50, 0))
 
     def members(config: AugmentConfig, order: int = 0, augment: int = 1) -> list[list[int]]:
         rngs = {"order_rng": np.random.default_rng(order), "augment_rng": np.random.default_rng(augment)}
@@ -404,7 +404,7 @@ def test_which_clips_make_a_batch_depends_on_the_order_alone() -> None:
 @pytest.mark.parametrize("config", [SOMETIMES, EVERYTHING], ids=["sometimes", "everything"])
 def test_generators_decide_every_bit(config: AugmentConfig) -> None:
     """The same generators give the same epochs, also from midway in a run; the next epoch and other generators differ."""
-    clips = random_clips(lengths_like_real_ones(40, 0))
+    clips = random_clips(realistic_lengths(40, 0))
 
     def run(order: np.random.Generator, augment: np.random.Generator) -> list[Batch]:
         return list(augmented_batches(clips, 8, config, order_rng=order, augment_rng=augment))
@@ -423,7 +423,7 @@ def test_generators_decide_every_bit(config: AugmentConfig) -> None:
 
 def test_an_augmented_epoch_contains_every_clip_once() -> None:
     """Each clip of a selection occurs once, with its own frames and label, and positions count from 0."""
-    everyone = random_clips(lengths_like_real_ones(60, 0))
+    everyone = random_clips(realistic_lengths(60, 0))
     clips = everyone.select(np.arange(len(everyone)) % 3 == 0)
     batches = epoch(clips, SOMETIMES, size=8, multiple=2)
     assert sorted(np.concatenate([batch.clips_B for batch in batches]).tolist()) == list(range(len(clips)))
@@ -443,7 +443,7 @@ def test_an_augmented_epoch_contains_every_clip_once() -> None:
 
 def test_the_clip_set_is_never_modified() -> None:
     """All augmentations together, over several epochs, leave the data unchanged; batches own the frames they change."""
-    clips = random_clips(lengths_like_real_ones(20, 0))
+    clips = random_clips(realistic_lengths(20, 0))
     assert not clips.frames_NF.flags.writeable
     before = clips.frames_NF.tobytes()
     for seed in range(3):

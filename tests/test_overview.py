@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Open, Opened, chromium, colour, contrast, luminance, open_page
+from browser import Open, Opened, chromium, contrast, luminance, open_page, parse_color
 
 from data_utils.checking.examples import Example
 from data_utils.checking.overview import MAX_COLUMNS, MAX_STRIPS, _percent, _round_step, overview_html
@@ -304,12 +304,12 @@ def test_colours(open_page: Open, page: Path, scheme: str) -> None:
     window = opened(open_page, page, color_scheme="light" if scheme == "light" else "dark").page
     if scheme == "paper":
         window.emulate_media(media="print")
-    ground = luminance(colour(window.evaluate("getComputedStyle(document.body).backgroundColor")))
+    ground = luminance(parse_color(window.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert ground < 0.05 if scheme == "dark" else ground > 0.9
     texts, lines = window.evaluate(READ, TEXTS), window.evaluate(SEEN)
     assert len(texts) > 1000
     assert len(lines) > 100
-    assert [pair for pair in set(map(tuple, texts)) if contrast(colour(pair[0]), colour(pair[1])) < 4.5] == []
-    assert [pair for pair in set(map(tuple, lines)) if contrast(colour(pair[0]), colour(pair[1])) < 3] == []
+    assert [pair for pair in set(map(tuple, texts)) if contrast(parse_color(pair[0]), parse_color(pair[1])) < 4.5] == []
+    assert [pair for pair in set(map(tuple, lines)) if contrast(parse_color(pair[0]), parse_color(pair[1])) < 3] == []
     if scheme == "paper":
         assert window.pdf(format="A4").startswith(b"%PDF")

@@ -180,24 +180,24 @@ def test_interrupted_while_a_second_draw_is_stored(
     assert outcomes(tmp_path / "interrupted") == outcomes(tmp_path / "uninterrupted")
 
 
-def test_trial_finished_by_its_owner_before_it_is_reclaimed(
+def test_orphaned_trial_finished_before_it_is_resumed(
     place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A trial that its owner finishes after the study was read, but before the owner was found dead, is not resumed."""
+    """An orphaned trial whose result is recorded after this run has read the study is not resumed."""
     run = ("run", "tiny.yaml", "--data", tiny)
     with monkeypatch.context() as patch:
         patch.setattr(TrialRun, "next_step", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         assert cli(*run, "--trials", 1).code == 130
     assert states(place) == ["RUNNING"]
-    real = SearchTrials._resumed
+    real = SearchTrials._orphaned
 
-    def resumed(self: SearchTrials, orphan: optuna.trial.FrozenTrial) -> optuna.Trial:
+    def orphaned(self: SearchTrials, orphan: optuna.trial.FrozenTrial) -> optuna.Trial:
         other = optuna.load_study(study_name="tiny", storage=f"sqlite:///{place / 'runs' / 'studies.db'}")
         if other.trials[0].state.name == "RUNNING":
             other.tell(0, 1.0)
         return real(self, orphan)
 
-    monkeypatch.setattr(SearchTrials, "_resumed", resumed)
+    monkeypatch.setattr(SearchTrials, "_orphaned", orphaned)
     assert cli(*run, "--trials", 2).code == 0
     assert states(place) == ["COMPLETE"] * 2
 
