@@ -183,17 +183,17 @@ def broken_workers(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> 
     (folder / "broken").mkdir()
     text = f"import os, sys\nif 'spawn_main' in ' '.join(sys.orig_argv):\n    {what}\n"
     (folder / "broken" / "sitecustomize.py").write_text(text, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder / "broken"))
+    monkeypatch.setenv("PYTHONPATH", str(folder / "broken"), prepend=os.pathsep)
 
 
 def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After four failed starts in a row, the run ends with the reason; the trial does not fail."""
-    broken_workers(tmp_path, monkeypatch, "os._exit(7)")
-    with pytest.raises(ResourceError, match="workers end before they are ready") as caught:
-        search_here(tiny, ignore)
+    with monkeypatch.context() as patch:
+        broken_workers(tmp_path, patch, "os._exit(7)")
+        with pytest.raises(ResourceError, match="workers end before they are ready") as caught:
+            search_here(tiny, ignore)
     assert caught.value.got == "4 in a row; the last: it exited with code 7"
     assert states(place)[0] == "RUNNING"
-    monkeypatch.delenv("PYTHONPATH")
     search_here(tiny, ignore)
     assert states(place) == ["COMPLETE"] * 4
 
