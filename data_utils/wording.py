@@ -1,4 +1,4 @@
-"""Counts and tables as people read them. Imports nothing heavy."""
+"""Counts, durations and tables as people read them. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -39,3 +39,11 @@ def _char_width(char: str) -> int:
 def counted(count: int, noun: str) -> str:
     """`1 trial`, `2 trials`, `1,234 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_duration(seconds: float) -> str:
+    """`7s`, `2m08s`, `3h05m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,4 +1,4 @@
-"""Numbers, times, names and wrapped lines as people read them. Pure text; counts and tables are in `data_utils.wording`."""
+"""Numbers, times, names and wrapped lines as people read them, as pure text. See also `data_utils.wording`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,6 @@ def parse_duration(text: str) -> float:
         raise DefinitionError("this is not a duration", got=text[:80], expected="90m, 1h30m, 45s")
     hours, minutes, seconds = (float(group or 0) for group in found.groups())
     return hours * 3600 + minutes * 60 + seconds
-
-
-def format_duration(seconds: float) -> str:
-    """`7s`, `2m08s`, `3h05m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def utc_now() -> str:

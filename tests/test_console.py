@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from data_utils.wording import align, width
+from data_utils.wording import align, format_duration, width
 from model.record import EpochRecord
 from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
 from search.commands.screens import LiveScreen, PlainScreen, choose_screen, print_json_line
@@ -27,7 +27,7 @@ from search.events import (
 )
 from search.study.confirmed import Candidate, Confirmed
 from search.study.openings import Opening, SettingScore, SignerAccuracy
-from search.wording import format_duration, format_number
+from search.wording import format_number
 
 PARAMS = {"label_smoothing": 0.25, "lr": 8.1e-4, "dropout": 0.1}
 STARTED = RunStarted(

@@ -369,7 +369,7 @@ def test_show_without_files(cli: Cli, tmp_path: Path) -> None:
 def test_doctor(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     """All checks pass here; a faulty data set fails one."""
     done = cli("doctor", "--data", tiny)
-    assert (done.code, done.out.splitlines()[-1]) == (0, "all is well")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "no problems found")
     checks = [json.loads(line) for line in cli("doctor", "--json").out.splitlines()]
     assert {check["verdict"] for check in checks} <= {"ok", "note"}
     (tmp_path / "bad").mkdir()

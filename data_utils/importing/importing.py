@@ -34,6 +34,7 @@ from data_utils.importing.record import (
     read_record,
     write_record,
 )
+from data_utils.wording import format_duration
 from data_utils.words import DICTIONARY_NAME, words_text, write_words
 
 FORBIDDEN_CHARACTERS = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -135,13 +136,7 @@ def progress_line(done: int, total: int, *, before: int, seconds: float) -> str:
         return text
     rate = (done - before) / seconds
     text += f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.1f}/s"
-    return text if done == total else f"{text}, {_duration((total - done) / rate)} left"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+    return text if done == total else f"{text}, {format_duration((total - done) / rate)} left"
 
 
 def _check_files(plan: ImportPlan, clips: Sequence[SourceClip]) -> None:

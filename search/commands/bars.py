@@ -12,9 +12,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
+from data_utils.wording import format_duration
 from search.commands.run_text import NARROW
 from search.events import DataPrepared, EpochFinished, Event, RunStarted, TrialFinished, TrialStarted
-from search.wording import format_duration, format_value
+from search.wording import format_value
 
 Clock = Callable[[], float]
 """Seconds since some moment."""

@@ -96,5 +96,5 @@ def doctor(
         else:
             print_result(f"{check.verdict:5}  {check.name:24}  {check.text.replace(chr(10), chr(10) + ' ' * 33)}")
     if not as_json:
-        print_result(f"{wrong} wrong" if wrong else "all is well")
+        print_result(f"{wrong} wrong" if wrong else "no problems found")
     return ExitCode.NO if wrong else ExitCode.DONE

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from data_utils.wording import width
+from data_utils.wording import format_duration, width
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.events import RunFinished, RunStarted, TrialFinished
 from search.reporting.summaries import baseline_lines, best_lines
-from search.wording import format_duration, format_number, format_value, labeled, or_dash, study_args, truncate, wrap_line
+from search.wording import format_number, format_value, labeled, or_dash, study_args, truncate, wrap_line
 
 NARROW = 70
 """Terminals with fewer columns show no epochs in the table, and shorter parameters."""

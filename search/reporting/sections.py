@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from data_utils.wording import counted
+from data_utils.wording import counted, format_duration
 from search.definition.space import Dimension
 from search.evaluation.analysis.cost import Cost
 from search.exporting.export import export_text, exported_of
@@ -18,7 +18,7 @@ from search.reporting.facts import Facts
 from search.reporting.figures.answers import by_signer, worst_pairs
 from search.reporting.figures.figure import Figure, name_of
 from search.study.trials import trial_result, trial_settings
-from search.wording import format_duration, format_number, format_params, trial_name
+from search.wording import format_number, format_params, trial_name
 
 _MAX_BEST = 10
 _MAX_FAILURES = 20

@@ -10,14 +10,14 @@ from typing import Any, get_args
 import optuna
 from optuna.trial import FrozenTrial
 
-from data_utils.wording import align
+from data_utils.wording import align, format_duration
 from model.objective import Metric, Reduce
 from search import BASELINE_TRIAL
 from search.study.study import study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
 from search.trial.files import read_curves, read_rows, trial_files, trial_folder
 from search.trial.outcome import SignerScore
-from search.wording import format_duration, format_number, format_values
+from search.wording import format_number, format_values
 
 
 def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, Any]:

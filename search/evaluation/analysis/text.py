@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from data_utils.wording import align
+from data_utils.wording import align, format_duration
 from search.evaluation.analysis.analyze import Analysis
 from search.evaluation.analysis.cost import Cost, Infeasible
 from search.evaluation.analysis.isolation import Bin
-from search.wording import format_duration, format_number, format_value
+from search.wording import format_number, format_value
 
 
 def analysis_json(found: Analysis) -> dict[str, Any]:

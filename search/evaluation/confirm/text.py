@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_utils.wording import align, counted
+from data_utils.wording import align, counted, format_duration
 from search import BASELINE_TRIAL
 from search.events import ConfirmFinished
 from search.study.confirmed import CandidateResult, Confirmation, Confirmed
-from search.wording import format_duration, format_params, labeled, or_dash, study_args, trial_name
+from search.wording import format_params, labeled, or_dash, study_args, trial_name
 
 
 def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from data_utils.errors import ExplainedError
-from data_utils.wording import counted
+from data_utils.wording import counted, format_duration
 from search.errors import ResourceError
 from search.storage.errors import database_errors
 from search.study.companion import is_companion
 from search.study.identity import is_complete, is_ours
 from search.study.trials import FINISHED_STATES
-from search.wording import format_duration
 
 if TYPE_CHECKING:
     from search.reporting.dashboard.page import FillResult

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
-from data_utils.wording import counted
+from data_utils.wording import counted, format_duration
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import BLUE, GRAY, ORANGE, RED, styled_figure
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.trials import STATE_NAMES
-from search.wording import format_duration
 
 _INTERRUPTED = "interrupted"
 _COLORS = {"complete": BLUE, "pruned": ORANGE, "failed": RED, "running": GRAY, _INTERRUPTED: GRAY}
