@@ -70,7 +70,7 @@ def test_server_that_stays_unreachable(
     own_postgres.stop()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3, err
-    assert "is not written (of trials" in err
+    assert "are not written (of trials" in err
     assert err.splitlines()[-4] == "error: the study database cannot be used"
     assert own_postgres.secret not in out + err
     assert run_cli(*command, cwd=served).code == 3, "the server is still down"
@@ -92,7 +92,7 @@ def test_run_with_an_expired_lease(served: Path, tiny: Path) -> None:
     first.send_signal(signal.SIGCONT)
     ended = [process.communicate(timeout=120)[1] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), ended
-    assert "this run was silent for so long that others have taken its trials (0)" in ended[0]
+    assert "this run was silent for so long that other runs reclaimed its trials (0)" in ended[0]
     assert "trial 0 was interrupted" in ended[1]
     trials = stored_trials(served)
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 6
