@@ -72,7 +72,7 @@ def test_a_killed_search_resumes(old: Path, cli: Cli) -> None:
         ("list", "tiny"),
         ("trials tiny", "0.4038"),
         ("show tiny 2", "0.4038"),
-        ("analyze tiny", "confirming                      6      24"),
+        ("analyze tiny", "confirmation                    6      24"),
         ("export tiny", "label_smoothing: 0.0"),
         ("confirm tiny --top 2 --seeds 2", "1.0523"),
         ("run tiny.yaml --data data --dry-run", "label_smoothing"),
@@ -99,4 +99,4 @@ def test_commands_write_from_it(old: Path, tiny: Path, cli: Cli) -> None:
     assert cli("copy", "tiny", "--to", "sqlite:///copy.db").code == 0
     done = cli("test", "tiny")
     assert done.code == 0
-    assert "by       islr-search 0.1.0" in done.out, "the recorded opening is shown, and nothing is opened again"
+    assert "version  islr-search 0.1.0" in done.out, "the recorded opening is shown, and nothing is opened again"
