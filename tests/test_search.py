@@ -286,7 +286,7 @@ def test_invalid_combinations_are_not_tried(place: Path, tiny: Path, cli: Cli) -
     tried = sorted((trial.params["width"], trial.params["heads"]) for trial in trials if trial.state.name == "COMPLETE")
     assert tried == [(16, 1), (16, 4), (18, 1)]
     assert [(t.params, t.user_attrs["reason"]) for t in trials if t.state.name == "FAIL"] == [
-        ({}, "no settings were found that go together and were not tried")
+        ({}, "no valid untried combination of settings was found")
     ]
     assert "the space is exhausted: 3 combinations were tried, and no other valid one was found" in done.out
     assert "3 of 5 trials finished (3 complete, 0 pruned, 1 failed)" in done.out
