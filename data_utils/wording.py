@@ -41,7 +41,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: int | float) -> str:
     """`7s`, `2m08s`, `3h05m`."""
     whole = round(seconds)
     if whole < 60:
