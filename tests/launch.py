@@ -86,7 +86,7 @@ def start_cli(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 120) -> None:
     """Waits until a condition holds; fails if the process ends or the time runs out before."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -219,7 +219,7 @@ def test_problems_suppress_warnings(data: Path, capsys: pytest.CaptureFixture[st
     (data / "9003.hdf5").write_bytes(b"")
     assert main(["check", str(data)]) == 1
     out = capsys.readouterr().out
-    assert "warning" not in out
+    assert "warning:" not in out
     assert out.endswith("1 problem in 1 place\n")
 
 

@@ -191,7 +191,8 @@ class TestEngine:
             engine.cancel(1)
             assert [type(event) for event in dropped] == [JobStarted, StepDone]
             assert engine.next_event(0.3) is None, "it reports nothing more"
-            assert [event.text for event in notices if isinstance(event, Notice)] == [
+            texts = [event.text for event in notices if isinstance(event, Notice)]
+            assert [text for text in texts if "workers are ready" not in text] == [  # on a busy machine they start late
                 f"the prepared data in {frames.parent} is cut short (frames.npy): computing it again"
             ]
 
