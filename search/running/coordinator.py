@@ -1,7 +1,7 @@
-"""The main path: hand out trials, hear of their epochs, report, prune, record, until the target is met.
+"""The main path: hand out trials, handle their events, report, prune, record, until the target is met.
 
-The coordinator is the only writer of the study in its run. It emits events instead of printing, and talks to an engine instead
-of to workers. Several runs may work on one study: they take turns at taking trials, and never touch each other's.
+The coordinator is the only writer of the study in its run. It emits events instead of printing, and starts jobs on an engine
+instead of on workers. Several runs may work on one study: they take trials in turns, and leave each other's trials alone.
 
 Reports gather on the ledger, where pruners see them at once, and are written in batches.
 """
