@@ -608,3 +608,11 @@ def test_impossible_options(place: Path, tiny: Path, cli: Cli, monkeypatch: pyte
         EngineOptions(device="cpu", engine="ray").engine_name()
     assert caught.value.hint == "pip install 'islr-search[ray]'"
     assert not (place / "runs" / "studies.db").exists()
+
+
+def test_ray_does_not_upload_the_working_directory() -> None:
+    """The variables that Ray reads when it is imported are set before: under `uv run` it would upload all runs."""
+    code = "import search.engines.ray.cluster, ray._private.ray_constants as c; print(c.RAY_ENABLE_UV_RUN_RUNTIME_ENV)"
+    own = {name: value for name, value in environment().items() if name != "RAY_ENABLE_UV_RUN_RUNTIME_ENV"}
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

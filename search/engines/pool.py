@@ -110,7 +110,7 @@ class WorkerPool(abc.ABC, Generic[W]):
             for worker in ready:
                 self._listen(worker)
             self._maintain()
-            self._end_overdue()
+            self._end_overdue(ready)
             if not ready and time.monotonic() >= until:
                 break
         self._returned_at = time.monotonic()
@@ -175,8 +175,10 @@ class WorkerPool(abc.ABC, Generic[W]):
         worker.awaits_decision = False
         worker.clock.pause()
 
-    def _end_overdue(self) -> None:
-        for worker in [worker for worker in self._workers if worker.clock.deadline <= time.monotonic()]:
+    def _end_overdue(self, ready: Sequence[W]) -> None:
+        """Ends workers whose trial has used up its time, except `ready` ones: they may have more messages."""
+        overdue = [worker for worker in self._workers if worker.clock.deadline <= time.monotonic()]
+        for worker in [worker for worker in overdue if not any(worker is other for other in ready)]:
             assert worker.job is not None
             reason = f"it took longer than the {self._trial_timeout_s:g} s allowed for a trial"
             self._events.append(JobFailed(worker.job.trial, reason))

@@ -68,6 +68,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
             with open_session(options, storage, study.study_name, lease, emit) as session:
                 if source is not None:
                     with lease.wait_for_turn():
+                        session.ledger.refresh()
                         warm_start(session.study, source, definition, best=options.source_best, emit=session.emit)
                 if opened := describe_openings(study, storage):
                     session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
@@ -84,6 +85,7 @@ def _search(
     stop: StopSignals,
 ) -> RunFinished:
     study, emit = session.study, session.emit
+    session.ledger.refresh()
     for change in wider:
         emit(Notice(f"the study continues with a wider range: {change}"))
     finished = num_finished(study.get_trials(deepcopy=False))

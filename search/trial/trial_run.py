@@ -164,12 +164,15 @@ class TrialRun:
         """
         first = self.trainings[0]
         assert first.validation is not None, "a trial validates"
+        signers, answers, confidences = self._validation_results()
         models: tuple[str, ...] = ()
         if self._job.keeps_models:
             with os_errors("the models of a trial cannot be written", where=self._job.folder, hint=DISK_HINT):
                 models = save_models(self.trainings, self._job.folder)
         return Outcome(
-            *self._validation_results(),
+            signers,
+            answers,
+            confidences,
             parameters=sum(weight.numel() for weight in first.model.parameters()),
             latency_ms=latency_ms(first.model, first.validation) if self._job.plan.wants_latency else None,
             models=models,

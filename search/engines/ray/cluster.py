@@ -13,9 +13,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-import ray._private.worker
-
 from data_utils.errors import ExplainedError, ResourceError
 from search.definition.definition import amount_text
 from search.engines.job_run import stop_signals_blocked
@@ -24,6 +21,9 @@ from search.errors import DefinitionError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # it would upload the working directory with all its runs
+
+import ray  # reads these variables when it is imported
+import ray._private.worker
 
 _CONNECT_TIMEOUT_S = 10.0
 
