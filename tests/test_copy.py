@@ -661,10 +661,11 @@ def test_signers_that_were_opened_for_others(searched_copy: Path, new_place: New
 def test_interrupted_by_hand(new_place: NewPlace, tmp_path: Path) -> None:
     """Ctrl-C leaves an incomplete copy and reports no success."""
     source, target = new_place("sqlite"), new_place("sqlite")
-    make_big(source, 300)
+    make_big(source, 1500)
     slow_down(target)
     process = start_cli("copy", "tiny", "--storage", source, "--to", target, cwd=tmp_path)
-    wait_until(lambda: is_begun(target), process)
+    assert process.stderr is not None
+    assert "of 1,500 trials copied" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
