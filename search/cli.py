@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
+import itertools
 import os
 import sys
 import tempfile
@@ -100,13 +101,21 @@ def _write_crash_log(text: str) -> Path:
     """Writes a log to the runs folder, or else to the temporary folder."""
     text = _hide_passwords(f"{' '.join(sys.argv)}\n{text}")
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    for folder in (Path(os.environ.get("SEARCH_RUNS", "runs")), Path(tempfile.gettempdir())):
+    for folder in (_runs_folder(), Path(tempfile.gettempdir())):
         path = folder / f"crash-{stamp}-{os.getpid()}.log"
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             return path
     return Path("(the log could not be written)")
+
+
+def _runs_folder() -> Path:
+    """The folder that `--runs` names, else the variable, else the default."""
+    words = sys.argv[1:]
+    given = [word.removeprefix("--runs=") for word in words if word.startswith("--runs=")]
+    given += [value for word, value in itertools.pairwise(words) if word == "--runs"]
+    return Path(given[-1] if given else os.environ.get("SEARCH_RUNS", "runs"))
 
 
 def _hide_passwords(text: str) -> str:

@@ -50,7 +50,7 @@ def opened(name: str = "tiny") -> Iterator[tuple[optuna.Study, optuna.storages.B
     """A study of the working directory."""
     storage = open_storage(URL, create=False)
     try:
-        yield load_study(storage, name), storage
+        yield load_study(storage, name, print), storage
     finally:
         storage._backend.engine.dispose()  # type: ignore[attr-defined]
 
@@ -504,7 +504,7 @@ def test_other_storages(kind: str, place: Path, tiny: Path, request: pytest.Fixt
     storage = open_storage(url, create=False)
     said: list[str] = []
     for _ in range(2):
-        PageFiller(load_study(storage, "tiny"), storage, url=url, runs=Path("runs"), notify=said.append).fill_once()
+        PageFiller(load_study(storage, "tiny", print), storage, url=url, runs=Path("runs"), notify=said.append).fill_once()
     assert len(said) == 2
     assert all(line.startswith("filled: note, ") and "plots" in line for line in said)
     assert all(("artifacts" in line) == (kind == "postgresql") for line in said)

@@ -106,20 +106,20 @@ def test_same_as_optuna_storage(url: str) -> None:
     plain = optuna.create_study(storage=optuna.storages.InMemoryStorage(), study_name="s")
     fill(plain)
     with ledger_in(url) as ledger:
-        study = ledger.open()
+        study = ledger.open(print)
         fill(study)
         assert facts(study.get_trials()) == facts(plain.get_trials())
         ledger.flush()
         assert facts(stored(url)) == facts(plain.get_trials())
         assert ledger.waiting_s == 0
         with lease_of(url, "other") as lease:
-            assert facts(Ledger(open_storage(url, create=False), "s", lease).open().get_trials()) == facts(plain.get_trials())
+            assert facts(Ledger(open_storage(url, create=False), "s", lease).open(print).get_trials()) == facts(plain.get_trials())
 
 
 def test_times(url: str) -> None:
     """The end of a trial is stored as in Optuna: in local time, for every kind of storage."""
     with ledger_in(url) as ledger:
-        study = ledger.open()
+        study = ledger.open(print)
         study.tell(study.ask(), 1.0)
         ledger.flush()
         cached, read = study.get_trials()[0].datetime_complete, stored(url)[0].datetime_complete
@@ -131,7 +131,7 @@ def test_times(url: str) -> None:
 def test_nothing_is_written_before_a_flush(url: str) -> None:
     """The run's own samplers and pruners see changes at once; other runs see them after a flush."""
     with ledger_in(url) as ledger:
-        study = ledger.open()
+        study = ledger.open(print)
         trial = study.ask(SHAPES)
         trial.report(1.0, 1)
         trial.set_user_attr("k", "v")
@@ -149,18 +149,18 @@ def test_nothing_is_written_before_a_flush(url: str) -> None:
 def test_changes_by_other_runs(url: str) -> None:
     """A refresh reads the trials and reports of other runs; an enqueued trial is taken by one run only."""
     with ledger_in(url) as mine, ledger_in(url) as theirs:
-        other = theirs.open().ask(SHAPES)
+        other = theirs.open(print).ask(SHAPES)
         theirs.flush()
         mine.refresh()
-        assert mine.open().get_trials()[0].params == other.params
+        assert mine.open(print).get_trials()[0].params == other.params
         other.report(3.0, 1)
         theirs.flush()
         mine.refresh()
-        assert mine.open().get_trials()[0].intermediate_values == {1: 3.0}
+        assert mine.open(print).get_trials()[0].intermediate_values == {1: 3.0}
         optuna.load_study(study_name="s", storage=open_storage(url, create=False)).enqueue_trial({"lr": 0.02})
         mine.refresh()
         theirs.refresh()
-        first, second = mine.open().ask(SHAPES), theirs.open().ask(SHAPES)
+        first, second = mine.open(print).ask(SHAPES), theirs.open(print).ask(SHAPES)
         assert first.number == 1
         assert first.params["lr"] == 0.02
         assert second.number == 2
@@ -172,7 +172,7 @@ def test_changes_by_other_runs(url: str) -> None:
 def test_trial_ended_by_another_program(url: str) -> None:
     """Such a trial stays as the other program left it; the rest of the batch is written."""
     with ledger_in(url) as ledger:
-        study = ledger.open()
+        study = ledger.open(print)
         ended, running = study.ask(), study.ask()
         ledger.flush()
         other = optuna.load_study(study_name="s", storage=open_storage(url, create=False))
@@ -193,7 +193,7 @@ def test_trial_ended_by_another_program(url: str) -> None:
 def test_batch_is_written_twice(server_url: str) -> None:
     """Writing a batch again after a lost connection changes nothing and does not mark its trials as ended by others."""
     with ledger_in(server_url) as ledger:
-        study = ledger.open()
+        study = ledger.open(print)
         trial = study.ask(SHAPES)
         trial.report(1.0, 1)
         study.tell(trial, 1.0)
@@ -222,7 +222,7 @@ def end_connections(url: str) -> None:
 def test_connection_lost_while_reading(table: str, server_url: str) -> None:
     """A connection lost during any query is recognized as an unreachable server, and the error quotes the server."""
     with ledger_in(server_url) as mine, ledger_in(server_url) as theirs:
-        study = theirs.open()
+        study = theirs.open(print)
         study.ask(SHAPES).report(1.0, 1)
         theirs.flush()
         queries = []
@@ -241,13 +241,13 @@ def test_connection_lost_while_reading(table: str, server_url: str) -> None:
         assert is_unreachable(caught.value)
         assert "terminating connection due to administrator command" in str(as_resource_error(server_url, caught.value))
         mine.refresh()
-        assert mine.open().get_trials()[0].intermediate_values == {1: 1.0}
+        assert mine.open(print).get_trials()[0].intermediate_values == {1: 1.0}
 
 
 def test_lost_turn(server_url: str) -> None:
     """A trial taken in a lost turn is released; pending changes of other trials are written later."""
     with ledger_in(server_url) as ledger:
-        study = ledger.open()
+        study = ledger.open(print)
         running = study.ask(SHAPES)
         running.report(1.0, 1)
 
@@ -273,11 +273,11 @@ def test_changes_in_a_lost_turn_are_discarded(server_url: str) -> None:
         def lose() -> None:
             with mine.turn(1) as is_mine:
                 assert is_mine
-                mine.open().ask({"lr": SHAPES["lr"]}).set_user_attr("owner", mine.lease.stored())
+                mine.open(print).ask({"lr": SHAPES["lr"]}).set_user_attr("owner", mine.lease.stored())
                 end_connections(server_url)
                 with theirs.turn(1) as is_theirs:
                     assert is_theirs
-                    trial = optuna.Trial(theirs.open(), theirs.open().get_trials()[0]._trial_id)
+                    trial = optuna.Trial(theirs.open(print), theirs.open(print).get_trials()[0]._trial_id)
                     trial.suggest_float("lr", 1e-5, 1e-1, log=True)
                     trial.set_user_attr("owner", theirs.lease.stored())
 
@@ -287,8 +287,8 @@ def test_changes_in_a_lost_turn_are_discarded(server_url: str) -> None:
         mine.refresh()
         trial = stored(server_url)[0]
         assert trial.user_attrs["owner"]["run"] == theirs.lease.owner.run
-        assert trial.params == theirs.open().get_trials()[0].params == mine.open().get_trials()[0].params
-        assert [ledger.holds(ledger.open().get_trials()[0]) for ledger in (mine, theirs)] == [False, True]
+        assert trial.params == theirs.open(print).get_trials()[0].params == mine.open(print).get_trials()[0].params
+        assert [ledger.holds(ledger.open(print).get_trials()[0]) for ledger in (mine, theirs)] == [False, True]
 
 
 def test_time_limit_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ def test_time_limit_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
             def ask() -> Any:
                 time.sleep(0.2)
-                return ledger.open().ask(SHAPES)
+                return ledger.open(print).ask(SHAPES)
 
             assert len(turns.take_in_turn(ledger, turns.WaitNotices(lambda event: None), 3, ask)) == num_trials
 
@@ -307,7 +307,7 @@ def test_time_limit_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_trial_failed_in_a_lost_turn(server_url: str) -> None:
     """After a refresh the trial is running again, as in the database."""
     with ledger_in(server_url) as ledger:
-        study = ledger.open()
+        study = ledger.open(print)
 
         def lose() -> None:
             with ledger.turn(1):
@@ -323,7 +323,7 @@ def test_trial_failed_in_a_lost_turn(server_url: str) -> None:
 def test_lost_lease(server_url: str) -> None:
     """A run that lost its lease writes nothing; after it has rejoined, it continues with the stored study."""
     with ledger_in(server_url, lease_s=60) as ledger, lease_of(server_url, "s") as other:
-        study = ledger.open()
+        study = ledger.open(print)
         trial = study.ask(SHAPES)
         trial.set_user_attr("owner", ledger.lease.stored())
         ledger.flush()
@@ -378,5 +378,5 @@ def test_samplers_and_pruners_are_not_affected(
     expected = search(plain, lambda: None)
     with ledger_in(f"sqlite:///{tmp_path / 'studies.db'}") as ledger:
         calls = iter(range(10**6))
-        actual = search(ledger.open(), lambda: ledger.flush() if next(calls) % 7 == 0 else None)
+        actual = search(ledger.open(print), lambda: ledger.flush() if next(calls) % 7 == 0 else None)
     assert actual == expected

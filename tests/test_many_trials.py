@@ -61,14 +61,14 @@ def execute(sql: str) -> None:
 
 def loaded(name: str = "tiny") -> optuna.Study:
     """A study as Optuna reads it."""
-    return load_study(open_storage(URL, create=False), name)
+    return load_study(open_storage(URL, create=False), name, print)
 
 
 def read_only_study(name: str = "tiny") -> optuna.Study:
     """A study in the read-only storage."""
     storage = open_read_only(URL)
     assert isinstance(storage, ReadOnlyStorage)
-    return load_study(storage, name)
+    return load_study(storage, name, print)
 
 
 def told(number: int, state: TrialState, **more: object) -> FrozenTrial:

@@ -92,7 +92,7 @@ def reported(cli: Cli, study: str = "tiny") -> Page:
 def drawn(study: str = "tiny") -> list[Figure]:
     """The study's figures."""
     storage = open_storage(DATABASE, create=False)
-    return list(figures(Facts(load_study(storage, study), storage, url=DATABASE, runs=Path("runs"))))
+    return list(figures(Facts(load_study(storage, study, print), storage, url=DATABASE, runs=Path("runs"))))
 
 
 def search(cli: Cli, tiny: Path, text: str = TINY_STUDY, trials: int = 4, *more: str) -> int:
@@ -276,7 +276,7 @@ def test_calibration_error_is_the_mean_of_the_models(place: Path, tiny: Path, cl
     folded = ("--set", "data.folds=4", "--set", "data.test=none", "--set", "repeats=2")
     assert search(cli, tiny, TINY_STUDY, 1, *folded) == 0
     storage = open_storage(DATABASE, create=False)
-    facts = Facts(load_study(storage, "tiny"), storage, url=DATABASE, runs=Path("runs"))
+    facts = Facts(load_study(storage, "tiny", print), storage, url=DATABASE, runs=Path("runs"))
     clips = facts.model_answers(facts.chosen)
     assert clips is not None
     assert clips.models == 8

@@ -82,7 +82,7 @@ def test_readers_do_not_wait(url: str, storage: optuna.storages.BaseStorage) -> 
         assert process.stdout is not None
         process.stdout.readline()
         started = time.monotonic()
-        assert load_study(storage, "s").study_name == "s"
+        assert load_study(storage, "s", print).study_name == "s"
         assert time.monotonic() - started < 1
         process.kill()
 
@@ -149,12 +149,12 @@ def test_redacted_urls(url: str, shown: str) -> None:
 def test_missing_study(storage: optuna.storages.BaseStorage) -> None:
     """The error for a missing study lists the existing ones."""
     with pytest.raises(DefinitionError) as caught:
-        load_study(storage, "x")
+        load_study(storage, "x", print)
     assert "there is none yet" in caught.value.render()
     optuna.create_study(storage=storage, study_name="b")
     optuna.create_study(storage=storage, study_name="a")
     with pytest.raises(DefinitionError) as caught:
-        load_study(storage, "x")
+        load_study(storage, "x", print)
     assert caught.value.expected == "one of a, b"
 
 

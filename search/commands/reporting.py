@@ -56,7 +56,7 @@ def dashboard(
     from search.study.study import load_study
 
     opened = open_storage(storage, create=False)
-    shown = load_study(opened, study_name(study))
+    shown = load_study(opened, study_name(study), print_note)
     require_complete(shown)
     filler = PageFiller(shown, opened, url=storage, runs=runs, notify=print_note)
     artifacts = artifact_folder(runs)

@@ -18,6 +18,7 @@ def open_study(study: str, storage: str, *, read_only: bool = False) -> tuple[op
     Raises:
         DefinitionError: there is no such study, or it was not made by this tool.
     """
+    from search.commands.console import print_note
     from search.definition.study_file import study_name
     from search.storage.opening import open_storage
     from search.storage.read_only import open_read_only
@@ -26,7 +27,7 @@ def open_study(study: str, storage: str, *, read_only: bool = False) -> tuple[op
 
     name = study_name(study)
     opened = open_read_only(storage) if read_only else open_storage(storage, create=False)
-    found = load_study(opened, name)
+    found = load_study(opened, name, print_note)
     require_usable(found)
     return found, opened
 
@@ -37,11 +38,14 @@ def get_trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
     Raises:
         DefinitionError: the study has no such trial.
     """
+    from search.study.trials import trial_with
+
     trials = study.get_trials(deepcopy=False)
-    if number >= len(trials):
+    found = trial_with(trials, number)
+    if found is None:
         raise DefinitionError(
             f"the study `{study.study_name}` has no trial {number}",
-            expected=f"0 to {len(trials) - 1}" if trials else "a study with trials",
+            expected=f"0 to {trials[-1].number}" if trials else "a study with trials",
             hint=f"list them with `python -m search trials {study.study_name}`",
         )
-    return trials[number]
+    return found

@@ -22,7 +22,7 @@ from search.running.summary import baseline_summary
 from search.study.confirmed import load_confirmed
 from search.study.openings import openings
 from search.study.study import require_best, study_data, study_objectives, study_plan
-from search.study.trials import STATE_NAMES, num_finished, pareto_front, trial_result, trial_settings
+from search.study.trials import STATE_NAMES, lacking, num_finished, pareto_front, require_trial, trial_result, trial_settings
 from search.trial.result import MEASURED
 from search.wording import utc_now
 
@@ -103,7 +103,7 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
     if confirmed is None or confirmed.found.recommended is None:
         return best, f"this is trial {best.number}, the best of the search, not confirmed: {command} shows how much is luck"
     trials = study.get_trials(deepcopy=False)
-    trial = trials[confirmed.found.recommended]
+    trial = require_trial(study, trials, confirmed.found.recommended)
     if trial.state != TrialState.COMPLETE:
         raise NegativeAnswer(
             f"the confirmation recommends the baseline, but the baseline failed in the search of `{study.study_name}`",
@@ -132,6 +132,13 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
             expected="a complete trial",
             hint=f"`python -m search trials {study.study_name}` lists them",
         )
+    if missing := lacking(trial):
+        raise DefinitionError(
+            f"trial {trial.number} was not trained by this tool: it cannot be trained again",
+            where=f"study {study.study_name}",
+            got=f"no {', no '.join(missing)}",
+            hint=f"`python -m search export {study.study_name}` exports the best trial of this tool",
+        )
     trials, data, plan = study.get_trials(deepcopy=False), study_data(study), study_plan(study)
     result, baseline, objectives = trial_result(trial), baseline_summary(trials), study_objectives(study)
     front = pareto_front(trials, primary_index(objectives)) if len(objectives) > 1 else []
@@ -139,13 +146,13 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
     return Exported(
         schema=EXPORT_SCHEMA,
         study=study.study_name,
-        about=study.user_attrs["about"],
+        about=study.user_attrs.get("about", ""),
         trial=trial.number,
         exported=utc_now(),
         seed=trial.user_attrs["seed"],
         recorded={**{name: result[name] for name in MEASURED if name in result}, objective_name(plan.objective): value},
         baseline={} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
-        front=[{"trial": t.number, **trial_result(t)["values"]} for t in front],
+        front=[{"trial": t.number, **trial_result(t).get("values", {})} for t in front],
         confirmed=_confirmed_results(study, trial),
         sealed=_sealed_results(study, trial),
         objective=dataclasses.asdict(plan.objective),
@@ -158,7 +165,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
             **{part: list(signers) for part, signers in data.split.parts().items()},
             "folds": [list(fold) for fold in data.split.folds],
         },
-        made_with=json.loads(trial.user_attrs["made_with"]),
+        made_with=json.loads(trial.user_attrs.get("made_with", "{}")),
     )
 
 

@@ -208,7 +208,7 @@ def _confirm_models(
     models = []
     for trial in complete_trainings(fresh_trainings(study, storage), exported.trial):
         result = trial_result(trial)
-        if "models" in result:
+        if "models" in result and (name in result.get("all_values", {}) or "trainings" in result):
             trainings = result.get("trainings", [{**result, "training": 0, "value": result["all_values"][name]}])
             models += [ConfirmModel(trial, one["training"], one["value"], one) for one in trainings]
     if not models:
@@ -236,7 +236,7 @@ def provenance_of(
         seed=training_seed(int(chosen.trial.user_attrs["seed"]), chosen.training),
         epochs=int(chosen.measured["epoch"]),
         temperature=float(chosen.measured["temperature"]),
-        made_with=json.loads(chosen.trial.user_attrs["made_with"]),
+        made_with=json.loads(chosen.trial.user_attrs.get("made_with", "{}")),
         train=data.train,
         fingerprint=data.fingerprint,
         validation={"signers": data.validation, "clips": clips, **{name: chosen.measured[name] for name in MEASURED}},

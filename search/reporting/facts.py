@@ -22,7 +22,7 @@ from search.study.confirmed import Confirmed, load_confirmed
 from search.study.openings import Opening, openings, openings_of_signers
 from search.study.searched_space import study_space
 from search.study.study import StudyData, study_data, study_objectives
-from search.study.trials import FINISHED_STATES, best_trial, complete_trials, trial_result
+from search.study.trials import FINISHED_STATES, best_trial, complete_trials, trial_result, trial_with
 from search.trial.files import Row, read_curves, read_rows, trial_folder
 from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
@@ -104,13 +104,13 @@ class Facts:
     @property
     def baseline(self) -> FrozenTrial | None:
         """The trial of the baseline setting, once it has finished."""
-        finished = [trial for trial in self.trials[: BASELINE_TRIAL + 1] if trial.state in FINISHED_STATES]
-        return finished[0] if finished else None
+        baseline = trial_with(self.trials, BASELINE_TRIAL)
+        return baseline if baseline is not None and baseline.state in FINISHED_STATES else None
 
     @property
     def chosen(self) -> FrozenTrial | None:
         """The trial to use: the one that the confirmation recommends, else the best of the search."""
-        return None if self.analysis.chosen is None else self.trials[self.analysis.chosen]
+        return None if self.analysis.chosen is None else trial_with(self.trials, self.analysis.chosen)
 
     @property
     def studied(self) -> Dimension | None:
@@ -144,7 +144,8 @@ class Facts:
             return ()
         points = trial_points(self.complete, dim.name, lambda trial: trial.values[self.primary])
         parts = segments(points, domain=dim.domain)
-        return tuple(Band(part.text, tuple(self.trials[p.trial] for p in part.points)) for part in parts if part.points)
+        trials = {trial.number: trial for trial in self.complete}
+        return tuple(Band(part.text, tuple(trials[p.trial] for p in part.points)) for part in parts if part.points)
 
     def curves(self, trial: FrozenTrial) -> list[list[EpochRecord]]:
         """The epochs of each training of a trial; empty if its files are missing."""

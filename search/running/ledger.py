@@ -23,9 +23,15 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import counted
 from search.errors import ResourceError
 from search.storage.leases.lease import Lease
 from search.storage.tables import Changes, tables_of, uncached
+from search.study.checked import CheckedStudy, Notify, expecting, reading, why_gone
+from search.study.study import checked_study
+
+_MAX_LISTED = 5
+"""Trials that an error names."""
 
 _MAX_AGE_S = 1.0
 """How old the knowledge of other runs may be when a pruner decides."""
@@ -47,7 +53,9 @@ class Ledger(optuna.storages.BaseStorage):
         self._study = storage.get_study_id_from_name(study)
         self._name = study
         self._directions = storage.get_study_directions(self._study)
-        self._trials: list[FrozenTrial] = []
+        self._trials: dict[int, FrozenTrial] = {}
+        """By number, in order."""
+
         self._number_of: dict[int, int] = {}
         self._own: set[int] = set()
         """Ids of trials that this run writes: memory is ahead of the database."""
@@ -67,9 +75,9 @@ class Ledger(optuna.storages.BaseStorage):
         self._read_at = 0.0
         self.refresh()
 
-    def open(self) -> optuna.Study:
+    def open(self, notify: Notify) -> CheckedStudy:
         """The study on this storage."""
-        return optuna.load_study(study_name=self._name, storage=self)
+        return checked_study(self, self._name, notify)
 
     @property
     def waiting_s(self) -> float:
@@ -117,18 +125,30 @@ class Ledger(optuna.storages.BaseStorage):
             self.refresh()
 
     def refresh(self) -> None:
-        """Reads what others have done."""
-        known = max(self._number_of, default=-1)
-        if isinstance(self._behind, optuna.storages.RDBStorage):
-            open_ones = ({t._trial_id for t in self._trials if not t.state.is_finished()} | self._unsure) - self._own
-            found = self._behind._get_trials(self._study, None, open_ones, known)
-        else:
-            found = [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
+        """Reads what others have done.
+
+        Raises:
+            ResourceError: the study was deleted or renamed, or trials of it were deleted.
+        """
+        with reading(self._behind, self._study, self._name):
+            found, count = self._found(), self._behind.get_n_trials(self._study)
+        if (gone := why_gone(self._behind, self._study, self._name)) is not None:
+            raise gone
         for trial in sorted(found, key=lambda trial: trial.number):
             self._put(trial)
+        if not count == len(self._trials) == max(self._trials, default=-1) + 1:
+            self._require_all_trials()
         self._unsure = set()
         self._user_attrs = self._system_attrs = None
         self._read_at = time.monotonic()
+
+    def _found(self) -> list[FrozenTrial]:
+        """The trials that others may have changed."""
+        known = max(self._number_of, default=-1)
+        if isinstance(self._behind, optuna.storages.RDBStorage):
+            open_ones = ({t._trial_id for t in self._trials.values() if not t.state.is_finished()} | self._unsure) - self._own
+            return self._behind._get_trials(self._study, None, open_ones, known)
+        return [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
 
     def flush(self) -> None:
         """Writes all changes. Trials that another program has ended stay as they are: see `ended_elsewhere`.
@@ -156,9 +176,15 @@ class Ledger(optuna.storages.BaseStorage):
         self.refresh()
 
     def _written(self) -> list[int]:
+        with expecting(self._behind, self._study, self._name):
+            return self._write_all()
+
+    def _write_all(self) -> list[int]:
         if self._tables is not None:
             with self._tables.writing(self.lease.turn_connection) as connection:
                 self.lease.fence(connection)
+                if self._tables.study_name(connection, self._study) != self._name:
+                    raise KeyError(self._name)  # gone, or the study of another program has got its id
                 return self._tables.write(connection, self._changes)
         ended = []
         for trial, change in self._changes.items():
@@ -183,11 +209,25 @@ class Ledger(optuna.storages.BaseStorage):
         if change.state is not None:
             self._behind.set_trial_state_values(trial, change.state, change.values)
 
+    def _require_all_trials(self) -> None:
+        """Optuna numbers a new trial by counting: after one was deleted, two trials would have the same number.
+
+        Raises:
+            ResourceError: a trial was deleted.
+        """
+        there = {trial.number for trial in self._behind.get_all_trials(self._study, deepcopy=False)}
+        missing = sorted(set(range(max([*self._trials, *there], default=-1) + 1)) - there)
+        if not missing:
+            return  # trials were added in this moment
+        numbers = f"trial{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing[:_MAX_LISTED]))}"
+        raise ResourceError(
+            f"another program has deleted {numbers} of the study `{self._name}`: it cannot get new trials any more",
+            got=f"{counted(len(there), 'trial')}, the last one has number {max(there, default=0)}",
+            hint=f"restore the database from a copy, or start a new study with `--as NAME --from {self._name}`",
+        )
+
     def _put(self, trial: FrozenTrial) -> None:
-        if trial.number == len(self._trials):
-            self._trials.append(trial)
-        else:
-            self._trials[trial.number] = trial
+        self._trials[trial.number] = trial
         self._number_of[trial._trial_id] = trial.number
 
     def _change(self, trial_id: int, apply: Callable[[FrozenTrial], None]) -> Changes:
@@ -245,8 +285,8 @@ class Ledger(optuna.storages.BaseStorage):
             trial = self._behind._create_new_trial(study_id, template_trial)
         else:
             trial = self._behind.get_trial(self._behind.create_new_trial(study_id, template_trial))
-        if trial.number > len(self._trials):
-            self.refresh()  # another program has added trials
+        if trial.number != len(self._trials):
+            self.refresh()  # another program has added trials, or deleted some
         self._put(trial)
         if trial.state == TrialState.RUNNING:
             self._own.add(trial._trial_id)
@@ -262,12 +302,12 @@ class Ledger(optuna.storages.BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        trials = list(self._trials) if states is None else [trial for trial in self._trials if trial.state in states]
+        trials = [trial for trial in self._trials.values() if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
         wanted = (state,) if isinstance(state, TrialState) else state
-        return sum(wanted is None or trial.state in wanted for trial in self._trials)
+        return sum(wanted is None or trial.state in wanted for trial in self._trials.values())
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return self._directions
@@ -276,7 +316,7 @@ class Ledger(optuna.storages.BaseStorage):
         return self._storage.get_study_id_from_name(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._storage.get_study_name_from_id(study_id)
+        return self._behind.get_study_name_from_id(study_id)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         if self._user_attrs is None:

@@ -16,7 +16,15 @@ from optuna.trial import FrozenTrial
 
 from search.definition.definition import StudyDefinition
 from search.definition.samplers import Grid
-from search.definition.space import active_dimensions, all_combinations, is_active, num_combinations, random_combination
+from search.definition.settings import find_setting
+from search.definition.space import (
+    Dimension,
+    active_dimensions,
+    all_combinations,
+    is_active,
+    num_combinations,
+    random_combination,
+)
 from search.errors import DefinitionError
 
 FIXED = "fixed_params"
@@ -70,8 +78,52 @@ def is_complete(params: Mapping[str, Any], definition: StudyDefinition) -> bool:
 
 def fixed_params(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, Any]:
     """The parameters that a trial has already: enqueued by a person, or stored before its run was interrupted."""
-    has = {**trial.system_attrs.get(FIXED, {}), **trial.params}
+    has = {dim.name: value for name, value in _given(trial).items() if (dim := _dimension(name, definition)) is not None}
     return {dim.name: has[dim.name] for dim in definition.space if dim.name in has}
+
+
+def why_unusable(trial: FrozenTrial, definition: StudyDefinition) -> str:
+    """Why the parameters that another program has given a trial cannot be used; empty if they can.
+
+    A parameter has the name of a dimension or of its setting (`lr`, `train.lr`).
+    """
+    if not isinstance(enqueued := trial.system_attrs.get(FIXED, {}), dict):
+        return f"it was enqueued with {enqueued!r} instead of parameters"
+    named: dict[str, str] = {}
+    for name in _given(trial):
+        dim = _dimension(name, definition)
+        if dim is None:
+            return _why_unknown(name, definition)
+        if dim.name in named:
+            return f"{named[dim.name]} and {name} are the same parameter"
+        named[dim.name] = name
+    fixed = fixed_params(trial, definition)
+    if reason := why_outside(fixed, definition):
+        return reason
+    active = active_dimensions(definition.space, fixed)
+    unused = next((dim for dim in definition.space if dim.name in fixed and dim not in active), None)
+    return f"{unused.name} applies only when {unused.condition_text}" if unused is not None else ""
+
+
+def _given(trial: FrozenTrial) -> dict[str, Any]:
+    enqueued = trial.system_attrs.get(FIXED, {})
+    return {**(enqueued if isinstance(enqueued, dict) else {}), **trial.params}
+
+
+def _dimension(name: str, definition: StudyDefinition) -> Dimension | None:
+    """The dimension with a name, or else the one of the setting with this key."""
+    by_name = [dim for dim in definition.space if dim.name == name]
+    by_key = [dim for dim in definition.space if name in (dim.setting.key, dim.setting.field)]
+    found = by_name or by_key
+    return found[0] if len(found) == 1 else None
+
+
+def _why_unknown(name: str, definition: StudyDefinition) -> str:
+    try:
+        setting = find_setting(name, definition.source)
+    except DefinitionError as error:
+        return f"unknown parameter `{name}`: {error.hint or f'expected {error.expected}'}"
+    return f"{name} is not searched: it is {definition.fixed.get(setting.key, setting.default)} in every trial"
 
 
 def why_outside(params: Mapping[str, Any], definition: StudyDefinition) -> str:

@@ -55,9 +55,13 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     device = options.engine.resolve_device()
     clips = ready_clips(definition, options.data, options.runs, emit)
     data, split = clips.trial_clips.data, clips.trial_clips.split
+
+    def notify(text: str) -> None:
+        emit(Notice(text))
+
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=True)
-        source = None if options.source is None else load_study(storage, options.source)
+        source = None if options.source is None else load_study(storage, options.source, notify)
         if source is not None:
             require_source(source, split)
         with lease_of(options.storage, definition.name, lease_s=options.lease_s) as lease:

@@ -13,7 +13,7 @@ import optuna
 from search.definition.definition import Resources
 from search.definition.objectives import StudyObjective
 from search.engines.engine_options import EngineOptions
-from search.events import Listener
+from search.events import Listener, Notice
 from search.running.coordinator import Coordinator
 from search.running.ledger import Ledger
 from search.running.log import RunLog
@@ -24,6 +24,7 @@ from search.running.turns import TrialSource
 from search.storage.errors import database_errors
 from search.storage.leases.choice import LEASE_S
 from search.storage.leases.lease import Lease
+from search.study.checked import expecting
 from search.trial.clips import TrialClips
 
 
@@ -118,5 +119,7 @@ def open_session(
         ResourceError: the log cannot be written, or the database cannot be used.
     """
     with RunLog(options.runs, study, lease.owner.run) as log, database_errors(options.storage):
-        ledger = Ledger(storage, study, lease)
-        yield Session(options, lease.owner.run, ledger.open(), ledger, log.before(emit))
+        ledger, logged = Ledger(storage, study, lease), log.before(emit)
+        opened = ledger.open(notify=lambda text: logged(Notice(text)))
+        with expecting(storage, opened._study_id, study):
+            yield Session(options, lease.owner.run, opened, ledger, logged)

@@ -19,12 +19,12 @@ from search.definition.space import active_dimensions, num_combinations
 from search.events import Listener, TrialFinished
 from search.running.criteria import why_ended
 from search.running.ledger import Ledger
-from search.running.proposal import FIXED, Tried, fixed_params, key_of, propose, why_outside, why_rejected
+from search.running.proposal import FIXED, Tried, fixed_params, key_of, propose, why_rejected, why_unusable
 from search.running.running_trial import PRUNED_AT, RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.study import EXHAUSTED
-from search.study.trials import STATE_NAMES, num_finished, owner
+from search.study.trials import STATE_NAMES, num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT, trial_folder
 from search.trial.job import Job, sampler_seed, trial_seed
 
@@ -69,7 +69,7 @@ class SearchTrials:
             now = situation(self.ledger, trials)
             places = now.open_places(self.target)
             if places > 0 and now.orphans:
-                orphan = trials[now.orphans[0]]
+                orphan = require_trial(self.study, trials, now.orphans[0])
                 if not self.ledger.lease.reclaim_from(owner(orphan)):
                     return None  # its owner is alive again
                 self.ledger.refresh()
@@ -90,7 +90,7 @@ class SearchTrials:
         if now.finished >= self.target:
             return True
         if now.others:
-            self._notices.wait_for([trials[number] for number in now.others])
+            self._notices.wait_for([trial for trial in trials if trial.number in now.others])
             return False
         if now.orphans:
             return False
@@ -123,7 +123,7 @@ class SearchTrials:
 
         All of it happens in this run's turn: a trial without an owner was orphaned by a run that died at this point.
         """
-        frozen = trial.storage.get_trial(trial._trial_id)
+        frozen = require_trial(self.study, self._trials(), trial.number)
         if frozen.state.is_finished():
             return None  # its run recorded the result and ended after the study was read
         params = self._params(trial, frozen)
@@ -165,7 +165,7 @@ class SearchTrials:
     def _params(self, trial: optuna.Trial, frozen: FrozenTrial) -> dict[str, Any] | None:
         """Chooses the trial's parameters. If it cannot try any, fails it and returns None."""
         fixed = fixed_params(frozen, self.definition)
-        if reason := why_outside(fixed, self.definition):
+        if reason := why_unusable(frozen, self.definition):
             self._fail(trial, fixed, reason)
             return None
         self._tried.add(self._trials())

@@ -173,12 +173,12 @@ def _open_tables(storage: StorageUrl, options: dict[str, Any], create: bool) -> 
 
 
 def _open_journal(file: StorageUrl) -> optuna.storages.BaseStorage:
-    from optuna.storages.journal import JournalFileBackend
+    from search.storage.journal import Journal
 
     assert file.path is not None
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(JournalFileBackend(str(file.path)))
+        return optuna.storages.JournalStorage(Journal(file.path))
     except (OSError, ValueError, KeyError) as error:
         raise ResourceError(
             "the journal cannot be used",

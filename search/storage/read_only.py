@@ -18,7 +18,7 @@ import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Container, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -32,6 +32,7 @@ from search.storage.sqlite import BUSY_TIMEOUT_S, file_guard, require_sqlite
 from search.storage.tables import SCHEMA_VERSION
 from search.storage.url import parse_url, sqlite_path
 
+_T = TypeVar("_T")
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _STUDY, _TRIAL = "study_id = ?", "trial_id = ?"
 
@@ -77,7 +78,7 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
         return [StudyDirection[name] for (name,) in found]
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._study_attributes("study_user_attributes", study_id)
+        return self._study_attributes("study_user_attributes", study_id) or self._nothing_of(study_id, {})
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         return self._study_attributes("study_system_attributes", study_id)
@@ -108,13 +109,18 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
     ) -> list[FrozenTrial]:
         with self._reading() as database:
             trials = _trials(database, _STUDY, study_id, reported_of="AND state = 'RUNNING'")
-        trials = [trial for trial in trials if states is None or trial.state in states]
+        trials = [trial for trial in trials or self._nothing_of(study_id, trials) if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
         counts = dict(self._all("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", study_id))
         wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
         return sum(counts.get(one.name, 0) for one in wanted)
+
+    def _nothing_of(self, study_id: int, nothing: _T) -> _T:
+        """What was read of a study, which is nothing. Raises `KeyError` if there is no such study."""
+        self.get_study_name_from_id(study_id)
+        return nothing
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError("this storage is read-only")

@@ -84,10 +84,15 @@ def file_guard(path: Path) -> Callable[..., None]:
         except OSError:
             now = None
         if now is None or (now.st_dev, now.st_ino) != (opened.st_dev, opened.st_ino):
-            raise ResourceError(
-                "the study database was removed or replaced while it was in use",
-                where=str(path),
-                hint="restore the right file, and run the same command again",
-            )
+            raise replaced_error(path)
 
     return check
+
+
+def replaced_error(path: Path) -> ResourceError:
+    """The error for a database file that is not the one opened any more."""
+    return ResourceError(
+        "the study database was removed or replaced while it was in use",
+        where=str(path),
+        hint="restore the right file, and run the same command again",
+    )

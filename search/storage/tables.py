@@ -96,6 +96,11 @@ class Tables:
             new.on_conflict_do_update(index_elements=list(keys), set_={name: new.excluded[name] for name in values}), rows
         )
 
+    def study_name(self, connection: sqlalchemy.Connection, study: int) -> str | None:
+        """The name of a study; None if there is none with this id."""
+        studies = self._tables["studies"]
+        return connection.scalar(self._sql.select(studies.c.study_name).where(studies.c.study_id == study))
+
     def study_attributes(self, connection: sqlalchemy.Connection, study: int) -> dict[str, Any]:
         """System attributes of a study. On a server, no other transaction can change them until this one ends."""
         studies, table = self._tables["studies"], self._tables["study_system_attributes"]

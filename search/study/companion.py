@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study.checked import CheckedStudy, notify_of
+
 if TYPE_CHECKING:
     import optuna
 
@@ -38,7 +40,7 @@ def fresh_trainings(study: optuna.Study, storage: optuna.storages.BaseStorage) -
     name = companion_name(study.study_name)
     if name not in optuna.get_all_study_names(storage):
         return []
-    return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    return CheckedStudy(name, storage, notify_of(study), TRAINING_DISTRIBUTIONS).get_trials(deepcopy=False)
 
 
 def training_values(

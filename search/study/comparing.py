@@ -14,6 +14,7 @@ from optuna.distributions import distribution_to_json
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from search.study.checked import reading
 from search.study.identity import COPIED
 
 _NOTE_ON_TRIAL = re.compile(r"(dashboard:(?:artifacts:)?)(\d+)(:.*)", re.DOTALL)
@@ -50,9 +51,12 @@ class Snapshot:
 
 def snapshot(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Snapshot:
     """Reads everything of a study."""
-    user = {key: value for key, value in study.user_attrs.items() if key != COPIED}
-    system = storage.get_study_system_attrs(study._study_id)
-    return Snapshot(study.study_name, study.directions, user, dict(system), study.get_trials(deepcopy=False))
+    with reading(storage, study._study_id, study.study_name):  # unchecked: a copy holds what the original holds
+        attributes = storage.get_study_user_attrs(study._study_id)
+        user = {key: value for key, value in attributes.items() if key != COPIED}
+        system = storage.get_study_system_attrs(study._study_id)
+        trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    return Snapshot(study.study_name, study.directions, user, dict(system), trials)
 
 
 def with_trial_ids(system: Mapping[str, Any], old_ids: Sequence[int], new_ids: Sequence[int]) -> dict[str, Any]:
@@ -79,9 +83,9 @@ def differences(one: Snapshot, other: Snapshot, *, slack_s: float = 0) -> Iterat
         yield f"{len(one.trials)} trials, {len(other.trials)} trials"
         return
     yield from _by_key("system attribute", with_trial_ids(one.system, one.ids, other.ids), other.system)
-    for number, (a, b) in enumerate(zip(one.trials, other.trials, strict=True)):
+    for a, b in zip(one.trials, other.trials, strict=True):
         for text in _trial_differences(a, b, slack_s):
-            yield f"trial {number}: {text}"
+            yield f"trial {a.number}: {text}"
 
 
 def _trial_differences(a: FrozenTrial, b: FrozenTrial, slack_s: float) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from search.storage.leases.choice import lease_of, observe
 from search.storage.leases.lease import Lease, TurnLost
 from search.storage.opening import open_storage
 from search.storage.url import StorageUrl, parse_url
+from search.study.checked import Notify
 from search.study.companion import companion_name
 from search.study.comparing import Snapshot, differences, snapshot, with_trial_ids
 from search.study.identity import COPIED, IDENTITY, is_complete, require_usable
@@ -33,8 +34,6 @@ from search.study.openings import openings_of_signers
 from search.study.study import load_study
 from search.study.trials import owner
 from search.wording import utc_now
-
-Notify = Callable[[str], None]
 
 _PROGRESS_EVERY_S = 5.0
 _MAX_DIFFERENCES = 5
@@ -75,7 +74,7 @@ def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResu
         raise DefinitionError(
             "source and target are the same storage", got=there.redacted, hint="name another storage with --to"
         )
-    originals = _read_study(source, study)
+    originals = _read_study(source, study, notify)
     _require_idle(source, originals)
     with database_errors(target), _opened(target, create=True) as storage, lease_of(target, study) as lease:
         with _turn(lease, there):
@@ -85,10 +84,10 @@ def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResu
         for name, one in originals.items():
             _write(storage, ids[name], one, notify)
         slack_s = _MYSQL_SLACK_S if there.kind == "mysql" else 0
-        _compare(study, source, target, originals, slack_s)
+        _compare(study, source, target, originals, slack_s, notify)
         for name in reversed(originals):  # the study itself last
             storage.set_study_user_attr(ids[name], COPIED, {**mark, "whole": True})
-    if others := _openings_left_behind(source, target, study):
+    if others := _openings_left_behind(source, target, study, notify):
         notify(f"the sealed signers were also opened for {others}, which the target does not hold: copy that as well")
     companion = originals.get(companion_name(study))
     return CopyResult(
@@ -122,10 +121,10 @@ def _opened(url: str, *, create: bool = False) -> Iterator[optuna.storages.BaseS
             engine.dispose()
 
 
-def _read_study(url: str, name: str) -> dict[str, Snapshot]:
+def _read_study(url: str, name: str, notify: Notify) -> dict[str, Snapshot]:
     """The study and, if it was confirmed, its companion."""
     with database_errors(url), _opened(url) as storage:
-        study = load_study(storage, name)
+        study = load_study(storage, name, notify)
         require_usable(study)
         snapshots = {name: snapshot(study, storage)}
         companion = companion_name(name)
@@ -224,14 +223,14 @@ def _write(storage: optuna.storages.BaseStorage, study: int, original: Snapshot,
         storage.set_study_user_attr(study, key, original.user[key])
 
 
-def _compare(study: str, source: str, target: str, originals: Mapping[str, Snapshot], slack_s: float) -> None:
+def _compare(study: str, source: str, target: str, originals: Mapping[str, Snapshot], slack_s: float, notify: Notify) -> None:
     """Reads both sides again and compares them.
 
     Raises:
         NegativeAnswer: they differ.
         ResourceError: the source has changed.
     """
-    now = _read_study(source, study)
+    now = _read_study(source, study, notify)
     if now.keys() != originals.keys() or any(True for name in now for _ in differences(originals[name], now[name])):
         raise ResourceError(
             f"the study `{study}` changed while it was copied",
@@ -252,10 +251,10 @@ def _compare(study: str, source: str, target: str, originals: Mapping[str, Snaps
     _require_idle(source, now)
 
 
-def _openings_left_behind(source: str, target: str, study: str) -> str:
+def _openings_left_behind(source: str, target: str, study: str, notify: Notify) -> str:
     """The source's other studies for which these sealed signers were opened, unless the target holds them; as text."""
     with database_errors(source), _opened(source) as storage:
-        names = {name for name, _ in openings_of_signers(load_study(storage, study), storage)} - {study}
+        names = {name for name, _ in openings_of_signers(load_study(storage, study, notify), storage)} - {study}
     with database_errors(target), _opened(target) as storage:
         missing = sorted(names - set(optuna.get_all_study_names(storage)))
     return ", ".join(f"`{name}`" for name in missing)

@@ -15,7 +15,7 @@ from search.definition.definition import StudyDefinition
 from search.definition.objectives import StudyObjective
 from search.definition.samplers import ignore_experimental
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
-from search.study.study import EXHAUSTED
+from search.study.study import EXHAUSTED, checked_study
 
 if TYPE_CHECKING:
     from data_utils.prepared import DataSet
@@ -42,13 +42,14 @@ def open_study(
         DefinitionError: the existing study has different settings.
     """
     changes: list[str] = []
+    study: optuna.Study
     lines = identity(definition, split, fingerprint)
     directions = [objective.direction for objective in definition.objectives]
     if definition.name not in optuna.get_all_study_names(storage):
         study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
         _describe(study, definition, data, split, fingerprint, lines)
     else:
-        study = optuna.load_study(study_name=definition.name, storage=storage)
+        study = checked_study(storage, definition.name, notify=lambda text: None)  # the run's own view of the study notifies
         is_empty = not is_ours(study) and not study.get_trials(deepcopy=False)
         if is_empty and study.directions == [StudyDirection.MINIMIZE] * len(directions):
             _describe(study, definition, data, split, fingerprint, lines)  # a run died after creating it

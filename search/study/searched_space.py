@@ -38,7 +38,7 @@ def _setting(name: str, described: Mapping[str, Any]) -> Setting:
 def _widest(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     widest: dict[str, BaseDistribution] = {}
     for trial in trials:
-        for name, distribution in trial.distributions.items():
+        for name, distribution in trial.distributions.items() if "settings" in trial.user_attrs else ():
             if name not in widest or _span(distribution) > _span(widest[name]):
                 widest[name] = distribution
     return widest

@@ -17,13 +17,19 @@ from model.objective import Objective
 from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective, primary_index
 from search.errors import DefinitionError, NegativeAnswer
-from search.study.companion import is_companion
+from search.study.checked import CheckedStudy, Notify
+from search.study.companion import TRAINING_DISTRIBUTIONS, is_companion
 from search.study.confirmed import from_plain
 from search.study.trials import best_trial
 
 
-def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
-    """An existing study.
+def checked_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) -> CheckedStudy:
+    """A study that exists, read with checks."""
+    return CheckedStudy(name, storage, notify, TRAINING_DISTRIBUTIONS if is_companion(name) else ())
+
+
+def load_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) -> CheckedStudy:
+    """An existing study. `notify` gets a line about everything in it that other programs have spoiled.
 
     Raises:
         DefinitionError: there is none of this name.
@@ -35,7 +41,7 @@ def load_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
             expected=f"one of {', '.join(sorted(names))}" if names else "a study; there is none yet",
             hint=f"start it with `python -m search run {name}`",
         )
-    return optuna.load_study(study_name=name, storage=storage)
+    return checked_study(storage, name, notify)
 
 
 EXHAUSTED = "exhausted"

@@ -10,7 +10,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.settings import LEGACY_DEFAULTS, Configs, build_configs, settings
+from search.errors import DefinitionError
 from search.storage.leases.lease import Owner, owner_of
+from search.wording import trial_name
 
 FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 STATE_NAMES = {
@@ -37,9 +39,36 @@ def num_finished(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state in FINISHED_STATES for trial in trials)
 
 
+def trial_with(trials: Sequence[FrozenTrial], number: int) -> FrozenTrial | None:
+    """The trial with a number; None if there is none. Its place in the list may be another one: trials can be deleted."""
+    if 0 <= number < len(trials) and trials[number].number == number:
+        return trials[number]
+    return next((trial for trial in trials if trial.number == number), None)
+
+
+def require_trial(study: optuna.Study, trials: Sequence[FrozenTrial], number: int) -> FrozenTrial:
+    """The trial with a number that something else in the study refers to.
+
+    Raises:
+        DefinitionError: there is none.
+    """
+    found = trial_with(trials, number)
+    if found is None:
+        raise DefinitionError(
+            f"the study `{study.study_name}` has no {trial_name(number)} any more: another program has deleted it",
+            hint="restore the database from a copy, or start a new study with `--as NAME`",
+        )
+    return found
+
+
 def complete_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete trials with a result. A trial that another program completed has none, and could not be trained again."""
-    return [trial for trial in trials if trial.state == TrialState.COMPLETE and "result" in trial.user_attrs]
+    """The complete trials that this tool trained. One that another program completed could not be trained again."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and not lacking(trial)]
+
+
+def lacking(trial: FrozenTrial) -> list[str]:
+    """The attributes that a trial lacks that this tool stores with every trial that it has trained."""
+    return [key for key in ("result", "settings", "seed") if key not in trial.user_attrs]
 
 
 def best_trial(trials: Sequence[FrozenTrial], primary: int = 0) -> FrozenTrial | None:

@@ -22,7 +22,7 @@ from search.study.companion import fresh_trainings, training_values
 from search.study.confirmed import load_confirmed
 from search.study.searched_space import study_space
 from search.study.study import study_objectives, study_plan
-from search.study.trials import best_trial, complete_trials, trial_result, trial_settings
+from search.study.trials import best_trial, complete_trials, require_trial, trial_result, trial_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
     primary, complete, fresh = primary_index(objectives), complete_trials(trials), fresh_trainings(study, storage)
     confirmed, chosen = load_confirmed(study), best_trial(trials, primary)
     if confirmed is not None and confirmed.found.recommended is not None:
-        chosen = trials[confirmed.found.recommended]
+        chosen = require_trial(study, trials, confirmed.found.recommended)
     params = {} if chosen is None else chosen.params
     advice = [edge_advice(dim, params[dim.name]) for dim in space if dim.name in params]
     importances, no_importance = _importance(complete, space, primary, study.user_attrs.get("seed", 0))

@@ -21,7 +21,7 @@ from search.errors import NegativeAnswer
 from search.study.confirmed import load_confirmed
 from search.study.searched_space import study_space
 from search.study.study import study_objectives
-from search.study.trials import complete_trials, trial_settings
+from search.study.trials import complete_trials, require_trial, trial_settings
 
 NEAR = 0.05
 """Two numbers are nearly the same within this share of their range, on its scale (as in `Dimension.edge`). A sampler ends with
@@ -87,8 +87,9 @@ def trials_to_confirm(study: optuna.Study, count: int) -> list[FrozenTrial]:
     """
     trials, primary = study.get_trials(deepcopy=False), primary_index(study_objectives(study))
     complete = complete_trials(trials)
-    best = best_distinct(complete, trials[BASELINE_TRIAL], study_space(study), primary, count) if complete else []
-    if not best or not trial_settings(trials[BASELINE_TRIAL]):
+    baseline = require_trial(study, trials, BASELINE_TRIAL) if trials else None
+    best = best_distinct(complete, baseline, study_space(study), primary, count) if complete and baseline is not None else []
+    if baseline is None or not best or not trial_settings(baseline):
         raise NegativeAnswer(
             f"nothing to confirm: no trial of `{study.study_name}` except the baseline is complete",
             hint=f"continue the search with `python -m search run {study.study_name}`",
@@ -96,5 +97,7 @@ def trials_to_confirm(study: optuna.Study, count: int) -> list[FrozenTrial]:
     earlier = load_confirmed(study)
     known = {BASELINE_TRIAL, *(trial.number for trial in best)}
     if earlier is not None and earlier.found.recommended not in known:
-        best.append(trials[earlier.found.recommended or BASELINE_TRIAL])  # luckier values do not displace what was confirmed
-    return [trials[BASELINE_TRIAL], *best]
+        best.append(
+            require_trial(study, trials, earlier.found.recommended or BASELINE_TRIAL)
+        )  # luckier values do not displace what was confirmed
+    return [baseline, *best]

@@ -59,7 +59,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
     device = options.engine.resolve_device()
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=False)
-        study = load_study(storage, options.study)
+        study = load_study(storage, options.study, lambda text: emit(Notice(text)))
         require_usable(study)
         chosen = trials_to_confirm(study, options.top)
         finished = num_finished(study.get_trials(deepcopy=False))  # trials that finish meanwhile are not candidates

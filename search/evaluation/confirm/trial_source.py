@@ -26,7 +26,7 @@ from search.running.running_trial import RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.companion import CANDIDATE, SEED, TRAINING_DISTRIBUTIONS, training_values
-from search.study.trials import num_finished, owner
+from search.study.trials import num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT, trial_folder
 from search.trial.job import Job
 
@@ -93,19 +93,20 @@ class ConfirmTrials:
         if not self._missing(trials):
             return True
         if others := situation(self.ledger, trials).others:
-            self._waiting.wait_for([trials[number] for number in others])
+            self._waiting.wait_for([trial for trial in trials if trial.number in others])
         return False
 
     def _take_one(self) -> RunningTrial | None:
         """The next training, in this run's turn: an orphaned one, else a new one."""
         trials = self._trials()
         missing = self._missing(trials)  # a run with other candidates or seeds may have left other trainings too
-        orphans = [trials[number] for number in situation(self.ledger, trials).orphans if _key(trials[number]) in missing]
+        numbers = situation(self.ledger, trials).orphans
+        orphans = [trial for trial in trials if trial.number in numbers and _key(trial) in missing]
         if orphans:
             if not self.ledger.lease.reclaim_from(owner(orphans[0])):
                 return None  # its owner is alive after all
             self.ledger.refresh()
-            orphan = self._trials()[orphans[0].number]
+            orphan = require_trial(self.study, self._trials(), orphans[0].number)
             return None if orphan.state.is_finished() else self._take(orphan)
         running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
         key = next((key for key in missing if key not in running), None)

@@ -30,12 +30,13 @@ from search.running.preparing import open_same
 from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of
 from search.storage.opening import open_storage
+from search.study.checked import notify_of
 from search.study.companion import CANDIDATE, SEED, companion_name, complete_trainings
 from search.study.confirmed import Confirmed, load_confirmed
 from search.study.identity import require_usable
 from search.study.openings import Opening, describe_openings, openings, openings_of_signers, store_opening, tool_version
 from search.study.study import load_study, study_data, study_plan
-from search.study.trials import num_finished, trial_configs, trial_result
+from search.study.trials import num_finished, require_trial, trial_configs, trial_result
 from search.trial.clips import TrialClips, data_store
 from search.trial.files import trial_folder
 from search.trial.trial_run import start_trainings
@@ -65,7 +66,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
     """
     with database_errors(options.storage):
         storage = open_storage(options.storage, create=False)
-        study = load_study(storage, options.study)
+        study = load_study(storage, options.study, lambda text: emit(Notice(text)))
         require_usable(study)
         confirmed, trial = _recommended(study)
         earlier = next((opening for opening in reversed(openings(study)) if opening.scores), None)
@@ -136,7 +137,7 @@ class Evaluator:
         self._runs = options.runs
         self._emit = emit
         self._data: DataSet = open_same(study, options.data, options.runs)
-        self._companion = load_study(storage, companion_name(study.study_name))
+        self._companion = load_study(storage, companion_name(study.study_name), notify_of(study))
         self._plan = study_plan(study)
         self._split = study_data(study).split
 
@@ -183,7 +184,7 @@ class Evaluator:
         return SeedLogits(trained.training.params[SEED], logits, temperatures)
 
     def _configs(self, number: int) -> Configs:
-        return trial_configs(self._study.get_trials(deepcopy=False)[number])
+        return trial_configs(require_trial(self._study, self._study.get_trials(deepcopy=False), number))
 
     def _models(self, training: FrozenTrial) -> list[TransformerEnISLR]:
         """The models of a training from its files; trained again if a file is missing or was changed."""
@@ -204,7 +205,7 @@ class Evaluator:
         configs = self._configs(number)
         split = replace(self._split, folds=fresh_folds(self._split, self._data.words_of, seed))
         folds = TrialClips(self._data, split, data_store(self._runs), self._emit).folds(configs.preprocess)
-        device = json.loads(training.user_attrs["made_with"])["device"]
+        device = json.loads(training.user_attrs.get("made_with", "{}")).get("device", "cpu")
         device = device if torch.cuda.is_available() else "cpu"
         trainings = start_trainings(configs, seed, device, self._plan, folds, len(self._data.words))
         for one in trainings:

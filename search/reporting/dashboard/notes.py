@@ -100,7 +100,8 @@ def trial_notes(facts: Facts) -> dict[int, str]:
         notes[row.trial] += _confirmed_lines(facts, row)
     for trial in facts.trials_in_state(TrialState.FAIL)[-_MAX_FAILED:]:
         notes[trial.number] += _failed_lines(trial)
-    return {n: "\n\n".join([*lines, *_numbers(facts, facts.trials[n])]) + "\n" for n, lines in sorted(notes.items())}
+    trials = {trial.number: trial for trial in facts.trials}
+    return {n: "\n\n".join([*lines, *_numbers(facts, trials[n])]) + "\n" for n, lines in sorted(notes.items()) if n in trials}
 
 
 def _new_bests(facts: Facts) -> list[FrozenTrial]:

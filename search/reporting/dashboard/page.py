@@ -98,7 +98,8 @@ def _collect_error(result: FillResult) -> Iterator[None]:
 
 
 def _fill_notes(facts: Facts, storage: optuna.storages.BaseStorage, result: FillResult, _: Callable[[], bool]) -> None:
-    of_study, of_trials = study_note(facts), {facts.trials[n]._trial_id: text for n, text in trial_notes(facts).items()}
+    ids = {trial.number: trial._trial_id for trial in facts.trials}
+    of_study, of_trials = study_note(facts), {ids[number]: text for number, text in trial_notes(facts).items()}
     with drafting(storage, facts.study._study_id) as draft:
         draft.attributes.setdefault(_SYSTEM_ATTR_METRIC_NAMES, [objective.name for objective in facts.objectives])
         _save_note(draft, None, of_study)

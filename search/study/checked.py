@@ -1,0 +1,252 @@
+"""A study as this tool reads it, whatever other programs have done to it.
+
+Any program can delete, rename and change what this tool has stored. A `CheckedStudy` is a study whose attributes and trials
+have the shapes that this tool writes (`shapes.py`). What is not needed is left out with a notice; an attribute that the study
+cannot be used without, and a study that is gone, are errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search.errors import DefinitionError, ResourceError
+from search.storage.tables import uncached
+from search.study.shapes import OF_STUDY, OF_TRIAL, OPTIONAL_OF_STUDY, why_unreadable
+
+Notify = Callable[[str], None]
+
+_MAX_NOTICES = 5
+"""Notices about trials that are read at the same time; the others are counted."""
+
+_REQUIRED = ("data", "seed")
+"""Attributes of every study that has an identity."""
+
+_HINT = "another program or another version wrote it; restore the database from a copy, or start a new study with `--as NAME`"
+
+
+def why_gone(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> ResourceError | None:
+    """The error for a study that was deleted or renamed since it was opened; None if it is still there."""
+    try:
+        now = uncached(storage).get_study_name_from_id(study_id)
+    except KeyError:
+        return ResourceError(
+            f"the study `{name}` was deleted or renamed by another program while it was in use",
+            hint="`python -m search list` shows the studies that there are",
+        )
+    if now == name:
+        return None
+    return ResourceError(
+        f"the study `{name}` was renamed to `{now}` by another program while it was in use",
+        hint=f"rename it back, or continue with `--as {now}`",
+    )
+
+
+def require_present(study: optuna.Study) -> None:
+    """Checks that a study was neither deleted nor renamed since it was opened.
+
+    Raises:
+        ResourceError: it was.
+    """
+    if (gone := why_gone(study._storage, study._study_id, study.study_name)) is not None:
+        raise gone
+
+
+@contextlib.contextmanager
+def expecting(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> Iterator[None]:
+    """Explains an error inside the block that comes from a study that is gone.
+
+    Raises:
+        ResourceError: the study was deleted or renamed.
+    """
+    try:
+        yield
+    except Exception as error:
+        gone = None
+        with contextlib.suppress(Exception):  # if the database does not answer, the error is the database's
+            gone = why_gone(storage, study_id, name)
+        if gone is not None:
+            raise gone from error
+        raise
+
+
+@contextlib.contextmanager
+def reading(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> Iterator[None]:
+    """Same as `expecting`, for a block that only reads with Optuna's calls: every other wrong value is in the database.
+
+    Raises:
+        DefinitionError: a row cannot be read.
+    """
+    with expecting(storage, study_id, name):
+        try:
+            yield
+        except (ValueError, LookupError, TypeError) as error:
+            if why_gone(storage, study_id, name) is not None:
+                raise
+            raise DefinitionError(
+                f"the database holds something of the study `{name}` that cannot be read",
+                got=f"{type(error).__name__}: {error}".splitlines()[0],
+                hint=_HINT,
+            ) from error
+
+
+class CheckedStudy(optuna.Study):
+    """A study that is read with checks."""
+
+    def __init__(
+        self, name: str, storage: optuna.storages.BaseStorage, notify: Notify, required_params: Collection[str] = ()
+    ) -> None:
+        """`notify` gets a line about everything that is left out, once. With required parameters,
+        the study is that of a confirmation, where a trial counts as evidence: one that this tool has not trained is left out.
+        """
+        super().__init__(study_name=name, storage=storage)
+        self.notify = notify
+        self._required_params = required_params
+        self._noted: set[str] = set()
+        self._seen: dict[int, tuple[FrozenTrial, FrozenTrial | None]] = {}
+        """Trials as they are stored and as they are shown (None: not at all), by id."""
+
+        self._kinds: dict[str, BaseDistribution] = {}
+        """The distribution of each parameter in the first trial of this tool that has it."""
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """The attributes, without optional ones that cannot be read.
+
+        Raises:
+            DefinitionError: another attribute of this tool cannot be read, or is missing.
+            ResourceError: the study is gone.
+        """
+        with self._reading():
+            stored = dict(self._storage.get_study_user_attrs(self._study_id))
+        for key, check in OF_STUDY.items():
+            if key in stored and (why := why_unreadable(check, stored[key])):
+                raise self._unreadable(key, why)
+        for key in _REQUIRED if "identity" in stored else ():
+            if key not in stored:
+                raise self._unreadable(key, "it is missing")
+        for key, check in OPTIONAL_OF_STUDY.items():
+            if key in stored and (why := why_unreadable(check, stored[key])):
+                del stored[key]
+                self._note(
+                    f"the attribute `{key}` of the study `{self.study_name}` is left out, another program wrote it: {why}"
+                )
+        return copy.deepcopy(stored)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Same as Optuna's.
+
+        Raises:
+            ResourceError: the study is gone.
+        """
+        with self._expecting():
+            super().set_user_attr(key, value)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        """Optuna's only way to read trials."""
+        with self._reading():
+            stored = super()._get_trials(deepcopy=False, use_cache=use_cache)
+        shown = [trial for trial in self._shown(stored) if states is None or trial.state in states]
+        return copy.deepcopy(shown) if deepcopy else shown
+
+    def _shown(self, stored: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        notices = [f"trial {number} is missing: another program has deleted it" for number in missing_numbers(stored)]
+        shown = []
+        for trial in stored:
+            known, view = self._seen.get(trial._trial_id, (None, None))
+            if known is not trial:
+                view, problems = self._view(trial)
+                self._seen[trial._trial_id] = trial, view
+                notices += [f"trial {trial.number}: {problem}" for problem in problems]
+            if view is not None:
+                shown.append(view)
+        new = [notice for notice in notices if notice not in self._noted]
+        self._noted.update(new)
+        for notice in new[:_MAX_NOTICES]:
+            self.notify(f"study `{self.study_name}`, {notice}")
+        if len(new) > _MAX_NOTICES:
+            self.notify(f"study `{self.study_name}`: {len(new) - _MAX_NOTICES:,} more trials or attributes like these")
+        return shown
+
+    def _view(self, trial: FrozenTrial) -> tuple[FrozenTrial | None, list[str]]:
+        """A trial without what cannot be read (None: without it all), and what that is."""
+        if self._required_params and not self._is_training(trial):
+            return None, ["it is no training of a confirmation, another program added it: it is left out"]
+        problems: list[str] = []
+        attributes, params = dict(trial.user_attrs), dict(trial.params)
+        for key, check in OF_TRIAL.items():
+            if key in attributes and (why := why_unreadable(check, attributes[key])):
+                del attributes[key]
+                problems.append(f"its attribute `{key}` is left out, another program wrote it: {why}")
+        for name, value in trial.params.items() if trial.state.is_finished() else ():  # others are checked when they are taken
+            kind = self._kinds.get(name)
+            if kind is not None and not _is_like(value, trial.distributions[name], kind):
+                del params[name]
+                problems.append(f"its parameter {name} {value!r} is left out: in other trials it is of another kind")
+            elif kind is None and "settings" in attributes:
+                self._kinds[name] = trial.distributions[name]
+        state: TrialState = trial.state
+        if state == TrialState.COMPLETE and not self._has_values(trial):
+            state, attributes["reason"] = TrialState.FAIL, f"another program recorded it as complete with {trial.values}"
+            attributes.pop("result", None)
+            problems.append(f"it counts as failed: {attributes['reason']}")
+        if not problems:
+            return trial, []
+        view = copy.copy(trial)
+        view.state, view._user_attrs, view._params = state, attributes, params
+        view._distributions = {name: trial.distributions[name] for name in params}
+        if state != trial.state:
+            view._values = None
+        return view, problems
+
+    def _is_training(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has what each training of a confirmation has."""
+        attributes = ["seed", "settings", *(["result"] if trial.state == TrialState.COMPLETE else [])]
+        has_params = all(isinstance(trial.params.get(name), int) for name in self._required_params)
+        return has_params and not any(why_unreadable(OF_TRIAL[key], trial.user_attrs.get(key)) for key in attributes)
+
+    def _has_values(self, trial: FrozenTrial) -> bool:
+        """Whether a complete trial has a finite value for each objective."""
+        return len(trial.values or ()) == len(self.directions) and all(map(math.isfinite, trial.values))
+
+    def _unreadable(self, key: str, why: str) -> DefinitionError:
+        return DefinitionError(f"the attribute `{key}` of the study `{self.study_name}` cannot be read", got=why, hint=_HINT)
+
+    def _note(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            self.notify(text)
+
+    def _expecting(self) -> contextlib.AbstractContextManager[None]:
+        return expecting(self._storage, self._study_id, self.study_name)
+
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        return reading(self._storage, self._study_id, self.study_name)
+
+
+def notify_of(study: optuna.Study) -> Notify:
+    """Where notices about a study go."""
+    return study.notify if isinstance(study, CheckedStudy) else lambda text: None
+
+
+def missing_numbers(trials: Sequence[FrozenTrial]) -> list[int]:
+    """The numbers of trials that were deleted, as far as later trials show it."""
+    numbers = {trial.number for trial in trials}
+    return [] if len(numbers) == max(numbers, default=-1) + 1 else sorted(set(range(max(numbers))) - numbers)
+
+
+def _is_like(value: Any, distribution: BaseDistribution, kind: BaseDistribution) -> bool:
+    """Whether a parameter of one trial can be compared with that of another."""
+    if isinstance(kind, CategoricalDistribution):
+        return isinstance(distribution, CategoricalDistribution) and value in kind.choices
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(distribution) is type(kind) and is_number and (value > 0 or not getattr(kind, "log", False))
