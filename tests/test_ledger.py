@@ -113,7 +113,9 @@ def test_same_as_optuna_storage(url: str) -> None:
         assert facts(stored(url)) == facts(plain.get_trials())
         assert ledger.waiting_s == 0
         with lease_of(url, "other") as lease:
-            assert facts(Ledger(open_storage(url, create=False), "s", lease).open(print).get_trials()) == facts(plain.get_trials())
+            assert facts(Ledger(open_storage(url, create=False), "s", lease).open(print).get_trials()) == facts(
+                plain.get_trials()
+            )
 
 
 def test_times(url: str) -> None:

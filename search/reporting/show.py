@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -33,7 +34,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "seed": trial.user_attrs.get("seed"),
         "settings": trial_settings(trial),
         "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
-        "reported": trial_curve(trial),
+        "reported": {step: value if math.isfinite(value) else None for step, value in trial_curve(trial).items()},
         "signers": [dataclasses.asdict(row) for row in read_rows(SignerScore, folder / "signers.csv")],
         "files": [str(path) for path in trial_files(runs, study.study_name, trial.number)],
         "reason": trial.user_attrs.get("reason", ""),
@@ -63,7 +64,7 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
         lines += ["", *_table_lines(signers, list(signers[0]))]
     if shown["reported"] and not shown["curve"]:  # the files are missing: the values in the database
         unit, value = "training" if study_plan(study).one_by_one else "epoch", study_objectives(study)[0].name
-        lines += ["", *_table_lines([{unit: step, value: float(x)} for step, x in shown["reported"].items()], [unit, value])]
+        lines += ["", *_table_lines([{unit: step, value: float(x)} for step, x in trial_curve(trial).items()], [unit, value])]
     if curve := shown["curve"]:
         several = ["training"] if len({row["training"] for row in curve}) > 1 else []
         names = [*several, "epoch", "train_loss", "val_loss", "val_loss_ts", "val_top1", "val_ece"]
@@ -81,6 +82,10 @@ def _metric_lines(values: dict[str, float]) -> list[str]:
     """The nine values of a trial's curve, by metric and by how it is reduced; empty for a trial without them."""
     if not values:
         return []
-    rows = [[metric, *(f"{values[f'{metric}_{reduce}']:.4f}" for reduce in get_args(Reduce))] for metric in get_args(Metric)]
+
+    def number(metric: str, reduce: str) -> float:
+        return values.get(f"{metric}_{reduce}", math.nan)
+
+    rows = [[metric, *(f"{number(metric, reduce):.4f}" for reduce in get_args(Reduce))] for metric in get_args(Metric)]
     header = ["", *get_args(Reduce)]
     return [f"         {line}" for line in align([header, *rows], right=range(1, len(header)))]

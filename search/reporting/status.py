@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.errors import ExplainedError
 from data_utils.wording import counted
 from search.definition.objectives import primary_index
 from search.definition.study_file import known_studies
@@ -24,7 +26,7 @@ from search.study.companion import CONFIRMS
 from search.study.confirmed import load_confirmed
 from search.study.identity import is_complete
 from search.study.openings import openings
-from search.study.study import study_objectives, study_plan
+from search.study.study import checked_study, study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 
 _MAX_FAILED = 10
@@ -140,22 +142,31 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
     if has_studies(storage):
         opened = open_read_only(storage)
         for name in sorted(optuna.get_all_study_names(opened)):
-            study = optuna.load_study(study_name=name, storage=opened)
-            if CONFIRMS in study.user_attrs:
-                continue
-            finished = opened.get_n_trials(opened.get_study_id_from_name(name), FINISHED_STATES)
-            target = study.user_attrs.get("target")
-            progress = f"{finished:,} of {target:,}" if target else f"{finished:,}"
-            rows[name] = {
-                "study": name,
-                "finished": finished,
-                "target": target,
-                "progress": progress if is_complete(study) else INCOMPLETE_COPY,
-                "about": study.user_attrs.get("about", ""),
-            }
+            if (row := _row(opened, name)) is not None:
+                rows[name] = row
     for name, about in known_studies().items():
         rows.setdefault(name, {"study": name, "finished": 0, "target": None, "progress": "not started", "about": about})
     return list(rows.values())
+
+
+def _row(storage: optuna.storages.BaseStorage, name: str) -> dict[str, Any] | None:
+    """One study of the list; None for a confirmation."""
+    finished, target, about = 0, None, ""
+    with contextlib.suppress(KeyError):  # deleted in this moment
+        study = checked_study(storage, name, notify=lambda text: None)
+        finished = storage.get_n_trials(study._study_id, FINISHED_STATES)
+        progress = f"{finished:,}"
+        try:
+            attributes, is_whole = study.user_attrs, is_complete(study)
+        except ExplainedError as error:
+            about = f"{error.what}: {error.got}" if error.got else error.what
+        else:
+            if CONFIRMS in attributes:
+                return None
+            target, about = attributes.get("target"), attributes.get("about", "")
+            progress = INCOMPLETE_COPY if not is_whole else f"{finished:,} of {target:,}" if target else progress
+        return {"study": name, "finished": finished, "target": target, "progress": progress, "about": about}
+    return None
 
 
 def _is_alive(trial: FrozenTrial, observer: Observer) -> bool:

@@ -188,12 +188,12 @@ class CheckedStudy(optuna.Study):
                 del attributes[key]
                 problems.append(f"its attribute `{key}` is left out, another program wrote it: {why}")
         for name, value in trial.params.items() if trial.state.is_finished() else ():  # others are checked when they are taken
-            kind = self._kinds.get(name)
-            if kind is not None and not _is_like(value, trial.distributions[name], kind):
+            kind = self._kinds.get(name, trial.distributions[name])
+            if not _is_like(value, trial.distributions[name], kind):
                 del params[name]
                 problems.append(f"its parameter {name} {value!r} is left out: in other trials it is of another kind")
-            elif kind is None and "settings" in attributes:
-                self._kinds[name] = trial.distributions[name]
+            elif "settings" in attributes:
+                self._kinds.setdefault(name, kind)
         state: TrialState = trial.state
         if state == TrialState.COMPLETE and not self._has_values(trial):
             state, attributes["reason"] = TrialState.FAIL, f"another program recorded it as complete with {trial.values}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import search
+from search.errors import DefinitionError
 from search.study.confirmed import from_plain
 
 if TYPE_CHECKING:
@@ -117,8 +118,19 @@ class Opening:
 
 
 def openings(study: optuna.Study | FrozenStudy) -> list[Opening]:
-    """Every opening for a study, oldest first."""
-    return [from_plain(Opening, stored) for stored in json.loads(study.user_attrs.get(_ATTRIBUTE, "[]"))]
+    """Every opening for a study, oldest first.
+
+    Raises:
+        DefinitionError: another program has changed them.
+    """
+    try:
+        return [from_plain(Opening, stored) for stored in json.loads(study.user_attrs.get(_ATTRIBUTE, "[]"))]
+    except (ValueError, TypeError) as error:
+        raise DefinitionError(
+            f"the openings of the sealed signers of the study `{study.study_name}` cannot be read",
+            got=f"attribute `{_ATTRIBUTE}`: {study.user_attrs[_ATTRIBUTE]!r}"[:100],
+            hint="another program has changed them: restore the database from a copy",
+        ) from error
 
 
 def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[tuple[str, Opening]]:
@@ -129,9 +141,17 @@ def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorag
     mine = json.loads(study.user_attrs["data"])
     found = []
     for one in storage.get_all_studies():
-        if json.loads(one.user_attrs.get("data", "{}")).get("fingerprint") == mine["fingerprint"]:
+        if _fingerprint(one) == mine["fingerprint"]:
             found += [(one.study_name, opening) for opening in openings(one) if set(opening.signers) & set(mine["test"])]
     return sorted(found, key=lambda pair: (pair[1].time, pair[1].count))
+
+
+def _fingerprint(study: FrozenStudy) -> str | None:
+    """The fingerprint of a study's data; None for a study of another program, which may store anything."""
+    try:
+        return str(json.loads(study.user_attrs["data"])["fingerprint"])
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 def store_opening(study: optuna.Study, opening: Opening) -> None:

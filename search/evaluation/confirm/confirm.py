@@ -103,6 +103,7 @@ def _trial_source(
     session.study.pruner = optuna.pruners.NopPruner()
     return ConfirmTrials(
         study=session.study,
+        source=study,
         ledger=session.ledger,
         configs={trial.number: trial_configs(trial) for trial in chosen},
         primary=primary_index(study_objectives(study)),

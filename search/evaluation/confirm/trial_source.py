@@ -25,6 +25,7 @@ from search.running.ledger import Ledger
 from search.running.running_trial import RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
+from search.study.checked import require_present
 from search.study.companion import CANDIDATE, SEED, TRAINING_DISTRIBUTIONS, training_values
 from search.study.trials import num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT, trial_folder
@@ -37,6 +38,9 @@ class ConfirmTrials:
 
     study: optuna.Study
     """That of the ledger."""
+
+    source: optuna.Study
+    """The search that is confirmed."""
 
     ledger: Ledger
     configs: Mapping[int, Configs]
@@ -88,6 +92,7 @@ class ConfirmTrials:
 
     def is_over(self) -> bool:
         """Whether all rounds are complete."""
+        require_present(self.source)
         self.ledger.refresh()
         trials = self._trials()
         if not self._missing(trials):
@@ -98,6 +103,7 @@ class ConfirmTrials:
 
     def _take_one(self) -> RunningTrial | None:
         """The next training, in this run's turn: an orphaned one, else a new one."""
+        require_present(self.source)
         trials = self._trials()
         missing = self._missing(trials)  # a run with other candidates or seeds may have left other trainings too
         numbers = situation(self.ledger, trials).orphans

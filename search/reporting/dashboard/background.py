@@ -70,8 +70,12 @@ class PageFiller:
             self._update()
 
     def _is_fillable(self) -> bool:
-        """Whether the study is a search of this tool."""
-        return is_ours(self._study) and is_complete(self._study) and not is_companion(self._study.study_name)
+        """Whether the study is a search of this tool that can be read."""
+        try:
+            return is_ours(self._study) and is_complete(self._study) and not is_companion(self._study.study_name)
+        except ExplainedError as error:
+            self._notify_error(error)
+            return False
 
     def _work(self) -> None:
         pause = 0.0
