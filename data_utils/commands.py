@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,8 +41,8 @@ _LOG_EVERY_S = 60.0  # progress of an import in a log file
 class Stopped(Exception):
     """Ctrl-C or SIGTERM arrived while a command was running."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, text: str = "stopped") -> None:
+        super().__init__(text)
         self.exit_code = 128 + number
 
 
@@ -185,8 +186,7 @@ def _run_import(plan: ImportPlan, folder: Path, workers: int, skip_broken: bool,
         with _progress(log=True) as show:
             result = run_import(plan, folder, workers=workers, skip_broken=skip_broken, progress=report)
     except Stopped as stopped:
-        print("stopped; run the same command again to continue", file=sys.stderr)
-        return stopped.exit_code
+        raise Stopped(stopped.exit_code - 128, "stopped; run the same command again to continue") from None
     return _report_import(result, plan.source, folder, as_json=as_json)
 
 
@@ -230,7 +230,8 @@ def _extent(clips: int, words: int, signers: int) -> str:
 def _progress(*, keep: bool = True, log: bool = False) -> Iterator[Callable[[str], None]]:
     """Gives a function that shows a line of progress on stderr, and raises `Stopped` once Ctrl-C or SIGTERM has arrived.
 
-    A terminal shows the latest line, at the end too if `keep`. Elsewhere lines appear with `log` only, one per minute.
+    A terminal shows the latest line, at the end too if `keep`: then the block leaves a result, and a signal that arrives after
+    its last line comes too late. Elsewhere lines appear with `log` only, one per minute.
 
     A second signal ends the process at once. The first is only noted: an exception raised wherever a signal arrives could be
     inside a destructor, where Python swallows it.
@@ -260,9 +261,12 @@ def _progress(*, keep: bool = True, log: bool = False) -> Iterator[Callable[[str
         elif log:
             print(line, file=sys.stderr, flush=True)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield show
+        if received and not keep:
+            raise Stopped(received[0])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

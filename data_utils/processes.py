@@ -1,10 +1,29 @@
-"""Child processes that end when their parent process ends, however that happens."""
+"""Child processes that need nothing of their parent's main module, and end when their parent process ends."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import sys
 import threading
+import types
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def without_main_module() -> Iterator[None]:
+    """Processes spawned in the block do not import this process's main module, as `multiprocessing` makes them.
+
+    They do not need it. A script without `if __name__ == "__main__"` would start its search again in each of them, and the
+    main module of an interactive session, or of a script from stdin, cannot be imported.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def end_with_parent() -> None:

@@ -19,7 +19,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from data_utils.files import PART_SUFFIX
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, row_ranges
-from data_utils.processes import end_with_parent
+from data_utils.processes import end_with_parent, without_main_module
 
 _LAYOUT = 1  # increased whenever preprocessing or the layout of the files changes
 _PARALLEL_FROM = 200_000  # frames; for fewer, starting processes costs more time than it saves
@@ -139,13 +139,15 @@ def _fill(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Pat
     """Writes the frames of each file, in several processes if there are many. Yields which frames are real, per file."""
     tasks = [(entry, rows, config, frames) for entry, rows in row_ranges(entries)]
     workers = min(os.cpu_count() or 1, len(tasks))
-    if workers == 1 or count_rows(entries) < _PARALLEL_FROM:
+    if workers == 1 or count_rows(entries) < _PARALLEL_FROM or current_process().daemon:  # daemons cannot have children
         yield from map(_fill_one, tasks)
         return
     pool: Executor
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         try:
-            yield from pool.map(_fill_one, tasks)
+            with without_main_module():  # all processes are started here
+                filled = pool.map(_fill_one, tasks)
+            yield from filled
         finally:
             pool.shutdown(cancel_futures=True)
 

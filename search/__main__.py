@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from search.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from search.cli import main
+
+        main()
+    except KeyboardInterrupt:  # while it was being imported
+        sys.exit(130)

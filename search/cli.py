@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import io
 import itertools
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from data_utils.errors import ExplainedError
+from data_utils.streams import install_safe_streams, lost_output, safe_streams
 from search.commands import evaluation, exporting, reporting, searching
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
@@ -50,17 +50,20 @@ for _name, _command in _COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and ends the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a character that the terminal cannot show must not end a run
+    install_safe_streams()
     sys.exit(execute(arguments))
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Errors are printed to stderr in their standard form, never as a traceback."""
+    with safe_streams():
+        code = _execute(arguments)
+        return _print_error(lost) if code == ExitCode.DONE and (lost := lost_output()) is not None else code
+
+
+def _execute(arguments: Sequence[str] | None) -> int:
     try:
         result = app(args=None if arguments is None else list(arguments), prog_name="python -m search", standalone_mode=False)
-        sys.stdout.flush()
         return int(result or 0)
     except ExplainedError as error:
         return _print_error(error)
@@ -71,9 +74,6 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return _print_error(DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=f"see `{command} --help`"))
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # the reader of stdout has closed it (typer then exits): not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush succeeds
-        return ExitCode.DONE
     except Exception as error:
         if (lost := _lost_database(error)) is not None:
             return _print_error(lost)

@@ -827,7 +827,7 @@ class Child:
 
 def run_child() -> None:
     """Reads folders from stdin and writes JSON lines to the original stdout; the commands get streams of their own."""
-    from data_utils.__main__ import main as check
+    from data_utils.cli import main as check
 
     reply = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

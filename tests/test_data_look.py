@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from launch import ROOT
 
-from data_utils.__main__ import main
 from data_utils.checking.summary import summarize
+from data_utils.cli import main
 from data_utils.folder import SignerFile
 from data_utils.hdf5 import Clip, read_clips, write_signer
 from data_utils.landmarks import FILE_PARTS

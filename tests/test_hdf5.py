@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from data_utils.__main__ import main
 from data_utils.checking.problems import find_problems
+from data_utils.cli import main
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips, read_index, write_signer

@@ -23,8 +23,8 @@ import pytest
 from kaggle_tree import table_of, write_clip, write_kaggle_tree, write_list
 from launch import ROOT, environment
 
-from data_utils.__main__ import main
 from data_utils.checking.problems import find_problems
+from data_utils.cli import main
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips
@@ -667,7 +667,7 @@ def test_the_line_of_progress() -> None:
 
 def test_without_pyarrow(once: Path, tmp_path: Path) -> None:
     """Without pyarrow the import says how to install it; help does not need it."""
-    code = "import sys; sys.modules['pyarrow'] = None; from data_utils.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.modules['pyarrow'] = None; from data_utils.cli import main; sys.exit(main(sys.argv[1:]))"
     for words, exit_code in (([str(once), str(tmp_path / "data")], 2), (["--help"], 0)):
         done = subprocess.run(
             [sys.executable, "-c", code, "import-kaggle", *words],

@@ -21,7 +21,7 @@ ROOMS = {
         *("errors", "wording", "storage", "definition", "study", "events", "trial", "engines", "running"),
         *("exporting", "evaluation", "reporting", "commands", "cli", "__main__"),
     ),
-    "data_utils": ("", "importing", "synthetic", "checking", "inputs", "commands", "__main__"),
+    "data_utils": ("", "importing", "synthetic", "checking", "inputs", "commands", "cli", "__main__"),
 }
 """Rooms and loose files from the bottom up; the empty name stands for all other loose files."""
 
@@ -37,7 +37,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
         *("data_utils/checking/overview.py", "search/definition/keys.py"),
         *("search/exporting/card.py", "search/reporting/report.py"),
     ),
-    "typer": ("search/cli.py", "search/commands", "data_utils/__main__.py", "data_utils/commands.py"),
+    "typer": ("search/cli.py", "search/commands", "data_utils/cli.py", "data_utils/commands.py"),
     "rich": ("search/commands/screens.py", "search/commands/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),
@@ -51,7 +51,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "sklearn": ("search/evaluation",),
     "yaml": ("search/definition/yaml_text.py",),
 }
-PRINTERS = ("search/cli.py", "search/commands/console.py", "data_utils/__main__.py", "data_utils/commands.py")
+PRINTERS = ("search/cli.py", "search/commands/console.py", "data_utils/cli.py", "data_utils/commands.py")
 
 MAX_LINES, MAX_MEDIAN_LINES, MAX_FUNCTION_LINES = 350, 150, 60
 HEAVY = ("torch", "optuna", "numpy", "h5py", "yaml", "ray", "rich", "plotly")

@@ -9,7 +9,7 @@ from typing import get_args
 
 import typer
 
-from data_utils.__main__ import app as data_app
+from data_utils.cli import app as data_app
 from search.cli import app
 from search.definition.assignments import SECTIONS
 from search.definition.pruners import PRUNERS

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_utils.__main__ import main
 from data_utils.checking.problems import find_problems
 from data_utils.checking.summary import summarize
+from data_utils.cli import main
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import read_clips
@@ -251,7 +251,7 @@ def test_signals_stop_it_cleanly(tmp_path: Path, number: int, code: int) -> None
 
 def test_help_needs_no_heavy_import() -> None:
     """`--help` does not import NumPy or HDF5."""
-    look = "import sys, data_utils.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
+    look = "import sys, data_utils.cli as m\ntry: m.main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
     look += "assert not {'numpy', 'h5py', 'torch'} & set(sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", look], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False

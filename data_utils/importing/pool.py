@@ -19,7 +19,7 @@ import numpy as np
 from data_utils.errors import DataError, ResourceError
 from data_utils.hdf5 import Clip, write_signer
 from data_utils.importing.record import BrokenClip, FinishedSigner, ImportPlan, SourceClip, file_size, signer_path
-from data_utils.processes import end_with_parent
+from data_utils.processes import end_with_parent, without_main_module
 
 _POLL_EVERY_S = 0.2
 _FULL_BYTES = 4 << 20  # a disk with less free space counts as full: the longest clips need more
@@ -48,12 +48,14 @@ def import_signers(
         # Child processes inherit the mask: Ctrl-C, which a terminal sends to all of them, is handled by this process alone.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            pending = {
-                pool.submit(
-                    _import_signer, _Task(index, signer, plan.clips_of[signer], plan.read, plan.source, folder, skip_broken)
-                )
-                for index, signer in enumerate(sorted(todo, key=lambda signer: (-len(plan.clips_of[signer]), signer)))
-            }
+            with without_main_module():
+                pending = {
+                    pool.submit(
+                        _import_signer,
+                        _Task(index, signer, plan.clips_of[signer], plan.read, plan.source, folder, skip_broken),
+                    )
+                    for index, signer in enumerate(sorted(todo, key=lambda signer: (-len(plan.clips_of[signer]), signer)))
+                }
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while pending:

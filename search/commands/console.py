@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from data_utils.streams import losing_is_no_error, lost_output
 from search.events import SCHEMA
 
 _TERMINAL_WIDTH = 80
@@ -17,16 +17,24 @@ _TERMINAL_WIDTH = 80
 
 def print_result(*lines: str | Mapping[str, Any]) -> None:
     """Prints what the command was run for to stdout: lines of text, or objects as JSON, one per line."""
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower() in ("utf-8", "utf8")
     for line in lines:
         if isinstance(line, Mapping):
-            line = json.dumps({"schema": SCHEMA, **line}, ensure_ascii=False, allow_nan=False, default=str)
+            line = json.dumps({"schema": SCHEMA, **line}, ensure_ascii=not is_utf8, allow_nan=False, default=str)
         print(line, flush=True)
 
 
+def print_summary(*lines: str) -> None:
+    """Prints a summary of what the database holds. If stdout cannot take it, the command has succeeded all the same."""
+    with losing_is_no_error():
+        print_result(*lines)
+        if (lost := lost_output()) is not None:
+            print_note(f"the summary was not printed: stdout cannot be written ({lost.got})")
+
+
 def print_note(text: str) -> None:
-    """Prints anything else to stderr. A closed stderr does not end a search."""
-    with contextlib.suppress(BrokenPipeError):
-        print(text, file=sys.stderr, flush=True)
+    """Prints anything else to stderr."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def line_width(stream: TextIO) -> int | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from search.commands import options as opt
-from search.commands.output import require_writable, write_output
+from search.commands.output import require_writable, utf8_stdout, write_output
 from search.commands.studies import get_trial, open_study
 from search.errors import DefinitionError, ExitCode
 
@@ -182,6 +181,7 @@ def predict(
 ) -> int:
     """Predict the words of clips with a model. Writes the most probable words and their probabilities as CSV."""
     from data_utils.inputs import check_inputs
+    from data_utils.streams import output_error
     from data_utils.wording import counted
     from model.bundle import load_bundle
     from search.commands.console import print_note
@@ -193,7 +193,7 @@ def predict(
     model = load_bundle(bundle, checked_device(device))
     count = min(top, len(model.words))
     clips = problems = 0
-    stream = sys.stdout if output is None else io.StringIO()
+    stream = utf8_stdout() if output is None else io.StringIO()
     write_cells = csv.writer(stream, lineterminator="\n").writerow
     if not as_json:
         write_cells(csv_header(count))
@@ -204,6 +204,8 @@ def predict(
             write_cells(csv_row(prediction, count))
         clips += 1
         problems += bool(prediction.problem)
+        if output_error() is not None:
+            break  # nobody reads the rest
     if isinstance(stream, io.StringIO):
         write_output(stream.getvalue(), output)
         print_note(f"wrote {counted(clips, 'clip')} to {output}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from search.errors import DefinitionError
 
@@ -29,13 +31,13 @@ def require_writable(output: Path | None) -> None:
 
 
 def write_output(text: str, output: Path | None) -> None:
-    """Writes text to a file as UTF-8, or to stdout. Undecodable bytes of file names in it are escaped.
+    """Writes text as UTF-8 to a file, or to stdout. Undecodable bytes of file names in it are escaped.
 
     Raises:
         DefinitionError: the file cannot be written.
     """
     if output is None:
-        sys.stdout.write(text)
+        utf8_stdout().write(text)
         return
     from data_utils.files import write_atomically
 
@@ -43,6 +45,13 @@ def write_output(text: str, output: Path | None) -> None:
         write_atomically(output, text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise _not_writable(output, error.strerror) from error
+
+
+def utf8_stdout() -> TextIO:
+    """Stdout for text that programs read, in UTF-8 whatever the locale. A terminal keeps its own encoding."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return sys.stdout
 
 
 def _not_writable(output: Path, problem: str | None) -> DefinitionError:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from search.commands.bars import Bars, Clock
-from search.commands.console import line_width, print_note, print_result
+from search.commands.console import line_width, print_note, print_result, print_summary
 from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
 from search.evaluation.confirm.text import confirm_footer
 from search.events import (
@@ -96,9 +96,9 @@ class PlainScreen:
             case TrialFinished():
                 self._print_trial(event)
             case RunFinished():
-                print_result(*run_finished_lines(event, *self._places(), line_width(sys.stdout)))
+                print_summary(*run_finished_lines(event, *self._places(), line_width(sys.stdout)))
             case ConfirmFinished():
-                print_result(*confirm_footer(event, *self._places()))
+                print_summary(*confirm_footer(event, *self._places()))
 
     def announce(self, text: str) -> None:
         """Prints a sentence, wrapped at the width."""

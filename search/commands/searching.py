@@ -143,6 +143,7 @@ def status(
     as_json: opt.AsJson = False,
 ) -> None:
     """Show progress, the best trial, running and failed trials."""
+    from data_utils.streams import output_error
     from search.commands.console import print_result
     from search.commands.screens import replacing_lines
     from search.reporting.status import status_json, status_lines
@@ -154,7 +155,7 @@ def status(
                 print_result(status_json(opened, storage))
             else:
                 show_lines(status_lines(opened, storage))
-            if not watch:
+            if not watch or output_error() is not None:
                 return
             time.sleep(2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import multiprocessing
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,11 @@ class EngineOptions:
             raise DefinitionError("--address is the address of a Ray cluster", hint="add `--engine ray`")
         if self.engine == "ray" and importlib.util.find_spec("ray") is None:
             raise DefinitionError("the engine `ray` needs the package Ray", hint="pip install 'islr-search[ray]'")
-        return self.engine or ("processes" if needs else "inline")
+        name = self.engine or ("processes" if needs else "inline")
+        if name == "processes" and multiprocessing.current_process().daemon:  # such as a worker of multiprocessing.Pool
+            got = "this process is a daemon, and daemons cannot have child processes"
+            raise DefinitionError("workers cannot be started here", got=got, hint="use --engine inline with one worker")
+        return name
 
     def resolve_device(self) -> str:
         """The device to use. `auto` is resolved for this machine, or for the machines of the cluster.

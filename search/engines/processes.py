@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from data_utils.errors import ResourceError
+from data_utils.processes import without_main_module
 from search.engines.engine import WorkerLost
 from search.engines.job_run import Decision, Setup, stop_signals_blocked
 from search.engines.limits import Clock, StartupFailures
@@ -59,7 +60,7 @@ class ProcessEngine(WorkerPool[_Worker]):
         try:
             here, there = _SPAWN.Pipe()
             process = _SPAWN.Process(target=work, args=(there, replace(self._setup, gpu=gpu)), name=f"worker {slot}")
-            with stop_signals_blocked():
+            with stop_signals_blocked(), without_main_module():
                 process.start()
         except OSError as error:
             raise ResourceError("a worker cannot be started", got=error.strerror, hint="try fewer --workers") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -27,7 +28,10 @@ _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class StopSignals:
-    """A stop request made by signals, or by a time limit, while it is entered."""
+    """A stop request made by signals, or by a time limit, while it is entered.
+
+    Outside the main thread, where Python does not deliver signals, only the time limit counts.
+    """
 
     def __init__(self, timeout_s: float | None = None, announce: Callable[[str], None] | None = None) -> None:
         """`announce` shows that the first signal was received; by default a line on stderr does."""
@@ -49,7 +53,7 @@ class StopSignals:
         return {0: ExitCode.DONE, signal.SIGINT: ExitCode.INTERRUPTED}.get(self._signal, ExitCode.TERMINATED)
 
     def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ():
             self._before[number] = signal.signal(number, self._received)
         return self
 
@@ -59,10 +63,17 @@ class StopSignals:
 
     def _received(self, number: int, _frame: FrameType | None) -> None:
         if self._signal:
-            os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")  # the live view hides it
+            if os.isatty(2):
+                _write(_SHOW_CURSOR)  # the live view hides it
             os._exit(128 + number)  # safe: the database and every file are valid at any moment
         self._signal = number
         if self._announce is None:
-            os.write(2, f"\n{_STOPPING}\n".encode())
+            _write(f"\n{_STOPPING}\n".encode())
         else:  # in a thread: this one may be drawing the screen
             threading.Thread(target=self._announce, args=(_STOPPING,)).start()
+
+
+def _write(text: bytes) -> None:
+    """Writes to stderr, which may be closed or full."""
+    with contextlib.suppress(OSError):
+        os.write(2, text)

@@ -22,7 +22,7 @@ def database_errors(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        in_journal = parse_url(url).kind == "journal" and isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
+        in_journal = parse_url(url).kind == "journal" and isinstance(error, OSError)
         if not (is_database_error(error) or in_journal):
             raise
         raise as_resource_error(url, error) from error

@@ -163,8 +163,6 @@ def ray_errors() -> Iterator[None]:
     """Turns errors of Ray inside the block into a `ResourceError`."""
     try:
         yield
-    except BrokenPipeError:  # the reader of this process's output is gone, which has nothing to do with Ray
-        raise
     except (ray.exceptions.RayError, ConnectionError) as error:
         hint = "all finished trials are kept; the same command resumes"
         raise ResourceError("the Ray cluster failed", got=_first_line(error), hint=hint) from error
