@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -56,13 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Errors are printed to stderr in their standard form, never as a traceback."""
-    with safe_streams():
-        code = _execute(arguments)
-        return _print_error(lost) if code == ExitCode.DONE and (lost := lost_output()) is not None else code
+    before = sys.argv
+    if arguments is not None:
+        sys.argv = [*before[:1], *arguments]  # the resume command and crash logs name them
+    try:
+        with safe_streams():
+            code = _execute(arguments)
+            return _print_error(lost) if code == ExitCode.DONE and (lost := lost_output()) is not None else code
+    finally:
+        sys.argv = before
 
 
 def _execute(arguments: Sequence[str] | None) -> int:
     try:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            what = "this script starts its search again in each process that it starts"
+            raise DefinitionError(what, hint='put the call under `if __name__ == "__main__":`')
         result = app(args=None if arguments is None else list(arguments), prog_name="python -m search", standalone_mode=False)
         return int(result or 0)
     except ExplainedError as error:
@@ -74,7 +84,7 @@ def _execute(arguments: Sequence[str] | None) -> int:
         return _print_error(DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=f"see `{command} --help`"))
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # typer exits on a broken pipe of any kind
         if (lost := _lost_database(error)) is not None:
             return _print_error(lost)
         path = _write_crash_log(traceback.format_exc())
@@ -87,7 +97,7 @@ def _print_error(error: ExplainedError) -> int:
     return exit_code_of(error)
 
 
-def _lost_database(error: Exception) -> ExplainedError | None:
+def _lost_database(error: BaseException) -> ExplainedError | None:
     """An explained error if the connection to a database server was lost; None for any other error."""
     storage_errors = sys.modules.get("search.storage.errors")  # if it was not imported, no database was used
     return (

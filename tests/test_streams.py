@@ -170,13 +170,22 @@ def test_as_a_process(place: Path, tiny: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_in_a_thread(place: Path, tiny: Path) -> None:
-    """A search can run in a thread; there no signal can stop it."""
+def test_in_a_thread(place: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A search can run in a thread; there no signal can stop it. It names its own command, not the script's."""
     codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(execute(["run", "tiny.yaml", "--data", str(tiny), "--trials", "1"])))
+    words = ["run", "tiny.yaml", "--data", str(tiny), "--timeout", "0.1s"]
+    thread = threading.Thread(target=lambda: codes.append(execute(words)))
     thread.start()
     thread.join()
-    assert (codes, states(place)) == ([0], ["COMPLETE"])
+    assert codes == [1], "no trial is finished"
+    assert capsys.readouterr().err.splitlines()[-1] == f"  python -m search {' '.join(words)}"
+
+
+def test_in_a_child_process_that_imports_its_script(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that starts processes of its own, without a guard, is told."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    done = cli("run")
+    assert (done.code, done.err.splitlines()[-1]) == (2, 'hint: put the call under `if __name__ == "__main__":`')
 
 
 def test_in_a_daemon_process(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +196,7 @@ def test_in_a_daemon_process(place: Path, tiny: Path, cli: Cli, monkeypatch: pyt
     assert not (place / "runs").exists()
 
 
-@pytest.mark.parametrize("when", ["data_utils.checking.summary.open_data", "data_utils.checking.describe.describe"])
+@pytest.mark.parametrize("when", ["data_utils.checking.summary.find_warnings", "data_utils.checking.describe.describe"])
 def test_interrupted_info(when: str, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C ends `info` with a word, whether it is reading or printing."""
     package, _, name = when.rpartition(".")
