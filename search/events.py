@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -229,7 +230,19 @@ SCHEMA = 1
 
 def as_json(event: Event) -> dict[str, Any]:
     """An event as plain values, with its name under `event`."""
-    return {"event": event_name(type(event)), **dataclasses.asdict(event)}
+    return {"event": event_name(type(event)), **_finite(dataclasses.asdict(event))}
+
+
+def _finite(value: Any) -> Any:
+    """Plain values with None in place of numbers that JSON does not have."""
+    match value:
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 def event_name(event: type[Event]) -> str:

@@ -57,6 +57,11 @@ def ledger_in(url: str, name: str = "s", lease_s: float = 60) -> Iterator[Ledger
         yield Ledger(storage, name, lease)
 
 
+def view(ledger: Ledger) -> optuna.Study:
+    """The study of a ledger as Optuna reads it."""
+    return optuna.load_study(study_name=ledger._name, storage=ledger)
+
+
 def fill(study: optuna.Study) -> None:
     """Adds trials with every kind of value and every end state."""
     study.enqueue_trial({"lr": 0.01, "layers": 2, "norm": None})
@@ -106,22 +111,20 @@ def test_same_as_optuna_storage(url: str) -> None:
     plain = optuna.create_study(storage=optuna.storages.InMemoryStorage(), study_name="s")
     fill(plain)
     with ledger_in(url) as ledger:
-        study = ledger.open(print)
+        study = view(ledger)
         fill(study)
         assert facts(study.get_trials()) == facts(plain.get_trials())
         ledger.flush()
         assert facts(stored(url)) == facts(plain.get_trials())
         assert ledger.waiting_s == 0
         with lease_of(url, "other") as lease:
-            assert facts(Ledger(open_storage(url, create=False), "s", lease).open(print).get_trials()) == facts(
-                plain.get_trials()
-            )
+            assert facts(view(Ledger(open_storage(url, create=False), "s", lease)).get_trials()) == facts(plain.get_trials())
 
 
 def test_times(url: str) -> None:
     """The end of a trial is stored as in Optuna: in local time, for every kind of storage."""
     with ledger_in(url) as ledger:
-        study = ledger.open(print)
+        study = view(ledger)
         study.tell(study.ask(), 1.0)
         ledger.flush()
         cached, read = study.get_trials()[0].datetime_complete, stored(url)[0].datetime_complete
@@ -133,7 +136,7 @@ def test_times(url: str) -> None:
 def test_nothing_is_written_before_a_flush(url: str) -> None:
     """The run's own samplers and pruners see changes at once; other runs see them after a flush."""
     with ledger_in(url) as ledger:
-        study = ledger.open(print)
+        study = view(ledger)
         trial = study.ask(SHAPES)
         trial.report(1.0, 1)
         trial.set_user_attr("k", "v")
@@ -151,18 +154,18 @@ def test_nothing_is_written_before_a_flush(url: str) -> None:
 def test_changes_by_other_runs(url: str) -> None:
     """A refresh reads the trials and reports of other runs; an enqueued trial is taken by one run only."""
     with ledger_in(url) as mine, ledger_in(url) as theirs:
-        other = theirs.open(print).ask(SHAPES)
+        other = view(theirs).ask(SHAPES)
         theirs.flush()
         mine.refresh()
-        assert mine.open(print).get_trials()[0].params == other.params
+        assert view(mine).get_trials()[0].params == other.params
         other.report(3.0, 1)
         theirs.flush()
         mine.refresh()
-        assert mine.open(print).get_trials()[0].intermediate_values == {1: 3.0}
+        assert view(mine).get_trials()[0].intermediate_values == {1: 3.0}
         optuna.load_study(study_name="s", storage=open_storage(url, create=False)).enqueue_trial({"lr": 0.02})
         mine.refresh()
         theirs.refresh()
-        first, second = mine.open(print).ask(SHAPES), theirs.open(print).ask(SHAPES)
+        first, second = view(mine).ask(SHAPES), view(theirs).ask(SHAPES)
         assert first.number == 1
         assert first.params["lr"] == 0.02
         assert second.number == 2
@@ -174,7 +177,7 @@ def test_changes_by_other_runs(url: str) -> None:
 def test_trial_ended_by_another_program(url: str) -> None:
     """Such a trial stays as the other program left it; the rest of the batch is written."""
     with ledger_in(url) as ledger:
-        study = ledger.open(print)
+        study = view(ledger)
         ended, running = study.ask(), study.ask()
         ledger.flush()
         other = optuna.load_study(study_name="s", storage=open_storage(url, create=False))
@@ -195,7 +198,7 @@ def test_trial_ended_by_another_program(url: str) -> None:
 def test_batch_is_written_twice(server_url: str) -> None:
     """Writing a batch again after a lost connection changes nothing and does not mark its trials as ended by others."""
     with ledger_in(server_url) as ledger:
-        study = ledger.open(print)
+        study = view(ledger)
         trial = study.ask(SHAPES)
         trial.report(1.0, 1)
         study.tell(trial, 1.0)
@@ -224,7 +227,7 @@ def end_connections(url: str) -> None:
 def test_connection_lost_while_reading(table: str, server_url: str) -> None:
     """A connection lost during any query is recognized as an unreachable server, and the error quotes the server."""
     with ledger_in(server_url) as mine, ledger_in(server_url) as theirs:
-        study = theirs.open(print)
+        study = view(theirs)
         study.ask(SHAPES).report(1.0, 1)
         theirs.flush()
         queries = []
@@ -243,13 +246,13 @@ def test_connection_lost_while_reading(table: str, server_url: str) -> None:
         assert is_unreachable(caught.value)
         assert "terminating connection due to administrator command" in str(as_resource_error(server_url, caught.value))
         mine.refresh()
-        assert mine.open(print).get_trials()[0].intermediate_values == {1: 1.0}
+        assert view(mine).get_trials()[0].intermediate_values == {1: 1.0}
 
 
 def test_lost_turn(server_url: str) -> None:
     """A trial taken in a lost turn is released; pending changes of other trials are written later."""
     with ledger_in(server_url) as ledger:
-        study = ledger.open(print)
+        study = view(ledger)
         running = study.ask(SHAPES)
         running.report(1.0, 1)
 
@@ -275,11 +278,11 @@ def test_changes_in_a_lost_turn_are_discarded(server_url: str) -> None:
         def lose() -> None:
             with mine.turn(1) as is_mine:
                 assert is_mine
-                mine.open(print).ask({"lr": SHAPES["lr"]}).set_user_attr("owner", mine.lease.stored())
+                view(mine).ask({"lr": SHAPES["lr"]}).set_user_attr("owner", mine.lease.stored())
                 end_connections(server_url)
                 with theirs.turn(1) as is_theirs:
                     assert is_theirs
-                    trial = optuna.Trial(theirs.open(print), theirs.open(print).get_trials()[0]._trial_id)
+                    trial = optuna.Trial(view(theirs), view(theirs).get_trials()[0]._trial_id)
                     trial.suggest_float("lr", 1e-5, 1e-1, log=True)
                     trial.set_user_attr("owner", theirs.lease.stored())
 
@@ -289,8 +292,8 @@ def test_changes_in_a_lost_turn_are_discarded(server_url: str) -> None:
         mine.refresh()
         trial = stored(server_url)[0]
         assert trial.user_attrs["owner"]["run"] == theirs.lease.owner.run
-        assert trial.params == theirs.open(print).get_trials()[0].params == mine.open(print).get_trials()[0].params
-        assert [ledger.holds(ledger.open(print).get_trials()[0]) for ledger in (mine, theirs)] == [False, True]
+        assert trial.params == view(theirs).get_trials()[0].params == view(mine).get_trials()[0].params
+        assert [ledger.holds(view(ledger).get_trials()[0]) for ledger in (mine, theirs)] == [False, True]
 
 
 def test_time_limit_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +304,7 @@ def test_time_limit_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
             def ask() -> Any:
                 time.sleep(0.2)
-                return ledger.open(print).ask(SHAPES)
+                return view(ledger).ask(SHAPES)
 
             assert len(turns.take_in_turn(ledger, turns.WaitNotices(lambda event: None), 3, ask)) == num_trials
 
@@ -309,7 +312,7 @@ def test_time_limit_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_trial_failed_in_a_lost_turn(server_url: str) -> None:
     """After a refresh the trial is running again, as in the database."""
     with ledger_in(server_url) as ledger:
-        study = ledger.open(print)
+        study = view(ledger)
 
         def lose() -> None:
             with ledger.turn(1):
@@ -325,7 +328,7 @@ def test_trial_failed_in_a_lost_turn(server_url: str) -> None:
 def test_lost_lease(server_url: str) -> None:
     """A run that lost its lease writes nothing; after it has rejoined, it continues with the stored study."""
     with ledger_in(server_url, lease_s=60) as ledger, lease_of(server_url, "s") as other:
-        study = ledger.open(print)
+        study = view(ledger)
         trial = study.ask(SHAPES)
         trial.set_user_attr("owner", ledger.lease.stored())
         ledger.flush()
@@ -380,5 +383,5 @@ def test_samplers_and_pruners_are_not_affected(
     expected = search(plain, lambda: None)
     with ledger_in(f"sqlite:///{tmp_path / 'studies.db'}") as ledger:
         calls = iter(range(10**6))
-        actual = search(ledger.open(print), lambda: ledger.flush() if next(calls) % 7 == 0 else None)
+        actual = search(view(ledger), lambda: ledger.flush() if next(calls) % 7 == 0 else None)
     assert actual == expected

@@ -112,7 +112,7 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
         )
     baseline = " (the baseline)" if trial.number == BASELINE_TRIAL else ""
     text = f"this is trial {trial.number}{baseline}, confirmed with fresh seeds"
-    if new := num_finished(trials) - confirmed.trials:
+    if (new := num_finished(trials) - confirmed.trials) > 0:
         more = "1 trial has" if new == 1 else f"{new:,} trials have"
         text += f"; {more} finished since, repeat {command} to include {'it' if new == 1 else 'them'}"
     return trial, text

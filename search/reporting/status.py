@@ -89,7 +89,7 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
     lines += baseline_lines(best, baseline)
     if confirmed := load_confirmed(study):
         since = num_finished(trials) - confirmed.trials
-        more = f"; {counted(since, 'trial')} finished since" if since else ""
+        more = f"; {counted(since, 'trial')} finished since" if since > 0 else ""
         lines += [f"confirmed on {confirmed.time[:10]}{more}", *confirmed_lines(confirmed)]
     if opened := openings(study):
         times = "once" if len(opened) == 1 else f"{len(opened)} times"

@@ -23,15 +23,11 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from data_utils.wording import counted
 from search.errors import ResourceError
 from search.storage.leases.lease import Lease
 from search.storage.tables import Changes, tables_of, uncached
-from search.study.checked import CheckedStudy, Notify, expecting, reading, why_gone
+from search.study.checked import CheckedStudy, Notify, expecting, reading, require_numbering, why_gone
 from search.study.study import checked_study
-
-_MAX_LISTED = 5
-"""Trials that an error names."""
 
 _MAX_AGE_S = 1.0
 """How old the knowledge of other runs may be when a pruner decides."""
@@ -137,7 +133,8 @@ class Ledger(optuna.storages.BaseStorage):
         for trial in sorted(found, key=lambda trial: trial.number):
             self._put(trial)
         if not count == len(self._trials) == max(self._trials, default=-1) + 1:
-            self._require_all_trials()
+            stored = self._behind.get_all_trials(self._study, deepcopy=False)
+            require_numbering(self._name, stored, self._trials)
         self._unsure = set()
         self._user_attrs = self._system_attrs = None
         self._read_at = time.monotonic()
@@ -208,23 +205,6 @@ class Ledger(optuna.storages.BaseStorage):
             self._behind.set_trial_intermediate_value(trial, step, reported)
         if change.state is not None:
             self._behind.set_trial_state_values(trial, change.state, change.values)
-
-    def _require_all_trials(self) -> None:
-        """Optuna numbers a new trial by counting: after one was deleted, two trials would have the same number.
-
-        Raises:
-            ResourceError: a trial was deleted.
-        """
-        there = {trial.number for trial in self._behind.get_all_trials(self._study, deepcopy=False)}
-        missing = sorted(set(range(max([*self._trials, *there], default=-1) + 1)) - there)
-        if not missing:
-            return  # trials were added in this moment
-        numbers = f"trial{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing[:_MAX_LISTED]))}"
-        raise ResourceError(
-            f"another program has deleted {numbers} of the study `{self._name}`: it cannot get new trials any more",
-            got=f"{counted(len(there), 'trial')}, the last one has number {max(there, default=0)}",
-            hint=f"restore the database from a copy, or start a new study with `--as NAME --from {self._name}`",
-        )
 
     def _put(self, trial: FrozenTrial) -> None:
         self._trials[trial.number] = trial

@@ -10,6 +10,7 @@ from time import perf_counter
 
 import optuna
 
+from data_utils.errors import ExplainedError
 from search.definition.definition import Resources
 from search.definition.objectives import StudyObjective
 from search.engines.engine_options import EngineOptions
@@ -24,7 +25,6 @@ from search.running.turns import TrialSource
 from search.storage.errors import database_errors
 from search.storage.leases.choice import LEASE_S
 from search.storage.leases.lease import Lease
-from search.study.checked import expecting
 from search.trial.clips import TrialClips
 
 
@@ -121,5 +121,25 @@ def open_session(
     with RunLog(options.runs, study, lease.owner.run) as log, database_errors(options.storage):
         ledger, logged = Ledger(storage, study, lease), log.before(emit)
         opened = ledger.open(notify=lambda text: logged(Notice(text)))
-        with expecting(storage, opened._study_id, study):
+        with _explained(ledger):
             yield Session(options, lease.owner.run, opened, ledger, logged)
+
+
+@contextlib.contextmanager
+def _explained(ledger: Ledger) -> Iterator[None]:
+    """Raises, for an error in the block, the one that the ledger explains: the study or a trial of it is gone."""
+    try:
+        yield
+    except ExplainedError:
+        raise
+    except Exception as error:
+        gone = None
+        try:
+            ledger.refresh()
+        except ExplainedError as explained:
+            gone = explained
+        except Exception:  # the first error says more
+            pass
+        if gone is not None:
+            raise gone from error
+        raise

@@ -17,6 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import counted
 from search.errors import DefinitionError, ResourceError
 from search.storage.tables import uncached
 from search.study.shapes import OF_STUDY, OF_TRIAL, OPTIONAL_OF_STUDY, why_unreadable
@@ -160,6 +161,8 @@ class CheckedStudy(optuna.Study):
 
     def _shown(self, stored: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         notices = [f"trial {number} is missing: another program has deleted it" for number in missing_numbers(stored)]
+        if len({trial.number for trial in stored}) < len(stored):
+            notices.append("several trials have the same number: another program has deleted one before them")
         shown = []
         for trial in stored:
             known, view = self._seen.get(trial._trial_id, (None, None))
@@ -236,6 +239,36 @@ class CheckedStudy(optuna.Study):
 def notify_of(study: optuna.Study) -> Notify:
     """Where notices about a study go."""
     return study.notify if isinstance(study, CheckedStudy) else lambda text: None
+
+
+def require_numbering(name: str, trials: Sequence[FrozenTrial], known: Collection[int]) -> None:
+    """Checks that the trials of a study have the numbers from 0. Optuna numbers a new trial by counting: after one was deleted,
+    two trials would get the same number.
+
+    Args:
+        known: numbers of trials that there were.
+
+    Raises:
+        ResourceError: a trial was deleted, or two have the same number.
+    """
+    numbers = [trial.number for trial in trials]
+    last = max(numbers, default=-1)
+    missing = sorted(set(range(max([last, *known], default=-1) + 1)) - set(numbers))
+    if not missing and len(set(numbers)) == len(numbers):
+        return
+    start = f"`--as NAME{'' if '/' in name else f' --from {name}'}`"
+    raise ResourceError(
+        f"another program has deleted {_listed(missing) if missing else 'trials'} of the study `{name}`",
+        got=f"{counted(len(numbers), 'trial')}, the last one has number {last}",
+        hint="run the same command again to continue without it"
+        if missing and missing[0] > last
+        else f"new trials would get the numbers of others: restore the database from a copy, or start a new study with {start}",
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    names = ", ".join(map(str, numbers[:_MAX_NOTICES])) + (", ..." if len(numbers) > _MAX_NOTICES else "")
+    return f"trial{'s' if len(numbers) > 1 else ''} {names}"
 
 
 def missing_numbers(trials: Sequence[FrozenTrial]) -> list[int]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, make_dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge
-from pydantic import TypeAdapter, ValidationError
+from annotated_types import Ge, Lt
+from pydantic import Field, TypeAdapter, ValidationError
 
 from search.definition.definition import RESOURCES, Plan, Resources
 from search.definition.objectives import StudyObjective
@@ -23,7 +23,10 @@ from search.study.openings import Opening
 Check = Callable[[Any], object]
 """Raises `ValueError`, `TypeError` or `LookupError` if a value does not have the shape."""
 
-NonNegative = Annotated[int, Ge(0)]
+NonNegative = Annotated[int, Ge(0), Lt(2**63)]
+Time = Annotated[float, Ge(0), Lt(1e11)]
+"""Seconds since 1970, in years that a calendar knows."""
+
 _ABSENT: Any = None
 """The default of what earlier versions have not written. Defaults are not checked."""
 
@@ -40,7 +43,7 @@ class _Dimension:
 
 @dataclass
 class _Data:
-    folder: str
+    folder: Annotated[str, Field(pattern=r"^[^\x00]+$")]
     fingerprint: str
     words: list[str]
     train: list[str]
@@ -182,7 +185,7 @@ OF_TRIAL: Mapping[str, Check] = {
     "result": json_text(_Result),
     "reason": plain(str),
     "deaths": plain(list[str]),
-    ATTEMPTS: plain(list[tuple[str, int, float, float | None]]),
+    ATTEMPTS: plain(list[tuple[str, int, Time, Time | None]]),
     "made_with": json_text(_MadeWith),
     "pruned_at": plain(int),
     "from": plain(str),

@@ -78,7 +78,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
             return earlier
         if opened := describe_openings(study, storage):
             emit(Notice(f"{opened}: what was chosen since then may be biased towards them"))
-        if num_finished(study.get_trials(deepcopy=False)) != confirmed.trials:
+        if num_finished(study.get_trials(deepcopy=False)) > confirmed.trials:
             emit(Notice("the search has continued since it was confirmed: what it found since then is not tested"))
         evaluator = Evaluator(storage, study, options, emit)
         models = evaluator.load_models(trial)
