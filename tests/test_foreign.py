@@ -277,13 +277,13 @@ def theirs(**more: Any) -> FrozenTrial:
 def test_trials_of_other_programs(confirmed: Path, tiny: Path, cli: Cli) -> None:
     """They are shown, are no result of this tool, and can neither be exported nor widen the space."""
     before = cli("analyze", "tiny").out
-    other_kind = {"params": {"lr": "a", "z": 1.0}}
-    kinds = {"lr": CategoricalDistribution(["a", "b"]), "z": FloatDistribution(0, 1)}
+    kinds = {"z": CategoricalDistribution(["a", "b"])}
     with plain() as study:
         study.add_trial(theirs())
         study.add_trial(theirs(value=float("inf")))
-        study.add_trial(theirs(**other_kind, distributions=kinds))
+        study.add_trial(theirs(params={"z": "a"}, distributions=kinds))
         study.add_trial(theirs(state=TrialState.PRUNED, value=None, user_attrs={"settings": {"a": 1}, "result": "{"}))
+    rows("UPDATE trial_params SET param_name = 'lr' WHERE param_name = 'z'")
     for look in LOOKS:
         assert cli(*look.split()).code == 0, (look, _crash())
     assert cli("analyze", "tiny").out.splitlines()[1:3] == before.splitlines()[1:3]
@@ -291,6 +291,7 @@ def test_trials_of_other_programs(confirmed: Path, tiny: Path, cli: Cli) -> None
     require_told(done, "trial 6 was not trained by this tool", "no result, no settings, no seed")
     err = cli("status", "tiny").err
     assert "study `tiny`, trial 9: its attribute `settings` is left out" in err
+    assert "trial 8: its parameter lr 'a' is left out" in err
     assert "trial 7: it counts as failed: another program recorded it as complete with [inf]" in err
     assert cli("run", "tiny.yaml", "--data", tiny, "--more", 1).code == 0, _crash()
 

@@ -79,13 +79,13 @@ def _disk(runs: Path) -> Check:
 def _storage(url: str) -> str:
     from search.storage.opening import has_studies, open_storage
     from search.storage.url import parse_url
+    from search.study.checked import study_names
 
     place = parse_url(url)
     if not has_studies(url):
         return f"{place.name} {'has no studies' if place.is_server else 'does not exist'} yet; `run` creates it"
-    import optuna
 
-    names = optuna.get_all_study_names(open_storage(url, create=False))
+    names = study_names(open_storage(url, create=False))
     return f"{place.name}, {len(names)} {'study' if len(names) == 1 else 'studies'}"
 
 

@@ -22,6 +22,7 @@ from search.storage.leases.choice import observe
 from search.storage.leases.lease import Observer
 from search.storage.opening import has_studies
 from search.storage.read_only import open_read_only
+from search.study.checked import study_names
 from search.study.companion import CONFIRMS
 from search.study.confirmed import load_confirmed
 from search.study.identity import is_complete
@@ -141,7 +142,7 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     if has_studies(storage):
         opened = open_read_only(storage)
-        for name in sorted(optuna.get_all_study_names(opened)):
+        for name in sorted(study_names(opened)):
             if (row := _row(opened, name)) is not None:
                 rows[name] = row
     for name, about in known_studies().items():

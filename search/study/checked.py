@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import counted
@@ -79,23 +80,47 @@ def expecting(storage: optuna.storages.BaseStorage, study_id: int, name: str) ->
 
 
 @contextlib.contextmanager
-def reading(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> Iterator[None]:
-    """Same as `expecting`, for a block that only reads with Optuna's calls: every other wrong value is in the database.
+def readable(what: str) -> Iterator[None]:
+    """Explains an error inside a block that only reads with Optuna's calls: wrong values come from the database.
 
     Raises:
         DefinitionError: a row cannot be read.
     """
-    with expecting(storage, study_id, name):
-        try:
-            yield
-        except (ValueError, LookupError, TypeError) as error:
-            if why_gone(storage, study_id, name) is not None:
-                raise
-            raise DefinitionError(
-                f"the database holds something of the study `{name}` that cannot be read",
-                got=f"{type(error).__name__}: {error}".splitlines()[0],
-                hint=_HINT,
-            ) from error
+    try:
+        yield
+    except (ValueError, LookupError, TypeError) as error:
+        raise DefinitionError(
+            f"the database holds something in {what} that cannot be read",
+            got=f"{type(error).__name__}: {error}".splitlines()[0],
+            hint=_HINT,
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> Iterator[None]:
+    """Same as `readable`, for one study.
+
+    Raises:
+        ResourceError: the study was deleted or renamed.
+        DefinitionError: a row cannot be read.
+    """
+    with readable(f"the study `{name}`"), expecting(storage, study_id, name):
+        yield
+
+
+def all_studies(storage: optuna.storages.BaseStorage) -> list[FrozenStudy]:
+    """The studies of a storage with their attributes, unchecked.
+
+    Raises:
+        DefinitionError: a row cannot be read.
+    """
+    with readable("its studies"):
+        return storage.get_all_studies()
+
+
+def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
+    """The names of all studies. Raises: same as `all_studies`."""
+    return [study.study_name for study in all_studies(storage)]
 
 
 class CheckedStudy(optuna.Study):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.study.checked import CheckedStudy, notify_of
+from search.study.checked import CheckedStudy, notify_of, study_names
 
 if TYPE_CHECKING:
     import optuna
@@ -35,10 +35,9 @@ def is_companion(study: str) -> bool:
 
 def fresh_trainings(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
     """The trainings of a study's confirmation; empty if it was not confirmed."""
-    import optuna
 
     name = companion_name(study.study_name)
-    if name not in optuna.get_all_study_names(storage):
+    if name not in study_names(storage):
         return []
     return CheckedStudy(name, storage, notify_of(study), TRAINING_DISTRIBUTIONS).get_trials(deepcopy=False)
 

@@ -26,7 +26,7 @@ from search.storage.leases.choice import lease_of, observe
 from search.storage.leases.lease import Lease, TurnLost
 from search.storage.opening import open_storage
 from search.storage.url import StorageUrl, parse_url
-from search.study.checked import Notify
+from search.study.checked import Notify, study_names
 from search.study.companion import companion_name
 from search.study.comparing import Snapshot, differences, snapshot, with_trial_ids
 from search.study.identity import COPIED, IDENTITY, is_complete, require_usable
@@ -128,7 +128,7 @@ def _read_study(url: str, name: str, notify: Notify) -> dict[str, Snapshot]:
         require_usable(study)
         snapshots = {name: snapshot(study, storage)}
         companion = companion_name(name)
-        if companion in optuna.get_all_study_names(storage):
+        if companion in study_names(storage):
             snapshots[companion] = snapshot(optuna.load_study(study_name=companion, storage=storage), storage)
         return snapshots
 
@@ -169,7 +169,7 @@ def _remove_incomplete_copy(target: str, name: str, has_other_runs: bool, notify
     """
     there = parse_url(target)
     with _opened(target) as storage:
-        names = optuna.get_all_study_names(storage)
+        names = study_names(storage)
         found = [  # the study itself is removed last
             optuna.load_study(study_name=one, storage=storage) for one in (companion_name(name), name) if one in names
         ]
@@ -256,7 +256,7 @@ def _openings_left_behind(source: str, target: str, study: str, notify: Notify) 
     with database_errors(source), _opened(source) as storage:
         names = {name for name, _ in openings_of_signers(load_study(storage, study, notify), storage)} - {study}
     with database_errors(target), _opened(target) as storage:
-        missing = sorted(names - set(optuna.get_all_study_names(storage)))
+        missing = sorted(names - set(study_names(storage)))
     return ", ".join(f"`{name}`" for name in missing)
 
 

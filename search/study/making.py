@@ -14,6 +14,7 @@ from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
 from search.definition.objectives import StudyObjective
 from search.definition.samplers import ignore_experimental
+from search.study.checked import study_names
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
 from search.study.study import EXHAUSTED, checked_study
 
@@ -45,7 +46,7 @@ def open_study(
     study: optuna.Study
     lines = identity(definition, split, fingerprint)
     directions = [objective.direction for objective in definition.objectives]
-    if definition.name not in optuna.get_all_study_names(storage):
+    if definition.name not in study_names(storage):
         study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
         _describe(study, definition, data, split, fingerprint, lines)
     else:

@@ -17,7 +17,7 @@ from model.objective import Objective
 from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective, primary_index
 from search.errors import DefinitionError, NegativeAnswer
-from search.study.checked import CheckedStudy, Notify
+from search.study.checked import CheckedStudy, Notify, study_names
 from search.study.companion import TRAINING_DISTRIBUTIONS, is_companion
 from search.study.confirmed import from_plain
 from search.study.trials import best_trial
@@ -34,7 +34,7 @@ def load_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) 
     Raises:
         DefinitionError: there is none of this name.
     """
-    names = [known for known in optuna.get_all_study_names(storage) if known == name or not is_companion(known)]
+    names = [known for known in study_names(storage) if known == name or not is_companion(known)]
     if name not in names:
         raise DefinitionError(
             f"the database holds no study `{name}`",
