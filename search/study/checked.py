@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
@@ -155,9 +156,8 @@ class CheckedStudy(optuna.Study):
         for key, check in OF_STUDY.items():
             if key in stored and (why := why_unreadable(check, stored[key])):
                 raise self._unreadable(key, why)
-        for key in _REQUIRED if "identity" in stored else ():
-            if key not in stored:
-                raise self._unreadable(key, "it is missing")
+        if "identity" in stored:
+            self._require_whole(stored)
         for key, check in OPTIONAL_OF_STUDY.items():
             if key in stored and (why := why_unreadable(check, stored[key])):
                 del stored[key]
@@ -165,6 +165,14 @@ class CheckedStudy(optuna.Study):
                     f"the attribute `{key}` of the study `{self.study_name}` is left out, another program wrote it: {why}"
                 )
         return copy.deepcopy(stored)
+
+    def _require_whole(self, stored: Mapping[str, Any]) -> None:
+        """Refuses a search of this tool that lacks something."""
+        for key in _REQUIRED:
+            if key not in stored:
+                raise self._unreadable(key, "it is missing")
+        if self.directions != [StudyDirection.MINIMIZE] * len(stored.get("goals", [{}])):
+            raise self._unreadable("goals", f"the study's directions are {[one.name.lower() for one in self.directions]}")
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Same as Optuna's.
