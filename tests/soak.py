@@ -43,9 +43,10 @@ from search.definition.definition import Plan
 from search.definition.settings import build_configs
 from search.definition.study_file import load_definition
 from search.running.preparing import split_of
+from search.study.folder import trial_folder
 from search.study.trials import trial_settings
 from search.trial.clips import TrialClips
-from search.trial.files import read_curves, trial_folder
+from search.trial.files import read_curves
 from search.trial.trial_run import start_trainings
 
 STUDY = """\
@@ -218,7 +219,7 @@ def check(folder: Path, data: Path, target: int) -> list[str]:
     if len({tuple(sorted(trial.params.items())) for trial in trials}) < len(trials):
         failures.append("two trials have the same parameters")
     for trial in trials:
-        curve = read_curves(trial_folder(folder / "runs", NAME, trial.number) / "curve.csv")[0]
+        curve = read_curves(trial_folder(folder / "runs" / NAME, trial.number) / "curve.csv")[0]
         expected_curve = train_uninterrupted(folder, data, trial.number)
         if [record.epoch for record in curve] != list(range(1, len(curve) + 1)):
             failures.append(f"trial {trial.number}: epochs {[record.epoch for record in curve]}")

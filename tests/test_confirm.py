@@ -21,7 +21,8 @@ from scipy import stats
 from search.evaluation.confirm.race import missing_trainings
 from search.study.companion import TRAINING_DISTRIBUTIONS, training_values
 from search.study.confirmed import Confirmed, load_confirmed
-from search.trial.files import read_rows, trial_folder
+from search.study.folder import trial_folder
+from search.trial.files import read_rows
 from search.trial.job import fresh_seed, trial_seed
 from search.trial.outcome import SignerScore
 
@@ -161,7 +162,7 @@ def test_folds_depend_on_the_seed(place: Path, tiny: Path, cli: Cli) -> None:
     assert cli("confirm", "tiny", "--top", 1, "--seeds", 4).code == 0
     dealt: dict[int, set[tuple[tuple[int, str], ...]]] = {}
     for one in trainings(place):
-        rows = read_rows(SignerScore, trial_folder(Path("runs"), "tiny/confirm", one.number) / "signers.csv")
+        rows = read_rows(SignerScore, trial_folder(Path("runs/tiny/confirm"), one.number) / "signers.csv")
         dealt.setdefault(one.params["seed"], set()).add(tuple((row.training, row.signer) for row in rows))
     assert all(len(of_seed) == 1 for of_seed in dealt.values())
     assert len(set.union(*dealt.values())) > 1

@@ -13,7 +13,8 @@ from launch import TINY_STUDY, is_in_trial, start_cli, stored_trials, wait_until
 
 from model.metrics import ECE_BINS, confusion, measure, reliability
 from search.study.attempts import ATTEMPTS, read_attempts
-from search.trial.files import read_rows, rows_text, trial_folder
+from search.study.folder import trial_folder
+from search.trial.files import read_rows, rows_text
 from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
 LOGITS = torch.log(torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.91, 0.04, 0.05], [0.2, 0.2, 0.6]]))
@@ -58,7 +59,7 @@ def test_validation_results_agree(searched: Path, tiny: Path) -> None:
     """Answers, signers and confidences add up to the same clips and the same accuracy."""
     words = set(json.loads((tiny / "sign_to_prediction_index_map.json").read_text(encoding="utf-8")))
     for trial in stored_trials(searched):
-        folder = trial_folder(searched / "runs", "tiny", trial.number)
+        folder = trial_folder(searched / "runs" / "tiny", trial.number)
         answers = read_rows(AnswerCount, folder / "answers.csv")
         signers = read_rows(SignerScore, folder / "signers.csv")
         confidences = read_rows(Confidence, folder / "confidence.csv")

@@ -65,12 +65,12 @@ def test_crash_is_logged(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.
 def test_log_is_not_writable(tmp_path: Path) -> None:
     """A log that cannot be created raises a ResourceError."""
     (tmp_path / "tiny").write_text("", encoding="utf-8")
-    with pytest.raises(ResourceError, match="the run's log cannot be written"), RunLog(tmp_path, "tiny", "run"):
+    with pytest.raises(ResourceError, match="the run's log cannot be written"), RunLog(tmp_path / "tiny", "run"):
         pytest.fail("the log was opened")
 
 
 def test_non_ascii_text(tmp_path: Path) -> None:
     """Non-ASCII characters are written without escapes."""
-    with RunLog(tmp_path, "手話", "run") as log:
+    with RunLog(tmp_path / "手話", "run") as log:
         log.before(lambda event: None)(Notice("手"))
     assert '"text": "手"' in log.path.read_text(encoding="utf-8")

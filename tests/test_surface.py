@@ -93,7 +93,7 @@ COMMANDS = {
         "--runs=runs",
     ],
     "predict": ["bundle=None", "files=None", "--top=3", "--output=None", "--device=auto", "--json=False"],
-    "copy": ["study=None", "--to=None", STORAGE],
+    "copy": ["study=None", "--to=None", STORAGE, "--runs=runs"],
     "dashboard": ["study=label_smoothing", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }

@@ -218,15 +218,16 @@ def copy(
     study: opt.NamedStudy,
     to: Annotated[str, typer.Option("--to", metavar="URL", help="Storage to copy to.")],
     storage: opt.Storage = opt.STORAGE,
+    runs: opt.Runs = opt.RUNS,
 ) -> None:
-    """Copy a study to another storage and verify the copy. Its confirmation is copied too; the original stays."""
+    """Copy a study to another storage and verify the copy. Its confirmation and files are copied too; the original stays."""
     from search.commands.console import print_note, print_result
     from search.definition.study_file import study_name
     from search.study.copying import copy_study, copy_summary
     from search.wording import study_args
 
-    copied = copy_study(study_name(study), storage, to, print_note)
+    copied = copy_study(study_name(study), storage, to, runs, print_note)
     print_result(copy_summary(copied))
     words = study_args(copied.study, copied.target)
     print_note(f"next: python -m search run {words}{', with SEARCH_STORAGE set to the new storage' if '$' in words else ''}")
-    print_note("the original study is unchanged: continue only one of the two")
+    print_note("the original study is unchanged; the copy has files of its own: the two can go different ways")

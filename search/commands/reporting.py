@@ -25,10 +25,14 @@ def report(
     from search.commands.console import print_note
     from search.reporting.facts import Facts
     from search.reporting.report import report_html
+    from search.study.folder import claim_folder
+    from search.study.study_id import study_id
 
     opened, opened_storage = open_study(study, storage, read_only=True)
     facts = Facts(opened, opened_storage, url=storage, runs=runs)
-    target = output or runs / opened.study_name / "report.html"
+    if output is None and study_id(opened) is not None:
+        facts.folder, _ = claim_folder(runs, opened, storage)
+    target = output or facts.folder.path / "report.html"
     text = report_html(facts)
     write_output(text, target)
     print_note(f"wrote {target} ({len(text.encode()) / 1e6:.1f} MB)")

@@ -22,6 +22,7 @@ from search.running.summary import baseline_summary
 from search.study.confirmed import load_confirmed
 from search.study.openings import openings
 from search.study.study import require_best, study_data, study_objectives, study_plan
+from search.study.study_id import study_id
 from search.study.trials import STATE_NAMES, lacking, num_finished, pareto_front, require_trial, trial_result, trial_settings
 from search.trial.result import MEASURED
 from search.wording import utc_now
@@ -57,6 +58,9 @@ class Exported:
 
     schema: int
     study: str
+    study_id: str = ""
+    """The study's own id; empty in files of earlier versions, and for a study of one that was not continued since."""
+
     about: str
     trial: int
     exported: str
@@ -146,6 +150,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
     return Exported(
         schema=EXPORT_SCHEMA,
         study=study.study_name,
+        study_id=study_id(study) or "",
         about=study.user_attrs.get("about", ""),
         trial=trial.number,
         exported=utc_now(),

@@ -26,10 +26,11 @@ from search.definition.settings import Configs
 from search.errors import NegativeAnswer, os_errors
 from search.exporting.card import card_text
 from search.exporting.export import Exported, ExportedData, export_text
-from search.study.companion import SEED, companion_name, complete_trainings, fresh_trainings
+from search.study.companion import SEED, complete_trainings, find_companion
+from search.study.folder import find_folder
 from search.study.openings import Opening, openings
 from search.study.trials import trial_result
-from search.trial.files import read_rows, trial_folder
+from search.trial.files import read_rows
 from search.trial.job import training_seed
 from search.trial.outcome import SignerScore
 from search.trial.result import MEASURED
@@ -85,6 +86,7 @@ def metrics_of(exported: Exported, origin: Provenance) -> dict[str, Any]:
         "schema": METRICS_SCHEMA,
         "kind": origin.kind,
         "study": exported.study,
+        "study_id": exported.study_id,
         "trial": exported.trial,
         "objective": dataclasses.asdict(Objective(**exported.objective)),  # type: ignore[arg-type]  # it was checked
         "words": len(exported.data["words"]),
@@ -179,9 +181,11 @@ def export_model(
     require_new(folder)
     if onnx:
         require_onnx()
-    models = _confirm_models(study, storage, exported, folder)
+    companion = find_companion(study, storage)
+    models = _confirm_models(study, companion, exported, folder)
     chosen = models[len(models) // 2]
-    place = trial_folder(runs, companion_name(study.study_name), chosen.trial.number)
+    assert companion is not None  # it has models
+    place = find_folder(runs, companion).of_trial(chosen.trial)
     files = read_models(place, trial_result(chosen.trial)["models"])
     if not files:
         raise NegativeAnswer(
@@ -198,7 +202,7 @@ def export_model(
 
 
 def _confirm_models(
-    study: optuna.Study, storage: optuna.storages.BaseStorage, exported: Exported, folder: Path
+    study: optuna.Study, companion: optuna.Study | None, exported: Exported, folder: Path
 ) -> list[ConfirmModel]:
     """The models that the confirmation trained with this configuration, the best first. Raises `NegativeAnswer` for none."""
     if exported.data["folds"]:
@@ -206,7 +210,8 @@ def _confirm_models(
         raise NegativeAnswer(what, hint=f"train one: {_retrain_commands(study, folder, ' --all-signers')}")
     name = "{metric}_{reduce}".format(**exported.objective)
     models = []
-    for trial in complete_trainings(fresh_trainings(study, storage), exported.trial):
+    trainings = [] if companion is None else companion.get_trials(deepcopy=False)
+    for trial in complete_trainings(trainings, exported.trial):
         result = trial_result(trial)
         if "models" in result and (name in result.get("all_values", {}) or "trainings" in result):
             trainings = result.get("trainings", [{**result, "training": 0, "value": result["all_values"][name]}])

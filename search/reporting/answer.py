@@ -14,6 +14,7 @@ from search import BASELINE_TRIAL
 from search.reporting.cells import Cell, Number, Table, number_cell, signed
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import name_of
+from search.study.opening_record import other_studies
 from search.study.openings import Opening
 from search.study.trials import num_finished, trial_result
 from search.wording import format_number, format_value, study_args
@@ -212,10 +213,9 @@ def _warnings(facts: Facts) -> Iterator[str]:
 def _test_warnings(facts: Facts) -> Iterator[str]:
     """Reasons to doubt the results on the sealed test signers."""
     if facts.all_openings:
-        others = sorted({name for name, _ in facts.all_openings if name != facts.name})
-        if others:
-            yield f"The same test signers were also opened for {', '.join(f'`{name}`' for name in others)}."
-        last = facts.all_openings[-1][1].time
+        if others := other_studies(facts.all_openings, facts.study):
+            yield f"The same test signers were also opened for {', '.join(others)}."
+        last = facts.all_openings[-1].opening.time
         if _continued_after(facts, last):
             yield f"The search continued after the test signers were opened ({last[:10]}): they are no independent test now."
     if facts.last_opening is not None and facts.chosen is not None:

@@ -17,13 +17,16 @@ from search.definition.space import Dimension
 from search.evaluation.analysis.analyze import Analysis, analyze
 from search.evaluation.analysis.isolation import segments, trial_points
 from search.storage.url import redact_url
-from search.study.companion import CANDIDATE, companion_name, fresh_trainings
+from search.study.companion import CANDIDATE, find_companion
 from search.study.confirmed import Confirmed, load_confirmed
-from search.study.openings import Opening, openings, openings_of_signers
+from search.study.folder import StudyFolder, find_folder
+from search.study.opening_record import RecordedOpening, openings_of_signers
+from search.study.openings import Opening, openings
 from search.study.searched_space import study_space
 from search.study.study import StudyData, study_data, study_objectives
+from search.study.study_id import study_id
 from search.study.trials import FINISHED_STATES, best_trial, complete_trials, trial_result, trial_with
-from search.trial.files import Row, read_curves, read_rows, trial_folder
+from search.trial.files import Row, read_curves, read_rows
 from search.trial.outcome import AnswerCount, Confidence, SignerScore
 
 _TRAININGS_PER_FOLDER = 10_000
@@ -60,11 +63,15 @@ class Facts:
         """Reads the study and its confirmation. `url` is the storage's URL; the files of trials are under `runs`."""
         self.study = study
         self.name = study.study_name
+        self.id = study_id(study) or ""
         self.storage = redact_url(url)
         self.about: str = study.user_attrs.get("about", "")
         self.runs = runs
         self.trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
-        self.fresh: list[FrozenTrial] = fresh_trainings(study, storage)
+        self.folder: StudyFolder = find_folder(runs, study)
+        companion = find_companion(study, storage)
+        self.fresh: list[FrozenTrial] = [] if companion is None else companion.get_trials(deepcopy=False)
+        self._fresh_folder = None if companion is None else find_folder(runs, companion)
         self.objectives: tuple[StudyObjective, ...] = study_objectives(study)
         self.primary = primary_index(self.objectives)
         self.space: tuple[Dimension, ...] = study_space(study)
@@ -73,7 +80,7 @@ class Facts:
         self.target: int = study.user_attrs.get("target", 0)
         self.confirmed: Confirmed | None = load_confirmed(study)
         self.openings: Sequence[Opening] = openings(study)
-        self.all_openings: Sequence[tuple[str, Opening]] = openings_of_signers(study, storage)
+        self.all_openings: Sequence[RecordedOpening] = openings_of_signers(study, storage, runs)
         self.analysis: Analysis = analyze(study, storage)
 
     @property
@@ -149,7 +156,7 @@ class Facts:
 
     def curves(self, trial: FrozenTrial) -> list[list[EpochRecord]]:
         """The epochs of each training of a trial; empty if its files are missing."""
-        return list(read_curves(trial_folder(self.runs, self.name, trial.number) / "curve.csv").values())
+        return list(read_curves(self.folder.of_trial(trial) / "curve.csv").values())
 
     def sampled_trials(self, band: Band) -> tuple[FrozenTrial, ...]:
         """The trials of a band whose curves are drawn: all of them, or every n-th of many."""
@@ -161,17 +168,17 @@ class Facts:
         if trial is None:
             return None
         fresh = [one for one in self.fresh if one.params.get(CANDIDATE) == trial.number and one.state == TrialState.COMPLETE]
-        trainings = [(self.name, trial.number)]
-        if self.confirmed is not None and fresh:
-            trainings = [(companion_name(self.name), one.number) for one in fresh]
-        folders = [trial_folder(self.runs, study, number) for study, number in trainings]
+        confirmed = self.confirmed is not None and bool(fresh) and self._fresh_folder is not None
+        folders = [self.folder.of_trial(trial)]
+        if confirmed and self._fresh_folder is not None:
+            folders = [self._fresh_folder.of_trial(one) for one in fresh]
         answers = tuple(_read_all(AnswerCount, folders, "answers.csv"))
         if not answers:
             return None
         return ModelAnswers(
             trial=trial.number,
             models=len({row.training for row in answers}),
-            confirmed=trainings[0][0] != self.name,
+            confirmed=confirmed,
             answers=answers,
             confidences=tuple(_read_all(Confidence, folders, "confidence.csv")),
             signers=tuple(_read_all(SignerScore, folders, "signers.csv")),

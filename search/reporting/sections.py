@@ -17,6 +17,8 @@ from search.reporting.cells import Cell, Number, Table, number_cell, number_cell
 from search.reporting.facts import Facts
 from search.reporting.figures.answers import by_signer, worst_pairs
 from search.reporting.figures.figure import Figure, name_of
+from search.study.opening_record import other_studies
+from search.study.openings import Opening
 from search.study.trials import trial_result, trial_settings
 from search.wording import format_number, format_params, trial_name
 
@@ -198,11 +200,14 @@ def _test_texts(facts: Facts) -> Iterator[str]:
         yield "This study has no sealed test signers."
     elif not facts.all_openings:
         yield f"Nothing yet: {counted(sealed, 'signer')} sealed, never opened."
-    for name in dict.fromkeys(name for name, _ in facts.all_openings):
-        openings = [opening for study, opening in facts.all_openings if study == name]
+    by_study: dict[str, list[Opening]] = {}
+    for one in facts.all_openings:
+        name = next(iter(other_studies([one], facts.study)), f"`{facts.name}`")
+        by_study.setdefault(name, []).append(one.opening)
+    for name, openings in by_study.items():
         last, times = openings[-1], "once" if len(openings) == 1 else f"{len(openings)} times"
         signers = f"{counted(len(last.signers), 'signer')} with {counted(last.clips, 'clip')}"
-        yield f"{signers}: opened for `{name}` {times}, last on {last.time[:10]}."
+        yield f"{signers}: opened for {name} {times}, last on {last.time[:10]}."
 
 
 def _test_scores(facts: Facts) -> Iterator[Table]:

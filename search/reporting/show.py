@@ -14,16 +14,18 @@ from optuna.trial import FrozenTrial
 from data_utils.wording import align, format_duration
 from model.objective import Metric, Reduce
 from search import BASELINE_TRIAL
+from search.study.folder import find_folder
 from search.study.study import study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
-from search.trial.files import read_curves, read_rows, trial_files, trial_folder
+from search.trial.files import read_curves, read_rows
 from search.trial.outcome import SignerScore
 from search.wording import format_number, format_values
 
 
 def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, Any]:
     """One trial as plain values."""
-    folder = trial_folder(runs, study.study_name, trial.number)
+    own = find_folder(runs, study)
+    folder = own.of_trial(trial)
     curves = read_curves(folder / "curve.csv")
     return {
         "study": study.study_name,
@@ -36,7 +38,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
         "reported": {step: value if math.isfinite(value) else None for step, value in trial_curve(trial).items()},
         "signers": [dataclasses.asdict(row) for row in read_rows(SignerScore, folder / "signers.csv")],
-        "files": [str(path) for path in trial_files(runs, study.study_name, trial.number)],
+        "files": [str(path) for path in own.files_of(trial)],
         "reason": trial.user_attrs.get("reason", ""),
         "deaths": trial.user_attrs.get("deaths", []),
     }

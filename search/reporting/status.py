@@ -26,7 +26,7 @@ from search.study.checked import study_names
 from search.study.companion import CONFIRMS
 from search.study.confirmed import load_confirmed
 from search.study.identity import is_complete
-from search.study.openings import openings
+from search.study.openings import is_record, openings
 from search.study.study import checked_study, study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 
@@ -162,7 +162,7 @@ def _row(storage: optuna.storages.BaseStorage, name: str) -> dict[str, Any] | No
         except ExplainedError as error:
             about = f"{error.what}: {error.got}" if error.got else error.what
         else:
-            if CONFIRMS in attributes:
+            if CONFIRMS in attributes or is_record(name):
                 return None
             target, about = attributes.get("target"), attributes.get("about", "")
             progress = INCOMPLETE_COPY if not is_whole else f"{finished:,} of {target:,}" if target else progress

@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object per line for every event, in `RUNS/STUDY/logs/RUN.jsonl`.
+"""The log of a run: one JSON object per line for every event, in `logs/RUN.jsonl` of the study's folder.
 
 Each line carries `time` (UTC) and `elapsed`, seconds since the run started by the monotonic clock.
 """
@@ -21,8 +21,8 @@ from search.events import SCHEMA, Event, Listener, RunFailed, as_json
 class RunLog:
     """A listener that writes events while it is open. An error that ends the run becomes the last line."""
 
-    def __init__(self, runs: Path, study: str, run: str) -> None:
-        self.path = runs / study / "logs" / f"{run}.jsonl"
+    def __init__(self, folder: Path, run: str) -> None:
+        self.path = folder / "logs" / f"{run}.jsonl"
         self._began = time.monotonic()
         self._stream: BinaryIO | None = None
 

@@ -17,9 +17,10 @@ from search.definition.objectives import StudyObjective, primary_index
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, TrialFinished
 from search.running.running_trial import RunningTrial
+from search.study.folder import trial_folder
 from search.study.trials import STATE_NAMES, num_finished, pareto_front, store_result
 from search.trial.checkpoint import remove_checkpoint
-from search.trial.files import trial_folder, write_trial
+from search.trial.files import write_trial
 from search.trial.outcome import Outcome
 from search.trial.result import result_of, values_of, why_invalid
 
@@ -42,7 +43,7 @@ class Recorder:
         study: optuna.Study,
         objectives: Sequence[StudyObjective],
         *,
-        runs: Path,
+        folder: Path,
         num_words: int,
         emit: Listener,
         max_failures: int,
@@ -51,7 +52,7 @@ class Recorder:
         """`marks_best`: whether a finished trial may be announced as the best so far."""
         self._study = study
         self._objectives = objectives
-        self._runs = runs
+        self._folder = folder
         self._num_words = num_words
         self._emit = emit
         self._max_failures = max_failures
@@ -117,7 +118,7 @@ class Recorder:
             ResourceError: a checkpoint cannot be deleted.
         """
         for trial in self._trials():
-            folder = trial_folder(self._runs, self._study.study_name, trial.number)
+            folder = trial_folder(self._folder, trial.number)
             if trial.state.is_finished() and folder.is_dir():
                 _remove_checkpoint(folder)
 

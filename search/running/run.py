@@ -21,8 +21,9 @@ from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
 from search.storage.opening import open_storage
 from search.storage.url import parse_url
+from search.study.claiming import claim
 from search.study.making import open_study
-from search.study.openings import describe_openings
+from search.study.opening_record import describe_openings
 from search.study.study import load_study
 from search.study.trials import best_trial, num_finished
 
@@ -69,12 +70,15 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 if options.allow_wider:
                     _require_only_run(lease)
                 study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
-            with open_session(options, storage, study.study_name, lease, emit) as session:
+                claimed = claim(study, storage, options.runs, options.storage)
+            with open_session(options, storage, study.study_name, claimed.folder, lease, emit) as session:
+                for text in claimed.notices:
+                    session.emit(Notice(text))
                 if source is not None:
                     with lease.wait_for_turn():
                         session.ledger.refresh()
                         warm_start(session.study, source, definition, best=options.source_best, emit=session.emit)
-                if opened := describe_openings(study, storage):
+                if opened := describe_openings(study, storage, options.runs):
                     session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
                 return _search(session, definition, options, clips, device, wider, stop)
 
@@ -105,7 +109,7 @@ def _search(
         target=target,
         more=options.more is not None,
         device=device,
-        runs=options.runs,
+        folder=session.folder,
         emit=emit,
     )
     seconds = session.work(

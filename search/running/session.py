@@ -25,6 +25,7 @@ from search.running.turns import TrialSource
 from search.storage.errors import database_errors
 from search.storage.leases.choice import LEASE_S
 from search.storage.leases.lease import Lease
+from search.study.folder import StudyFolder
 from search.trial.clips import TrialClips
 
 
@@ -61,6 +62,9 @@ class Session:
     study: optuna.Study
     """The study on the ledger."""
 
+    folder: Path
+    """The study's, under `--runs`."""
+
     ledger: Ledger
     emit: Listener
     """Writes every event to the run's log and passes it on."""
@@ -89,7 +93,7 @@ class Session:
         recorder = Recorder(
             self.study,
             objectives,
-            runs=self.options.runs,
+            folder=self.folder,
             num_words=len(trial_clips.data.words),
             emit=self.emit,
             max_failures=max_failures,
@@ -111,18 +115,23 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    options: SessionOptions, storage: optuna.storages.BaseStorage, study: str, lease: Lease, emit: Listener
+    options: SessionOptions,
+    storage: optuna.storages.BaseStorage,
+    study: str,
+    folder: StudyFolder,
+    lease: Lease,
+    emit: Listener,
 ) -> Iterator[Session]:
     """Opens the log and the ledger of the run that holds the lease on a study.
 
     Raises:
         ResourceError: the log cannot be written, or the database cannot be used.
     """
-    with RunLog(options.runs, study, lease.owner.run) as log, database_errors(options.storage):
+    with RunLog(folder.path, lease.owner.run) as log, database_errors(options.storage):
         ledger, logged = Ledger(storage, study, lease), log.before(emit)
         opened = ledger.open(notify=lambda text: logged(Notice(text)))
         with _explained(ledger):
-            yield Session(options, lease.owner.run, opened, ledger, logged)
+            yield Session(options, lease.owner.run, opened, folder.path, ledger, logged)
 
 
 @contextlib.contextmanager

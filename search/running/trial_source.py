@@ -23,9 +23,10 @@ from search.running.proposal import FIXED, Tried, fixed_params, key_of, propose,
 from search.running.running_trial import PRUNED_AT, RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
+from search.study.folder import trial_folder
 from search.study.study import EXHAUSTED
 from search.study.trials import STATE_NAMES, num_finished, owner, require_trial
-from search.trial.files import CHECKPOINT, trial_folder
+from search.trial.files import CHECKPOINT
 from search.trial.job import Job, sampler_seed, trial_seed
 
 
@@ -41,7 +42,7 @@ class SearchTrials:
         target: int,
         more: bool = False,
         device: str,
-        runs: Path,
+        folder: Path,
         emit: Listener,
     ) -> None:
         """`study` is on the ledger. `more`: the target was asked for with --more, so only reaching it ends the study."""
@@ -54,7 +55,7 @@ class SearchTrials:
         """What ended the study, in words; empty until then."""
 
         self.device = device
-        self.runs = runs
+        self.folder = folder
         self.emit = emit
         self._notices = WaitNotices(emit)
         self._tried = Tried(definition)
@@ -151,7 +152,7 @@ class SearchTrials:
         )
 
     def _job(self, frozen: FrozenTrial, params: dict[str, Any]) -> Job:
-        folder = trial_folder(self.runs, self.definition.name, frozen.number)
+        folder = trial_folder(self.folder, frozen.number)
         return Job(
             trial=frozen.number,
             configs=self.definition.configs(params),

@@ -2,44 +2,168 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search.errors import DefinitionError
 from search.study.checked import CheckedStudy, notify_of, study_names
+from search.study.identity import IDENTITY
+from search.study.study_id import SHORT, assign_id, study_id
 
 if TYPE_CHECKING:
     import optuna
 
 
 _COMPANION = "/confirm"
+_NAME = re.compile(rf".+{_COMPANION}(-[0-9a-f]{{{SHORT}}})?")
+
 CONFIRMS = "confirms"
 """The attribute of a companion that holds the name of the search it confirms."""
+
+CONFIRMED_STUDY = "confirmed_study"
+"""The attribute of a companion that holds the id and the identity of the search it confirms. Earlier versions lack it."""
 
 CANDIDATE, SEED = "candidate", "seed"
 TRAINING_DISTRIBUTIONS: dict[str, BaseDistribution] = {CANDIDATE: IntDistribution(0, 10**9), SEED: IntDistribution(1, 10**9)}
 """The parameters of a training: the candidate's number in the search, and the number of the seed, from 1."""
 
-
-def companion_name(study: str) -> str:
-    """The name of a study's companion. No search can have this name."""
-    return f"{study}{_COMPANION}"
+_MAX_DIFFERENCES = 5
+"""Differences that an error lists."""
 
 
 def is_companion(study: str) -> bool:
-    """Whether a study's name is that of a companion."""
-    return study.endswith(_COMPANION)
+    """Whether a study's name is that of a companion. No search can have such a name."""
+    return _NAME.fullmatch(study) is not None
+
+
+def find_companion(study: optuna.Study, storage: optuna.storages.BaseStorage) -> optuna.Study | None:
+    """The companion of a study; None if it was not confirmed.
+
+    It is found by the study's id, so that a companion that an earlier study of the same name has left is never taken for it.
+    A companion of an earlier version carries no id: it is the study's if all its trainings can be.
+
+    Raises:
+        DefinitionError: its trainings are of another question than the study's.
+    """
+
+    own = study_id(study)
+    for one in storage.get_all_studies():
+        if not is_companion(one.study_name):
+            continue
+        link = one.user_attrs.get(CONFIRMED_STUDY)
+        by_name = link is None and one.study_name == f"{study.study_name}{_COMPANION}"
+        if by_name or (isinstance(link, dict) and own is not None and link.get("id") == own):
+            companion = CheckedStudy(one.study_name, storage, notify_of(study), TRAINING_DISTRIBUTIONS)
+            differences = _differences(study, companion)
+            if not differences:
+                return companion
+            if not by_name:
+                raise DefinitionError(
+                    f"the trainings in `{one.study_name}` are of another question than `{study.study_name}`",
+                    got="\n     ".join(differences[:_MAX_DIFFERENCES]),
+                    expected="the same objective, data, split and settings",
+                    hint=f"delete the study `{one.study_name}` in the dashboard, and confirm again",
+                )
+    return None
+
+
+def companion_to_write(study: optuna.Study, storage: optuna.storages.BaseStorage) -> tuple[str, list[str]]:
+    """The name of a study's companion, which need not exist; and what a person should know, in sentences.
+
+    Raises: same as `find_companion`.
+    """
+
+    companion = find_companion(study, storage)
+    if companion is not None:
+        return companion.study_name, []
+    own = study_id(study)
+    assert own is not None
+    usual = f"{study.study_name}{_COMPANION}"
+    if usual not in study_names(storage):
+        return usual, []
+    name = f"{usual}-{own[:SHORT]}"
+    return name, [
+        f"the database also holds `{usual}`, which is not the confirmation of this study, perhaps of one of its name that was "
+        f"deleted or renamed: it is left alone, and the trainings go to `{name}`"
+    ]
+
+
+def link_companion(companion: optuna.Study, study: optuna.Study) -> None:
+    """Records in a companion which study it confirms, and gives it an id if it has none."""
+    companion.set_user_attr(CONFIRMS, study.study_name)
+    link = {"id": study_id(study), "identity": json.loads(study.user_attrs[IDENTITY])}
+    companion.set_user_attr(CONFIRMED_STUDY, link)
+    if study_id(companion) is None:
+        assign_id(companion)
+
+
+def study_of(companion: optuna.Study) -> tuple[str, str | None] | None:
+    """The name and the id of the study that a companion confirms; None if the study is no companion."""
+    attributes = companion.user_attrs
+    if not is_companion(companion.study_name) or CONFIRMS not in attributes:
+        return None
+    link = attributes.get(CONFIRMED_STUDY)
+    return str(attributes[CONFIRMS]), str(link["id"]) if isinstance(link, dict) and link.get("id") else None
+
+
+def _differences(study: optuna.Study, companion: optuna.Study) -> list[str]:
+    """What shows that the trainings of a companion are not of the study, as text. Ranges may have become wider."""
+    link = companion.user_attrs.get(CONFIRMED_STUDY)
+    stored = link.get("identity") if isinstance(link, dict) else None
+    now = json.loads(study.user_attrs.get(IDENTITY, "{}"))
+    found = [
+        f"{key}: {text} -> {now[key]}"
+        for key, text in (stored.items() if isinstance(stored, dict) else ())
+        if key in now and text != now[key] and not key.startswith("space: ")
+    ]
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    for training in companion.get_trials(deepcopy=False):
+        candidate = trials.get(training.params.get(CANDIDATE, -1))
+        if candidate is None:
+            found.append(f"training {training.number}: trial {training.params.get(CANDIDATE)} is not in `{study.study_name}`")
+            continue
+        different = settings_differences(_settings(candidate), _settings(training))
+        found += [f"training {training.number} of trial {candidate.number}: {text}" for text in different]
+        begun, ended = training.datetime_start, candidate.datetime_complete
+        if stored is None and begun is not None and ended is not None and begun < ended:
+            found.append(f"training {training.number}: began before trial {candidate.number} ended")
+    return found
+
+
+def _settings(trial: FrozenTrial) -> dict[str, Any]:
+    stored = json.loads(trial.user_attrs.get("settings", "{}"))
+    return stored if isinstance(stored, dict) else {}
+
+
+def settings_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The settings that two trials both have with different values, as text. Rounding errors are no difference."""
+    return [
+        f"{group}.{key}: {one[group][key]} -> {fields[key]}"
+        for group, fields in other.items()
+        if isinstance(fields, dict) and isinstance(one.get(group), dict)
+        for key in fields
+        if key in one[group] and not _is_same(one[group][key], fields[key])
+    ]
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    numbers = [x for x in (a, b) if isinstance(x, int | float) and not isinstance(x, bool)]
+    return math.isclose(a, b, rel_tol=1e-9) if len(numbers) == 2 else bool(a == b)
 
 
 def fresh_trainings(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:
-    """The trainings of a study's confirmation; empty if it was not confirmed."""
+    """The trainings of a study's confirmation; empty if it was not confirmed.
 
-    name = companion_name(study.study_name)
-    if name not in study_names(storage):
-        return []
-    return CheckedStudy(name, storage, notify_of(study), TRAINING_DISTRIBUTIONS).get_trials(deepcopy=False)
+    Raises: same as `find_companion`.
+    """
+    companion = find_companion(study, storage)
+    return [] if companion is None else companion.get_trials(deepcopy=False)
 
 
 def training_values(

@@ -15,7 +15,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from search.study.checked import reading
+from search.study.companion import CONFIRMED_STUDY
 from search.study.identity import COPIED
+from search.study.study_id import ID
 
 _NOTE_ON_TRIAL = re.compile(r"(dashboard:(?:artifacts:)?)(\d+)(:.*)", re.DOTALL)
 """The dashboard stores a person's notes on a trial with the study, under the trial's id."""
@@ -31,7 +33,7 @@ class Snapshot:
     name: str
     directions: Sequence[StudyDirection]
     user: Mapping[str, Any]
-    """Its user attributes, without the record of a copy."""
+    """Its user attributes, without the record of a copy and the ids, which a copy gets anew."""
 
     system: Mapping[str, Any]
     """Its system attributes: among them the names of the objectives, and what the dashboard stores."""
@@ -53,7 +55,7 @@ def snapshot(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Snaps
     """Reads everything of a study."""
     with reading(storage, study._study_id, study.study_name):  # unchecked: a copy holds what the original holds
         attributes = storage.get_study_user_attrs(study._study_id)
-        user = {key: value for key, value in attributes.items() if key != COPIED}
+        user = {key: value for key, value in attributes.items() if key not in (COPIED, ID, CONFIRMED_STUDY)}
         system = storage.get_study_system_attrs(study._study_id)
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
     return Snapshot(study.study_name, study.directions, user, dict(system), trials)

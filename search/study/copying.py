@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,11 +29,14 @@ from search.storage.leases.lease import Lease, TurnLost
 from search.storage.opening import open_storage
 from search.storage.url import StorageUrl, parse_url
 from search.study.checked import Notify, study_names
-from search.study.companion import companion_name
+from search.study.claiming import copy_files
+from search.study.companion import find_companion, link_companion
 from search.study.comparing import Snapshot, differences, snapshot, with_trial_ids
+from search.study.folder import find_folder
 from search.study.identity import COPIED, IDENTITY, is_complete, require_usable
-from search.study.openings import openings_of_signers
-from search.study.study import load_study
+from search.study.opening_record import openings_of_signers, record_openings
+from search.study.study import checked_study, load_study
+from search.study.study_id import assign_id
 from search.study.trials import owner
 from search.wording import utc_now
 
@@ -61,8 +66,10 @@ class CopyResult:
     """Seconds by which times may differ."""
 
 
-def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResult:
+def copy_study(study: str, source: str, target: str, runs: Path, notify: Notify) -> CopyResult:
     """Copies a study with its confirmation to another storage, and compares both. The source is not changed.
+
+    The copy has an id and a folder of its own, with copies of the files under `runs`, and the record of openings.
 
     Raises:
         DefinitionError: the study does not exist, the target already has it, or both storages are the same.
@@ -78,18 +85,17 @@ def copy_study(study: str, source: str, target: str, notify: Notify) -> CopyResu
     _require_idle(source, originals)
     with database_errors(target), _opened(target, create=True) as storage, lease_of(target, study) as lease:
         with _turn(lease, there):
-            _remove_incomplete_copy(target, study, lease.observer.num_runs() > 1, notify)
+            _remove_incomplete_copy(target, study, list(originals), runs, lease.observer.num_runs() > 1, notify)
             mark = {"from": here.redacted, "time": utc_now()}
             ids = {name: _create_marked(storage, one, mark, there) for name, one in originals.items()}
         for name, one in originals.items():
             _write(storage, ids[name], one, notify)
         slack_s = _MYSQL_SLACK_S if there.kind == "mysql" else 0
         _compare(study, source, target, originals, slack_s, notify)
+        _separate(study, source, storage, list(originals), target, runs, notify)
         for name in reversed(originals):  # the study itself last
             storage.set_study_user_attr(ids[name], COPIED, {**mark, "whole": True})
-    if others := _openings_left_behind(source, target, study, notify):
-        notify(f"the sealed signers were also opened for {others}, which the target does not hold: copy that as well")
-    companion = originals.get(companion_name(study))
+    companion = next((one for name, one in originals.items() if name != study), None)
     return CopyResult(
         study=study,
         target=there.redacted,
@@ -127,9 +133,8 @@ def _read_study(url: str, name: str, notify: Notify) -> dict[str, Snapshot]:
         study = load_study(storage, name, notify)
         require_usable(study)
         snapshots = {name: snapshot(study, storage)}
-        companion = companion_name(name)
-        if companion in study_names(storage):
-            snapshots[companion] = snapshot(optuna.load_study(study_name=companion, storage=storage), storage)
+        if (companion := find_companion(study, storage)) is not None:
+            snapshots[companion.study_name] = snapshot(companion, storage)
         return snapshots
 
 
@@ -160,8 +165,29 @@ def _turn(lease: Lease, there: StorageUrl) -> Iterator[None]:
         ) from error
 
 
-def _remove_incomplete_copy(target: str, name: str, has_other_runs: bool, notify: Notify) -> None:
-    """Removes what an interrupted copy has left.
+def _separate(
+    study: str, source: str, storage: optuna.storages.BaseStorage, names: Sequence[str], target: str, runs: Path, notify: Notify
+) -> None:
+    """Gives the copies their own ids, folders with copies of the original's files, and the record of openings."""
+    copies = {name: checked_study(storage, name, notify) for name in names}
+    for name, copy in copies.items():
+        assign_id(copy)
+        if name != study:
+            link_companion(copy, copies[study])
+    with database_errors(source), _opened(source) as original_storage:
+        originals = {name: checked_study(original_storage, name, notify) for name in names}
+        recorded = openings_of_signers(originals[study], original_storage, runs)
+        folders = {name: find_folder(runs, original) for name, original in originals.items()}
+    record_openings(copies[study], storage, None, recorded)
+    for name, folder in folders.items():
+        if folder.path.is_dir():
+            copy_files(folder, copies[name], runs, target)
+
+
+def _remove_incomplete_copy(
+    target: str, name: str, names: Sequence[str], runs: Path, has_other_runs: bool, notify: Notify
+) -> None:
+    """Removes what an interrupted copy has left, also its folder.
 
     Raises:
         DefinitionError: the target has a study of this name.
@@ -169,9 +195,9 @@ def _remove_incomplete_copy(target: str, name: str, has_other_runs: bool, notify
     """
     there = parse_url(target)
     with _opened(target) as storage:
-        names = study_names(storage)
+        present = study_names(storage)
         found = [  # the study itself is removed last
-            optuna.load_study(study_name=one, storage=storage) for one in (companion_name(name), name) if one in names
+            optuna.load_study(study_name=one, storage=storage) for one in sorted(names, key=name.__eq__) if one in present
         ]
         if not found:
             return
@@ -183,6 +209,8 @@ def _remove_incomplete_copy(target: str, name: str, has_other_runs: bool, notify
             )
         notify(f"the target holds an incomplete copy of `{name}`: it is replaced")
         for study in found:
+            if (folder := find_folder(runs, study)).is_marked:
+                shutil.rmtree(folder.path, ignore_errors=True)
             remove_study(storage, study._study_id)
 
 
@@ -249,15 +277,6 @@ def _compare(study: str, source: str, target: str, originals: Mapping[str, Snaps
                     hint="the original is unchanged; try another kind of storage",
                 )
     _require_idle(source, now)
-
-
-def _openings_left_behind(source: str, target: str, study: str, notify: Notify) -> str:
-    """The source's other studies for which these sealed signers were opened, unless the target holds them; as text."""
-    with database_errors(source), _opened(source) as storage:
-        names = {name for name, _ in openings_of_signers(load_study(storage, study, notify), storage)} - {study}
-    with database_errors(target), _opened(target) as storage:
-        missing = sorted(names - set(study_names(storage)))
-    return ", ".join(f"`{name}`" for name in missing)
 
 
 def _is_same_database(one: StorageUrl, other: StorageUrl) -> bool:

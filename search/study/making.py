@@ -17,6 +17,7 @@ from search.definition.samplers import ignore_experimental
 from search.study.checked import study_names
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
 from search.study.study import EXHAUSTED, checked_study
+from search.study.study_id import assign_id
 
 if TYPE_CHECKING:
     from data_utils.prepared import DataSet
@@ -92,4 +93,5 @@ def _describe(
         "folds": split.folds,
     }
     study.set_user_attr("data", json.dumps({**about_data, **split.parts()}, ensure_ascii=False))
+    assign_id(study)
     store_identity(study, lines)  # last: a study with an identity has all the rest

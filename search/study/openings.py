@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _ATTRIBUTE = "openings"
+RECORD_NAME = "test signers opened/"
+"""How the names of studies begin that hold a record of openings (`opening_record.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +135,12 @@ def openings(study: optuna.Study | FrozenStudy) -> list[Opening]:
         ) from error
 
 
-def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[tuple[str, Opening]]:
-    """Every opening of any of a study's sealed signers, oldest first, with the name of the study that they were opened for.
-
-    All studies of the database on the same data count, because a study under another name has the same signers.
-    """
-    mine = json.loads(study.user_attrs["data"])
-    found = []
-    for one in storage.get_all_studies():
-        if _fingerprint(one) == mine["fingerprint"]:
-            found += [(one.study_name, opening) for opening in openings(one) if set(opening.signers) & set(mine["test"])]
-    return sorted(found, key=lambda pair: (pair[1].time, pair[1].count))
+def is_record(study: str) -> bool:
+    """Whether a study's name is that of a record of openings. No search can have such a name."""
+    return study.startswith(RECORD_NAME)
 
 
-def _fingerprint(study: FrozenStudy) -> str | None:
+def fingerprint_of(study: FrozenStudy) -> str | None:
     """The fingerprint of a study's data; None for a study of another program, which may store anything."""
     try:
         return str(json.loads(study.user_attrs["data"])["fingerprint"])
@@ -155,20 +149,10 @@ def _fingerprint(study: FrozenStudy) -> str | None:
 
 
 def store_opening(study: optuna.Study, opening: Opening) -> None:
-    """Stores an opening, replacing the same one without scores. Only in the study's turn: a concurrent one would be lost."""
+    """Stores an opening with its study, replacing the same one without scores. Only in the study's turn: a concurrent one would
+    be lost. `opening_record.py` keeps it for longer than the study exists."""
     others = [one for one in openings(study) if (one.time, one.count) != (opening.time, opening.count)]
     study.set_user_attr(_ATTRIBUTE, json.dumps([dataclasses.asdict(one) for one in [*others, opening]], ensure_ascii=False))
-
-
-def describe_openings(study: optuna.Study, storage: optuna.storages.BaseStorage) -> str:
-    """A clause that says that the sealed signers were opened, and how often; empty if they were not."""
-    earlier = openings_of_signers(study, storage)
-    if not earlier:
-        return ""
-    times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
-    others = sorted({name for name, _ in earlier if name != study.study_name})
-    also_for = f" (also for {', '.join(f'`{name}`' for name in others)})" if others else ""
-    return f"the sealed signers of `{study.study_name}` were opened {times}{also_for}, last on {earlier[-1][1].time[:10]}"
 
 
 def tool_version() -> str:

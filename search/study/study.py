@@ -20,6 +20,7 @@ from search.errors import DefinitionError, NegativeAnswer
 from search.study.checked import CheckedStudy, Notify, study_names
 from search.study.companion import TRAINING_DISTRIBUTIONS, is_companion
 from search.study.confirmed import from_plain
+from search.study.openings import is_record
 from search.study.trials import best_trial
 
 
@@ -34,7 +35,7 @@ def load_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) 
     Raises:
         DefinitionError: there is none of this name.
     """
-    names = [known for known in study_names(storage) if known == name or not is_companion(known)]
+    names = [known for known in study_names(storage) if known == name or not (is_companion(known) or is_record(known))]
     if name not in names:
         raise DefinitionError(
             f"the database holds no study `{name}`",

@@ -26,17 +26,6 @@ DISK_HINT = "is the disk full or read-only? The same command resumes this trial"
 Row = TypeVar("Row", SignerScore, AnswerCount, Confidence)
 
 
-def trial_folder(runs: Path, study: str, trial: int) -> Path:
-    """`RUNS/STUDY/trials/0007`."""
-    return runs / study / "trials" / f"{trial:04d}"
-
-
-def trial_files(runs: Path, study: str, trial: int) -> list[Path]:
-    """The existing files of a trial."""
-    folder = trial_folder(runs, study, trial)
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
 def require_free_folder(runs: Path, study: str, database: Path | None) -> None:
     """Checks that the study's folder is no existing file, and none of the files that the database uses.
 

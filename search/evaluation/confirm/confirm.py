@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
-from search.errors import DefinitionError
 from search.evaluation.confirm.candidates import embedding, trials_to_confirm
 from search.evaluation.confirm.estimate import estimate_true_values
 from search.evaluation.confirm.evidence import compare_candidates
@@ -25,11 +24,13 @@ from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
 from search.storage.opening import open_storage
 from search.storage.url import redact_url
-from search.study.companion import CANDIDATE, CONFIRMS, SEED, companion_name
+from search.study.claiming import claim
+from search.study.companion import CANDIDATE, SEED, companion_to_write, link_companion
 from search.study.confirmed import Candidate, Confirmed, store_confirmed
+from search.study.folder import claim_folder
 from search.study.identity import require_usable
 from search.study.making import name_objectives
-from search.study.openings import describe_openings
+from search.study.opening_record import describe_openings
 from search.study.searched_space import study_space
 from search.study.study import load_study, study_data, study_objectives, study_plan
 from search.study.trials import complete_trials, num_finished, trial_configs, trial_result
@@ -65,12 +66,18 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         finished = num_finished(study.get_trials(deepcopy=False))  # trials that finish meanwhile are not candidates
         make_folder(options.runs)
         data = open_same(study, options.data, options.runs)
-        with lease_of(options.storage, companion_name(study.study_name), lease_s=options.lease_s) as lease:
+        with lease_of(options.storage, study.study_name, lease_s=options.lease_s) as study_lease, study_lease.wait_for_turn():
+            claimed = claim(study, storage, options.runs, options.storage)
+            name, taken = companion_to_write(study, storage)
+        with lease_of(options.storage, name, lease_s=options.lease_s) as lease:
             with lease.wait_for_turn():
-                companion = _companion(storage, study)
-            with open_session(options, storage, companion.study_name, lease, emit) as session:
+                companion = _companion(storage, study, name)
+                folder, more = claim_folder(options.runs, companion, options.storage)
+            with open_session(options, storage, companion.study_name, folder, lease, emit) as session:
+                for text in (*claimed.notices, *taken, *more):
+                    session.emit(Notice(text))
                 trial_clips = TrialClips(data, study_data(study).split, data_store(options.runs), session.emit)
-                if opened := describe_openings(study, storage):
+                if opened := describe_openings(study, storage, options.runs):
                     session.emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
                 trial_source = _trial_source(session, options, study, chosen, trial_clips, device)
                 session.emit(_started(options, study, trial_source, trial_clips, device, lease))
@@ -111,20 +118,14 @@ def _trial_source(
         seeds=seeds,
         folds={number: fresh_folds(split, words_of, seed) for number, seed in seeds.items()},
         device=device,
-        runs=options.runs,
+        folder=session.folder,
         emit=session.emit,
     )
 
 
-def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study) -> optuna.Study:
-    name = companion_name(study.study_name)
+def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study, name: str) -> optuna.Study:
     companion = optuna.create_study(storage=storage, study_name=name, directions=study.directions, load_if_exists=True)
-    if companion.get_trials(deepcopy=False) and companion.user_attrs.get(CONFIRMS) != study.study_name:
-        raise DefinitionError(
-            f"the study `{name}` was created by another program: the trainings cannot be stored there",
-            hint="rename it, or search under another name with `--as NAME`",
-        )
-    companion.set_user_attr(CONFIRMS, study.study_name)
+    link_companion(companion, study)
     name_objectives(companion, study_objectives(study))
     companion.set_user_attr("about", f"the best trials of {study.study_name} and its baseline, trained with fresh seeds")
     return companion

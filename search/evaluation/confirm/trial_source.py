@@ -27,8 +27,9 @@ from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.checked import require_present
 from search.study.companion import CANDIDATE, SEED, TRAINING_DISTRIBUTIONS, training_values
+from search.study.folder import trial_folder
 from search.study.trials import num_finished, owner, require_trial
-from search.trial.files import CHECKPOINT, trial_folder
+from search.trial.files import CHECKPOINT
 from search.trial.job import Job
 
 
@@ -57,7 +58,9 @@ class ConfirmTrials:
     """By the number of their seed."""
 
     device: str
-    runs: Path
+    folder: Path
+    """The companion's, under `--runs`."""
+
     emit: Listener
 
     def __post_init__(self) -> None:
@@ -134,7 +137,7 @@ class ConfirmTrials:
         candidate, seed = _key(frozen)
         trial = optuna.Trial(self.study, frozen._trial_id)
         trial.set_user_attr("owner", self.ledger.lease.stored())
-        folder = trial_folder(self.runs, self.study.study_name, frozen.number)
+        folder = trial_folder(self.folder, frozen.number)
         job = Job(
             trial=frozen.number,
             configs=self.configs[candidate],

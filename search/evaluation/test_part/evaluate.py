@@ -30,15 +30,17 @@ from search.running.preparing import open_same
 from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of
 from search.storage.opening import open_storage
-from search.study.checked import notify_of
-from search.study.companion import CANDIDATE, SEED, companion_name, complete_trainings
+from search.study.claiming import claim
+from search.study.companion import CANDIDATE, SEED, complete_trainings, find_companion
 from search.study.confirmed import Confirmed, load_confirmed
+from search.study.folder import find_folder
 from search.study.identity import require_usable
-from search.study.openings import Opening, describe_openings, openings, openings_of_signers, store_opening, tool_version
+from search.study.opening_record import RecordedOpening, describe_openings, openings_of_signers, record_openings
+from search.study.openings import Opening, openings, store_opening, tool_version
 from search.study.study import load_study, study_data, study_plan
+from search.study.study_id import study_id
 from search.study.trials import num_finished, require_trial, trial_configs, trial_result
 from search.trial.clips import TrialClips, data_store
-from search.trial.files import trial_folder
 from search.trial.trial_run import start_trainings
 from search.trial.weights import read_models, save_models
 from search.wording import trial_name, utc_now
@@ -76,7 +78,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
             if earlier.trial != trial:
                 emit(Notice(f"trial {trial} is recommended now; these are scores of trial {earlier.trial}"))
             return earlier
-        if opened := describe_openings(study, storage):
+        if opened := describe_openings(study, storage, options.runs):
             emit(Notice(f"{opened}: what was chosen since then may be biased towards them"))
         if num_finished(study.get_trials(deepcopy=False)) > confirmed.trials:
             emit(Notice("the search has continued since it was confirmed: what it found since then is not tested"))
@@ -84,19 +86,30 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
         models = evaluator.load_models(trial)
         with lease_of(options.storage, study.study_name) as lease:
             with lease.wait_for_turn():
+                for text in claim(study, storage, options.runs, options.storage).notices:
+                    emit(Notice(text))
                 opening = Opening(
                     time=utc_now(),
                     commit=tool_version(),
-                    count=len(openings_of_signers(study, storage)) + 1,
+                    count=len(openings_of_signers(study, storage, options.runs)) + 1,
                     trial=trial,
                     signers=study_data(study).split.test,
                     clips=evaluator.num_clips,
                 )
-                store_opening(study, opening)  # first: an interrupted opening counts
+                _store(opening, study, storage, options.runs)  # first: an interrupted opening counts
             opening = evaluator.evaluate(opening, models)
             with lease.wait_for_turn():
-                store_opening(study, opening)
+                _store(opening, study, storage, options.runs)
         return opening
+
+
+def _store(opening: Opening, study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path) -> None:
+    """Stores an opening in the record first, which outlives the study, then with the study."""
+    about = RecordedOpening(
+        study=study.study_name, study_id=study_id(study) or "", fingerprint=study_data(study).fingerprint, opening=opening
+    )
+    record_openings(study, storage, runs, [about])
+    store_opening(study, opening)
 
 
 def _recommended(study: optuna.Study) -> tuple[Confirmed, int]:
@@ -137,7 +150,13 @@ class Evaluator:
         self._runs = options.runs
         self._emit = emit
         self._data: DataSet = open_same(study, options.data, options.runs)
-        self._companion = load_study(storage, companion_name(study.study_name), notify_of(study))
+        companion = find_companion(study, storage)
+        if companion is None:
+            raise NegativeAnswer(
+                f"the trainings of the confirmation of `{study.study_name}` were deleted",
+                hint=f"run `python -m search confirm {study.study_name}` again",
+            )
+        self._folder, self._companion = find_folder(options.runs, companion), companion
         self._plan = study_plan(study)
         self._split = study_data(study).split
 
@@ -188,7 +207,7 @@ class Evaluator:
 
     def _models(self, training: FrozenTrial) -> list[TransformerEnISLR]:
         """The models of a training from its files; trained again if a file is missing or was changed."""
-        folder = trial_folder(self._runs, self._companion.study_name, training.number)
+        folder = self._folder.of_trial(training)
         files = read_models(folder, trial_result(training).get("models", []))
         if not files:
             return self._train_again(training, folder)

@@ -32,7 +32,7 @@ from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
 from search.storage.tables import Tables, tables_of
-from search.trial.files import read_rows, trial_folder
+from search.trial.files import read_rows
 from search.trial.outcome import AnswerCount
 from search.wording import wrap
 
@@ -222,7 +222,7 @@ def _add_files(
     if None in metas:
         return 0
     shown = {meta["filename"] for meta in metas}
-    folder = trial_folder(facts.runs, facts.name, trial.number)
+    folder = facts.folder.of_trial(trial)
     with tempfile.TemporaryDirectory() as drawn:
         paths = [folder / name for name in ("curve.csv", "config.yaml") if name not in shown and (folder / name).is_file()]
         if trial.state == TrialState.COMPLETE and _CONFUSION not in {Path(name).stem for name in shown}:
@@ -247,7 +247,7 @@ def _add_files(
 
 def _draw_confusion(facts: Facts, trial: FrozenTrial, folder: Path) -> list[Path]:
     """The confusion matrix as a file; empty if the answers were not kept."""
-    answers = read_rows(AnswerCount, trial_folder(facts.runs, facts.name, trial.number) / "answers.csv")
+    answers = read_rows(AnswerCount, facts.folder.of_trial(trial) / "answers.csv")
     if not answers:
         return []
     right, total = sum(row.clips for row in answers if row.word == row.answer), sum(row.clips for row in answers)
