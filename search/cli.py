@@ -18,6 +18,7 @@ import typer
 
 from data_utils.errors import ExplainedError
 from data_utils.streams import install_safe_streams, lost_output, safe_streams
+from search import HIDDEN
 from search.commands import evaluation, exporting, reporting, searching
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
@@ -131,13 +132,13 @@ def _runs_folder() -> Path:
 def _hide_passwords(text: str) -> str:
     """The text without the passwords of storage URLs that were given."""
     try:
-        from search.storage.url import parse_url, redact_url
+        from search.storage.url import redact_url, secrets_of
     except ImportError:
         return "(omitted: it may contain a password)"
     given = [os.environ.get("SEARCH_STORAGE", ""), *sys.argv, *(word.partition("=")[2] for word in sys.argv)]
     for url in given:
         if "://" in url:
             text = text.replace(url, redact_url(url))
-            with contextlib.suppress(ExplainedError):
-                text = parse_url(url).redact(text)
+            for secret in secrets_of(url):
+                text = text.replace(secret, HIDDEN)
     return text

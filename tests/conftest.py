@@ -16,7 +16,7 @@ jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before the
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from launch import CONFIRM, STORAGE, TINY_STUDY, Answer  # noqa: E402 (after the hook)
-from postgres import own_postgres, postgres, postgres_url  # noqa: E402, F401 (fixtures)
+from postgres import own_postgres, pgbouncer, postgres, postgres_url  # noqa: E402, F401 (fixtures)
 
 from data_utils.synthetic.synthetic import synthesize  # noqa: E402
 from search.cli import execute  # noqa: E402

@@ -74,10 +74,10 @@ class Postgres:
         self._settings = _SETTINGS if durable else {**_SETTINGS, **_QUICK}
         self._numbers = itertools.count(1)
         self._server: subprocess.Popen[bytes] | None = None
-        self._as_user: dict[str, Any] = {}
+        self.as_user: dict[str, Any] = {}
         if os.getuid() == 0:  # which PostgreSQL refuses to run as
             user, group = _other_user()
-            self._as_user = {"user": user, "group": group, "extra_groups": []}
+            self.as_user = {"user": user, "group": group, "extra_groups": []}
             os.chown(self.folder, user, group)
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, str(self.folder)], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
@@ -112,7 +112,7 @@ class Postgres:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    **self._as_user,
+                    **self.as_user,
                 )
             while self.is_running and time.monotonic() < deadline:
                 with contextlib.suppress(OSError), self._connection(port):
@@ -188,8 +188,56 @@ class Postgres:
 
     def _run(self, program: str, *words: str) -> None:
         command = [str(self._programs / program), *words]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self._as_user)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self.as_user)
         assert done.returncode == 0, f"{program} failed:\n{done.stdout}{done.stderr}"
+
+
+class PgBouncer:
+    """A PgBouncer in front of a server, in transaction mode: a connection of the server is lent for one transaction."""
+
+    _KEEP = """
+    "$0" bouncer.ini & cat > /dev/null; kill $!; wait $!
+    """  # ends with its starter
+
+    def __init__(self, server: Postgres, program: str, folder: Path) -> None:
+        """Starts it with files in a folder, and waits until it accepts connections."""
+        self.port, self._server = _free_port(), server
+        password = server.password.replace("'", "''")
+        (folder / "bouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port} user={USER} password='{password}'\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\nauth_type = any\n"
+            "pool_mode = transaction\ndefault_pool_size = 8\n",
+            encoding="utf-8",
+        )
+        folder.chmod(0o755)
+        with (folder / "bouncer.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", self._KEEP, program],
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                **server.as_user,
+            )
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._accepts():
+            assert time.monotonic() < deadline, f"it does not start: {(folder / 'bouncer.log').read_text()}"
+            time.sleep(0.05)
+
+    def url(self, database: str) -> str:
+        """The URL of a database behind it."""
+        return self._server.url(database).replace(f":{self._server.port}/", f":{self.port}/")
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(PATIENCE_S)
+
+    def _accepts(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
 
 
 def _other_user() -> tuple[int, int]:
@@ -236,6 +284,20 @@ def own_postgres() -> Iterator[Postgres]:
     """A running server for one test, which may stop, kill and start it. Committed data survives a kill."""
     with _running(durable=True) as server:
         yield server
+
+
+@pytest.fixture
+def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
+    """PgBouncer in front of `postgres`."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("no PgBouncer (Debian's package: pgbouncer)")
+    with tempfile.TemporaryDirectory(prefix="bouncer-") as folder:
+        bouncer = PgBouncer(postgres, program, Path(folder))
+        try:
+            yield bouncer
+        finally:
+            bouncer.close()
 
 
 @pytest.fixture

@@ -129,7 +129,9 @@ def test_urls_that_no_driver_supports(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("postgresql://u:p@ss/w:rd@h:5/d", "postgresql://u:***@h:5/d"),
+        ("postgresql://u:p?ss/w:#rd@h:5/d", "postgresql://u:***@h:5/d"),
+        ("postgresql://u@server:p%40ss@h:5/d?password=a&b&x=1", "postgresql://u@server:***@h:5/d?password=***&x=1"),
+        ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
         ("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
         ("postgresql://h/d?user=u&password=secret&x=1", "postgresql://h/d?user=u&password=***&x=1"),
         ("mysql+pymysql://u:{x}%@h/d", "mysql+pymysql://u:***@h/d"),

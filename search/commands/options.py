@@ -8,6 +8,13 @@ from typing import Annotated
 import typer
 
 from search import DEFAULT_STORAGE
+from search.storage.url import expand_home
+
+
+def _expand_home(path: Path | None) -> Path | None:
+    """`--runs=~/x` and variables keep their `~`: a shell expands it at the beginning of a word only."""
+    return None if path is None else expand_home(path)
+
 
 Study = Annotated[str, typer.Argument(metavar="[STUDY]", help="Name of a study, or path of its YAML file.")]
 NamedStudy = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or path of its YAML file.")]
@@ -27,10 +34,18 @@ Lease = Annotated[
 StoragePatience = Annotated[
     str, typer.Option("--storage-patience", metavar="TIME", help="Database server: how long to train while it is unreachable.")
 ]
-Runs = Annotated[Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", help="Folder for all output.")]
+Runs = Annotated[
+    Path, typer.Option("--runs", envvar="SEARCH_RUNS", metavar="DIR", callback=_expand_home, help="Folder for all output.")
+]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", envvar="SEARCH_DATA", metavar="DIR", help="Data set: a folder with one HDF5 file per signer."),
+    typer.Option(
+        "--data",
+        envvar="SEARCH_DATA",
+        metavar="DIR",
+        callback=_expand_home,
+        help="Data set: a folder with one HDF5 file per signer.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Device to compute on.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, one object per line.")]
@@ -52,7 +67,10 @@ Address = Annotated[
 MaxRestarts = Annotated[int, typer.Option("--max-restarts", min=0, help="Fail a trial whose worker dies more often than this.")]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Also write the model as ONNX, preprocessing included.")]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Show progress bars on a terminal.")]
-OutputFile = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", callback=_expand_home, help="Write to this file instead of stdout."),
+]
 
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file; repeatable.")]
 Trials = Annotated[

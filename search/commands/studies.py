@@ -10,23 +10,22 @@ if TYPE_CHECKING:
     import optuna
 
 
-def open_study(study: str, storage: str, *, read_only: bool = False) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
-    """An existing study, by name or path of its file, and its storage.
+def open_study(study: str, storage: str, *, curves: bool = True) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
+    """An existing study, by name or path of its file, and its storage, for reading.
 
-    `read_only` is faster on SQLite and leaves out the curves of ended trials.
+    Without the `curves` of ended trials it is faster on SQLite.
 
     Raises:
         DefinitionError: there is no such study, or it was not made by this tool.
     """
     from search.commands.console import print_note
     from search.definition.study_file import study_name
-    from search.storage.opening import open_storage
     from search.storage.read_only import open_read_only
     from search.study.identity import require_usable
     from search.study.study import load_study
 
     name = study_name(study)
-    opened = open_read_only(storage) if read_only else open_storage(storage, create=False)
+    opened = open_read_only(storage, curves=curves)
     found = load_study(opened, name, print_note)
     require_usable(found)
     return found, opened

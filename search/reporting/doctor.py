@@ -77,7 +77,8 @@ def _disk(runs: Path) -> Check:
 
 
 def _storage(url: str) -> str:
-    from search.storage.opening import has_studies, open_storage
+    from search.storage.opening import has_studies
+    from search.storage.read_only import open_read_only
     from search.storage.url import parse_url
     from search.study.checked import study_names
 
@@ -85,7 +86,7 @@ def _storage(url: str) -> str:
     if not has_studies(url):
         return f"{place.name} {'has no studies' if place.is_server else 'does not exist'} yet; `run` creates it"
 
-    names = study_names(open_storage(url, create=False))
+    names = study_names(open_read_only(url))
     return f"{place.name}, {len(names)} {'study' if len(names) == 1 else 'studies'}"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sqlite3
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import optuna
 
 from search.errors import ResourceError
+from search.storage.sqlite import files_without_right
 from search.storage.url import parse_url
 
-_FILE_HINT = "is the disk full or read-only? Choose another file with --storage sqlite:///PATH"
 _SERVER_HINT = "is the server up, and are user, password and database right? Nothing is lost: run the same command again"
 
 
@@ -39,8 +41,32 @@ def as_resource_error(url: str | None, error: BaseException) -> ResourceError:
         "the study database cannot be used",
         where=None if storage is None else storage.name,
         got=text if storage is None else storage.redact(text),
-        hint=_SERVER_HINT if storage is None or storage.is_server else _FILE_HINT,
+        hint=_server_hint(text) if storage is None or storage.path is None else _file_hint(storage.path, text),
     )
+
+
+def _server_hint(text: str) -> str:
+    if "startup parameter" in text:
+        return "PgBouncer does not pass this on: leave it out of the URL, and set it with ALTER ROLE or ALTER DATABASE"
+    if "statement pooling" in text:
+        return "PgBouncer must lend its connections for whole transactions: pool_mode = transaction"
+    if "query_wait_timeout" in text:
+        return "each run needs 3 connections of the server at once: raise PgBouncer's default_pool_size"
+    return _SERVER_HINT
+
+
+def _file_hint(path: Path, text: str) -> str:
+    """What may help with a file, by the text of the error."""
+    closed = files_without_right(path)
+    if path.is_dir():
+        return f"this is a folder: name a file in it, --storage {shlex.quote(f'sqlite:///{path}/studies.db')}"
+    if "not a database" in text or "malformed" in text:
+        return "is it the right file? Choose another with --storage sqlite:///PATH"
+    if closed and path.exists():
+        return f"may you read and write {closed[0]}? Only looking at a study (status, show, report, ...) works without"
+    if "locking protocol" in text or "disk I/O" in text:
+        return "is it on a network file system? Put studies on a local disk, or in a journal: --storage journal:///PATH"
+    return "is the disk full or read-only? Choose another file with --storage sqlite:///PATH"
 
 
 def is_unreachable(error: BaseException | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ class Journal(JournalFileBackend):
     """Optuna's journal in a file. Optuna itself would go on in the middle of another file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+        super().__init__(os.path.realpath(path))  # so that all who write it take the same lock
         self._path = path
         self._check_file = file_guard(path)
 

@@ -1,23 +1,28 @@
 """Opens each kind of storage with suitable settings.
 
-SQLite: write-ahead logging and a busy timeout. A server: connections that are tested before use, time out, and are closed by
-the server when their machine is gone. A journal: locks that work on network file systems.
+SQLite: write-ahead logging and a busy timeout. A journal: locks that work on network file systems. A server: connections that
+are tested before use and time out; the server closes those whose machine is gone. Nothing is set for a whole session, and no
+lock or prepared statement outlives a transaction, so PostgreSQL may be behind PgBouncer, which lends its connections for one
+transaction.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from search.errors import DefinitionError, ResourceError
+from search.errors import DefinitionError, ResourceError, os_errors
 from search.storage.errors import database_errors
-from search.storage.sqlite import BUSY_TIMEOUT_S, creation_lock, enable_wal, file_guard, relax_sync
+from search.storage.looking import Look
+from search.storage.sqlite import BUSY_TIMEOUT_S, connect, creation_lock, enable_wal, file_guard, relax_sync
 from search.storage.url import StorageUrl, parse_url, redact_url
 
 if TYPE_CHECKING:
@@ -27,6 +32,14 @@ if TYPE_CHECKING:
 _CONNECT_S = 5
 _KEEPALIVE_S = 10
 """Seconds of silence before a connection is probed, and between probes that are not acknowledged."""
+
+_KEEPALIVES = {"idle": _KEEPALIVE_S, "interval": _KEEPALIVE_S // 2, "count": 3}
+_SETTINGS = {
+    "lock_timeout": f"{BUSY_TIMEOUT_S}s",
+    "statement_timeout": f"{BUSY_TIMEOUT_S}s",
+    **{f"tcp_keepalives_{name}": value for name, value in _KEEPALIVES.items()},
+}
+"""PostgreSQL's settings for a transaction: it ends soon if it waits for a lock, or its machine is gone."""
 
 _DRIVERS = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql")}
 _TABLES_LOCK = 4_151_720_101
@@ -42,11 +55,7 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
     """
     parsed = parse_url(url)
     if not create and not has_studies(url):
-        raise DefinitionError(
-            "there is no study database yet",
-            where=parsed.name,
-            hint="`python -m search run` creates it; --storage selects another",
-        )
+        raise no_studies(parsed)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with database_errors(url):
@@ -57,16 +66,26 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
         )
 
 
+def no_studies(storage: StorageUrl) -> DefinitionError:
+    """The error for a storage that nothing was stored in."""
+    return DefinitionError(
+        "there is no study database yet",
+        where=storage.name,
+        hint="`python -m search run` creates it; --storage selects another",
+    )
+
+
 def has_studies(url: str) -> bool:
     """Whether the file exists, or the server's database has Optuna's tables.
 
     Raises:
         DefinitionError: the URL is not supported.
-        ResourceError: the server cannot be reached.
+        ResourceError: the server cannot be reached, or the file's folder cannot be read.
     """
     parsed = parse_url(url)
     if parsed.path is not None:
-        return parsed.path.exists()
+        with os_errors("the study database cannot be found", where=parsed.path, hint="is the path right, and may you read it?"):
+            return parsed.path.exists()
     import sqlalchemy
 
     with database_errors(url), _connect(engine_of(parsed, poolclass=sqlalchemy.NullPool)) as connection:
@@ -88,24 +107,39 @@ def engine_of(server: StorageUrl, **options: Any) -> sqlalchemy.Engine:
             where=server.redacted,
             hint=f"pip install 'islr-search[{extra}]'",
         )
-    return sqlalchemy.create_engine(server.url, **{**_server_options(server), **options})
+    return _with_settings(sqlalchemy.create_engine(server.url, **{**_server_options(server), **options}))
 
 
 def _server_options(server: StorageUrl) -> dict[str, Any]:
-    """Engine options with which both ends notice within half a minute that the other is gone."""
+    """Engine options with which this end notices within half a minute that the other is gone. Those of the URL come first."""
+    import sqlalchemy
+
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    arguments: dict[str, Any] = {"connect_timeout": _CONNECT_S}
     if server.kind == "mysql":
-        timeouts = {"connect_timeout": _CONNECT_S, "read_timeout": BUSY_TIMEOUT_S, "write_timeout": BUSY_TIMEOUT_S}
-        return {"pool_pre_ping": True, "pool_recycle": 3600, "connect_args": timeouts}
-    keepalives = {"idle": _KEEPALIVE_S, "interval": _KEEPALIVE_S // 2, "count": 3}
-    by_server = " ".join(f"-c tcp_keepalives_{name}={value}" for name, value in keepalives.items())
-    arguments = {
-        "connect_timeout": _CONNECT_S,
-        "application_name": "islr-search",
-        "options": f"{by_server} -c lock_timeout={BUSY_TIMEOUT_S}s -c statement_timeout={BUSY_TIMEOUT_S}s",
-        "tcp_user_timeout": 1000 * 2 * _KEEPALIVE_S,
-        **{f"keepalives_{name}": value for name, value in keepalives.items()},
-    }
-    return {"pool_pre_ping": True, "connect_args": arguments}
+        options["pool_recycle"] = 3600
+        arguments |= {"read_timeout": BUSY_TIMEOUT_S, "write_timeout": BUSY_TIMEOUT_S}
+    else:
+        arguments |= {
+            "application_name": "islr-search",
+            "tcp_user_timeout": 1000 * 2 * _KEEPALIVE_S,
+            **{f"keepalives_{name}": value for name, value in _KEEPALIVES.items()},
+            "prepare_threshold": None,
+        }
+    named = sqlalchemy.make_url(server.url).query
+    options["connect_args"] = {name: value for name, value in arguments.items() if name not in named}
+    return options
+
+
+def _with_settings(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
+    """The engine; PostgreSQL gets our settings with each transaction. Settings in the URL's `options` are left alone."""
+    import sqlalchemy
+
+    if engine.dialect.name == "postgresql":
+        own = str(engine.url.query.get("options", ""))
+        sql = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items() if name not in own)
+        sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(sql) if sql else None)
+    return engine
 
 
 def _open_sqlite(file: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
@@ -114,11 +148,20 @@ def _open_sqlite(file: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
     assert file.path is not None
     with creation_lock(file.path) if create else contextlib.nullcontext():
         enable_wal(file.path)
-        storage = _open_tables(file, {"connect_args": {"timeout": BUSY_TIMEOUT_S}}, create)
+        # by the path: Optuna's and SQLAlchemy's reading of the URL may name another file
+        storage = _open_tables(file, {"creator": partial(connect, file.path)}, create)
         sqlalchemy.event.listen(storage.engine, "connect", relax_sync)
         sqlalchemy.event.listen(storage.engine, "checkout", file_guard(file.path))
         storage.engine.dispose()  # connections from before the listeners
     return storage
+
+
+def open_for_look(file: StorageUrl, look: Look) -> optuna.storages.RDBStorage:
+    """Optuna's storage on connections for reading."""
+    import sqlalchemy
+
+    with database_errors(file.redacted):
+        return _open_tables(file, {"creator": look.connect, "poolclass": sqlalchemy.NullPool}, create=False)
 
 
 def _open_server(server: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
@@ -127,6 +170,7 @@ def _open_server(server: StorageUrl, create: bool) -> optuna.storages.RDBStorage
     # Readers take the lock too: Optuna writes the schema version to a table of its own whenever it opens a database.
     with table_creation_lock(engine_of(server, poolclass=sqlalchemy.NullPool)):
         storage = _open_tables(server, _server_options(server), create)
+    _with_settings(storage.engine)
     weakref.finalize(storage, storage.engine.dispose)
     return storage
 
@@ -148,16 +192,17 @@ def _connect(engine: sqlalchemy.Engine) -> sqlalchemy.Connection:
 @contextlib.contextmanager
 def table_creation_lock(engine: sqlalchemy.Engine) -> Iterator[None]:
     """Inside the block, no other process of this tool creates tables in the server's database."""
-    on_postgres = engine.dialect.name == "postgresql"
-    lock = f"SELECT pg_advisory_lock({_TABLES_LOCK})" if on_postgres else f"SELECT GET_LOCK('{_TABLES_LOCK}', 60)"
-    unlock = f"SELECT pg_advisory_unlock({_TABLES_LOCK})" if on_postgres else f"SELECT RELEASE_LOCK('{_TABLES_LOCK}')"
     with _connect(engine) as connection:
-        if connection.exec_driver_sql(lock).scalar() == 0:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TABLES_LOCK})")  # until the connection is closed
+            yield
+            return
+        if connection.exec_driver_sql(f"SELECT GET_LOCK('{_TABLES_LOCK}', 60)").scalar() == 0:
             raise ResourceError("another program has been creating tables in the database for a minute", hint="try again")
         try:
             yield
         finally:
-            connection.exec_driver_sql(unlock)
+            connection.exec_driver_sql(f"SELECT RELEASE_LOCK('{_TABLES_LOCK}')")
 
 
 def _open_tables(storage: StorageUrl, options: dict[str, Any], create: bool) -> optuna.storages.RDBStorage:

@@ -1,4 +1,4 @@
-"""A fast read-only storage for `status`, `list` and `trials`: a second for thousands of trials.
+"""A fast read-only storage for the commands that only look at a study: a second for thousands of trials.
 
 Optuna loads every reported value of a study, 100,000 for 5,000 trials of 20 epochs, and its database libraries take as long to
 import as the rest of a command. `ReadOnlyStorage` is a storage for Optuna's `Study` that reads the same tables with a few plain
@@ -27,8 +27,9 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from search.storage.errors import database_errors
-from search.storage.opening import open_storage
-from search.storage.sqlite import BUSY_TIMEOUT_S, file_guard, require_sqlite
+from search.storage.looking import Look
+from search.storage.opening import has_studies, no_studies, open_for_look, open_storage
+from search.storage.sqlite import file_guard
 from search.storage.tables import SCHEMA_VERSION
 from search.storage.url import parse_url, sqlite_path
 
@@ -37,34 +38,39 @@ _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _STUDY, _TRIAL = "study_id = ?", "trial_id = ?"
 
 
-def open_read_only(url: str) -> optuna.storages.BaseStorage:
-    """A storage for reading: a `ReadOnlyStorage` if the file's schema is known, otherwise Optuna's own.
+def open_read_only(url: str, *, curves: bool = False) -> optuna.storages.BaseStorage:
+    """A storage for reading, which writes nothing: a `ReadOnlyStorage` if the file's schema is known, otherwise Optuna's own.
+
+    `curves`: whether to include the values that finished trials reported.
 
     Raises:
         DefinitionError: the URL is not supported, or there is no database.
         ResourceError: the file is not a study database, or the server cannot be reached.
     """
     parsed = parse_url(url)
-    if parsed.kind == "sqlite" and parsed.path is not None and parsed.path.exists():
-        with contextlib.suppress(sqlite3.Error):
-            require_sqlite(parsed.path)
-            with contextlib.closing(_connect(url)) as database:
-                if database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_VERSION,)]:
-                    return ReadOnlyStorage(url)
-    return open_storage(url, create=False)
-
-
-def _connect(url: str) -> sqlite3.Connection:
-    """A connection that never creates the file."""
-    where = f"{sqlite_path(url).resolve().as_uri()}?mode=rw"
-    return sqlite3.connect(where, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    if parsed.kind != "sqlite" or parsed.path is None or not has_studies(url):
+        return open_storage(url, create=False)
+    look = Look(parsed.path)
+    with database_errors(url), contextlib.closing(look.connect()) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if "studies" not in tables:
+            raise no_studies(parsed)
+        versions = "SELECT version_num FROM alembic_version"
+        if "alembic_version" in tables and database.execute(versions).fetchall() == [(SCHEMA_VERSION,)]:
+            return ReadOnlyStorage(url, look, curves=curves)
+    return open_for_look(parsed, look)
 
 
 class ReadOnlyStorage(optuna.storages.BaseStorage):
-    """A storage that can only be read. `get_all_trials` includes reported values for running trials only."""
+    """A storage that can only be read.
 
-    def __init__(self, url: str) -> None:
+    Without `curves`, `get_all_trials` includes reported values for running trials only.
+    """
+
+    def __init__(self, url: str, look: Look, *, curves: bool = False) -> None:
         self._url = url
+        self._look = look
+        self._reported_of = "" if curves else "AND state = 'RUNNING'"
         self._check_file = file_guard(sqlite_path(url))
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -108,7 +114,7 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         with self._reading() as database:
-            trials = _trials(database, _STUDY, study_id, reported_of="AND state = 'RUNNING'")
+            trials = _trials(database, _STUDY, study_id, reported_of=self._reported_of)
         trials = [trial for trial in trials or self._nothing_of(study_id, trials) if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
@@ -133,7 +139,7 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection with a snapshot of the database, whatever others write meanwhile."""
         self._check_file()
-        with database_errors(self._url), contextlib.closing(_connect(self._url)) as database:
+        with database_errors(self._url), contextlib.closing(self._look.connect()) as database:
             database.execute("BEGIN")
             yield database
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,12 +17,30 @@ BUSY_TIMEOUT_S = 60
 """How long a command waits for another one that writes."""
 
 _HEADER = b"SQLite format 3\0"  # section 1.3 of SQLite's file format
+_HEADER_BYTES = 100
+_SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 def locks_root(database: Path) -> Path:
     """The folder of a database's locks, the same however the file is reached."""
-    database = database.resolve()
+    database = Path(os.path.realpath(database))
     return database.with_name(f".{database.name}.locks")
+
+
+def side_file(database: Path, ending: str) -> Path:
+    """A file that SQLite keeps next to a database: its log, the log's index, or its journal."""
+    return database.with_name(database.name + ending)
+
+
+def is_writable(database: Path) -> bool:
+    """Whether this user may write a database: its file, its folder, and what SQLite keeps next to it."""
+    return os.access(database.parent, os.W_OK) and not files_without_right(database)
+
+
+def files_without_right(database: Path) -> list[Path]:
+    """The files of a database that this user may not write."""
+    files = [database, *(side_file(database, ending) for ending in _SIDE_FILES)]
+    return [file for file in files if os.path.lexists(file) and not os.access(file, os.R_OK | os.W_OK)]
 
 
 @contextlib.contextmanager
@@ -52,8 +71,13 @@ def enable_wal(path: Path) -> None:
         sqlite3.DatabaseError: the file is not a database.
     """
     require_sqlite(path)
-    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+    with contextlib.closing(connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the very file of this name, which is created if it does not exist."""
+    return sqlite3.connect(path.absolute(), timeout=BUSY_TIMEOUT_S, check_same_thread=False)
 
 
 def relax_sync(connection: Any, _record: Any) -> None:
@@ -67,11 +91,15 @@ def require_sqlite(path: Path) -> None:
     Raises:
         sqlite3.DatabaseError: the file exists, is not empty, and has no SQLite header.
     """
-    header = b""
-    with contextlib.suppress(OSError), path.open("rb") as stream:  # SQLite reports unreadable files
-        header = stream.read(len(_HEADER))
-    if header not in (b"", _HEADER):
+    if sqlite_header(path)[: len(_HEADER)] not in (b"", _HEADER):
         raise sqlite3.DatabaseError("file is not a database")
+
+
+def sqlite_header(path: Path) -> bytes:
+    """The header of a database; empty if it cannot be read, which SQLite itself reports."""
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        return stream.read(_HEADER_BYTES)
+    return b""
 
 
 def file_guard(path: Path) -> Callable[..., None]:

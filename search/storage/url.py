@@ -1,12 +1,18 @@
-"""Storage URLs: what they mean, and how to display them without a password."""
+"""Storage URLs: what they mean, and how to display them without a password.
+
+The path of a file is taken as it is written: `%20`, `{x}` and `#` are parts of a name. Only `~` stands for the home folder.
+Of a server's URL, SQLAlchemy decodes user, password and database.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from search import DEFAULT_STORAGE, HIDDEN
 from search.errors import DefinitionError
@@ -26,8 +32,17 @@ _SERVERS: dict[str, tuple[Kind, str]] = {
 }
 """Kind of server, and SQLAlchemy's name of its driver, by the URL's scheme."""
 
-_SERVER = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*)")
-_SECRET = re.compile(r"(?i)([?&](?:password|passwd|sslpassword|pass)=)([^&]*)")
+_LOGIN = re.compile(r"(?P<before>(?:[\w+.-]*:?/+)?[^:]*:)(?P<password>.*)@", re.DOTALL)
+"""Scheme, user and password, also of a URL that is malformed: the password ends at the last `@`."""
+
+_NO_HOST = re.compile(r"(?P<before>[\w+.-]*:?/+[^:/@\[]*:)(?P<password>(?!\d*(?:[/?]|$)).+)", re.DOTALL)
+"""The same if the URL was cut off within the password: what follows the colon is no port."""
+
+_SECRET = re.compile(r"(?i)([?&](?:password|passwd|sslpassword|pass)=)(.*?)(?=&\w+=|$)", re.DOTALL)
+_READ_BY_OTHERS = "%{}?"
+"""Characters in a file's name that Optuna or SQLAlchemy would not take as they are."""
+
+_QUOTING = "in a password, write `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `?` as `%3F`, `#` as `%23` and `%` as `%25`"
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class StorageUrl:
     """A parsed storage URL."""
 
     url: str = field(repr=False)
-    """As SQLAlchemy takes it, with its password."""
+    """As Optuna and SQLAlchemy take it, with its password."""
 
     kind: Kind
     redacted: str
@@ -63,53 +78,87 @@ class StorageUrl:
         return text
 
 
+def expand_home(path: str | Path) -> Path:
+    """A path with `~` and `~USER` replaced by the home folder, as a shell does unless they follow other characters."""
+    with contextlib.suppress(RuntimeError):  # there is no such user: it is a name
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def parse_url(url: str) -> StorageUrl:
     """Parses a storage URL. A journal may also be given by its path alone, if that ends in `.journal` or `.log`.
 
     Raises:
         DefinitionError: this kind of storage is not supported, or the URL is malformed.
     """
-    if url.startswith(SQLITE) and url not in (SQLITE, f"{SQLITE}:memory:") and "?" not in url:
-        return StorageUrl(url, "sqlite", url, Path(url.removeprefix(SQLITE)))
-    journal = url.removeprefix(_JOURNAL)
-    if journal and (journal != url or ("://" not in url and url.endswith(_JOURNAL_SUFFIXES))):
-        return StorageUrl(f"{_JOURNAL}{journal}", "journal", f"{_JOURNAL}{journal}", Path(journal))
-    found = _SERVER.fullmatch(url)
-    if found is not None and found["scheme"] in _SERVERS and "/" in found["rest"].strip("/"):
-        kind, scheme = _SERVERS[found["scheme"]]
-        quoted = {found["password"], *(secret for _, secret in _SECRET.findall(url))} - {None, ""}
-        secrets = {*quoted, *map(unquote, quoted)}
-        _, _, rest = url.partition("://")
+    if (journal := _journal_of(url)) is not None:
+        return StorageUrl(f"{_JOURNAL}{journal}", "journal", f"{_JOURNAL}{journal}", expand_home(journal))
+    if url.startswith(SQLITE):
+        return _parse_sqlite(url)
+    scheme, mark, rest = url.partition("://")
+    if mark and scheme in _SERVERS and "/" in rest.rpartition("@")[2].strip("/"):
+        kind, driver = _SERVERS[scheme]
         _require_valid(url)
         rest = rest.replace("{", "%7B").replace("}", "%7D")  # Optuna formats URLs with str.format
-        return StorageUrl(f"{scheme}://{rest}", kind, redact_url(url), secrets=tuple(sorted(secrets, key=len, reverse=True)))
+        return StorageUrl(f"{driver}://{rest}", kind, redact_url(url), secrets=secrets_of(url))
+    bare = not mark and ":" not in url and "@" not in url and url != ""
     raise DefinitionError(
         "this storage is not supported",
         got=redact_url(url),
         expected=f"{SQLITE}PATH (such as {DEFAULT_STORAGE}), postgresql://USER:PASSWORD@HOST/DATABASE, "
         f"mysql://USER:PASSWORD@HOST/DATABASE or {_JOURNAL}PATH",
+        hint=f"for an SQLite file: --storage {shlex.quote(SQLITE + url)}" if bare else _QUOTING if "@" in rest else None,
     )
 
 
+def _journal_of(url: str) -> str | None:
+    """The path of a journal as it is written; None for another kind of storage."""
+    journal = url.removeprefix(_JOURNAL)
+    return journal if journal and (journal != url or ("://" not in url and url.endswith(_JOURNAL_SUFFIXES))) else None
+
+
+def _parse_sqlite(url: str) -> StorageUrl:
+    path = expand_home(url.removeprefix(SQLITE))
+    if url in (SQLITE, f"{SQLITE}:memory:"):
+        raise DefinitionError("a study needs a file", got=url, expected=f"{SQLITE}PATH, such as {DEFAULT_STORAGE}")
+    if "?" in url:
+        raise DefinitionError(
+            "the path of an SQLite file cannot hold a `?`", got=url, hint="options after `?` are not supported: leave them out"
+        )
+    readable = "".join(quote(letter) if letter in _READ_BY_OTHERS else letter for letter in str(path))
+    return StorageUrl(f"{SQLITE}{readable}", "sqlite", url, path)
+
+
 def _require_valid(url: str) -> None:
+    login = _LOGIN.match(url)
+    passwords = [secret for _, secret in _SECRET.findall(url)] + ([] if login is None else [login["password"]])
+    if any("@" in password for password in passwords):
+        raise DefinitionError("the storage URL holds an `@` that is not quoted", got=redact_url(url), hint=_QUOTING)
     from sqlalchemy import make_url  # slow to import, and needed for servers only
     from sqlalchemy.exc import ArgumentError
 
     try:
         make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise DefinitionError("this storage URL is malformed", got=redact_url(url)) from error
+        raise DefinitionError("this storage URL is malformed", got=redact_url(url), hint=_QUOTING) from error
 
 
 def redact_url(url: str) -> str:
-    """A URL of any kind without its password."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
+    """A URL of any kind without its password, even if it is malformed."""
+    if url.startswith(SQLITE) or _journal_of(url) is not None:
         return url
-    login, at, host = rest.rpartition("@")
-    user, colon, _ = login.partition(":")
-    login = f"{user}{colon}{HIDDEN}" if colon else user
-    return _SECRET.sub(rf"\g<1>{HIDDEN}", f"{scheme}://{login}{at}{host}")
+    url = _SECRET.sub(rf"\g<1>{HIDDEN}", url)
+    login = _LOGIN.match(url) or _NO_HOST.match(url)
+    return url if login is None else f"{login['before']}{HIDDEN}{url[login.end('password') :]}"
+
+
+def secrets_of(url: str) -> tuple[str, ...]:
+    """The passwords in a URL, quoted and decoded, the longest first."""
+    if redact_url(url) == url:
+        return ()
+    login = _LOGIN.match(url) or _NO_HOST.match(url)
+    quoted = {"" if login is None else login["password"], *(secret for _, secret in _SECRET.findall(url))} - {""}
+    return tuple(sorted({*quoted, *map(unquote, quoted)}, key=len, reverse=True))
 
 
 def sqlite_path(url: str) -> Path:

@@ -27,6 +27,7 @@ from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of, observe
 from search.storage.leases.lease import Lease, TurnLost
 from search.storage.opening import open_storage
+from search.storage.read_only import open_read_only
 from search.storage.url import StorageUrl, parse_url
 from search.study.checked import Notify, study_names
 from search.study.claiming import copy_files
@@ -116,8 +117,14 @@ def copy_summary(result: CopyResult) -> str:
 
 @contextlib.contextmanager
 def _opened(url: str, *, create: bool = False) -> Iterator[optuna.storages.BaseStorage]:
-    """A storage of its own without cached data; its connections are closed at the end of the block."""
-    storage = open_storage(url, create=create)
+    """A storage of its own without cached data."""
+    with _closing(open_storage(url, create=create)) as storage:
+        yield storage
+
+
+@contextlib.contextmanager
+def _closing(storage: optuna.storages.BaseStorage) -> Iterator[optuna.storages.BaseStorage]:
+    """Closes a storage's connections at the end of the block."""
     try:
         yield storage
     finally:
@@ -129,7 +136,7 @@ def _opened(url: str, *, create: bool = False) -> Iterator[optuna.storages.BaseS
 
 def _read_study(url: str, name: str, notify: Notify) -> dict[str, Snapshot]:
     """The study and, if it was confirmed, its companion."""
-    with database_errors(url), _opened(url) as storage:
+    with database_errors(url), _closing(open_read_only(url, curves=True)) as storage:
         study = load_study(storage, name, notify)
         require_usable(study)
         snapshots = {name: snapshot(study, storage)}

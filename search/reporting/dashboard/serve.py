@@ -93,4 +93,5 @@ def plain_command(storage_url: str, host: str, port: int, artifacts: Path) -> st
     """The command of optuna-dashboard itself that serves the same page."""
     where = ["--host", host, "--port", str(port), "--artifact-dir", str(artifacts)]
     place = parse_url(storage_url)
-    return shlex.join(["optuna-dashboard", str(place.path) if place.kind == "journal" else place.redacted, *where])
+    named = {"journal": str(place.path), "sqlite": place.url}.get(place.kind, place.redacted)
+    return shlex.join(["optuna-dashboard", named, *where])

@@ -7,6 +7,8 @@ run ends. A second lock there, held for moments, is the turn.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,12 +101,17 @@ class FileLease(Lease):
 
 def _is_held(lock: Path) -> bool:
     """Whether any run holds a lock. True if unknown, so that no trial is trained by two runs."""
-    if not lock.exists():
-        return False
     try:
-        with filelock.FileLock(lock, timeout=0):
+        with lock.open("rb") as stream:  # for reading: the lock may be another user's, and two may ask at once
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            return True
+    try:  # the file system has no such locks
+        with filelock.FileLock(lock, timeout=0):
+            return False
     except OSError:  # includes filelock.Timeout
         return True
