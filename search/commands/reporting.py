@@ -56,16 +56,24 @@ def dashboard(
     from search.reporting.dashboard.background import PageFiller
     from search.reporting.dashboard.serve import address, artifact_folder, free_port, plain_command, serve
     from search.storage.opening import open_storage
+    from search.storage.read_only import open_read_only
+    from search.storage.sqlite import is_writable
+    from search.storage.url import parse_url
     from search.study.identity import require_complete
     from search.study.study import load_study
 
-    opened = open_storage(storage, create=False)
+    place = parse_url(storage).path
+    may_write = place is None or not place.exists() or is_writable(place)
+    opened = open_storage(storage, create=False) if may_write else open_read_only(storage, curves=True)
     shown = load_study(opened, study_name(study), print_note)
     require_complete(shown)
+    if not may_write:
+        print_note(f"{place} may only be read: the page is shown as it was last filled")
     filler = PageFiller(shown, opened, url=storage, runs=runs, notify=print_note)
     artifacts = artifact_folder(runs)
     if print_command:
-        filler.fill_once()
+        if may_write:
+            filler.fill_once()
         print_result(plain_command(storage, host, port, artifacts))
         if host == "127.0.0.1":
             print_note(f"to view it from another machine, run there: ssh -L {port}:{host}:{port} HOST")
@@ -74,7 +82,8 @@ def dashboard(
 
     def begin() -> None:
         print_note(f"optuna-dashboard on {address(host, free)}  (stop with Ctrl-C)")
-        filler.start()
+        if may_write:
+            filler.start()
 
     try:
         serve(opened, host, free, begin, artifacts)

@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Look:
         self._path = Path(os.path.realpath(path))
         self._lock = threading.Lock()
         self._copied: _State | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     def connect(self) -> sqlite3.Connection:
         """A connection for reading. It never creates the file.
@@ -69,7 +70,7 @@ class Look:
             try:
                 return _connect(f"{self._path.as_uri()}?mode={mode}")
             except sqlite3.OperationalError as error:  # the disk is full, a journal must be rolled back, locks do not work
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY or not self._path.is_file():
                     raise
         with self._lock:
             return _connect(f"{self._copy().as_uri()}?mode=ro&immutable=1")
@@ -84,11 +85,14 @@ class Look:
     def _copy(self) -> Path:
         """A copy of the file as it is now."""
         with os_errors("the study database cannot be read", where=self._path, hint=_COPY_HINT):
-            if self._folder is None or _state(self._path) != self._copied:
-                folder = tempfile.TemporaryDirectory(prefix="islr-search-", ignore_cleanup_errors=True)
-                self._copied = _copy_consistently(self._path, Path(folder.name) / "copy.db")
-                self._folder = folder
-            return Path(self._folder.name) / "copy.db"
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="islr-search-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            copy = self._folder / "copy.db"
+            if _state(self._path) != self._copied:
+                copy.unlink(missing_ok=True)  # others may still read it
+                self._copied = _copy_consistently(self._path, copy)
+            return copy
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -76,7 +75,7 @@ def no_studies(storage: StorageUrl) -> DefinitionError:
 
 
 def has_studies(url: str) -> bool:
-    """Whether the file exists, or the server's database has Optuna's tables.
+    """Whether the file exists (an SQLite file that is empty does not count), or the server's database has Optuna's tables.
 
     Raises:
         DefinitionError: the URL is not supported.
@@ -85,7 +84,7 @@ def has_studies(url: str) -> bool:
     parsed = parse_url(url)
     if parsed.path is not None:
         with os_errors("the study database cannot be found", where=parsed.path, hint="is the path right, and may you read it?"):
-            return parsed.path.exists()
+            return parsed.path.exists() and (parsed.kind == "journal" or parsed.path.stat().st_size > 0)
     import sqlalchemy
 
     with database_errors(url), _connect(engine_of(parsed, poolclass=sqlalchemy.NullPool)) as connection:

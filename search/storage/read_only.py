@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.storage.errors import database_errors
 from search.storage.looking import Look
-from search.storage.opening import has_studies, no_studies, open_for_look, open_storage
+from search.storage.opening import has_studies, open_for_look, open_storage
 from search.storage.sqlite import file_guard
 from search.storage.tables import SCHEMA_VERSION
 from search.storage.url import parse_url, sqlite_path
@@ -52,11 +52,8 @@ def open_read_only(url: str, *, curves: bool = False) -> optuna.storages.BaseSto
         return open_storage(url, create=False)
     look = Look(parsed.path)
     with database_errors(url), contextlib.closing(look.connect()) as database:
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-        if "studies" not in tables:
-            raise no_studies(parsed)
-        versions = "SELECT version_num FROM alembic_version"
-        if "alembic_version" in tables and database.execute(versions).fetchall() == [(SCHEMA_VERSION,)]:
+        known = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").fetchone() != (0,)
+        if known and database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_VERSION,)]:
             return ReadOnlyStorage(url, look, curves=curves)
     return open_for_look(parsed, look)
 

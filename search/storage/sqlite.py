@@ -33,12 +33,13 @@ def side_file(database: Path, ending: str) -> Path:
 
 
 def is_writable(database: Path) -> bool:
-    """Whether this user may write a database: its file, its folder, and what SQLite keeps next to it."""
-    return os.access(database.parent, os.W_OK) and not files_without_right(database)
+    """Whether this user may write a database (or a journal): its file, its folder, and what SQLite keeps next to it."""
+    return os.access(Path(os.path.realpath(database)).parent, os.W_OK) and not files_without_right(database)
 
 
 def files_without_right(database: Path) -> list[Path]:
     """The files of a database that this user may not write."""
+    database = Path(os.path.realpath(database))
     files = [database, *(side_file(database, ending) for ending in _SIDE_FILES)]
     return [file for file in files if os.path.lexists(file) and not os.access(file, os.R_OK | os.W_OK)]
 
