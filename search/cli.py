@@ -137,7 +137,7 @@ def _hide_passwords(text: str) -> str:
         return "(omitted: it may contain a password)"
     given = [os.environ.get("SEARCH_STORAGE", ""), *sys.argv, *(word.partition("=")[2] for word in sys.argv)]
     for url in given:
-        if "://" in url:
+        if redact_url(url) != url:
             text = text.replace(url, redact_url(url))
             for secret in secrets_of(url):
                 text = text.replace(secret, HIDDEN)

@@ -138,10 +138,11 @@ LEAKY = [
 @pytest.mark.parametrize("url", LEAKY)
 def test_no_part_of_a_password_is_shown(url: str, place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL that is cut off, or whose password is not quoted, is refused before it reaches a driver, which would quote it."""
-    for words in (("list",), ("run", "tiny.yaml"), ("run", "tiny.yaml", "--dry-run"), ("doctor",)):
+    monkeypatch.setattr("search.reporting.doctor._PACKAGES", ())
+    for words in (("list",), ("run", "tiny.yaml", "--data", "nowhere"), ("run", "tiny.yaml", "--dry-run"), ("doctor",)):
         answer = cli(*words, "--storage", url)
         assert SECRET not in answer.out + answer.err, answer
-        assert answer.code == (0 if "--dry-run" in words else 1 if words == ("doctor",) else 2), answer
+        assert answer.code in ((0,) if "--dry-run" in words else (1,) if words == ("doctor",) else (2, 3)), answer
     answer = cli("copy", "tiny", "--to", url)
     assert SECRET not in answer.out + answer.err
 

@@ -32,7 +32,7 @@ _SERVERS: dict[str, tuple[Kind, str]] = {
 }
 """Kind of server, and SQLAlchemy's name of its driver, by the URL's scheme."""
 
-_LOGIN = re.compile(r"(?P<before>(?:[\w+.-]*:?/+)?[^:]*:)(?P<password>.*)@", re.DOTALL)
+_LOGIN = re.compile(r"(?P<before>(?:[\w+.-]*:?/+)?+[^:]*:)(?P<password>.*)@", re.DOTALL)
 """Scheme, user and password, also of a URL that is malformed: the password ends at the last `@`."""
 
 _NO_HOST = re.compile(r"(?P<before>[\w+.-]*:?/+[^:/@\[]*:)(?P<password>(?!\d*(?:[/?]|$)).+)", re.DOTALL)
