@@ -174,6 +174,9 @@ class RunFinished:
     ended_by: str = ""
     """The criterion that ended the study, as text."""
 
+    continue_with: str = "`--more N`"
+    """What continues a study that has ended, as text."""
+
 
 @dataclass(frozen=True)
 class RunFailed:

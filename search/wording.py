@@ -12,18 +12,24 @@ from data_utils.wording import width
 from search import BASELINE_TRIAL, DEFAULT_RUNS, DEFAULT_STORAGE, HIDDEN
 from search.errors import DefinitionError
 
+_LONGEST_S = 100 * 366 * 24 * 3600.0
 
-def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `90m`, `1h30m`, `45s` or `45`.
+
+def parse_duration(text: str, where: str | None = None, *, positive: bool = False) -> float:
+    """Seconds of a duration such as `90m`, `1h30m`, `45s` or `45`. `positive`: 0 is refused.
 
     Raises:
         DefinitionError: it has another form.
     """
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if not found or not any(found.groups()):
-        raise DefinitionError("this is not a duration", got=text[:80], expected="90m, 1h30m, 45s")
+        raise DefinitionError("this is not a duration", where=where, got=text[:80], expected="90m, 1h30m, 45s")
     hours, minutes, seconds = (float(group or 0) for group in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    duration = hours * 3600 + minutes * 60 + seconds
+    if duration > _LONGEST_S or (positive and duration == 0):
+        expected = f"{'more than 0 seconds, and ' if positive else ''}at most 100 years"
+        raise DefinitionError("this duration cannot be used", where=where, got=text[:80], expected=expected)
+    return duration
 
 
 def utc_now() -> str:

@@ -147,7 +147,8 @@ def test_values_are_read(text: str, key: str, value: object, tmp_path: Path) -> 
         ("about: !!int ''\n" + SPACE, "this is not valid YAML", "got:"),
         ("trials: 9223372036854775808\n" + SPACE, "this is not valid YAML", "more than 64 bits"),
         (f"space: {{lr: {{low: 1, high: {'9' * 320}}}}}", "this is not valid YAML", "more than 64 bits"),
-        (f"fixed: {{epochs: 0x{'f' * 5000}}}\n{SPACE}", "this is not valid YAML", "more than 64 bits"),
+        (f"fixed: {{epochs: {'9' * 5000}}}\n{SPACE}", "this is not valid YAML", "Exceeds the limit"),
+        ("trials: !!int 010\n" + SPACE, "this is not valid YAML", "not in decimal digits"),
         ('about: "\\ud800"\n' + SPACE, "this is not valid YAML", "half of a surrogate pair"),
         ('"a\\nb": 1\n' + SPACE, "unknown key `a\\u000ab`", "expected: about"),
         ('"\\e[31m\\u2028": 1\n' + SPACE, "unknown key `\\u001b[31m\\u2028`", "expected: about"),
@@ -237,6 +238,58 @@ def test_bad_assignments(text: str, assignment: str, first: str, contains: str, 
     shown = error_of(text, assignment, folder=tmp_path)
     assert shown.startswith(f"error: {first}")
     assert contains in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["010", "1:30", "12_3", "0x1F", "0b1", "0o17", "+5", "2026-01-01", "1e3x", "no", "ON", "=", "<<"]
+)
+def test_notations_that_yaml_readers_disagree_about(text: str, tmp_path: Path) -> None:
+    """Where text is wanted they are as written; a number or a duration written so is refused, with a hint."""
+    definition = load(f"about: {text}\ndata: {{validation: [{text}, 8]}}\n" + SPACE, folder=tmp_path)
+    assert (definition.about, definition.signers.validation) == (text, (text, "8"))
+    assert load(SPACE, f"data.test=[{text}]", folder=tmp_path).signers.test == (text,)
+    for key in ("train.epochs", "train.lr", "trials", "repeats", "stagnation", "data.folds", "resources.cpus", "space.lr.low"):
+        shown = error_of(SPACE, f"{key}={text}", folder=tmp_path)
+        assert "has a wrong value" in shown
+        if text[0].isdigit() and text != "1e3x":
+            assert "hint: write a number in decimal digits and without quotes" in shown
+    assert text == "010" or error_of(SPACE, f"time={text}", folder=tmp_path).startswith("error: this is not a duration")
+
+
+@pytest.mark.parametrize("text", ["1e3", ".5", "1.0", "true", "~"])
+def test_what_is_not_text_must_be_quoted_to_be_a_signer(text: str, tmp_path: Path) -> None:
+    """A signer whose name is a number with a fraction, a truth value or nothing is refused without quotes."""
+    shown = error_of(SPACE, f"data.test=[{text}]", folder=tmp_path)
+    assert shown.splitlines()[-1] == "hint: put it in quotes if it is meant as text"
+    assert load(SPACE, f"data.test=['{text}']", folder=tmp_path).signers.test == (text,)
+
+
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("On", True), ("true", True), ("no", False), ("OFF", False)])
+def test_words_for_true_and_false(text: str, value: bool, tmp_path: Path) -> None:
+    """A setting that is true or false takes the words of YAML 1.1, as in earlier versions."""
+    assert load(SPACE, f"norm_first={text}", folder=tmp_path).fixed == {"model.norm_first": value}
+    choices = f"space.norm_first={{choices: [{text}]}}"
+    assert load(SPACE, choices, f"baseline.norm_first={text}", folder=tmp_path).baseline["norm_first"] is value
+    shown = error_of(SPACE, "norm_first=1", folder=tmp_path)
+    assert "expected: boolean" in shown
+
+
+def test_a_whole_number_is_written_as_one(tmp_path: Path) -> None:
+    """1e3 is a number with a fraction; the hint says how to write it."""
+    assert error_of(SPACE, "trials=1e3", folder=tmp_path).endswith("hint: write it as 1000")
+
+
+@pytest.mark.parametrize("name", ["x.yaml", "a.b.yml", ".yaml"])
+def test_names_like_files(name: str) -> None:
+    """`--as x.yaml` would make a study that no command finds: each would look for the study `x`."""
+    with pytest.raises(DefinitionError, match="study name"):
+        validate_name(name)
+
+
+def test_a_name_has_one_unicode_form() -> None:
+    """A name is the same study typed on a keyboard and completed from a file name on macOS."""
+    assert study_name("studies/cafe\u0301.yaml") == study_name("caf\u00e9") == validate_name("cafe\u0301") == "caf\u00e9"
+    assert study_name("\u212bngstr\u00f6m") == "\u00c5ngstr\u00f6m"
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "-x", "a b", "x" * 101, "手" * 34, "a\n", "a\0b", "x.yaml/"])

@@ -281,7 +281,7 @@ def test_an_inactive_setting_keeps_its_default(tmp_path: Path) -> None:
             "",
             "the condition of `dropout` can never hold",
         ),
-        ("{lr: {low: 1e-4, high: 1}}", "time: 0", "`time` has a wrong value"),
+        ("{lr: {low: 1e-4, high: 1}}", "time: 0", "this duration cannot be used"),
         ("{lr: {low: 2, high: 1}}", "", "`space.lr` has wrong values"),
         ("{lr: {low: 1e-4, high: 1}}", "sampler: {name: grid}", "a grid needs finite dimensions"),
         (

@@ -15,7 +15,7 @@ from search.errors import ExitCode
 def confirm(
     study: opt.Study = opt.STUDY,
     top: Annotated[int, typer.Option(min=1, help="How many of the best trials to train again.")] = 5,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds to train each of them with.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, max=1000, help="Fresh seeds to train each of them with.")] = 5,
     data: opt.Data = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
@@ -51,8 +51,8 @@ def confirm(
         seeds=seeds,
         engine=EngineOptions(device=device, workers=workers, engine=engine, address=address),
         max_restarts=max_restarts,
-        lease_s=parse_duration(lease),
-        patience_s=parse_duration(storage_patience),
+        lease_s=parse_duration(lease, "--lease"),
+        patience_s=parse_duration(storage_patience, "--storage-patience"),
     )
     with stoppable_screen(as_json=as_json, progress=progress) as (screen, stop):
         confirmed = run_confirm(options, screen, stop)

@@ -16,6 +16,9 @@ def _expand_home(path: Path | None) -> Path | None:
     return None if path is None else expand_home(path)
 
 
+MOST = 10**9
+"""No study has more trials."""
+
 Study = Annotated[str, typer.Argument(metavar="[STUDY]", help="Name of a study, or path of its YAML file.")]
 NamedStudy = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or path of its YAML file.")]
 Storage = Annotated[
@@ -74,9 +77,9 @@ OutputFile = Annotated[
 
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file; repeatable.")]
 Trials = Annotated[
-    int | None, typer.Option(min=1, help="Number of finished trials to reach. [default: the study file's, else 50]")
+    int | None, typer.Option(min=1, max=MOST, help="Number of finished trials to reach. [default: the study file's, else 50]")
 ]
-More = Annotated[int | None, typer.Option(min=1, help="Run this many more trials.")]
+More = Annotated[int | None, typer.Option(min=1, max=MOST, help="Run this many more trials.")]
 Timeout = Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this time (90m, 2h, 45s); everything is kept.")]
 NewName = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Study name, instead of the file's.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed of the study.")]

@@ -105,7 +105,7 @@ def run_finished_lines(
     finished = f"{event.finished:,} of {event.target:,} trials finished ({counts})"
     lines = ["", *wrap_line(f"{finished}, {format_duration(event.seconds)} in this run", max_width)]
     if event.ended_by and event.finished != event.target:
-        lines += wrap_line(f"the search has ended: {event.ended_by}; continue with `--more N`", max_width)
+        lines += wrap_line(f"the search has ended: {event.ended_by}; continue with {event.continue_with}", max_width)
     lines += best_lines(event.best, event.front, max_width) if event.best else ["best     none: no trial is complete yet"]
     lines += baseline_lines(event.best, event.baseline, max_width)
     if event.stopped_by:

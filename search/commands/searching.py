@@ -60,7 +60,7 @@ def run(
         workers=workers,
         engine=engine,
         address=address,
-        trial_timeout_s=None if trial_timeout is None else parse_duration(trial_timeout),
+        trial_timeout_s=None if trial_timeout is None else parse_duration(trial_timeout, "--trial-timeout", positive=True),
     )
     options = RunOptions(
         data=data,
@@ -73,8 +73,8 @@ def run(
         allow_wider=allow_wider,
         source=None if source is None else study_name(source),
         source_best=source_best,
-        lease_s=parse_duration(lease),
-        patience_s=parse_duration(storage_patience),
+        lease_s=parse_duration(lease, "--lease"),
+        patience_s=parse_duration(storage_patience, "--storage-patience"),
     )
     return _search(definition, options, timeout=timeout, progress=progress, as_json=as_json)
 
@@ -125,7 +125,7 @@ def _search(
         raise DefinitionError(
             "a study cannot start from itself", got=options.source, hint="give the new study another name: --as NAME"
         )
-    timeout_s = None if timeout is None else parse_duration(timeout)
+    timeout_s = None if timeout is None else parse_duration(timeout, "--timeout")
     with stoppable_screen(as_json=as_json, progress=progress, timeout_s=timeout_s) as (screen, stop):
         result = run_search(definition, options, screen, stop)
     if result.stopped_by:

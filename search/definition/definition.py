@@ -14,7 +14,7 @@ from search.definition.objectives import StudyObjective, primary_objective
 from search.definition.pruners import NoPruning, Pruner
 from search.definition.samplers import Sampler
 from search.definition.settings import Configs, build_configs, settings
-from search.definition.space import Dimension, active_dimensions
+from search.definition.space import Dimension, active_dimensions, rounded_params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,9 @@ class StudyDefinition:
         Raises:
             DefinitionError: the values are not compatible.
         """
-        searched = {dim.setting.key: params[dim.name] for dim in active_dimensions(self.space, params)}
+        active = active_dimensions(self.space, params)
+        rounded = rounded_params(active, params)
+        searched = {dim.setting.key: rounded[dim.name] for dim in active}
         return build_configs({**self.fixed, **searched}, self.source)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from search.definition.ranges import Choices, Range
 from search.definition.settings import Setting, build, find_setting, require_mapping, validate
-from search.definition.space import Condition, Dimension, Role
+from search.definition.space import Condition, Dimension, Role, is_same
 from search.errors import DefinitionError
 
 
@@ -46,7 +47,7 @@ def _choices(setting: Setting, given: Any, key: str, where: str) -> Choices:
     if not choices.choices:
         raise DefinitionError(f"`{key}` has no choices", where=where, expected="choices: [...]")
     values = [validate(setting.annotation, value, f"{key}.choices", where) for value in choices.choices]
-    if len(set(values)) < len(values):
+    if any(is_same(one, other) for one, other in itertools.combinations(values, 2)):
         raise DefinitionError(
             f"`{key}` lists a choice twice", where=where, got=Choices(choices=values).text(), expected="each once"
         )
@@ -73,6 +74,7 @@ def sort_by_conditions(space: Sequence[Dimension], fixed: Mapping[str, Any], whe
     for dim in space:
         for condition in dim.when:
             _require_satisfiable(dim, condition, by_key, fixed, where)
+    space = [replace(dim, when=tuple(_rounded(condition, by_key) for condition in dim.when)) for dim in space]
     ordered: dict[str, Dimension] = {}
     while len(ordered) < len(space):
         waiting = [dim for dim in space if dim.setting.key not in ordered]
@@ -85,6 +87,10 @@ def sort_by_conditions(space: Sequence[Dimension], fixed: Mapping[str, Any], whe
             )
         ordered[ready.setting.key] = ready
     return tuple(ordered.values())
+
+
+def _rounded(condition: Condition, by_key: Mapping[str, Dimension]) -> Condition:
+    return replace(condition, values=tuple(map(by_key[condition.key].rounded, condition.values)))
 
 
 def _require_satisfiable(

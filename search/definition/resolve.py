@@ -63,16 +63,13 @@ def _time(given: Any, source: str) -> float | None:
         return None
     if isinstance(given, int | float) and not isinstance(given, bool):
         given = str(given)
-    seconds = parse_duration(validate(str, given, "time", source))
-    if seconds <= 0:
-        raise DefinitionError("`time` has a wrong value", where=source, got=str(given), expected="more than 0 seconds")
-    return seconds
+    return parse_duration(validate(str, given, "time", source), f"{source}: time", positive=True)
 
 
 def _stagnation(given: Any, source: str) -> Stagnation | None:
     if given is None:
         return None
-    return build(Stagnation, {"trials": given} if isinstance(given, int) else given, "stagnation", source)
+    return build(Stagnation, given if isinstance(given, dict) else {"trials": given}, "stagnation", source)
 
 
 def _settings_in(section: Any, key: str, source: str) -> dict[str, tuple[str, Any]]:
@@ -137,7 +134,7 @@ def _baseline(section: Any, space: tuple[Dimension, ...], source: str) -> dict[s
     values: dict[str, Any] = {}
     for key, dim in dims.items():
         if is_active(dim, values):
-            values[key] = baseline[dim.name] = by_key.get(key, dim.setting.default)
+            values[key] = baseline[dim.name] = dim.rounded(by_key.get(key, dim.setting.default))
     for name, (key, _) in written.items():
         if key not in dims:
             raise DefinitionError(

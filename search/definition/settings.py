@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -31,6 +32,12 @@ GROUPS: dict[str, type] = {
 
 LEGACY_DEFAULTS: dict[str, Any] = {"train.patience": 0}
 """Values that settings had in effect before they existed, where that is not their default."""
+
+_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
+"""Other words for true and false, where a setting is one of the two."""
+
+_LIKE_NUMBER = re.compile(r"[-+]?[0-9.][0-9a-fA-FxXo_:.+-]*")
+"""Numbers in quotes, and notations that readers of YAML disagree about: 010, 1:30, 1_000, 0x1F."""
 
 _ALIASES = {  # names from other tools and papers, for hints only
     "learning_rate": "train.lr",
@@ -129,9 +136,32 @@ def validate(annotation: Any, value: Any, key: str, where: str, expected: str | 
     try:
         return _adapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
+        switch = _SWITCHES.get(value.lower()) if isinstance(value, str) else None
+        if switch is not None and _accepts(annotation, switch):
+            return switch
         reasons = [one["msg"].removeprefix("Input should be ").removeprefix("a valid ") for one in error.errors()]
+        hint = _notation_hint(annotation, value, reasons)
         expected = expected or " or ".join(dict.fromkeys(reasons))  # several for a union of types
-        raise DefinitionError(f"`{key}` has a wrong value", where=where, got=repr(value)[:80], expected=expected) from error
+        what = f"`{key}` has a wrong value"
+        raise DefinitionError(what, where=where, got=repr(value)[:80], expected=expected, hint=hint) from error
+
+
+def _accepts(annotation: Any, value: Any) -> bool:
+    try:
+        _adapter(annotation).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _notation_hint(annotation: Any, value: Any, reasons: Sequence[str]) -> str | None:
+    """How to write a value that YAML reads as something else than what is expected; None for any other wrong value."""
+    if isinstance(value, str) and _LIKE_NUMBER.fullmatch(value) and {"integer", "number"} & set(reasons):
+        return "write a number in decimal digits and without quotes: 10, -3, 0.5 or 1e-3"
+    if isinstance(value, float) and value.is_integer() and "integer" in reasons:
+        return f"write it as {int(value)}"
+    text = [str(one) for one in value] if isinstance(value, list) else None if isinstance(value, dict) else str(value)
+    return "put it in quotes if it is meant as text" if text != value and _accepts(annotation, text) else None
 
 
 @functools.cache

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _EDGE = 0.05  # the share of a range, at either end, that counts as its edge
+_ROUNDING = 1e-8  # the share of a step that arithmetic with floats may be off; Optuna's own tolerance
 
 Role = Literal["scientific", "nuisance"]
 """Why a dimension is searched: its effect is the question (scientific), or it is tuned so that the comparison is fair
@@ -88,6 +89,27 @@ class Dimension:
         value = Decimal(str(self.domain.low)) + index * Decimal(str(self.domain.step or 1))
         return int(value) if self.is_int else float(value)
 
+    def rounded(self, value: Any) -> Any:
+        """The dimension's own form of a value; the value itself if it has none.
+
+        `0.1 + 0.2` is 0.3 on steps of a tenth, 2.0 is 2 where whole numbers are searched, and a choice is as it was listed.
+        Samplers and other programs write one value in several forms, which would count as different settings.
+        """
+        domain = self.domain
+        if isinstance(domain, Choices):
+            return next((choice for choice in domain.choices if is_same(choice, value)), value)
+        slack = domain.step or 0
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return value
+        if not domain.low - slack <= value <= domain.high + slack:
+            return value
+        if self.is_int:
+            return int(value) if value == int(value) else value
+        if domain.step is None:
+            return float(value)
+        steps = (value - domain.low) / domain.step
+        return self._value_at(round(steps)) if abs(steps - round(steps)) < _ROUNDING else float(value)
+
     def draw(self, rng: np.random.Generator) -> Any:
         """A random value, uniform over the range, its logarithm or the choices."""
         domain = self.domain
@@ -108,7 +130,7 @@ class Dimension:
         """Position of a value on the range's own scale, from 0 at `low` to 1 at `high`; for choices, the index."""
         domain = self.domain
         if isinstance(domain, Choices):
-            return float(domain.choices.index(value))
+            return float(domain.choices.index(self.rounded(value)))
         scale = math.log if domain.log else float
         low, high = scale(domain.low), scale(domain.high)
         return (scale(value) - low) / (high - low)
@@ -140,13 +162,15 @@ class Dimension:
         return True
 
     def contains(self, value: Any) -> bool:
-        """Whether a value lies in the range (on its grid) or among the choices."""
-        if isinstance(self.domain, Choices):
-            return value in self.domain.choices
-        try:
-            return bool(self.distribution()._contains(value))
-        except (TypeError, ValueError):  # not a number
+        """Whether a value lies in the range (on its grid) or among the choices, apart from rounding errors."""
+        domain, value = self.domain, self.rounded(value)
+        if isinstance(domain, Choices):
+            return any(is_same(choice, value) for choice in domain.choices)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not domain.low <= value <= domain.high:
             return False
+        if self.is_int:
+            return isinstance(value, int) and (value - domain.low) % (domain.step or 1) == 0
+        return domain.step is None or value == self._value_at(round((value - domain.low) / domain.step))
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """The Optuna distribution."""
@@ -162,6 +186,18 @@ class Dimension:
         return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values of a setting are the same apart from rounding errors. True is not 1."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12)
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def rounded_params(space: Sequence[Dimension], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a space in the form that its dimensions give them (see `Dimension.rounded`)."""
+    return {dim.name: dim.rounded(params[dim.name]) for dim in space if dim.name in params}
+
+
 def is_active(dim: Dimension, values: Mapping[str, Any]) -> bool:
     """Whether a dimension's conditions hold, given the values of earlier dimensions by full key."""
     return all(condition.key in values and values[condition.key] in condition.values for condition in dim.when)
@@ -175,7 +211,7 @@ def active_dimensions(space: Sequence[Dimension], params: Mapping[str, Any]) -> 
         if is_active(dim, values):
             found.append(dim)
             if dim.name in params:
-                values[dim.setting.key] = params[dim.name]
+                values[dim.setting.key] = dim.rounded(params[dim.name])
     return tuple(found)
 
 

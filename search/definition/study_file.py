@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
@@ -18,6 +19,7 @@ from search.errors import DefinitionError
 
 _STUDY_NAME = re.compile(r"\w[\w.-]*")
 _MAX_NAME_BYTES = 100
+_EXTENSIONS = (".yaml", ".yml")
 _RESERVED_NAMES = ("prepared", "data")  # other folders in `--runs`; compared without case, as some file systems do
 _MAX_FILE_BYTES = 1 << 20
 
@@ -49,16 +51,23 @@ def study_name(study: str) -> str:
 
 
 def validate_name(name: str) -> str:
-    """The name, if it is valid: it is also the name of a folder in `--runs`.
+    """The name in Unicode's composed form, if it is valid: it is also the name of a folder in `--runs`.
 
     Raises:
         DefinitionError: it is not.
     """
+    name = unicodedata.normalize("NFC", name)  # macOS writes file names decomposed, keyboards composed
     if not _STUDY_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES:
         raise DefinitionError(
             "this is not a valid study name",
             got=repr(name)[:80],
             expected=f"letters, digits, `_`, `-` and `.`, up to {_MAX_NAME_BYTES} bytes",
+        )
+    if name.endswith(_EXTENSIONS):
+        raise DefinitionError(
+            "a study name cannot end like a file: commands would look for the study of that file",
+            got=name,
+            expected=f"a name without {' or '.join(_EXTENSIONS)}, such as `{Path(name).stem}`",
         )
     if name.casefold() in _RESERVED_NAMES:
         raise DefinitionError(
@@ -88,7 +97,7 @@ def _about(entry: Traversable) -> str:
 
 
 def _is_path(study: str) -> bool:
-    return study.endswith((".yaml", ".yml")) or "/" in study
+    return study.endswith(_EXTENSIONS) or "/" in study
 
 
 def _find(study: str) -> tuple[str, str]:

@@ -11,9 +11,23 @@ import yaml
 
 from search.errors import DefinitionError
 
+_PLAIN = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"0|-?[1-9][0-9]*", "-0123456789"),
+    "float": (
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+"""What is not text although it has no quotes, with its possible first characters."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, and refuses what no study can use.
+    """Reads 1e-4 as a number and signer 010 as text, and refuses what no study can use.
+
+    YAML 1.1, which PyYAML implements, has more notations: there 010 is 8, 1:30 is 90, 1_0 is 10, `no` is false, 2026-01-01
+    is a date. Here they are text, as is right for a signer, and refused where a number is expected.
 
     Refused are duplicate keys, references (`*name`), whole numbers beyond 64 bits, and surrogate characters.
     """
@@ -37,7 +51,9 @@ class _Loader(yaml.SafeLoader):
         return text
 
     def construct_int64(self, node: yaml.ScalarNode) -> int:
-        """A whole number of at most 64 bits."""
+        """A whole number of at most 64 bits, in decimal digits."""
+        if not re.fullmatch(_PLAIN["int"][0], node.value):  # tagged as one
+            raise yaml.constructor.ConstructorError(None, None, "a whole number that is not in decimal digits", node.start_mark)
         number: int = self.construct_yaml_int(node)
         if not -(2**63) <= number < 2**63:
             raise yaml.constructor.ConstructorError(None, None, "a whole number of more than 64 bits", node.start_mark)
@@ -45,18 +61,16 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that `_Loader` would read as a number, and writes no references."""
+    """Quotes text that any reader of YAML might take for something else, and writes no references."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
+_Loader.yaml_implicit_resolvers = {}  # without those of YAML 1.1
 for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+"),
-        list("-+.0123456789"),
-    )
+    for _type, (_pattern, _first) in _PLAIN.items():
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int64)
 _MALFORMED = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, OverflowError)
 """What PyYAML raises for malformed text. The last four come from values that contradict their tag, such as `!!bool maybe`."""

@@ -24,6 +24,7 @@ from search.definition.space import (
     is_active,
     num_combinations,
     random_combination,
+    rounded_params,
 )
 from search.errors import DefinitionError
 
@@ -47,7 +48,10 @@ def key_of(params: Mapping[str, Any]) -> Key:
 
 
 class Tried:
-    """The combinations that trials have had, whatever their results. A complete combination never changes."""
+    """The combinations of the space that trials have had, whatever their results. A complete combination never changes.
+
+    A value counts once, however a sampler, another program or an earlier version has rounded it.
+    """
 
     def __init__(self, definition: StudyDefinition) -> None:
         self._definition = definition
@@ -57,7 +61,9 @@ class Tried:
         """Adds those of trials that are not known yet."""
         for trial in trials:
             if trial.number not in self._keys and trial.params and is_complete(trial.params, self._definition):
-                self._keys[trial.number] = key_of(trial.params)
+                params = rounded_params(self._definition.space, trial.params)
+                if not why_outside(params, self._definition):
+                    self._keys[trial.number] = key_of(params)
 
     def except_for(self, number: int) -> set[Key]:
         """Those of all trials but this one."""
@@ -79,7 +85,7 @@ def is_complete(params: Mapping[str, Any], definition: StudyDefinition) -> bool:
 def fixed_params(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, Any]:
     """The parameters that a trial has already: enqueued by a person, or stored before its run was interrupted."""
     has = {dim.name: value for name, value in _given(trial).items() if (dim := _dimension(name, definition)) is not None}
-    return {dim.name: has[dim.name] for dim in definition.space if dim.name in has}
+    return rounded_params(definition.space, has)
 
 
 def why_unusable(trial: FrozenTrial, definition: StudyDefinition) -> str:
@@ -202,5 +208,5 @@ def _sampled(study: optuna.Study, trial: FrozenTrial, definition: StudyDefinitio
             value = fixed[dim.name]
         elif dim.name not in joint or not dim.contains(value):  # the sampler may know values outside a narrower choice
             value = sampler.sample_independent(study, trial, dim.name, dim.distribution())
-        params[dim.name] = values[dim.setting.key] = value
+        params[dim.name] = values[dim.setting.key] = dim.rounded(value)
     return params

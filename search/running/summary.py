@@ -39,6 +39,7 @@ def run_finished(
         seconds=seconds,
         stopped_by=stopped_by,
         ended_by=trial_source.ended_by,
+        continue_with=trial_source.continue_with,
     )
 
 

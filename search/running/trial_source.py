@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import StudyDefinition
+from search.definition.ranges import Range
 from search.definition.space import active_dimensions, num_combinations
 from search.events import Listener, TrialFinished
 from search.running.criteria import why_ended
@@ -53,6 +54,9 @@ class SearchTrials:
         self.more = more
         self.ended_by = ""
         """What ended the study, in words; empty until then."""
+
+        self.continue_with = "`--more N`"
+        """What continues a study that has ended, in words."""
 
         self.device = device
         self.folder = folder
@@ -101,6 +105,7 @@ class SearchTrials:
             return False
         tried = f"{self._num_tried(trials):,} combinations were tried"
         self.ended_by = f"the space is exhausted: {tried}, and no other valid one was found"
+        self.continue_with = _ways_out(self.definition)
         return True
 
     def _why_ended(self, trials: Sequence[FrozenTrial]) -> str:
@@ -210,3 +215,11 @@ class SearchTrials:
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
+
+
+def _ways_out(definition: StudyDefinition) -> str:
+    """What continues a study whose space is exhausted: a range can become wider, but choices stay."""
+    new_study = f"a new study that has a larger space (`--as NAME --from {definition.name}`)"
+    has_range = any(isinstance(dim.domain, Range) for dim in definition.space)
+    widens = has_range and definition.sampler.supports_wider_ranges
+    return f"a wider range (`--allow-wider`), or {new_study}" if widens else new_study

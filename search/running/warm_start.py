@@ -78,7 +78,7 @@ def translated_params(trial: FrozenTrial, definition: StudyDefinition) -> dict[s
     params = {}
     for dim in definition.space:
         if is_active(dim, values):
-            value = settings[dim.setting.group][dim.setting.field]
+            value = dim.rounded(settings[dim.setting.group][dim.setting.field])
             params[dim.name] = values[dim.setting.key] = value
     return params
 

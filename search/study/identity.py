@@ -14,6 +14,7 @@ from search.definition.definition import StudyDefinition
 from search.definition.ranges import Choices, Range
 from search.definition.samplers import SAMPLERS
 from search.definition.settings import LEGACY_DEFAULTS, settings
+from search.definition.space import is_same
 from search.definition.strategy import strategy_name
 from search.errors import DefinitionError
 from search.wording import utc_now
@@ -141,7 +142,15 @@ def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[s
     """The old and the new text of every key where they differ."""
     stored = json.loads(study.user_attrs[IDENTITY])
     both = {key: (stored.get(key, _old_text(key)), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
-    return {key: (old, new) for key, (old, new) in both.items() if old != new}
+    return {key: (old, new) for key, (old, new) in both.items() if old != new and not _is_rounding(key, old, new)}
+
+
+def _is_rounding(key: str, old: str, new: str) -> bool:
+    """Whether a baseline only changed by a rounding error: earlier versions kept 0.30000000000000004 on steps of a tenth."""
+    try:
+        return key.startswith("baseline: ") and is_same(float(old), float(new))
+    except ValueError:  # not numbers
+        return False
 
 
 def _old_text(key: str) -> str:

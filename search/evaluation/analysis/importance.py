@@ -13,7 +13,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.definition.space import Dimension
+from search.definition.space import Dimension, rounded_params
 from search.errors import NegativeAnswer
 
 MIN_FOR_IMPORTANCE = 20
@@ -116,7 +116,7 @@ def _reduced(trial: FrozenTrial, judged: Sequence[Dimension], value: float) -> F
     """The trial with only its value and the judged parameters, in the current ranges: the study may have been widened."""
     return create_trial(
         value=value,
-        params={dim.name: trial.params[dim.name] for dim in judged},
+        params=rounded_params(judged, trial.params),
         distributions={dim.name: dim.distribution() for dim in judged},
     )
 
