@@ -19,7 +19,6 @@ from search.definition.study_file import load_definition
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError
 from search.running.proposal import Tried, propose
-from search.study.study import load_study
 
 TENTHS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 SEVENTH = 0.1 + 0.2 + 0.3  # 0.6000000000000001
@@ -144,7 +143,7 @@ def test_a_study_of_an_earlier_version(place: Path, tiny: Path, cli: Cli) -> Non
     run = ("run", "steps.yaml", "--data", tiny)
     assert cli(*run, "--trials", 1).code == 0
     storage = optuna.storages.RDBStorage(storage_of(place))
-    study = load_study(storage, "steps")
+    study = optuna.load_study(study_name="steps", storage=storage)
     lines = json.loads(study.user_attrs["identity"])
     assert lines["baseline: dropout"] == "0.6"
     study.set_user_attr("identity", json.dumps({**lines, "baseline: dropout": str(SEVENTH)}))
