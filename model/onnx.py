@@ -14,7 +14,7 @@ are supported by ONNX Runtime 1.16 and later.
 from __future__ import annotations
 
 import contextlib
-import copy
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -59,8 +59,8 @@ def write_onnx(
 ) -> None:
     """Writes the file completely or not at all. Equal models give equal bytes with the same versions of PyTorch and ONNX.
 
-    Does not change or move the model. Callers of the graph must reject unusable clips themselves; `Bundle.predict` refuses
-    them:
+    Does not change, move or call the model. Callers of the graph must reject unusable clips themselves; `Bundle.predict`
+    refuses them:
 
     - A clip in which nothing was detected. With the mask `lengths` its empty frames count, so the graph treats it as any other.
     - A clip without a frame that counts, or with average pooling without two such consecutive frames. The graph's output then
@@ -73,10 +73,13 @@ def write_onnx(
         DataError: the extra `onnx` is not installed.
         OSError: the file cannot be written.
     """
-    if len(words) != model.num_words:
-        raise ValueError(f"there are {len(words)} words, expected {model.num_words}, one per output of the model")
+    if len(words) != model.head.out_features:
+        raise ValueError(f"there are {len(words)} words, expected {model.head.out_features}, one per output of the model")
     require_onnx()
-    graph = _Graph(copy.deepcopy(model).cpu(), preprocess, temperature).eval()
+    # A new network with the same weights: on the CPU, in float32, and without hooks that the tracing would call.
+    network = TransformerEnISLR(model.config, len(words), torch.Generator())
+    network.load_state_dict(model.state_dict())
+    graph = _Graph(network, preprocess, temperature).eval()
     example = torch.zeros(NUM_COORDINATES, _EXAMPLE_FRAMES, NUM_LANDMARKS)
     with _silenced(), torch.no_grad():
         program = torch.onnx.export(

@@ -284,6 +284,27 @@ class TestEngine:
                 events_of(engine, job_of(0, runs, preprocess__align="unique"))
 
     @every_kind_with_workers
+    def test_an_idle_worker_dies_or_hangs_as_it_gets_a_job(
+        self, kind: str, make_engine: Any, runs: Path, expected: list[Any]
+    ) -> None:
+        """The job was never accepted, so nothing is reported of it: another worker gets it."""
+        with make_engine() as engine:
+            for trial, dies in ((1, True), (2, False)):
+                done = events_of(engine, job_of(trial, runs, epochs=1))
+                assert [type(event) for event in done] == [JobStarted, StepDone, JobDone]
+                [process] = workers_of(kind)
+                process.suspend()
+                engine.start(job_of(0, runs / str(trial), keeps_models=True))
+                if dies:
+                    process.kill()
+                else:
+                    [worker] = engine._workers
+                    worker.clock.start(worker.clock.limit_s)  # its time has run out
+                events = followed(engine)
+                assert [type(event) for event in events] == [JobStarted, *[StepDone] * 4, JobDone]
+                assert numbers(events) == expected
+
+    @every_kind_with_workers
     def test_a_worker_dies_and_another_hangs(self, kind: str, make_engine: Any, runs: Path, expected: list[Any]) -> None:
         """If a worker dies, its job resumes from the checkpoint. If one hangs, its job fails; later jobs get a new worker."""
         with make_engine(timeout_s=6.0) as engine:

@@ -22,6 +22,7 @@ from search.storage.errors import as_resource_error, is_unreachable
 from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import LeaseLost, TurnLost
 from search.storage.opening import open_storage
+from search.study.trials import trial_curve
 
 SHAPES = {
     "lr": FloatDistribution(1e-5, 1e-1, log=True),
@@ -131,6 +132,36 @@ def test_times(url: str) -> None:
         assert cached is not None
         assert read is not None
         assert abs((cached - read).total_seconds()) < 5
+
+
+@pytest.mark.parametrize("flushes", [True, False])
+def test_dropped_reports(flushes: bool, url: str) -> None:
+    """Dropped reports are gone for this run and for others. A storage that cannot delete keeps NaN, which Optuna ignores."""
+    with ledger_in(url) as ledger, lease_of(url, "other") as lease:
+        study = ledger.open()
+        trial = study.ask()
+        for step in range(1, 6):
+            trial.report(float(step), step)
+        if flushes:
+            ledger.flush()
+        ledger.drop_reports(trial._trial_id, 2)
+        assert study.get_trials()[0].intermediate_values == {1: 1.0, 2: 2.0}
+        if flushes:
+            ledger.flush()
+        ledger.set_trial_intermediate_value(trial._trial_id, 3, 0.5)
+        expected = {1: 1.0, 2: 2.0, 3: 0.5}
+        assert study.get_trials()[0].intermediate_values == expected
+        ledger.flush()
+        other = Ledger(open_storage(url, create=False), "s", lease)
+        assert other.open().get_trials()[0].intermediate_values == expected
+        assert trial_curve(stored(url)[0]) == expected
+        can_delete = "journal" not in url and tables.SCHEMA_VERSION != "another"
+        kept = [step for step, value in stored(url)[0].intermediate_values.items() if math.isnan(value)]
+        assert kept == ([4, 5] if not can_delete else [])
+        ledger.drop_reports(trial._trial_id, 0)
+        study.tell(trial, state=TrialState.FAIL)
+        ledger.flush()
+        assert ledger.open().get_trials()[0].intermediate_values == trial_curve(stored(url)[0]) == {}
 
 
 def test_nothing_is_written_before_a_flush(url: str) -> None:

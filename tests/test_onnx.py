@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -185,6 +186,30 @@ def test_the_file(exported: Exported, tmp_path: Path) -> None:
     assert all(weight.requires_grad for weight in model.parameters())
 
 
+def test_the_caller_keeps_its_model(tmp_path: Path) -> None:
+    """Its hooks are not called; its numbers, gradients and data type stay, and so do all random number generators."""
+    write_onnx(model_of(SMALL), PreprocessConfig(), 1.0, WORDS, tmp_path / "expected.onnx")
+    model, calls = model_of(SMALL).double().requires_grad_(False), list[object]()
+    for module in model.modules():
+        module.register_forward_hook(lambda *_: calls.append(1))
+        module.register_forward_pre_hook(lambda *_: calls.append(2))
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+    write_onnx(model, PreprocessConfig(), 1.0, WORDS, tmp_path / "model.onnx")
+    assert calls == []
+    assert (tmp_path / "model.onnx").read_bytes() == (tmp_path / "expected.onnx").read_bytes(), (
+        "numbers are float32 in the file"
+    )
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(weight.dtype == torch.float64 and not weight.requires_grad for weight in model.parameters())
+    assert all((weight.grad == 1).all() for weight in model.parameters())
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert random.getstate() == generators[1]
+    assert (np.random.get_state()[1] == generators[2]).all()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_model_on_a_gpu_is_exported_like_one_on_the_cpu(tmp_path: Path) -> None:
@@ -201,6 +226,15 @@ def test_the_number_of_words_must_match_the_outputs(words: tuple[str, ...], tmp_
     """With another number of words than outputs nothing is written."""
     with pytest.raises(ValueError, match=f"there are {len(words)} words, expected 4"):
         write_onnx(model_of(SMALL), PreprocessConfig(), 1.0, words, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_number_of_words_must_match_a_changed_head(tmp_path: Path) -> None:
+    """What counts is what the model computes, not what it was made with."""
+    model = model_of(SMALL)
+    model.head = torch.nn.Linear(16, 7)
+    with pytest.raises(ValueError, match="there are 4 words, expected 7"):
+        write_onnx(model, PreprocessConfig(), 1.0, WORDS, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

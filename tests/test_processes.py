@@ -190,7 +190,7 @@ def test_workers_that_cannot_start(place: Path, tiny: Path, tmp_path: Path, monk
     """After four failed starts in a row, the run ends with the reason; the trial does not fail."""
     with monkeypatch.context() as patch:
         broken_workers(tmp_path, patch, "os._exit(7)")
-        with pytest.raises(ResourceError, match="workers end before they are ready") as caught:
+        with pytest.raises(ResourceError, match="workers end before they start training") as caught:
             search_here(tiny, ignore)
     assert caught.value.got == "4 in a row; the last: it exited with code 7"
     assert states(place)[0] == "RUNNING"

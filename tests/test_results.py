@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import h5py
 import pytest
+import torch
 import yaml
 from conftest import Cli
 from launch import TRIAL_FILES, stored_trials
@@ -96,6 +98,35 @@ def test_retrain_with_another_seed(exported: Path, cli: Cli) -> None:
     assert "  seed: " in done.out
     assert "-> 5" in done.out
     assert "data:" not in done.out
+
+
+def test_retrain_on_another_kind_of_cpu(exported: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If the number does not come back exactly, the kind of CPU is named; a record without it is compared as unknown."""
+    made = yaml.safe_load(exported.read_text(encoding="utf-8"))["made_with"]
+    assert made["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert made["processor"] not in ("", platform.machine()) or not Path("/proc/cpuinfo").exists()
+
+    def differs(content: dict[str, Any]) -> None:
+        content["recorded"]["val_loss"] += 1e-9
+
+    assert "although nothing else differs" in cli("retrain", changed(exported, differs)).out
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2000")
+        done = cli("retrain", changed(exported, differs))
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == f"  instructions: {made['instructions']} -> AVX2000"
+
+    def forget(content: dict[str, Any]) -> None:
+        differs(content)
+        del content["made_with"]["instructions"]
+        content["made_with"]["processor"] = "x86_64"
+
+    done = cli("retrain", changed(exported, forget))
+    assert done.code == 0
+    assert done.out.splitlines()[-2:] == [
+        f"  instructions: not recorded -> {made['instructions']}",
+        f"  processor: not recorded -> {made['processor']}",
+    ]
 
 
 def contents_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]:

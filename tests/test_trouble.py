@@ -24,6 +24,8 @@ from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, star
 from test_storage import HOLD
 
 from search.reporting.dashboard.serve import free_port
+from search.storage.opening import open_storage
+from search.study.trials import trial_curve
 from search.trial.files import CHECKPOINT, read_curves
 from search.trial.trial_run import TrialRun
 
@@ -115,6 +117,46 @@ def test_checkpoint_of_another_version(place: Path, tiny: Path, cli: Cli, monkey
     curve = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")[0]
     assert trial.intermediate_values == {record.epoch: record.val_loss for record in curve}
     assert 9.0 not in trial.intermediate_values.values(), "the values of the other version are discarded"
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///studies.db", "journal:///studies.journal"])
+@pytest.mark.parametrize("same", [True, False], ids=["same values", "other values"])
+def test_a_trial_that_starts_over_and_becomes_shorter(
+    same: bool, storage: str, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports of the longer training do not remain; a pruner sees the last report of this training as the last one."""
+    run = ("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--storage", storage, "--set", "epochs=8", "--set", "patience=2")
+    asked: list[int | None] = []
+    real = TrialRun.next_step
+
+    def interrupt(self: TrialRun) -> object:
+        if self.steps_done == 6:
+            raise KeyboardInterrupt
+        step = real(self)
+        return step if same or not step else replace(step, records={0: replace(step.records[0], val_loss=9.0)})
+
+    def trial(url: str = storage) -> optuna.trial.FrozenTrial:
+        return optuna.load_study(study_name="tiny", storage=open_storage(url, create=False)).trials[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model.training.epochs_without_improvement", lambda history: 0)
+        patch.setattr(TrialRun, "next_step", interrupt)
+        assert cli(*run).code == 130
+    assert sorted(trial().intermediate_values) == [1, 2, 3, 4, 5, 6]
+    (place / "runs" / "tiny" / "trials" / "0000" / CHECKPOINT).unlink()
+    monkeypatch.setattr("model.training.epochs_without_improvement", len)
+    monkeypatch.setattr(optuna.pruners.NopPruner, "prune", lambda self, study, trial: asked.append(trial.last_step))
+    done = cli(*run)
+    assert done.code == 0
+    assert "trial 0 was interrupted: starting over (no checkpoint)" in done.err
+    assert asked == ([] if same else [1, 2]), "about steps for which it has not decided yet"
+    curve = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")[0]
+    assert [record.epoch for record in curve] == [1, 2]
+    assert trial_curve(trial()) == {record.epoch: record.val_loss for record in curve}
+    if storage.startswith("sqlite"):
+        assert sorted(trial().intermediate_values) == [1, 2]
+    shown = json.loads(cli("show", "tiny", "0", "--storage", storage, "--json").out)
+    assert list(shown["reported"]) == ["1", "2"]
 
 
 def test_checkpoint_of_a_finished_trial(place: Path, tiny: Path, cli: Cli) -> None:

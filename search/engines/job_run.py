@@ -58,6 +58,11 @@ class WorkerBroken:
     reason: str
 
 
+@dataclass(frozen=True)
+class JobAccepted:
+    """The worker has received its job. If it dies from now on, the job may be to blame."""
+
+
 class WorkerError(Exception):
     """A worker met a bug of the program. The text is the worker's traceback."""
 

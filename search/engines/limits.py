@@ -53,12 +53,12 @@ class Clock:
 class StartupFailures:
     """Counts workers that die before doing anything. A few are an accident; more in a row point to the machine."""
 
-    what: str = "workers end before they are ready"
+    what: str = "workers end before they start training"
     hint: str = "is there enough memory? Try fewer --workers"
     in_a_row: int = 0
 
     def reset(self) -> None:
-        """A worker has started."""
+        """A worker has started training."""
         self.in_a_row = 0
 
     def add(self, reason: str) -> None:

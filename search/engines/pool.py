@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from data_utils.errors import ExplainedError
 from search.engines.engine import EngineEvent, JobFailed, JobInterrupted, JobStarted, StepDone
-from search.engines.job_run import Decision, WorkerBroken, WorkerError
+from search.engines.job_run import Decision, JobAccepted, WorkerBroken, WorkerError
 from search.engines.limits import Clock
 from search.events import DataPrepared, Listener, Notice
 from search.trial.job import Job
@@ -19,7 +19,7 @@ from search.trial.job import Job
 _SUSPENDED_S = 2.0
 """If a wait ends this much later than it should, this process was suspended, and probably its workers too."""
 
-WorkerMessage = WorkerBroken | WorkerError | ExplainedError | Notice | DataPrepared | EngineEvent
+WorkerMessage = JobAccepted | WorkerBroken | WorkerError | ExplainedError | Notice | DataPrepared | EngineEvent
 
 
 @dataclass(kw_only=True)
@@ -33,6 +33,9 @@ class PoolWorker:
     job: Job | None = None
     is_ready: bool = False
     """Whether it has started up."""
+
+    has_accepted: bool = False
+    """Whether it has received its job. A worker that dies before did not die of the job."""
 
     awaits_decision: bool = False
     """Whether it has reported a step and waits for the decision."""
@@ -96,7 +99,7 @@ class WorkerPool(abc.ABC, Generic[W]):
         """Waits for the workers. Returns early when a worker has started up, so that it can be given a job.
 
         Raises:
-            ResourceError: workers die before they are ready, one could not write, or a cluster is lost.
+            ResourceError: workers die before they start training, one could not write, or a cluster is lost.
             DataError: a worker could not read the data.
             WorkerError: a bug of the program.
         """
@@ -152,6 +155,9 @@ class WorkerPool(abc.ABC, Generic[W]):
 
     def _handle(self, worker: W, message: WorkerMessage) -> None:
         match message:
+            case JobAccepted():
+                assert worker.job is not None, "only a job can be accepted"
+                worker.has_accepted = True
             case WorkerBroken(reason=reason):
                 self._lose(worker, reason)
             case WorkerError() | ExplainedError():
@@ -172,7 +178,7 @@ class WorkerPool(abc.ABC, Generic[W]):
     def _free(self, worker: W) -> None:
         """The worker has no job any more."""
         worker.job = None
-        worker.awaits_decision = False
+        worker.has_accepted = worker.awaits_decision = False
         worker.clock.pause()
 
     def _end_overdue(self, ready: Sequence[W]) -> None:
@@ -180,9 +186,12 @@ class WorkerPool(abc.ABC, Generic[W]):
         overdue = [worker for worker in self._workers if worker.clock.deadline <= time.monotonic()]
         for worker in [worker for worker in overdue if not any(worker is other for other in ready)]:
             assert worker.job is not None
-            reason = f"it took longer than the {self._trial_timeout_s:g} s allowed for a trial"
-            self._events.append(JobFailed(worker.job.trial, reason))
-            self._dismiss(worker)
+            if worker.has_accepted:
+                reason = f"it took longer than the {self._trial_timeout_s:g} s allowed for a trial"
+                self._events.append(JobFailed(worker.job.trial, reason))
+                self._dismiss(worker)
+            else:
+                self._lose(worker, "it did not respond to its job in the time allowed for a trial")
 
     def _worker_of(self, trial: int) -> W | None:
         return next((worker for worker in self._workers if worker.job is not None and worker.job.trial == trial), None)

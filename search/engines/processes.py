@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from data_utils.errors import ResourceError
 from data_utils.processes import without_main_module
 from search.engines.engine import WorkerLost
-from search.engines.job_run import Decision, Setup, stop_signals_blocked
+from search.engines.job_run import Decision, JobAccepted, Setup, stop_signals_blocked
 from search.engines.limits import Clock, StartupFailures
 from search.engines.pool import PoolWorker, WorkerPool
 from search.engines.worker import Ready, work
@@ -81,10 +81,11 @@ class ProcessEngine(WorkerPool[_Worker]):
             return
         if isinstance(message, Ready):
             worker.is_ready = True
-            self._startup_failures.reset()
             worker.clock.start()
         else:
             self._handle(worker, message)
+            if isinstance(message, JobAccepted):
+                self._startup_failures.reset()
 
     def _send(self, worker: _Worker, decision: Decision) -> None:
         with contextlib.suppress(OSError):  # it has died; its pipe will report that
@@ -92,11 +93,11 @@ class ProcessEngine(WorkerPool[_Worker]):
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         self._dismiss(worker)
-        if not worker.is_ready:
-            self._startup_failures.add(reason)
         if worker.job is None:
             return
-        if worker.is_ready and not self._is_interrupting:
+        if not worker.has_accepted:
+            self._startup_failures.add(reason)
+        if worker.has_accepted and not self._is_interrupting:
             self._events.append(WorkerLost(worker.job.trial, reason))
         else:
             self.start(worker.job)  # the worker never had the job, or the job is to be interrupted anyway

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from data_utils.processes import end_with_parent
-from search.engines.job_run import STOP_SIGNALS, JobRun, Setup, error_message, open_trial_clips
+from search.engines.job_run import STOP_SIGNALS, JobAccepted, JobRun, Setup, error_message, open_trial_clips
 from search.trial.clips import TrialClips
 from search.trial.job import Job
 
@@ -39,6 +39,7 @@ def work(pipe: Connection, setup: Setup) -> None:
             trial_clips = open_trial_clips(setup, pipe.send)
             while True:
                 job = pipe.recv()
+                pipe.send(JobAccepted())
                 _train(replace(job, device="cuda") if setup.gpu is not None else job, trial_clips, pipe)
         except _PIPE_CLOSED:
             raise

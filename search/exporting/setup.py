@@ -17,7 +17,7 @@ from search.definition.settings import Configs
 from search.errors import NegativeAnswer
 from search.exporting.export import Exported, ExportedData
 from search.trial.clips import data_store, open_indexed
-from search.trial.machine import made_with
+from search.trial.machine import comparable, made_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +123,9 @@ def _differences(exported: Exported, data_fingerprint: str, seed: int, here: dic
         lines.append(f"data: fingerprint {exported.data['fingerprint'][:12]}... -> {data_fingerprint[:12]}...")
     if seed != exported.seed:
         lines.append(f"seed: {exported.seed} -> {seed}")
-    for name in sorted(here.keys() | exported.made_with.keys()):
-        was, now = exported.made_with.get(name, "not recorded"), here.get(name, "missing")
+    recorded = comparable(exported.made_with)
+    for name in sorted(here.keys() | recorded.keys()):
+        was, now = recorded.get(name, "not recorded"), here.get(name, "missing")
         if was != now and name != "optuna":  # Optuna takes no part in training
             lines.append(f"{name}: {was} -> {now}")
     return lines

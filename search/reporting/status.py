@@ -60,8 +60,8 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "running": [
             {
                 "trial": t.number,
-                "epoch": 0 if one_by_one else max(t.intermediate_values, default=0),
-                "reported": len(t.intermediate_values),
+                "epoch": 0 if one_by_one else max(trial_curve(t), default=0),
+                "reported": len(trial_curve(t)),
                 "params": t.params,
                 "alive": _is_alive(t, observer),
             }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.definition import Stagnation, StudyDefinition
-from search.study.trials import FINISHED_STATES, num_finished, trial_result
+from search.study.trials import FINISHED_STATES, num_finished, trial_curve, trial_result
 
 _TAIL = 10
 """Last epochs of the best curve from which the noise is estimated."""
@@ -65,7 +65,7 @@ def noise_of(best: FrozenTrial, second: FrozenTrial | None = None) -> float:
         others = {} if second is None else _by_fold(second)
         gaps = [values[0] - others[fold][0] for fold, values in folds.items() if fold in others]
         return statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
-    curve = [best.intermediate_values[step] for step in sorted(best.intermediate_values)][-_TAIL:]
+    curve = list(trial_curve(best).values())[-_TAIL:]
     steps = [after - before for before, after in itertools.pairwise(curve)]
     return float(statistics.pstdev(steps) / 2**0.5) if len(steps) > 1 else 0.0
 

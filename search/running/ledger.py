@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import ResourceError
 from search.storage.leases.lease import Lease
+from search.storage.one_by_one import without_dropped, write_one
 from search.storage.tables import Changes, tables_of, uncached
 from search.study.checked import CheckedStudy, Notify, expecting, reading, require_numbering, why_gone
 from search.study.study import checked_study
@@ -186,27 +187,13 @@ class Ledger(optuna.storages.BaseStorage):
         ended = []
         for trial, change in self._changes.items():
             try:
-                self._write_one(trial, change)
+                write_one(self._behind, trial, change)
             except UpdateFinishedTrialError:
                 ended.append(trial)
         return ended
 
-    def _write_one(self, trial: int, change: Changes) -> None:
-        """Writes one trial with Optuna's own calls."""
-        known = self._behind.get_trial(trial)
-        for name, (value, shape) in change.params.items():
-            if name not in known.params:
-                self._behind.set_trial_param(trial, name, value, shape)
-        for key, attribute in change.system.items():
-            self._behind.set_trial_system_attr(trial, key, attribute)
-        for key, attribute in change.user.items():
-            self._behind.set_trial_user_attr(trial, key, attribute)
-        for step, reported in change.reported.items():
-            self._behind.set_trial_intermediate_value(trial, step, reported)
-        if change.state is not None:
-            self._behind.set_trial_state_values(trial, change.state, change.values)
-
     def _put(self, trial: FrozenTrial) -> None:
+        trial = without_dropped(trial)
         self._trials[trial.number] = trial
         self._number_of[trial._trial_id] = trial.number
 
@@ -220,6 +207,19 @@ class Ledger(optuna.storages.BaseStorage):
         if not self._changes:
             self._since = time.monotonic()
         return self._changes.setdefault(trial_id, Changes())
+
+    def drop_reports(self, trial_id: int, after: int) -> None:
+        """Deletes the reports of a running trial after a step: they belong to a training that was given up."""
+
+        def apply(frozen: FrozenTrial) -> None:
+            for step in dropped:
+                del frozen.intermediate_values[step]
+
+        dropped = {step for step in self.get_trial(trial_id).intermediate_values if step > after}
+        if dropped:
+            change = self._change(trial_id, apply)
+            change.dropped |= dropped
+            change.reported = {step: value for step, value in change.reported.items() if step <= after}
 
     # The storage interface that Optuna calls.
 
@@ -241,6 +241,7 @@ class Ledger(optuna.storages.BaseStorage):
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         change = self._change(trial_id, lambda trial: trial.intermediate_values.update({step: intermediate_value}))
         change.reported[step] = intermediate_value
+        change.dropped.discard(step)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if not state.is_finished():  # another run may take it at the same moment

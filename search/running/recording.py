@@ -86,6 +86,7 @@ class Recorder:
         values = None
         if state == TrialState.COMPLETE:
             values = list(values_of(self._objectives, curves, outcome).values())
+        running.drop_stale_reports()
         self._study.tell(running.trial, values, state)
         self._unannounced.append(_Recorded(running, state, reason, outcome))
 

@@ -11,6 +11,7 @@ import optuna
 from search import BASELINE_TRIAL
 from search.engines.engine import JobStarted
 from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerDied
+from search.running.ledger import Ledger
 from search.study.attempts import ATTEMPTS, Attempt, end_attempt, start_attempt, stored_attempts
 from search.trial.curves import Curves, Step
 from search.trial.job import Job
@@ -47,6 +48,9 @@ class RunningTrial:
     """The step at which an earlier run had decided to prune it."""
 
     curves: Curves = field(init=False)
+    _has_started: bool = field(init=False, default=False)
+    _last_report: int = field(init=False)
+    """The last step that it reported since it was given to its worker; -1 if there is none."""
 
     def __post_init__(self) -> None:
         self._reset_curves()
@@ -55,12 +59,15 @@ class RunningTrial:
         """Notes that its worker is ready for the next step."""
         self.label_smoothing_used, self.done = event.label_smoothing, event.steps_done
         self.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
+        self._has_started = True
         self._store_attempts(start_attempt(self.attempts, self.run, event.worker))
         emit(TrialStarted(event.trial, self.trial.params, event.max_steps, event.steps_done, event.resume_note))
 
     def end_attempt(self) -> None:
-        """Notes that its worker has stopped training it."""
-        self._store_attempts(end_attempt(self.attempts))
+        """Notes that its worker, if it had started, has stopped training it."""
+        if self._has_started:
+            self._has_started = False
+            self._store_attempts(end_attempt(self.attempts))
 
     def report(self, step: Step, emit: Listener, *, prunes: bool) -> bool:
         """Adds a step to its curves and reports it to the study. Returns whether the trial continues.
@@ -76,12 +83,14 @@ class RunningTrial:
             return True
         number, value = report
         known = self.reported.get(number)
-        is_last_known = number == max(self.reported, default=0)
-        if known is None:
-            self._announce(step, emit)
+        self._last_report = number
         if known != value:
-            self._store_report(number, value)
-        elif not is_last_known:
+            if known is not None:  # it started over with other versions, or trains on a GPU: its old reports are wrong
+                self._drop_reports(number - 1)
+            self._announce(step, emit)
+            self.trial.report(value, number)
+            self.reported[number] = value
+        elif number != max(self.reported):
             return True  # the pruner decided before the interruption
         if not self._should_prune(number) or step.is_last:
             return True  # pruning at the last step saves nothing
@@ -110,8 +119,14 @@ class RunningTrial:
         self.job = self.job.resumed()
         return ""
 
+    def drop_stale_reports(self) -> None:
+        """At its end: deletes reports of an earlier, longer training, which this one repeated from the start."""
+        if max(self.reported, default=-1) > self._last_report:
+            self._drop_reports(self._last_report)
+
     def _reset_curves(self) -> None:
         plan = self.job.plan
+        self._last_report = -1
         self.curves = Curves(plan.objective, plan.one_by_one, plan.repeats, plan.unit)
 
     def _store_attempts(self, attempts: list[Attempt]) -> None:
@@ -121,14 +136,13 @@ class RunningTrial:
     def _announce(self, step: Step, emit: Listener) -> None:
         emit(EpochFinished(self.job.trial, self.curves.shown(step), self.curves.steps))
 
-    def _store_report(self, number: int, value: float) -> None:
-        if number in self.reported:  # it started over with other versions, or trains on a GPU: the old value is wrong now
-            trial = self.trial
-            trial.storage.set_trial_intermediate_value(trial._trial_id, number, value)
-            self.trial = optuna.Trial(trial.study, trial._trial_id)
-        else:
-            self.trial.report(value, number)
-        self.reported[number] = value
+    def _drop_reports(self, after: int) -> None:
+        trial = self.trial
+        assert isinstance(trial.storage, Ledger), "a run writes through its ledger"
+        trial.storage.drop_reports(trial._trial_id, after)
+        self.trial = optuna.Trial(trial.study, trial._trial_id)
+        self.reported = {number: value for number, value in self.reported.items() if number <= after}
+        self.pruned_at = None
 
     def _should_prune(self, number: int) -> bool:
         """The pruner's decision. The baseline is compared like any other trial, but always trains to its end."""

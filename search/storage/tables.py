@@ -39,6 +39,9 @@ class Changes:
     reported: dict[int, float] = field(default_factory=dict)
     """Intermediate values by step."""
 
+    dropped: set[int] = field(default_factory=set)
+    """Steps whose intermediate values are deleted."""
+
     state: TrialState | None = None
     """Its final state; None if it is not finished."""
 
@@ -143,6 +146,7 @@ class Tables:
         )
         known: dict[int, tuple[TrialState, Any]] = {trial: (state, ended) for trial, state, ended in rows}
         running = {trial: change for trial, change in changes.items() if known.get(trial, (None,))[0] == TrialState.RUNNING}
+        self._drop_reports(connection, running)
         self._put_all(connection, running)
         for trial, change in running.items():
             if change.state is not None:
@@ -160,6 +164,14 @@ class Tables:
             return False
         tolerance_s = 1.0 if self._engine.dialect.name in ("mysql", "mariadb") else 0.0
         return abs((ended - expected).total_seconds()) <= tolerance_s
+
+    def _drop_reports(self, connection: sqlalchemy.Connection, changes: Mapping[int, Changes]) -> None:
+        table = self._tables["trial_intermediate_values"]
+        for trial, change in changes.items():
+            if change.dropped:
+                connection.execute(
+                    self._sql.delete(table).where(table.c.trial_id == trial, table.c.step.in_(sorted(change.dropped)))
+                )
 
     def _put_all(self, connection: sqlalchemy.Connection, changes: Mapping[int, Changes]) -> None:
         params, system, user, reported, values = [], [], [], [], []

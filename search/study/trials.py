@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,5 +129,5 @@ def trial_configs(trial: FrozenTrial) -> Configs:
 
 
 def trial_curve(trial: FrozenTrial) -> dict[int, float]:
-    """The objective as reported, by epoch; with the pruner `wilcoxon` by training."""
-    return dict(sorted(trial.intermediate_values.items()))
+    """The objective as reported, by epoch; with the pruner `wilcoxon` by training. NaN stands for a report that was deleted."""
+    return {step: value for step, value in sorted(trial.intermediate_values.items()) if not math.isnan(value)}

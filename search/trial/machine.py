@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +17,11 @@ from search.errors import DefinitionError
 THREADS = 1
 """CPU threads per worker. With one, results do not depend on the number of workers, and two workers of one thread finish more
 trials per hour than one worker of two threads."""
+
+_INSTRUCTIONS = "instructions"
+"""Key of `made_with`: the instruction set that PyTorch uses on the CPU. Records of earlier versions do not have it."""
+
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def checked_device(requested: str) -> str:
@@ -39,7 +47,10 @@ def checked_device(requested: str) -> str:
 
 def made_with(device: str) -> dict[str, Any]:
     """Versions and machine, as recorded with trials."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine()
+    if device.startswith("cuda"):
+        processor = {"processor": torch.cuda.get_device_name(device)}
+    else:
+        processor = {"processor": _cpu_model(), _INSTRUCTIONS: torch.backends.cpu.get_cpu_capability()}
     packages = {package: version(package) for package in ("torch", "numpy", "optuna", "h5py")}
     return {
         "islr-search": __version__,
@@ -47,6 +58,24 @@ def made_with(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": device,
-        "processor": name,
+        **processor,
         "threads": THREADS,
     }
+
+
+def comparable(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What a stored `made_with` says. For the CPU, earlier versions wrote the architecture in place of the model: left out."""
+    is_cpu = not str(recorded.get("device")).startswith("cuda")
+    unknown = {"processor"} if is_cpu and _INSTRUCTIONS not in recorded else set()
+    return {name: value for name, value in recorded.items() if name not in unknown}
+
+
+@functools.cache
+def _cpu_model() -> str:
+    """The CPU's model name. Where the system does not tell, its architecture."""
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine()

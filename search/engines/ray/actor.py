@@ -28,7 +28,7 @@ from data_utils.prepared import ClipSet, DataSet, clip_set
 from model.config import ModelConfig, TrainConfig
 from model.training import Training
 from search.engines.engine import EngineEvent
-from search.engines.job_run import STOP_SIGNALS, Decision, JobRun, Setup, error_message, open_trial_clips
+from search.engines.job_run import STOP_SIGNALS, Decision, JobAccepted, JobRun, Setup, error_message, open_trial_clips
 from search.engines.pool import WorkerMessage
 from search.errors import os_errors
 from search.events import DataPrepared, Event, Notice
@@ -55,11 +55,6 @@ class ActorReady:
 
 
 @dataclass(frozen=True)
-class JobAccepted:
-    """The worker has received its job. If it dies from now on, the job may be to blame."""
-
-
-@dataclass(frozen=True)
 class ChangedFile:
     """A file of the job's folder that is new or has changed."""
 
@@ -67,7 +62,7 @@ class ChangedFile:
     content: bytes
 
 
-Message = ActorReady | JobAccepted | ChangedFile | WorkerMessage
+Message = ActorReady | ChangedFile | WorkerMessage
 
 
 class Actor:

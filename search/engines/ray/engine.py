@@ -15,10 +15,10 @@ import ray
 from data_utils.errors import ExplainedError, ResourceError
 from search.definition.definition import Resources
 from search.engines.engine import EngineEvent, JobInterrupted, StepDone, WorkerLost
-from search.engines.job_run import Decision, Setup, WorkerError
+from search.engines.job_run import Decision, JobAccepted, Setup, WorkerError
 from search.engines.limits import MAX_STARTUP_FAILURES, Clock, StartupFailures
 from search.engines.pool import PoolWorker, WorkerPool
-from search.engines.ray.actor import Actor, ActorReady, ChangedFile, JobAccepted, Message
+from search.engines.ray.actor import Actor, ActorReady, ChangedFile, Message
 from search.engines.ray.cluster import Cluster, Machine, excluding, loss_of, ray_errors, short_text
 from search.engines.ray.files import RENEWAL_S, ObjectStore, job_files, renew_token, write_job_file, write_token
 from search.engines.ray.worker_count import WorkerCount
@@ -37,8 +37,6 @@ class _Worker(PoolWorker):
     """None until it is ready."""
 
     machine: Machine | None = None
-    has_accepted: bool = False
-    """Whether it has received its job."""
 
 
 class RayEngine(WorkerPool[_Worker]):
@@ -147,7 +145,7 @@ class RayEngine(WorkerPool[_Worker]):
                 self._start_job(worker, worker.details, self._queue.popleft())
 
     def _start_job(self, worker: _Worker, details: ActorReady, job: Job) -> None:
-        worker.job, worker.has_accepted = job, False
+        worker.job = job
         files = None if details.sees_files else job_files(job)
         data, clips = (None, None) if details.sees_data else self._object_store.data_and_clips(job)
         worker.clock.start()
@@ -183,8 +181,8 @@ class RayEngine(WorkerPool[_Worker]):
                     self._proven.add(worker.machine)
                 self._worker_count.restart_timer()
             case JobAccepted():
+                self._handle(worker, message)
                 assert worker.job is not None, "only a job can be accepted"
-                worker.has_accepted = True
                 del self._rejections[worker.job.trial]
                 self._startup_failures[worker.machine].reset()
             case ChangedFile():
