@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 import psutil
 import sqlalchemy
+from preloaded import Preloaded
 
 import search
 
@@ -60,7 +61,7 @@ def storage_of(cwd: Path) -> str:
 
 def environment(more: Mapping[str, str] | None = None, cwd: Path | None = None) -> dict[str, str]:
     """The environment of a command: one thread, and none of the user's own settings."""
-    user_settings = ("SEARCH_", "COLUMNS", "NO_COLOR")
+    user_settings = ("SEARCH_", "COLUMNS", "NO_COLOR", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(user_settings)}
     named = {"SEARCH_STORAGE": storage_of(cwd)} if cwd is not None and (cwd / STORAGE).exists() else {}
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **named, **(more or {})}
@@ -68,21 +69,27 @@ def environment(more: Mapping[str, str] | None = None, cwd: Path | None = None) 
 
 def run_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
     """Runs `python -m search` and waits for its end."""
-    command = [sys.executable, "-m", "search", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment(env, cwd), capture_output=True, text=True, timeout=120, check=False)
-    return Answer(done.returncode, done.stdout, done.stderr)
+    with start_cli(*arguments, cwd=cwd, env=env) as process:
+        try:
+            out, err = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return Answer(process.returncode, out, err)
 
 
-def start_cli(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def start_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Starts `python -m search` without waiting. The process handles SIGINT even if this process ignores it."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if sys.platform == "linux":
+        return Preloaded(arguments, cwd=cwd, env=environment(env, cwd), **streams)
     return subprocess.Popen(
         [sys.executable, "-m", "search", *arguments],
         cwd=cwd,
-        env=environment(cwd=cwd),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        env=environment(env, cwd),
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **streams,
     )
 
 
