@@ -13,6 +13,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -53,7 +54,7 @@ class Preloaded(subprocess.Popen[str]):
         self._report, report = os.pipe()
         streams = [number if mine == -1 else mine for number, mine in enumerate((pipes[0], pipes[3], pipes[5]))]
         request = {"words": args[3:], "cwd": str(cwd), "env": dict(env)}
-        socket.send_fds(_server(), [json.dumps(request).encode()], [*streams, report])
+        socket.send_fds(_server()[0], [json.dumps(request).encode()], [*streams, report])
         os.close(report)
         self.pid = self._number()
         self._child_created = True
@@ -79,12 +80,12 @@ class Preloaded(subprocess.Popen[str]):
 
 
 @functools.cache
-def _server() -> socket.socket:
-    """The server of this test process. It ends with this process."""
+def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """The server of this test process, which ends with this process."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = str(Path(__file__).parents[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, __file__, str(there.fileno())],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -92,7 +93,7 @@ def _server() -> socket.socket:
         start_new_session=True,
     )
     there.close()
-    return here
+    return here, server
 
 
 def _serve(requests: socket.socket) -> None:
@@ -137,8 +138,7 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     for fd in {*streams} - {0, 1, 2}:
         os.close(fd)
     sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = _writers(bool(request["env"].get("PYTHONUNBUFFERED")))
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -146,6 +146,15 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     sys.path[0] = request["cwd"]
     sys.argv = ["search", *request["words"]]
     runpy.run_module("search", run_name="__main__", alter_sys=True)
+
+
+def _writers(unbuffered: bool) -> list[io.TextIOWrapper]:
+    """Python's own standard output and standard error."""
+    found = []
+    for fd, errors in ((1, "strict"), (2, "backslashreplace")):
+        raw: Any = open(fd, "wb", buffering=0 if unbuffered else -1, closefd=False)  # noqa: SIM115
+        found.append(io.TextIOWrapper(raw, errors=errors, line_buffering=fd == 2, write_through=unbuffered))
+    return found
 
 
 if __name__ == "__main__":
