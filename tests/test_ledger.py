@@ -138,7 +138,7 @@ def test_times(url: str) -> None:
 def test_dropped_reports(flushes: bool, url: str) -> None:
     """Dropped reports are gone for this run and for others. A storage that cannot delete keeps NaN, which Optuna ignores."""
     with ledger_in(url) as ledger, lease_of(url, "other") as lease:
-        study = ledger.open()
+        study = ledger.open(print)
         trial = study.ask()
         for step in range(1, 6):
             trial.report(float(step), step)
@@ -153,7 +153,7 @@ def test_dropped_reports(flushes: bool, url: str) -> None:
         assert study.get_trials()[0].intermediate_values == expected
         ledger.flush()
         other = Ledger(open_storage(url, create=False), "s", lease)
-        assert other.open().get_trials()[0].intermediate_values == expected
+        assert other.open(print).get_trials()[0].intermediate_values == expected
         assert trial_curve(stored(url)[0]) == expected
         can_delete = "journal" not in url and tables.SCHEMA_VERSION != "another"
         kept = [step for step, value in stored(url)[0].intermediate_values.items() if math.isnan(value)]
@@ -161,7 +161,7 @@ def test_dropped_reports(flushes: bool, url: str) -> None:
         ledger.drop_reports(trial._trial_id, 0)
         study.tell(trial, state=TrialState.FAIL)
         ledger.flush()
-        assert ledger.open().get_trials()[0].intermediate_values == trial_curve(stored(url)[0]) == {}
+        assert ledger.open(print).get_trials()[0].intermediate_values == trial_curve(stored(url)[0]) == {}
 
 
 def test_nothing_is_written_before_a_flush(url: str) -> None:
