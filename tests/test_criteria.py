@@ -24,7 +24,7 @@ def trial_of(number: int, value: float, *, pruned: bool = False, seconds: float 
         state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
         value=value,
         intermediate_values=curve,
-        user_attrs={"result": json.dumps({"seconds": seconds, **result})},
+        user_attrs={"result": json.dumps({"seconds": seconds, **result}), "settings": "{}", "seed": 0},
     )
     trial.number = number
     trial.datetime_complete = datetime.datetime(2026, 1, 1, 0, 0, number)

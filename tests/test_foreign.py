@@ -24,7 +24,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna_dashboard import wsgi
 
 from search.engines.engine import StepDone
+from search.errors import ResourceError
 from search.running.coordinator import Coordinator
+from search.running.ledger import Ledger
+from search.storage.leases.choice import lease_of
 from search.storage.opening import open_storage
 
 DATABASE = "sqlite:///runs/studies.db"
@@ -163,6 +166,26 @@ def test_another_study_gets_the_id(place: Path, tiny: Path, cli: Cli, monkeypatc
         (trial,) = study.trials
     assert trial.state == TrialState.RUNNING
     assert trial.user_attrs == {}
+
+
+def test_another_study_gets_the_id_and_the_name(tmp_path: Path) -> None:
+    """The study's own id tells them apart."""
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    storage = open_storage(url, create=True)
+    study = optuna.create_study(study_name="s", storage=storage)
+    study.set_user_attr("id", {"id": "a"})
+    with lease_of(url, "s") as lease:
+        ledger = Ledger(storage, "s", lease)
+        trial = ledger.open(print).ask()
+        trial.set_user_attr("x", 1)
+        other = open_storage(url, create=False)
+        other.delete_study(study._study_id)
+        again = optuna.create_study(study_name="s", storage=other)
+        again.set_user_attr("id", {"id": "b"})
+        assert (again._study_id, again.ask()._trial_id) == (study._study_id, trial._trial_id)
+        with pytest.raises(ResourceError, match="the study `s` was deleted or renamed"):
+            ledger.flush()
+    assert again.trials[0].user_attrs == {}
 
 
 @pytest.mark.parametrize("url", ["sqlite", "journal"], indirect=True)

@@ -6,10 +6,10 @@ import itertools
 import statistics
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from search.definition.definition import Stagnation, StudyDefinition
-from search.study.trials import FINISHED_STATES, num_finished, trial_curve, trial_result
+from search.study.trials import FINISHED_STATES, complete_trials, num_finished, trial_curve, trial_result
 
 _TAIL = 10
 """Last epochs of the best curve from which the noise is estimated."""
@@ -32,14 +32,14 @@ def why_ended(trials: Sequence[FrozenTrial], definition: StudyDefinition, target
 def _why_stagnant(trials: Sequence[FrozenTrial], limit: Stagnation) -> str:
     """Goes through finished trials in the order they ended. An improvement lies below the last one by more than the noise."""
     order = sorted((t for t in trials if t.state in FINISHED_STATES), key=lambda t: (t.datetime_complete, t.number))
-    complete = [trial for trial in order if trial.state == TrialState.COMPLETE]
+    complete = complete_trials(order)
     if not complete:
         return ""
     ranked = sorted(complete, key=_value)
     noise = noise_of(*ranked[:2]) if limit.noise is None else limit.noise
-    best, since = float("inf"), 0
+    best, since, ours = float("inf"), 0, {trial.number for trial in complete}
     for trial in order:
-        if trial.state == TrialState.COMPLETE and _value(trial) < best - noise:
+        if trial.number in ours and _value(trial) < best - noise:
             best, since = _value(trial), 0
         else:
             since += 1

@@ -27,7 +27,7 @@ from search.errors import ResourceError
 from search.storage.leases.lease import Lease
 from search.storage.one_by_one import without_dropped, write_one
 from search.storage.tables import Changes, tables_of, uncached
-from search.study.checked import CheckedStudy, Notify, expecting, reading, require_numbering, why_gone
+from search.study.checked import CheckedStudy, Notify, expecting, gone_error, reading, require_numbering, why_gone
 from search.study.study import checked_study
 
 _MAX_AGE_S = 1.0
@@ -49,6 +49,12 @@ class Ledger(optuna.storages.BaseStorage):
         self.lease = lease
         self._study = storage.get_study_id_from_name(study)
         self._name = study
+        self._mark = ""
+        """Tells this study from one that gets its number and its name after it was deleted; empty if it has none."""
+
+        if self._tables is not None:
+            with self._tables.reading() as connection:
+                self._mark = (self._tables.study_mark(connection, self._study) or ("", ""))[1]
         self._directions = storage.get_study_directions(self._study)
         self._trials: dict[int, FrozenTrial] = {}
         """By number, in order."""
@@ -181,8 +187,9 @@ class Ledger(optuna.storages.BaseStorage):
         if self._tables is not None:
             with self._tables.writing(self.lease.turn_connection) as connection:
                 self.lease.fence(connection)
-                if self._tables.study_name(connection, self._study) != self._name:
-                    raise KeyError(self._name)  # gone, or the study of another program has got its id
+                mark = self._tables.study_mark(connection, self._study)
+                if mark is None or mark[0] != self._name or (self._mark and mark[1] != self._mark):
+                    raise why_gone(self._behind, self._study, self._name) or gone_error(self._name)
                 return self._tables.write(connection, self._changes)
         ended = []
         for trial, change in self._changes.items():

@@ -99,10 +99,13 @@ class Tables:
             new.on_conflict_do_update(index_elements=list(keys), set_={name: new.excluded[name] for name in values}), rows
         )
 
-    def study_name(self, connection: sqlalchemy.Connection, study: int) -> str | None:
-        """The name of a study; None if there is none with this id."""
-        studies = self._tables["studies"]
-        return connection.scalar(self._sql.select(studies.c.study_name).where(studies.c.study_id == study))
+    def study_mark(self, connection: sqlalchemy.Connection, study: int) -> tuple[str, str] | None:
+        """The name of a study and its attribute `id` (empty without); None if there is no study with this number."""
+        studies, attributes = self._tables["studies"], self._tables["study_user_attributes"]
+        is_id = (attributes.c.study_id == studies.c.study_id) & (attributes.c.key == "id")
+        both = self._sql.select(studies.c.study_name, attributes.c.value_json).join(attributes, is_id, isouter=True)
+        row = connection.execute(both.where(studies.c.study_id == study)).one_or_none()
+        return None if row is None else (row[0], row[1] or "")
 
     def study_attributes(self, connection: sqlalchemy.Connection, study: int) -> dict[str, Any]:
         """System attributes of a study. On a server, no other transaction can change them until this one ends."""

@@ -35,15 +35,20 @@ _REQUIRED = ("data", "seed")
 _HINT = "another program or another version wrote it; restore the database from a copy, or start a new study with `--as NAME`"
 
 
+def gone_error(name: str) -> ResourceError:
+    """The error for a study that is not there any more, even if another one has got its name or its number."""
+    return ResourceError(
+        f"the study `{name}` was deleted or renamed by another program while it was in use",
+        hint="`python -m search list` shows the studies that there are",
+    )
+
+
 def why_gone(storage: optuna.storages.BaseStorage, study_id: int, name: str) -> ResourceError | None:
     """The error for a study that was deleted or renamed since it was opened; None if it is still there."""
     try:
         now = uncached(storage).get_study_name_from_id(study_id)
     except KeyError:
-        return ResourceError(
-            f"the study `{name}` was deleted or renamed by another program while it was in use",
-            hint="`python -m search list` shows the studies that there are",
-        )
+        return gone_error(name)
     if now == name:
         return None
     return ResourceError(

@@ -96,8 +96,6 @@ def trials_to_confirm(study: optuna.Study, count: int) -> list[FrozenTrial]:
         )
     earlier = load_confirmed(study)
     known = {BASELINE_TRIAL, *(trial.number for trial in best)}
-    if earlier is not None and earlier.found.recommended not in known:
-        best.append(
-            require_trial(study, trials, earlier.found.recommended or BASELINE_TRIAL)
-        )  # luckier values do not displace what was confirmed
+    if earlier is not None and earlier.found.recommended not in known:  # luckier values do not displace what was confirmed
+        best.append(require_trial(study, trials, earlier.found.recommended or BASELINE_TRIAL))
     return [baseline, *best]
