@@ -342,7 +342,7 @@ MISSING = object()
 
 OF_STUDY = [
     *("about", "seed", "goals", "plan", "space", "data", "identity", "target", "exhausted", "resources"),
-    *("confirmed", "openings", "warm_start", "widened", "copied", "confirms"),
+    *("confirmed", "openings", "warm_start", "widened", "copied", "confirms", "id", "confirmed_study"),
 ]
 OF_TRIAL = ["owner", "seed", "settings", "result", "reason", "deaths", "stints", "made_with", "pruned_at", "from"]
 
