@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ import optuna
 from search.errors import ResourceError
 from search.storage.sqlite import files_without_right
 from search.storage.url import parse_url
+
+_FULL = 1 << 20
+"""Bytes that a database needs to work at all, with its log."""
 
 _SERVER_HINT = "is the server up, and are user, password and database right? Nothing is lost: run the same command again"
 
@@ -62,6 +66,8 @@ def _file_hint(path: Path, text: str) -> str:
         return f"this is a folder: name a file in it, --storage {shlex.quote(f'sqlite:///{path}/studies.db')}"
     if "not a database" in text or "malformed" in text:
         return "is it the right file? Choose another with --storage sqlite:///PATH"
+    if path.parent.exists() and shutil.disk_usage(path.parent).free < _FULL:
+        return "the disk is full: free some space, or choose another place with --storage sqlite:///PATH"
     if closed and path.exists():
         return f"may you read and write {closed[0]}? Only looking at a study (status, show, report, ...) works without"
     if "locking protocol" in text or "disk I/O" in text:
