@@ -23,7 +23,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-import search.storage.read_only
+import search.storage.trial_rows
 from search.errors import DefinitionError, ExplainedError, ResourceError
 from search.reporting.status import all_studies, status_json, status_lines
 from search.reporting.table import trial_rows
@@ -274,15 +274,15 @@ def test_a_writer_does_not_block_reading(many: Path, cli: Cli) -> None:
 def test_reads_are_consistent(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes between two statements of a read are not seen until the next read."""
     expected = loaded().get_trials()
-    real = search.storage.read_only._params
+    real = search.storage.trial_rows._params
 
     def meanwhile(rows: list[tuple[object, ...]]) -> object:
         execute("DELETE FROM trial_user_attributes")
         return real(rows)
 
-    monkeypatch.setattr("search.storage.read_only._params", meanwhile)
+    monkeypatch.setattr("search.storage.trial_rows._params", meanwhile)
     assert [trial.user_attrs for trial in read_only_study().get_trials()] == [trial.user_attrs for trial in expected]
-    monkeypatch.setattr("search.storage.read_only._params", real)
+    monkeypatch.setattr("search.storage.trial_rows._params", real)
     assert not any(trial.user_attrs for trial in read_only_study().get_trials())
 
 

@@ -28,7 +28,7 @@ def report(
     from search.study.folder import claim_folder
     from search.study.study_id import study_id
 
-    opened, opened_storage = open_study(study, storage, curves=False)
+    opened, opened_storage = open_study(study, storage)
     facts = Facts(opened, opened_storage, url=storage, runs=runs)
     if output is None and study_id(opened) is not None:
         facts.folder, _ = claim_folder(runs, opened, storage)

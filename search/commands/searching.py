@@ -148,7 +148,7 @@ def status(
     from search.commands.screens import replacing_lines
     from search.reporting.status import status_json, status_lines
 
-    opened, _ = open_study(study, storage, curves=False)
+    opened, _ = open_study(study, storage)
     with replacing_lines() as show_lines:
         while True:
             if as_json:
@@ -182,7 +182,7 @@ def trials(
 
     if format not in ("csv", "jsonl"):
         raise DefinitionError("unknown format", got=format, expected="csv or jsonl")
-    opened, _ = open_study(study, storage, curves=False)
+    opened, _ = open_study(study, storage)
     rows = trial_rows(opened)
     write_output(trials_csv(rows) if format == "csv" else trials_jsonl(rows), output)
 

@@ -9,11 +9,13 @@ from search.errors import DefinitionError
 if TYPE_CHECKING:
     import optuna
 
+    from search.study.checked import CheckedStudy
 
-def open_study(study: str, storage: str, *, curves: bool = True) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
-    """An existing study, by name or path of its file, and its storage, for reading.
 
-    Without the `curves` of ended trials it is faster on SQLite.
+def open_study(study: str, storage: str) -> tuple[CheckedStudy, optuna.storages.BaseStorage]:
+    """An existing study for reading, by name or path of its file, and its storage.
+
+    On SQLite, the curves of ended trials are left out of lists of trials.
 
     Raises:
         DefinitionError: there is no such study, or it was not made by this tool.
@@ -25,26 +27,24 @@ def open_study(study: str, storage: str, *, curves: bool = True) -> tuple[optuna
     from search.study.study import load_study
 
     name = study_name(study)
-    opened = open_read_only(storage, curves=curves)
+    opened = open_read_only(storage)
     found = load_study(opened, name, print_note)
     require_usable(found)
     return found, opened
 
 
-def get_trial(study: optuna.Study, number: int) -> optuna.trial.FrozenTrial:
-    """A trial by its number.
+def get_trial(study: CheckedStudy, number: int) -> optuna.trial.FrozenTrial:
+    """A trial by its number, with its curve. No other trial is read.
 
     Raises:
         DefinitionError: the study has no such trial.
     """
-    from search.study.trials import trial_with
-
-    trials = study.get_trials(deepcopy=False)
-    found = trial_with(trials, number)
+    found = study.trial(number)
     if found is None:
+        count = study._storage.get_n_trials(study._study_id)
         raise DefinitionError(
             f"the study `{study.study_name}` has no trial {number}",
-            expected=f"0 to {trials[-1].number}" if trials else "a study with trials",
+            expected=f"0 to {count - 1}" if count else "a study with trials",
             hint=f"list them with `python -m search trials {study.study_name}`",
         )
     return found

@@ -51,9 +51,9 @@ class Median(Pruner):
     """Epochs before a trial can be stopped."""
 
     def make(self, epochs: int) -> BasePruner:
-        import optuna
+        from search.definition.percentile import RememberingPercentile
 
-        return optuna.pruners.MedianPruner(self.startup, self.warmup_epochs)
+        return RememberingPercentile(50.0, self.startup, self.warmup_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +70,9 @@ class Percentile(Pruner):
     """Epochs before a trial can be stopped."""
 
     def make(self, epochs: int) -> BasePruner:
-        import optuna
+        from search.definition.percentile import RememberingPercentile
 
-        return optuna.pruners.PercentilePruner(self.keep, self.startup, self.warmup_epochs)
+        return RememberingPercentile(self.keep, self.startup, self.warmup_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,9 @@ class Patient(Pruner):
     def make(self, epochs: int) -> BasePruner:
         import optuna
 
-        inner = optuna.pruners.MedianPruner(self.startup) if self.wraps == "median" else None
+        from search.definition.percentile import RememberingPercentile
+
+        inner = RememberingPercentile(50.0, self.startup) if self.wraps == "median" else None
         with ignore_experimental():
             return optuna.pruners.PatientPruner(inner, self.patience, self.min_gain)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import datetime
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -60,6 +61,14 @@ class Ledger(optuna.storages.BaseStorage):
         """By number, in order."""
 
         self._number_of: dict[int, int] = {}
+        self._last_id = self._last_number = -1
+        self._open: set[int] = set()
+        """Ids of trials that have not ended."""
+
+        self._counts: Counter[TrialState] = Counter()
+        self._selections: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
+        """Trials by state, as asked for before; dropped when one of them changes."""
+
         self._own: set[int] = set()
         """Ids of trials that this run writes: memory is ahead of the database."""
 
@@ -91,6 +100,11 @@ class Ledger(optuna.storages.BaseStorage):
     def unwritten(self) -> list[int]:
         """Numbers of trials with changes that are not written yet."""
         return sorted(self._number_of[trial] for trial in self._changes)
+
+    @property
+    def num_ended(self) -> dict[TrialState, int]:
+        """How many trials have ended, by state."""
+        return {state: self._counts[state] for state in TrialState if state.is_finished()}
 
     def holds(self, trial: FrozenTrial) -> bool:
         """Whether the trial is this run's."""
@@ -139,7 +153,7 @@ class Ledger(optuna.storages.BaseStorage):
             raise gone
         for trial in sorted(found, key=lambda trial: trial.number):
             self._put(trial)
-        if not count == len(self._trials) == max(self._trials, default=-1) + 1:
+        if not count == len(self._trials) == self._last_number + 1:
             stored = self._behind.get_all_trials(self._study, deepcopy=False)
             require_numbering(self._name, stored, self._trials)
         self._unsure = set()
@@ -148,10 +162,9 @@ class Ledger(optuna.storages.BaseStorage):
 
     def _found(self) -> list[FrozenTrial]:
         """The trials that others may have changed."""
-        known = max(self._number_of, default=-1)
         if isinstance(self._behind, optuna.storages.RDBStorage):
-            open_ones = ({t._trial_id for t in self._trials.values() if not t.state.is_finished()} | self._unsure) - self._own
-            return self._behind._get_trials(self._study, None, open_ones, known)
+            open_ones = (self._open | self._unsure) - self._own
+            return self._behind._get_trials(self._study, None, open_ones, self._last_id)
         return [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
 
     def flush(self) -> None:
@@ -201,15 +214,28 @@ class Ledger(optuna.storages.BaseStorage):
 
     def _put(self, trial: FrozenTrial) -> None:
         trial = without_dropped(trial)
+        before = self._trials.get(trial.number)
+        changed = {trial.state}
+        if before is not None:
+            changed.add(before.state)
+            self._counts[before.state] -= 1
         self._trials[trial.number] = trial
+        self._counts[trial.state] += 1
         self._number_of[trial._trial_id] = trial.number
+        self._last_id, self._last_number = max(self._last_id, trial._trial_id), max(self._last_number, trial.number)
+        if trial.state.is_finished():
+            self._open.discard(trial._trial_id)
+        else:
+            self._open.add(trial._trial_id)
+        for states in [states for states in self._selections if not changed.isdisjoint(states)]:
+            del self._selections[states]
 
     def _change(self, trial_id: int, apply: Callable[[FrozenTrial], None]) -> Changes:
         """Applies a change to a trial in memory and returns the trial's changes to be written."""
         frozen = self.get_trial(trial_id)
         self.check_trial_is_updatable(trial_id, frozen.state)
         apply(frozen)
-        self._trials[frozen.number] = frozen
+        self._put(frozen)
         self._own.add(trial_id)
         if not self._changes:
             self._since = time.monotonic()
@@ -290,12 +316,18 @@ class Ledger(optuna.storages.BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        trials = [trial for trial in self._trials.values() if states is None or trial.state in states]
+        trials = list(self._trials.values()) if states is None else self._in(states)
         return copy.deepcopy(trials) if deepcopy else trials
 
+    def _in(self, states: Container[TrialState]) -> list[FrozenTrial]:
+        key = tuple(state for state in TrialState if state in states)
+        if key not in self._selections:
+            self._selections[key] = [trial for trial in self._trials.values() if trial.state in key]
+        return list(self._selections[key])
+
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
-        wanted = (state,) if isinstance(state, TrialState) else state
-        return sum(wanted is None or trial.state in wanted for trial in self._trials.values())
+        wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
+        return sum(self._counts[one] for one in wanted)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return self._directions

@@ -7,7 +7,7 @@ in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,26 +55,46 @@ class Tried:
 
     def __init__(self, definition: StudyDefinition) -> None:
         self._definition = definition
-        self._keys: dict[int, Key] = {}
+        self._numbers: dict[Key, list[int]] = {}
+        """The trials that have had each combination."""
 
-    def add(self, trials: Iterable[FrozenTrial]) -> None:
-        """Adds those of trials that are not known yet."""
-        for trial in trials:
-            if trial.number not in self._keys and trial.params and is_complete(trial.params, self._definition):
+        self._num_seen = 0
+        self._incomplete: list[int] = []
+        """Places of trials that have not ended and had no complete combination yet."""
+
+    def add(self, trials: Sequence[FrozenTrial]) -> None:
+        """Adds those that are not known yet. `trials` are all trials of the study."""
+        new, self._incomplete = [*self._incomplete, *range(self._num_seen, len(trials))], []
+        self._num_seen = len(trials)
+        for place in new:
+            trial, params = trials[place], {}
+            if trial.params and is_complete(trial.params, self._definition):
                 params = rounded_params(self._definition.space, trial.params)
-                if not why_outside(params, self._definition):
-                    self._keys[trial.number] = key_of(params)
+            if params and not why_outside(params, self._definition):
+                self._numbers.setdefault(key_of(params), []).append(trial.number)
+            elif not trial.state.is_finished():
+                self._incomplete.append(place)
 
-    def except_for(self, number: int) -> set[Key]:
+    def except_for(self, number: int) -> Container[Key]:
         """Those of all trials but this one."""
-        return {key for other, key in self._keys.items() if other != number}
+        return _Others(self._numbers, number)
 
     def first_with(self, params: Mapping[str, Any]) -> int:
         """Number of the first trial that had these parameters."""
-        return min(number for number, key in self._keys.items() if key == key_of(params))
+        return min(self._numbers[key_of(params)])
 
     def __len__(self) -> int:
-        return len(set(self._keys.values()))
+        return len(self._numbers)
+
+
+class _Others:
+    """The combinations of all trials but one."""
+
+    def __init__(self, numbers: Mapping[Key, Sequence[int]], number: int) -> None:
+        self._numbers, self._number = numbers, number
+
+    def __contains__(self, key: object) -> bool:
+        return any(number != self._number for number in self._numbers.get(key, ()))  # type: ignore[call-overload]
 
 
 def is_complete(params: Mapping[str, Any], definition: StudyDefinition) -> bool:
@@ -152,7 +172,7 @@ def why_rejected(params: Mapping[str, Any], definition: StudyDefinition) -> str:
 
 
 def propose(
-    study: optuna.Study, trial: FrozenTrial, definition: StudyDefinition, tried: set[Key], seed: int
+    study: optuna.Study, trial: FrozenTrial, definition: StudyDefinition, tried: Container[Key], seed: int
 ) -> dict[str, Any] | None:
     """Parameters for a new trial; None if no untried combination is left that agrees with its fixed values.
 

@@ -18,7 +18,7 @@ from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, TrialFinished
 from search.running.running_trial import RunningTrial
 from search.study.folder import trial_folder
-from search.study.trials import STATE_NAMES, num_finished, pareto_front, store_result
+from search.study.trials import STATE_NAMES, is_in_front, num_finished, store_result
 from search.trial.checkpoint import remove_checkpoint
 from search.trial.files import write_trial
 from search.trial.outcome import Outcome
@@ -128,7 +128,7 @@ class Recorder:
         has_values = recorded.state != TrialState.FAIL and curves.steps > 0
         values = values_of(self._objectives, curves, recorded.outcome) if has_values else {}
         trials = self._trials()
-        best = pareto_front(trials, primary_index(self._objectives)) if self._marks_best else []
+        may_be_best = self._marks_best and recorded.state == TrialState.COMPLETE
         self._emit(
             TrialFinished(
                 trial=number,
@@ -139,7 +139,7 @@ class Recorder:
                 val_top1=curves.mean_at_kept_epoch(lambda record: record.val_top1) if has_values else None,
                 epochs=curves.num_epochs,
                 seconds=curves.seconds,
-                is_best=any(trial.number == number for trial in best),
+                is_best=may_be_best and is_in_front(trials[number], trials, primary_index(self._objectives)),
                 finished=num_finished(trials),
                 target=target,
                 reason=recorded.reason,

@@ -63,6 +63,8 @@ class SearchTrials:
         self.emit = emit
         self._notices = WaitNotices(emit)
         self._tried = Tried(definition)
+        self._judged: tuple[dict[TrialState, int], str] = ({}, "")
+        """How many trials had ended when it was last found out why the study ends, and the answer."""
 
     def take(self, count: int) -> list[RunningTrial]:
         """Takes up to `count` trials; none if there are none to take now, or another run has the turn."""
@@ -109,7 +111,10 @@ class SearchTrials:
         return True
 
     def _why_ended(self, trials: Sequence[FrozenTrial]) -> str:
-        return why_ended(trials, self.definition, self.target, more=self.more)
+        ended = self.ledger.num_ended
+        if self._judged[0] != ended:
+            self._judged = ended, why_ended(trials, self.definition, self.target, more=self.more)
+        return self._judged[1]
 
     def _asked(self, waiting: Sequence[int], count: int) -> optuna.Trial:
         """Asks Optuna for an enqueued trial or a new one. The sampler's seed follows from the trial's number."""
@@ -122,7 +127,8 @@ class SearchTrials:
         return optuna.Trial(self.study, orphan._trial_id)
 
     def _seed_sampler(self, number: int) -> None:
-        self.study.sampler = self.definition.sampler.make(sampler_seed(self.definition.seed, number), self.definition.seed)
+        seed = sampler_seed(self.definition.seed, number)
+        self.study.sampler = self.definition.sampler.make_next(self.study.sampler, seed, self.definition.seed)
 
     def _prepared(self, trial: optuna.Trial) -> RunningTrial | None:
         """Gives the trial its parameters and this run as owner; None if it has nothing to try.

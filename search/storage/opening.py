@@ -27,6 +27,8 @@ from search.storage.url import StorageUrl, parse_url, redact_url
 if TYPE_CHECKING:
     import sqlalchemy
 
+    from search.storage.database import Database
+
 
 _CONNECT_S = 5
 _KEEPALIVE_S = 10
@@ -141,7 +143,7 @@ def _with_settings(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
     return engine
 
 
-def _open_sqlite(file: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
+def _open_sqlite(file: StorageUrl, create: bool) -> Database:
     import sqlalchemy  # slow to import, and not needed to read an SQLite file (see read_only.py)
 
     assert file.path is not None
@@ -163,7 +165,7 @@ def open_for_look(file: StorageUrl, look: Look) -> optuna.storages.RDBStorage:
         return _open_tables(file, {"creator": look.connect, "poolclass": sqlalchemy.NullPool}, create=False)
 
 
-def _open_server(server: StorageUrl, create: bool) -> optuna.storages.RDBStorage:
+def _open_server(server: StorageUrl, create: bool) -> Database:
     import sqlalchemy
 
     # Readers take the lock too: Optuna writes the schema version to a table of its own whenever it opens a database.
@@ -204,9 +206,11 @@ def table_creation_lock(engine: sqlalchemy.Engine) -> Iterator[None]:
             connection.exec_driver_sql(f"SELECT RELEASE_LOCK('{_TABLES_LOCK}')")
 
 
-def _open_tables(storage: StorageUrl, options: dict[str, Any], create: bool) -> optuna.storages.RDBStorage:
+def _open_tables(storage: StorageUrl, options: dict[str, Any], create: bool) -> Database:
+    from search.storage.database import Database  # imports SQLAlchemy
+
     try:
-        return optuna.storages.RDBStorage(storage.url, engine_kwargs=options, skip_table_creation=not create)
+        return Database(storage.url, engine_kwargs=options, skip_table_creation=not create)
     except RuntimeError as error:
         raise ResourceError(
             "the study database was made by another version of Optuna",

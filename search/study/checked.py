@@ -145,6 +145,9 @@ class CheckedStudy(optuna.Study):
         self._seen: dict[int, tuple[FrozenTrial, FrozenTrial | None]] = {}
         """Trials as they are stored and as they are shown (None: not at all), by id."""
 
+        self._last_read: dict[tuple[TrialState, ...] | None, tuple[list[FrozenTrial], list[FrozenTrial]]] = {}
+        """Trials as they are stored and as they are shown, when they were last asked for, by their states."""
+
         self._kinds: dict[str, BaseDistribution] = {}
         """The distribution of each parameter in the first trial of this tool that has it."""
 
@@ -192,13 +195,33 @@ class CheckedStudy(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         """Optuna's only way to read trials."""
+        wanted = None if states is None else tuple(state for state in TrialState if state in states)
         with self._reading():
-            stored = super()._get_trials(deepcopy=False, use_cache=use_cache)
-        shown = [trial for trial in self._shown(stored) if states is None or trial.state in states]
-        return copy.deepcopy(shown) if deepcopy else shown
+            stored = super()._get_trials(deepcopy=False, states=wanted and self._stored_states(wanted), use_cache=use_cache)
+        known, shown = self._last_read.get(wanted, ([], []))
+        if stored != known:  # compares the addresses of trials first
+            missing = missing_numbers(stored) if wanted is None else []
+            shown = [trial for trial in self._shown(stored, missing) if wanted is None or trial.state in wanted]
+            self._last_read[wanted] = stored, shown
+        return copy.deepcopy(shown) if deepcopy else list(shown)
 
-    def _shown(self, stored: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        notices = [f"trial {number} is missing: another program has deleted it" for number in missing_numbers(stored)]
+    def trial(self, number: int) -> FrozenTrial | None:
+        """One trial with its curve; None if there is none of this number. No other trial is read."""
+        with self._expecting():
+            try:
+                trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            except KeyError:
+                return None
+        with self._reading():
+            stored = self._storage.get_trial(trial_id)
+        return next(iter(self._shown([stored])), None)
+
+    def _stored_states(self, shown: tuple[TrialState, ...]) -> tuple[TrialState, ...]:
+        """The states in which trials that are shown in these states are stored."""
+        return (*shown, TrialState.COMPLETE) if TrialState.FAIL in shown else shown
+
+    def _shown(self, stored: Sequence[FrozenTrial], missing: Sequence[int] = ()) -> list[FrozenTrial]:
+        notices = [f"trial {number} is missing: another program has deleted it" for number in missing]
         if len({trial.number for trial in stored}) < len(stored):
             notices.append("several trials have the same number: another program has deleted one before them")
         shown = []

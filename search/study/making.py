@@ -52,7 +52,7 @@ def open_study(
         _describe(study, definition, data, split, fingerprint, lines)
     else:
         study = checked_study(storage, definition.name, notify=lambda text: None)  # the run's own view of the study notifies
-        is_empty = not is_ours(study) and not study.get_trials(deepcopy=False)
+        is_empty = not is_ours(study) and not storage.get_n_trials(study._study_id)
         if is_empty and study.directions == [StudyDirection.MINIMIZE] * len(directions):
             _describe(study, definition, data, split, fingerprint, lines)  # a run died after creating it
         elif wider:
@@ -60,7 +60,7 @@ def open_study(
             study.set_user_attr(EXHAUSTED, False)
         else:
             require_same(study, lines)
-    if not study.get_trials(deepcopy=False):
+    if not storage.get_n_trials(study._study_id):
         study.enqueue_trial(dict(definition.baseline))
     return study, changes
 

@@ -92,6 +92,15 @@ def pareto_front(trials: Sequence[FrozenTrial], primary: int = 0) -> list[Frozen
     return front
 
 
+def is_in_front(trial: FrozenTrial, trials: Sequence[FrozenTrial], primary: int = 0) -> bool:
+    """Whether a trial is in the `pareto_front` of these trials, which takes longer to find."""
+    order = _order(trial, primary)
+    return trial in complete_trials([trial]) and not any(
+        all(a <= b for a, b in zip(other.values, trial.values, strict=True)) and _order(other, primary) < order
+        for other in complete_trials(trials)
+    )
+
+
 def _order(trial: FrozenTrial, primary: int) -> tuple[float, ...]:
     return (trial.values[primary], *trial.values, trial.number)
 
