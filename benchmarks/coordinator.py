@@ -175,7 +175,7 @@ def fill_study(definition: StudyDefinition, where: RunOptions, stored: int) -> N
     with StopSignals(3, None) as stop:
         run(definition, where, lambda event: None, stop)
     storage = open_storage(where.storage, create=False)
-    study = load_study(storage, definition.name)
+    study = load_study(storage, definition.name, print)
     existing, rng = study.get_trials(), np.random.default_rng(0)
     template = next(trial for trial in existing if trial.state == TrialState.COMPLETE)
     copies = []

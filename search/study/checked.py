@@ -206,15 +206,22 @@ class CheckedStudy(optuna.Study):
         return copy.deepcopy(shown) if deepcopy else list(shown)
 
     def trial(self, number: int) -> FrozenTrial | None:
-        """One trial with its curve; None if there is none of this number. No other trial is read."""
+        """One trial with its curve; None if there is none of this number. Others are read only if one was deleted."""
         with self._expecting():
-            try:
-                trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-            except KeyError:
+            count = self._storage.get_n_trials(self._study_id)
+            if count and self._id_of(count - 1) is None:
+                self._get_trials(deepcopy=False)  # says which are missing
+            if (trial_id := self._id_of(number)) is None:
                 return None
         with self._reading():
             stored = self._storage.get_trial(trial_id)
         return next(iter(self._shown([stored])), None)
+
+    def _id_of(self, number: int) -> int | None:
+        try:
+            return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        except KeyError:
+            return None
 
     def _stored_states(self, shown: tuple[TrialState, ...]) -> tuple[TrialState, ...]:
         """The states in which trials that are shown in these states are stored."""
