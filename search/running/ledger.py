@@ -61,7 +61,6 @@ class Ledger(optuna.storages.BaseStorage):
         """By number, in order."""
 
         self._number_of: dict[int, int] = {}
-        self._last_id = self._last_number = -1
         self._open: set[int] = set()
         """Ids of trials that have not ended."""
 
@@ -100,11 +99,6 @@ class Ledger(optuna.storages.BaseStorage):
     def unwritten(self) -> list[int]:
         """Numbers of trials with changes that are not written yet."""
         return sorted(self._number_of[trial] for trial in self._changes)
-
-    @property
-    def num_ended(self) -> dict[TrialState, int]:
-        """How many trials have ended, by state."""
-        return {state: self._counts[state] for state in TrialState if state.is_finished()}
 
     def holds(self, trial: FrozenTrial) -> bool:
         """Whether the trial is this run's."""
@@ -153,7 +147,7 @@ class Ledger(optuna.storages.BaseStorage):
             raise gone
         for trial in sorted(found, key=lambda trial: trial.number):
             self._put(trial)
-        if not count == len(self._trials) == self._last_number + 1:
+        if not count == len(self._trials) == max(self._trials, default=-1) + 1:
             stored = self._behind.get_all_trials(self._study, deepcopy=False)
             require_numbering(self._name, stored, self._trials)
         self._unsure = set()
@@ -164,7 +158,7 @@ class Ledger(optuna.storages.BaseStorage):
         """The trials that others may have changed."""
         if isinstance(self._behind, optuna.storages.RDBStorage):
             open_ones = (self._open | self._unsure) - self._own
-            return self._behind._get_trials(self._study, None, open_ones, self._last_id)
+            return self._behind._get_trials(self._study, None, open_ones, max(self._number_of, default=-1))
         return [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
 
     def flush(self) -> None:
@@ -214,15 +208,13 @@ class Ledger(optuna.storages.BaseStorage):
 
     def _put(self, trial: FrozenTrial) -> None:
         trial = without_dropped(trial)
-        before = self._trials.get(trial.number)
         changed = {trial.state}
-        if before is not None:
+        if (before := self._trials.get(trial.number)) is not None:
             changed.add(before.state)
             self._counts[before.state] -= 1
         self._trials[trial.number] = trial
         self._counts[trial.state] += 1
         self._number_of[trial._trial_id] = trial.number
-        self._last_id, self._last_number = max(self._last_id, trial._trial_id), max(self._last_number, trial.number)
         if trial.state.is_finished():
             self._open.discard(trial._trial_id)
         else:

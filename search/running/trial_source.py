@@ -63,7 +63,7 @@ class SearchTrials:
         self.emit = emit
         self._notices = WaitNotices(emit)
         self._tried = Tried(definition)
-        self._judged: tuple[dict[TrialState, int], str] = ({}, "")
+        self._judged: tuple[list[int], str] = ([], "")
         """How many trials had ended when it was last found out why the study ends, and the answer."""
 
     def take(self, count: int) -> list[RunningTrial]:
@@ -111,7 +111,7 @@ class SearchTrials:
         return True
 
     def _why_ended(self, trials: Sequence[FrozenTrial]) -> str:
-        ended = self.ledger.num_ended
+        ended = [self.ledger.get_n_trials(self.study._study_id, state) for state in TrialState if state.is_finished()]
         if self._judged[0] != ended:
             self._judged = ended, why_ended(trials, self.definition, self.target, more=self.more)
         return self._judged[1]

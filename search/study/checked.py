@@ -209,7 +209,7 @@ class CheckedStudy(optuna.Study):
         """One trial with its curve; None if there is none of this number. Others are read only if one was deleted."""
         with self._expecting():
             count = self._storage.get_n_trials(self._study_id)
-            if count and self._id_of(count - 1) is None:
+            if self._id_of(count) is not None:
                 self._get_trials(deepcopy=False)  # says which are missing
             if (trial_id := self._id_of(number)) is None:
                 return None
