@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import datetime
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -61,10 +60,6 @@ class Ledger(optuna.storages.BaseStorage):
         """By number, in order."""
 
         self._number_of: dict[int, int] = {}
-        self._open: set[int] = set()
-        """Ids of trials that have not ended."""
-
-        self._counts: Counter[TrialState] = Counter()
         self._selections: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
         """Trials by state, as asked for before; dropped when one of them changes."""
 
@@ -157,7 +152,8 @@ class Ledger(optuna.storages.BaseStorage):
     def _found(self) -> list[FrozenTrial]:
         """The trials that others may have changed."""
         if isinstance(self._behind, optuna.storages.RDBStorage):
-            open_ones = (self._open | self._unsure) - self._own
+            unfinished = {trial._trial_id for trial in self._in((TrialState.RUNNING, TrialState.WAITING))}
+            open_ones = (unfinished | self._unsure) - self._own
             return self._behind._get_trials(self._study, None, open_ones, max(self._number_of, default=-1))
         return [t for t in self._behind.get_all_trials(self._study, deepcopy=False) if t._trial_id not in self._own]
 
@@ -208,17 +204,9 @@ class Ledger(optuna.storages.BaseStorage):
 
     def _put(self, trial: FrozenTrial) -> None:
         trial = without_dropped(trial)
-        changed = {trial.state}
-        if (before := self._trials.get(trial.number)) is not None:
-            changed.add(before.state)
-            self._counts[before.state] -= 1
+        changed = {trial.state, self._trials.get(trial.number, trial).state}
         self._trials[trial.number] = trial
-        self._counts[trial.state] += 1
         self._number_of[trial._trial_id] = trial.number
-        if trial.state.is_finished():
-            self._open.discard(trial._trial_id)
-        else:
-            self._open.add(trial._trial_id)
         for states in [states for states in self._selections if not changed.isdisjoint(states)]:
             del self._selections[states]
 
@@ -318,8 +306,8 @@ class Ledger(optuna.storages.BaseStorage):
         return list(self._selections[key])
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
-        wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
-        return sum(self._counts[one] for one in wanted)
+        wanted = (state,) if isinstance(state, TrialState) else state
+        return len(self._trials if wanted is None else self._in(wanted))
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return self._directions

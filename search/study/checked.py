@@ -196,8 +196,9 @@ class CheckedStudy(optuna.Study):
     ) -> list[FrozenTrial]:
         """Optuna's only way to read trials."""
         wanted = None if states is None else tuple(state for state in TrialState if state in states)
+        from_states = (*wanted, TrialState.COMPLETE) if wanted and TrialState.FAIL in wanted else wanted
         with self._reading():
-            stored = super()._get_trials(deepcopy=False, states=wanted and self._stored_states(wanted), use_cache=use_cache)
+            stored = super()._get_trials(deepcopy=False, states=from_states, use_cache=use_cache)
         known, shown = self._last_read.get(wanted, ([], []))
         if stored != known:  # compares the addresses of trials first
             missing = missing_numbers(stored) if wanted is None else []
@@ -222,10 +223,6 @@ class CheckedStudy(optuna.Study):
             return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         except KeyError:
             return None
-
-    def _stored_states(self, shown: tuple[TrialState, ...]) -> tuple[TrialState, ...]:
-        """The states in which trials that are shown in these states are stored."""
-        return (*shown, TrialState.COMPLETE) if TrialState.FAIL in shown else shown
 
     def _shown(self, stored: Sequence[FrozenTrial], missing: Sequence[int] = ()) -> list[FrozenTrial]:
         notices = [f"trial {number} is missing: another program has deleted it" for number in missing]
