@@ -364,3 +364,17 @@ def test_many_trials_serve_every_command(many: Path, cli: Cli) -> None:
     for arguments in (["analyze", "tiny"], ["show", "tiny", "7"], ["export", "tiny"], ["run", "tiny.yaml", "--dry-run"]):
         done = cli(*arguments)
         assert done.code == 0, done.err
+
+
+def test_show_reads_one_trial(many: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`show` reads the trial that it shows, once, and none of the 499 others."""
+    read: list[int] = []
+    real = search.storage.trial_rows.read_trials
+
+    def counting(*arguments: str, **more: str) -> list[FrozenTrial]:
+        read.append(len(found := real(*arguments, **more)))  # type: ignore[arg-type]
+        return found
+
+    monkeypatch.setattr("search.storage.read_only.read_trials", counting)
+    assert cli("show", "tiny", "7").code == 0
+    assert read == [1]
