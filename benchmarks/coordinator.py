@@ -172,7 +172,7 @@ class SimulatedOptions(EngineOptions):
 
 def fill_study(definition: StudyDefinition, where: RunOptions, stored: int) -> None:
     """Makes a study with about `stored` finished trials."""
-    with StopSignals(3, None) as stop:
+    with StopSignals(10, None) as stop:
         run(definition, where, lambda event: None, stop)
     storage = open_storage(where.storage, create=False)
     study = load_study(storage, definition.name, print)
