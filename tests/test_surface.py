@@ -242,7 +242,7 @@ run_failed: error exit_code
 confirm_finished: study confirmed seconds
 """  # noqa: E501
 EXPORTED = (
-    "schema study about trial exported seed recorded baseline front confirmed sealed objective repeats model train preprocess "
+    "schema study study_id about trial exported seed recorded baseline front confirmed sealed objective repeats model train preprocess "
     "augment data made_with"
 )
 

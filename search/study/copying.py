@@ -31,12 +31,12 @@ from search.storage.read_only import open_read_only
 from search.storage.url import StorageUrl, parse_url
 from search.study.checked import Notify, study_names
 from search.study.claiming import copy_files
-from search.study.companion import find_companion, link_companion
+from search.study.companion import find_companion, is_companion, link_companion
 from search.study.comparing import Snapshot, differences, snapshot, with_trial_ids
 from search.study.folder import find_folder
 from search.study.identity import COPIED, IDENTITY, is_complete, require_usable
 from search.study.opening_record import openings_of_signers, record_openings
-from search.study.study import checked_study, load_study
+from search.study.study import load_study
 from search.study.study_id import assign_id
 from search.study.trials import owner
 from search.wording import utc_now
@@ -176,13 +176,13 @@ def _separate(
     study: str, source: str, storage: optuna.storages.BaseStorage, names: Sequence[str], target: str, runs: Path, notify: Notify
 ) -> None:
     """Gives the copies their own ids, folders with copies of the original's files, and the record of openings."""
-    copies = {name: checked_study(storage, name, notify) for name in names}
+    copies = {name: optuna.load_study(study_name=name, storage=storage) for name in names}
     for name, copy in copies.items():
         assign_id(copy)
         if name != study:
             link_companion(copy, copies[study])
     with database_errors(source), _opened(source) as original_storage:
-        originals = {name: checked_study(original_storage, name, notify) for name in names}
+        originals = {name: optuna.load_study(study_name=name, storage=original_storage) for name in names}
         recorded = openings_of_signers(originals[study], original_storage, runs)
         folders = {name: find_folder(runs, original) for name, original in originals.items()}
     record_openings(copies[study], storage, None, recorded)
@@ -202,9 +202,9 @@ def _remove_incomplete_copy(
     """
     there = parse_url(target)
     with _opened(target) as storage:
-        present = study_names(storage)
+        present = [one for one in study_names(storage) if one in names or (is_companion(one) and one.startswith(f"{name}/"))]
         found = [  # the study itself is removed last
-            optuna.load_study(study_name=one, storage=storage) for one in sorted(names, key=name.__eq__) if one in present
+            optuna.load_study(study_name=one, storage=storage) for one in sorted(present, key=name.__eq__)
         ]
         if not found:
             return
