@@ -189,7 +189,7 @@ def test_many_objectives_and_no_trial(new_place: NewPlace, cli: Cli) -> None:
     with storage_at(source, create=True) as storage:
         for name, values in (("tiny", [0.5, -0.25]), ("none", None)):
             study = optuna.create_study(storage=storage, study_name=name, directions=["minimize", "minimize"])
-            goals = [dataclasses.asdict(StudyObjective(metric=metric)) for metric in ("val_loss", "val_ece")]
+            goals = [dataclasses.asdict(StudyObjective(metric=metric)) for metric in ("val_loss", "parameters")]
             for key, value in {**ATTRIBUTES, "goals": goals}.items():
                 study.set_user_attr(key, value)
             if values:
