@@ -75,6 +75,15 @@ class Look:
         with self._lock:
             return _connect(f"{self._copy().as_uri()}?mode=ro&immutable=1")
 
+    def state(self) -> object:
+        """A value that changes whenever the database has changed.
+
+        Raises:
+            ResourceError: the file cannot be read.
+        """
+        with os_errors("the study database cannot be read", where=self._path, hint=_COPY_HINT):
+            return _state(self._path)
+
     def _direct_mode(self) -> str | None:
         """The mode in which the file itself can be opened; None if that would leave files behind."""
         if sqlite_header(self._path)[18:19] != bytes([_WAL_VERSION]):

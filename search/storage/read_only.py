@@ -61,6 +61,8 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
         self._look = look
         self._reported_of = "" if curves else "state = 'RUNNING'"
         self._check_file = file_guard(sqlite_path(url))
+        self._last_read: tuple[object, int, list[FrozenTrial]] = (None, 0, [])
+        """What was read last: the state of the file before, the study, its trials."""
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return int(self._one("SELECT study_id FROM studies WHERE study_name = ?", study_name))
@@ -108,10 +110,18 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        with self._reading() as database:
-            trials = read_trials(_query(database), f"study_id = {int(study_id)}", reported_of=self._reported_of)
+        trials = self._trials(study_id)
         trials = [trial for trial in trials or self._nothing_of(study_id, trials) if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
+
+    def _trials(self, study_id: int) -> list[FrozenTrial]:
+        """All trials of a study, read again only if the file has changed: a command that prints uses them several times."""
+        state = self._look.state()
+        if self._last_read[:2] != (state, study_id):
+            with self._reading() as database:
+                trials = read_trials(_query(database), f"study_id = {int(study_id)}", reported_of=self._reported_of)
+            self._last_read = state, study_id, trials
+        return self._last_read[2]
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
         counts = dict(self._all("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", study_id))

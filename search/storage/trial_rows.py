@@ -7,11 +7,13 @@ read here with what Optuna reads.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import gc
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -30,6 +32,23 @@ def read_trials(query: Query, condition: str, *, reported_of: str = "") -> list[
         condition: in SQL, on columns of `trials`, without parameters. It holds no text from outside.
         reported_of: a further condition on the trials whose reported values are read; empty: all of them.
     """
+    with _without_collector():
+        return _read_trials(query, condition, reported_of)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pauses the search for reference cycles, which takes a third of the time while a million objects without any are made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read_trials(query: Query, condition: str, reported_of: str) -> list[FrozenTrial]:
 
     def rows(names: str, table: str, order: str = "", *, of: str = condition) -> Sequence[Sequence[Any]]:
         """Rows of these trials; the first column is the trial's id."""
