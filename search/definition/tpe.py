@@ -12,7 +12,6 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.samplers._tpe.sampler import _get_pruned_trial_score, default_gamma
-from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -51,7 +50,10 @@ class _Known:
         """The values of complete trials."""
 
         self.has_constraints = False
-        self.space = IntersectionSearchSpace(include_pruned=True)
+        self.space: dict[str, BaseDistribution] | None = None
+        """The parameters that all ended trials have with the same distribution; None without one. It is what Optuna's
+        `IntersectionSearchSpace` finds, which starts again from the oldest running trial each time."""
+
         self._columns: dict[tuple[str, BaseDistribution], _Column] = {}
 
     def update(self, trials: list[FrozenTrial]) -> None:
@@ -72,6 +74,8 @@ class _Known:
             self.codes[position] = _CODES.get(trial.state, _OTHER)
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 self.has_constraints |= bool(trial.constraints)
+                shared = trial.distributions if self.space is None else self.space
+                self.space = {name: kind for name, kind in shared.items() if trial.distributions.get(name) == kind}
                 if trial.state == TrialState.COMPLETE:
                     self.losses[position] = trial.values[0]
                 for column in self._columns.values():
@@ -102,10 +106,11 @@ class RememberingTpe(TPESampler):
         self._known: _Known = before._known if isinstance(before, RememberingTpe) else _Known()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that all trials have."""
+        """The parameters that all ended trials have, in alphabetical order."""
+        if len(study.directions) > 1:
+            return super().infer_relative_search_space(study, trial)
         self._known.update(study.get_trials(deepcopy=False))
-        self._search_space = self._known.space
-        return super().infer_relative_search_space(study, trial)
+        return {name: kind for name, kind in sorted((self._known.space or {}).items()) if not kind.single()}
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         known = self._known

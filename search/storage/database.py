@@ -39,6 +39,15 @@ class Database(optuna.storages.RDBStorage):
             trials = read_trials(query, f"study_id = {int(study_id)} AND {new}")
         return [trial for trial in trials if states is None or trial.state in states]
 
+    def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
+        """Counts in the database. Optuna reads all trials to count them."""
+        self.get_study_name_from_id(study_id)  # raises `KeyError` if there is no such study
+        wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
+        with self._snapshot() as query:
+            found = query(f"SELECT state, count(*) FROM trials WHERE study_id = {int(study_id)} GROUP BY state")
+        counts: dict[str, int] = {str(name): int(count) for name, count in found}
+        return sum(counts.get(one.name, 0) for one in wanted)
+
     @cached_property
     def _is_known(self) -> bool:
         return self.get_current_version() == SCHEMA_VERSION

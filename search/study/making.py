@@ -14,6 +14,7 @@ from data_utils.splits import Split
 from search.definition.definition import StudyDefinition
 from search.definition.objectives import StudyObjective
 from search.definition.samplers import ignore_experimental
+from search.storage.tables import uncached
 from search.study.checked import study_names
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
 from search.study.study import EXHAUSTED, checked_study
@@ -52,7 +53,7 @@ def open_study(
         _describe(study, definition, data, split, fingerprint, lines)
     else:
         study = checked_study(storage, definition.name, notify=lambda text: None)  # the run's own view of the study notifies
-        is_empty = not is_ours(study) and not storage.get_n_trials(study._study_id)
+        is_empty = not is_ours(study) and not uncached(storage).get_n_trials(study._study_id)
         if is_empty and study.directions == [StudyDirection.MINIMIZE] * len(directions):
             _describe(study, definition, data, split, fingerprint, lines)  # a run died after creating it
         elif wider:
@@ -60,7 +61,7 @@ def open_study(
             study.set_user_attr(EXHAUSTED, False)
         else:
             require_same(study, lines)
-    if not storage.get_n_trials(study._study_id):
+    if not uncached(storage).get_n_trials(study._study_id):
         study.enqueue_trial(dict(definition.baseline))
     return study, changes
 
