@@ -433,6 +433,25 @@ def test_it_fills_while_a_search_runs(searched_copy: Path, tiny: Path, cli: Cli,
     assert said[0].startswith("filled: note, ")
 
 
+def test_it_fills_once_more_when_a_search_ends(
+    searched_copy: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the pause is that a large study needs, the page shows the last state as soon as the search has ended."""
+    monkeypatch.setattr("search.reporting.dashboard.background._POLL_S", 0.01)
+    monkeypatch.setattr("search.reporting.dashboard.background._MIN_PAUSE_S", 3600)
+    told = threading.Event()
+    with opened() as (study, storage):
+        filler = PageFiller(study, storage, url=URL, runs=RUNS, notify=lambda line: told.set())
+        filler.start()
+        assert told.wait(60)
+        assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
+        deadline = time.monotonic() + 60
+        while artifacts()[6] != FILES:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        filler.stop()
+
+
 def test_errors_are_notified_once(searched_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors are notified once, with a hint, and never raised."""
 

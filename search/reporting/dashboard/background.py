@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from data_utils.errors import ExplainedError
 from data_utils.wording import counted, format_duration
 from search.errors import ResourceError
 from search.storage.errors import database_errors
+from search.storage.leases.choice import observe
 from search.study.companion import is_companion
 from search.study.identity import is_complete, is_ours
 from search.study.trials import FINISHED_STATES
@@ -49,6 +51,9 @@ class PageFiller:
         """`notify` gets a line when the page is filled for the first time, and one per distinct error."""
         self._study, self._storage, self._url, self._runs, self._notify = study, storage, url, runs, notify
         self._last_state: Any = None
+        self._runs = 0
+        """How many runs worked on the study when it was last looked at."""
+
         self._notified: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="page filler", daemon=True)
@@ -79,9 +84,24 @@ class PageFiller:
 
     def _work(self) -> None:
         pause = 0.0
-        while not self._stopping.wait(pause):
+        while not self._wait(pause):
             took = self._update()
             pause = _POLL_S if took is None else max(_MIN_PAUSE_S, _PAUSE_FACTOR * took)
+
+    def _wait(self, pause: float) -> bool:
+        """Waits between two updates, less long if a search ends meanwhile. Whether to stop."""
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0 and not self._has_search_ended():
+            if self._stopping.wait(min(left, _POLL_S)):
+                return True
+        return self._stopping.is_set()
+
+    def _has_search_ended(self) -> bool:
+        """Whether the last run on the study has ended since the last call. Then a full page slows nothing down."""
+        before = self._runs
+        with contextlib.suppress(Exception):  # the database cannot be reached now: the next update reports it
+            self._runs = observe(self._url, self._study.study_name).num_runs()
+        return before > 0 and self._runs == 0
 
     def _update(self) -> float | None:
         """Fills the page if the study has changed. Returns the seconds it took; None if nothing has changed."""
