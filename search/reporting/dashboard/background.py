@@ -51,7 +51,7 @@ class PageFiller:
         """`notify` gets a line when the page is filled for the first time, and one per distinct error."""
         self._study, self._storage, self._url, self._runs, self._notify = study, storage, url, runs, notify
         self._last_state: Any = None
-        self._runs = 0
+        self._num_runs = 0
         """How many runs worked on the study when it was last looked at."""
 
         self._notified: set[str] = set()
@@ -98,10 +98,10 @@ class PageFiller:
 
     def _has_search_ended(self) -> bool:
         """Whether the last run on the study has ended since the last call. Then a full page slows nothing down."""
-        before = self._runs
+        before = self._num_runs
         with contextlib.suppress(Exception):  # the database cannot be reached now: the next update reports it
-            self._runs = observe(self._url, self._study.study_name).num_runs()
-        return before > 0 and self._runs == 0
+            self._num_runs = observe(self._url, self._study.study_name).num_runs()
+        return before > 0 and self._num_runs == 0
 
     def _update(self) -> float | None:
         """Fills the page if the study has changed. Returns the seconds it took; None if nothing has changed."""
