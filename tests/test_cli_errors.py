@@ -62,7 +62,7 @@ WRONG = [  # command, exit code, first line on stderr after "error: "
     ("run --device tpu", 2, "the device `tpu` cannot be used"),
     ("run --device cuda:99", 2, "the device `cuda:99` cannot be used"),
     ("run --storage mssql://user:secret@host/x", 2, "this storage is not supported"),
-    ("run --storage sqlite:///x.db?timeout=1", 2, "this storage is not supported"),
+    ("run --storage sqlite:///x.db?timeout=1", 2, "the path of an SQLite file cannot hold a `?`"),
     ("run --storage sqlite://", 2, "this storage is not supported"),
     ("run --data nowhere", 2, "there is no such data folder"),
     ("run --data empty", 2, "the data folder"),

@@ -162,6 +162,8 @@ def test_the_name_is_used_again(leave: Callable[[optuna.Study], None], place: Pa
     assert_own_files(A)
     assert len(stored(A, f"tiny/confirm-{str(study_id(load(A)))[:8]}")) == 4
     assert {path: path.read_bytes() for path in kept} == kept
+    left = [line for line in cli("doctor", "--storage", A).out.splitlines() if "left over" in line]
+    assert len(left) == (0 if leave is rename_with_dashboard else 2)
     opened = cli("test", "tiny", "--storage", A, "--json")
     assert opened.code == 0, opened.err
     assert json.loads(opened.out)["count"] == 2

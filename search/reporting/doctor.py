@@ -38,6 +38,7 @@ def checks(*, storage: str, runs: Path, data: Path | None) -> Iterator[Check]:
     yield _device()
     yield _disk(runs)
     yield _result("storage", partial(_storage, storage))
+    yield from _leftovers(storage, runs)
     yield from _studies()
     if data is not None:
         yield from _data(data)
@@ -88,6 +89,18 @@ def _storage(url: str) -> str:
 
     names = study_names(open_read_only(url))
     return f"{place.name}, {len(names)} {'study' if len(names) == 1 else 'studies'}"
+
+
+def _leftovers(url: str, runs: Path) -> Iterator[Check]:
+    from search.storage.opening import has_studies
+    from search.storage.read_only import open_read_only
+    from search.study.leftovers import leftovers
+
+    try:
+        if has_studies(url):
+            yield from (Check("left over", "note", text) for text in leftovers(open_read_only(url), runs, url))
+    except ExplainedError:
+        return  # the check of the storage has told it
 
 
 def _studies() -> Iterator[Check]:

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import DefinitionError
-from search.study.checked import CheckedStudy, notify_of, study_names
+from search.study.checked import CheckedStudy, all_studies, notify_of, study_names
 from search.study.identity import IDENTITY
 from search.study.study_id import SHORT, assign_id, study_id
 
@@ -53,7 +53,7 @@ def find_companion(study: optuna.Study, storage: optuna.storages.BaseStorage) ->
     """
 
     own = study_id(study)
-    for one in storage.get_all_studies():
+    for one in all_studies(storage):
         if not is_companion(one.study_name):
             continue
         link = one.user_attrs.get(CONFIRMED_STUDY)

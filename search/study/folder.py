@@ -19,6 +19,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.errors import ExplainedError
 from data_utils.files import write_atomically
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError, os_errors
@@ -136,7 +137,11 @@ def claim_folder(runs: Path, study: optuna.Study, url: str, *, apart: bool = Fal
             if _mark_first(usual, _marker(own, study, url, usual, runs)):
                 return StudyFolder(usual, True), notices
         owner = read_marker(usual)
-        whose = "another study of this name" if owner is None else f"another study, `{owner.study}` in {owning_storage(usual)}"
+        whose = (
+            "another study of this name"
+            if owner is None
+            else f"another study, `{owner.study}` in {owning_storage(usual) or owner.storage}"
+        )
         notices.append(f"{usual} holds files of {whose}: they are left alone, and this study's files go to {spare}")
         _mark_first(spare, _marker(own, study, url, spare, runs))
         return StudyFolder(spare, True), notices
@@ -218,7 +223,10 @@ def owning_storage(folder: Path) -> str | None:
     marker = read_marker(folder)
     if marker is None:
         return None
-    place = parse_url(marker.storage)
+    try:
+        place = parse_url(marker.storage)
+    except ExplainedError:  # a later version wrote it
+        return None
     if place.path is None or place.path.is_absolute():
         return marker.storage
     return f"{place.kind}:///{os.path.normpath(folder.absolute() / place.path)}"

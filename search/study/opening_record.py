@@ -18,6 +18,7 @@ import optuna
 from optuna.study._frozen import FrozenStudy
 
 from search.errors import DefinitionError, os_errors
+from search.study.checked import all_studies
 from search.study.confirmed import from_plain
 from search.study.openings import RECORD_NAME, Opening, fingerprint_of, openings
 from search.study.study import study_data
@@ -75,7 +76,7 @@ def add_missing(study: optuna.Study, storage: optuna.storages.BaseStorage, runs:
     own = own_openings(study)
     if not own:
         return
-    in_storage = {one.key for one in _records(storage.get_all_studies())}
+    in_storage = {one.key for one in _records(all_studies(storage))}
     if missing := [one for one in own if one.key not in in_storage]:
         record_openings(study, storage, None, missing)
     in_file = {one.key for one in _all_in_file(runs)}
@@ -113,7 +114,7 @@ def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorag
     Raises:
         DefinitionError: the file under `runs` is damaged.
     """
-    mine, studies = study_data(study), storage.get_all_studies()
+    mine, studies = study_data(study), all_studies(storage)
     found: dict[tuple[str, int, int], RecordedOpening] = {}
     for one in (*own_openings(study), *_records(studies), *_of_others(studies, mine.fingerprint), *_all_in_file(runs)):
         if one.fingerprint == mine.fingerprint and set(one.opening.signers) & set(mine.split.test):

@@ -8,6 +8,8 @@ from typing import Any
 
 import optuna
 
+from search.study.checked import all_studies
+
 ID = "id"
 """The study attribute that holds the id, and the number under which the database knew the study then."""
 
@@ -25,7 +27,7 @@ def study_id(study: optuna.Study) -> str | None:
     if id is None or row == study._study_id:
         return id
     rows = {}
-    for one in study._storage.get_all_studies():
+    for one in all_studies(study._storage):
         other, original_row = _stored(one.user_attrs)
         if other == id:
             rows[one._study_id] = original_row == one._study_id
