@@ -50,8 +50,10 @@ def save_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> No
     write_atomically(path, b"".join([_MAGIC, b"%08x\n" % zlib.crc32(image), image]))
 
 
-def load_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> None:
+def load_checkpoint(trainings: Sequence[Training], path: Path, *about: str) -> None:
     """Restores the saved state in new trainings made with the same configurations and data.
+
+    `about` are the texts that may identify them.
 
     Raises:
         BadCheckpoint: see there. The trainings may then be partly changed: discard them.
@@ -65,7 +67,7 @@ def load_checkpoint(trainings: Sequence[Training], path: Path, about: str) -> No
         raise BadCheckpoint("it is damaged")
     try:
         metadata = metadata_of(image)
-        if metadata["about"] != about:
+        if metadata["about"] not in about:
             raise BadCheckpoint("it belongs to another training")
         _restore(trainings, load(image), json.loads(metadata["state"]))
     except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:

@@ -57,7 +57,7 @@ def find_companion(study: optuna.Study, storage: optuna.storages.BaseStorage) ->
         if not is_companion(one.study_name):
             continue
         link = one.user_attrs.get(CONFIRMED_STUDY)
-        by_name = link is None and one.study_name == f"{study.study_name}{_COMPANION}"
+        by_name = link is None and one.user_attrs.get(CONFIRMS) == study.study_name
         if by_name or (isinstance(link, dict) and own is not None and link.get("id") == own):
             companion = CheckedStudy(one.study_name, storage, notify_of(study), TRAINING_DISTRIBUTIONS)
             differences = _differences(study, companion)

@@ -18,6 +18,7 @@ from search.errors import os_errors
 from search.trial.clips import TrialClips
 from search.trial.files import CHECKPOINT, DISK_HINT
 from search.trial.job import Job
+from search.trial.machine import as_in_version_0_1
 
 _TIME_SHARE = 0.01
 """Share of the time that writing checkpoints may take. Long epochs are saved one by one, short ones several at a time."""
@@ -34,6 +35,7 @@ class Checkpoint:
         self._path = job.folder / CHECKPOINT
         self._trial = job.trial
         self._key = _matching_key(job, trial_clips, machine)
+        self._earlier_key = _matching_key(job, trial_clips, as_in_version_0_1(machine))
         self._next_save = 0.0  # the first epoch is saved at once
         self._duration_s = math.inf
         """Shortest time that a save has taken; known after the second one."""
@@ -73,7 +75,7 @@ class Checkpoint:
         """
         what = f"the checkpoint of trial {self._trial} cannot be read"
         with os_errors(what, where=self._path, hint="delete it to start the trial over"):
-            load_checkpoint(trainings, self._path, self._key)
+            load_checkpoint(trainings, self._path, self._key, self._earlier_key)
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -70,6 +70,14 @@ def comparable(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in recorded.items() if name not in unknown}
 
 
+def as_in_version_0_1(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What version 0.1 recorded of this machine. It did not tell kinds of CPU apart."""
+    if _INSTRUCTIONS not in machine:
+        return dict(machine)
+    known = {name: value for name, value in machine.items() if name != _INSTRUCTIONS}
+    return {**known, "processor": platform.processor() or platform.machine()}
+
+
 @functools.cache
 def _cpu_model() -> str:
     """The CPU's model name. Where the system does not tell, its architecture."""
