@@ -216,13 +216,13 @@ def test_the_same_signers_under_another_name(confirmed: Path, tiny: Path, cli: C
 
 
 def test_another_study_in_the_same_folders(confirmed: Path, tiny: Path, cli: Cli) -> None:
-    """Weights of a study with the same name in another database are not used."""
+    """Weights of a study with the same name in another database are not used, and do not replace this study's."""
     whole = json.loads(cli("test", "tiny", "--json").out)
     other = ("--storage", "sqlite:///other.db")
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 3, "--seed", 3, *other).code == 0
     assert cli(*CONFIRM, *other).code == 0
     again = cli("test", "tiny", "--again", "--json")
-    assert "is missing or was changed" in again.err
+    assert "is missing or was changed" not in again.err
     assert json.loads(again.out)["scores"] == whole["scores"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import re
@@ -232,6 +233,49 @@ def test_copies_go_different_ways(copy: Callable[[Cli], None], place: Path, tiny
         assert_own_files(B)
         done = cli("confirm", "tiny", "--storage", B, "--top", 1, "--seeds", 2)
         assert done.code == 0, done.err
+
+
+def test_a_report_on_a_copy(place: Path, cli: Cli) -> None:
+    """A command that only looks takes over no folder and writes no report into that of another study."""
+    shutil.copy("a.db", "b.db")
+    assert cli("report", "tiny", "--storage", A).code == 0
+    marker, page = Path("runs/tiny", MARKER).read_text("utf-8"), Path("runs/tiny/report.html").read_bytes()
+    done = cli("report", "tiny", "--storage", B)
+    assert done.code == 2
+    assert "the folder runs/tiny belongs to another study" in done.err
+    assert cli("report", "tiny", "--storage", B, "--output", "b.html").code == 0
+    assert (Path("runs/tiny", MARKER).read_text("utf-8"), Path("runs/tiny/report.html").read_bytes()) == (marker, page)
+
+
+def test_one_database_under_two_names(place: Path, tiny: Path, cli: Cli) -> None:
+    """A link is no copy: the study keeps its id, whichever name its database has."""
+    before = study_id(load(A))
+    Path("alias").symlink_to(".")
+    done = cli("run", "tiny.yaml", "--data", tiny, "--set", "data.test=auto", "--more", 1, "--storage", "sqlite:///alias/a.db")
+    assert done.code == 0, done.err
+    assert study_id(load(A)) == before
+    assert [path.name for path in Path("runs").glob("tiny*")] == ["tiny"]
+
+
+def test_an_interrupted_separation(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copied database whose files could not be copied at once gets them, and its confirmation, with the next command."""
+    shutil.copy("a.db", "b.db")
+    words = ("run", "tiny.yaml", "--data", tiny, "--set", "data.test=auto", "--storage", B)
+    with monkeypatch.context() as broken:
+        broken.setattr("search.study.claiming.copy_trials", unwritable)
+        assert cli(*words).code == 3
+    files = sorted(path.name for path in Path().glob("a.db*"))
+    done = cli(*words)
+    assert done.code == 0, done.err
+    assert_own_files(B)
+    assert "4 trainings" in cli("confirm", "tiny", "--top", 1, "--seeds", 2, "--storage", B).out
+    assert len(stored(B, "tiny/confirm")) == 4
+    assert sorted(path.name for path in Path().glob("a.db*")) == files, "nothing is left beside the original"
+
+
+def unwritable(*_: object) -> None:
+    """Stands for a full disk."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_moved_project(place: Path, tiny: Path, cli: Cli) -> None:

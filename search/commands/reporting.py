@@ -25,14 +25,11 @@ def report(
     from search.commands.console import print_note
     from search.reporting.facts import Facts
     from search.reporting.report import report_html
-    from search.study.folder import claim_folder
-    from search.study.study_id import study_id
+    from search.study.claiming import folder_to_write
 
     opened, opened_storage = open_study(study, storage)
     facts = Facts(opened, opened_storage, url=storage, runs=runs)
-    if output is None and study_id(opened) is not None:
-        facts.folder, _ = claim_folder(runs, opened, storage)
-    target = output or facts.folder.path / "report.html"
+    target = output or folder_to_write(runs, opened, storage) / "report.html"
     text = report_html(facts)
     write_output(text, target)
     print_note(f"wrote {target} ({len(text.encode()) / 1e6:.1f} MB)")

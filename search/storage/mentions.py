@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from urllib.parse import quote
 
+from data_utils.errors import ExplainedError
+from search.storage.looking import Look
 from search.storage.url import StorageUrl
 
 
@@ -20,9 +21,11 @@ def may_hold_study(place: StorageUrl, key: str, text: str) -> bool:
             return True
     query = "SELECT count(*) FROM study_user_attributes WHERE key = ? AND instr(value_json, ?)"
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(place.path))}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(Look(place.path).connect()) as connection:
             return bool(connection.execute(query, (key, text)).fetchone()[0])
     except sqlite3.OperationalError as error:
         return "no such table" not in str(error)
     except sqlite3.DatabaseError:  # another kind of file
         return False
+    except ExplainedError:
+        return True

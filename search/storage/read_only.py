@@ -116,12 +116,13 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
 
     def _trials(self, study_id: int) -> list[FrozenTrial]:
         """All trials of a study, read again only if the file has changed: a command that prints uses them several times."""
-        state = self._look.state()
-        if self._last_read[:2] != (state, study_id):
-            with self._reading() as database:
-                trials = read_trials(_query(database), f"study_id = {int(study_id)}", reported_of=self._reported_of)
-            self._last_read = state, study_id, trials
-        return self._last_read[2]
+        state, last = self._look.state(), self._last_read
+        if last[:2] == (state, study_id):
+            return last[2]
+        with self._reading() as database:
+            trials = read_trials(_query(database), f"study_id = {int(study_id)}", reported_of=self._reported_of)
+        self._last_read = state, study_id, trials
+        return trials
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
         counts = dict(self._all("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", study_id))

@@ -59,10 +59,12 @@ def _read_trials(query: Query, condition: str, reported_of: str) -> list[FrozenT
     )
     if not trials:
         return []
+    if strange := [number for _, number, *_ in trials if not isinstance(number, int)]:
+        raise ValueError(f"{strange[0]!r} is not the number of a trial")
     values = _numbers(rows("objective, value, value_type", "trial_values", "ORDER BY objective"))
     params, shapes = _params(rows("param_name, param_value, distribution_json", "trial_params", "ORDER BY param_id"))
-    user = _attributes(rows("key, value_json", "trial_user_attributes"))
-    system = _attributes(rows("key, value_json", "trial_system_attributes"))
+    user = _attributes(rows("trial_user_attributes.key, value_json", "trial_user_attributes"))
+    system = _attributes(rows("trial_system_attributes.key, value_json", "trial_system_attributes"))
     of = f"{condition} AND {reported_of}" if reported_of else condition
     reported = _numbers(rows("step, intermediate_value, intermediate_value_type", "trial_intermediate_values", of=of))
     return [
@@ -88,6 +90,8 @@ def _numbers(rows: Sequence[Sequence[Any]]) -> dict[int, dict[int, float]]:
     """Numbers by trial and index (objective or step). Those that are not finite are stored as words."""
     found: dict[int, dict[int, float]] = defaultdict(dict)
     for trial, index, number, kind in rows:
+        if kind == "FINITE" and not isinstance(number, int | float):
+            raise ValueError(f"{number!r} is not a number")
         found[trial][index] = number if kind == "FINITE" else _NOT_FINITE[kind]
     return found
 

@@ -143,6 +143,11 @@ def _require_valid(url: str) -> None:
         raise DefinitionError("this storage URL is malformed", got=redact_url(url), hint=_QUOTING) from error
 
 
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths are names of one file."""
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
 def redact_url(url: str) -> str:
     """A URL of any kind without its password, even if it is malformed."""
     if url.startswith(SQLITE) or _journal_of(url) is not None:

@@ -8,13 +8,17 @@ from urllib.parse import urlsplit
 
 import optuna
 
-from search.errors import os_errors
+from search.errors import DefinitionError, os_errors
 from search.storage.mentions import may_hold_study
-from search.storage.url import parse_url
+from search.storage.url import is_same_file, parse_url
+from search.study.checked import study_names
 from search.study.companion import find_companion, link_companion
-from search.study.folder import StudyFolder, claim_folder, copy_trials, find_folder, owning_storage
+from search.study.folder import StudyFolder, claim_folder, copy_trials, find_folder, may_take_over, owning_storage
 from search.study.opening_record import add_missing
 from search.study.study_id import ID, assign_id, bind_id, is_foreign_copy, study_id
+
+_ORIGINAL = "original"
+"""The attribute that says where the files of a copy's original are, until they are copied."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,26 @@ def claim(study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path,
         notices.append(_assign_first_id(study, storage))
     elif (original := _original(find_folder(runs, study), study, url)) is not None:
         notices.append(_separate(study, storage, runs, url, original))
+    _copy_from_original(study, storage, runs, url)
     folder, more = claim_folder(runs, study, url)
     add_missing(study, storage, runs)
     return Claim(folder, (*notices, *more))
+
+
+def folder_to_write(runs: Path, study: optuna.Study, url: str) -> Path:
+    """The folder for a file about a study, for a command that leaves the study as it is.
+
+    Raises:
+        DefinitionError: the folder is another study's, or that of the study that this one is a copy of.
+    """
+    found = find_folder(runs, study)
+    is_own = _original(found, study, url) is None if found.is_marked else may_take_over(found.path, study)
+    if not is_own:
+        raise DefinitionError(
+            f"the folder {found.path} belongs to another study",
+            hint="name a file with `--output`; the next `run` or `confirm` gives this study a folder of its own",
+        )
+    return found.path
 
 
 def _assign_first_id(study: optuna.Study, storage: optuna.storages.BaseStorage) -> str:
@@ -69,8 +90,7 @@ def _original(found: StudyFolder, study: optuna.Study, url: str) -> str | None:
         return None
     there, here = parse_url(storage), parse_url(url)
     if there.path is not None and here.path is not None:
-        is_same = there.path.resolve() == here.path.resolve()
-        return None if is_same or not may_hold_study(there, ID, own) else there.name
+        return None if is_same_file(there.path, here.path) or not may_hold_study(there, ID, own) else there.name
     if there.path is not None:
         return there.name if may_hold_study(there, ID, own) else None
     names = [urlsplit(place.redacted).path for place in (there, here)]
@@ -78,19 +98,34 @@ def _original(found: StudyFolder, study: optuna.Study, url: str) -> str | None:
 
 
 def _separate(study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path, url: str, original: str) -> str:
-    """Gives a copy, and the copy of its companion, new ids and folders with the files of their trials."""
-    companion, before = find_companion(study, storage), find_folder(runs, study)
-    companion_before = None if companion is None else find_folder(runs, companion)
+    """Gives a copy a new id; `_copy_from_original` does the rest, also after it was interrupted."""
+    companion = find_companion(study, storage)
+    source = {
+        "folder": str(find_folder(runs, study).path.absolute()),
+        "companion": None if companion is None else companion.study_name,
+        "of companion": None if companion is None else str(find_folder(runs, companion).path.absolute()),
+    }
+    study.set_user_attr(_ORIGINAL, source)
     assign_id(study)
-    copy_files(before, study, runs, url)
-    if companion is not None and companion_before is not None:
-        assign_id(companion)
-        link_companion(companion, study)
-        copy_files(companion_before, companion, runs, url)
     return (
         f"this database is a copy, and `{study.study_name}` also lives in {original}: it gets an id of its own, and copies of "
-        f"its files in {find_folder(runs, study).path}"
+        f"its files"
     )
+
+
+def _copy_from_original(study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path, url: str) -> None:
+    """Links a copy's companion to it and copies the files of the trials of both, if that is still to be done."""
+    source = study.user_attrs.get(_ORIGINAL)
+    if not isinstance(source, dict):
+        return
+    copy_files(StudyFolder(Path(str(source.get("folder"))), is_marked=False), study, runs, url)
+    if source.get("companion") in study_names(storage):
+        companion = optuna.load_study(study_name=source["companion"], storage=storage)
+        if find_companion(study, storage) is None:
+            assign_id(companion)
+            link_companion(companion, study)
+        copy_files(StudyFolder(Path(str(source.get("of companion"))), is_marked=False), companion, runs, url)
+    study.set_user_attr(_ORIGINAL, None)
 
 
 def copy_files(source: StudyFolder, study: optuna.Study, runs: Path, url: str) -> None:

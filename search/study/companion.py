@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import DefinitionError
 from search.study.checked import CheckedStudy, all_studies, notify_of, study_names
-from search.study.identity import IDENTITY
+from search.study.identity import IDENTITY, is_rounding
 from search.study.study_id import SHORT, assign_id, study_id
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _differences(study: optuna.Study, companion: optuna.Study) -> list[str]:
     found = [
         f"{key}: {text} -> {now[key]}"
         for key, text in (stored.items() if isinstance(stored, dict) else ())
-        if key in now and text != now[key] and not key.startswith("space: ")
+        if key in now and text != now[key] and not key.startswith("space: ") and not is_rounding(key, text, now[key])
     ]
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for training in companion.get_trials(deepcopy=False):

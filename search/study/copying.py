@@ -28,7 +28,7 @@ from search.storage.leases.choice import lease_of, observe
 from search.storage.leases.lease import Lease, TurnLost
 from search.storage.opening import open_storage
 from search.storage.read_only import open_read_only
-from search.storage.url import StorageUrl, parse_url
+from search.storage.url import StorageUrl, is_same_file, parse_url
 from search.study.checked import Notify, study_names
 from search.study.claiming import copy_files
 from search.study.companion import find_companion, is_companion, link_companion
@@ -181,7 +181,7 @@ def _separate(
         assign_id(copy)
         if name != study:
             link_companion(copy, copies[study])
-    with database_errors(source), _opened(source) as original_storage:
+    with database_errors(source), _closing(open_read_only(source)) as original_storage:
         originals = {name: optuna.load_study(study_name=name, storage=original_storage) for name in names}
         recorded = openings_of_signers(originals[study], original_storage, runs)
         folders = {name: find_folder(runs, original) for name, original in originals.items()}
@@ -206,10 +206,12 @@ def _remove_incomplete_copy(
         found = [  # the study itself is removed last
             optuna.load_study(study_name=one, storage=storage) for one in sorted(present, key=name.__eq__)
         ]
+        found = [one for one in found if one.study_name in names or _is_left_over(one)]
         if not found:
             return
-        if not _is_left_over(found[-1]):
-            raise _already_exists(found[-1].study_name, there)
+        for one in found:
+            if not _is_left_over(one):
+                raise _already_exists(one.study_name, there)
         if has_other_runs:
             raise ResourceError(
                 f"another process is copying the study `{name}`", where=there.name, hint="wait until it has finished"
@@ -222,8 +224,9 @@ def _remove_incomplete_copy(
 
 
 def _is_left_over(study: optuna.Study) -> bool:
-    """Whether it is an incomplete copy, or was interrupted even before it was marked as one."""
-    return not is_complete(study) or not (study.user_attrs or study.metric_names or study.get_trials(deepcopy=False))
+    """Whether it is an incomplete copy, or was interrupted even before it was marked as one. Companions are whole first."""
+    is_copy = COPIED in study.user_attrs and (is_companion(study.study_name) or not is_complete(study))
+    return is_copy or not (study.user_attrs or study.metric_names or study.get_trials(deepcopy=False))
 
 
 def _already_exists(study: str, there: StorageUrl) -> DefinitionError:
@@ -289,9 +292,7 @@ def _compare(study: str, source: str, target: str, originals: Mapping[str, Snaps
 def _is_same_database(one: StorageUrl, other: StorageUrl) -> bool:
     """Whether two URLs mean the same database, as far as they show it."""
     if one.path is not None and other.path is not None:
-        return one.path.resolve() == other.path.resolve() or (
-            one.path.exists() and other.path.exists() and one.path.samefile(other.path)
-        )
+        return is_same_file(one.path, other.path)
     return _address(one) == _address(other)
 
 

@@ -132,7 +132,7 @@ def claim_folder(runs: Path, study: optuna.Study, url: str, *, apart: bool = Fal
             return found, []
         notices: list[str] = []
         usual, spare = parent / name, parent / f"{name}-{own[:SHORT]}"
-        if not (usual / MARKER).exists() and _may_take_over(usual, study, apart=apart):
+        if not (usual / MARKER).exists() and may_take_over(usual, study, apart=apart):
             notices = _set_strangers_aside(usual, study)
             if _mark_first(usual, _marker(own, study, url, usual, runs)):
                 return StudyFolder(usual, True), notices
@@ -147,7 +147,7 @@ def claim_folder(runs: Path, study: optuna.Study, url: str, *, apart: bool = Fal
         return StudyFolder(spare, True), notices
 
 
-def _may_take_over(folder: Path, study: optuna.Study, *, apart: bool) -> bool:
+def may_take_over(folder: Path, study: optuna.Study, *, apart: bool = False) -> bool:
     """Whether a folder without an owner can be this study's: it holds no trials, or at least one that is the study's own."""
     if folder.exists() and not folder.is_dir():
         raise DefinitionError(

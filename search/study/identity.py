@@ -142,10 +142,10 @@ def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[s
     """The old and the new text of every key where they differ."""
     stored = json.loads(study.user_attrs[IDENTITY])
     both = {key: (stored.get(key, _old_text(key)), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
-    return {key: (old, new) for key, (old, new) in both.items() if old != new and not _is_rounding(key, old, new)}
+    return {key: (old, new) for key, (old, new) in both.items() if old != new and not is_rounding(key, old, new)}
 
 
-def _is_rounding(key: str, old: str, new: str) -> bool:
+def is_rounding(key: str, old: str, new: str) -> bool:
     """Whether a baseline only changed by a rounding error: earlier versions kept 0.30000000000000004 on steps of a tenth."""
     try:
         return key.startswith("baseline: ") and is_same(float(old), float(new))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 
-from search.storage.url import parse_url
+from search.storage.url import is_same_file, parse_url
 from search.study.checked import all_studies
 from search.study.companion import CONFIRMED_STUDY, is_companion
 from search.study.folder import MARKER, owning_storage, read_marker
@@ -26,7 +26,7 @@ def leftovers(storage: optuna.storages.BaseStorage, runs: Path, url: str) -> Ite
         if owner is None or where is None or owner.id in ids:
             continue
         there = parse_url(where)
-        if there.redacted == here.redacted or (there.path and here.path and there.path.resolve() == here.path.resolve()):
+        if there.redacted == here.redacted or (there.path and here.path and is_same_file(there.path, here.path)):
             yield (
                 f"{marker.parent} holds the files of `{owner.study}`, which the database no longer has: "
                 f"delete the folder if you do not need them"

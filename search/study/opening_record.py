@@ -6,6 +6,7 @@ object per line. Signers that were opened for a study that is deleted are still 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -88,13 +89,20 @@ def _append(runs: Path, ones: Sequence[RecordedOpening]) -> None:
     path, lines = runs / _FILE, "".join(f"{_as_json(one)}\n" for one in ones)
     with os_errors("the record of openings cannot be written", where=path, hint="is the disk full or read-only?"):
         runs.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as stream:
-            stream.write(lines.encode())
-            os.fsync(stream.fileno())
+        content = path.read_bytes() if path.exists() else b""
+        try:
+            with path.open("ab") as stream:
+                stream.write((b"" if content.endswith(b"\n") or not content else b"\n") + lines.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(path, len(content))  # no half line stays
+            raise
 
 
 def _as_json(one: RecordedOpening) -> str:
-    return json.dumps(dataclasses.asdict(one), ensure_ascii=False)
+    return json.dumps(dataclasses.asdict(one))
 
 
 def own_openings(study: optuna.Study) -> list[RecordedOpening]:
@@ -172,9 +180,10 @@ def _all_in_file(runs: Path | None) -> Iterator[RecordedOpening]:
     if path is None or not path.exists():
         return
     with os_errors("the record of openings cannot be read", where=path, hint="make it readable"):
-        lines = path.read_bytes().decode("utf-8", errors="replace").splitlines()
+        lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
-        yield _read(line, f"{path}:{number}")
+        if line:
+            yield _read(line, f"{path}:{number}")
 
 
 def _read(text: Any, where: str) -> RecordedOpening:

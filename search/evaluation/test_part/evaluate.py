@@ -33,7 +33,7 @@ from search.storage.opening import open_storage
 from search.study.claiming import claim
 from search.study.companion import CANDIDATE, SEED, complete_trainings, find_companion
 from search.study.confirmed import Confirmed, load_confirmed
-from search.study.folder import find_folder
+from search.study.folder import claim_folder, trial_folder
 from search.study.identity import require_usable
 from search.study.opening_record import RecordedOpening, describe_openings, openings_of_signers, record_openings
 from search.study.openings import Opening, openings, store_opening, tool_version
@@ -82,12 +82,13 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
             emit(Notice(f"{opened}: what was chosen since then may be biased towards them"))
         if num_finished(study.get_trials(deepcopy=False)) > confirmed.trials:
             emit(Notice("the search has continued since it was confirmed: what it found since then is not tested"))
-        evaluator = Evaluator(storage, study, options, emit)
-        models = evaluator.load_models(trial)
         with lease_of(options.storage, study.study_name) as lease:
             with lease.wait_for_turn():
                 for text in claim(study, storage, options.runs, options.storage).notices:
                     emit(Notice(text))
+            evaluator = Evaluator(storage, study, options, emit)
+            models = evaluator.load_models(trial)
+            with lease.wait_for_turn():
                 opening = Opening(
                     time=utc_now(),
                     commit=tool_version(),
@@ -156,7 +157,8 @@ class Evaluator:
                 f"the trainings of the confirmation of `{study.study_name}` were deleted",
                 hint=f"run `python -m search confirm {study.study_name}` again",
             )
-        self._folder, self._companion = find_folder(options.runs, companion), companion
+        self._folder, _ = claim_folder(options.runs, companion, options.storage)
+        self._companion = companion
         self._plan = study_plan(study)
         self._split = study_data(study).split
 
@@ -207,7 +209,7 @@ class Evaluator:
 
     def _models(self, training: FrozenTrial) -> list[TransformerEnISLR]:
         """The models of a training from its files; trained again if a file is missing or was changed."""
-        folder = self._folder.of_trial(training)
+        folder = trial_folder(self._folder.path, training.number)
         files = read_models(folder, trial_result(training).get("models", []))
         if not files:
             return self._train_again(training, folder)
