@@ -197,7 +197,7 @@ def test_reports_of_finished_trials_are_not_read(arguments: list[str], many: Pat
     before = cli(*arguments)
     spoilt = "SELECT trial_id FROM trials WHERE state != 'RUNNING'"
     execute(f"UPDATE trial_intermediate_values SET intermediate_value_type = 'SPOILT' WHERE trial_id IN ({spoilt})")
-    with pytest.raises(LookupError):
+    with pytest.raises(DefinitionError, match="SPOILT"):
         loaded().get_trials()
     assert cli(*arguments) == before
     assert before.code == 0

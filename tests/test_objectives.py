@@ -88,7 +88,9 @@ VALUES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
 
 def trial_of(number: int, values: tuple[int, ...]) -> FrozenTrial:
     """A complete trial with these values."""
-    trial = create_trial(state=TrialState.COMPLETE, values=list(values), user_attrs={"result": "{}"})
+    trial = create_trial(
+        state=TrialState.COMPLETE, values=list(values), user_attrs={"result": "{}", "settings": "{}", "seed": 0}
+    )
     trial.number = number
     return trial
 

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy
 from conftest import Cli
 from launch import STORAGE, TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, states, stored_trials, wait_until
+from optuna.study._frozen import FrozenStudy
 from postgres import Postgres
 
 from search.storage.opening import open_storage, table_creation_lock
@@ -199,15 +200,15 @@ def test_server_outage_while_reading(served: Path, own_postgres: Postgres, tiny:
     """Commands that only read end with exit code 3 and an error, not with a crash."""
     url = (served / STORAGE).read_text(encoding="utf-8")
     assert run_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "1", cwd=served).code == 0
-    real = optuna.get_all_study_names
+    real = optuna.storages.RDBStorage.get_all_studies
 
-    def stop_server(storage: optuna.storages.BaseStorage) -> list[str]:
+    def stop_server(storage: optuna.storages.RDBStorage) -> list[FrozenStudy]:
         own_postgres.stop()
         return real(storage)
 
     for command in (("list",), ("status", "tiny"), ("export", "tiny")):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(optuna, "get_all_study_names", stop_server)
+            patch.setattr(optuna.storages.RDBStorage, "get_all_studies", stop_server)
             answer = cli(*command, "--storage", url)
         own_postgres.start()
         assert answer.code == 3, answer
