@@ -23,12 +23,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+import search.storage.read_only
 import search.storage.trial_rows
 from search.errors import DefinitionError, ExplainedError, ResourceError
 from search.reporting.status import all_studies, status_json, status_lines
 from search.reporting.table import trial_rows
 from search.storage.opening import open_storage
 from search.storage.read_only import SCHEMA_VERSION, ReadOnlyStorage, open_read_only
+from search.storage.tables import uncached
 from search.study.study import load_study
 
 URL = f"sqlite:///{DATABASE}"
@@ -201,6 +203,32 @@ def test_reports_of_finished_trials_are_not_read(arguments: list[str], many: Pat
         loaded().get_trials()
     assert cli(*arguments) == before
     assert before.code == 0
+
+
+def test_trials_are_counted_without_reading_them(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run counts the trials every second, however many there are: in the database, by state, as Optuna counts them."""
+    storage = uncached(open_storage(URL, create=False))
+    study = storage.get_study_id_from_name("tiny")
+    states = [None, *TrialState, (TrialState.COMPLETE, TrialState.PRUNED)]
+    expected = [optuna.storages.BaseStorage.get_n_trials(storage, study, state) for state in states]
+    monkeypatch.setattr("search.storage.database.read_trials", None)
+    assert [storage.get_n_trials(study, state) for state in states] == expected
+    assert expected[0] == 500
+    with pytest.raises(KeyError):
+        storage.get_n_trials(study + 1)
+
+
+def test_trials_are_read_once_per_change(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that needs the trials several times reads them once; what another program changes is seen."""
+    study = read_only_study()
+    reads: list[str] = []
+    real = search.storage.read_only.read_trials
+    monkeypatch.setattr("search.storage.read_only.read_trials", lambda *a, **k: (reads.append(""), real(*a, **k))[1])
+    before = [study.get_trials(deepcopy=False) for _ in range(3)][-1]
+    assert len(reads) == 1
+    execute("UPDATE trials SET state = 'PRUNED' WHERE number = 0")
+    assert [trial.number for trial in study.get_trials(deepcopy=False) if trial.state != before[trial.number].state] == [0]
+    assert len(reads) == 2
 
 
 def test_a_running_trial_is_shown_with_its_epoch(many: Path, cli: Cli) -> None:
