@@ -373,13 +373,18 @@ def test_a_run_works_on_it(kind: str, name: str, new_place: NewPlace, cli: Cli) 
     source, target = new_place(kind), new_place("sqlite")
     make_unusual(source)
     with storage_at(source) as storage:
-        storage.create_new_study([StudyDirection.MINIMIZE], "tiny/confirm")
+        make_companion(storage)
     with lease_of(source, name):
         refused = cli("copy", "tiny", "--storage", source, "--to", target)
     assert refused.code == 3
     assert f"a run is working on the study `{name}`" in refused.err
     assert not Path(target.removeprefix("sqlite:///")).exists()
     assert cli("copy", "tiny", "--storage", source, "--to", target).code == 0
+
+
+def make_companion(storage: optuna.storages.BaseStorage) -> None:
+    """What a confirmation of `tiny` starts with."""
+    storage.set_study_user_attr(storage.create_new_study([StudyDirection.MINIMIZE], "tiny/confirm"), "confirms", "tiny")
 
 
 @pytest.mark.parametrize("change", ["report", "attribute", "confirmation"])
@@ -400,7 +405,7 @@ def test_the_source_changes_meanwhile(change: str, new_place: NewPlace, tmp_path
             elif change == "attribute":
                 study.set_user_attr("target", 9)
             else:
-                storage.create_new_study([StudyDirection.MINIMIZE], "tiny/confirm")
+                make_companion(storage)
 
     with pytest.raises(ResourceError, match="changed while it was copied"):
         copy_study("tiny", source, target, tmp_path / "runs", meanwhile)
