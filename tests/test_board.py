@@ -404,6 +404,14 @@ def test_a_page_filled_by_an_earlier_version(searched_copy: Path) -> None:
     assert artifacts()[0] == ["config.yaml", "confusion.png", "curve.csv"]
 
 
+def wait_for_the_files_of(trial: int) -> None:
+    """Waits until the page shows the files of a trial."""
+    deadline = time.monotonic() + 60
+    while artifacts()[trial] != FILES:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_it_fills_while_a_search_runs(searched_copy: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is filled in the background, and again when there are new trials; it notifies once and stops at once."""
     monkeypatch.setattr("search.reporting.dashboard.background._POLL_S", 0.05)
@@ -422,10 +430,7 @@ def test_it_fills_while_a_search_runs(searched_copy: Path, tiny: Path, cli: Cli,
         assert told.wait(60)
         before = plots()["search-history"]
         assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
-        deadline = time.monotonic() + 60
-        while artifacts()[6] != FILES:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for_the_files_of(6)
         filler.stop()
         assert not filler._thread.is_alive()
     assert plots()["search-history"] != before
@@ -445,10 +450,7 @@ def test_it_fills_once_more_when_a_search_ends(
         filler.start()
         assert told.wait(60)
         assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
-        deadline = time.monotonic() + 60
-        while artifacts()[6] != FILES:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for_the_files_of(6)
         filler.stop()
 
 

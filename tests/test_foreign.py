@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from search.errors import ResourceError
 from search.running.coordinator import Coordinator
 from search.running.ledger import Ledger
 from search.storage.leases.choice import lease_of
+from search.storage.one_by_one import without_dropped
 from search.storage.opening import open_storage
 
 DATABASE = "sqlite:///runs/studies.db"
@@ -398,3 +400,10 @@ def test_rows_that_nobody_can_read(sql: str, confirmed: Path, tiny: Path, cli: C
     rows(sql)
     for look in [*LOOKS[::3], "confirm tiny", f"run tiny.yaml --data {tiny} --trials 7", "copy tiny --to journal:///copied"]:
         assert cli(*look.split()).code in (0, 1, 2, 3), (look, _crash())
+
+
+@pytest.mark.parametrize("wrong", [5, "1", None, {"1": 2}, ["1", None, [2]], True])
+def test_the_record_of_dropped_reports(wrong: object) -> None:
+    """Another program's value in place of the list of deleted reports deletes none."""
+    trial = create_trial(value=0.5, intermediate_values={1: math.nan, 2: 0.5}, system_attrs={"dropped_reports": wrong})
+    assert without_dropped(trial) is trial

@@ -117,7 +117,7 @@ def _search(
     from search.commands.screens import stoppable_screen
     from search.running.run import run as run_search
     from search.storage.url import parse_url
-    from search.trial.files import require_free_folder
+    from search.study.folder import require_free_folder
     from search.wording import parse_duration
 
     require_free_folder(options.runs, definition.name, parse_url(options.storage).path)

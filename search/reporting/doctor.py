@@ -81,7 +81,7 @@ def _storage(url: str) -> str:
     from search.storage.opening import has_studies
     from search.storage.read_only import open_read_only
     from search.storage.url import parse_url
-    from search.study.checked import study_names
+    from search.study.presence import study_names
 
     place = parse_url(url)
     if not has_studies(url):

@@ -22,11 +22,11 @@ from search.storage.leases.choice import observe
 from search.storage.leases.lease import Observer
 from search.storage.opening import has_studies
 from search.storage.read_only import open_read_only
-from search.study.checked import study_names
 from search.study.companion import CONFIRMS
 from search.study.confirmed import load_confirmed
 from search.study.identity import is_complete
 from search.study.openings import is_record, openings
+from search.study.presence import study_names
 from search.study.study import checked_study, study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 

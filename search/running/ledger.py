@@ -27,7 +27,8 @@ from search.errors import ResourceError
 from search.storage.leases.lease import Lease
 from search.storage.one_by_one import without_dropped, write_one
 from search.storage.tables import Changes, tables_of, uncached
-from search.study.checked import CheckedStudy, Notify, expecting, gone_error, reading, require_numbering, why_gone
+from search.study.checked import CheckedStudy, Notify, require_numbering
+from search.study.presence import expecting, gone_error, reading, why_gone
 from search.study.study import checked_study
 
 _MAX_AGE_S = 1.0

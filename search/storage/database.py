@@ -12,7 +12,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from search.storage.tables import SCHEMA_VERSION
-from search.storage.trial_rows import Query, read_trials
+from search.storage.trial_rows import Query, count_trials, read_trials
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -40,13 +40,9 @@ class Database(optuna.storages.RDBStorage):
         return [trial for trial in trials if states is None or trial.state in states]
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
-        """Counts in the database. Optuna reads all trials to count them."""
         self.get_study_name_from_id(study_id)  # raises `KeyError` if there is no such study
-        wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
         with self._snapshot() as query:
-            found = query(f"SELECT state, count(*) FROM trials WHERE study_id = {int(study_id)} GROUP BY state")
-        counts: dict[str, int] = {str(name): int(count) for name, count in found}
-        return sum(counts.get(one.name, 0) for one in wanted)
+            return count_trials(query, study_id, state)
 
     @cached_property
     def _is_known(self) -> bool:

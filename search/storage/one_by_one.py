@@ -25,7 +25,7 @@ def write_one(storage: optuna.storages.BaseStorage, trial: int, change: Changes)
     for key, attribute in change.user.items():
         storage.set_trial_user_attr(trial, key, attribute)
     if change.dropped:  # Optuna's calls cannot delete a report
-        dropped = sorted({*known.system_attrs.get(_DROPPED, ()), *change.dropped})
+        dropped = sorted({*_dropped(known), *change.dropped})
         storage.set_trial_system_attr(trial, _DROPPED, dropped)
         for step in change.dropped:
             storage.set_trial_intermediate_value(trial, step, math.nan)
@@ -38,8 +38,14 @@ def write_one(storage: optuna.storages.BaseStorage, trial: int, change: Changes)
 def without_dropped(trial: FrozenTrial) -> FrozenTrial:
     """The trial without deleted reports that the storage still has as NaN."""
     values = trial.intermediate_values
-    dropped = {step for step in trial.system_attrs.get(_DROPPED, ()) if math.isnan(values.get(step, 0.0))}
+    dropped = {step for step in _dropped(trial) if math.isnan(values.get(step, 0.0))}
     if dropped:
         trial = copy.copy(trial)
         trial.intermediate_values = {step: value for step, value in values.items() if step not in dropped}
     return trial
+
+
+def _dropped(trial: FrozenTrial) -> set[int]:
+    """The steps that the attribute names; none if another program wrote something else there."""
+    stored = trial.system_attrs.get(_DROPPED)
+    return {step for step in stored if isinstance(step, int)} if isinstance(stored, list) else set()

@@ -24,7 +24,7 @@ from search.storage.looking import Look
 from search.storage.opening import has_studies, open_for_look, open_storage
 from search.storage.sqlite import file_guard
 from search.storage.tables import SCHEMA_VERSION
-from search.storage.trial_rows import Query, read_trials
+from search.storage.trial_rows import Query, count_trials, read_trials
 from search.storage.url import parse_url, sqlite_path
 
 _T = TypeVar("_T")
@@ -125,9 +125,8 @@ class ReadOnlyStorage(optuna.storages.BaseStorage):
         return trials
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
-        counts = dict(self._all("SELECT state, count(*) FROM trials WHERE study_id = ? GROUP BY state", study_id))
-        wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
-        return sum(counts.get(one.name, 0) for one in wanted)
+        with self._reading() as database:
+            return count_trials(_query(database), study_id, state)
 
     def _nothing_of(self, study_id: int, nothing: _T) -> _T:
         """What was read of a study, which is nothing. Raises `KeyError` if there is no such study."""

@@ -86,6 +86,14 @@ def _read_trials(query: Query, condition: str, reported_of: str) -> list[FrozenT
     ]
 
 
+def count_trials(query: Query, study: int, state: tuple[TrialState, ...] | TrialState | None) -> int:
+    """The number of a study's trials in these states; None: in any. Optuna reads all trials to count them."""
+    wanted = TrialState if state is None else (state,) if isinstance(state, TrialState) else state
+    found = query(f"SELECT state, count(*) FROM trials WHERE study_id = {int(study)} GROUP BY state")
+    counts = {str(name): int(count) for name, count in found}
+    return sum(counts.get(one.name, 0) for one in wanted)
+
+
 def _numbers(rows: Sequence[Sequence[Any]]) -> dict[int, dict[int, float]]:
     """Numbers by trial and index (objective or step). Those that are not finite are stored as words."""
     found: dict[int, dict[int, float]] = defaultdict(dict)

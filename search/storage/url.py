@@ -12,7 +12,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from search import DEFAULT_STORAGE, HIDDEN
 from search.errors import DefinitionError
@@ -31,6 +31,9 @@ _SERVERS: dict[str, tuple[Kind, str]] = {
     "mariadb+pymysql": ("mysql", "mysql+pymysql"),
 }
 """Kind of server, and SQLAlchemy's name of its driver, by the URL's scheme."""
+
+_PORTS = {"postgresql": 5432, "mysql": 3306}
+"""Where a server listens if its URL names no port."""
 
 _LOGIN = re.compile(r"(?P<before>(?:[\w+.-]*:?/+)?+[^:]*:)(?P<password>.*)@", re.DOTALL)
 """Scheme, user and password, also of a URL that is malformed: the password ends at the last `@`."""
@@ -146,6 +149,20 @@ def _require_valid(url: str) -> None:
 def is_same_file(one: Path, other: Path) -> bool:
     """Whether two paths are names of one file."""
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
+def is_same_database(one: StorageUrl, other: StorageUrl) -> bool:
+    """Whether two URLs mean the same database, as far as they show it."""
+    if one.path is not None and other.path is not None:
+        return is_same_file(one.path, other.path)
+    return _address(one) == _address(other)
+
+
+def _address(url: StorageUrl) -> tuple[str | int | None, ...]:
+    """The address of a server's database. Other spellings than these are caught because the study already exists there."""
+    parts = urlsplit(url.redacted)
+    host = "localhost" if parts.hostname in ("127.0.0.1", "::1") else parts.hostname
+    return url.kind, host, parts.port or _PORTS.get(url.kind), parts.path.rstrip("/"), parts.query
 
 
 def redact_url(url: str) -> str:

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import optuna
 
 from search.errors import DefinitionError, os_errors
-from search.storage.mentions import may_hold_study
+from search.storage.other_database import may_hold_study
 from search.storage.url import is_same_file, parse_url
-from search.study.checked import study_names
 from search.study.companion import find_companion, link_companion
 from search.study.folder import StudyFolder, claim_folder, copy_trials, find_folder, may_take_over, owning_storage
 from search.study.opening_record import add_missing
+from search.study.presence import study_names
 from search.study.study_id import ID, assign_id, bind_id, is_foreign_copy, study_id
 
 _ORIGINAL = "original"
@@ -38,12 +38,13 @@ def claim(study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path,
     Raises: same as `claim_folder` and `find_companion`.
     """
     notices = []
-    if (own := study_id(study)) is not None:
-        bind_id(study, own)
+    own = study_id(study)
     if own is None:
         notices.append(_assign_first_id(study, storage))
-    elif (original := _original(find_folder(runs, study), study, url)) is not None:
-        notices.append(_separate(study, storage, runs, url, original))
+    else:
+        bind_id(study, own)
+        if (original := _original(find_folder(runs, study), study, url)) is not None:
+            notices.append(_separate(study, storage, runs, url, original))
     _copy_from_original(study, storage, runs, url)
     folder, more = claim_folder(runs, study, url)
     add_missing(study, storage, runs)
@@ -118,21 +119,21 @@ def _copy_from_original(study: optuna.Study, storage: optuna.storages.BaseStorag
     source = study.user_attrs.get(_ORIGINAL)
     if not isinstance(source, dict):
         return
-    copy_files(StudyFolder(Path(str(source.get("folder"))), is_marked=False), study, runs, url)
+    copy_files(Path(str(source.get("folder"))), study, runs, url)
     if source.get("companion") in study_names(storage):
         companion = optuna.load_study(study_name=source["companion"], storage=storage)
         if find_companion(study, storage) is None:
             assign_id(companion)
             link_companion(companion, study)
-        copy_files(StudyFolder(Path(str(source.get("of companion"))), is_marked=False), companion, runs, url)
+        copy_files(Path(str(source.get("of companion"))), companion, runs, url)
     study.set_user_attr(_ORIGINAL, None)
 
 
-def copy_files(source: StudyFolder, study: optuna.Study, runs: Path, url: str) -> None:
-    """Copies the files of a study's trials from the folder of its original to its own.
+def copy_files(source: Path, study: optuna.Study, runs: Path, url: str) -> None:
+    """Copies the files of a study's trials from the folder of its original, `source`, to its own.
 
     Raises: same as `claim_folder`.
     """
     folder, _ = claim_folder(runs, study, url, apart=True)
     with os_errors("the files of trials cannot be copied", where=folder.path, hint="is the disk full or read-only?"):
-        copy_trials(StudyFolder(source.path, is_marked=False), folder, study.get_trials(deepcopy=False))
+        copy_trials(source, folder.path, study.get_trials(deepcopy=False))

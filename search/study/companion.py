@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import DefinitionError
-from search.study.checked import CheckedStudy, all_studies, notify_of, study_names
+from search.study.checked import CheckedStudy, notify_of
 from search.study.identity import IDENTITY, is_rounding
+from search.study.presence import all_studies, study_names
 from search.study.study_id import SHORT, assign_id, study_id
+from search.study.trials import settings_differences, trial_settings
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.study._frozen import FrozenStudy
 
 
 _COMPANION = "/confirm"
@@ -51,7 +53,6 @@ def find_companion(study: optuna.Study, storage: optuna.storages.BaseStorage) ->
     Raises:
         DefinitionError: its trainings are of another question than the study's.
     """
-
     own = study_id(study)
     for one in all_studies(storage):
         if not is_companion(one.study_name):
@@ -78,7 +79,6 @@ def companion_to_write(study: optuna.Study, storage: optuna.storages.BaseStorage
 
     Raises: same as `find_companion`.
     """
-
     companion = find_companion(study, storage)
     if companion is not None:
         return companion.study_name, []
@@ -103,7 +103,7 @@ def link_companion(companion: optuna.Study, study: optuna.Study) -> None:
         assign_id(companion)
 
 
-def study_of(companion: optuna.Study) -> tuple[str, str | None] | None:
+def study_of(companion: optuna.Study | FrozenStudy) -> tuple[str, str | None] | None:
     """The name and the id of the study that a companion confirms; None if the study is no companion."""
     attributes = companion.user_attrs
     if not is_companion(companion.study_name) or CONFIRMS not in attributes:
@@ -128,33 +128,12 @@ def _differences(study: optuna.Study, companion: optuna.Study) -> list[str]:
         if candidate is None:
             found.append(f"training {training.number}: trial {training.params.get(CANDIDATE)} is not in `{study.study_name}`")
             continue
-        different = settings_differences(_settings(candidate), _settings(training))
+        different = settings_differences(trial_settings(candidate), trial_settings(training))
         found += [f"training {training.number} of trial {candidate.number}: {text}" for text in different]
         begun, ended = training.datetime_start, candidate.datetime_complete
         if stored is None and begun is not None and ended is not None and begun < ended:
             found.append(f"training {training.number}: began before trial {candidate.number} ended")
     return found
-
-
-def _settings(trial: FrozenTrial) -> dict[str, Any]:
-    stored = json.loads(trial.user_attrs.get("settings", "{}"))
-    return stored if isinstance(stored, dict) else {}
-
-
-def settings_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The settings that two trials both have with different values, as text. Rounding errors are no difference."""
-    return [
-        f"{group}.{key}: {one[group][key]} -> {fields[key]}"
-        for group, fields in other.items()
-        if isinstance(fields, dict) and isinstance(one.get(group), dict)
-        for key in fields
-        if key in one[group] and not _is_same(one[group][key], fields[key])
-    ]
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    numbers = [x for x in (a, b) if isinstance(x, int | float) and not isinstance(x, bool)]
-    return math.isclose(a, b, rel_tol=1e-9) if len(numbers) == 2 else bool(a == b)
 
 
 def fresh_trainings(study: optuna.Study, storage: optuna.storages.BaseStorage) -> list[FrozenTrial]:

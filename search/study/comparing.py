@@ -14,9 +14,9 @@ from optuna.distributions import distribution_to_json
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from search.study.checked import reading
 from search.study.companion import CONFIRMED_STUDY
 from search.study.identity import COPIED
+from search.study.presence import reading
 from search.study.study_id import ID
 
 _NOTE_ON_TRIAL = re.compile(r"(dashboard:(?:artifacts:)?)(\d+)(:.*)", re.DOTALL)

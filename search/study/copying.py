@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError
@@ -28,14 +27,15 @@ from search.storage.leases.choice import lease_of, observe
 from search.storage.leases.lease import Lease, TurnLost
 from search.storage.opening import open_storage
 from search.storage.read_only import open_read_only
-from search.storage.url import StorageUrl, is_same_file, parse_url
-from search.study.checked import Notify, study_names
+from search.storage.url import StorageUrl, is_same_database, parse_url
+from search.study.checked import Notify
 from search.study.claiming import copy_files
 from search.study.companion import find_companion, is_companion, link_companion
 from search.study.comparing import Snapshot, differences, snapshot, with_trial_ids
 from search.study.folder import find_folder
 from search.study.identity import COPIED, IDENTITY, is_complete, require_usable
 from search.study.opening_record import openings_of_signers, record_openings
+from search.study.presence import study_names
 from search.study.study import load_study
 from search.study.study_id import assign_id
 from search.study.trials import owner
@@ -45,7 +45,6 @@ _PROGRESS_EVERY_S = 5.0
 _MAX_DIFFERENCES = 5
 """Differences that an error lists."""
 
-_PORTS = {"postgresql": 5432, "mysql": 3306}
 _MYSQL_SLACK_S = 1.0
 """MySQL stores the times of trials to the second."""
 
@@ -78,7 +77,7 @@ def copy_study(study: str, source: str, target: str, runs: Path, notify: Notify)
         ResourceError: a run is working on the study, or a database cannot be used.
     """
     here, there = parse_url(source), parse_url(target)
-    if _is_same_database(here, there):
+    if is_same_database(here, there):
         raise DefinitionError(
             "source and target are the same storage", got=there.redacted, hint="name another storage with --to"
         )
@@ -188,7 +187,7 @@ def _separate(
     record_openings(copies[study], storage, None, recorded)
     for name, folder in folders.items():
         if folder.path.is_dir():
-            copy_files(folder, copies[name], runs, target)
+            copy_files(folder.path, copies[name], runs, target)
 
 
 def _remove_incomplete_copy(
@@ -287,17 +286,3 @@ def _compare(study: str, source: str, target: str, originals: Mapping[str, Snaps
                     hint="the original is unchanged; try another kind of storage",
                 )
     _require_idle(source, now)
-
-
-def _is_same_database(one: StorageUrl, other: StorageUrl) -> bool:
-    """Whether two URLs mean the same database, as far as they show it."""
-    if one.path is not None and other.path is not None:
-        return is_same_file(one.path, other.path)
-    return _address(one) == _address(other)
-
-
-def _address(url: StorageUrl) -> tuple[str | int | None, ...]:
-    """The address of a server's database. Other spellings than these are caught because the study already exists there."""
-    parts = urlsplit(url.redacted)
-    host = "localhost" if parts.hostname in ("127.0.0.1", "::1") else parts.hostname
-    return url.kind, host, parts.port or _PORTS.get(url.kind), parts.path.rstrip("/"), parts.query

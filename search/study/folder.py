@@ -24,8 +24,9 @@ from data_utils.files import write_atomically
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError, os_errors
 from search.storage.url import parse_url
-from search.study.companion import settings_differences, study_of
+from search.study.companion import study_of
 from search.study.study_id import SHORT, study_id
+from search.study.trials import settings_differences, trial_settings
 
 MARKER = "study.json"
 TRIALS = "trials"
@@ -147,12 +148,28 @@ def claim_folder(runs: Path, study: optuna.Study, url: str, *, apart: bool = Fal
         return StudyFolder(spare, True), notices
 
 
+def require_free_folder(runs: Path, study: str, database: Path | None) -> None:
+    """Checks that the study's folder is no existing file, and none of the files that the database uses.
+
+    Raises:
+        DefinitionError: it is.
+    """
+    folder = runs / study
+    files = [f"{database}{ending}" for ending in ("", "-wal", "-shm", "-journal") if database is not None]
+    is_database = os.path.realpath(folder).casefold() in {os.path.realpath(file).casefold() for file in files}
+    if is_database or (folder.exists() and not folder.is_dir()):
+        raise _file_error(folder)
+
+
+def _file_error(folder: Path) -> DefinitionError:
+    hint = "give the study another name with `--as NAME`"
+    return DefinitionError("the study's folder has the name of a file", where=str(folder), hint=hint)
+
+
 def may_take_over(folder: Path, study: optuna.Study, *, apart: bool = False) -> bool:
     """Whether a folder without an owner can be this study's: it holds no trials, or at least one that is the study's own."""
     if folder.exists() and not folder.is_dir():
-        raise DefinitionError(
-            "the study's folder has the name of a file", where=str(folder), hint="give the study another name with `--as NAME`"
-        )
+        raise _file_error(folder)
     if not any((folder / name).exists() for name in _CONTENTS):
         return True
     if apart:
@@ -196,26 +213,25 @@ def is_of_trial(folder: Path, trial: FrozenTrial) -> bool:
     try:
         text = (folder / "config.yaml").read_text(encoding="utf-8")
         written = parse_yaml(text, str(folder))
-        stored = json.loads(trial.user_attrs.get("settings", "{}"))
+        stored = trial_settings(trial)
     except FileNotFoundError:
         return True
-    except (OSError, ValueError, DefinitionError, TypeError):
+    except (OSError, ValueError, DefinitionError, TypeError, AttributeError):  # another program wrote it
         return False
-    if not isinstance(written, dict) or not isinstance(stored, dict):
-        return False
-    return written.get("seed") == trial.user_attrs.get("seed") and not settings_differences(written, stored)
+    is_same_seed = isinstance(written, dict) and written.get("seed") == trial.user_attrs.get("seed")
+    return is_same_seed and not settings_differences(written, stored)
 
 
-def copy_trials(source: StudyFolder, target: StudyFolder, trials: Sequence[FrozenTrial]) -> None:
-    """Copies the files of a study's trials to another study's folder.
+def copy_trials(source: Path, target: Path, trials: Sequence[FrozenTrial]) -> None:
+    """Copies the files of trials from the folder of one study to that of another. Files of other trials are left out.
 
     Raises:
         OSError: they cannot be copied.
     """
     for trial in trials:
-        folder = source.of_trial(trial)
-        if folder.is_dir():
-            shutil.copytree(folder, trial_folder(target.path, trial.number), dirs_exist_ok=True)
+        folder = trial_folder(source, trial.number)
+        if folder.is_dir() and is_of_trial(folder, trial):
+            shutil.copytree(folder, trial_folder(target, trial.number), dirs_exist_ok=True)
 
 
 def owning_storage(folder: Path) -> str | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import optuna
 
-from search.storage.url import is_same_file, parse_url
-from search.study.checked import all_studies
-from search.study.companion import CONFIRMED_STUDY, is_companion
+from search.storage.url import is_same_database, parse_url
+from search.study.companion import study_of
 from search.study.folder import MARKER, owning_storage, read_marker
-from search.study.study_id import ID
+from search.study.presence import all_studies
+from search.study.study_id import id_in
 
 
 def leftovers(storage: optuna.storages.BaseStorage, runs: Path, url: str) -> Iterator[str]:
@@ -20,27 +20,20 @@ def leftovers(storage: optuna.storages.BaseStorage, runs: Path, url: str) -> Ite
     Raises: same as `all_studies`.
     """
     studies, here = all_studies(storage), parse_url(url)
-    ids = {_text_of(one.user_attrs.get(ID)) for one in studies}
+    ids = {id_in(one.user_attrs) for one in studies}
     for marker in sorted(runs.glob(f"*/{MARKER}")):
         owner, where = read_marker(marker.parent), owning_storage(marker.parent)
         if owner is None or where is None or owner.id in ids:
             continue
-        there = parse_url(where)
-        if there.redacted == here.redacted or (there.path and here.path and is_same_file(there.path, here.path)):
+        if is_same_database(parse_url(where), here):
             yield (
                 f"{marker.parent} holds the files of `{owner.study}`, which the database no longer has: "
                 f"delete the folder if you do not need them"
             )
     for one in studies:
-        link = one.user_attrs.get(CONFIRMED_STUDY)
-        if is_companion(one.study_name) and link is not None and _text_of(link) not in ids:
+        searched = study_of(one)
+        if searched is not None and searched[1] is not None and searched[1] not in ids:
             yield (
                 f"`{one.study_name}` holds the trainings of a study that the database no longer has: "
                 f"delete it in the dashboard if you do not need them"
             )
-
-
-def _text_of(stored: object) -> str | None:
-    """The id in an attribute; None if it cannot be read."""
-    found = stored.get("id") if isinstance(stored, dict) else None
-    return found if isinstance(found, str) else None

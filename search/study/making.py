@@ -15,8 +15,8 @@ from search.definition.definition import StudyDefinition
 from search.definition.objectives import StudyObjective
 from search.definition.samplers import ignore_experimental
 from search.storage.tables import uncached
-from search.study.checked import study_names
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
+from search.study.presence import study_names
 from search.study.study import EXHAUSTED, checked_study
 from search.study.study_id import assign_id
 

@@ -19,9 +19,9 @@ import optuna
 from optuna.study._frozen import FrozenStudy
 
 from search.errors import DefinitionError, os_errors
-from search.study.checked import all_studies
 from search.study.confirmed import from_plain
 from search.study.openings import RECORD_NAME, Opening, fingerprint_of, openings
+from search.study.presence import all_studies
 from search.study.study import study_data
 from search.study.study_id import study_id
 
@@ -74,7 +74,7 @@ def add_missing(study: optuna.Study, storage: optuna.storages.BaseStorage, runs:
 
     Raises: same as `record_openings` and `openings_of_signers`.
     """
-    own = own_openings(study)
+    own = _own_openings(study)
     if not own:
         return
     in_storage = {one.key for one in _records(all_studies(storage))}
@@ -105,13 +105,15 @@ def _as_json(one: RecordedOpening) -> str:
     return json.dumps(dataclasses.asdict(one))
 
 
-def own_openings(study: optuna.Study) -> list[RecordedOpening]:
-    """The openings that are stored with a study itself, in the form of the record."""
-    stored = openings(study)
-    if not stored:
-        return []
+def recorded(study: optuna.Study, opening: Opening) -> RecordedOpening:
+    """An opening for a study, in the form of the record."""
     own, fingerprint = study_id(study) or "", study_data(study).fingerprint
-    return [RecordedOpening(study=study.study_name, study_id=own, fingerprint=fingerprint, opening=one) for one in stored]
+    return RecordedOpening(study=study.study_name, study_id=own, fingerprint=fingerprint, opening=opening)
+
+
+def _own_openings(study: optuna.Study) -> list[RecordedOpening]:
+    """The openings that are stored with a study itself."""
+    return [recorded(study, opening) for opening in openings(study)]
 
 
 def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path | None) -> list[RecordedOpening]:
@@ -124,7 +126,7 @@ def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorag
     """
     mine, studies = study_data(study), all_studies(storage)
     found: dict[tuple[str, int, int], RecordedOpening] = {}
-    for one in (*own_openings(study), *_records(studies), *_of_others(studies, mine.fingerprint), *_all_in_file(runs)):
+    for one in (*_with_studies(studies, mine.fingerprint), *_records(studies), *_all_in_file(runs)):
         if one.fingerprint == mine.fingerprint and set(one.opening.signers) & set(mine.split.test):
             known = found.get(one.key)
             if known is None or (one.opening.scores and not known.opening.scores):
@@ -134,7 +136,7 @@ def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorag
 
 def other_studies(ones: Sequence[RecordedOpening], study: optuna.Study) -> list[str]:
     """The studies other than this one that openings were made for, as text."""
-    own = {one.key for one in own_openings(study)}
+    own = {one.key for one in _own_openings(study)}
     names = sorted({one.study for one in ones if one.key not in own})
     return ["an earlier study of this name" if name == study.study_name else f"`{name}`" for name in names]
 
@@ -167,8 +169,8 @@ def _records(studies: Sequence[FrozenStudy]) -> Iterator[RecordedOpening]:
                     yield _read(value, f"attribute `{key}` of the study `{one.study_name}`")
 
 
-def _of_others(studies: Sequence[FrozenStudy], fingerprint: str) -> Iterator[RecordedOpening]:
-    """The openings that studies on a data set hold themselves."""
+def _with_studies(studies: Sequence[FrozenStudy], fingerprint: str) -> Iterator[RecordedOpening]:
+    """The openings that are stored with the studies on a data set."""
     for one in studies:
         if fingerprint_of(one) == fingerprint:
             for opening in openings(one):

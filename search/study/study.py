@@ -17,10 +17,11 @@ from model.objective import Objective
 from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective, primary_index
 from search.errors import DefinitionError, NegativeAnswer
-from search.study.checked import CheckedStudy, Notify, study_names
+from search.study.checked import CheckedStudy, Notify
 from search.study.companion import TRAINING_DISTRIBUTIONS, is_companion
 from search.study.confirmed import from_plain
 from search.study.openings import is_record
+from search.study.presence import study_names
 from search.study.trials import best_trial
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from search.study.checked import all_studies
+from search.study.presence import all_studies
 
 ID = "id"
 """The study attribute that holds the id, and the number under which the database knew the study then."""
@@ -50,6 +50,11 @@ def bind_id(study: optuna.Study, id: str) -> None:
     value = {"id": id, "row": study._study_id}
     if study.user_attrs.get(ID) != value:
         study.set_user_attr(ID, value)
+
+
+def id_in(attributes: Mapping[str, Any]) -> str | None:
+    """The id in a study's attributes, whether or not it is the study's own; None if there is none that can be read."""
+    return _stored(attributes)[0]
 
 
 def _stored(attributes: Mapping[str, Any]) -> tuple[str | None, int | None]:

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.settings import LEGACY_DEFAULTS, Configs, build_configs, settings
+from search.definition.space import is_same
 from search.errors import DefinitionError
 from search.storage.leases.lease import Owner, owner_of
 from search.wording import trial_name
@@ -129,6 +130,17 @@ def trial_settings(trial: FrozenTrial) -> dict[str, dict[str, Any]]:
         value = stored.get(setting.group, {}).get(setting.field, LEGACY_DEFAULTS.get(key, setting.default))
         values.setdefault(setting.group, {})[setting.field] = value
     return values
+
+
+def settings_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The settings that two trials both have with different values, as text. Rounding errors are no difference."""
+    return [
+        f"{group}.{key}: {one[group][key]} -> {value}"
+        for group, fields in other.items()
+        if isinstance(one.get(group), dict)
+        for key, value in fields.items()
+        if key in one[group] and not is_same(one[group][key], value)
+    ]
 
 
 def trial_configs(trial: FrozenTrial) -> Configs:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -13,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from data_utils.files import write_atomically
 from model.record import EpochRecord
 from search.definition.yaml_text import dump_yaml
-from search.errors import DefinitionError, os_errors
+from search.errors import os_errors
 from search.trial.outcome import AnswerCount, Confidence, Outcome, SignerScore
 
 COLUMNS = [field.name for field in dataclasses.fields(EpochRecord)]
@@ -24,20 +23,6 @@ CHECKPOINT = "checkpoint"
 DISK_HINT = "is the disk full or read-only? The same command resumes this trial"
 
 Row = TypeVar("Row", SignerScore, AnswerCount, Confidence)
-
-
-def require_free_folder(runs: Path, study: str, database: Path | None) -> None:
-    """Checks that the study's folder is no existing file, and none of the files that the database uses.
-
-    Raises:
-        DefinitionError: it is.
-    """
-    folder = runs / study
-    files = [f"{database}{ending}" for ending in ("", "-wal", "-shm", "-journal") if database is not None]
-    is_database = os.path.realpath(folder).casefold() in {os.path.realpath(file).casefold() for file in files}
-    if is_database or (folder.exists() and not folder.is_dir()):
-        hint = "give the study another name with `--as NAME`"
-        raise DefinitionError("the study's folder has the name of a file", where=str(folder), hint=hint)
 
 
 def write_trial(

@@ -25,9 +25,9 @@ from search.running.ledger import Ledger
 from search.running.running_trial import RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
-from search.study.checked import require_present
 from search.study.companion import CANDIDATE, SEED, TRAINING_DISTRIBUTIONS, training_values
 from search.study.folder import trial_folder
+from search.study.presence import require_present
 from search.study.trials import num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT
 from search.trial.job import Job

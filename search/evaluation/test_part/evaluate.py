@@ -35,10 +35,9 @@ from search.study.companion import CANDIDATE, SEED, complete_trainings, find_com
 from search.study.confirmed import Confirmed, load_confirmed
 from search.study.folder import claim_folder, trial_folder
 from search.study.identity import require_usable
-from search.study.opening_record import RecordedOpening, describe_openings, openings_of_signers, record_openings
+from search.study.opening_record import describe_openings, openings_of_signers, record_openings, recorded
 from search.study.openings import Opening, openings, store_opening, tool_version
 from search.study.study import load_study, study_data, study_plan
-from search.study.study_id import study_id
 from search.study.trials import num_finished, require_trial, trial_configs, trial_result
 from search.trial.clips import TrialClips, data_store
 from search.trial.trial_run import start_trainings
@@ -106,10 +105,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
 
 def _store(opening: Opening, study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path) -> None:
     """Stores an opening in the record first, which outlives the study, then with the study."""
-    about = RecordedOpening(
-        study=study.study_name, study_id=study_id(study) or "", fingerprint=study_data(study).fingerprint, opening=opening
-    )
-    record_openings(study, storage, runs, [about])
+    record_openings(study, storage, runs, [recorded(study, opening)])
     store_opening(study, opening)
 
 
