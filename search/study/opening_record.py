@@ -126,7 +126,7 @@ def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorag
     """
     mine, studies = study_data(study), all_studies(storage)
     found: dict[tuple[str, int, int], RecordedOpening] = {}
-    for one in (*_with_studies(studies, mine.fingerprint), *_records(studies), *_all_in_file(runs)):
+    for one in (*_records(studies), *_with_studies(studies, mine.fingerprint), *_all_in_file(runs)):
         if one.fingerprint == mine.fingerprint and set(one.opening.signers) & set(mine.split.test):
             known = found.get(one.key)
             if known is None or (one.opening.scores and not known.opening.scores):
