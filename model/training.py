@@ -25,7 +25,7 @@ from model.config import ModelConfig, TrainConfig
 from model.loss import SmoothedLoss, measure_smoothing
 from model.metrics import Metrics, measure
 from model.objective import Objective, epochs_without_improvement
-from model.optimizing import ema_decay, learning_rate, make_optimizer, set_learning_rate, update_average
+from model.optimizing import Adam, clip_gradients, ema_decay, learning_rate, update_average
 from model.record import EpochRecord
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
 
@@ -69,7 +69,7 @@ class Training:
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema > 0 else self.model
         """The model that is validated and kept: the moving average of the weights, or without `ema` the model itself."""
 
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = Adam(self.model, config)
         self.order_rng = np.random.default_rng(order_seed)
         self.augment_rng = np.random.default_rng(augment_seed)
         self.dropout_rng = torch.Generator(self.device).manual_seed(dropout_seed)
@@ -111,7 +111,7 @@ class Training:
         groups = {"model": self.model.state_dict(), "best": self.kept_state}
         if self.averaged is not self.model:
             groups["averaged"] = self.averaged.state_dict()
-        groups |= {f"optimizer.{number}": slots for number, slots in self.optimizer.state_dict()["state"].items()}
+        groups |= {f"optimizer.{number}": slots for number, slots in self.optimizer.state().items()}
         tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
         tensors["dropout_rng"] = self.dropout_rng.get_state()
         plain = {
@@ -141,7 +141,7 @@ class Training:
         self.model.load_state_dict(groups["model"])
         if self.averaged is not self.model:
             self.averaged.load_state_dict(groups["averaged"])
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.optimizer.set_state(slots)
         self.kept_state = {name: value.to(self.device) for name, value in groups["best"].items()}
         self.dropout_rng.set_state(tensors["dropout_rng"])
         self.order_rng.bit_generator.state = plain["order_rng"]
@@ -202,12 +202,11 @@ class Training:
         """Updates the weights from their gradients. `number` is the step within the current epoch, counted from 0."""
         steps_per_epoch = -(-len(self.train.clips) // self.config.batch_size)
         step = len(self.history) * steps_per_epoch + number
-        set_learning_rate(self.optimizer, learning_rate(self.config, step, steps_per_epoch))
         if self.config.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+            clip_gradients(list(self.model.parameters()), self.config.clip_norm)
+        self.optimizer.step(learning_rate(self.config, step, steps_per_epoch))
         if self.averaged is not self.model:
-            update_average(self.averaged, self.model, ema_decay(self.config.ema, step))
+            update_average(list(self.averaged.parameters()), list(self.model.parameters()), ema_decay(self.config.ema, step))
 
 
 def fit(training: Training, on_epoch: Callable[[EpochRecord], bool] | None = None) -> list[EpochRecord]:

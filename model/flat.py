@@ -1,0 +1,60 @@
+"""All weights of a model in one buffer: a step over them is then one operation instead of one for each weight.
+
+flat = flatten_weights(model)
+optimizer = Adam(model, config, flat)
+clip_gradients(list(flat.parts), 1.0)
+"""
+
+# W floats of a buffer: the weights and the gaps between them
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+ALIGNMENT = 16
+"""Floats at a multiple of which each weight begins: 64 bytes, a cache line and the widest vector register."""
+
+
+@dataclass(frozen=True)
+class FlatWeights:
+    """The buffers that the weights of a model and their gradients are views of. Gaps between weights hold 0."""
+
+    values_W: Float[Tensor, " W"]
+    gradients_W: Float[Tensor, " W"]
+    offsets: Mapping[str, int]
+    """Where each weight begins, by its name in the model. Matrices come first, because only they have weight decay."""
+
+    parts: tuple[Float[Tensor, " _"], Float[Tensor, " _"]]
+    """The values of all matrices and of all vectors; the `grad` of each holds their gradients."""
+
+
+def flatten_weights(model: nn.Module) -> FlatWeights:
+    """Moves the weights of a model, float32 and all on one device, into one buffer.
+
+    The model keeps its parameters, and their gradients exist from now on: clear them with `Adam.zero_grad`. Moving the model to
+    another device separates its parameters from the buffer. A deep copy of the model has weights of its own, not in a buffer.
+    """
+    weights = dict(model.named_parameters())
+    names = sorted(weights, key=lambda name: weights[name].ndim < 2)  # stable: within each part in the model's order
+    offsets, end, matrices = {}, 0, 0
+    for name in names:
+        offsets[name] = end
+        end += -(-weights[name].numel() // ALIGNMENT) * ALIGNMENT
+        matrices = end if weights[name].ndim >= 2 else matrices
+    like = next(iter(weights.values()))
+    values_W, gradients_W = (torch.zeros(end, dtype=torch.float32, device=like.device) for _ in range(2))
+    for name, weight in weights.items():
+        place = slice(offsets[name], offsets[name] + weight.numel())
+        values_W[place] = weight.detach().flatten()
+        weight.data = values_W[place].view(weight.shape)
+        weight.grad = gradients_W[place].view(weight.shape)
+    parts = cast(tuple[Tensor, Tensor], values_W.tensor_split([matrices]))
+    for part, gradient in zip(parts, gradients_W.tensor_split([matrices]), strict=True):
+        part.grad = gradient
+    return FlatWeights(values_W, gradients_W, offsets, parts)
