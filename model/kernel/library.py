@@ -1,0 +1,234 @@
+"""The compiled kernel for this machine: the library that the wheel brings, else one that is built here once.
+
+A library that was built lies in the user's cache. Its name holds the digest of sources, flags and compiler, and the digest of
+its own content: what was cut short or changed is not loaded, but built again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import filelock
+
+from data_utils.errors import DataError
+from data_utils.files import write_atomically
+from model.kernel import compiling
+from model.kernel.compiling import Compiler, CompilerError
+
+Precision = Literal["float32", "bf16"]
+
+COST = "training takes about three times as long"
+"""What it costs to train without the kernel."""
+
+_SYSTEM = platform.system().lower()
+_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+_CPU_INFO = Path("/proc/cpuinfo")
+_X86_64_V3 = frozenset(
+    ("avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe")
+)  # the levels of the x86-64 psABI, as Linux names
+_X86_64_V4 = _X86_64_V3 | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
+_AMX = _X86_64_V4 | {"avx512_bf16", "amx_tile", "amx_bf16"}
+
+
+class NoKernel(Exception):
+    """There is no compiled kernel for this machine. The text is the reason."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A loaded library."""
+
+    functions: ctypes.CDLL
+    instructions: str
+    """Instruction set: "avx2", "avx512", "neon" or "amx"."""
+
+    origin: str
+    """"prebuilt", or the compiler: "built with gcc 12.2.0"."""
+
+
+def load_library(precision: Precision = "float32") -> Library:
+    """The kernel for this machine, loaded once per process; built before that if it has to be.
+
+    Raises:
+        NoKernel: the user switched it off, or this machine has none and cannot build one.
+        DataError: the environment variable SEARCH_KERNEL has an unknown value.
+    """
+    chosen = os.environ.get("SEARCH_KERNEL", "")
+    if chosen not in ("", "on", "off"):
+        raise DataError("SEARCH_KERNEL has an unknown value", got=chosen, expected="on or off", hint="unset SEARCH_KERNEL")
+    if chosen == "off":
+        raise NoKernel("SEARCH_KERNEL=off")
+    loaded = _load(precision)
+    if isinstance(loaded, str):
+        raise NoKernel(loaded)
+    return loaded
+
+
+@functools.cache
+def _load(precision: Precision) -> Library | str:
+    """The library, or the reason why there is none."""
+    try:
+        instructions = instructions_of_cpu(precision)
+        return _prebuilt(instructions) or _built(instructions)
+    except NoKernel as error:
+        return str(error)
+
+
+def instructions_of_cpu(precision: Precision = "float32") -> str:
+    """The best instruction set of this CPU that the kernel is written for.
+
+    Raises:
+        NoKernel: there is none.
+    """
+    if precision == "bf16":
+        if _SYSTEM == "linux" and _MACHINE == "x86_64" and _cpu_flags() >= _AMX:
+            return "amx"
+        raise NoKernel("this CPU has no AMX, which bf16 needs")
+    if _MACHINE == "aarch64":
+        return "neon"
+    if _MACHINE != "x86_64":
+        raise NoKernel(f"the kernel is not written for CPUs of the kind {_MACHINE}")
+    flags = _cpu_flags()
+    if flags >= _X86_64_V4:
+        return "avx512"
+    if flags >= _X86_64_V3:
+        return "avx2"
+    raise NoKernel("this CPU has no AVX2")
+
+
+def build(instructions: str, compiler: Compiler) -> Library:
+    """The library of an instruction set by a compiler: from the user's cache if it was built before, else built now.
+
+    Processes that start at once build it once. Where the cache cannot be written, each process builds its own.
+
+    Raises:
+        NoKernel: the compiler failed, or the library cannot be loaded.
+    """
+    parts = (compiling.sources_digest(), *compiling.flags(instructions, compiler), *compiler.command, compiler.version)
+    key = f"{instructions}-{_digest(chr(0).join(parts).encode())}"
+    origin = f"built with {compiler.name}"
+    try:
+        try:
+            functions = _from_cache(_cache(), key, instructions, compiler)
+        except (
+            OSError,
+            NotImplementedError,
+            RuntimeError,
+        ):  # not writable, no locks on this disk, a lock held for long, no home
+            functions = _from_cache(_own_folder(), key, instructions, compiler)
+    except (CompilerError, OSError) as error:
+        raise NoKernel(str(error)) from error
+    return Library(functions, instructions, origin)
+
+
+def _prebuilt(instructions: str) -> Library | None:
+    """The library that the wheel brings for this machine; None if there is none that works."""
+    path = compiling.PREBUILT / compiling.prebuilt_name(_SYSTEM, _MACHINE, instructions, compiling.sources_digest())
+    functions = _opened(path) if path.exists() else None
+    return None if functions is None else Library(functions, instructions, "prebuilt")
+
+
+def _built(instructions: str) -> Library:
+    """The library by the first compiler that can build it."""
+    reasons = []
+    try:
+        for compiler in compiling.find_compilers():
+            try:
+                return build(instructions, compiler)
+            except NoKernel as error:
+                reasons.append(str(error))
+    except CompilerError as error:
+        reasons.append(str(error))
+    raise NoKernel(reasons[0] if reasons else "there is no C compiler; `pip install ziglang` brings one")
+
+
+def _from_cache(folder: Path, key: str, instructions: str, compiler: Compiler) -> ctypes.CDLL:
+    """The library from a folder, built first if it is not there."""
+    functions = _stored(folder, key)
+    if functions is not None:
+        return functions
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{key}.lock", timeout=compiling.TIME_LIMIT_S):
+        functions = _stored(folder, key)  # another process may have built it while this one waited
+        if functions is None:
+            _store(folder, key, instructions, compiler)
+            functions = _stored(folder, key)
+    if functions is None:
+        raise CompilerError(f"the library that {compiler.name} built cannot be loaded")
+    return functions
+
+
+def _stored(folder: Path, key: str) -> ctypes.CDLL | None:
+    """The library of this key in a folder, loaded; None if there is none that is whole and works."""
+    for path in folder.glob(f"{key}-*{compiling.library_suffix(_SYSTEM)}"):
+        if path.stem == f"{key}-{_digest(path.read_bytes())}" and (functions := _opened(path)) is not None:
+            return functions
+    return None
+
+
+def _store(folder: Path, key: str, instructions: str, compiler: Compiler) -> None:
+    """Builds a library into a folder, in place of those of this key that do not work."""
+    suffix = compiling.library_suffix(_SYSTEM)
+    with tempfile.TemporaryDirectory(prefix="islr-search-", ignore_cleanup_errors=True) as place:
+        result = Path(place, f"kernel{suffix}")
+        compiling.compile_library(instructions, compiler, result)
+        content = result.read_bytes()
+    for damaged in folder.glob(f"{key}-*{suffix}"):
+        damaged.unlink()
+    write_atomically(folder / f"{key}-{_digest(content)}{suffix}", content)
+
+
+def _opened(path: Path) -> ctypes.CDLL | None:
+    """A library, loaded; None if it cannot be loaded or is of another version."""
+    try:
+        functions = ctypes.CDLL(str(path))
+        version = functions.kernel_version
+    except (OSError, AttributeError):
+        return None
+    version.restype = ctypes.c_int64
+    version.argtypes = ()
+    return functions if version() == compiling.VERSION else None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _cache() -> Path:
+    """The folder for built libraries in the user's cache."""
+    home = Path.home()
+    usual = {"darwin": home / "Library" / "Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))}
+    return Path(os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform, home / ".cache")) / "islr-search" / "kernel"
+
+
+@functools.cache
+def _own_folder() -> Path:
+    """A temporary folder of this process."""
+    folder = tempfile.mkdtemp(prefix="islr-search-kernel-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _cpu_flags() -> frozenset[str]:
+    """What the CPU can do, in the words of Linux."""
+    if _SYSTEM == "linux":
+        try:
+            lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return frozenset()
+        return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+    import torch  # here: nothing else needs it, and it takes a second
+
+    level = torch.backends.cpu.get_cpu_capability()
+    return _X86_64_V4 if level == "AVX512" else _X86_64_V3 if level == "AVX2" else frozenset()
