@@ -18,7 +18,6 @@ from pathlib import Path
 from data_utils.errors import DataError
 from data_utils.files import write_atomically
 from data_utils.folder import SignerFile, check_plain_file
-from data_utils.hdf5 import label_outside, read_index
 
 _FORMAT = 1
 
@@ -46,6 +45,8 @@ def read_catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None
     for entry in entries:
         for name, label in zip(entry.names, entry.labels, strict=True):
             if not 0 <= label < num_words:
+                from data_utils.hdf5 import label_outside
+
                 raise label_outside(entry.file.path, name, label, num_words)
     return entries
 
@@ -62,6 +63,8 @@ def _entry(file: SignerFile, cache: Path | None) -> CatalogEntry:
     except OSError as error:
         hint = "check its permissions"
         raise DataError("the file cannot be opened", file=file.path, got=error.strerror, hint=hint) from error
+    from data_utils.hdf5 import read_index  # here: workers, which find every entry cached, need no HDF5
+
     names, labels, lengths = (tuple(column) for column in zip(*read_index(file), strict=True))
     entry = CatalogEntry(file, digest, names, labels, lengths)
     if cached is not None:

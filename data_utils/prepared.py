@@ -14,7 +14,6 @@ import numpy as np
 from data_utils.catalog import CatalogEntry, read_catalog
 from data_utils.errors import DataError
 from data_utils.folder import missing_originals, signer_files
-from data_utils.hdf5 import read_clips
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
 from data_utils.words import read_words
@@ -166,6 +165,8 @@ def fill_frames(frames_NF: np.ndarray, entry: CatalogEntry, config: PreprocessCo
     Raises:
         DataError: a clip is invalid, or the file has changed since the catalog was read.
     """
+    from data_utils.hdf5 import read_clips  # here: workers, which find prepared clips, need no HDF5
+
     start = 0
     for clip, name, length in zip(read_clips(entry.file, max(entry.labels) + 1), entry.names, entry.lengths, strict=False):
         clip_TF = preprocess(clip.feature_CTJ, config)

@@ -11,15 +11,16 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from data_utils.augment import AugmentConfig
 from data_utils.normalize import PreprocessConfig
 from data_utils.wording import suggest
 from model.config import ModelConfig, TrainConfig
 from search.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter  # imported where values are checked: workers check none
 
 T = TypeVar("T")
 
@@ -133,6 +134,8 @@ def validate(annotation: Any, value: Any, key: str, where: str, expected: str | 
     Raises:
         DefinitionError: it has not. `expected` replaces pydantic's wording.
     """
+    from pydantic import ValidationError
+
     try:
         return _adapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
@@ -147,6 +150,8 @@ def validate(annotation: Any, value: Any, key: str, where: str, expected: str | 
 
 
 def _accepts(annotation: Any, value: Any) -> bool:
+    from pydantic import ValidationError
+
     try:
         _adapter(annotation).validate_python(value, strict=True)
     except ValidationError:
@@ -166,6 +171,8 @@ def _notation_hint(annotation: Any, value: Any, reasons: Sequence[str]) -> str |
 
 @functools.cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter
+
     return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))  # cached: slower to create than to use
 
 
