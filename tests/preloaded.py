@@ -37,7 +37,6 @@ MODULES = (
     "scipy.stats",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
-    "torch._dynamo",  # which optimizers import
 )
 _NUMBER = 8
 """Bytes of a number on the pipe that reports a command's process and its exit code."""

@@ -15,7 +15,7 @@ from conftest import Cli
 from launch import CONFIRM, stored_trials
 from safetensors.torch import load_file, save
 
-from data_utils import prepared
+from data_utils import hdf5
 from data_utils.folder import SignerFile
 from data_utils.prepared import open_data, prepare
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
@@ -123,13 +123,13 @@ def test_another_recommendation_since(confirmed: Path, cli: Cli) -> None:
 def spied(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Signers whose landmarks are read from now on."""
     read: set[str] = set()
-    real = prepared.read_clips
+    real = hdf5.read_clips
 
     def spy(file: SignerFile, num_words: int) -> object:
         read.add(file.signer)
         return real(file, num_words)
 
-    monkeypatch.setattr(prepared, "read_clips", spy)
+    monkeypatch.setattr(hdf5, "read_clips", spy)
     return read
 
 

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_utils import catalog, store
+from data_utils import hdf5, store
 from data_utils.catalog import CatalogEntry
 from data_utils.errors import DataError, ResourceError
 from data_utils.normalize import PreprocessConfig
@@ -235,7 +235,7 @@ def test_a_killed_preparation_leaves_no_trace(tiny: Path, data: DataSet, tmp_pat
 def test_the_catalog_is_cached(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cached catalog is used while the files are unchanged, and gives the same fingerprint."""
     first = open_data(tiny, tmp_path / "index")
-    monkeypatch.setattr(catalog, "read_index", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr(hdf5, "read_index", lambda file: pytest.fail("read again"))
     again = open_data(tiny, tmp_path / "index")
     assert again == first
     assert fingerprint(again) == fingerprint(open_data(tiny, tmp_path / "index"))
