@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Removes environment variables of the user that would affect the tests."""
-    for name in ("SEARCH_DATA", "SEARCH_STORAGE", "SEARCH_RUNS", "COLUMNS", "NO_COLOR"):
+    for name in ("SEARCH_DATA", "SEARCH_KERNEL", "SEARCH_STORAGE", "SEARCH_RUNS", "COLUMNS", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -11,7 +11,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -24,15 +23,13 @@ import filelock
 from data_utils.errors import DataError
 from data_utils.files import write_atomically
 from model.kernel import compiling
-from model.kernel.compiling import Compiler, CompilerError
+from model.kernel.compiling import MACHINE, SYSTEM, Compiler, CompilerError
 
 Precision = Literal["float32", "bf16"]
 
 COST = "training takes about three times as long"
 """What it costs to train without the kernel."""
 
-_SYSTEM = platform.system().lower()
-_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
 _CPU_INFO = Path("/proc/cpuinfo")
 _X86_64_V3 = frozenset(
     ("avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe")
@@ -92,13 +89,13 @@ def instructions_of_cpu(precision: Precision = "float32") -> str:
         NoKernel: there is none.
     """
     if precision == "bf16":
-        if _SYSTEM == "linux" and _MACHINE == "x86_64" and _cpu_flags() >= _AMX:
+        if SYSTEM == "linux" and MACHINE == "x86_64" and _cpu_flags() >= _AMX:
             return "amx"
         raise NoKernel("this CPU has no AMX, which bf16 needs")
-    if _MACHINE == "aarch64":
+    if MACHINE == "aarch64":
         return "neon"
-    if _MACHINE != "x86_64":
-        raise NoKernel(f"the kernel is not written for CPUs of the kind {_MACHINE}")
+    if MACHINE != "x86_64":
+        raise NoKernel(f"the kernel is not written for CPUs of the kind {MACHINE}")
     flags = _cpu_flags()
     if flags >= _X86_64_V4:
         return "avx512"
@@ -115,8 +112,8 @@ def build(instructions: str, compiler: Compiler) -> Library:
     Raises:
         NoKernel: the compiler failed, or the library cannot be loaded.
     """
-    parts = (compiling.sources_digest(), *compiling.flags(instructions, compiler), *compiler.command, compiler.version)
-    key = f"{instructions}-{_digest(chr(0).join(parts).encode())}"
+    made_of = (compiling.sources_digest(), compiling.flags(instructions, compiler), compiler.command, compiler.version)
+    key = f"{instructions}-{_digest(repr(made_of).encode())}"
     origin = f"built with {compiler.name}"
     try:
         try:
@@ -134,7 +131,7 @@ def build(instructions: str, compiler: Compiler) -> Library:
 
 def _prebuilt(instructions: str) -> Library | None:
     """The library that the wheel brings for this machine; None if there is none that works."""
-    path = compiling.PREBUILT / compiling.prebuilt_name(_SYSTEM, _MACHINE, instructions, compiling.sources_digest())
+    path = compiling.PREBUILT / compiling.prebuilt_name(SYSTEM, MACHINE, instructions, compiling.sources_digest())
     functions = _opened(path) if path.exists() else None
     return None if functions is None else Library(functions, instructions, "prebuilt")
 
@@ -171,7 +168,7 @@ def _from_cache(folder: Path, key: str, instructions: str, compiler: Compiler) -
 
 def _stored(folder: Path, key: str) -> ctypes.CDLL | None:
     """The library of this key in a folder, loaded; None if there is none that is whole and works."""
-    for path in folder.glob(f"{key}-*{compiling.library_suffix(_SYSTEM)}"):
+    for path in folder.glob(f"{key}-*{compiling.library_suffix(SYSTEM)}"):
         if path.stem == f"{key}-{_digest(path.read_bytes())}" and (functions := _opened(path)) is not None:
             return functions
     return None
@@ -179,7 +176,7 @@ def _stored(folder: Path, key: str) -> ctypes.CDLL | None:
 
 def _store(folder: Path, key: str, instructions: str, compiler: Compiler) -> None:
     """Builds a library into a folder, in place of those of this key that do not work."""
-    suffix = compiling.library_suffix(_SYSTEM)
+    suffix = compiling.library_suffix(SYSTEM)
     with tempfile.TemporaryDirectory(prefix="islr-search-", ignore_cleanup_errors=True) as place:
         result = Path(place, f"kernel{suffix}")
         compiling.compile_library(instructions, compiler, result)
@@ -222,7 +219,7 @@ def _own_folder() -> Path:
 
 def _cpu_flags() -> frozenset[str]:
     """What the CPU can do, in the words of Linux."""
-    if _SYSTEM == "linux":
+    if SYSTEM == "linux":
         try:
             lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:

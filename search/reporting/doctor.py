@@ -30,12 +30,13 @@ class Check:
 
 
 def checks(*, storage: str, runs: Path, data: Path | None) -> Iterator[Check]:
-    """Runs all checks, one after the other. Changes nothing."""
+    """Runs all checks, one after the other. Changes nothing, except that it compiles the kernel if no trial has done so yet."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     yield Check("python", "ok", f"{platform.python_version()} on {machine}")
     for name in _PACKAGES:
         yield _package(name)
     yield _device()
+    yield _kernel()
     yield _disk(runs)
     yield _result("storage", partial(_storage, storage))
     yield from _leftovers(storage, runs)
@@ -67,6 +68,18 @@ def _device() -> Check:
     if torch.cuda.is_available():
         return Check("device", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
     return Check("device", "note", "no CUDA: trials train on the CPU")
+
+
+def _kernel() -> Check:
+    from model.kernel.library import COST, NoKernel, load_library
+
+    try:
+        library = load_library()
+    except NoKernel as error:
+        return Check("kernel", "note", f"none: {error}. Without it, {COST}")
+    except ExplainedError as error:
+        return Check("kernel", "wrong", error.render())
+    return Check("kernel", "ok", f"{library.instructions}, {library.origin}")
 
 
 def _disk(runs: Path) -> Check:
