@@ -1,0 +1,693 @@
+// One training step of the Transformer in model/transformer.py: loss, logits and gradients of a batch. One thread, float32.
+//
+// The batch is worked off in panels of whole clips, each panel forward and backward while it lies in the cache. Only real frames
+// are given, one after the other: a masked frame has no weight as a key and no part in the mean, so it changes no number.
+//
+// Legend of shapes
+//     B clips of the batch    M its real frames       R frames of a panel    L frames of a clip    I numbers of a frame
+//     D width                 H heads, E = D / H      F width of the feed-forward block            K words
+// Rows of activations are PAD numbers longer than they need be, lest they all start at the same place of the cache.
+
+#include "lanes.h"
+#include "random.h"
+#include "products.h"
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+enum { VERSION = 1, PANEL = 128, PAD = LANES, MOST_LAYERS = 32 };
+
+typedef struct {
+    int64_t width, heads, layers, ffn_width, inputs, words;  // width and ffn_width are multiples of LANES
+    int64_t norm_first, activation;
+    int64_t drop_threshold;  // dropout probability * 65536
+} Model;
+
+typedef struct {
+    int64_t clips;
+    const float *frames;  // [any, I]
+    const int64_t *row_M, *position_M;  // row of `frames`, and frame number within the clip
+    const int64_t *first_B1;  // [B + 1]: first of a clip's real frames, and M
+    const float *position_table;  // [any, D]
+    const int64_t *label_B;
+    const double *target_KK;  // row y: the probabilities that the loss wants for a clip of word y
+    uint64_t seed;  // of the dropout masks
+} Batch;
+
+// ---- weights ----
+
+typedef struct {
+    float *weight, *bias;  // bias: 0 if there is none
+} Linear;
+
+typedef struct {
+    Linear qkv, out, expand, contract, norm_attention, norm_ffn;
+} LayerWeights;
+
+typedef struct {
+    Linear embed, norm_tail, head;  // norm_tail.weight: 0 if there is none
+    LayerWeights layer[MOST_LAYERS];
+} Weights;
+
+static Linear next_linear(float *values, const int64_t **offset) {
+    float *weight = **offset < 0 ? 0 : values + **offset;
+    ++*offset;
+    float *bias = **offset < 0 ? 0 : values + **offset;
+    ++*offset;
+    return (Linear){weight, bias};
+}
+
+// `offset`: of each weight and bias in the order of model/kernel/step.py; -1 where there is none.
+static Weights weights_at(const Model *model, float *values, const int64_t *offset) {
+    Weights weights;
+    weights.embed = next_linear(values, &offset);
+    for (int l = 0; l < model->layers; l++) {
+        LayerWeights *layer = &weights.layer[l];
+        Linear *each[] = {&layer->qkv, &layer->out, &layer->expand, &layer->contract, &layer->norm_attention, &layer->norm_ffn};
+        for (int i = 0; i < 6; i++) *each[i] = next_linear(values, &offset);
+    }
+    weights.norm_tail = next_linear(values, &offset);
+    weights.head = next_linear(values, &offset);
+    return weights;
+}
+
+// ---- memory ----
+
+typedef struct {
+    char *base;  // 0: only count
+    size_t used;
+} Arena;
+
+static float *take(Arena *arena, long count) {
+    float *at = arena->base ? (float *)(arena->base + arena->used) : 0;
+    arena->used += (size_t)round_up(4 * count, 64) + 64;  // 64 more: not all arrays at the same place of the cache
+    return at;
+}
+
+typedef struct {
+    float *forward, *backward;  // of a linear layer: its weight transposed, and as it is
+} Packed;
+
+typedef struct {
+    Packed embed, qkv[MOST_LAYERS], out[MOST_LAYERS], expand[MOST_LAYERS], contract[MOST_LAYERS];
+    float *embed_gradient;  // [D, I rounded up]
+} Packs;
+
+typedef struct {
+    float *attention_input, *qkv, *share, *mixed, *attention_keep;  // share: [cells]; see `attend`
+    float *ffn_input, *hidden, *hidden_slope, *ffn_keep;
+    float *attention_normal, *attention_sd, *ffn_normal, *ffn_sd;  // what the norms have standardized, and 1 / sd
+} LayerState;
+
+typedef struct {
+    long width_row, ffn_row, qkv_row, input_row;  // numbers between the starts of two rows
+    float *input, *x, *embed_slope, *branch, *normal_gradient, *x_gradient, *keep_rows, *hidden_gradient, *qkv_gradient;
+    float *tail_output, *tail_normal, *tail_sd;
+    float *transposed, *keep, *inner, *head_q, *head_k, *head_v, *head_out;  // of one head
+    float *mean, *mean_gradient;
+    double *logit, *logit_gradient;
+    LayerState layer[MOST_LAYERS];
+} Panel;
+
+static void lay_out_packs(Arena *arena, const Model *model, int train, Packs *packs) {
+    const long D = model->width, F = model->ffn_width, I = model->inputs, Ip = round_up(I, LANES);
+    const long Ds = round_up(D, STRIP), D3s = round_up(3 * D, STRIP), Fs = round_up(F, STRIP);
+    packs->embed.forward = take(arena, I * Ds);
+    for (int l = 0; l < model->layers; l++) {
+        packs->qkv[l].forward = take(arena, D * D3s);
+        packs->out[l].forward = take(arena, D * Ds);
+        packs->expand[l].forward = take(arena, D * Fs);
+        packs->contract[l].forward = take(arena, F * Ds);
+        if (!train) continue;
+        packs->qkv[l].backward = take(arena, 3 * D * Ds);
+        packs->out[l].backward = take(arena, D * Ds);
+        packs->expand[l].backward = take(arena, F * Ds);
+        packs->contract[l].backward = take(arena, D * Fs);
+    }
+    packs->embed_gradient = train ? take(arena, D * Ip) : 0;
+}
+
+static void lay_out_layer(Arena *arena, const Model *model, int train, long R, long cells, const Panel *panel, LayerState *layer) {
+    layer->attention_input = take(arena, R * panel->width_row);
+    layer->qkv = take(arena, R * panel->qkv_row);
+    layer->share = take(arena, cells * model->heads);
+    layer->mixed = take(arena, R * panel->width_row);
+    layer->ffn_input = take(arena, R * panel->width_row);
+    layer->hidden = take(arena, R * panel->ffn_row);
+    layer->hidden_slope = train && model->activation != RELU ? take(arena, R * panel->ffn_row) : 0;
+    layer->attention_keep = take(arena, R * model->width);
+    layer->ffn_keep = take(arena, R * model->width);
+    layer->attention_normal = take(arena, R * panel->width_row);
+    layer->ffn_normal = take(arena, R * panel->width_row);
+    layer->attention_sd = take(arena, R);
+    layer->ffn_sd = take(arena, R);
+}
+
+// For R frames in a panel, the longest clip of L frames, and `cells` pairs of frames, the second rounded up to LANES.
+static void lay_out_panel(Arena *arena, const Model *model, int train, long R, long L, long cells, Panel *panel) {
+    const long D = model->width, F = model->ffn_width, Lp = round_up(L, LANES), E = round_up(D / model->heads, LANES);
+    panel->width_row = D + PAD;
+    panel->ffn_row = F + PAD;
+    panel->qkv_row = 3 * D + PAD;
+    panel->input_row = round_up(model->inputs, LANES) + PAD;
+    panel->input = take(arena, R * panel->input_row);
+    panel->x = take(arena, R * panel->width_row);
+    panel->embed_slope = take(arena, R * panel->width_row);
+    panel->branch = take(arena, R * panel->width_row);
+    panel->keep_rows = take(arena, R * (F > D ? F : D));
+    panel->tail_output = take(arena, R * panel->width_row);
+    panel->tail_normal = take(arena, R * panel->width_row);
+    panel->tail_sd = take(arena, R);
+    panel->transposed = take(arena, E * Lp);
+    panel->keep = take(arena, L * Lp);
+    panel->inner = train ? take(arena, L * Lp) : 0;
+    float **head[] = {&panel->head_q, &panel->head_k, &panel->head_v, &panel->head_out};
+    for (int i = 0; i < 4; i++) *head[i] = take(arena, L * E);
+    panel->mean = take(arena, D);
+    panel->mean_gradient = take(arena, D);
+    panel->logit = (double *)take(arena, 2 * model->words);
+    panel->logit_gradient = (double *)take(arena, 2 * model->words);
+    if (train) {
+        panel->normal_gradient = take(arena, R * panel->width_row);
+        panel->x_gradient = take(arena, R * panel->width_row);
+        panel->hidden_gradient = take(arena, R * panel->ffn_row);
+        panel->qkv_gradient = take(arena, R * panel->qkv_row);
+    }
+    for (int l = 0; l < model->layers; l++) {
+        if (train || l == 0)
+            lay_out_layer(arena, model, train, R, cells, panel, &panel->layer[l]);
+        else
+            panel->layer[l] = panel->layer[0];  // nothing is looked at again
+    }
+}
+
+// ---- parts of the network ----
+
+static void pack_weights(const Model *model, const Weights *weights, int train, Packs *packs) {
+    const long D = model->width, F = model->ffn_width;
+    pack_transposed(weights->embed.weight, model->inputs, model->inputs, D, packs->embed.forward);
+    for (int l = 0; l < model->layers; l++) {
+        const LayerWeights *layer = &weights->layer[l];
+        pack_transposed(layer->qkv.weight, D, D, 3 * D, packs->qkv[l].forward);
+        pack_transposed(layer->out.weight, D, D, D, packs->out[l].forward);
+        pack_transposed(layer->expand.weight, D, D, F, packs->expand[l].forward);
+        pack_transposed(layer->contract.weight, F, F, D, packs->contract[l].forward);
+        if (!train) continue;
+        pack(layer->qkv.weight, D, 3 * D, D, packs->qkv[l].backward);
+        pack(layer->out.weight, D, D, D, packs->out[l].backward);
+        pack(layer->expand.weight, D, F, D, packs->expand[l].backward);
+        pack(layer->contract.weight, F, D, F, packs->contract[l].backward);
+    }
+}
+
+// Adds the column sums of x [R, n] to `sums`.
+static void add_column_sums(const float *x, long row, long R, long n, float *sums) {
+    if (!sums) return;
+    for (long j = 0; j < n; j += V) {
+        v sum = {};
+        for (long r = 0; r < R; r++) sum += load(x + r * row + j);
+        store(sums + j, load(sums + j) + sum);
+    }
+}
+
+// y = (x - mean) / sd * weight + bias over each row of D numbers, with 1e-5 added to the variance. May work in place.
+static void norm(const float *x, long row, long R, long D, Linear scale, float *y, float *normal, float *inverse_sd) {
+    for (long r = 0; r < R; r++) {
+        const float *a = x + r * row;
+        v sum[LANES / V] = {}, squares[LANES / V] = {};
+        for (long j = 0; j < D; j += LANES)
+            UNROLL for (int p = 0; p < LANES / V; p++) sum[p] += load(a + j + p * V);
+        const float mean = sum_lanes(sum) / (float)D;
+        for (long j = 0; j < D; j += LANES)
+            UNROLL for (int p = 0; p < LANES / V; p++) {
+                v d = load(a + j + p * V) - mean;
+                squares[p] += d * d;
+            }
+        const float inverse = 1.0f / sqrtf(sum_lanes(squares) / (float)D + 1e-5f);
+        inverse_sd[r] = inverse;
+        for (long j = 0; j < D; j += V) {
+            v n = (load(a + j) - mean) * inverse;
+            store(normal + r * row + j, n);
+            n *= load(scale.weight + j);
+            store(y + r * row + j, scale.bias ? n + load(scale.bias + j) : n);
+        }
+    }
+}
+
+// From the gradient of y: the gradients of weight and bias, and that of x, which is stored (SET) or added (ADD) to dx.
+static void norm_backward(const float *dy, const float *normal, const float *inverse_sd, long row, long R, long D, Linear scale,
+                          Linear gradient, float *dx, Mode mode) {
+    add_column_sums(dy, row, R, D, gradient.bias);
+    for (long r = 0; r < R; r++) {
+        const float *g = dy + r * row, *n = normal + r * row;
+        float *out = dx + r * row;
+        v sum[LANES / V] = {}, products[LANES / V] = {};
+        for (long j = 0; j < D; j += LANES)
+            UNROLL for (int p = 0; p < LANES / V; p++) {
+                const long i = j + p * V;
+                v gradient_ij = load(g + i), normal_ij = load(n + i);
+                store(gradient.weight + i, load(gradient.weight + i) + gradient_ij * normal_ij);
+                v scaled = gradient_ij * load(scale.weight + i);
+                sum[p] += scaled;
+                products[p] += scaled * normal_ij;
+            }
+        const float mean = sum_lanes(sum) / (float)D, slope = sum_lanes(products) / (float)D, inverse = inverse_sd[r];
+        for (long j = 0; j < D; j += V) {
+            v d = (load(g + j) * load(scale.weight + j) - mean - load(n + j) * slope) * inverse;
+            store(out + j, mode == ADD ? load(out + j) + d : d);
+        }
+    }
+}
+
+static void copy_rows(const float *from, long row, long R, long n, float *to) {
+    for (long r = 0; r < R; r++) memcpy(to + r * row, from + r * row, sizeof(float) * n);
+}
+
+// x += branch, with dropout on the branch. Records what was kept.
+static void add_branch(float *x, const float *branch, long row, long R, long D, Random *random, float *keep) {
+    if (random->threshold) draw_keep(random, keep, R * D);
+    for (long r = 0; r < R; r++)
+        for (long j = 0; j < D; j += V) {
+            v b = load(branch + r * row + j);
+            if (random->threshold) b *= load(keep + r * D + j);
+            store(x + r * row + j, load(x + r * row + j) + b);
+        }
+}
+
+// The gradient of a branch from that of x.
+static void branch_backward(const float *dx, long row, long R, long D, const Random *random, const float *keep, float *branch) {
+    for (long r = 0; r < R; r++)
+        for (long j = 0; j < D; j += V) {
+            v d = load(dx + r * row + j);
+            store(branch + r * row + j, random->threshold ? d * load(keep + r * D + j) : d);
+        }
+}
+
+// x = dropout(activation(x) + added), with the product of the derivatives in `slope`, if that is wanted.
+INLINE void activate_rows(const int kind, float *x, long row, long R, long n, const float *keep, float *slope) {
+    for (long r = 0; r < R; r++)
+        for (long j = 0; j < n; j += V) {
+            const long i = r * row + j;
+            v derivative, y = activate(kind, load(x + i), &derivative);
+            if (keep) {
+                v k = load(keep + r * n + j);
+                y *= k;
+                derivative *= k;
+            }
+            store(x + i, y);
+            if (slope) store(slope + i, derivative);
+        }
+}
+
+static void activate_hidden(const Model *model, float *x, long row, long R, long n, Random *random, float *keep, float *slope) {
+    if (random->threshold)
+        draw_keep(random, keep, R * n);
+    else
+        keep = 0;
+    if (model->activation == RELU) activate_rows(RELU, x, row, R, n, keep, slope);
+    if (model->activation == GELU) activate_rows(GELU, x, row, R, n, keep, slope);
+    if (model->activation == SILU) activate_rows(SILU, x, row, R, n, keep, slope);
+}
+
+// The gradient of the hidden numbers before activation and dropout, from that after them.
+static void hidden_backward(float *gradient, const LayerState *layer, long row, long R, long F, const Random *random) {
+    const v kept = all(random->threshold ? random->scale : 1.0f);
+    for (long r = 0; r < R; r++)
+        for (long j = 0; j < F; j += V) {
+            const long i = r * row + j;  // with RELU, what is above 0 was neither negative nor dropped
+            v slope = layer->hidden_slope ? load(layer->hidden_slope + i) : or_zero(load(layer->hidden + i) > 0.0f, kept);
+            store(gradient + i, load(gradient + i) * slope);
+        }
+}
+
+static void embed_frames(const Model *model, const Weights *weights, const Batch *batch, long first, long R, const Packs *packs,
+                         Random *random, Panel *panel) {
+    const long D = model->width, I = model->inputs, row = panel->width_row;
+    for (long r = 0; r < R; r++) {
+        float *input = panel->input + r * panel->input_row;
+        memcpy(input, batch->frames + batch->row_M[first + r] * I, sizeof(float) * I);
+        memset(input + I, 0, sizeof(float) * (round_up(I, LANES) - I));
+    }
+    product(R, D, I, rows(panel->input, panel->input_row), packed(packs->embed.forward, I), panel->x, row, SET,
+            weights->embed.bias);
+    Random none = {.threshold = 0};
+    activate_hidden(model, panel->x, row, R, D, &none, 0, panel->embed_slope);
+    if (random->threshold) draw_keep(random, panel->keep_rows, R * D);
+    for (long r = 0; r < R; r++) {
+        const float *position = batch->position_table + batch->position_M[first + r] * D;
+        for (long j = 0; j < D; j += V) {
+            const long i = r * row + j;
+            v x = load(panel->x + i) + load(position + j);
+            if (random->threshold) {
+                v k = load(panel->keep_rows + r * D + j);
+                x *= k;
+                store(panel->embed_slope + i, load(panel->embed_slope + i) * k);
+            }
+            store(panel->x + i, x);
+        }
+    }
+}
+
+// A head's rows of E numbers, as they are or, if E is no multiple of LANES, copied and filled up with zeros.
+static const float *whole_lanes(const float *head, long *row, long L, long E, float *copy) {
+    const long Ep = round_up(E, LANES);
+    if (E == Ep) return head;
+    for (long l = 0; l < L; l++) {
+        memcpy(copy + l * Ep, head + l * *row, sizeof(float) * E);
+        memset(copy + l * Ep + E, 0, sizeof(float) * (Ep - E));
+    }
+    *row = Ep;
+    return copy;
+}
+
+// out[m, e] = sum_k a[m, k] head[k, e] for a head of L rows.
+static void product_with_head(long L, long E, Left a, const float *head, long head_row, Panel *panel, float *out, long out_row) {
+    const long Ep = round_up(E, LANES);
+    const float *whole = whole_lanes(head, &head_row, L, E, panel->head_v);
+    if (E == Ep) {
+        product(L, E, L, a, plain(whole, head_row), out, out_row, SET, 0);
+        return;
+    }
+    product(L, Ep, L, a, plain(whole, head_row), panel->head_out, Ep, SET, 0);
+    for (long l = 0; l < L; l++) memcpy(out + l * out_row, panel->head_out + l * Ep, sizeof(float) * E);
+}
+
+// Softmax over the keys of share [key, query], whose scores are scaled by `scale`; then dropout into `used`, which holds what to
+// keep. The sign of a share tells whether it was dropped.
+static void softmax_dropout(float *share, float *used, long L, long Lp, float scale, int drops) {
+    for (long j = 0; j < Lp; j += V) {  // queries lie side by side, so that no sum runs over lanes
+        v most = load(share + j), sum = {};
+        for (long k = 1; k < L; k++) most = larger(most, load(share + k * Lp + j));
+        for (long k = 0; k < L; k++) {
+            v e = exp_negative((load(share + k * Lp + j) - most) * scale);
+            store(share + k * Lp + j, e);
+            sum += e;
+        }
+        const v inverse = 1.0f / sum;
+        for (long k = 0; k < L; k++) {
+            v s = load(share + k * Lp + j) * inverse;
+            if (drops) {
+                v keep = load(used + k * Lp + j);
+                store(used + k * Lp + j, s * keep);
+                s = (v)((vi)s | ((vi)(keep == 0.0f) & (vi)all(-0.0f)));
+            }
+            store(share + k * Lp + j, s);
+        }
+    }
+}
+
+static void attend(const Model *model, const int64_t *first_B1, long clips, Random *random, Panel *panel, LayerState *layer) {
+    const long D = model->width, H = model->heads, E = D / H, row = panel->qkv_row;
+    const float scale = 1.0f / sqrtf((float)E);
+    const int drops = random->threshold > 0;
+    float *share = layer->share;
+    for (long clip = 0, start = 0; clip < clips; clip++) {
+        const long L = first_B1[clip + 1] - first_B1[clip], Lp = round_up(L, LANES);
+        for (long h = 0; h < H && L > 0; h++) {
+            const float *q = layer->qkv + start * row + h * E, *k = q + D, *value = k + D;
+            transpose(q, row, L, E, panel->transposed, Lp);
+            product(L, Lp, E, rows(k, row), plain(panel->transposed, Lp), share, Lp, SET, 0);
+            if (drops) draw_keep(random, panel->keep, L * Lp);
+            softmax_dropout(share, panel->keep, L, Lp, scale, drops);
+            product_with_head(L, E, columns(drops ? panel->keep : share, Lp), value, row, panel,
+                              layer->mixed + start * panel->width_row + h * E, panel->width_row);
+            share += L * Lp;
+        }
+        start += L;
+    }
+}
+
+// From d = the gradient of the shares after dropout: that of the scores, in d; and the shares after dropout, in `used`.
+static void softmax_backward(const float *share, float *d, float *used, long L, long Lp, float scale, float kept) {
+    for (long j = 0; j < Lp; j += V) {
+        v inner = {};
+        for (long k = 0; k < L; k++) {
+            v s = load(share + k * Lp + j);
+            vi lives = ~((vi)s >> 31);
+            v kept_here = or_zero(lives, all(kept)), gradient = load(d + k * Lp + j) * kept_here;
+            s = absolute(s);
+            store(used + k * Lp + j, s * kept_here);
+            store(d + k * Lp + j, gradient);
+            inner += gradient * s;
+        }
+        for (long k = 0; k < L; k++) {
+            v s = absolute(load(share + k * Lp + j));
+            store(d + k * Lp + j, s * (load(d + k * Lp + j) - inner) * scale);
+        }
+    }
+}
+
+// From the gradient of what was mixed [R, D]: that of queries, keys and values.
+static void attend_backward(const Model *model, const int64_t *first_B1, long clips, const Random *random, Panel *panel,
+                            const LayerState *layer, const float *mixed_gradient) {
+    const long D = model->width, H = model->heads, E = D / H, row = panel->qkv_row;
+    const float scale = 1.0f / sqrtf((float)E), kept = random->threshold ? random->scale : 1.0f;
+    const float *share = layer->share;
+    for (long clip = 0, start = 0; clip < clips; clip++) {
+        const long L = first_B1[clip + 1] - first_B1[clip], Lp = round_up(L, LANES);
+        for (long h = 0; h < H && L > 0; h++) {
+            const float *q = layer->qkv + start * row + h * E, *k = q + D, *value = k + D;
+            const float *mixed = mixed_gradient + start * panel->width_row + h * E;
+            float *dq = panel->qkv_gradient + start * row + h * E, *dk = dq + D, *dvalue = dk + D;
+            transpose(mixed, panel->width_row, L, E, panel->transposed, Lp);
+            product(L, Lp, E, rows(value, row), plain(panel->transposed, Lp), panel->inner, Lp, SET, 0);
+            softmax_backward(share, panel->inner, panel->keep, L, Lp, scale, kept);
+            product_with_head(L, E, columns(panel->inner, Lp), k, row, panel, dq, row);
+            product_with_head(L, E, rows(panel->inner, Lp), q, row, panel, dk, row);
+            product_with_head(L, E, rows(panel->keep, Lp), mixed, panel->width_row, panel, dvalue, row);
+            share += L * Lp;
+        }
+        start += L;
+    }
+}
+
+// Forward through layer l; x is its input and its output.
+static void layer_forward(const Model *model, const LayerWeights *weights, const Packs *packs, int l, const int64_t *first_B1,
+                          long clips, long R, Random *random, Panel *panel) {
+    const long D = model->width, F = model->ffn_width, row = panel->width_row;
+    LayerState *layer = &panel->layer[l];
+    float *x = panel->x;
+    if (model->norm_first)
+        norm(x, row, R, D, weights->norm_attention, layer->attention_input, layer->attention_normal, layer->attention_sd);
+    else
+        copy_rows(x, row, R, D, layer->attention_input);
+    product(R, 3 * D, D, rows(layer->attention_input, row), packed(packs->qkv[l].forward, D), layer->qkv, panel->qkv_row, SET,
+            weights->qkv.bias);
+    attend(model, first_B1, clips, random, panel, layer);
+    product(R, D, D, rows(layer->mixed, row), packed(packs->out[l].forward, D), panel->branch, row, SET, weights->out.bias);
+    add_branch(x, panel->branch, row, R, D, random, layer->attention_keep);
+
+    if (model->norm_first) {
+        norm(x, row, R, D, weights->norm_ffn, layer->ffn_input, layer->ffn_normal, layer->ffn_sd);
+    } else {
+        norm(x, row, R, D, weights->norm_attention, layer->ffn_input, layer->attention_normal, layer->attention_sd);
+        copy_rows(layer->ffn_input, row, R, D, x);
+    }
+    product(R, F, D, rows(layer->ffn_input, row), packed(packs->expand[l].forward, D), layer->hidden, panel->ffn_row, SET,
+            weights->expand.bias);
+    activate_hidden(model, layer->hidden, panel->ffn_row, R, F, random, panel->keep_rows, layer->hidden_slope);
+    product(R, D, F, rows(layer->hidden, panel->ffn_row), packed(packs->contract[l].forward, F), panel->branch, row, SET,
+            weights->contract.bias);
+    add_branch(x, panel->branch, row, R, D, random, layer->ffn_keep);
+    if (!model->norm_first) norm(x, row, R, D, weights->norm_ffn, x, layer->ffn_normal, layer->ffn_sd);
+}
+
+// The gradients of a linear layer's weight and bias from those of its output [R, out] and its input [R, in].
+static void linear_backward(const float *output_gradient, long output_row, long out, const float *input, long input_row, long in,
+                            long R, Linear gradient) {
+    add_column_sums(output_gradient, output_row, R, out, gradient.bias);
+    product(out, in, R, columns(output_gradient, output_row), plain(input, input_row), gradient.weight, in, ADD, 0);
+}
+
+// Backward through layer l; panel->x_gradient is the gradient of its output, then of its input.
+static void layer_backward(const Model *model, const LayerWeights *weights, const LayerWeights *gradients, const Packs *packs,
+                           int l, const int64_t *first_B1, long clips, long R, const Random *random, Panel *panel) {
+    const long D = model->width, F = model->ffn_width, row = panel->width_row;
+    LayerState *layer = &panel->layer[l];
+    float *dx = panel->x_gradient, *branch = panel->branch, *dy = panel->normal_gradient, *hidden = panel->hidden_gradient;
+    if (!model->norm_first)
+        norm_backward(dx, layer->ffn_normal, layer->ffn_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, SET);
+    branch_backward(dx, row, R, D, random, layer->ffn_keep, branch);
+    linear_backward(branch, row, D, layer->hidden, panel->ffn_row, F, R, gradients->contract);
+    product(R, F, D, rows(branch, row), packed(packs->contract[l].backward, D), hidden, panel->ffn_row, SET, 0);
+    hidden_backward(hidden, layer, panel->ffn_row, R, F, random);
+    linear_backward(hidden, panel->ffn_row, F, layer->ffn_input, row, D, R, gradients->expand);
+    if (model->norm_first) {
+        product(R, D, F, rows(hidden, panel->ffn_row), packed(packs->expand[l].backward, F), dy, row, SET, 0);
+        norm_backward(dy, layer->ffn_normal, layer->ffn_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, ADD);
+    } else {
+        product(R, D, F, rows(hidden, panel->ffn_row), packed(packs->expand[l].backward, F), dx, row, ADD, 0);
+        norm_backward(dx, layer->attention_normal, layer->attention_sd, row, R, D, weights->norm_attention,
+                      gradients->norm_attention, dx, SET);
+    }
+
+    branch_backward(dx, row, R, D, random, layer->attention_keep, branch);
+    linear_backward(branch, row, D, layer->mixed, row, D, R, gradients->out);
+    product(R, D, D, rows(branch, row), packed(packs->out[l].backward, D), dy, row, SET, 0);
+    attend_backward(model, first_B1, clips, random, panel, layer, dy);
+    linear_backward(panel->qkv_gradient, panel->qkv_row, 3 * D, layer->attention_input, row, D, R, gradients->qkv);
+    if (model->norm_first) {
+        product(R, D, 3 * D, rows(panel->qkv_gradient, panel->qkv_row), packed(packs->qkv[l].backward, 3 * D), dy, row, SET, 0);
+        norm_backward(dy, layer->attention_normal, layer->attention_sd, row, R, D, weights->norm_attention,
+                      gradients->norm_attention, dx, ADD);
+    } else {
+        product(R, D, 3 * D, rows(panel->qkv_gradient, panel->qkv_row), packed(packs->qkv[l].backward, 3 * D), dx, row, ADD, 0);
+    }
+}
+
+// -sum_k target_k ln softmax(logit)_k, and its derivatives softmax(logit)_k - target_k if `gradient` is not 0.
+EXPORT double soft_cross_entropy(int64_t words, const double *logit, const double *target, double *gradient) {
+    double most = logit[0], sum = 0, loss = 0;
+    for (int64_t k = 1; k < words; k++) most = logit[k] > most ? logit[k] : most;
+    for (int64_t k = 0; k < words; k++) sum += exp(logit[k] - most);
+    const double log_sum = log(sum);
+    for (int64_t k = 0; k < words; k++) {
+        loss += target[k] * (log_sum - (logit[k] - most));
+        if (gradient) gradient[k] = exp(logit[k] - most) / sum - target[k];
+    }
+    return loss;
+}
+
+// Mean over the frames of a clip, and its logits.
+static void classify_clip(const Model *model, const Weights *weights, const float *y, long row, long L, Panel *panel) {
+    const long D = model->width;
+    const float share = L > 0 ? 1.0f / (float)L : 0.0f;
+    for (long j = 0; j < D; j += V) {
+        v sum = {};
+        for (long l = 0; l < L; l++) sum += load(y + l * row + j);
+        store(panel->mean + j, sum * share);
+    }
+    for (long k = 0; k < model->words; k++) {
+        const float *w = weights->head.weight + k * D;
+        v sum[LANES / V] = {};
+        for (long j = 0; j < D; j += LANES)
+            UNROLL for (int p = 0; p < LANES / V; p++) sum[p] += load(w + j + p * V) * load(panel->mean + j + p * V);
+        panel->logit[k] = sum_lanes(sum) + weights->head.bias[k];
+    }
+}
+
+// Adds the gradients of the head; the gradient of each frame of the clip goes to dy.
+static void classify_backward(const Model *model, const Weights *weights, const Weights *gradients, double share_of_batch, long L,
+                              Panel *panel, float *dy, long row) {
+    const long D = model->width;
+    for (long j = 0; j < D; j += V) store(panel->mean_gradient + j, (v){});
+    for (long k = 0; k < model->words; k++) {
+        const float d = (float)(panel->logit_gradient[k] * share_of_batch);
+        const float *w = weights->head.weight + k * D;
+        float *dw = gradients->head.weight + k * D;
+        gradients->head.bias[k] += d;
+        for (long j = 0; j < D; j += V) {
+            store(dw + j, load(dw + j) + d * load(panel->mean + j));
+            store(panel->mean_gradient + j, load(panel->mean_gradient + j) + d * load(w + j));
+        }
+    }
+    for (long l = 0; l < L; l++)
+        for (long j = 0; j < D; j += V) store(dy + l * row + j, load(panel->mean_gradient + j) * (1.0f / (float)L));
+}
+
+// Forward, and with gradients backward, through a panel: the clips from first_B1[0] on. Returns the sum of their losses.
+static double run_panel(const Model *model, const Weights *weights, const Weights *gradients, const Batch *batch, long clip0,
+                        long clips, const Packs *packs, Random *random, Panel *panel, float *logit_BK) {
+    const long D = model->width, K = model->words, row = panel->width_row;
+    const int64_t *first_B1 = batch->first_B1 + clip0;
+    const long first = first_B1[0], R = first_B1[clips] - first;
+    embed_frames(model, weights, batch, first, R, packs, random, panel);
+    for (int l = 0; l < model->layers; l++)
+        layer_forward(model, &weights->layer[l], packs, l, first_B1, clips, R, random, panel);
+    const int has_tail = weights->norm_tail.weight != 0;
+    const float *y = panel->x;
+    if (has_tail) {
+        norm(panel->x, row, R, D, weights->norm_tail, panel->tail_output, panel->tail_normal, panel->tail_sd);
+        y = panel->tail_output;
+    }
+    double loss = 0;
+    float *dy = has_tail ? panel->normal_gradient : panel->x_gradient;
+    for (long clip = 0; clip < clips; clip++) {
+        const long start = first_B1[clip] - first, L = first_B1[clip + 1] - first_B1[clip];
+        classify_clip(model, weights, y + start * row, row, L, panel);
+        if (!gradients) {
+            for (long k = 0; k < K; k++) logit_BK[(clip0 + clip) * K + k] = (float)panel->logit[k];
+            continue;
+        }
+        const double *target = batch->target_KK + batch->label_B[clip0 + clip] * K;
+        loss += soft_cross_entropy(K, panel->logit, target, panel->logit_gradient);
+        classify_backward(model, weights, gradients, 1.0 / (double)batch->clips, L, panel, dy + start * row, row);
+    }
+    if (!gradients) return 0;
+    if (has_tail)
+        norm_backward(dy, panel->tail_normal, panel->tail_sd, row, R, D, weights->norm_tail, gradients->norm_tail,
+                      panel->x_gradient, SET);
+    for (long l = model->layers - 1; l >= 0; l--)
+        layer_backward(model, &weights->layer[l], &gradients->layer[l], packs, l, first_B1, clips, R, random, panel);
+    float *dx = panel->x_gradient;
+    for (long r = 0; r < R; r++)
+        for (long j = 0; j < D; j += V) store(dx + r * row + j, load(dx + r * row + j) * load(panel->embed_slope + r * row + j));
+    const long Ip = round_up(model->inputs, LANES);
+    linear_backward(dx, row, D, panel->input, panel->input_row, Ip, R, (Linear){packs->embed_gradient, gradients->embed.bias});
+    return loss;
+}
+
+// ---- what Python calls ----
+
+EXPORT int64_t kernel_version(void) { return VERSION; }
+
+// Bytes of workspace for batches whose longest clip has `longest` frames.
+EXPORT int64_t workspace_bytes(const Model *model, int64_t longest, int64_t train) {
+    const long R = longest > PANEL ? longest : PANEL;
+    Arena arena = {0, 0};
+    Packs packs;
+    Panel panel;
+    lay_out_packs(&arena, model, train != 0, &packs);
+    lay_out_panel(&arena, model, train != 0, R, R, R * round_up(R, LANES), &panel);
+    return (int64_t)arena.used;
+}
+
+static double run(const Model *model, const int64_t *offset, const float *values, float *gradient_values, const Batch *batch,
+                  void *workspace, float *logit_BK) {
+    const int train = gradient_values != 0;
+    // The weights are only read; the type serves for their gradients too.
+    const Weights weights = weights_at(model, (float *)values, offset);
+    const Weights gradients = train ? weights_at(model, gradient_values, offset) : weights;
+    Random random = seeded(batch->seed, train ? model->drop_threshold : 0);
+    Arena arena = {workspace, 0};
+    Packs packs;
+    lay_out_packs(&arena, model, train, &packs);
+    pack_weights(model, &weights, train, &packs);
+    const long D = model->width, I = model->inputs, Ip = round_up(I, LANES);
+    if (train) memset(packs.embed_gradient, 0, sizeof(float) * D * Ip);
+    double loss = 0;
+    for (long clip = 0; clip < batch->clips;) {
+        long count = 0, R = 0, longest = 0, cells = 0;
+        while (clip + count < batch->clips) {
+            const long L = batch->first_B1[clip + count + 1] - batch->first_B1[clip + count];
+            if (count > 0 && R + L > PANEL) break;
+            R += L;
+            cells += L * round_up(L, LANES);
+            longest = L > longest ? L : longest;
+            count++;
+        }
+        Arena rest = arena;
+        Panel panel;
+        lay_out_panel(&rest, model, train, R, longest, cells, &panel);
+        loss += run_panel(model, &weights, train ? &gradients : 0, batch, clip, count, &packs, &random, &panel, logit_BK);
+        clip += count;
+    }
+    if (train)
+        for (long n = 0; n < D; n++) memcpy(gradients.embed.weight + n * I, packs.embed_gradient + n * Ip, sizeof(float) * I);
+    return loss / (double)batch->clips;
+}
+
+// The mean loss of a batch. Its gradients are added to `gradients`, which are laid out as `weights` are and start as zeros.
+EXPORT double train_batch(const Model *model, const int64_t *offset, const float *weights, float *gradients, const Batch *batch,
+                          void *workspace) {
+    return run(model, offset, weights, gradients, batch, workspace, 0);
+}
+
+// The logits [B, K] of a batch, without dropout.
+EXPORT void classify_batch(const Model *model, const int64_t *offset, const float *weights, const Batch *batch, void *workspace,
+                           float *logit_BK) {
+    run(model, offset, weights, 0, batch, workspace, logit_BK);
+}
