@@ -113,6 +113,14 @@ class TrainConfig:
     many epochs. All three count whatever the objective is, so that the same settings give the same training. 0 or more; 0 never
     stops early. 20, because validation accuracy varies by several points between epochs, and a slow gain must not be missed."""
 
+    kernel: Literal["auto", "torch"] = "auto"
+    """What computes the gradients. `auto`: on the CPU the compiled kernel, which is about three times as fast, for every model
+    that it covers, otherwise PyTorch. `torch`: always PyTorch. They differ in rounding and in the dropout masks."""
+
+    precision: Literal["float32", "bf16"] = "float32"
+    """Number format of the factors in the kernel's matrix products. `bf16` needs a CPU with AMX: faster, and rounded to 8 bits
+    (sums stay float32). float32 as in the article."""
+
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")

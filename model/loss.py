@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -52,6 +53,18 @@ def smoothed_cross_entropy(
     Source: Szegedy et al. 2016, section 7, as PyTorch computes it.
     """
     return F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing)
+
+
+def soft_targets(loss: Callable[[Tensor, Tensor], Tensor], num_words: int) -> Float[np.ndarray, "K K"]:
+    """The probabilities that a loss function wants for a clip of each word, one row a word: read from its derivatives.
+
+    The derivatives of a mean cross-entropy are softmax(logits) minus the target, over the number of clips. `loss` takes logits
+    `[K, K]` in float64 and labels `[K]`.
+    """
+    logits_KK = torch.zeros(num_words, num_words, dtype=torch.float64, requires_grad=True)
+    (slope_KK,) = torch.autograd.grad(loss(logits_KK, torch.arange(num_words)), logits_KK)
+    targets_KK: np.ndarray = (1 / num_words - num_words * slope_KK).numpy()
+    return targets_KK
 
 
 def plain_cross_entropy(logits_BK: Float[Tensor, "B K"], labels_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_utils.augment import AugmentConfig, augmented_batches
-from data_utils.batches import Batch
+from data_utils.augment import AugmentConfig
 from data_utils.prepared import ClipSet
 from model.config import ModelConfig, TrainConfig
+from model.flat import flatten_weights
 from model.loss import SmoothedLoss, measure_smoothing
 from model.metrics import Metrics, measure
 from model.objective import Objective, epochs_without_improvement
 from model.optimizing import Adam, clip_gradients, ema_decay, learning_rate, update_average
+from model.paths import Generators, KernelPath, Path, TorchPath, choose_path
 from model.record import EpochRecord
-from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+from model.transformer import DeviceClips, TransformerEnISLR
 
 
 class Diverged(ArithmeticError):
@@ -58,7 +59,7 @@ class Training:
         then hold their common frames once.
 
         Raises:
-            ValueError: label smoothing is higher than the number of words allows.
+            ValueError: label smoothing is higher than the number of words allows, or the precision cannot be had here.
         """
         self.config, self.augment, self.objective = config, augment, objective
         self.device = torch.device(device)
@@ -69,11 +70,21 @@ class Training:
         self.averaged = copy.deepcopy(self.model).requires_grad_(False) if config.ema > 0 else self.model
         """The model that is validated and kept: the moving average of the weights, or without `ema` the model itself."""
 
-        self.optimizer = Adam(self.model, config)
-        self.order_rng = np.random.default_rng(order_seed)
-        self.augment_rng = np.random.default_rng(augment_seed)
-        self.dropout_rng = torch.Generator(self.device).manual_seed(dropout_seed)
+        self.generators = Generators(
+            np.random.default_rng(order_seed),
+            np.random.default_rng(augment_seed),
+            torch.Generator(self.device).manual_seed(dropout_seed),
+        )
         self.train = DeviceClips(train, self.device, share_with=share_with)
+        self.choice = choose_path(model_config, config, self.device)
+        self.path: Path = (
+            TorchPath(self.model, self.loss, self.train, config, augment, self.generators)
+            if self.choice.library is None
+            else KernelPath(self.choice.library, self.model, self.loss, self.train, config, augment, self.generators)
+        )
+        self.optimizer = Adam(self.model, config, self.path.flat)
+        flat = self.path.flat is not None and self.averaged is not self.model
+        self._averaged_weights = list(flatten_weights(self.averaged).parts if flat else self.averaged.parameters())
         self.validation = None if validation is None else DeviceClips(validation, self.device, share_with=self.train)
         self.history: list[EpochRecord] = []
         self.kept_state: dict[str, Tensor] = {}
@@ -93,12 +104,12 @@ class Training:
     @property
     def label_smoothing_used(self) -> float:
         """The eps that the loss function actually uses, measured by calling it."""
-        return measure_smoothing(self.loss, self.model.num_words, self.config.label_smoothing_over)
+        return measure_smoothing(self.path.loss, self.model.num_words, self.config.label_smoothing_over)
 
     def kept_logits(self) -> Float[Tensor, "C K"]:
         """Logits of the validation clips with the kept weights. Requires an epoch; does not change the training."""
         assert self.validation is not None, "there are no validation clips"
-        return logits_of(self.kept_model(), self.validation)
+        return self.path.logits(self.kept_model(), self.validation)
 
     def kept_model(self) -> TransformerEnISLR:
         """A copy of the model with the kept weights. Requires an epoch; does not change the training."""
@@ -113,10 +124,10 @@ class Training:
             groups["averaged"] = self.averaged.state_dict()
         groups |= {f"optimizer.{number}": slots for number, slots in self.optimizer.state().items()}
         tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
-        tensors["dropout_rng"] = self.dropout_rng.get_state()
+        tensors["dropout_rng"] = self.generators.dropout.get_state()
         plain = {
-            "order_rng": self.order_rng.bit_generator.state,
-            "augment_rng": self.augment_rng.bit_generator.state,
+            "order_rng": self.generators.order.bit_generator.state,
+            "augment_rng": self.generators.augment.bit_generator.state,
             "history": [dataclasses.asdict(record) for record in self.history],
         }
         return tensors, plain
@@ -143,9 +154,9 @@ class Training:
             self.averaged.load_state_dict(groups["averaged"])
         self.optimizer.set_state(slots)
         self.kept_state = {name: value.to(self.device) for name, value in groups["best"].items()}
-        self.dropout_rng.set_state(tensors["dropout_rng"])
-        self.order_rng.bit_generator.state = plain["order_rng"]
-        self.augment_rng.bit_generator.state = plain["augment_rng"]
+        self.generators.dropout.set_state(tensors["dropout_rng"])
+        self.generators.order.bit_generator.state = plain["order_rng"]
+        self.generators.augment.bit_generator.state = plain["augment_rng"]
         self.history = [EpochRecord(**record) for record in plain["history"]]
 
     def run_epoch(self) -> EpochRecord:
@@ -173,40 +184,24 @@ class Training:
     def _validate(self) -> Metrics:
         if self.validation is None:
             return Metrics(**{field.name: math.nan for field in dataclasses.fields(Metrics)})
-        return measure(logits_of(self.averaged, self.validation), torch.from_numpy(self.validation.clips.labels_C))
+        return measure(self.path.logits(self.averaged, self.validation), torch.from_numpy(self.validation.clips.labels_C))
 
     def _train_epoch(self) -> float:
-        clips = self.train.clips
-        total = torch.zeros((), dtype=torch.float64, device=self.device)  # stays on the device: no synchronization per step
-        for number, batch in enumerate(self._batches()):
-            logits_BK = self.model(*self.train.take(batch), self.dropout_rng)
-            labels_B = self.train.labels_C[torch.from_numpy(batch.clips_B).to(self.device)]
-            loss = self.loss(logits_BK, labels_B)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+        total: Tensor | float = 0.0
+        for number, (clips, loss) in enumerate(self.path.epoch()):
             self._step(number)
-            total += loss.detach() * len(batch.clips_B)
-        return total.item() / len(clips)
-
-    def _batches(self) -> Iterator[Batch]:
-        return augmented_batches(
-            self.train.clips,
-            self.config.batch_size,
-            self.augment,
-            order_rng=self.order_rng,
-            augment_rng=self.augment_rng,
-            frames_multiple=self.model.frames_multiple,
-        )
+            total = total + loss * clips
+        return float(total) / len(self.train.clips)
 
     def _step(self, number: int) -> None:
         """Updates the weights from their gradients. `number` is the step within the current epoch, counted from 0."""
         steps_per_epoch = -(-len(self.train.clips) // self.config.batch_size)
         step = len(self.history) * steps_per_epoch + number
         if self.config.clip_norm > 0:
-            clip_gradients(list(self.model.parameters()), self.config.clip_norm)
+            clip_gradients(self.path.weights, self.config.clip_norm)
         self.optimizer.step(learning_rate(self.config, step, steps_per_epoch))
         if self.averaged is not self.model:
-            update_average(list(self.averaged.parameters()), list(self.model.parameters()), ema_decay(self.config.ema, step))
+            update_average(self._averaged_weights, self.path.weights, ema_decay(self.config.ema, step))
 
 
 def fit(training: Training, on_epoch: Callable[[EpochRecord], bool] | None = None) -> list[EpochRecord]:

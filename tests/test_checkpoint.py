@@ -104,14 +104,14 @@ def test_several_resumed_trainings_are_the_same_bit_for_bit(tmp_path: Path) -> N
 def test_every_generator_resumes_where_it_was(tmp_path: Path) -> None:
     """The generators of order, augmentation and dropout draw the same numbers after a checkpoint as without."""
     first, second = make_training(), make_training()
-    first.order_rng.random(3)
-    first.augment_rng.random(5)
-    first.dropout_rng.manual_seed(7)
+    first.generators.order.random(3)
+    first.generators.augment.random(5)
+    first.generators.dropout.manual_seed(7)
     save_checkpoint([first], tmp_path / "checkpoint", ABOUT)
     load_checkpoint([second], tmp_path / "checkpoint", ABOUT)
-    assert second.order_rng.random() == first.order_rng.random()
-    assert second.augment_rng.random() == first.augment_rng.random()
-    assert torch.equal(torch.rand(3, generator=second.dropout_rng), torch.rand(3, generator=first.dropout_rng))
+    assert second.generators.order.random() == first.generators.order.random()
+    assert second.generators.augment.random() == first.generators.augment.random()
+    assert torch.equal(torch.rand(3, generator=second.generators.dropout), torch.rand(3, generator=first.generators.dropout))
 
 
 def test_averaged_weights_are_saved_only_with_ema() -> None:

@@ -1,0 +1,187 @@
+"""The two ways to the gradients of a batch: PyTorch, on any device, and the compiled kernel, on the CPU.
+
+Both draw the same clips in the same order, and the same augmentation; their dropout masks differ. Apart from those, and from
+rounding, they compute the same numbers.
+"""
+
+# C clips, K words
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_utils.augment import AugmentConfig, augmented_batches
+from model.config import ModelConfig, TrainConfig
+from model.flat import FlatWeights, flatten_weights
+from model.kernel.binding import Kernel, not_covered
+from model.kernel.frames import RealFrames
+from model.kernel.library import COST, Library, NoKernel, load_library
+from model.loss import SmoothedLoss, soft_targets
+from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+
+
+@dataclass(frozen=True)
+class Generators:
+    """The random generators of a training."""
+
+    order: np.random.Generator
+    augment: np.random.Generator
+    dropout: torch.Generator
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which path a training takes."""
+
+    library: Library | None
+    """The compiled kernel; None: PyTorch."""
+
+    reason: str = ""
+    """Why it is PyTorch; empty if the settings or the device say so."""
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What is recorded with a trial: version and instruction set of the kernel; nothing for PyTorch."""
+        if self.library is None:
+            return {}
+        version = self.library.functions.kernel_version()
+        return {"kernel": f"{version} {self.library.instructions}, {self.library.origin}"}
+
+
+def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.device) -> Choice:
+    """The kernel, if the settings allow it, the model is covered and this machine has one.
+
+    Raises:
+        ValueError: the settings ask for what only the kernel can do, and it cannot.
+    """
+    if config.kernel == "torch" or device.type != "cpu":
+        choice = Choice(None)
+    elif lacks := not_covered(model_config):
+        choice = Choice(None, f"the kernel does not cover {lacks}: trains with PyTorch; {COST}")
+    else:
+        try:
+            choice = Choice(load_library(config.precision))
+        except NoKernel as error:
+            choice = Choice(None, f"no compiled kernel ({error}): trains with PyTorch; {COST}")
+    if config.precision != "float32" and choice.library is None:
+        raise ValueError(f"precision {config.precision} cannot be used: {choice.reason or 'only the kernel on the CPU has it'}")
+    return choice
+
+
+class Path(Protocol):
+    """How the gradients of a training are computed."""
+
+    weights: list[Tensor]
+    """All weights of the model, or the parts of the buffer that holds them; their `grad` holds the gradients."""
+
+    flat: FlatWeights | None
+    """The buffer that holds the weights, if they are in one."""
+
+    def epoch(self) -> Iterator[tuple[int, Tensor | float]]:
+        """Every clip once, by batches: for each its number of clips and mean loss, once its gradients are there."""
+
+    def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
+        """Logits of every clip of a set by a model of the same shape, on the CPU."""
+
+    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """The loss that trains, for probing it."""
+
+
+class TorchPath:
+    """Gradients by PyTorch."""
+
+    def __init__(
+        self,
+        model: TransformerEnISLR,
+        loss: SmoothedLoss,
+        train: DeviceClips,
+        config: TrainConfig,
+        augment: AugmentConfig,
+        generators: Generators,
+    ) -> None:
+        self._model, self._train, self._config, self._augment, self._generators = model, train, config, augment, generators
+        self._loss = loss
+        self.weights: list[Tensor] = list(model.parameters())
+        self.flat: FlatWeights | None = None
+
+    def epoch(self) -> Iterator[tuple[int, Tensor | float]]:
+        batches = augmented_batches(
+            self._train.clips,
+            self._config.batch_size,
+            self._augment,
+            order_rng=self._generators.order,
+            augment_rng=self._generators.augment,
+            frames_multiple=self._model.frames_multiple,
+        )
+        for batch in batches:
+            logits_BK = self._model(*self._train.take(batch), self._generators.dropout)
+            labels_B = self._train.labels_C[torch.from_numpy(batch.clips_B).to(self._train.device)]
+            loss = self._loss(logits_BK, labels_B)
+            for weight in self.weights:
+                weight.grad = None
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+            yield len(batch.clips_B), loss.detach()  # stays on the device: no synchronization per step
+
+    def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
+        return logits_of(model, clips)
+
+    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        return self._loss(logits_BK, labels_B)
+
+
+class KernelPath:
+    """Gradients by the compiled kernel. The weights of the model move into one buffer."""
+
+    def __init__(
+        self,
+        library: Library,
+        model: TransformerEnISLR,
+        loss: SmoothedLoss,
+        train: DeviceClips,
+        config: TrainConfig,
+        augment: AugmentConfig,
+        generators: Generators,
+    ) -> None:
+        self._config, self._augment, self._generators = config, augment, generators
+        self._buffer = flatten_weights(model)
+        self.flat: FlatWeights | None = self._buffer
+        self.weights: list[Tensor] = list(self._buffer.parts)
+        self._kernel = Kernel(library, model.config, model.num_words, self._buffer.offsets, soft_targets(loss, model.num_words))
+        self._frames = RealFrames(train.clips)
+        self._seed = torch.empty(1, dtype=torch.int64)
+        self._other_W = torch.zeros_like(self._buffer.values_W)
+        """The weights of the model that `logits` was last asked about."""
+
+    def epoch(self) -> Iterator[tuple[int, Tensor | float]]:
+        batches = self._frames.batches(
+            self._config.batch_size,
+            self._augment,
+            order_rng=self._generators.order,
+            augment_rng=self._generators.augment,
+        )
+        for batch in batches:
+            self._seed.random_(-(1 << 63), None, generator=self._generators.dropout)
+            self._buffer.gradients_W.zero_()
+            seed = int(self._seed.item()) % (1 << 64)
+            loss = self._kernel.train(batch, self._buffer.values_W, self._buffer.gradients_W, seed)
+            yield len(batch.label_B), loss
+
+    def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
+        for name, weight in model.named_parameters():
+            start = self._buffer.offsets[name]
+            self._other_W[start : start + weight.numel()] = weight.detach().flatten()
+        frames = RealFrames(clips.clips)
+        order = frames.by_length(np.arange(len(clips.clips)))
+        logits_CK = torch.empty(len(order), model.num_words)
+        logits_CK[torch.from_numpy(order)] = self._kernel.classify(frames.batch(order), self._other_W)
+        return logits_CK
+
+    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        return self._kernel.loss(logits_BK, labels_B)
