@@ -1,10 +1,11 @@
-"""Child processes that need nothing of their parent's main module, and end when their parent process ends."""
+"""Child processes that need nothing of their parent's main module, leave Ctrl-C to it, and end when it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import types
@@ -24,6 +25,16 @@ def without_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Processes spawned in the block do not receive Ctrl-C, which a terminal sends to all of them. This one handles it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent() -> None:

@@ -18,7 +18,8 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,10 @@ from data_utils.files import PART_SUFFIX
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, row_ranges
-from data_utils.processes import end_with_parent, without_main_module
+from data_utils.processes import end_with_parent, without_ctrl_c, without_main_module
 
 _LAYOUT = 1  # increased whenever preprocessing or the layout of the files changes
-_PARALLEL_FROM = 200_000  # frames; for fewer, starting processes costs more time than it saves
+_FRAMES_PER_PROCESS = 10_000  # about a second of work; starting a process costs half a second
 
 Report = Callable[[str], None]
 """Receives a line of text for the user."""
@@ -136,20 +137,26 @@ def _compute(entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: 
 
 
 def _fill(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Path) -> Iterator[np.ndarray]:
-    """Writes the frames of each file, in several processes if there are many. Yields which frames are real, per file."""
+    """Writes the frames of each file, in several processes if there are many. Yields which frames are real, per file.
+
+    Not in threads: HDF5 reads in one thread at a time, and reading takes most of the time.
+    """
     tasks = [(entry, rows, config, frames) for entry, rows in row_ranges(entries)]
-    workers = min(os.cpu_count() or 1, len(tasks))
-    if workers == 1 or count_rows(entries) < _PARALLEL_FROM or current_process().daemon:  # daemons cannot have children
-        yield from map(_fill_one, tasks)
-        return
-    pool: Executor
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+    workers = min(os.cpu_count() or 1, len(tasks), count_rows(entries) // _FRAMES_PER_PROCESS)
+    filled = 0
+    if workers > 1 and not current_process().daemon:  # daemons cannot have children
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
         try:
-            with without_main_module():  # all processes are started here
-                filled = pool.map(_fill_one, tasks)
-            yield from filled
+            with without_main_module(), without_ctrl_c():  # all processes are started here
+                results = pool.map(_fill_one, tasks)
+            for real in results:
+                filled += 1
+                yield real
+        except BrokenProcessPool:  # one was killed, for memory or by a signal to all: this process does the rest
+            pass
         finally:
             pool.shutdown(cancel_futures=True)
+    yield from map(_fill_one, tasks[filled:])
 
 
 def _fill_one(task: tuple[CatalogEntry, slice, PreprocessConfig, Path]) -> np.ndarray:

@@ -70,7 +70,7 @@ def test_files_equal_preparation_in_memory(data: DataSet, tmp_path: Path, mask: 
 def test_processes_give_the_same(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Preparation in several processes equals preparation in one, and reports its progress."""
     alone, _ = make(data, tmp_path / "one")
-    monkeypatch.setattr(store, "_PARALLEL_FROM", 0)
+    monkeypatch.setattr(store, "_FRAMES_PER_PROCESS", 1)
     steps: list[tuple[int, int]] = []
     many = store.load_prepared(
         entries_of(data), CONFIG, tmp_path / "many", report=print, progress=lambda done, total: steps.append((done, total))
@@ -78,6 +78,26 @@ def test_processes_give_the_same(data: DataSet, tmp_path: Path, monkeypatch: pyt
     assert same(alone, many)
     assert steps[-1] == (len(many), len(many))
     assert [done for done, _ in steps] == sorted({done for done, _ in steps})
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _press_ctrl_c_and_fill(task: tuple[CatalogEntry, slice, PreprocessConfig, Path]) -> np.ndarray:
+    os.kill(os.getpid(), signal.SIGINT)
+    return store._fill_one(task)
+
+
+@pytest.mark.parametrize(("name", "instead"), [("end_with_parent", _die), ("_fill_one", _press_ctrl_c_and_fill)])
+def test_killed_and_interrupted_processes_change_nothing(
+    name: str, instead: object, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where processes are killed, this one does their work. Ctrl-C does not reach them: this one decides what it means."""
+    alone, _ = make(data, tmp_path / "one")
+    monkeypatch.setattr(store, "_FRAMES_PER_PROCESS", 1)
+    monkeypatch.setattr(store, name, instead)
+    assert same(alone, make(data, tmp_path / "many")[0])
 
 
 def test_other_inputs_other_folders(data: DataSet, tmp_path: Path) -> None:
@@ -160,7 +180,7 @@ def test_a_damaged_clip_leaves_nothing(tiny: Path, tmp_path: Path, monkeypatch: 
     with h5py.File(spoilt / "9002.hdf5", "r+") as h5:
         name = sorted(h5)[1]
         h5[name]["feature"][...] = np.nan
-    monkeypatch.setattr(store, "_PARALLEL_FROM", 0)
+    monkeypatch.setattr(store, "_FRAMES_PER_PROCESS", 1)
     with pytest.raises(DataError, match="nothing was detected") as caught:
         make(open_data(spoilt), tmp_path / "store")
     assert caught.value.path == f"/{name}/feature"

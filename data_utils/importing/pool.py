@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +18,7 @@ import numpy as np
 from data_utils.errors import DataError, ResourceError
 from data_utils.hdf5 import Clip, write_signer
 from data_utils.importing.record import BrokenClip, FinishedSigner, ImportPlan, SourceClip, file_size, signer_path
-from data_utils.processes import end_with_parent, without_main_module
+from data_utils.processes import end_with_parent, without_ctrl_c, without_main_module
 
 _POLL_EVERY_S = 0.2
 _FULL_BYTES = 4 << 20  # a disk with less free space counts as full: the longest clips need more
@@ -45,19 +44,14 @@ def import_signers(
     counters = context.RawArray("q", len(todo) + 1)  # clips done per signer, each written by one process; last, the stop flag
     pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=_initialize, initargs=(counters,))
     try:
-        # Child processes inherit the mask: Ctrl-C, which a terminal sends to all of them, is handled by this process alone.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            with without_main_module():
-                pending = {
-                    pool.submit(
-                        _import_signer,
-                        _Task(index, signer, plan.clips_of[signer], plan.read, plan.source, folder, skip_broken),
-                    )
-                    for index, signer in enumerate(sorted(todo, key=lambda signer: (-len(plan.clips_of[signer]), signer)))
-                }
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with without_main_module(), without_ctrl_c():
+            pending = {
+                pool.submit(
+                    _import_signer,
+                    _Task(index, signer, plan.clips_of[signer], plan.read, plan.source, folder, skip_broken),
+                )
+                for index, signer in enumerate(sorted(todo, key=lambda signer: (-len(plan.clips_of[signer]), signer)))
+            }
         while pending:
             done, pending = wait(pending, timeout=_POLL_EVERY_S, return_when=FIRST_COMPLETED)
             for future in done:
