@@ -193,7 +193,7 @@ def _run(command: Sequence[str], *, time_limit_s: float, own_files: Path | None 
         except BaseException as error:
             _end(process)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise CompilerError(f"{name} did not finish within {time_limit_s:.0f} s") from None
+                raise CompilerError(f"{name} did not finish within {time_limit_s:g} s") from None
             raise
     if process.returncode:
         lines = [line.strip() for line in output.splitlines() if line.strip()]

@@ -118,11 +118,7 @@ def build(instructions: str, compiler: Compiler) -> Library:
     try:
         try:
             functions = _from_cache(_cache(), key, instructions, compiler)
-        except (
-            OSError,
-            NotImplementedError,
-            RuntimeError,
-        ):  # not writable, no locks on this disk, a lock held for long, no home
+        except (OSError, RuntimeError):  # it cannot be written, knows no locks, is locked for too long, or there is no home
             functions = _from_cache(_own_folder(), key, instructions, compiler)
     except (CompilerError, OSError) as error:
         raise NoKernel(str(error)) from error
