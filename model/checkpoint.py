@@ -59,12 +59,7 @@ def load_checkpoint(trainings: Sequence[Training], path: Path, *about: str) -> N
         BadCheckpoint: see there. The trainings may then be partly changed: discard them.
         OSError: the file is missing or cannot be read.
     """
-    content = path.read_bytes()
-    if not content.startswith(_MAGIC):
-        raise BadCheckpoint("it is not a checkpoint of this version")
-    image = content[_HEADER:]
-    if content[len(_MAGIC) : _HEADER] != b"%08x\n" % zlib.crc32(image):
-        raise BadCheckpoint("it is damaged")
+    image = _read_image(path)
     try:
         metadata = metadata_of(image)
         if metadata["about"] not in about:
@@ -74,6 +69,30 @@ def load_checkpoint(trainings: Sequence[Training], path: Path, *about: str) -> N
         if isinstance(error, BadCheckpoint):
             raise
         raise BadCheckpoint(f"it does not fit: {str(error).splitlines()[0]}") from error
+
+
+def read_about(path: Path) -> str:
+    """The text that identifies the trainings of a checkpoint.
+
+    Raises:
+        BadCheckpoint: the file is not a checkpoint, or is damaged.
+        OSError: the file is missing or cannot be read.
+    """
+    try:
+        return str(metadata_of(_read_image(path))["about"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise error if isinstance(error, BadCheckpoint) else BadCheckpoint("it is damaged") from error
+
+
+def _read_image(path: Path) -> bytes:
+    """The safetensors image of a checkpoint, whole."""
+    content = path.read_bytes()
+    if not content.startswith(_MAGIC):
+        raise BadCheckpoint("it is not a checkpoint of this version")
+    image = content[_HEADER:]
+    if content[len(_MAGIC) : _HEADER] != b"%08x\n" % zlib.crc32(image):
+        raise BadCheckpoint("it is damaged")
+    return image
 
 
 def _restore(trainings: Sequence[Training], tensors: dict[str, Tensor], states: list[dict[str, Any]]) -> None:

@@ -8,7 +8,8 @@ rounding, they compute the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,8 +24,11 @@ from model.flat import FlatWeights, flatten_weights
 from model.kernel.binding import Kernel, not_covered
 from model.kernel.frames import RealFrames
 from model.kernel.library import COST, Library, NoKernel, load_library
-from model.loss import SmoothedLoss, soft_targets
+from model.loss import soft_targets
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Mean loss of logits `[B, K]` and labels `[B]`."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,14 @@ class Path(Protocol):
     flat: FlatWeights | None
     """The buffer that holds the weights, if they are in one."""
 
-    def epoch(self) -> Iterator[tuple[int, Tensor | float]]:
+    def epoch(self, loss: Loss) -> Iterator[tuple[int, Tensor | float]]:
         """Every clip once, by batches: for each its number of clips and mean loss, once its gradients are there."""
 
     def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
         """Logits of every clip of a set by a model of the same shape, on the CPU."""
 
-    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """The loss that trains, for probing it."""
+    def used_loss(self, loss: Loss) -> Loss:
+        """The function by which `epoch` computes this loss, for probing it."""
 
 
 class TorchPath:
@@ -100,18 +104,16 @@ class TorchPath:
     def __init__(
         self,
         model: TransformerEnISLR,
-        loss: SmoothedLoss,
         train: DeviceClips,
         config: TrainConfig,
         augment: AugmentConfig,
         generators: Generators,
     ) -> None:
         self._model, self._train, self._config, self._augment, self._generators = model, train, config, augment, generators
-        self._loss = loss
         self.weights: list[Tensor] = list(model.parameters())
         self.flat: FlatWeights | None = None
 
-    def epoch(self) -> Iterator[tuple[int, Tensor | float]]:
+    def epoch(self, loss: Loss) -> Iterator[tuple[int, Tensor | float]]:
         batches = augmented_batches(
             self._train.clips,
             self._config.batch_size,
@@ -123,17 +125,17 @@ class TorchPath:
         for batch in batches:
             logits_BK = self._model(*self._train.take(batch), self._generators.dropout)
             labels_B = self._train.labels_C[torch.from_numpy(batch.clips_B).to(self._train.device)]
-            loss = self._loss(logits_BK, labels_B)
+            value = loss(logits_BK, labels_B)
             for weight in self.weights:
                 weight.grad = None
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
-            yield len(batch.clips_B), loss.detach()  # stays on the device: no synchronization per step
+            value.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+            yield len(batch.clips_B), value.detach()  # stays on the device: no synchronization per step
 
     def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
         return logits_of(model, clips)
 
-    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        return self._loss(logits_BK, labels_B)
+    def used_loss(self, loss: Loss) -> Loss:
+        return loss
 
 
 class KernelPath:
@@ -143,7 +145,6 @@ class KernelPath:
         self,
         library: Library,
         model: TransformerEnISLR,
-        loss: SmoothedLoss,
         train: DeviceClips,
         config: TrainConfig,
         augment: AugmentConfig,
@@ -153,13 +154,15 @@ class KernelPath:
         self._buffer = flatten_weights(model)
         self.flat: FlatWeights | None = self._buffer
         self.weights: list[Tensor] = list(self._buffer.parts)
-        self._kernel = Kernel(library, model.config, model.num_words, self._buffer.offsets, soft_targets(loss, model.num_words))
+        self._kernel = Kernel(library, model.config, model.num_words, self._buffer.offsets)
+        self._num_words = model.num_words
         self._frames = RealFrames(train.clips)
         self._seed = torch.empty(1, dtype=torch.int64)
         self._other_W = torch.zeros_like(self._buffer.values_W)
         """The weights of the model that `logits` was last asked about."""
 
-    def epoch(self) -> Iterator[tuple[int, Tensor | float]]:
+    def epoch(self, loss: Loss) -> Iterator[tuple[int, Tensor | float]]:
+        targets_KK = soft_targets(loss, self._num_words)
         batches = self._frames.batches(
             self._config.batch_size,
             self._augment,
@@ -170,8 +173,8 @@ class KernelPath:
             self._seed.random_(-(1 << 63), None, generator=self._generators.dropout)
             self._buffer.gradients_W.zero_()
             seed = int(self._seed.item()) % (1 << 64)
-            loss = self._kernel.train(batch, self._buffer.values_W, self._buffer.gradients_W, seed)
-            yield len(batch.label_B), loss
+            value = self._kernel.train(batch, self._buffer.values_W, self._buffer.gradients_W, targets_KK, seed)
+            yield len(batch.label_B), value
 
     def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
         for name, weight in model.named_parameters():
@@ -183,5 +186,5 @@ class KernelPath:
         logits_CK[torch.from_numpy(order)] = self._kernel.classify(frames.batch(order), self._other_W)
         return logits_CK
 
-    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        return self._kernel.loss(logits_BK, labels_B)
+    def used_loss(self, loss: Loss) -> Loss:
+        return functools.partial(self._kernel.loss, targets_KK=soft_targets(loss, self._num_words))

@@ -78,9 +78,9 @@ class Training:
         self.train = DeviceClips(train, self.device, share_with=share_with)
         self.choice = choose_path(model_config, config, self.device)
         self.path: Path = (
-            TorchPath(self.model, self.loss, self.train, config, augment, self.generators)
+            TorchPath(self.model, self.train, config, augment, self.generators)
             if self.choice.library is None
-            else KernelPath(self.choice.library, self.model, self.loss, self.train, config, augment, self.generators)
+            else KernelPath(self.choice.library, self.model, self.train, config, augment, self.generators)
         )
         self.optimizer = Adam(self.model, config, self.path.flat)
         flat = self.path.flat is not None and self.averaged is not self.model
@@ -104,7 +104,7 @@ class Training:
     @property
     def label_smoothing_used(self) -> float:
         """The eps that the loss function actually uses, measured by calling it."""
-        return measure_smoothing(self.path.loss, self.model.num_words, self.config.label_smoothing_over)
+        return measure_smoothing(self.path.used_loss(self.loss), self.model.num_words, self.config.label_smoothing_over)
 
     def kept_logits(self) -> Float[Tensor, "C K"]:
         """Logits of the validation clips with the kept weights. Requires an epoch; does not change the training."""
@@ -188,7 +188,7 @@ class Training:
 
     def _train_epoch(self) -> float:
         total: Tensor | float = 0.0
-        for number, (clips, loss) in enumerate(self.path.epoch()):
+        for number, (clips, loss) in enumerate(self.path.epoch(self.loss)):
             self._step(number)
             total = total + loss * clips
         return float(total) / len(self.train.clips)

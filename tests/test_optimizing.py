@@ -17,7 +17,6 @@ from model.config import TrainConfig
 from model.metrics import measure
 from model.optimizing import ema_decay, learning_rate, update_average
 from model.training import Training, fit
-from model.transformer import logits_of
 
 STEPS = 4
 """Steps per epoch of `make_training`: 60 clips, 16 at a time."""
@@ -75,7 +74,7 @@ def test_warm_up_must_be_shorter_than_the_training() -> None:
 def by_hand(training: Training, decay: float, kind: str) -> nn.Module:
     """The weights after one epoch with PyTorch's plain Adam and the weight decay computed explicitly."""
     model = copy.deepcopy(training.model)
-    rng = copy.deepcopy(training.order_rng)
+    rng = copy.deepcopy(training.generators.order)
     weights = list(model.parameters())
     optimizer = torch.optim.Adam(weights, lr=training.config.lr)
     for batch in shuffled_batches(TRAIN, 16, rng):
@@ -160,7 +159,7 @@ def test_averaged_weights_by_hand() -> None:
     for name in names:
         torch.testing.assert_close(averaged[name].double(), expected[name], atol=1e-5, rtol=0)
     labels = torch.from_numpy(VALIDATION.labels_C)
-    assert measure(logits_of(training.averaged, training.validation), labels).loss == history[-1].val_loss
+    assert measure(training.path.logits(training.averaged, training.validation), labels).loss == history[-1].val_loss
     assert training.kept_epoch is history[-1]
     assert all(torch.equal(training.kept_state[name], averaged[name]) for name in names)
     plain = make_training(epochs=5)

@@ -205,6 +205,8 @@ def test_settings_and_their_defaults() -> None:
         "train.clip_norm": 0.0,
         "train.ema": 0.0,
         "train.patience": 20,
+        "train.kernel": "auto",
+        "train.precision": "float32",
         "preprocess.align": "framewise",
         "preprocess.scale": "unique",
         "preprocess.missing": "zero",

@@ -14,13 +14,13 @@ import torch
 from data_utils.augment import AugmentConfig
 from data_utils.batches import Batch
 from data_utils.prepared import ClipSet, clip_set
-from model import training as training_module
+from model import paths
 from model.config import ModelConfig, TrainConfig
 from model.loss import SmoothedLoss, smoothing_floor
 from model.metrics import calibration_error, measure
 from model.objective import Metric, Objective, Reduce
 from model.training import Diverged, Training, fit
-from model.transformer import DeviceClips, logits_of
+from model.transformer import DeviceClips
 
 WORDS = 4
 MODEL = ModelConfig(width=16, ffn_width=32, layers=1)
@@ -107,7 +107,7 @@ def test_val_loss_is_the_plain_mean_over_clips() -> None:
     """All clips have the same weight, however the validation was batched."""
     training = make_training(epochs=1)
     record = fit(training)[0]
-    result = logits_of(training.model, training.validation).double()
+    result = training.path.logits(training.model, training.validation).double()
     labels = torch.from_numpy(VALIDATION.labels_C)
     by_hand = -result.log_softmax(dim=1)[torch.arange(len(labels)), labels].mean().item()
     assert record.val_loss == pytest.approx(by_hand, abs=1e-12)
@@ -177,12 +177,13 @@ def test_kept_logits_of_clips_longer_than_the_position_table() -> None:
 
 def test_the_used_eps_is_measured() -> None:
     """The measured eps equals the setting, by both definitions; a different loss is detected."""
-    for over in ("all", "wrong"):
-        for eps in (0.0, 0.1, 0.5):
-            training = make_training(label_smoothing=eps, label_smoothing_over=over)
-            assert training.label_smoothing_used == pytest.approx(eps, abs=1e-9)
-            training.loss = SmoothedLoss(0.25, WORDS, over)
-            assert training.label_smoothing_used == pytest.approx(0.25, abs=1e-9)
+    for kernel in ("auto", "torch"):
+        for over in ("all", "wrong"):
+            for eps in (0.0, 0.1, 0.5):
+                training = make_training(label_smoothing=eps, label_smoothing_over=over, kernel=kernel)
+                assert training.label_smoothing_used == pytest.approx(eps, abs=1e-9)
+                training.loss = SmoothedLoss(0.25, WORDS, over)
+                assert training.label_smoothing_used == pytest.approx(0.25, abs=1e-9)
 
 
 def test_smoothing_over_the_wrong_words_in_training() -> None:
@@ -236,16 +237,16 @@ def test_augmentation_acts_in_training_only() -> None:
 def test_augmentation_has_its_own_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are made with the training's settings and two generators; drawing for augmentation does not change the order."""
     seen = []
-    real = training_module.augmented_batches
+    real = paths.augmented_batches
 
     def spy(clips: ClipSet, size: int, config: AugmentConfig, **others: Any) -> Iterator[Batch]:
         seen.append((config, others["frames_multiple"]))
         others["augment_rng"].random()
         return real(clips, size, config, **others)
 
-    plain = losses(make_training())
-    monkeypatch.setattr(training_module, "augmented_batches", spy)
-    training = make_training()
+    plain = losses(make_training(kernel="torch"))
+    monkeypatch.setattr(paths, "augmented_batches", spy)
+    training = make_training(kernel="torch")
     assert losses(training) == plain
     assert seen == [(AugmentConfig(), 1)] * 3
     start, end = make_training().state()[1], training.state()[1]
@@ -316,5 +317,5 @@ GOLDEN_LOSSES = [1.287871, 1.126507, 0.990046, 0.855169, 0.732593, 0.625057, 0.5
 
 def test_golden_losses_of_a_tiny_run() -> None:
     """Ten epochs of a fixed tiny run give the recorded losses."""
-    history = fit(make_training(seed=2024, epochs=10, lr=1e-3, label_smoothing=0.1))
+    history = fit(make_training(seed=2024, epochs=10, lr=1e-3, label_smoothing=0.1, kernel="torch"))
     assert [record.val_loss for record in history] == pytest.approx(GOLDEN_LOSSES, abs=2e-4)

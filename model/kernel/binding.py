@@ -1,7 +1,7 @@
 """The functions of the compiled kernel, with types, and with every size checked before the call.
 
-kernel = Kernel(library, model.config, num_words, offsets, targets_KK)
-loss = kernel.train(batch, values_W, gradients_W, seed)
+kernel = Kernel(library, model.config, num_words, offsets)
+loss = kernel.train(batch, values_W, gradients_W, soft_targets(loss_function, num_words), seed)
 logits_BK = kernel.classify(batch, values_W)
 """
 
@@ -70,10 +70,8 @@ def not_covered(config: ModelConfig) -> str:
 class Kernel:
     """The kernel for the weights of one model. Not for several threads at once: calls share a workspace."""
 
-    def __init__(
-        self, library: Library, config: ModelConfig, num_words: int, offsets: Mapping[str, int], targets_KK: np.ndarray
-    ) -> None:
-        """`offsets`: of each weight in its buffer, by name; `targets_KK`: see `model.loss.soft_targets`."""
+    def __init__(self, library: Library, config: ModelConfig, num_words: int, offsets: Mapping[str, int]) -> None:
+        """`offsets`: of each weight in its buffer, by name."""
         assert not not_covered(config), "the caller has asked"
         self._functions = library.functions
         self._num_words = num_words
@@ -90,16 +88,15 @@ class Kernel:
             drop_threshold=threshold,
         )
         self._offsets = np.array([offsets.get(name, -1) for name in _weight_names(config.layers)], np.int64)
-        self._targets_KK = np.ascontiguousarray(targets_KK, np.float64)
-        if self._targets_KK.shape != (num_words, num_words):
-            raise ValueError(f"targets of shape {list(self._targets_KK.shape)}, expected [{num_words}, {num_words}]")
         self._positions = sinusoids(1, config.width)
         self._workspace: dict[bool, tuple[int, np.ndarray]] = {}
         for name, result in _RESULTS.items():
             getattr(self._functions, name).restype = result
 
-    def train(self, batch: KernelBatch, values_W: Tensor, gradients_W: Tensor, seed: int) -> float:
-        """The mean loss of a batch, nats. Adds its gradients to `gradients_W`. `seed`, 64 bits, draws the dropout masks.
+    def train(self, batch: KernelBatch, values_W: Tensor, gradients_W: Tensor, targets_KK: np.ndarray, seed: int) -> float:
+        """The mean loss of a batch, nats. Adds its gradients to `gradients_W`.
+
+        `targets_KK`, float64, are those of `soft_targets`; `seed`, 64 bits, draws the dropout masks.
 
         Raises:
             MemoryError: there is not enough for the longest clip.
@@ -107,12 +104,13 @@ class Kernel:
         """
         workspace = self._prepare(batch, trains=True)
         self._check_weights(values_W, gradients_W)
+        self._check_targets(targets_KK)
         loss: float = self._functions.train_batch(
             ctypes.byref(self._model),
             _address(self._offsets),
             _address(values_W),
             _address(gradients_W),
-            ctypes.byref(self._batch(batch, seed)),
+            ctypes.byref(self._batch(batch, targets_KK.ctypes.data, seed)),
             workspace,
         )
         return loss
@@ -129,17 +127,18 @@ class Kernel:
             ctypes.byref(self._model),
             _address(self._offsets),
             _address(values_W),
-            ctypes.byref(self._batch(batch, 0)),
+            ctypes.byref(self._batch(batch, None, 0)),
             workspace,
             _address(logits_BK),
         )
         return logits_BK
 
-    def loss(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """The mean loss of given logits by the function that `train` calls, for probing it."""
+    def loss(self, logits_BK: Tensor, labels_B: Tensor, targets_KK: np.ndarray) -> Tensor:
+        """The mean loss of given logits, by the function that `train` calls."""
+        self._check_targets(targets_KK)
         losses = [
             self._functions.soft_cross_entropy(
-                ctypes.c_int64(self._num_words), _address(logits_K), _address(self._targets_KK[label]), None
+                ctypes.c_int64(self._num_words), _address(logits_K), _address(targets_KK[label]), None
             )
             for logits_K, label in zip(logits_BK.double().contiguous(), labels_B.tolist(), strict=True)
         ]
@@ -166,7 +165,12 @@ class Kernel:
             if len(buffer) <= self._offsets.max():
                 raise ValueError("the weights' buffer is too short")
 
-    def _batch(self, batch: KernelBatch, seed: int) -> _Batch:
+    def _check_targets(self, targets_KK: np.ndarray) -> None:
+        words = self._num_words
+        if targets_KK.shape != (words, words) or targets_KK.dtype != np.float64 or not targets_KK.flags.c_contiguous:
+            raise ValueError(f"targets are not float64 [{words}, {words}] in one piece")
+
+    def _batch(self, batch: KernelBatch, targets: int | None, seed: int) -> _Batch:
         return _Batch(
             clips=len(batch.label_B),
             frames=batch.frames_NF.ctypes.data,
@@ -175,7 +179,7 @@ class Kernel:
             first_B1=batch.first_B1.ctypes.data,
             position_table=self._positions.data_ptr(),
             label_B=batch.label_B.ctypes.data,
-            target_KK=self._targets_KK.ctypes.data,
+            target_KK=targets,
             seed=seed,
         )
 

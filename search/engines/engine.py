@@ -32,6 +32,9 @@ class JobStarted:
     resume_note: str
     """How an interrupted job resumes; empty for a new one."""
 
+    path_note: str = ""
+    """Why PyTorch trains it although the settings allow the compiled kernel; empty otherwise."""
+
     worker: int = 0
     """Slot of the worker that trains it."""
 

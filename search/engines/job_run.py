@@ -131,8 +131,8 @@ class JobRun:
 
     def _started(self) -> Iterator[EngineEvent]:
         self._run = run = TrialRun(self._job, self._trial_clips)
-        done, most, note = run.steps_done, run.max_steps, run.resume_note
-        yield JobStarted(self._job.trial, run.made_with, done, most, run.seconds, run.label_smoothing, note)
+        done, most, notes = run.steps_done, run.max_steps, (run.resume_note, run.path_note)
+        yield JobStarted(self._job.trial, run.made_with, done, most, run.seconds, run.label_smoothing, *notes)
         yield from self._next_step(run)
 
     def _next_step(self, run: TrialRun) -> Iterator[EngineEvent]:

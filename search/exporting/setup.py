@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
 from model.bundle import require_new
 from model.onnx import require_onnx
+from model.paths import choose_path
 from model.training import Diverged
 from search.definition.settings import Configs
 from search.errors import NegativeAnswer
 from search.exporting.export import Exported, ExportedData
 from search.trial.clips import data_store, open_indexed
 from search.trial.machine import comparable, made_with
+from search.trial.trial_run import with_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,9 @@ def set_up(
         require_onnx()
     data_set = _open_recorded(ExportedData(**exported.data), data, runs)
     seed = exported.seed if seed is None else seed
-    found, here = fingerprint(data_set), made_with(device)
+    configs = with_path(configs, exported.made_with)
+    path = choose_path(configs.model, configs.train, torch.device(device))
+    found, here = fingerprint(data_set), {**made_with(device), **path.record}
     return Setup(
         exported=exported,
         configs=configs,

@@ -71,6 +71,9 @@ class Coordinator:
         """Trials taken while all workers were busy, ready for the next free slots."""
 
         self.handed_out_at = 0.0
+        self.told: set[str] = set()
+        """What was said of the paths of trials: each note once."""
+
         self.take_from = 0.0
         """When it is worth asking for a trial again, after there was none. A trial that ends resets it."""
 
@@ -125,8 +128,11 @@ class Coordinator:
         self.access.look()
         try:
             match event:
-                case JobStarted():
+                case JobStarted(path_note=note):
                     running.start(event, self.emit)
+                    if note and note not in self.told:
+                        self.told.add(note)
+                        self.emit(Notice(note))
                 case StepDone(step=step):
                     if running.report(step, self.emit, prunes=self.prunes):
                         self.engine.advance(event.trial)
@@ -151,6 +157,9 @@ class Coordinator:
 
     def _record(self, running: RunningTrial, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
         del self.running[running.job.trial]
+        self.told: set[str] = set()
+        """What was said of the paths of trials: each note once."""
+
         self.take_from = 0.0
         self.recorder.record(running, state, reason=reason, outcome=outcome)
 

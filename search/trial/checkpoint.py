@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -12,13 +13,13 @@ from typing import Any
 
 from data_utils.files import PART_SUFFIX
 from data_utils.prepared import fingerprint
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint import load_checkpoint, read_about, save_checkpoint
 from model.training import Training
 from search.errors import os_errors
 from search.trial.clips import TrialClips
 from search.trial.files import CHECKPOINT, DISK_HINT
 from search.trial.job import Job
-from search.trial.machine import as_in_version_0_1
+from search.trial.machine import KERNEL, as_in_version_0_1
 
 _TIME_SHARE = 0.01
 """Share of the time that writing checkpoints may take. Long epochs are saved one by one, short ones several at a time."""
@@ -31,7 +32,7 @@ class Checkpoint:
     """The checkpoint of a trial in training."""
 
     def __init__(self, job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> None:
-        """`machine`: versions and machine; see `made_with`."""
+        """`machine`: versions, machine and path of the trainings; see `made_with`."""
         self._path = job.folder / CHECKPOINT
         self._trial = job.trial
         self._key = _matching_key(job, trial_clips, machine)
@@ -44,6 +45,17 @@ class Checkpoint:
     def exists(self) -> bool:
         """Whether there is one from an earlier run or a worker that died."""
         return self._path.exists()
+
+    def is_made_by_torch(self) -> bool:
+        """Whether PyTorch computed the gradients of the saved trainings, not the kernel.
+
+        Raises:
+            BadCheckpoint: it is damaged.
+            ResourceError: it cannot be read.
+        """
+        with self._reading():
+            about = json.loads(read_about(self._path))
+        return KERNEL not in about.get("made_with", {})
 
     @property
     def is_due(self) -> bool:
@@ -73,9 +85,12 @@ class Checkpoint:
             BadCheckpoint: it is damaged or belongs to other trainings. The trainings must then be created again.
             ResourceError: it cannot be read.
         """
-        what = f"the checkpoint of trial {self._trial} cannot be read"
-        with os_errors(what, where=self._path, hint="delete it to start the trial over"):
+        with self._reading():
             load_checkpoint(trainings, self._path, self._key, self._earlier_key)
+
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        what = f"the checkpoint of trial {self._trial} cannot be read"
+        return os_errors(what, where=self._path, hint="delete it to start the trial over")
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -90,9 +105,12 @@ def remove_checkpoint(folder: Path) -> None:
 
 def _matching_key(job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> str:
     """Everything that determines a trial's numbers. A checkpoint with another key is not used."""
+    settings = job.configs.as_dict()
+    for name in ("kernel", "precision"):  # `made_with` says which path they led to
+        del settings["train"][name]
     about = {
         "seed": job.seed,
-        "settings": job.configs.as_dict(),
+        "settings": settings,
         "data": fingerprint(trial_clips.data),
         **trial_clips.split.parts(),
         "folds": trial_clips.split.folds,

@@ -21,6 +21,9 @@ trials per hour than one worker of two threads."""
 _INSTRUCTIONS = "instructions"
 """Key of `made_with`: the instruction set that PyTorch uses on the CPU. Records of earlier versions do not have it."""
 
+KERNEL = "kernel"
+"""Key of `made_with`: version, instruction set and origin of the compiled kernel, for trials that it trained."""
+
 _CPU_INFO = Path("/proc/cpuinfo")
 
 

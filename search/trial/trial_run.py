@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -19,7 +21,7 @@ from search.trial.clips import Fold, TrialClips
 from search.trial.curves import Step
 from search.trial.files import DISK_HINT
 from search.trial.job import Job, training_seed
-from search.trial.machine import THREADS, made_with
+from search.trial.machine import KERNEL, THREADS, made_with
 from search.trial.outcome import AnswerCount, Confidence, Outcome, SignerScore
 from search.trial.weights import save_models
 
@@ -53,6 +55,13 @@ def start_trainings(
     return trainings
 
 
+def with_path(configs: Configs, recorded: Mapping[str, Any]) -> Configs:
+    """The settings of a training that takes the path of a recorded one, as far as this machine can; see `made_with`."""
+    if KERNEL in recorded:
+        return configs
+    return replace(configs, train=replace(configs.train, kernel="torch", precision="float32"))
+
+
 class TrialRun:
     """A trial in training. Interrupted at any moment, it resumes from its last checkpoint with the same numbers."""
 
@@ -65,19 +74,23 @@ class TrialRun:
             ValueError: the settings are not compatible with each other or with the data.
         """
         self._job = job
-        trial_clips = trial_clips.with_folds(job.folds)
+        self._trial_clips = trial_clips = trial_clips.with_folds(job.folds)
         self._folds = trial_clips.folds(job.configs.preprocess)
         self._words = trial_clips.data.words
-        self.made_with = made_with(job.device)
-        self._checkpoint = Checkpoint(job, trial_clips, self.made_with)
-        self.trainings = self._fresh_trainings()
-        self.resume_note = self._resume() if job.is_resumed else ""
-        """How an interrupted trial resumes, as text; empty for a new one."""
-
+        self._configs = job.configs
         self._num_reported = 0
         """Steps that `next_step` has returned."""
 
+        self._begin()
+        self.resume_note = self._resume() if job.is_resumed else ""
+        """How an interrupted trial resumes, as text; empty for a new one."""
+
         self._num_saved = self.steps_done
+
+    @property
+    def path_note(self) -> str:
+        """Why PyTorch trains although the settings allow the kernel; empty otherwise."""
+        return self.trainings[0].choice.reason
 
     @property
     def steps_done(self) -> int:
@@ -199,18 +212,25 @@ class TrialRun:
                 confidences += [Confidence(number, temperature, *dataclasses.astuple(one)) for one in bins]
         return tuple(signers), tuple(answers), tuple(confidences)
 
-    def _fresh_trainings(self) -> list[Training]:
+    def _begin(self) -> None:
+        """Fresh trainings, and the checkpoint that fits them."""
         job = self._job
-        return start_trainings(job.configs, job.seed, job.device, job.plan, self._folds, len(self._words))
+        self.trainings = start_trainings(self._configs, job.seed, job.device, job.plan, self._folds, len(self._words))
+        self.made_with = {**made_with(job.device), **self.trainings[0].choice.record}
+        self._checkpoint = Checkpoint(job, self._trial_clips, self.made_with)
 
     def _resume(self) -> str:
         """Restores the checkpoint if possible; the note on it."""
         if not self._checkpoint.exists:
             return "starting over (no checkpoint)"
         try:
+            if KERNEL in self.made_with and self._checkpoint.is_made_by_torch():
+                self._configs = with_path(self._configs, {})
+                self._begin()
             self._checkpoint.restore(self.trainings)
         except BadCheckpoint as error:
-            self.trainings = self._fresh_trainings()
+            self._configs = self._job.configs
+            self._begin()
             return f"starting over (unusable checkpoint: {error})"
         begun = sum(bool(training.history) for training in self.trainings)
         if self._job.plan.one_by_one:
