@@ -157,9 +157,6 @@ class Coordinator:
 
     def _record(self, running: RunningTrial, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
         del self.running[running.job.trial]
-        self.told: set[str] = set()
-        """What was said of the paths of trials: each note once."""
-
         self.take_from = 0.0
         self.recorder.record(running, state, reason=reason, outcome=outcome)
 
