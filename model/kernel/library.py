@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import filelock
-
 from data_utils.errors import DataError
 from data_utils.files import write_atomically
 from model.kernel import compiling
@@ -151,6 +149,8 @@ def _from_cache(folder: Path, key: str, instructions: str, compiler: Compiler) -
     functions = _stored(folder, key)
     if functions is not None:
         return functions
+    import filelock  # here: most workers find a library
+
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / f"{key}.lock", timeout=compiling.TIME_LIMIT_S):
         functions = _stored(folder, key)  # another process may have built it while this one waited
