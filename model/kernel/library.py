@@ -29,9 +29,8 @@ COST = "training takes about three times as long"
 """What it costs to train without the kernel."""
 
 _CPU_INFO = Path("/proc/cpuinfo")
-_X86_64_V3 = frozenset(
-    ("avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe")
-)  # the levels of the x86-64 psABI, as Linux names
+# Levels 3 and 4 of the x86-64 psABI, in the words of Linux
+_X86_64_V3 = frozenset(("avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe"))
 _X86_64_V4 = _X86_64_V3 | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
 _AMX = _X86_64_V4 | {"avx512_bf16", "amx_tile", "amx_bf16"}
 
