@@ -61,6 +61,13 @@ class Tables:
         self._sql = sqlalchemy
         self._models = models
         self._tables: Mapping[str, Any] = models.BaseModel.metadata.tables
+        self._upserts: dict[tuple[str, ...], Any] = {}
+        """Statements by table and columns: building one takes longer than executing it."""
+
+        studies, attributes = self._tables["studies"], self._tables["study_user_attributes"]
+        is_id = (attributes.c.study_id == studies.c.study_id) & (attributes.c.key == "id")
+        both = sqlalchemy.select(studies.c.study_name, attributes.c.value_json).join(attributes, is_id, isouter=True)
+        self._study_mark = both.where(studies.c.study_id == sqlalchemy.bindparam("study"))
 
     @contextlib.contextmanager
     def writing(self, within: sqlalchemy.Connection | None = None) -> Iterator[sqlalchemy.Connection]:
@@ -81,30 +88,28 @@ class Tables:
         """Inserts rows; a row whose `keys` exist already is updated."""
         if not rows:
             return
-        target = self._tables[table]
+        columns = (table, *keys, *rows[0])
+        if columns not in self._upserts:
+            self._upserts[columns] = self._upsert(self._tables[table], [name for name in rows[0] if name not in keys], keys)
+        connection.execute(self._upserts[columns], rows)
+
+    def _upsert(self, target: Any, values: Sequence[str], keys: tuple[str, str]) -> sqlalchemy.Executable:
         dialect = self._engine.dialect.name
-        values = [name for name in rows[0] if name not in keys]
         if dialect in ("mysql", "mariadb"):
             from sqlalchemy.dialects.mysql import insert as insert_mysql
 
             one = insert_mysql(target)
-            connection.execute(one.on_duplicate_key_update({name: one.inserted[name] for name in values}), rows)
-            return
+            return one.on_duplicate_key_update({name: one.inserted[name] for name in values})
         if dialect == "postgresql":
             from sqlalchemy.dialects.postgresql import insert
         else:
             from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
         new = insert(target)
-        connection.execute(
-            new.on_conflict_do_update(index_elements=list(keys), set_={name: new.excluded[name] for name in values}), rows
-        )
+        return new.on_conflict_do_update(index_elements=list(keys), set_={name: new.excluded[name] for name in values})
 
     def study_mark(self, connection: sqlalchemy.Connection, study: int) -> tuple[str, str] | None:
         """The name of a study and its attribute `id` (empty without); None if there is no study with this number."""
-        studies, attributes = self._tables["studies"], self._tables["study_user_attributes"]
-        is_id = (attributes.c.study_id == studies.c.study_id) & (attributes.c.key == "id")
-        both = self._sql.select(studies.c.study_name, attributes.c.value_json).join(attributes, is_id, isouter=True)
-        row = connection.execute(both.where(studies.c.study_id == study)).one_or_none()
+        row = connection.execute(self._study_mark, {"study": study}).one_or_none()
         return None if row is None else (row[0], row[1] or "")
 
     def study_attributes(self, connection: sqlalchemy.Connection, study: int) -> dict[str, Any]:
