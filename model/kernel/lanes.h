@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+typedef int64_t i64;
+
 enum { LANES = 16 };
 
 #if defined(__AVX512F__)
@@ -31,7 +33,7 @@ typedef uint32_t vu __attribute__((vector_size(4 * V)));
 #define KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
 
-INLINE long round_up(long count, long multiple) { return (count + multiple - 1) / multiple * multiple; }
+INLINE i64 round_up(i64 count, i64 multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 INLINE v load(const float *at) { return *(const v_anywhere *)at; }
 INLINE void store(float *at, v x) { *(v_anywhere *)at = x; }

@@ -13,35 +13,35 @@ enum { STRIP = 2 * V };  // columns of B that a tile works on
 
 typedef struct {
     const float *values;
-    long row, inner;
+    i64 row, inner;
 } Left;  // A[m, k] = values[m * row + k * inner]
 
 typedef struct {
     const float *values;
-    long strip, inner;
+    i64 strip, inner;
 } Right;  // B[k, n] = values[n / STRIP * strip + k * inner + n % STRIP]
 
 // Rows of a matrix, or of its transpose.
-INLINE Left rows(const float *a, long row) { return (Left){a, row, 1}; }
-INLINE Left columns(const float *a, long row) { return (Left){a, 1, row}; }
+INLINE Left rows(const float *a, i64 row) { return (Left){a, row, 1}; }
+INLINE Left columns(const float *a, i64 row) { return (Left){a, 1, row}; }
 // A matrix as it lies in memory, or packed by `pack` or `pack_transposed`.
-INLINE Right plain(const float *b, long row) { return (Right){b, STRIP, row}; }
-INLINE Right packed(const float *b, long inner_size) { return (Right){b, STRIP * inner_size, STRIP}; }
+INLINE Right plain(const float *b, i64 row) { return (Right){b, STRIP, row}; }
+INLINE Right packed(const float *b, i64 inner_size) { return (Right){b, STRIP * inner_size, STRIP}; }
 
 typedef enum { SET, ADD } Mode;
 
 // C[m_count, n_count * V] for constant counts. Rows of A are reached from every fourth one, which takes few registers; HIDE keeps
 // the compiler from undoing that.
 #define HIDE(pointer) __asm__("" : "+r"(pointer))
-INLINE void tile(const int m_count, const int n_count, long inner, const float *a, long a_row, long a_inner, const float *b,
-                 long b_inner, float *c, long c_row, Mode mode, const float *bias) {
+INLINE void tile(const int m_count, const int n_count, i64 inner, const float *a, i64 a_row, i64 a_inner, const float *b,
+                 i64 b_inner, float *c, i64 c_row, Mode mode, const float *bias) {
     v sum[TILE_ROWS][2];
     const float *fourth[(TILE_ROWS + 3) / 4];
     UNROLL for (int m = 0; m < m_count; m++) UNROLL for (int n = 0; n < n_count; n++) {
         sum[m][n] = mode == ADD ? load(c + m * c_row + n * V) : bias ? load(bias + n * V) : (v){};
     }
     UNROLL for (int m = 0; m < m_count; m += 4) fourth[m / 4] = a + m * a_row;
-    KEEP_LOOP for (long k = 0; k < inner; k++) {
+    KEEP_LOOP for (i64 k = 0; k < inner; k++) {
         v strip[2];
         UNROLL for (int n = 0; n < n_count; n++) strip[n] = load(b + n * V);
         UNROLL for (int m = 0; m < m_count; m++) {
@@ -59,10 +59,10 @@ INLINE void tile(const int m_count, const int n_count, long inner, const float *
     }
 }
 
-typedef void (*Tile)(long, const float *, long, long, const float *, long, float *, long, Mode, const float *);
+typedef void (*Tile)(i64, const float *, i64, i64, const float *, i64, float *, i64, Mode, const float *);
 #define TILE(M, N)                                                                                                            \
-    static __attribute__((noinline)) void tile_##M##_##N(long inner, const float *a, long a_row, long a_inner, const float *b, \
-                                                         long b_inner, float *c, long c_row, Mode mode, const float *bias) {  \
+    static __attribute__((noinline)) void tile_##M##_##N(i64 inner, const float *a, i64 a_row, i64 a_inner, const float *b, \
+                                                         i64 b_inner, float *c, i64 c_row, Mode mode, const float *bias) {  \
         tile(M, N, inner, a, a_row, a_inner, b, b_inner, c, c_row, mode, bias);                                               \
     }
 #define TILES(M) TILE(M, 1) TILE(M, 2)
@@ -81,14 +81,14 @@ TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
 static const Tile TILES_OF_1[] = {ENTRIES(1) MORE_ENTRIES(1)}, TILES_OF_2[] = {ENTRIES(2) MORE_ENTRIES(2)};
 
 // C[M, N] = bias + A[M, K] B[K, N], or += without bias. N is a multiple of V.
-static void product(long m_size, long n_size, long k_size, Left a, Right b, float *c, long c_row, Mode mode, const float *bias) {
+static void product(i64 m_size, i64 n_size, i64 k_size, Left a, Right b, float *c, i64 c_row, Mode mode, const float *bias) {
     if (m_size == 0) return;
-    const long parts = (m_size + TILE_ROWS - 1) / TILE_ROWS, count = m_size / parts, longer = m_size % parts;
-    for (long n = 0; n < n_size; n += STRIP) {
+    const i64 parts = (m_size + TILE_ROWS - 1) / TILE_ROWS, count = m_size / parts, longer = m_size % parts;
+    for (i64 n = 0; n < n_size; n += STRIP) {
         const Tile *tiles = n_size - n >= STRIP ? TILES_OF_2 : TILES_OF_1;
         const float *strip = b.values + n / STRIP * b.strip;
-        for (long part = 0, m = 0; part < parts; part++) {  // even shares of the rows
-            const long here = part < longer ? count + 1 : count;
+        for (i64 part = 0, m = 0; part < parts; part++) {  // even shares of the rows
+            const i64 here = part < longer ? count + 1 : count;
             tiles[here](k_size, a.values + m * a.row, a.row, a.inner, strip, b.inner, c + m * c_row + n, c_row, mode,
                         bias ? bias + n : 0);
             m += here;
@@ -130,10 +130,10 @@ INLINE void transpose_square(v square[V]) {
 }
 
 // out[e * out_row + l] = a[l * row + e] for l < count and e < size, 0 for count <= l < round_up(count, V).
-static void transpose(const float *a, long row, long count, long size, float *out, long out_row) {
-    for (long l = 0; l < count; l += V) {
-        const long here = count - l < V ? count - l : V;
-        long e = 0;
+static void transpose(const float *a, i64 row, i64 count, i64 size, float *out, i64 out_row) {
+    for (i64 l = 0; l < count; l += V) {
+        const i64 here = count - l < V ? count - l : V;
+        i64 e = 0;
         for (; e + V <= size; e += V) {
             v square[V];
             UNROLL for (int i = 0; i < V; i++) square[i] = i < here ? load(a + (l + i) * row + e) : (v){};
@@ -141,18 +141,18 @@ static void transpose(const float *a, long row, long count, long size, float *ou
             UNROLL for (int i = 0; i < V; i++) store(out + (e + i) * out_row + l, square[i]);
         }
         for (; e < size; e++)
-            for (long i = 0; i < V; i++) out[e * out_row + l + i] = i < here ? a[(l + i) * row + e] : 0.0f;
+            for (i64 i = 0; i < V; i++) out[e * out_row + l + i] = i < here ? a[(l + i) * row + e] : 0.0f;
     }
 }
 
 // Packs B[k, n] = w[k * row + n] into strips. n_size is a multiple of V; `out` has k_size * round_up(n_size, STRIP) numbers.
-static void pack(const float *w, long row, long k_size, long n_size, float *out) {
-    for (long n = 0; n < n_size; n += V)
-        for (long k = 0; k < k_size; k++) store(out + n / STRIP * STRIP * k_size + k * STRIP + n % STRIP, load(w + k * row + n));
+static void pack(const float *w, i64 row, i64 k_size, i64 n_size, float *out) {
+    for (i64 n = 0; n < n_size; n += V)
+        for (i64 k = 0; k < k_size; k++) store(out + n / STRIP * STRIP * k_size + k * STRIP + n % STRIP, load(w + k * row + n));
 }
 
 // Packs B[k, n] = w[n * row + k], the transpose of w, into strips.
-static void pack_transposed(const float *w, long row, long k_size, long n_size, float *out) {
-    for (long n = 0; n < n_size; n += V)
+static void pack_transposed(const float *w, i64 row, i64 k_size, i64 n_size, float *out) {
+    for (i64 n = 0; n < n_size; n += V)
         transpose(w + n * row, row, V, k_size, out + n / STRIP * STRIP * k_size + n % STRIP, STRIP);
 }

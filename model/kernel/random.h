@@ -32,7 +32,7 @@ static Random seeded(uint64_t seed, int64_t threshold) {
 INLINE vu rotate(vu x, int by) { return (x << by) | (x >> (32 - by)); }
 
 // Fills `keep` with 0 (dropped) or the scale of what is kept. `count` is a multiple of LANES.
-static void draw_keep(Random *random, float *keep, long count) {
+static void draw_keep(Random *random, float *keep, i64 count) {
     const v scale = all(random->scale);
     const uint32_t threshold = random->threshold;
     vu a[LANES / V], b[LANES / V], c[LANES / V], d[LANES / V];
@@ -40,7 +40,7 @@ static void draw_keep(Random *random, float *keep, long count) {
     memcpy(b, random->state[1], sizeof b);
     memcpy(c, random->state[2], sizeof c);
     memcpy(d, random->state[3], sizeof d);
-    for (long at = 0; at < count; at += 2 * LANES)
+    for (i64 at = 0; at < count; at += 2 * LANES)
         UNROLL for (int p = 0; p < LANES / V; p++) {
             vu word = rotate(a[p] + d[p], 7) + a[p], shifted = b[p] << 9;
             c[p] ^= a[p];

@@ -18,7 +18,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #endif
 
-enum { VERSION = 1, PANEL = 128, PAD = LANES, MOST_LAYERS = 32 };
+enum { PANEL = 128, PAD = LANES, MOST_LAYERS = 32 };
 
 typedef struct {
     int64_t width, heads, layers, ffn_width, inputs, words;  // width and ffn_width are multiples of LANES
@@ -81,7 +81,7 @@ typedef struct {
     size_t used;
 } Arena;
 
-static float *take(Arena *arena, long count) {
+static float *take(Arena *arena, i64 count) {
     float *at = arena->base ? (float *)(arena->base + arena->used) : 0;
     arena->used += (size_t)round_up(4 * count, 64) + 64;  // 64 more: not all arrays at the same place of the cache
     return at;
@@ -103,7 +103,7 @@ typedef struct {
 } LayerState;
 
 typedef struct {
-    long width_row, ffn_row, qkv_row, input_row;  // numbers between the starts of two rows
+    i64 width_row, ffn_row, qkv_row, input_row;  // numbers between the starts of two rows
     float *input, *x, *embed_slope, *branch, *normal_gradient, *x_gradient, *keep_rows, *hidden_gradient, *qkv_gradient;
     float *tail_output, *tail_normal, *tail_sd;
     float *transposed, *keep, *inner, *head_q, *head_k, *head_v, *head_out;  // of one head
@@ -113,8 +113,8 @@ typedef struct {
 } Panel;
 
 static void lay_out_packs(Arena *arena, const Model *model, int train, Packs *packs) {
-    const long D = model->width, F = model->ffn_width, I = model->inputs, Ip = round_up(I, LANES);
-    const long Ds = round_up(D, STRIP), D3s = round_up(3 * D, STRIP), Fs = round_up(F, STRIP);
+    const i64 D = model->width, F = model->ffn_width, I = model->inputs, Ip = round_up(I, LANES);
+    const i64 Ds = round_up(D, STRIP), D3s = round_up(3 * D, STRIP), Fs = round_up(F, STRIP);
     packs->embed.forward = take(arena, I * Ds);
     for (int l = 0; l < model->layers; l++) {
         packs->qkv[l].forward = take(arena, D * D3s);
@@ -130,7 +130,7 @@ static void lay_out_packs(Arena *arena, const Model *model, int train, Packs *pa
     packs->embed_gradient = train ? take(arena, D * Ip) : 0;
 }
 
-static void lay_out_layer(Arena *arena, const Model *model, int train, long R, long cells, const Panel *panel, LayerState *layer) {
+static void lay_out_layer(Arena *arena, const Model *model, int train, i64 R, i64 cells, const Panel *panel, LayerState *layer) {
     layer->attention_input = take(arena, R * panel->width_row);
     layer->qkv = take(arena, R * panel->qkv_row);
     layer->share = take(arena, cells * model->heads);
@@ -147,8 +147,8 @@ static void lay_out_layer(Arena *arena, const Model *model, int train, long R, l
 }
 
 // For R frames in a panel, the longest clip of L frames, and `cells` pairs of frames, the second rounded up to LANES.
-static void lay_out_panel(Arena *arena, const Model *model, int train, long R, long L, long cells, Panel *panel) {
-    const long D = model->width, F = model->ffn_width, Lp = round_up(L, LANES), E = round_up(D / model->heads, LANES);
+static void lay_out_panel(Arena *arena, const Model *model, int train, i64 R, i64 L, i64 cells, Panel *panel) {
+    const i64 D = model->width, F = model->ffn_width, Lp = round_up(L, LANES), E = round_up(D / model->heads, LANES);
     panel->width_row = D + PAD;
     panel->ffn_row = F + PAD;
     panel->qkv_row = 3 * D + PAD;
@@ -187,7 +187,7 @@ static void lay_out_panel(Arena *arena, const Model *model, int train, long R, l
 // ---- parts of the network ----
 
 static void pack_weights(const Model *model, const Weights *weights, int train, Packs *packs) {
-    const long D = model->width, F = model->ffn_width;
+    const i64 D = model->width, F = model->ffn_width;
     pack_transposed(weights->embed.weight, model->inputs, model->inputs, D, packs->embed.forward);
     for (int l = 0; l < model->layers; l++) {
         const LayerWeights *layer = &weights->layer[l];
@@ -204,31 +204,31 @@ static void pack_weights(const Model *model, const Weights *weights, int train, 
 }
 
 // Adds the column sums of x [R, n] to `sums`.
-static void add_column_sums(const float *x, long row, long R, long n, float *sums) {
+static void add_column_sums(const float *x, i64 row, i64 R, i64 n, float *sums) {
     if (!sums) return;
-    for (long j = 0; j < n; j += V) {
+    for (i64 j = 0; j < n; j += V) {
         v sum = {};
-        for (long r = 0; r < R; r++) sum += load(x + r * row + j);
+        for (i64 r = 0; r < R; r++) sum += load(x + r * row + j);
         store(sums + j, load(sums + j) + sum);
     }
 }
 
 // y = (x - mean) / sd * weight + bias over each row of D numbers, with 1e-5 added to the variance. May work in place.
-static void norm(const float *x, long row, long R, long D, Linear scale, float *y, float *normal, float *inverse_sd) {
-    for (long r = 0; r < R; r++) {
+static void norm(const float *x, i64 row, i64 R, i64 D, Linear scale, float *y, float *normal, float *inverse_sd) {
+    for (i64 r = 0; r < R; r++) {
         const float *a = x + r * row;
         v sum[LANES / V] = {}, squares[LANES / V] = {};
-        for (long j = 0; j < D; j += LANES)
+        for (i64 j = 0; j < D; j += LANES)
             UNROLL for (int p = 0; p < LANES / V; p++) sum[p] += load(a + j + p * V);
         const float mean = sum_lanes(sum) / (float)D;
-        for (long j = 0; j < D; j += LANES)
+        for (i64 j = 0; j < D; j += LANES)
             UNROLL for (int p = 0; p < LANES / V; p++) {
                 v d = load(a + j + p * V) - mean;
                 squares[p] += d * d;
             }
         const float inverse = 1.0f / sqrtf(sum_lanes(squares) / (float)D + 1e-5f);
         inverse_sd[r] = inverse;
-        for (long j = 0; j < D; j += V) {
+        for (i64 j = 0; j < D; j += V) {
             v n = (load(a + j) - mean) * inverse;
             store(normal + r * row + j, n);
             n *= load(scale.weight + j);
@@ -238,16 +238,16 @@ static void norm(const float *x, long row, long R, long D, Linear scale, float *
 }
 
 // From the gradient of y: the gradients of weight and bias, and that of x, which is stored (SET) or added (ADD) to dx.
-static void norm_backward(const float *dy, const float *normal, const float *inverse_sd, long row, long R, long D, Linear scale,
+static void norm_backward(const float *dy, const float *normal, const float *inverse_sd, i64 row, i64 R, i64 D, Linear scale,
                           Linear gradient, float *dx, Mode mode) {
     add_column_sums(dy, row, R, D, gradient.bias);
-    for (long r = 0; r < R; r++) {
+    for (i64 r = 0; r < R; r++) {
         const float *g = dy + r * row, *n = normal + r * row;
         float *out = dx + r * row;
         v sum[LANES / V] = {}, products[LANES / V] = {};
-        for (long j = 0; j < D; j += LANES)
+        for (i64 j = 0; j < D; j += LANES)
             UNROLL for (int p = 0; p < LANES / V; p++) {
-                const long i = j + p * V;
+                const i64 i = j + p * V;
                 v gradient_ij = load(g + i), normal_ij = load(n + i);
                 store(gradient.weight + i, load(gradient.weight + i) + gradient_ij * normal_ij);
                 v scaled = gradient_ij * load(scale.weight + i);
@@ -255,22 +255,22 @@ static void norm_backward(const float *dy, const float *normal, const float *inv
                 products[p] += scaled * normal_ij;
             }
         const float mean = sum_lanes(sum) / (float)D, slope = sum_lanes(products) / (float)D, inverse = inverse_sd[r];
-        for (long j = 0; j < D; j += V) {
+        for (i64 j = 0; j < D; j += V) {
             v d = (load(g + j) * load(scale.weight + j) - mean - load(n + j) * slope) * inverse;
             store(out + j, mode == ADD ? load(out + j) + d : d);
         }
     }
 }
 
-static void copy_rows(const float *from, long row, long R, long n, float *to) {
-    for (long r = 0; r < R; r++) memcpy(to + r * row, from + r * row, sizeof(float) * n);
+static void copy_rows(const float *from, i64 row, i64 R, i64 n, float *to) {
+    for (i64 r = 0; r < R; r++) memcpy(to + r * row, from + r * row, sizeof(float) * n);
 }
 
 // x += branch, with dropout on the branch. Records what was kept.
-static void add_branch(float *x, const float *branch, long row, long R, long D, Random *random, float *keep) {
+static void add_branch(float *x, const float *branch, i64 row, i64 R, i64 D, Random *random, float *keep) {
     if (random->threshold) draw_keep(random, keep, R * D);
-    for (long r = 0; r < R; r++)
-        for (long j = 0; j < D; j += V) {
+    for (i64 r = 0; r < R; r++)
+        for (i64 j = 0; j < D; j += V) {
             v b = load(branch + r * row + j);
             if (random->threshold) b *= load(keep + r * D + j);
             store(x + r * row + j, load(x + r * row + j) + b);
@@ -278,19 +278,19 @@ static void add_branch(float *x, const float *branch, long row, long R, long D, 
 }
 
 // The gradient of a branch from that of x.
-static void branch_backward(const float *dx, long row, long R, long D, const Random *random, const float *keep, float *branch) {
-    for (long r = 0; r < R; r++)
-        for (long j = 0; j < D; j += V) {
+static void branch_backward(const float *dx, i64 row, i64 R, i64 D, const Random *random, const float *keep, float *branch) {
+    for (i64 r = 0; r < R; r++)
+        for (i64 j = 0; j < D; j += V) {
             v d = load(dx + r * row + j);
             store(branch + r * row + j, random->threshold ? d * load(keep + r * D + j) : d);
         }
 }
 
 // x = dropout(activation(x) + added), with the product of the derivatives in `slope`, if that is wanted.
-INLINE void activate_rows(const int kind, float *x, long row, long R, long n, const float *keep, float *slope) {
-    for (long r = 0; r < R; r++)
-        for (long j = 0; j < n; j += V) {
-            const long i = r * row + j;
+INLINE void activate_rows(const int kind, float *x, i64 row, i64 R, i64 n, const float *keep, float *slope) {
+    for (i64 r = 0; r < R; r++)
+        for (i64 j = 0; j < n; j += V) {
+            const i64 i = r * row + j;
             v derivative, y = activate(kind, load(x + i), &derivative);
             if (keep) {
                 v k = load(keep + r * n + j);
@@ -302,7 +302,7 @@ INLINE void activate_rows(const int kind, float *x, long row, long R, long n, co
         }
 }
 
-static void activate_hidden(const Model *model, float *x, long row, long R, long n, Random *random, float *keep, float *slope) {
+static void activate_hidden(const Model *model, float *x, i64 row, i64 R, i64 n, Random *random, float *keep, float *slope) {
     if (random->threshold)
         draw_keep(random, keep, R * n);
     else
@@ -313,20 +313,20 @@ static void activate_hidden(const Model *model, float *x, long row, long R, long
 }
 
 // The gradient of the hidden numbers before activation and dropout, from that after them.
-static void hidden_backward(float *gradient, const LayerState *layer, long row, long R, long F, const Random *random) {
+static void hidden_backward(float *gradient, const LayerState *layer, i64 row, i64 R, i64 F, const Random *random) {
     const v kept = all(random->threshold ? random->scale : 1.0f);
-    for (long r = 0; r < R; r++)
-        for (long j = 0; j < F; j += V) {
-            const long i = r * row + j;  // with RELU, what is above 0 was neither negative nor dropped
+    for (i64 r = 0; r < R; r++)
+        for (i64 j = 0; j < F; j += V) {
+            const i64 i = r * row + j;  // with RELU, what is above 0 was neither negative nor dropped
             v slope = layer->hidden_slope ? load(layer->hidden_slope + i) : or_zero(load(layer->hidden + i) > 0.0f, kept);
             store(gradient + i, load(gradient + i) * slope);
         }
 }
 
-static void embed_frames(const Model *model, const Weights *weights, const Batch *batch, long first, long R, const Packs *packs,
+static void embed_frames(const Model *model, const Weights *weights, const Batch *batch, i64 first, i64 R, const Packs *packs,
                          Random *random, Panel *panel) {
-    const long D = model->width, I = model->inputs, row = panel->width_row;
-    for (long r = 0; r < R; r++) {
+    const i64 D = model->width, I = model->inputs, row = panel->width_row;
+    for (i64 r = 0; r < R; r++) {
         float *input = panel->input + r * panel->input_row;
         memcpy(input, batch->frames + batch->row_M[first + r] * I, sizeof(float) * I);
         memset(input + I, 0, sizeof(float) * (round_up(I, LANES) - I));
@@ -336,10 +336,10 @@ static void embed_frames(const Model *model, const Weights *weights, const Batch
     Random none = {.threshold = 0};
     activate_hidden(model, panel->x, row, R, D, &none, 0, panel->embed_slope);
     if (random->threshold) draw_keep(random, panel->keep_rows, R * D);
-    for (long r = 0; r < R; r++) {
+    for (i64 r = 0; r < R; r++) {
         const float *position = batch->position_table + batch->position_M[first + r] * D;
-        for (long j = 0; j < D; j += V) {
-            const long i = r * row + j;
+        for (i64 j = 0; j < D; j += V) {
+            const i64 i = r * row + j;
             v x = load(panel->x + i) + load(position + j);
             if (random->threshold) {
                 v k = load(panel->keep_rows + r * D + j);
@@ -352,10 +352,10 @@ static void embed_frames(const Model *model, const Weights *weights, const Batch
 }
 
 // A head's rows of E numbers, as they are or, if E is no multiple of LANES, copied and filled up with zeros.
-static const float *whole_lanes(const float *head, long *row, long L, long E, float *copy) {
-    const long Ep = round_up(E, LANES);
+static const float *whole_lanes(const float *head, i64 *row, i64 L, i64 E, float *copy) {
+    const i64 Ep = round_up(E, LANES);
     if (E == Ep) return head;
-    for (long l = 0; l < L; l++) {
+    for (i64 l = 0; l < L; l++) {
         memcpy(copy + l * Ep, head + l * *row, sizeof(float) * E);
         memset(copy + l * Ep + E, 0, sizeof(float) * (Ep - E));
     }
@@ -364,30 +364,30 @@ static const float *whole_lanes(const float *head, long *row, long L, long E, fl
 }
 
 // out[m, e] = sum_k a[m, k] head[k, e] for a head of L rows.
-static void product_with_head(long L, long E, Left a, const float *head, long head_row, Panel *panel, float *out, long out_row) {
-    const long Ep = round_up(E, LANES);
+static void product_with_head(i64 L, i64 E, Left a, const float *head, i64 head_row, Panel *panel, float *out, i64 out_row) {
+    const i64 Ep = round_up(E, LANES);
     const float *whole = whole_lanes(head, &head_row, L, E, panel->head_v);
     if (E == Ep) {
         product(L, E, L, a, plain(whole, head_row), out, out_row, SET, 0);
         return;
     }
     product(L, Ep, L, a, plain(whole, head_row), panel->head_out, Ep, SET, 0);
-    for (long l = 0; l < L; l++) memcpy(out + l * out_row, panel->head_out + l * Ep, sizeof(float) * E);
+    for (i64 l = 0; l < L; l++) memcpy(out + l * out_row, panel->head_out + l * Ep, sizeof(float) * E);
 }
 
 // Softmax over the keys of share [key, query], whose scores are scaled by `scale`; then dropout into `used`, which holds what to
 // keep. The sign of a share tells whether it was dropped.
-static void softmax_dropout(float *share, float *used, long L, long Lp, float scale, int drops) {
-    for (long j = 0; j < Lp; j += V) {  // queries lie side by side, so that no sum runs over lanes
+static void softmax_dropout(float *share, float *used, i64 L, i64 Lp, float scale, int drops) {
+    for (i64 j = 0; j < Lp; j += V) {  // queries lie side by side, so that no sum runs over lanes
         v most = load(share + j), sum = {};
-        for (long k = 1; k < L; k++) most = larger(most, load(share + k * Lp + j));
-        for (long k = 0; k < L; k++) {
+        for (i64 k = 1; k < L; k++) most = larger(most, load(share + k * Lp + j));
+        for (i64 k = 0; k < L; k++) {
             v e = exp_negative((load(share + k * Lp + j) - most) * scale);
             store(share + k * Lp + j, e);
             sum += e;
         }
         const v inverse = 1.0f / sum;
-        for (long k = 0; k < L; k++) {
+        for (i64 k = 0; k < L; k++) {
             v s = load(share + k * Lp + j) * inverse;
             if (drops) {
                 v keep = load(used + k * Lp + j);
@@ -399,14 +399,14 @@ static void softmax_dropout(float *share, float *used, long L, long Lp, float sc
     }
 }
 
-static void attend(const Model *model, const int64_t *first_B1, long clips, Random *random, Panel *panel, LayerState *layer) {
-    const long D = model->width, H = model->heads, E = D / H, row = panel->qkv_row;
+static void attend(const Model *model, const int64_t *first_B1, i64 clips, Random *random, Panel *panel, LayerState *layer) {
+    const i64 D = model->width, H = model->heads, E = D / H, row = panel->qkv_row;
     const float scale = 1.0f / sqrtf((float)E);
     const int drops = random->threshold > 0;
     float *share = layer->share;
-    for (long clip = 0, start = 0; clip < clips; clip++) {
-        const long L = first_B1[clip + 1] - first_B1[clip], Lp = round_up(L, LANES);
-        for (long h = 0; h < H && L > 0; h++) {
+    for (i64 clip = 0, start = 0; clip < clips; clip++) {
+        const i64 L = first_B1[clip + 1] - first_B1[clip], Lp = round_up(L, LANES);
+        for (i64 h = 0; h < H && L > 0; h++) {
             const float *q = layer->qkv + start * row + h * E, *k = q + D, *value = k + D;
             transpose(q, row, L, E, panel->transposed, Lp);
             product(L, Lp, E, rows(k, row), plain(panel->transposed, Lp), share, Lp, SET, 0);
@@ -421,10 +421,10 @@ static void attend(const Model *model, const int64_t *first_B1, long clips, Rand
 }
 
 // From d = the gradient of the shares after dropout: that of the scores, in d; and the shares after dropout, in `used`.
-static void softmax_backward(const float *share, float *d, float *used, long L, long Lp, float scale, float kept) {
-    for (long j = 0; j < Lp; j += V) {
+static void softmax_backward(const float *share, float *d, float *used, i64 L, i64 Lp, float scale, float kept) {
+    for (i64 j = 0; j < Lp; j += V) {
         v inner = {};
-        for (long k = 0; k < L; k++) {
+        for (i64 k = 0; k < L; k++) {
             v s = load(share + k * Lp + j);
             vi lives = ~((vi)s >> 31);
             v kept_here = or_zero(lives, all(kept)), gradient = load(d + k * Lp + j) * kept_here;
@@ -433,7 +433,7 @@ static void softmax_backward(const float *share, float *d, float *used, long L, 
             store(d + k * Lp + j, gradient);
             inner += gradient * s;
         }
-        for (long k = 0; k < L; k++) {
+        for (i64 k = 0; k < L; k++) {
             v s = absolute(load(share + k * Lp + j));
             store(d + k * Lp + j, s * (load(d + k * Lp + j) - inner) * scale);
         }
@@ -441,14 +441,14 @@ static void softmax_backward(const float *share, float *d, float *used, long L, 
 }
 
 // From the gradient of what was mixed [R, D]: that of queries, keys and values.
-static void attend_backward(const Model *model, const int64_t *first_B1, long clips, const Random *random, Panel *panel,
+static void attend_backward(const Model *model, const int64_t *first_B1, i64 clips, const Random *random, Panel *panel,
                             const LayerState *layer, const float *mixed_gradient) {
-    const long D = model->width, H = model->heads, E = D / H, row = panel->qkv_row;
+    const i64 D = model->width, H = model->heads, E = D / H, row = panel->qkv_row;
     const float scale = 1.0f / sqrtf((float)E), kept = random->threshold ? random->scale : 1.0f;
     const float *share = layer->share;
-    for (long clip = 0, start = 0; clip < clips; clip++) {
-        const long L = first_B1[clip + 1] - first_B1[clip], Lp = round_up(L, LANES);
-        for (long h = 0; h < H && L > 0; h++) {
+    for (i64 clip = 0, start = 0; clip < clips; clip++) {
+        const i64 L = first_B1[clip + 1] - first_B1[clip], Lp = round_up(L, LANES);
+        for (i64 h = 0; h < H && L > 0; h++) {
             const float *q = layer->qkv + start * row + h * E, *k = q + D, *value = k + D;
             const float *mixed = mixed_gradient + start * panel->width_row + h * E;
             float *dq = panel->qkv_gradient + start * row + h * E, *dk = dq + D, *dvalue = dk + D;
@@ -466,8 +466,8 @@ static void attend_backward(const Model *model, const int64_t *first_B1, long cl
 
 // Forward through layer l; x is its input and its output.
 static void layer_forward(const Model *model, const LayerWeights *weights, const Packs *packs, int l, const int64_t *first_B1,
-                          long clips, long R, Random *random, Panel *panel) {
-    const long D = model->width, F = model->ffn_width, row = panel->width_row;
+                          i64 clips, i64 R, Random *random, Panel *panel) {
+    const i64 D = model->width, F = model->ffn_width, row = panel->width_row;
     LayerState *layer = &panel->layer[l];
     float *x = panel->x;
     if (model->norm_first)
@@ -496,16 +496,16 @@ static void layer_forward(const Model *model, const LayerWeights *weights, const
 }
 
 // The gradients of a linear layer's weight and bias from those of its output [R, out] and its input [R, in].
-static void linear_backward(const float *output_gradient, long output_row, long out, const float *input, long input_row, long in,
-                            long R, Linear gradient) {
+static void linear_backward(const float *output_gradient, i64 output_row, i64 out, const float *input, i64 input_row, i64 in,
+                            i64 R, Linear gradient) {
     add_column_sums(output_gradient, output_row, R, out, gradient.bias);
     product(out, in, R, columns(output_gradient, output_row), plain(input, input_row), gradient.weight, in, ADD, 0);
 }
 
 // Backward through layer l; panel->x_gradient is the gradient of its output, then of its input.
 static void layer_backward(const Model *model, const LayerWeights *weights, const LayerWeights *gradients, const Packs *packs,
-                           int l, const int64_t *first_B1, long clips, long R, const Random *random, Panel *panel) {
-    const long D = model->width, F = model->ffn_width, row = panel->width_row;
+                           int l, const int64_t *first_B1, i64 clips, i64 R, const Random *random, Panel *panel) {
+    const i64 D = model->width, F = model->ffn_width, row = panel->width_row;
     LayerState *layer = &panel->layer[l];
     float *dx = panel->x_gradient, *branch = panel->branch, *dy = panel->normal_gradient, *hidden = panel->hidden_gradient;
     if (!model->norm_first)
@@ -552,48 +552,48 @@ EXPORT double soft_cross_entropy(int64_t words, const double *logit, const doubl
 }
 
 // Mean over the frames of a clip, and its logits.
-static void classify_clip(const Model *model, const Weights *weights, const float *y, long row, long L, Panel *panel) {
-    const long D = model->width;
+static void classify_clip(const Model *model, const Weights *weights, const float *y, i64 row, i64 L, Panel *panel) {
+    const i64 D = model->width;
     const float share = L > 0 ? 1.0f / (float)L : 0.0f;
-    for (long j = 0; j < D; j += V) {
+    for (i64 j = 0; j < D; j += V) {
         v sum = {};
-        for (long l = 0; l < L; l++) sum += load(y + l * row + j);
+        for (i64 l = 0; l < L; l++) sum += load(y + l * row + j);
         store(panel->mean + j, sum * share);
     }
-    for (long k = 0; k < model->words; k++) {
+    for (i64 k = 0; k < model->words; k++) {
         const float *w = weights->head.weight + k * D;
         v sum[LANES / V] = {};
-        for (long j = 0; j < D; j += LANES)
+        for (i64 j = 0; j < D; j += LANES)
             UNROLL for (int p = 0; p < LANES / V; p++) sum[p] += load(w + j + p * V) * load(panel->mean + j + p * V);
         panel->logit[k] = sum_lanes(sum) + weights->head.bias[k];
     }
 }
 
 // Adds the gradients of the head; the gradient of each frame of the clip goes to dy.
-static void classify_backward(const Model *model, const Weights *weights, const Weights *gradients, double share_of_batch, long L,
-                              Panel *panel, float *dy, long row) {
-    const long D = model->width;
-    for (long j = 0; j < D; j += V) store(panel->mean_gradient + j, (v){});
-    for (long k = 0; k < model->words; k++) {
+static void classify_backward(const Model *model, const Weights *weights, const Weights *gradients, double share_of_batch, i64 L,
+                              Panel *panel, float *dy, i64 row) {
+    const i64 D = model->width;
+    for (i64 j = 0; j < D; j += V) store(panel->mean_gradient + j, (v){});
+    for (i64 k = 0; k < model->words; k++) {
         const float d = (float)(panel->logit_gradient[k] * share_of_batch);
         const float *w = weights->head.weight + k * D;
         float *dw = gradients->head.weight + k * D;
         gradients->head.bias[k] += d;
-        for (long j = 0; j < D; j += V) {
+        for (i64 j = 0; j < D; j += V) {
             store(dw + j, load(dw + j) + d * load(panel->mean + j));
             store(panel->mean_gradient + j, load(panel->mean_gradient + j) + d * load(w + j));
         }
     }
-    for (long l = 0; l < L; l++)
-        for (long j = 0; j < D; j += V) store(dy + l * row + j, load(panel->mean_gradient + j) * (1.0f / (float)L));
+    for (i64 l = 0; l < L; l++)
+        for (i64 j = 0; j < D; j += V) store(dy + l * row + j, load(panel->mean_gradient + j) * (1.0f / (float)L));
 }
 
 // Forward, and with gradients backward, through a panel: the clips from first_B1[0] on. Returns the sum of their losses.
-static double run_panel(const Model *model, const Weights *weights, const Weights *gradients, const Batch *batch, long clip0,
-                        long clips, const Packs *packs, Random *random, Panel *panel, float *logit_BK) {
-    const long D = model->width, K = model->words, row = panel->width_row;
+static double run_panel(const Model *model, const Weights *weights, const Weights *gradients, const Batch *batch, i64 clip0,
+                        i64 clips, const Packs *packs, Random *random, Panel *panel, float *logit_BK) {
+    const i64 D = model->width, K = model->words, row = panel->width_row;
     const int64_t *first_B1 = batch->first_B1 + clip0;
-    const long first = first_B1[0], R = first_B1[clips] - first;
+    const i64 first = first_B1[0], R = first_B1[clips] - first;
     embed_frames(model, weights, batch, first, R, packs, random, panel);
     for (int l = 0; l < model->layers; l++)
         layer_forward(model, &weights->layer[l], packs, l, first_B1, clips, R, random, panel);
@@ -605,11 +605,11 @@ static double run_panel(const Model *model, const Weights *weights, const Weight
     }
     double loss = 0;
     float *dy = has_tail ? panel->normal_gradient : panel->x_gradient;
-    for (long clip = 0; clip < clips; clip++) {
-        const long start = first_B1[clip] - first, L = first_B1[clip + 1] - first_B1[clip];
+    for (i64 clip = 0; clip < clips; clip++) {
+        const i64 start = first_B1[clip] - first, L = first_B1[clip + 1] - first_B1[clip];
         classify_clip(model, weights, y + start * row, row, L, panel);
         if (!gradients) {
-            for (long k = 0; k < K; k++) logit_BK[(clip0 + clip) * K + k] = (float)panel->logit[k];
+            for (i64 k = 0; k < K; k++) logit_BK[(clip0 + clip) * K + k] = (float)panel->logit[k];
             continue;
         }
         const double *target = batch->target_KK + batch->label_B[clip0 + clip] * K;
@@ -620,23 +620,23 @@ static double run_panel(const Model *model, const Weights *weights, const Weight
     if (has_tail)
         norm_backward(dy, panel->tail_normal, panel->tail_sd, row, R, D, weights->norm_tail, gradients->norm_tail,
                       panel->x_gradient, SET);
-    for (long l = model->layers - 1; l >= 0; l--)
+    for (i64 l = model->layers - 1; l >= 0; l--)
         layer_backward(model, &weights->layer[l], &gradients->layer[l], packs, l, first_B1, clips, R, random, panel);
     float *dx = panel->x_gradient;
-    for (long r = 0; r < R; r++)
-        for (long j = 0; j < D; j += V) store(dx + r * row + j, load(dx + r * row + j) * load(panel->embed_slope + r * row + j));
-    const long Ip = round_up(model->inputs, LANES);
+    for (i64 r = 0; r < R; r++)
+        for (i64 j = 0; j < D; j += V) store(dx + r * row + j, load(dx + r * row + j) * load(panel->embed_slope + r * row + j));
+    const i64 Ip = round_up(model->inputs, LANES);
     linear_backward(dx, row, D, panel->input, panel->input_row, Ip, R, (Linear){packs->embed_gradient, gradients->embed.bias});
     return loss;
 }
 
 // ---- what Python calls ----
 
-EXPORT int64_t kernel_version(void) { return VERSION; }
+EXPORT int64_t kernel_version(void) { return KERNEL_VERSION; }
 
 // Bytes of workspace for batches whose longest clip has `longest` frames.
 EXPORT int64_t workspace_bytes(const Model *model, int64_t longest, int64_t train) {
-    const long R = longest > PANEL ? longest : PANEL;
+    const i64 R = longest > PANEL ? longest : PANEL;
     Arena arena = {0, 0};
     Packs packs;
     Panel panel;
@@ -656,13 +656,13 @@ static double run(const Model *model, const int64_t *offset, const float *values
     Packs packs;
     lay_out_packs(&arena, model, train, &packs);
     pack_weights(model, &weights, train, &packs);
-    const long D = model->width, I = model->inputs, Ip = round_up(I, LANES);
+    const i64 D = model->width, I = model->inputs, Ip = round_up(I, LANES);
     if (train) memset(packs.embed_gradient, 0, sizeof(float) * D * Ip);
     double loss = 0;
-    for (long clip = 0; clip < batch->clips;) {
-        long count = 0, R = 0, longest = 0, cells = 0;
+    for (i64 clip = 0; clip < batch->clips;) {
+        i64 count = 0, R = 0, longest = 0, cells = 0;
         while (clip + count < batch->clips) {
-            const long L = batch->first_B1[clip + count + 1] - batch->first_B1[clip + count];
+            const i64 L = batch->first_B1[clip + count + 1] - batch->first_B1[clip + count];
             if (count > 0 && R + L > PANEL) break;
             R += L;
             cells += L * round_up(L, LANES);
@@ -676,7 +676,7 @@ static double run(const Model *model, const int64_t *offset, const float *values
         clip += count;
     }
     if (train)
-        for (long n = 0; n < D; n++) memcpy(gradients.embed.weight + n * I, packs.embed_gradient + n * Ip, sizeof(float) * I);
+        for (i64 n = 0; n < D; n++) memcpy(gradients.embed.weight + n * I, packs.embed_gradient + n * Ip, sizeof(float) * I);
     return loss / (double)batch->clips;
 }
 
