@@ -66,7 +66,8 @@ static void run_case(i64 longest) {
     for (i64 i = 0; i < m.words * m.words; i++) target[i] = 1.0 / (double)m.words;
     int64_t offset[4 + 12 * MOST_LAYERS + 4];
     const i64 W = lay_out(&m, biases, tail, offset);
-    float *weights = uniforms(W, 0.2f), *gradients = make(sizeof(float) * (size_t)W), *logits = make(sizeof(float) * (size_t)(B * m.words));
+    float *weights = uniforms(W, 0.2f), *gradients = make(sizeof(float) * (size_t)W);
+    float *logits = make(sizeof(float) * (size_t)(B * m.words));
     float *frames = uniforms(N * m.inputs, 1.0f), *positions = uniforms(table * m.width, 1.0f);
     memset(gradients, 0, sizeof(float) * (size_t)W);
     Batch batch = {B, frames, row, position, first, positions, label, target, splitmix(&state)};
@@ -92,6 +93,7 @@ static void run_case(i64 longest) {
 
 int main(int count, char **words) {
     const i64 cases = count > 1 ? atol(words[1]) : 20, longest = count > 2 ? atol(words[2]) : 300;
+    if (!is_permitted()) return 4;
     for (i64 i = 0; i < cases; i++) run_case(longest);
     return 0;
 }

@@ -381,3 +381,48 @@ def test_targets_are_read_from_the_loss() -> None:
         expected = np.full((WORDS, WORDS), other) + (true - other) * np.eye(WORDS)
         np.testing.assert_allclose(soft_targets(SmoothedLoss(eps, WORDS, over), WORDS), expected, atol=1e-15)  # type: ignore[arg-type]
     assert load_library().instructions in (*instruction_sets(), "neon")
+
+
+def has_amx() -> bool:
+    """Whether bf16 can be tested here."""
+    try:
+        return load_library("bf16").instructions == "amx"
+    except NoKernel:
+        return False
+
+
+@pytest.mark.skipif(not has_amx(), reason="this CPU has no AMX")
+@pytest.mark.parametrize(
+    "settings", [{}, {"width": 48, "heads": 4, "ffn_width": 80}, {"norm_first": False, "bias": False}], ids=str
+)
+def test_bf16_differs_by_its_rounding(settings: dict[str, Any]) -> None:
+    """Factors have 8 bits: losses agree to a thousandth, gradients point the same way, and dropout drops the same."""
+    config = ModelConfig(**{**dataclasses.asdict(SMALL), "dropout": 0.2, **settings})
+    clips = make_set([1, 2, 7, 15, 16, 17, 33, 5, 140], masked=0.1)
+    batch = RealFrames(clips).batch(np.arange(len(clips)))
+    exact, rounded = Side(config, instruction_sets()[0]), Side(config, "amx")
+    losses = [side.train(batch, seed=5) for side in (exact, rounded)]
+    assert losses[0] == pytest.approx(losses[1], abs=3e-3)
+    assert losses[0] != losses[1]
+    one, other = exact.flat.gradients_W, rounded.flat.gradients_W
+    assert torch.cosine_similarity(one, other, dim=0) > 0.995
+    assert other.norm() == pytest.approx(one.norm().item(), rel=0.03)
+
+
+@pytest.mark.skipif(not has_amx(), reason="this CPU has no AMX")
+def test_bf16_trains() -> None:
+    """It is recorded, repeats bit for bit, and learns."""
+    clips = make_set([5, 9, 14, 22] * 8)
+    config = TrainConfig(epochs=30, lr=3e-3, batch_size=8, precision="bf16")
+    first, second = (Training(SMALL, config, train=clips, validation=clips, num_words=WORDS, seed=1) for _ in range(2))
+    assert "amx" in first.choice.record["kernel"]
+    history = fit(first)
+    assert [record.train_loss for record in history] == [record.train_loss for record in fit(second)]
+    assert history[-1].train_loss < 0.5 * history[0].train_loss
+
+
+def test_bf16_needs_the_kernel() -> None:
+    """With PyTorch the setting is refused, not ignored."""
+    config = TrainConfig(precision="bf16", kernel="torch")
+    with pytest.raises(ValueError, match="precision bf16 cannot be used: only the kernel"):
+        Training(SMALL, config, train=make_set([4]), validation=None, num_words=WORDS, seed=0)

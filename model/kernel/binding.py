@@ -215,6 +215,7 @@ class _Batch(ctypes.Structure):
 
 
 _RESULTS = {
+    "is_permitted": ctypes.c_int64,
     "workspace_bytes": ctypes.c_int64,
     "train_batch": ctypes.c_double,
     "classify_batch": None,

@@ -74,7 +74,10 @@ def _load(precision: Precision) -> Library | str:
     """The library, or the reason why there is none."""
     try:
         instructions = instructions_of_cpu(precision)
-        return _prebuilt(instructions) or _built(instructions)
+        library = _prebuilt(instructions) or _built(instructions)
+        if not library.functions.is_permitted():
+            raise NoKernel("the system does not let this process use AMX")
+        return library
     except NoKernel as error:
         return str(error)
 

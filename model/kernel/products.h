@@ -144,15 +144,3 @@ static void transpose(const float *a, i64 row, i64 count, i64 size, float *out, 
             for (i64 i = 0; i < V; i++) out[e * out_row + l + i] = i < here ? a[(l + i) * row + e] : 0.0f;
     }
 }
-
-// Packs B[k, n] = w[k * row + n] into strips. n_size is a multiple of V; `out` has k_size * round_up(n_size, STRIP) numbers.
-static void pack(const float *w, i64 row, i64 k_size, i64 n_size, float *out) {
-    for (i64 n = 0; n < n_size; n += V)
-        for (i64 k = 0; k < k_size; k++) store(out + n / STRIP * STRIP * k_size + k * STRIP + n % STRIP, load(w + k * row + n));
-}
-
-// Packs B[k, n] = w[n * row + k], the transpose of w, into strips.
-static void pack_transposed(const float *w, i64 row, i64 k_size, i64 n_size, float *out) {
-    for (i64 n = 0; n < n_size; n += V)
-        transpose(w + n * row, row, V, k_size, out + n / STRIP * STRIP * k_size + n % STRIP, STRIP);
-}

@@ -11,6 +11,11 @@
 #include "lanes.h"
 #include "random.h"
 #include "products.h"
+#if defined(__AMX_BF16__)
+#include "bf16.h"
+#else
+#include "linear.h"
+#endif
 
 #if defined(_WIN32)
 #define EXPORT __declspec(dllexport)
@@ -88,12 +93,9 @@ static float *take(Arena *arena, i64 count) {
 }
 
 typedef struct {
-    float *forward, *backward;  // of a linear layer: its weight transposed, and as it is
-} Packed;
-
-typedef struct {
     Packed embed, qkv[MOST_LAYERS], out[MOST_LAYERS], expand[MOST_LAYERS], contract[MOST_LAYERS];
     float *embed_gradient;  // [D, I rounded up]
+    float *scratch;  // of the products of linear layers
 } Packs;
 
 typedef struct {
@@ -112,22 +114,23 @@ typedef struct {
     LayerState layer[MOST_LAYERS];
 } Panel;
 
-static void lay_out_packs(Arena *arena, const Model *model, int train, Packs *packs) {
-    const i64 D = model->width, F = model->ffn_width, I = model->inputs, Ip = round_up(I, LANES);
-    const i64 Ds = round_up(D, STRIP), D3s = round_up(3 * D, STRIP), Fs = round_up(F, STRIP);
-    packs->embed.forward = take(arena, I * Ds);
+static Packed take_packed(Arena *arena, int train, i64 out, i64 in) {
+    float *forward = take(arena, forward_size(out, in));
+    return (Packed){forward, train ? take(arena, backward_size(out, in)) : 0};
+}
+
+// For R frames in a panel.
+static void lay_out_packs(Arena *arena, const Model *model, int train, i64 R, Packs *packs) {
+    const i64 D = model->width, F = model->ffn_width, Ip = round_up(model->inputs, LANES), wider = F > 3 * D ? F : 3 * D;
+    packs->embed = take_packed(arena, 0, D, model->inputs);
     for (int l = 0; l < model->layers; l++) {
-        packs->qkv[l].forward = take(arena, D * D3s);
-        packs->out[l].forward = take(arena, D * Ds);
-        packs->expand[l].forward = take(arena, D * Fs);
-        packs->contract[l].forward = take(arena, F * Ds);
-        if (!train) continue;
-        packs->qkv[l].backward = take(arena, 3 * D * Ds);
-        packs->out[l].backward = take(arena, D * Ds);
-        packs->expand[l].backward = take(arena, F * Ds);
-        packs->contract[l].backward = take(arena, D * Fs);
+        packs->qkv[l] = take_packed(arena, train, 3 * D, D);
+        packs->out[l] = take_packed(arena, train, D, D);
+        packs->expand[l] = take_packed(arena, train, F, D);
+        packs->contract[l] = take_packed(arena, train, D, F);
     }
     packs->embed_gradient = train ? take(arena, D * Ip) : 0;
+    packs->scratch = take(arena, linear_scratch_size(R, wider > Ip ? wider : Ip));
 }
 
 static void lay_out_layer(Arena *arena, const Model *model, int train, i64 R, i64 cells, const Panel *panel, LayerState *layer) {
@@ -188,18 +191,19 @@ static void lay_out_panel(Arena *arena, const Model *model, int train, i64 R, i6
 
 static void pack_weights(const Model *model, const Weights *weights, int train, Packs *packs) {
     const i64 D = model->width, F = model->ffn_width;
-    pack_transposed(weights->embed.weight, model->inputs, model->inputs, D, packs->embed.forward);
+    float *scratch = packs->scratch;
+    pack_forward(weights->embed.weight, D, model->inputs, packs->embed.forward, scratch);
     for (int l = 0; l < model->layers; l++) {
         const LayerWeights *layer = &weights->layer[l];
-        pack_transposed(layer->qkv.weight, D, D, 3 * D, packs->qkv[l].forward);
-        pack_transposed(layer->out.weight, D, D, D, packs->out[l].forward);
-        pack_transposed(layer->expand.weight, D, D, F, packs->expand[l].forward);
-        pack_transposed(layer->contract.weight, F, F, D, packs->contract[l].forward);
+        pack_forward(layer->qkv.weight, 3 * D, D, packs->qkv[l].forward, scratch);
+        pack_forward(layer->out.weight, D, D, packs->out[l].forward, scratch);
+        pack_forward(layer->expand.weight, F, D, packs->expand[l].forward, scratch);
+        pack_forward(layer->contract.weight, D, F, packs->contract[l].forward, scratch);
         if (!train) continue;
-        pack(layer->qkv.weight, D, 3 * D, D, packs->qkv[l].backward);
-        pack(layer->out.weight, D, D, D, packs->out[l].backward);
-        pack(layer->expand.weight, D, F, D, packs->expand[l].backward);
-        pack(layer->contract.weight, F, D, F, packs->contract[l].backward);
+        pack_backward(layer->qkv.weight, 3 * D, D, packs->qkv[l].backward);
+        pack_backward(layer->out.weight, D, D, packs->out[l].backward);
+        pack_backward(layer->expand.weight, F, D, packs->expand[l].backward);
+        pack_backward(layer->contract.weight, D, F, packs->contract[l].backward);
     }
 }
 
@@ -331,8 +335,7 @@ static void embed_frames(const Model *model, const Weights *weights, const Batch
         memcpy(input, batch->frames + batch->row_M[first + r] * I, sizeof(float) * I);
         memset(input + I, 0, sizeof(float) * (round_up(I, LANES) - I));
     }
-    product(R, D, I, rows(panel->input, panel->input_row), packed(packs->embed.forward, I), panel->x, row, SET,
-            weights->embed.bias);
+    linear(panel->input, panel->input_row, R, D, I, packs->embed.forward, weights->embed.bias, panel->x, row, packs->scratch);
     Random none = {.threshold = 0};
     activate_hidden(model, panel->x, row, R, D, &none, 0, panel->embed_slope);
     if (random->threshold) draw_keep(random, panel->keep_rows, R * D);
@@ -474,10 +477,10 @@ static void layer_forward(const Model *model, const LayerWeights *weights, const
         norm(x, row, R, D, weights->norm_attention, layer->attention_input, layer->attention_normal, layer->attention_sd);
     else
         copy_rows(x, row, R, D, layer->attention_input);
-    product(R, 3 * D, D, rows(layer->attention_input, row), packed(packs->qkv[l].forward, D), layer->qkv, panel->qkv_row, SET,
-            weights->qkv.bias);
+    linear(layer->attention_input, row, R, 3 * D, D, packs->qkv[l].forward, weights->qkv.bias, layer->qkv, panel->qkv_row,
+           packs->scratch);
     attend(model, first_B1, clips, random, panel, layer);
-    product(R, D, D, rows(layer->mixed, row), packed(packs->out[l].forward, D), panel->branch, row, SET, weights->out.bias);
+    linear(layer->mixed, row, R, D, D, packs->out[l].forward, weights->out.bias, panel->branch, row, packs->scratch);
     add_branch(x, panel->branch, row, R, D, random, layer->attention_keep);
 
     if (model->norm_first) {
@@ -486,20 +489,20 @@ static void layer_forward(const Model *model, const LayerWeights *weights, const
         norm(x, row, R, D, weights->norm_attention, layer->ffn_input, layer->attention_normal, layer->attention_sd);
         copy_rows(layer->ffn_input, row, R, D, x);
     }
-    product(R, F, D, rows(layer->ffn_input, row), packed(packs->expand[l].forward, D), layer->hidden, panel->ffn_row, SET,
-            weights->expand.bias);
+    linear(layer->ffn_input, row, R, F, D, packs->expand[l].forward, weights->expand.bias, layer->hidden, panel->ffn_row,
+           packs->scratch);
     activate_hidden(model, layer->hidden, panel->ffn_row, R, F, random, panel->keep_rows, layer->hidden_slope);
-    product(R, D, F, rows(layer->hidden, panel->ffn_row), packed(packs->contract[l].forward, F), panel->branch, row, SET,
-            weights->contract.bias);
+    linear(layer->hidden, panel->ffn_row, R, D, F, packs->contract[l].forward, weights->contract.bias, panel->branch, row,
+           packs->scratch);
     add_branch(x, panel->branch, row, R, D, random, layer->ffn_keep);
     if (!model->norm_first) norm(x, row, R, D, weights->norm_ffn, x, layer->ffn_normal, layer->ffn_sd);
 }
 
 // The gradients of a linear layer's weight and bias from those of its output [R, out] and its input [R, in].
 static void linear_backward(const float *output_gradient, i64 output_row, i64 out, const float *input, i64 input_row, i64 in,
-                            i64 R, Linear gradient) {
+                            i64 R, Linear gradient, float *scratch) {
     add_column_sums(output_gradient, output_row, R, out, gradient.bias);
-    product(out, in, R, columns(output_gradient, output_row), plain(input, input_row), gradient.weight, in, ADD, 0);
+    add_weight_gradient(output_gradient, output_row, R, out, input, input_row, in, gradient.weight, scratch);
 }
 
 // Backward through layer l; panel->x_gradient is the gradient of its output, then of its input.
@@ -511,30 +514,30 @@ static void layer_backward(const Model *model, const LayerWeights *weights, cons
     if (!model->norm_first)
         norm_backward(dx, layer->ffn_normal, layer->ffn_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, SET);
     branch_backward(dx, row, R, D, random, layer->ffn_keep, branch);
-    linear_backward(branch, row, D, layer->hidden, panel->ffn_row, F, R, gradients->contract);
-    product(R, F, D, rows(branch, row), packed(packs->contract[l].backward, D), hidden, panel->ffn_row, SET, 0);
+    linear_backward(branch, row, D, layer->hidden, panel->ffn_row, F, R, gradients->contract, packs->scratch);
+    input_gradient(branch, row, R, D, F, packs->contract[l].backward, hidden, panel->ffn_row, SET, packs->scratch);
     hidden_backward(hidden, layer, panel->ffn_row, R, F, random);
-    linear_backward(hidden, panel->ffn_row, F, layer->ffn_input, row, D, R, gradients->expand);
+    linear_backward(hidden, panel->ffn_row, F, layer->ffn_input, row, D, R, gradients->expand, packs->scratch);
     if (model->norm_first) {
-        product(R, D, F, rows(hidden, panel->ffn_row), packed(packs->expand[l].backward, F), dy, row, SET, 0);
+        input_gradient(hidden, panel->ffn_row, R, F, D, packs->expand[l].backward, dy, row, SET, packs->scratch);
         norm_backward(dy, layer->ffn_normal, layer->ffn_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, ADD);
     } else {
-        product(R, D, F, rows(hidden, panel->ffn_row), packed(packs->expand[l].backward, F), dx, row, ADD, 0);
+        input_gradient(hidden, panel->ffn_row, R, F, D, packs->expand[l].backward, dx, row, ADD, packs->scratch);
         norm_backward(dx, layer->attention_normal, layer->attention_sd, row, R, D, weights->norm_attention,
                       gradients->norm_attention, dx, SET);
     }
 
     branch_backward(dx, row, R, D, random, layer->attention_keep, branch);
-    linear_backward(branch, row, D, layer->mixed, row, D, R, gradients->out);
-    product(R, D, D, rows(branch, row), packed(packs->out[l].backward, D), dy, row, SET, 0);
+    linear_backward(branch, row, D, layer->mixed, row, D, R, gradients->out, packs->scratch);
+    input_gradient(branch, row, R, D, D, packs->out[l].backward, dy, row, SET, packs->scratch);
     attend_backward(model, first_B1, clips, random, panel, layer, dy);
-    linear_backward(panel->qkv_gradient, panel->qkv_row, 3 * D, layer->attention_input, row, D, R, gradients->qkv);
+    linear_backward(panel->qkv_gradient, panel->qkv_row, 3 * D, layer->attention_input, row, D, R, gradients->qkv, packs->scratch);
     if (model->norm_first) {
-        product(R, D, 3 * D, rows(panel->qkv_gradient, panel->qkv_row), packed(packs->qkv[l].backward, 3 * D), dy, row, SET, 0);
+        input_gradient(panel->qkv_gradient, panel->qkv_row, R, 3 * D, D, packs->qkv[l].backward, dy, row, SET, packs->scratch);
         norm_backward(dy, layer->attention_normal, layer->attention_sd, row, R, D, weights->norm_attention,
                       gradients->norm_attention, dx, ADD);
     } else {
-        product(R, D, 3 * D, rows(panel->qkv_gradient, panel->qkv_row), packed(packs->qkv[l].backward, 3 * D), dx, row, ADD, 0);
+        input_gradient(panel->qkv_gradient, panel->qkv_row, R, 3 * D, D, packs->qkv[l].backward, dx, row, ADD, packs->scratch);
     }
 }
 
@@ -626,7 +629,8 @@ static double run_panel(const Model *model, const Weights *weights, const Weight
     for (i64 r = 0; r < R; r++)
         for (i64 j = 0; j < D; j += V) store(dx + r * row + j, load(dx + r * row + j) * load(panel->embed_slope + r * row + j));
     const i64 Ip = round_up(model->inputs, LANES);
-    linear_backward(dx, row, D, panel->input, panel->input_row, Ip, R, (Linear){packs->embed_gradient, gradients->embed.bias});
+    linear_backward(dx, row, D, panel->input, panel->input_row, Ip, R, (Linear){packs->embed_gradient, gradients->embed.bias},
+                    packs->scratch);
     return loss;
 }
 
@@ -634,15 +638,32 @@ static double run_panel(const Model *model, const Weights *weights, const Weight
 
 EXPORT int64_t kernel_version(void) { return KERNEL_VERSION; }
 
+// Whether the system lets this process use the matrix unit, where the kernel needs it. Call it once before all others.
+EXPORT int64_t is_permitted(void) {
+    const int permitted = prepare_tiles() == 0;
+    if (permitted) release_tiles();
+    return permitted;
+}
+
 // Bytes of workspace for batches whose longest clip has `longest` frames.
 EXPORT int64_t workspace_bytes(const Model *model, int64_t longest, int64_t train) {
     const i64 R = longest > PANEL ? longest : PANEL;
     Arena arena = {0, 0};
     Packs packs;
     Panel panel;
-    lay_out_packs(&arena, model, train != 0, &packs);
+    lay_out_packs(&arena, model, train != 0, R, &packs);
     lay_out_panel(&arena, model, train != 0, R, R, R * round_up(R, LANES), &panel);
     return (int64_t)arena.used;
+}
+
+// Frames of the longest panel that the batch may have.
+static i64 most_rows(const Batch *batch) {
+    i64 most = PANEL;
+    for (i64 clip = 0; clip < batch->clips; clip++) {
+        const i64 L = batch->first_B1[clip + 1] - batch->first_B1[clip];
+        most = L > most ? L : most;
+    }
+    return most;
 }
 
 static double run(const Model *model, const int64_t *offset, const float *values, float *gradient_values, const Batch *batch,
@@ -652,9 +673,10 @@ static double run(const Model *model, const int64_t *offset, const float *values
     const Weights weights = weights_at(model, (float *)values, offset);
     const Weights gradients = train ? weights_at(model, gradient_values, offset) : weights;
     Random random = seeded(batch->seed, train ? model->drop_threshold : 0);
+    prepare_tiles();
     Arena arena = {workspace, 0};
     Packs packs;
-    lay_out_packs(&arena, model, train, &packs);
+    lay_out_packs(&arena, model, train, most_rows(batch), &packs);
     pack_weights(model, &weights, train, &packs);
     const i64 D = model->width, I = model->inputs, Ip = round_up(I, LANES);
     if (train) memset(packs.embed_gradient, 0, sizeof(float) * D * Ip);
@@ -677,6 +699,7 @@ static double run(const Model *model, const int64_t *offset, const float *values
     }
     if (train)
         for (i64 n = 0; n < D; n++) memcpy(gradients.embed.weight + n * I, packs.embed_gradient + n * Ip, sizeof(float) * I);
+    release_tiles();
     return loss / (double)batch->clips;
 }
 

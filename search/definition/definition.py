@@ -12,6 +12,7 @@ from data_utils.splits import Folds, SignerSelection
 from model.objective import Objective
 from search.definition.objectives import StudyObjective, primary_objective
 from search.definition.pruners import NoPruning, Pruner
+from search.definition.ranges import Choices
 from search.definition.samplers import Sampler
 from search.definition.settings import Configs, build_configs, settings
 from search.definition.space import Dimension, active_dimensions, rounded_params
@@ -127,6 +128,15 @@ class StudyDefinition:
             if dim.setting.key == setting.key:
                 return max(int(dim.highest), setting.default if dim.when else 0)
         return int(self.fixed.get(setting.key, setting.default))
+
+    def texts_of(self, key: str) -> tuple[str, ...]:
+        """Every value that a text setting may have in this study."""
+        setting = settings()[key]
+        usual = str(self.fixed.get(key, setting.default))
+        for dim in self.space:
+            if dim.setting.key == key and isinstance(dim.domain, Choices):
+                return (*map(str, dim.domain.choices), *([usual] if dim.when else []))
+        return (usual,)
 
     def configs(self, params: Mapping[str, Any]) -> Configs:
         """The configurations of a trial with these parameters.

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from data_utils.prepared import fingerprint
+from model.kernel.library import NoKernel, load_library
 from search.definition.definition import Resources
 from search.engines.engine import Engine
 from search.engines.inline import InlineEngine
@@ -85,6 +86,22 @@ class EngineOptions:
         if self.device != "auto":
             return self.device
         return "cuda" if cluster.has_gpus else "cpu"
+
+    def require_precision(self, precision: str, device: str) -> None:
+        """Refuses a precision that trials on this machine cannot have. Machines of a cluster are not asked.
+
+        Raises:
+            DefinitionError: see above.
+        """
+        if precision == "float32" or self.engine_name() == "ray":
+            return
+        try:
+            if device != "cpu":
+                raise NoKernel(f"it is for the CPU, and the device is {device}")
+            load_library("bf16")
+        except NoKernel as error:
+            what = f"the precision {precision} cannot be used here"
+            raise DefinitionError(what, got=str(error), expected="float32", hint="--set train.precision=float32") from error
 
     def create_engine(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> Engine:
         """The engine, for trials on these clips. `resources`: what each worker requests from a cluster.

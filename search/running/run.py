@@ -54,6 +54,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     """
     parse_url(options.storage)  # a wrong URL is an error before anything is created
     device = options.engine.resolve_device()
+    for precision in definition.texts_of("train.precision"):
+        options.engine.require_precision(precision, device)
     clips = ready_clips(definition, options.data, options.runs, emit)
     data, split = clips.trial_clips.data, clips.trial_clips.split
 
