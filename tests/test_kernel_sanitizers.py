@@ -1,4 +1,4 @@
-"""The C code under AddressSanitizer and UndefinedBehaviorSanitizer, on random sizes; by every instruction set it gives the same.
+"""The C code under AddressSanitizer and UndefinedBehaviorSanitizer, on random sizes. All instruction sets give the same.
 
 More cases by hand: build kernel_fuzz.c with the command that `built` runs, and call it with a higher number.
 """
