@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from training import HELD_OUT, WORDS, realistic_clips
+from sides import HELD_OUT, WORDS, realistic_clips
 
 from data_utils.augment import AugmentConfig, augmented_batches
 from data_utils.prepared import ClipSet

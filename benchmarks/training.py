@@ -1,23 +1,23 @@
-"""Compares an epoch of the article's loop with one of ours: same clips, same machine, alternating within one run.
+"""Compares an epoch of the article's loop with one of ours, by PyTorch and by the kernel: same clips, alternating in one run.
 
-    python benchmarks/training.py [--json] [--epochs 2] [--clips 3881]
+    python benchmarks/training.py [--json] [--epochs 3] [--clips 3881]
 
 The set has the article's size, 3,881 + 200 clips, with realistic lengths (log-normal, median 23, sigma 1, 2 to 404 frames). The
-article's side trains with PyTorch's default number of threads and two loading processes, validates, and tests clip by clip;
-ours trains with one thread and validates. Each side runs in a separate process, so that CPU time (including children) and peak
-memory can be separated. Ours runs several epochs for each of the article's; medians are compared.
+article's side trains with PyTorch's default number of threads and two loading processes, and once more with one thread and
+without loading processes; it validates, and tests clip by clip. Ours trains with one thread and validates. Each round has one
+epoch of the article's sides and several of ours. Further tables: two workers at once, other sizes of batches and models.
+
+Other programs only ever add to a time. Medians are typical, and minima are closest to an idle machine: both are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing as mp
 import os
-import resource
 import sys
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,63 +26,24 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from article_loop import ArticleTraining
+from sides import HELD_OUT, Loop, Side, Variant, epochs_per_hour
 
-from data_utils.prepared import ClipSet, clip_set
-from model.config import ModelConfig, TrainConfig
-from model.training import Training
+from model.config import TrainConfig
+from model.paths import choose_path
 
-WORDS = 10
-HELD_OUT = 200
-OURS_PER_ARTICLE = 3
+LOOPS = {
+    "article": (Loop("article", threads=None), 1),
+    "article, one thread": (Loop("article"), 1),
+    "ours, PyTorch": (Loop("torch"), 3),
+    "ours": (Loop("kernel"), 6),
+}
+"""By the name of a side in the JSON output: its loop, and how many epochs it trains in each round."""
 
+TITLES = {"ours": "ours, kernel"}
+SMALL_EPOCHS = 50
+"""Epochs per measurement of the set of 20 clips."""
 
-def realistic_clips(count: int, seed: int) -> ClipSet:
-    """Random frames in clips of realistic lengths."""
-    rng = np.random.default_rng(seed)
-    lengths = np.clip(np.round(np.exp(rng.normal(np.log(23), 1.0, count))), 2, 404).astype(int)
-    clips = [rng.standard_normal((length, 260)).astype(np.float32) for length in lengths]
-    return clip_set(clips, rng.integers(0, WORDS, count))
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and of its ended children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
-def run_side(side: str, count: int, pipe: Connection) -> None:
-    """The process of one side: trains an epoch for each message."""
-    train, held_out = realistic_clips(count, 0), realistic_clips(HELD_OUT, 1)
-    if side == "article":
-        torch.manual_seed(0)
-        article = ArticleTraining(train, held_out, WORDS)
-        run: Any = article.run_epoch
-    else:
-        torch.set_num_threads(1)
-        config = TrainConfig(epochs=1000, patience=0)
-        ours = Training(ModelConfig(), config, train=train, validation=held_out, num_words=WORDS, seed=0)
-        run = ours.run_epoch
-    pipe.send(int(train.lengths_C.sum()))
-    while pipe.recv():
-        cpu, wall = cpu_seconds(), time.perf_counter()
-        run()
-        measured = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - wall}
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        pipe.send({**measured, "peak_mb": usage / 1024})
-
-
-def start_side(side: str, count: int) -> tuple[Connection, int]:
-    """Starts a side. Returns its pipe and the number of training frames."""
-    here, there = mp.Pipe()
-    mp.get_context("spawn").Process(target=run_side, args=(side, count, there), daemon=side == "ours").start()
-    return here, here.recv()
-
-
-def run_epoch(pipe: Connection) -> dict[str, float]:
-    """Lets a side train an epoch. Returns its CPU and wall seconds and its peak memory."""
-    pipe.send(True)
-    return pipe.recv()
+Rows = dict[str, list[dict[str, float]]]
 
 
 def gemm_rate() -> float:
@@ -97,73 +58,173 @@ def gemm_rate() -> float:
     return 2 * 1024**3 / best / 1e9
 
 
-def products_gflop(clips: ClipSet) -> float:
-    """GFLOP of the matrix products of a training epoch, without padding.
-
-    Three products each: forward, and backward for weights and inputs; two for the embedding, whose input needs no gradient.
-    """
-    config = ModelConfig()
-    d = config.width
-    layer = 4 * d * d + 2 * d * config.ffn_width
-    per_frame = 2 * 260 * d + 3 * config.layers * layer
-    cells = 3 * config.layers * 2 * d * int((clips.lengths_C**2).sum())
-    return 2 * (per_frame * int(clips.lengths_C.sum()) + cells) / 1e9
+def over(rows: Rows, key: str, reduce: Callable[[list[float]], Any]) -> dict[str, float]:
+    """One quantity of each side, reduced over its measurements."""
+    return {side: float(reduce([row[key] for row in measured])) for side, measured in rows.items()}
 
 
-def median(rows: list[dict[str, float]], key: str) -> float:
-    """Median of one quantity."""
-    return float(np.median([row[key] for row in rows]))
+def measure_epochs(variant: Variant, rounds: int) -> tuple[Rows, list[float]]:
+    """Epochs of every side in turn, and the rate of products between them."""
+    sides = {name: Side(loop) for name, (loop, _) in LOOPS.items()}
+    for name in ("ours, PyTorch", "ours"):
+        sides[name].run(variant)  # warm-up; the article's first epoch is long and includes its own
+    rows: Rows = {name: [] for name in sides}
+    rates = []
+    for _ in range(rounds):
+        for name, side in sides.items():
+            rows[name] += [side.run(variant) for _ in range(LOOPS[name][1])]
+            rates.append(gemm_rate())
+    for side in sides.values():
+        side.close()
+    return rows, rates
+
+
+def measure_workers(variant: Variant, rounds: int) -> dict[str, dict[str, Any]]:
+    """Epochs per hour of one worker and of two at once, in turn, of each of our loops."""
+    result = {}
+    for name in ("ours, PyTorch", "ours"):
+        loop, epochs = LOOPS[name]
+        sides = [Side(loop) for _ in range(2)]
+        for side in sides:
+            side.run(variant)
+        one, two = [], []
+        for number in range(2 * rounds):
+            one.append(epochs_per_hour([sides[number % 2]], variant, epochs))
+            two.append(epochs_per_hour(sides, variant, epochs))
+        for side in sides:
+            side.close()
+        result[name] = {
+            "one": one,
+            "two": two,
+            "ratio": float(np.median(two) / np.median(one)),
+            "ratio_of_best": max(two) / max(one),
+        }
+    return result
+
+
+def measure_variants(clips: int, rounds: int, rate: float) -> list[dict[str, Any]]:
+    """CPU seconds per epoch of each of our loops, in turn, for other sizes of batches and models."""
+    variants = {
+        "20 clips in all": (Variant(20), SMALL_EPOCHS),
+        "batches of 128 clips": (Variant(clips, batch_size=128), 1),
+        "width 32, feed-forward 128": (Variant(clips, width=32), 1),
+        "width 128, feed-forward 512": (Variant(clips, width=128), 1),
+    }
+    sides = {name: Side(LOOPS[name][0]) for name in ("ours, PyTorch", "ours")}
+    result = []
+    for name, (variant, epochs) in variants.items():
+        for side in sides.values():
+            side.run(variant, epochs)
+        rows: Rows = {name: [] for name in sides}
+        for _ in range(rounds):
+            rows["ours, PyTorch"].append(sides["ours, PyTorch"].run(variant, epochs))
+            rows["ours"] += [sides["ours"].run(variant, epochs) for _ in range(2)]
+        median, least = over(rows, "cpu", np.median), over(rows, "cpu", min)
+        result.append(
+            {
+                "variant": name,
+                "cpu_s": median,
+                "cpu_ratio": median["ours, PyTorch"] / median["ours"],
+                "cpu_ratio_of_min": least["ours, PyTorch"] / least["ours"],
+                "gemm_share": variant.products_gflop() / rate / median["ours"],
+            }
+        )
+    for side in sides.values():
+        side.close()
+    return result
+
+
+def measure(clips: int, rounds: int) -> dict[str, Any]:
+    """Everything, as the JSON output has it."""
+    load = os.getloadavg()[0]
+    variant = Variant(clips)
+    choice = choose_path(variant.model_config, TrainConfig(), torch.device("cpu"))
+    if choice.library is None:
+        sys.exit(choice.reason)
+    rows, rates = measure_epochs(variant, rounds)
+    cpu, least = over(rows, "cpu", np.median), over(rows, "cpu", min)
+    wall, rate, gflop = over(rows, "wall", np.median), max(rates), variant.products_gflop()
+    return {
+        "schema": 1,
+        "clips": clips,
+        "held_out": min(clips, HELD_OUT),
+        "frames": int(variant.sets()[0].lengths_C.sum()),
+        "kernel": choice.record["kernel"],
+        "load_before": load,
+        "cpu_s": cpu,
+        "cpu_min_s": least,
+        "wall_s": wall,
+        "peak_mb": over(rows, "peak_mb", max),
+        "cpu_ratio": cpu["article"] / cpu["ours"],
+        "wall_ratio": wall["article"] / wall["ours"],
+        "cpu_ratios": {name: cpu[name] / cpu["ours"] for name in cpu},
+        "cpu_ratios_of_min": {name: least[name] / least["ours"] for name in least},
+        "gemm_gflops": rate,
+        "gemm_gflops_each": rates,
+        "gemm_gflop": gflop,
+        "gemm_s": gflop / rate,
+        "gemm_share": gflop / rate / cpu["ours"],
+        "gemm_shares": {name: gflop / rate / cpu[name] for name in cpu},
+        "gemm_shares_of_min": {name: gflop / rate / least[name] for name in least},
+        "epochs": rows,
+        "workers": measure_workers(variant, rounds),
+        "variants": measure_variants(clips, rounds, rate),
+    }
+
+
+def print_tables(result: dict[str, Any]) -> None:
+    """The tables for people."""
+    print(
+        f"{result['clips']:,} + {result['held_out']} clips, {result['frames']:,} training frames, torch {torch.__version__}, "
+        f"kernel {result['kernel']}, load {result['load_before']:.1f} before the start\n"
+    )
+    print(
+        "| side | CPU s per epoch | wall s | peak MB | CPU, ratio to the kernel's | of the minima | share of the GEMM bound |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name, cpu in result["cpu_s"].items():
+        print(
+            f"| {TITLES.get(name, name)} | {cpu:.2f} | {result['wall_s'][name]:.2f} | {result['peak_mb'][name]:,.0f} "
+            f"| {result['cpu_ratios'][name]:.1f} | {result['cpu_ratios_of_min'][name]:.1f} "
+            f"| {100 * result['gemm_shares'][name]:.0f}% |"
+        )
+    print("\nCPU seconds of each epoch:\n")
+    for name, rows in result["epochs"].items():
+        each = " ".join(f"{row['cpu']:.2f}" for row in rows)
+        print(f"- {TITLES.get(name, name)}: {each}")
+    rates = result["gemm_gflops_each"]
+    print(
+        f"\nMatrix products: {result['gemm_gflop']:.0f} GFLOP per epoch, {result['gemm_s']:.2f} s at {max(rates):.0f} GFLOP/s, "
+        f"the best rate of one core ({len(rates)} measurements between the epochs, from {min(rates):.0f}). By the minima, the "
+        f"kernel's share of this bound is {100 * result['gemm_shares_of_min']['ours']:.0f}%.\n"
+    )
+    print("| loop | epochs per hour, one worker | two at once | ratio | of the best |\n|---|---|---|---|---|")
+    for name, row in result["workers"].items():
+        one, two = (np.median(row[key]) for key in ("one", "two"))
+        print(f"| {TITLES.get(name, name)} | {one:,.0f} | {two:,.0f} | {row['ratio']:.2f} | {row['ratio_of_best']:.2f} |")
+    print("\n| variant | PyTorch, CPU s per epoch | kernel | ratio | of the minima | kernel's share of the GEMM bound |")
+    print("|---|---|---|---|---|---|")
+    for row in result["variants"]:
+        torch_s, kernel_s = row["cpu_s"]["ours, PyTorch"], row["cpu_s"]["ours"]
+        print(
+            f"| {row['variant']} | {torch_s:.3g} | {kernel_s:.3g} | {row['cpu_ratio']:.1f} "
+            f"| {row['cpu_ratio_of_min']:.1f} | {100 * row['gemm_share']:.0f}% |"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs of the article's loop (ours: three times as many)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
+    parser.add_argument(
+        "--epochs", type=int, default=3, help="rounds: epochs of the article's loop (ours: several times as many)"
+    )
     parser.add_argument("--clips", type=int, default=3881, help="training clips")
     options = parser.parse_args()
-
-    article, frames = start_side("article", options.clips)
-    ours, _ = start_side("ours", options.clips)
-    run_epoch(ours)  # our warm-up; the article's first epoch is much longer and includes its own
-    rows: dict[str, list[dict[str, float]]] = {"article": [], "ours": []}
-    for _ in range(options.epochs):
-        rows["article"].append(run_epoch(article))
-        rows["ours"] += [run_epoch(ours) for _ in range(OURS_PER_ARTICLE)]
-    rate = gemm_rate()
-    for pipe in (article, ours):
-        pipe.send(False)
-    gflop = products_gflop(realistic_clips(options.clips, 0))
-    cpu = {side: median(rows[side], "cpu") for side in rows}
-    wall = {side: median(rows[side], "wall") for side in rows}
-    peak = {side: max(row["peak_mb"] for row in rows[side]) for side in rows}
-    result = {
-        "schema": 1,
-        "clips": options.clips,
-        "frames": frames,
-        "cpu_s": cpu,
-        "wall_s": wall,
-        "peak_mb": peak,
-        "cpu_ratio": cpu["article"] / cpu["ours"],
-        "wall_ratio": wall["article"] / wall["ours"],
-        "gemm_gflops": rate,
-        "gemm_gflop": gflop,
-        "gemm_s": gflop / rate,
-        "gemm_share": gflop / rate / cpu["ours"],
-        "epochs": rows,
-    }
+    result = measure(options.clips, options.epochs)
     if options.json:
         print(json.dumps(result))
-        return
-    print(f"{options.clips:,} + {HELD_OUT} clips, {frames:,} training frames, torch {torch.__version__}")
-    print("| side | CPU s per epoch | wall s per epoch | peak MB | CPU s of each epoch |\n|---|---|---|---|---|")
-    for side in rows:
-        each = " ".join(f"{row['cpu']:.2f}" for row in rows[side])
-        print(f"| {side} | {cpu[side]:.2f} | {wall[side]:.2f} | {peak[side]:,.0f} | {each} |")
-    print(f"CPU ratio {result['cpu_ratio']:.1f}, wall ratio {result['wall_ratio']:.1f}")
-    print(
-        f"matrix products: {gflop:.0f} GFLOP per epoch, {gflop / rate:.2f} s at the measured {rate:.0f} GFLOP/s of one core: "
-        f"{100 * result['gemm_share']:.0f}% of our CPU time"
-    )
+    else:
+        print_tables(result)
 
 
 if __name__ == "__main__":
