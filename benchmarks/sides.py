@@ -119,8 +119,11 @@ class Side:
         self.begin(variant, epochs)
         return self.finish()
 
-    def close(self) -> None:
-        """Ends the process."""
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends the process once its epochs are done."""
         self._pipe.close()
         self._process.join()
 

@@ -13,11 +13,12 @@ Other programs only ever add to a time. Medians are typical, and minima are clos
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ LOOPS = {
 }
 """By the name of a side in the JSON output: its loop, and how many epochs it trains in each round."""
 
+OURS = ("ours, PyTorch", "ours")
 TITLES = {"ours": "ours, kernel"}
 SMALL_EPOCHS = 50
 """Epochs per measurement of the set of 20 clips."""
@@ -63,10 +65,9 @@ def over(rows: Rows, key: str, reduce: Callable[[list[float]], Any]) -> dict[str
     return {side: float(reduce([row[key] for row in measured])) for side, measured in rows.items()}
 
 
-def measure_epochs(variant: Variant, rounds: int) -> tuple[Rows, list[float]]:
+def measure_epochs(sides: Mapping[str, Side], variant: Variant, rounds: int) -> tuple[Rows, list[float]]:
     """Epochs of every side in turn, and the rate of products between them."""
-    sides = {name: Side(loop) for name, (loop, _) in LOOPS.items()}
-    for name in ("ours, PyTorch", "ours"):
+    for name in OURS:
         sides[name].run(variant)  # warm-up; the article's first epoch is long and includes its own
     rows: Rows = {name: [] for name in sides}
     rates = []
@@ -74,64 +75,38 @@ def measure_epochs(variant: Variant, rounds: int) -> tuple[Rows, list[float]]:
         for name, side in sides.items():
             rows[name] += [side.run(variant) for _ in range(LOOPS[name][1])]
             rates.append(gemm_rate())
-    for side in sides.values():
-        side.close()
     return rows, rates
 
 
-def measure_workers(variant: Variant, rounds: int) -> dict[str, dict[str, Any]]:
-    """Epochs per hour of one worker and of two at once, in turn, of each of our loops."""
-    result = {}
-    for name in ("ours, PyTorch", "ours"):
-        loop, epochs = LOOPS[name]
-        sides = [Side(loop) for _ in range(2)]
-        for side in sides:
-            side.run(variant)
-        one, two = [], []
-        for number in range(2 * rounds):
-            one.append(epochs_per_hour([sides[number % 2]], variant, epochs))
-            two.append(epochs_per_hour(sides, variant, epochs))
-        for side in sides:
-            side.close()
-        result[name] = {
-            "one": one,
-            "two": two,
-            "ratio": float(np.median(two) / np.median(one)),
-            "ratio_of_best": max(two) / max(one),
-        }
-    return result
+def measure_workers(sides: Sequence[Side], variant: Variant, rounds: int, epochs: int) -> dict[str, Any]:
+    """Epochs per hour of one of two workers and of both at once, in turn."""
+    sides[1].run(variant)
+    one, two = [], []
+    for number in range(2 * rounds):
+        one.append(epochs_per_hour([sides[number % 2]], variant, epochs))
+        two.append(epochs_per_hour(sides, variant, epochs))
+    ratios = {"ratio": float(np.median(two) / np.median(one)), "ratio_of_best": max(two) / max(one)}
+    return {"one": one, "two": two, **ratios}
 
 
-def measure_variants(clips: int, rounds: int, rate: float) -> list[dict[str, Any]]:
-    """CPU seconds per epoch of each of our loops, in turn, for other sizes of batches and models."""
-    variants = {
-        "20 clips in all": (Variant(20), SMALL_EPOCHS),
-        "batches of 128 clips": (Variant(clips, batch_size=128), 1),
-        "width 32, feed-forward 128": (Variant(clips, width=32), 1),
-        "width 128, feed-forward 512": (Variant(clips, width=128), 1),
+def measure_variant(
+    sides: Mapping[str, Side], name: str, variant: Variant, *, epochs: int, rounds: int, rate: float
+) -> dict[str, Any]:
+    """CPU seconds per epoch of each of our loops, in turn. `epochs`: of each measurement."""
+    rows: Rows = {loop: [] for loop in OURS}
+    for loop in OURS:
+        sides[loop].run(variant, epochs)
+    for _ in range(rounds):
+        for loop in OURS:
+            rows[loop] += [sides[loop].run(variant, epochs) for _ in range(LOOPS[loop][1] // 3)]
+    median, least = over(rows, "cpu", np.median), over(rows, "cpu", min)
+    return {
+        "variant": name,
+        "cpu_s": median,
+        "cpu_ratio": median["ours, PyTorch"] / median["ours"],
+        "cpu_ratio_of_min": least["ours, PyTorch"] / least["ours"],
+        "gemm_share": variant.products_gflop() / rate / median["ours"],
     }
-    sides = {name: Side(LOOPS[name][0]) for name in ("ours, PyTorch", "ours")}
-    result = []
-    for name, (variant, epochs) in variants.items():
-        for side in sides.values():
-            side.run(variant, epochs)
-        rows: Rows = {name: [] for name in sides}
-        for _ in range(rounds):
-            rows["ours, PyTorch"].append(sides["ours, PyTorch"].run(variant, epochs))
-            rows["ours"] += [sides["ours"].run(variant, epochs) for _ in range(2)]
-        median, least = over(rows, "cpu", np.median), over(rows, "cpu", min)
-        result.append(
-            {
-                "variant": name,
-                "cpu_s": median,
-                "cpu_ratio": median["ours, PyTorch"] / median["ours"],
-                "cpu_ratio_of_min": least["ours, PyTorch"] / least["ours"],
-                "gemm_share": variant.products_gflop() / rate / median["ours"],
-            }
-        )
-    for side in sides.values():
-        side.close()
-    return result
 
 
 def measure(clips: int, rounds: int) -> dict[str, Any]:
@@ -141,9 +116,25 @@ def measure(clips: int, rounds: int) -> dict[str, Any]:
     choice = choose_path(variant.model_config, TrainConfig(), torch.device("cpu"))
     if choice.library is None:
         sys.exit(choice.reason)
-    rows, rates = measure_epochs(variant, rounds)
+    with contextlib.ExitStack() as stack:
+        sides = {name: stack.enter_context(Side(loop)) for name, (loop, _) in LOOPS.items()}
+        rows, rates = measure_epochs(sides, variant, rounds)
+        rate = max(rates)
+        seconds = {name: stack.enter_context(Side(LOOPS[name][0])) for name in OURS}
+        workers = {name: measure_workers((sides[name], seconds[name]), variant, rounds, LOOPS[name][1]) for name in OURS}
+        variants = [
+            measure_variant(sides, "20 clips in all", Variant(20), epochs=SMALL_EPOCHS, rounds=rounds, rate=rate),
+            *(
+                measure_variant(sides, name, one, epochs=1, rounds=rounds, rate=rate)
+                for name, one in (
+                    ("batches of 128 clips", Variant(clips, batch_size=128)),
+                    ("width 32, feed-forward 128", Variant(clips, width=32)),
+                    ("width 128, feed-forward 512", Variant(clips, width=128)),
+                )
+            ),
+        ]
     cpu, least = over(rows, "cpu", np.median), over(rows, "cpu", min)
-    wall, rate, gflop = over(rows, "wall", np.median), max(rates), variant.products_gflop()
+    wall, bound_s = over(rows, "wall", np.median), variant.products_gflop() / rate
     return {
         "schema": 1,
         "clips": clips,
@@ -161,14 +152,14 @@ def measure(clips: int, rounds: int) -> dict[str, Any]:
         "cpu_ratios_of_min": {name: least[name] / least["ours"] for name in least},
         "gemm_gflops": rate,
         "gemm_gflops_each": rates,
-        "gemm_gflop": gflop,
-        "gemm_s": gflop / rate,
-        "gemm_share": gflop / rate / cpu["ours"],
-        "gemm_shares": {name: gflop / rate / cpu[name] for name in cpu},
-        "gemm_shares_of_min": {name: gflop / rate / least[name] for name in least},
+        "gemm_gflop": variant.products_gflop(),
+        "gemm_s": bound_s,
+        "gemm_share": bound_s / cpu["ours"],
+        "gemm_shares": {name: bound_s / cpu[name] for name in cpu},
+        "gemm_shares_of_min": {name: bound_s / least[name] for name in least},
         "epochs": rows,
-        "workers": measure_workers(variant, rounds),
-        "variants": measure_variants(clips, rounds, rate),
+        "workers": workers,
+        "variants": variants,
     }
 
 
