@@ -86,7 +86,7 @@ def cpu_ms(call: Callable[[], object]) -> float:
 def measure_parts(name: str, folder: Path | None, runs: Path) -> None:
     """Prints the parts of an epoch; without a folder for a set of the article's size."""
     import torch
-    from training import HELD_OUT, WORDS, realistic_clips
+    from sides import HELD_OUT, WORDS, realistic_clips
 
     from data_utils.normalize import PreprocessConfig
     from data_utils.prepared import open_data
