@@ -41,8 +41,8 @@ def test_training(tmp_path: Path) -> None:
 
 
 def test_study(tmp_path: Path) -> None:
-    result = measured(tmp_path, "study.py", "--clips", "30", "--trials", "2", "--epochs", "1", "--folder", str(tmp_path))
+    result = measured(tmp_path, "study.py", "--clips", "60", "--trials", "2", "--epochs", "1", "--folder", str(tmp_path))
     assert (result["estimate"], result["epochs"], result["ended"]["complete"]) == (False, 2, 2)
-    assert result["data_clips"] > 30
+    assert result["training_clips"] < result["clips"] == 60
     assert 0 < result["training_share"] < 1
     assert not list(tmp_path.iterdir()), "it cleans up"
