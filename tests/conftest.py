@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -22,6 +23,12 @@ from data_utils.synthetic.synthetic import synthesize  # noqa: E402
 from search.cli import execute  # noqa: E402
 
 Cli = Callable[..., Answer]
+
+
+def pytest_collection_finish() -> None:
+    """Keeps what is loaded by now out of garbage collection: there is much of it, and it stays."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
