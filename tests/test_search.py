@@ -355,10 +355,10 @@ def test_trials_and_more_exclude_each_other(place: Path, cli: Cli) -> None:
 
 def test_timeout(place: Path, tiny: Path, cli: Cli) -> None:
     """A time limit stops the run after an epoch and prints the command that resumes it; the next run resumes the trial."""
-    stopped = cli("run", "tiny.yaml", "--data", tiny, "--trials", 100_000, "--timeout", "4s")
+    stopped = cli("run", "tiny.yaml", "--data", tiny, "--trials", 100_000, "--timeout", "8s")
     assert stopped.code == 0
     assert "stopped (timeout)" in stopped.err
-    assert stopped.err.splitlines()[-1] == f"  python -m search run tiny.yaml --data {tiny} --trials 100000 --timeout 4s"
+    assert stopped.err.splitlines()[-1] == f"  python -m search run tiny.yaml --data {tiny} --trials 100000 --timeout 8s"
     finished = states(place).count("COMPLETE")
     assert finished
     assert len(states(place)) - finished <= 1
