@@ -24,7 +24,20 @@ def pooled(place: Path, postgres: Postgres, pgbouncer: PgBouncer) -> Path:
 @pytest.mark.slow
 def test_search_behind_pgbouncer(pooled: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs share a study, one is killed, the other takes over its trial; no trial is missing, and all can be shown."""
-    command = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=30", "--trials", "5", "--lease", "3s")
+    command = (
+        "run",
+        "tiny.yaml",
+        "--data",
+        str(tiny),
+        "--set",
+        "epochs=30",
+        "--trials",
+        "5",
+        "--lease",
+        "3s",
+        "--set",
+        "train.kernel=torch",
+    )
     first = start_cli(*command, cwd=pooled)
     wait_until(is_in_trial(pooled, 0), first)
     second = start_cli(*command, "--runs", "other", cwd=pooled)

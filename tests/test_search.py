@@ -22,7 +22,7 @@ from search.study.study import study_data
 from search.trial.files import read_curves
 from search.trial.trial_run import TrialRun
 
-LONG = ("--set", "epochs=30")
+LONG = ("--set", "epochs=30", "--set", "train.kernel=torch")  # slow enough to be interrupted
 DIVERGES = ("--set", "space.lr={choices: [1e-3, 1e30]}", "--set", "sampler={name: random}")
 PRUNES = (
     "--set",
@@ -523,7 +523,7 @@ def test_stopped_by_a_signal(number: int, code: int, name: str, place_per_storag
     assert "stopping after this epoch; press Ctrl-C again to stop at once" in err
     assert f"stopped ({name})" in err
     last = err.splitlines()[-1].strip()
-    assert last == f"python -m search run tiny.yaml --data {tiny} --set epochs=30 --trials 3"
+    assert last == f"python -m search run tiny.yaml --data {tiny} --set epochs=30 --set train.kernel=torch --trials 3"
     assert "next" not in out
     assert run_cli(*last.split()[3:], cwd=place_per_storage).code == 0
     assert states(place_per_storage) == ["COMPLETE"] * 3

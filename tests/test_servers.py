@@ -22,7 +22,8 @@ from search.storage.opening import open_storage, table_creation_lock
 
 pytestmark = pytest.mark.slow
 
-LONG = ("--set", "epochs=60", "--trials", "3")
+SLOW = ("--set", "train.kernel=torch")  # slow enough to be interrupted
+LONG = ("--set", "epochs=60", "--trials", "3", *SLOW)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_server_that_stays_unreachable(
 
 def test_run_with_an_expired_lease(served: Path, tiny: Path) -> None:
     """Another run reclaims the trials of a suspended run, which writes nothing for them and continues with others."""
-    command = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=40", "--trials", "6", "--lease", "2s")
+    command = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=40", "--trials", "6", "--lease", "2s", *SLOW)
     first = start_cli(*command, cwd=served)
     wait_until(is_in_trial(served, 0), first)
     first.send_signal(signal.SIGSTOP)
@@ -103,7 +104,7 @@ def test_run_with_an_expired_lease(served: Path, tiny: Path) -> None:
 
 def test_runs_on_several_machines(served: Path, own_postgres: Postgres, tiny: Path) -> None:
     """Four runs with separate folders share a database; one is killed, the server restarts: the target is met exactly."""
-    command = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=30", "--trials", "9", "--lease", "3s")
+    command = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=30", "--trials", "9", "--lease", "3s", *SLOW)
     runs = [start_cli(*command, "--runs", f"host{number}", cwd=served) for number in range(4)]
     wait_until(lambda: _has_trials(served) and Counter(states(served))["COMPLETE"] >= 2, runs[0], timeout_s=120)
     runs[3].kill()

@@ -212,7 +212,7 @@ def test_cancelled(cluster: Cluster) -> None:
     assert cluster.asked() == []
 
 
-LONG = ("--set", "width=1024", "--set", "ffn_width=8192", "--set", "layers=4")
+LONG = ("--set", "width=1024", "--set", "ffn_width=8192", "--set", "layers=4", "--set", "train.kernel=torch")
 """A network whose epochs take many seconds."""
 
 
