@@ -43,6 +43,9 @@ from search.events import EpochFinished, Event, TrialFinished, TrialStarted, Wor
 from search.running.run import RunOptions, run
 from search.running.signals import StopSignals
 
+SLOW = ("--set", "epochs=60", "--set", "train.kernel=torch")
+"""Trials that last long enough to be interrupted."""
+
 pytestmark = pytest.mark.slow
 
 Watch = Callable[[Event], None]
@@ -264,7 +267,7 @@ def test_data_that_changes_during_a_search(place: Path, tiny: Path, tmp_path: Pa
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: Path) -> None:
     """Workers ignore a signal to the whole process group (Ctrl-C); the run stops cleanly, and the same command resumes."""
-    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=60"]
+    command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--workers", "2", *SLOW]
     process = subprocess.Popen(
         command, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -276,7 +279,7 @@ def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: P
     assert f"stopped ({signal.Signals(number).name}); everything is kept." in err
     assert set(states(place)) == {"RUNNING"}
     epochs = [max(trial.intermediate_values, default=0) for trial in stored_trials(place)]
-    done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", "--set", "epochs=60", "--trials", "2", cwd=place)
+    done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", *SLOW, "--trials", "2", cwd=place)
     assert done.code == 0
     assert f"trial 0 was interrupted: resuming after epoch {epochs[0]}" in done.err, "no epoch is lost"
     assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))
@@ -297,7 +300,7 @@ def test_workers_do_not_outlive_a_killed_coordinator(place: Path, tiny: Path) ->
 
 def test_two_runs_share_a_study(place_per_storage: Path, tiny: Path) -> None:
     """Two runs finish exactly the target number of trials; if one is killed, the other resumes its trials."""
-    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "7", "--set", "epochs=120")
+    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "7", "--set", "epochs=120", "--set", "train.kernel=torch")
     first = start_cli(*run_it, "--workers", "2", cwd=place_per_storage)
     wait_until(is_in_trial(place_per_storage, 1), first)
     second = start_cli(*run_it, cwd=place_per_storage)
@@ -319,7 +322,7 @@ def test_two_runs_share_a_study(place_per_storage: Path, tiny: Path) -> None:
 
 def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
     """A run leaves the trials of a suspended run alone, and says that it is waiting for them."""
-    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", "--set", "epochs=60")
+    run_it = ("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", *SLOW)
     first = start_cli(*run_it, cwd=place)
     wait_until(is_in_trial(place, 0), first)
     first.send_signal(signal.SIGSTOP)

@@ -125,7 +125,7 @@ def test_workers_and_nodes_come_and_go(
 ) -> None:
     """A worker is killed, a node is lost and another joins: every number stays the same."""
     monkeypatch.setattr("search.engines.ray.worker_count._DELAY_S", 0.05)
-    sets = ("epochs=25", "trials=8")
+    sets = ("epochs=25", "trials=8", "train.kernel=torch")
     happened: list[str] = []
     steps: dict[int, int] = {}
 
@@ -480,7 +480,7 @@ def test_ray_errors() -> None:
 
 def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, cluster: Any) -> None:
     """The same command resumes after `kill -9` and after Ctrl-C, and every number is the same."""
-    sets = ("epochs=70", "trials=3")
+    sets = ("epochs=70", "trials=3", "train.kernel=torch")  # slow enough to be interrupted
     command = ["run", "tiny.yaml", "--data", str(tiny), "--engine", "ray", "--address", cluster.address, "--workers", "2"]
     command += [word for assignment in sets for word in ("--set", assignment)]
 
@@ -522,7 +522,7 @@ def test_local_ray(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.Monkey
     """Without an address, a local Ray instance is started. It survives signals to the process group, but not the run's end."""
     monkeypatch.setenv("HOME", str(place))  # Ray keeps a token there
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    command = ["run", "tiny.yaml", "--data", str(tiny), "--trials", "1", "--set", "epochs=400"]
+    command = ["run", "tiny.yaml", "--data", str(tiny), "--trials", "1", "--set", "epochs=400", "--set", "train.kernel=torch"]
     process = subprocess.Popen(
         [sys.executable, "-m", "search", *command, "--engine", "ray"],
         cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -53,8 +53,9 @@ def assert_same(trials: list[dict[str, Any]], expected: list[dict[str, Any]]) ->
         assert trial["reported"] == pytest.approx(other["reported"], rel=1e-4)
 
 
-def test_a_killed_search_resumes(old: Path, cli: Cli) -> None:
-    """The interrupted trial continues from its checkpoint, and the search and its confirmation end with the same numbers."""
+def test_a_killed_search_resumes(old: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupted trial continues from its checkpoint, and by PyTorch all trials and trainings get the same numbers."""
+    monkeypatch.setenv("SEARCH_KERNEL", "off")
     done = cli("run", "tiny.yaml", "--data", "data")
     assert done.code == 0, done.err
     assert "trial 5 was interrupted: resuming after epoch 1" in done.err
@@ -62,6 +63,16 @@ def test_a_killed_search_resumes(old: Path, cli: Cli) -> None:
     done = cli("confirm", "tiny", "--top", 2, "--seeds", 3)
     assert done.code == 0, done.err
     assert_same(trials_of(old, "tiny/confirm"), EXPECTED["tiny/confirm"])
+
+
+def test_an_interrupted_trial_keeps_to_pytorch(old: Path, cli: Cli) -> None:
+    """It ends with the same numbers, and is recorded so, although later trials train by the kernel."""
+    done = cli("run", "tiny.yaml", "--data", "data")
+    assert done.code == 0, done.err
+    assert "trial 5 was interrupted: resuming after epoch 1" in done.err
+    assert_same(trials_of(old, "tiny")[:6], EXPECTED["tiny"][:6])
+    made_with = [json.loads(trial.user_attrs["made_with"]) for trial in stored_trials(old)]
+    assert ["kernel" in one for one in made_with] == [False] * 6 + [True] * 2
 
 
 @pytest.mark.parametrize(
