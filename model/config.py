@@ -114,7 +114,7 @@ class TrainConfig:
     stops early. 20, because validation accuracy varies by several points between epochs, and a slow gain must not be missed."""
 
     kernel: Literal["auto", "torch"] = "auto"
-    """What computes the gradients. `auto`: on the CPU the compiled kernel, which is about three times as fast, for every model
+    """What computes the gradients. `auto`: on the CPU the compiled kernel, which is about four times as fast, for every model
     that it covers, otherwise PyTorch. `torch`: always PyTorch. They differ in rounding and in the dropout masks."""
 
     precision: Literal["float32", "bf16"] = "float32"

@@ -340,7 +340,7 @@ def test_doctor(cli: Cli, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = library.build(instruction_sets()[0], named("cc"))
     assert (doctor._kernel().verdict, doctor._kernel().text) == ("ok", f"{kernel.instructions}, {kernel.origin}")
     monkeypatch.setenv("SEARCH_KERNEL", "off")
-    note = "none: SEARCH_KERNEL=off. Without it, training takes about three times as long"
+    note = "none: SEARCH_KERNEL=off. Without it, training takes about four times as long"
     assert (doctor._kernel().verdict, doctor._kernel().text) == ("note", note)
     monkeypatch.setenv("SEARCH_KERNEL", "fast")
     assert doctor._kernel().verdict == "wrong"

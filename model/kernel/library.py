@@ -25,7 +25,7 @@ from model.kernel.compiling import MACHINE, SYSTEM, Compiler, CompilerError
 
 Precision = Literal["float32", "bf16"]
 
-COST = "training takes about three times as long"
+COST = "training takes about four times as long"
 """What it costs to train without the kernel."""
 
 _CPU_INFO = Path("/proc/cpuinfo")
