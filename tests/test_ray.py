@@ -330,7 +330,7 @@ def test_unfit_machines(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: p
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / f"islr-search-{os.getuid()}").touch()
     (tmp_path / "without").mkdir()
-    (tmp_path / "without" / "h5py.py").write_text("raise ImportError('h5py is missing here')")
+    (tmp_path / "without" / "safetensors.py").write_text("raise ImportError('safetensors is missing here')")
     events: list[Event] = []
 
     def notices() -> list[str]:
@@ -351,7 +351,7 @@ def test_unfit_machines(tmp_path: Path, tiny: Path, cluster: Any, monkeypatch: p
     start = f"the search continues without machine {socket.gethostname()}: "
     assert full == f"{start}a worker's folder cannot be created: File exists ({tmp_path}/full/islr-search-{os.getuid()})"
     assert without.startswith(f"{start}workers end before they start training: 2 in a row; the last: ")
-    assert "h5py is missing here" in without
+    assert "safetensors is missing here" in without
 
 
 class FakeRay:
