@@ -145,6 +145,15 @@ def workers_of(kind: str) -> list[psutil.Process]:
     return actors() if kind.startswith("ray") else workers()
 
 
+def only_worker(kind: str) -> psutil.Process:
+    """The one worker, once those of earlier tests have ended."""
+    deadline = time.monotonic() + 60
+    while len(found := workers_of(kind)) != 1:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found[0]
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """The folder for all output."""
@@ -292,7 +301,7 @@ class TestEngine:
             for trial, dies in ((1, True), (2, False)):
                 done = events_of(engine, job_of(trial, runs, epochs=1))
                 assert [type(event) for event in done] == [JobStarted, StepDone, JobDone]
-                [process] = workers_of(kind)
+                process = only_worker(kind)
                 process.suspend()
                 engine.start(job_of(0, runs / str(trial), keeps_models=True))
                 if dies:
