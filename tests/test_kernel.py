@@ -321,6 +321,18 @@ def test_shares_that_round_to_zero_are_zero() -> None:
     assert not ((gradients_W != 0) & (gradients_W.abs() < tiny)).any()
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_a_weight_that_is_not_a_number_shows(activation: Any) -> None:
+    """In the loss and in the logits, wherever it is: a training that has diverged must not look well."""
+    clips = make_set([5, 20, 9])
+    batch = RealFrames(clips).batch(np.arange(3))
+    for name, _ in TransformerEnISLR(SMALL, WORDS, torch.Generator()).named_parameters():
+        side = Side(dataclasses.replace(SMALL, activation=activation, dropout=0.0), instruction_sets()[0])
+        dict(side.model.named_parameters())[name].data.fill_(float("nan"))
+        assert np.isnan(side.train(batch)), name
+        assert side.kernel.classify(batch, side.flat.values_W).isnan().any(), name
+
+
 def test_the_order_of_the_clips_does_not_matter() -> None:
     """Panels are made of neighboring clips; without dropout, their order changes rounding only."""
     clips = make_set([60, 1, 130, 7, 90, 33, 128, 5])

@@ -95,7 +95,7 @@ INLINE v activate(int kind, v x, v *slope) {
     const v one = all(1.0f);
     if (kind == RELU) {
         *slope = or_zero(x > 0.0f, one);
-        return larger(x, (v){});
+        return choose(x < 0.0f, (v){}, x);  // NaN stays NaN: a training that has diverged must not look well
     }
     if (kind == SILU) {  // x s with s = 1 / (1 + exp(-x))
         v e = exp_negative(-absolute(x));
