@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data_utils.augment import AugmentConfig, augmented_batches
+from data_utils.errors import DataError
 from model.config import ModelConfig, TrainConfig
 from model.flat import FlatWeights, flatten_weights
 from model.kernel.binding import Kernel, not_covered
@@ -63,7 +64,8 @@ def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.de
     """The kernel, if the settings allow it, the model is covered and this machine has one.
 
     Raises:
-        ValueError: the settings ask for what only the kernel can do, and it cannot.
+        DataError: the settings ask for a precision that this machine does not have.
+        ValueError: they ask for one that this model cannot have.
     """
     if config.kernel == "torch" or device.type != "cpu":
         choice = Choice(None)
@@ -75,7 +77,13 @@ def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.de
         except NoKernel as error:
             choice = Choice(None, f"no compiled kernel ({error}): trains with PyTorch; {COST}")
     if config.precision != "float32" and choice.library is None:
-        raise ValueError(f"precision {config.precision} cannot be used: {choice.reason or 'only the kernel on the CPU has it'}")
+        if not_covered(model_config):
+            raise ValueError(f"precision {config.precision} cannot be used: {choice.reason}")
+        raise DataError(
+            f"precision {config.precision} cannot be used here",
+            got=choice.reason or f"the device is {device.type}: only the kernel on the CPU has it",
+            expected="float32, or a CPU with AMX",
+        )
     return choice
 
 

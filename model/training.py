@@ -59,7 +59,8 @@ class Training:
         then hold their common frames once.
 
         Raises:
-            ValueError: label smoothing is higher than the number of words allows, or the precision cannot be had here.
+            DataError: this machine does not have the precision.
+            ValueError: label smoothing is higher than the number of words allows.
         """
         self.config, self.augment, self.objective = config, augment, objective
         self.device = torch.device(device)

@@ -190,6 +190,20 @@ def test_missing_models(damage: str, confirmed: Path, cli: Cli) -> None:
     assert again["scores"] == whole["scores"]
 
 
+@pytest.mark.slow
+def test_missing_models_of_pytorch(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyTorch has trained is trained again by PyTorch, although there is a kernel."""
+    monkeypatch.setenv("SEARCH_KERNEL", "off")
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2).code == 0
+    assert cli("confirm", "tiny", "--top", 1, "--seeds", 2).code == 0
+    for path in Path("runs/tiny/confirm/trials").glob("*/model.safetensors"):
+        path.unlink()
+    monkeypatch.delenv("SEARCH_KERNEL")
+    done = cli("test", "tiny")
+    assert "it is trained again" in done.err
+    assert "its value is now" not in done.err
+
+
 def test_models_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
     """Every fold's model is evaluated; missing ones are trained again with the same scores."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--set", "data.folds=3").code == 0

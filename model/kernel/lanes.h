@@ -84,11 +84,11 @@ INLINE v exp_negative(v x) {
     p = p * f + 1.6666665459e-1f;
     p = p * f + 5.0000001201e-1f;
     p = p * (f * f) + f + 1.0f;
-    vi exponent = __builtin_convertvector(n, vi) << 23;
+    vi exponent = (vi)((vu)__builtin_convertvector(n, vi) << 23);
     return or_zero(live, (v)((vi)p + exponent));
 }
 
-enum { RELU, GELU, SILU };  // activations, numbered as in model/kernel/step.py
+enum { RELU, GELU, SILU };  // activations, numbered as in model/kernel/binding.py
 
 // The activation of x, and its derivative.
 INLINE v activate(int kind, v x, v *slope) {

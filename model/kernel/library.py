@@ -148,20 +148,38 @@ def _built(instructions: str) -> Library:
 
 def _from_cache(folder: Path, key: str, instructions: str, compiler: Compiler) -> ctypes.CDLL:
     """The library from a folder, built first if it is not there."""
-    functions = _stored(folder, key)
+    functions = _stored(folder, key) if _is_private(folder) else None
     if functions is not None:
         return functions
     import filelock  # here: most workers find a library
 
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_private(folder)
     with filelock.FileLock(folder / f"{key}.lock", timeout=compiling.TIME_LIMIT_S):
         functions = _stored(folder, key)  # another process may have built it while this one waited
         if functions is None:
             _store(folder, key, instructions, compiler)
             functions = _stored(folder, key)
     if functions is None:
-        raise CompilerError(f"the library that {compiler.name} built cannot be loaded")
+        raise OSError(f"the library that {compiler.name} built cannot be loaded from {folder}")  # such as one without `exec`
     return functions
+
+
+def _make_private(folder: Path) -> None:
+    """Creates a folder that only this user can write. Raises `OSError` if it is another user's or others can write it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not _is_private(folder):
+        raise PermissionError(f"other users can write {folder}")
+
+
+def _is_private(folder: Path) -> bool:
+    if os.name == "nt":
+        return True
+    try:
+        about = folder.stat()
+    except OSError:
+        return False
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
 
 def _stored(folder: Path, key: str) -> ctypes.CDLL | None:

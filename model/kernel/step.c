@@ -65,7 +65,7 @@ static Linear next_linear(float *values, const int64_t **offset) {
     return (Linear){weight, bias};
 }
 
-// `offset`: of each weight and bias in the order of model/kernel/step.py; -1 where there is none.
+// `offset`: of each weight and bias in the order of model/kernel/binding.py; -1 where there is none.
 static Weights weights_at(const Model *model, float *values, const int64_t *offset) {
     Weights weights;
     weights.embed = next_linear(values, &offset);
@@ -108,7 +108,7 @@ typedef struct {
     i64 width_row, ffn_row, qkv_row, input_row;  // numbers between the starts of two rows
     float *input, *x, *embed_slope, *branch, *normal_gradient, *x_gradient, *keep_rows, *hidden_gradient, *qkv_gradient;
     float *tail_output, *tail_normal, *tail_sd;
-    float *transposed, *keep, *inner, *head_q, *head_k, *head_v, *head_out;  // of one head
+    float *transposed, *keep, *inner, *head_v, *head_out;  // of one head
     float *mean, *mean_gradient;
     double *logit, *logit_gradient;
     LayerState layer[MOST_LAYERS];
@@ -167,8 +167,8 @@ static void lay_out_panel(Arena *arena, const Model *model, int train, i64 R, i6
     panel->transposed = take(arena, E * Lp);
     panel->keep = take(arena, L * Lp);
     panel->inner = train ? take(arena, L * Lp) : 0;
-    float **head[] = {&panel->head_q, &panel->head_k, &panel->head_v, &panel->head_out};
-    for (int i = 0; i < 4; i++) *head[i] = take(arena, L * E);
+    panel->head_v = take(arena, L * E);
+    panel->head_out = take(arena, L * E);
     panel->mean = take(arena, D);
     panel->mean_gradient = take(arena, D);
     panel->logit = (double *)take(arena, 2 * model->words);
@@ -649,8 +649,8 @@ EXPORT int64_t is_permitted(void) {
 EXPORT int64_t workspace_bytes(const Model *model, int64_t longest, int64_t train) {
     const i64 R = longest > PANEL ? longest : PANEL;
     Arena arena = {0, 0};
-    Packs packs;
-    Panel panel;
+    Packs packs = {0};
+    Panel panel = {0};
     lay_out_packs(&arena, model, train != 0, R, &packs);
     lay_out_panel(&arena, model, train != 0, R, R, R * round_up(R, LANES), &panel);
     return (int64_t)arena.used;
@@ -675,7 +675,7 @@ static double run(const Model *model, const int64_t *offset, const float *values
     Random random = seeded(batch->seed, train ? model->drop_threshold : 0);
     prepare_tiles();
     Arena arena = {workspace, 0};
-    Packs packs;
+    Packs packs = {0};
     lay_out_packs(&arena, model, train, most_rows(batch), &packs);
     pack_weights(model, &weights, train, &packs);
     const i64 D = model->width, I = model->inputs, Ip = round_up(I, LANES);
@@ -692,7 +692,7 @@ static double run(const Model *model, const int64_t *offset, const float *values
             count++;
         }
         Arena rest = arena;
-        Panel panel;
+        Panel panel = {0};
         lay_out_panel(&rest, model, train, R, longest, cells, &panel);
         loss += run_panel(model, &weights, train ? &gradients : 0, batch, clip, count, &packs, &random, &panel, logit_BK);
         clip += count;

@@ -71,8 +71,8 @@ class Coordinator:
         """Trials taken while all workers were busy, ready for the next free slots."""
 
         self.handed_out_at = 0.0
-        self.told: set[str] = set()
-        """What was said of the paths of trials: each note once."""
+        self.path_notes_shown: set[str] = set()
+        """Notes on the paths of trials that were shown: each is shown once."""
 
         self.take_from = 0.0
         """When it is worth asking for a trial again, after there was none. A trial that ends resets it."""
@@ -130,8 +130,8 @@ class Coordinator:
             match event:
                 case JobStarted(path_note=note):
                     running.start(event, self.emit)
-                    if note and note not in self.told:
-                        self.told.add(note)
+                    if note and note not in self.path_notes_shown:
+                        self.path_notes_shown.add(note)
                         self.emit(Notice(note))
                 case StepDone(step=step):
                     if running.report(step, self.emit, prunes=self.prunes):

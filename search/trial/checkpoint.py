@@ -13,7 +13,7 @@ from typing import Any
 
 from data_utils.files import PART_SUFFIX
 from data_utils.prepared import fingerprint
-from model.checkpoint import load_checkpoint, read_about, save_checkpoint
+from model.checkpoint import BadCheckpoint, load_checkpoint, read_about, save_checkpoint
 from model.training import Training
 from search.errors import os_errors
 from search.trial.clips import TrialClips
@@ -54,8 +54,11 @@ class Checkpoint:
             ResourceError: it cannot be read.
         """
         with self._reading():
-            about = json.loads(read_about(self._path))
-        return KERNEL not in about.get("made_with", {})
+            text = read_about(self._path)
+        try:
+            return KERNEL not in json.loads(text)["made_with"]
+        except (LookupError, TypeError, ValueError) as error:
+            raise BadCheckpoint("it does not say what it belongs to") from error
 
     @property
     def is_due(self) -> bool:

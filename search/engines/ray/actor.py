@@ -238,7 +238,7 @@ def _is_orphaned(folder: Path) -> bool:
 
 
 def _warm_up(device: str) -> None:
-    """Pays the one-time costs of a process's first training: kernels, the CUDA context."""
+    """Pays the one-time costs of a process's first training: the compiled kernel, the CUDA context."""
     clips = clip_set([np.ones((4, NUM_FEATURES), np.float32)] * 2, [0, 1])
-    small = ModelConfig(width=4, heads=1, layers=1, ffn_width=4)
+    small = ModelConfig(width=16, heads=1, layers=1, ffn_width=16)
     Training(small, TrainConfig(epochs=1), train=clips, validation=clips, num_words=2, seed=0, device=device).run_epoch()

@@ -40,7 +40,7 @@ from search.study.openings import Opening, openings, store_opening, tool_version
 from search.study.study import load_study, study_data, study_plan
 from search.study.trials import num_finished, require_trial, trial_configs, trial_result
 from search.trial.clips import TrialClips, data_store
-from search.trial.trial_run import start_trainings
+from search.trial.trial_run import start_trainings, with_path
 from search.trial.weights import read_models, save_models
 from search.wording import trial_name, utc_now
 
@@ -219,11 +219,11 @@ class Evaluator:
         number, seed = training.params[CANDIDATE], training.user_attrs["seed"]
         which = f"the model of {trial_name(number)} with seed {training.params[SEED]}"
         self._emit(Notice(f"{which} is missing or was changed: it is trained again"))
-        configs = self._configs(number)
+        made = json.loads(training.user_attrs.get("made_with", "{}"))
+        configs = with_path(self._configs(number), made)
         split = replace(self._split, folds=fresh_folds(self._split, self._data.words_of, seed))
         folds = TrialClips(self._data, split, data_store(self._runs), self._emit).folds(configs.preprocess)
-        device = json.loads(training.user_attrs.get("made_with", "{}")).get("device", "cpu")
-        device = device if torch.cuda.is_available() else "cpu"
+        device = made.get("device", "cpu") if torch.cuda.is_available() else "cpu"
         trainings = start_trainings(configs, seed, device, self._plan, folds, len(self._data.words))
         for one in trainings:
             fit(one)
