@@ -220,7 +220,7 @@ class TestEngine:
             assert model_path(job.folder, 0, 1).is_file(), "the weights are in the job's folder"
             assert engine.next_event(0.3) is None
             if kind.startswith("ray"):
-                scratch = scratch_root() / scratch_name(workers_of(kind)[0].pid)
+                scratch = scratch_root() / scratch_name(only_worker(kind).pid)
                 assert scratch.exists() == (kind == "ray, nothing shared"), "files are shared where possible"
 
     @every_kind
@@ -251,7 +251,7 @@ class TestEngine:
                     assert engine.next_event(0.2) is None
                 assert engine.next_event(1.0) is None
                 one_step(5)
-                workers_of(kind)[0].kill()
+                only_worker(kind).kill()
                 engine.advance(5)
                 engine.cancel(5)
                 assert engine.next_event(0.3) is None
@@ -321,7 +321,7 @@ class TestEngine:
 
             def kill(engine: Engine, step: StepDone) -> None:
                 if step.step.records[0].epoch == 3:
-                    workers_of(kind)[0].kill()
+                    only_worker(kind).kill()
                 engine.advance(0)
 
             lost = events_of(engine, job, kill)
@@ -332,7 +332,7 @@ class TestEngine:
             assert numbers(again) == expected
 
             def suspend(engine: Engine, step: StepDone) -> None:
-                workers_of(kind)[0].suspend()
+                only_worker(kind).suspend()
                 engine.advance(1)
 
             hangs = events_of(engine, job_of(1, runs), suspend)
