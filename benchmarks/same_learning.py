@@ -83,7 +83,7 @@ class Run:
                 num_words=words,
                 seed=self.seed,
             )
-            if self.side == "kernel" and not ours.choice.record:
+            if self.side == "kernel" and not ours.choice.kernel:
                 sys.exit(ours.choice.reason)
             curve = [(record.val_loss, record.val_top1, record.train_loss) for record in fit(ours)]
         loss, top1, train_loss = (list(column) for column in zip(*curve, strict=True))

@@ -140,7 +140,7 @@ def measure(clips: int, rounds: int) -> dict[str, Any]:
         "clips": clips,
         "held_out": min(clips, HELD_OUT),
         "frames": int(variant.sets()[0].lengths_C.sum()),
-        "kernel": choice.record["kernel"],
+        "kernel": choice.kernel,
         "load_before": load,
         "cpu_s": cpu,
         "cpu_min_s": least,

@@ -19,10 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data_utils.augment import AugmentConfig, augmented_batches
-from data_utils.errors import DataError
+from data_utils.errors import ResourceError
 from model.config import ModelConfig, TrainConfig
 from model.flat import FlatWeights, flatten_weights
 from model.kernel.binding import Kernel, not_covered
+from model.kernel.compiling import VERSION
 from model.kernel.frames import RealFrames
 from model.kernel.library import COST, Library, NoKernel, load_library
 from model.loss import soft_targets
@@ -52,19 +53,17 @@ class Choice:
     """Why it is PyTorch; empty if the settings or the device say so."""
 
     @property
-    def record(self) -> dict[str, str]:
-        """What is recorded with a trial: version and instruction set of the kernel; nothing for PyTorch."""
-        if self.library is None:
-            return {}
-        version = self.library.functions.kernel_version()
-        return {"kernel": f"{version} {self.library.instructions}, {self.library.origin}"}
+    def kernel(self) -> str:
+        """Version, instruction set and origin of the kernel, as recorded with trials; empty for PyTorch."""
+        return "" if self.library is None else f"{VERSION} {self.library.instructions}, {self.library.origin}"
 
 
 def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.device) -> Choice:
     """The kernel, if the settings allow it, the model is covered and this machine has one.
 
     Raises:
-        DataError: the settings ask for a precision that this machine does not have.
+        DataError: the environment variable SEARCH_KERNEL has an unknown value.
+        ResourceError: the settings ask for a precision that this machine does not have.
         ValueError: they ask for one that this model cannot have.
     """
     if config.kernel == "torch" or device.type != "cpu":
@@ -79,10 +78,10 @@ def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.de
     if config.precision != "float32" and choice.library is None:
         if not_covered(model_config):
             raise ValueError(f"precision {config.precision} cannot be used: {choice.reason}")
-        raise DataError(
-            f"precision {config.precision} cannot be used here",
+        raise ResourceError(
+            f"the precision {config.precision} cannot be used here",
             got=choice.reason or f"the device is {device.type}: only the kernel on the CPU has it",
-            expected="float32, or a CPU with AMX",
+            expected="a CPU with AMX",
         )
     return choice
 

@@ -59,7 +59,7 @@ class Training:
         then hold their common frames once.
 
         Raises:
-            DataError: this machine does not have the precision.
+            ResourceError: this machine does not have the precision.
             ValueError: label smoothing is higher than the number of words allows.
         """
         self.config, self.augment, self.objective = config, augment, objective

@@ -11,16 +11,13 @@
 enum { SIDE = 32 };  // two tiles
 typedef uint16_t bf16;
 
-typedef struct {
-    float *forward, *backward;  // a layer's weight in bf16, packed for y and for dx
-} Packed;
-
 INLINE i64 side(i64 size) { return round_up(size, SIDE); }
 INLINE i64 forward_size(i64 out, i64 in) { return side(out) * side(in) / 2; }
 INLINE i64 backward_size(i64 out, i64 in) { return side(out) * side(in) / 2; }
 INLINE i64 linear_scratch_size(i64 R, i64 widest) { return side(R > widest ? R : widest) * side(widest); }  // both factors
 
-// Asks Linux for the use of tiles, once a thread, and sets them up: eight of 16 rows of 64 bytes. 0 if it may not be.
+// Asks Linux for permission to use tiles, once per thread, and configures them: eight of 16 rows of 64 bytes. Returns -1 if Linux
+// refuses.
 static int prepare_tiles(void) {
     static __thread int asked;
     if (!asked) {

@@ -72,7 +72,7 @@ class Kernel:
 
     def __init__(self, library: Library, config: ModelConfig, num_words: int, offsets: Mapping[str, int]) -> None:
         """`offsets`: of each weight in its buffer, by name."""
-        assert not not_covered(config), "the caller has asked"
+        assert not not_covered(config), "see `choose_path`"
         self._functions = library.functions
         self._num_words = num_words
         threshold = min(round(config.dropout * _DROP_LEVELS), _DROP_LEVELS - 1)
@@ -215,7 +215,6 @@ class _Batch(ctypes.Structure):
 
 
 _RESULTS = {
-    "is_permitted": ctypes.c_int64,
     "workspace_bytes": ctypes.c_int64,
     "train_batch": ctypes.c_double,
     "classify_batch": None,

@@ -1,6 +1,6 @@
 // Vectors of the CPU at hand, and the functions that work on them lane by lane.
 //
-// Arrays are worked off in blocks of LANES columns on every CPU, by one or more vectors of V lanes. What is computed for a number
+// Arrays are processed in blocks of LANES columns on every CPU, by one or more vectors of V lanes. What is computed for a number
 // thus depends on the CPU only through rounding.
 
 #include <math.h>
@@ -95,7 +95,7 @@ INLINE v activate(int kind, v x, v *slope) {
     const v one = all(1.0f);
     if (kind == RELU) {
         *slope = or_zero(x > 0.0f, one);
-        return choose(x < 0.0f, (v){}, x);  // NaN stays NaN: a training that has diverged must not look well
+        return choose(x < 0.0f, (v){}, x);  // NaN stays NaN: a training that has diverged must be noticed
     }
     if (kind == SILU) {  // x s with s = 1 / (1 + exp(-x))
         v e = exp_negative(-absolute(x));

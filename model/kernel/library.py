@@ -206,12 +206,12 @@ def _opened(path: Path) -> ctypes.CDLL | None:
     """A library, loaded; None if it cannot be loaded or is of another version."""
     try:
         functions = ctypes.CDLL(str(path))
-        version = functions.kernel_version
+        for name in ("kernel_version", "is_permitted"):
+            getattr(functions, name).restype = ctypes.c_int64
+            getattr(functions, name).argtypes = ()
     except (OSError, AttributeError):
         return None
-    version.restype = ctypes.c_int64
-    version.argtypes = ()
-    return functions if version() == compiling.VERSION else None
+    return functions if functions.kernel_version() == compiling.VERSION else None
 
 
 def _digest(content: bytes) -> str:

@@ -2,36 +2,28 @@
 //
 //     x, dx [R, in]     y, dy [R, out]     W, dW [out, in]
 
-typedef struct {
-    float *forward, *backward;  // a layer's weight, packed for y and for dx
-} Packed;
-
 // Floats of a packed weight.
 INLINE i64 forward_size(i64 out, i64 in) { return in * round_up(out, STRIP); }
 INLINE i64 backward_size(i64 out, i64 in) { return out * round_up(in, STRIP); }
 
 // Floats of workspace that these functions need for R rows of up to `widest` numbers.
-INLINE i64 linear_scratch_size(i64 R, i64 widest) { return 0 * R * widest; }
-
-// Packs B[k, n] = w[k * row + n] into strips. n_size is a multiple of V; `out` has k_size * round_up(n_size, STRIP) numbers.
-static void pack(const float *w, i64 row, i64 k_size, i64 n_size, float *out) {
-    for (i64 n = 0; n < n_size; n += V)
-        for (i64 k = 0; k < k_size; k++) store(out + n / STRIP * STRIP * k_size + k * STRIP + n % STRIP, load(w + k * row + n));
+INLINE i64 linear_scratch_size(i64 R, i64 widest) {
+    (void)R, (void)widest;
+    return 0;
 }
 
-// Packs B[k, n] = w[n * row + k], the transpose of w, into strips.
-static void pack_transposed(const float *w, i64 row, i64 k_size, i64 n_size, float *out) {
-    for (i64 n = 0; n < n_size; n += V)
-        transpose(w + n * row, row, V, k_size, out + n / STRIP * STRIP * k_size + n % STRIP, STRIP);
-}
-
+// B[k, n] = weight[n, k] in strips.
 static void pack_forward(const float *weight, i64 out, i64 in, float *packed_weight, float *scratch) {
     (void)scratch;
-    pack_transposed(weight, in, in, out, packed_weight);
+    for (i64 n = 0; n < out; n += V)
+        transpose(weight + n * in, in, V, in, packed_weight + n / STRIP * STRIP * in + n % STRIP, STRIP);
 }
 
+// B[k, n] = weight[k, n] in strips.
 static void pack_backward(const float *weight, i64 out, i64 in, float *packed_weight) {
-    pack(weight, in, out, in, packed_weight);
+    for (i64 n = 0; n < in; n += V)
+        for (i64 k = 0; k < out; k++)
+            store(packed_weight + n / STRIP * STRIP * out + k * STRIP + n % STRIP, load(weight + k * in + n));
 }
 
 static void linear(const float *x, i64 x_row, i64 R, i64 out, i64 in, const float *packed_weight, const float *bias, float *y,

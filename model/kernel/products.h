@@ -24,7 +24,7 @@ typedef struct {
 // Rows of a matrix, or of its transpose.
 INLINE Left rows(const float *a, i64 row) { return (Left){a, row, 1}; }
 INLINE Left columns(const float *a, i64 row) { return (Left){a, 1, row}; }
-// A matrix as it lies in memory, or packed by `pack` or `pack_transposed`.
+// A matrix as it lies in memory, or in strips one after the other.
 INLINE Right plain(const float *b, i64 row) { return (Right){b, STRIP, row}; }
 INLINE Right packed(const float *b, i64 inner_size) { return (Right){b, STRIP * inner_size, STRIP}; }
 
@@ -96,7 +96,7 @@ static void product(i64 m_size, i64 n_size, i64 k_size, Left a, Right b, float *
     }
 }
 
-// A square of V x V numbers turned over, in place. Stage b swaps the squares of b x b beside the diagonal of each 2b x 2b.
+// Transposes a square of V x V numbers in place. Stage b swaps the squares of b x b beside the diagonal of each 2b x 2b.
 #define STAGE(B, LOW, HIGH)                                        \
     UNROLL for (int i = 0; i < V; i++) if (!(i & B)) {             \
         v low = SHUFFLE(square[i], square[i + B], LOW);            \
@@ -144,3 +144,7 @@ static void transpose(const float *a, i64 row, i64 count, i64 size, float *out, 
             for (i64 i = 0; i < V; i++) out[e * out_row + l + i] = i < here ? a[(l + i) * row + e] : 0.0f;
     }
 }
+
+typedef struct {
+    float *forward, *backward;  // the weight of a linear layer, packed for its output and for the gradient of its input
+} Packed;

@@ -1,12 +1,12 @@
 // One training step of the Transformer in model/transformer.py: loss, logits and gradients of a batch. One thread, float32.
 //
-// The batch is worked off in panels of whole clips, each panel forward and backward while it lies in the cache. Only real frames
+// The batch is processed in panels of whole clips, each panel forward and backward while it lies in the cache. Only real frames
 // are given, one after the other: a masked frame has no weight as a key and no part in the mean, so it changes no number.
 //
 // Legend of shapes
 //     B clips of the batch    M its real frames       R frames of a panel    L frames of a clip    I numbers of a frame
 //     D width                 H heads, E = D / H      F width of the feed-forward block            K words
-// Rows of activations are PAD numbers longer than they need be, lest they all start at the same place of the cache.
+// Rows of activations have PAD numbers at their end that nothing reads, so that rows do not share a cache set.
 
 #include "lanes.h"
 #include "random.h"
@@ -45,37 +45,37 @@ typedef struct {
 // ---- weights ----
 
 typedef struct {
-    float *weight, *bias;  // bias: 0 if there is none
-} Linear;
+    float *weight, *bias;  // of a linear layer or a norm; bias: 0 if there is none
+} Affine;
 
 typedef struct {
-    Linear qkv, out, expand, contract, norm_attention, norm_ffn;
+    Affine qkv, out, expand, contract, norm_attention, norm_ffn;
 } LayerWeights;
 
 typedef struct {
-    Linear embed, norm_tail, head;  // norm_tail.weight: 0 if there is none
+    Affine embed, norm_tail, head;  // norm_tail.weight: 0 if there is none
     LayerWeights layer[MOST_LAYERS];
 } Weights;
 
-static Linear next_linear(float *values, const int64_t **offset) {
+static Affine next_affine(float *values, const int64_t **offset) {
     float *weight = **offset < 0 ? 0 : values + **offset;
     ++*offset;
     float *bias = **offset < 0 ? 0 : values + **offset;
     ++*offset;
-    return (Linear){weight, bias};
+    return (Affine){weight, bias};
 }
 
 // `offset`: of each weight and bias in the order of model/kernel/binding.py; -1 where there is none.
 static Weights weights_at(const Model *model, float *values, const int64_t *offset) {
     Weights weights;
-    weights.embed = next_linear(values, &offset);
+    weights.embed = next_affine(values, &offset);
     for (int l = 0; l < model->layers; l++) {
         LayerWeights *layer = &weights.layer[l];
-        Linear *each[] = {&layer->qkv, &layer->out, &layer->expand, &layer->contract, &layer->norm_attention, &layer->norm_ffn};
-        for (int i = 0; i < 6; i++) *each[i] = next_linear(values, &offset);
+        Affine *each[] = {&layer->qkv, &layer->out, &layer->expand, &layer->contract, &layer->norm_attention, &layer->norm_ffn};
+        for (int i = 0; i < 6; i++) *each[i] = next_affine(values, &offset);
     }
-    weights.norm_tail = next_linear(values, &offset);
-    weights.head = next_linear(values, &offset);
+    weights.norm_tail = next_affine(values, &offset);
+    weights.head = next_affine(values, &offset);
     return weights;
 }
 
@@ -88,7 +88,7 @@ typedef struct {
 
 static float *take(Arena *arena, i64 count) {
     float *at = arena->base ? (float *)(arena->base + arena->used) : 0;
-    arena->used += (size_t)round_up(4 * count, 64) + 64;  // 64 more: not all arrays at the same place of the cache
+    arena->used += (size_t)round_up(4 * count, 64) + 64;  // 64 more, so that arrays do not share a cache set
     return at;
 }
 
@@ -101,13 +101,13 @@ typedef struct {
 typedef struct {
     float *attention_input, *qkv, *share, *mixed, *attention_keep;  // share: [cells]; see `attend`
     float *ffn_input, *hidden, *hidden_slope, *ffn_keep;
-    float *attention_normal, *attention_sd, *ffn_normal, *ffn_sd;  // what the norms have standardized, and 1 / sd
+    float *attention_normal, *attention_inverse_sd, *ffn_normal, *ffn_inverse_sd;  // what the norms standardized; 1 / sd of rows
 } LayerState;
 
 typedef struct {
     i64 width_row, ffn_row, qkv_row, input_row;  // numbers between the starts of two rows
     float *input, *x, *embed_slope, *branch, *normal_gradient, *x_gradient, *keep_rows, *hidden_gradient, *qkv_gradient;
-    float *tail_output, *tail_normal, *tail_sd;
+    float *tail_output, *tail_normal, *tail_inverse_sd;
     float *transposed, *keep, *inner, *head_v, *head_out;  // of one head
     float *mean, *mean_gradient;
     double *logit, *logit_gradient;
@@ -145,8 +145,8 @@ static void lay_out_layer(Arena *arena, const Model *model, int train, i64 R, i6
     layer->ffn_keep = take(arena, R * model->width);
     layer->attention_normal = take(arena, R * panel->width_row);
     layer->ffn_normal = take(arena, R * panel->width_row);
-    layer->attention_sd = take(arena, R);
-    layer->ffn_sd = take(arena, R);
+    layer->attention_inverse_sd = take(arena, R);
+    layer->ffn_inverse_sd = take(arena, R);
 }
 
 // For R frames in a panel, the longest clip of L frames, and `cells` pairs of frames, the second rounded up to LANES.
@@ -163,7 +163,7 @@ static void lay_out_panel(Arena *arena, const Model *model, int train, i64 R, i6
     panel->keep_rows = take(arena, R * (F > D ? F : D));
     panel->tail_output = take(arena, R * panel->width_row);
     panel->tail_normal = take(arena, R * panel->width_row);
-    panel->tail_sd = take(arena, R);
+    panel->tail_inverse_sd = take(arena, R);
     panel->transposed = take(arena, E * Lp);
     panel->keep = take(arena, L * Lp);
     panel->inner = train ? take(arena, L * Lp) : 0;
@@ -183,7 +183,7 @@ static void lay_out_panel(Arena *arena, const Model *model, int train, i64 R, i6
         if (train || l == 0)
             lay_out_layer(arena, model, train, R, cells, panel, &panel->layer[l]);
         else
-            panel->layer[l] = panel->layer[0];  // nothing is looked at again
+            panel->layer[l] = panel->layer[0];  // nothing is read again
     }
 }
 
@@ -218,7 +218,7 @@ static void add_column_sums(const float *x, i64 row, i64 R, i64 n, float *sums) 
 }
 
 // y = (x - mean) / sd * weight + bias over each row of D numbers, with 1e-5 added to the variance. May work in place.
-static void norm(const float *x, i64 row, i64 R, i64 D, Linear scale, float *y, float *normal, float *inverse_sd) {
+static void norm(const float *x, i64 row, i64 R, i64 D, Affine scale, float *y, float *normal, float *inverse_sd) {
     for (i64 r = 0; r < R; r++) {
         const float *a = x + r * row;
         v sum[LANES / V] = {}, squares[LANES / V] = {};
@@ -242,8 +242,8 @@ static void norm(const float *x, i64 row, i64 R, i64 D, Linear scale, float *y, 
 }
 
 // From the gradient of y: the gradients of weight and bias, and that of x, which is stored (SET) or added (ADD) to dx.
-static void norm_backward(const float *dy, const float *normal, const float *inverse_sd, i64 row, i64 R, i64 D, Linear scale,
-                          Linear gradient, float *dx, Mode mode) {
+static void norm_backward(const float *dy, const float *normal, const float *inverse_sd, i64 row, i64 R, i64 D, Affine scale,
+                          Affine gradient, float *dx, Mode mode) {
     add_column_sums(dy, row, R, D, gradient.bias);
     for (i64 r = 0; r < R; r++) {
         const float *g = dy + r * row, *n = normal + r * row;
@@ -290,7 +290,7 @@ static void branch_backward(const float *dx, i64 row, i64 R, i64 D, const Random
         }
 }
 
-// x = dropout(activation(x) + added), with the product of the derivatives in `slope`, if that is wanted.
+// x = dropout(activation(x)). `keep`: what dropout multiplies by, 0 without it. The derivative goes to `slope`, unless that is 0.
 INLINE void activate_rows(const int kind, float *x, i64 row, i64 R, i64 n, const float *keep, float *slope) {
     for (i64 r = 0; r < R; r++)
         for (i64 j = 0; j < n; j += V) {
@@ -474,7 +474,7 @@ static void layer_forward(const Model *model, const LayerWeights *weights, const
     LayerState *layer = &panel->layer[l];
     float *x = panel->x;
     if (model->norm_first)
-        norm(x, row, R, D, weights->norm_attention, layer->attention_input, layer->attention_normal, layer->attention_sd);
+        norm(x, row, R, D, weights->norm_attention, layer->attention_input, layer->attention_normal, layer->attention_inverse_sd);
     else
         copy_rows(x, row, R, D, layer->attention_input);
     linear(layer->attention_input, row, R, 3 * D, D, packs->qkv[l].forward, weights->qkv.bias, layer->qkv, panel->qkv_row,
@@ -484,9 +484,9 @@ static void layer_forward(const Model *model, const LayerWeights *weights, const
     add_branch(x, panel->branch, row, R, D, random, layer->attention_keep);
 
     if (model->norm_first) {
-        norm(x, row, R, D, weights->norm_ffn, layer->ffn_input, layer->ffn_normal, layer->ffn_sd);
+        norm(x, row, R, D, weights->norm_ffn, layer->ffn_input, layer->ffn_normal, layer->ffn_inverse_sd);
     } else {
-        norm(x, row, R, D, weights->norm_attention, layer->ffn_input, layer->attention_normal, layer->attention_sd);
+        norm(x, row, R, D, weights->norm_attention, layer->ffn_input, layer->attention_normal, layer->attention_inverse_sd);
         copy_rows(layer->ffn_input, row, R, D, x);
     }
     linear(layer->ffn_input, row, R, F, D, packs->expand[l].forward, weights->expand.bias, layer->hidden, panel->ffn_row,
@@ -495,12 +495,12 @@ static void layer_forward(const Model *model, const LayerWeights *weights, const
     linear(layer->hidden, panel->ffn_row, R, D, F, packs->contract[l].forward, weights->contract.bias, panel->branch, row,
            packs->scratch);
     add_branch(x, panel->branch, row, R, D, random, layer->ffn_keep);
-    if (!model->norm_first) norm(x, row, R, D, weights->norm_ffn, x, layer->ffn_normal, layer->ffn_sd);
+    if (!model->norm_first) norm(x, row, R, D, weights->norm_ffn, x, layer->ffn_normal, layer->ffn_inverse_sd);
 }
 
 // The gradients of a linear layer's weight and bias from those of its output [R, out] and its input [R, in].
 static void linear_backward(const float *output_gradient, i64 output_row, i64 out, const float *input, i64 input_row, i64 in,
-                            i64 R, Linear gradient, float *scratch) {
+                            i64 R, Affine gradient, float *scratch) {
     add_column_sums(output_gradient, output_row, R, out, gradient.bias);
     add_weight_gradient(output_gradient, output_row, R, out, input, input_row, in, gradient.weight, scratch);
 }
@@ -512,7 +512,7 @@ static void layer_backward(const Model *model, const LayerWeights *weights, cons
     LayerState *layer = &panel->layer[l];
     float *dx = panel->x_gradient, *branch = panel->branch, *dy = panel->normal_gradient, *hidden = panel->hidden_gradient;
     if (!model->norm_first)
-        norm_backward(dx, layer->ffn_normal, layer->ffn_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, SET);
+        norm_backward(dx, layer->ffn_normal, layer->ffn_inverse_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, SET);
     branch_backward(dx, row, R, D, random, layer->ffn_keep, branch);
     linear_backward(branch, row, D, layer->hidden, panel->ffn_row, F, R, gradients->contract, packs->scratch);
     input_gradient(branch, row, R, D, F, packs->contract[l].backward, hidden, panel->ffn_row, SET, packs->scratch);
@@ -520,10 +520,10 @@ static void layer_backward(const Model *model, const LayerWeights *weights, cons
     linear_backward(hidden, panel->ffn_row, F, layer->ffn_input, row, D, R, gradients->expand, packs->scratch);
     if (model->norm_first) {
         input_gradient(hidden, panel->ffn_row, R, F, D, packs->expand[l].backward, dy, row, SET, packs->scratch);
-        norm_backward(dy, layer->ffn_normal, layer->ffn_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, ADD);
+        norm_backward(dy, layer->ffn_normal, layer->ffn_inverse_sd, row, R, D, weights->norm_ffn, gradients->norm_ffn, dx, ADD);
     } else {
         input_gradient(hidden, panel->ffn_row, R, F, D, packs->expand[l].backward, dx, row, ADD, packs->scratch);
-        norm_backward(dx, layer->attention_normal, layer->attention_sd, row, R, D, weights->norm_attention,
+        norm_backward(dx, layer->attention_normal, layer->attention_inverse_sd, row, R, D, weights->norm_attention,
                       gradients->norm_attention, dx, SET);
     }
 
@@ -534,7 +534,7 @@ static void layer_backward(const Model *model, const LayerWeights *weights, cons
     linear_backward(panel->qkv_gradient, panel->qkv_row, 3 * D, layer->attention_input, row, D, R, gradients->qkv, packs->scratch);
     if (model->norm_first) {
         input_gradient(panel->qkv_gradient, panel->qkv_row, R, 3 * D, D, packs->qkv[l].backward, dy, row, SET, packs->scratch);
-        norm_backward(dy, layer->attention_normal, layer->attention_sd, row, R, D, weights->norm_attention,
+        norm_backward(dy, layer->attention_normal, layer->attention_inverse_sd, row, R, D, weights->norm_attention,
                       gradients->norm_attention, dx, ADD);
     } else {
         input_gradient(panel->qkv_gradient, panel->qkv_row, R, 3 * D, D, packs->qkv[l].backward, dx, row, ADD, packs->scratch);
@@ -603,7 +603,7 @@ static double run_panel(const Model *model, const Weights *weights, const Weight
     const int has_tail = weights->norm_tail.weight != 0;
     const float *y = panel->x;
     if (has_tail) {
-        norm(panel->x, row, R, D, weights->norm_tail, panel->tail_output, panel->tail_normal, panel->tail_sd);
+        norm(panel->x, row, R, D, weights->norm_tail, panel->tail_output, panel->tail_normal, panel->tail_inverse_sd);
         y = panel->tail_output;
     }
     double loss = 0;
@@ -621,7 +621,7 @@ static double run_panel(const Model *model, const Weights *weights, const Weight
     }
     if (!gradients) return 0;
     if (has_tail)
-        norm_backward(dy, panel->tail_normal, panel->tail_sd, row, R, D, weights->norm_tail, gradients->norm_tail,
+        norm_backward(dy, panel->tail_normal, panel->tail_inverse_sd, row, R, D, weights->norm_tail, gradients->norm_tail,
                       panel->x_gradient, SET);
     for (i64 l = model->layers - 1; l >= 0; l--)
         layer_backward(model, &weights->layer[l], &gradients->layer[l], packs, l, first_B1, clips, R, random, panel);
@@ -629,7 +629,7 @@ static double run_panel(const Model *model, const Weights *weights, const Weight
     for (i64 r = 0; r < R; r++)
         for (i64 j = 0; j < D; j += V) store(dx + r * row + j, load(dx + r * row + j) * load(panel->embed_slope + r * row + j));
     const i64 Ip = round_up(model->inputs, LANES);
-    linear_backward(dx, row, D, panel->input, panel->input_row, Ip, R, (Linear){packs->embed_gradient, gradients->embed.bias},
+    linear_backward(dx, row, D, panel->input, panel->input_row, Ip, R, (Affine){packs->embed_gradient, gradients->embed.bias},
                     packs->scratch);
     return loss;
 }

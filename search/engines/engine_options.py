@@ -88,7 +88,7 @@ class EngineOptions:
         return "cuda" if cluster.has_gpus else "cpu"
 
     def require_precision(self, precision: str, device: str) -> None:
-        """Refuses a precision that trials on this machine cannot have. Machines of a cluster are not asked.
+        """Refuses a precision that trials on this machine cannot have. With the engine `ray`, workers refuse it themselves.
 
         Raises:
             DefinitionError: see above.

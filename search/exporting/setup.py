@@ -72,6 +72,7 @@ def set_up(
 
     Raises:
         BundleError, ResourceError: the model cannot be written to `output`.
+        ResourceError: this machine does not have the recorded precision.
         DataError: the data set is missing, its words differ, or a package that `onnx` needs is missing.
     """
     if output is not None:
@@ -82,7 +83,7 @@ def set_up(
     seed = exported.seed if seed is None else seed
     configs = with_path(configs, exported.made_with)
     path = choose_path(configs.model, configs.train, torch.device(device))
-    found, here = fingerprint(data_set), {**made_with(device), **path.record}
+    found, here = fingerprint(data_set), made_with(device, path.kernel)
     return Setup(
         exported=exported,
         configs=configs,

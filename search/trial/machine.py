@@ -48,8 +48,8 @@ def checked_device(requested: str) -> str:
     return requested
 
 
-def made_with(device: str) -> dict[str, Any]:
-    """Versions and machine, as recorded with trials."""
+def made_with(device: str, kernel: str = "") -> dict[str, Any]:
+    """Versions and machine, as recorded with trials. `kernel`: the compiled kernel that trained them; empty for PyTorch."""
     if device.startswith("cuda"):
         processor = {"processor": torch.cuda.get_device_name(device)}
     else:
@@ -63,6 +63,7 @@ def made_with(device: str) -> dict[str, Any]:
         "device": device,
         **processor,
         "threads": THREADS,
+        **({KERNEL: kernel} if kernel else {}),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,9 +56,12 @@ def start_trainings(
 
 def with_path(configs: Configs, recorded: Mapping[str, Any]) -> Configs:
     """The settings of a training that takes the path of a recorded one, as far as this machine can; see `made_with`."""
-    if KERNEL in recorded:
-        return configs
-    return replace(configs, train=replace(configs.train, kernel="torch", precision="float32"))
+    return configs if KERNEL in recorded else _by_torch(configs)
+
+
+def _by_torch(configs: Configs) -> Configs:
+    train = dataclasses.replace(configs.train, kernel="torch", precision="float32")
+    return dataclasses.replace(configs, train=train)
 
 
 class TrialRun:
@@ -216,7 +218,7 @@ class TrialRun:
         """Fresh trainings, and the checkpoint that fits them."""
         job = self._job
         self.trainings = start_trainings(self._configs, job.seed, job.device, job.plan, self._folds, len(self._words))
-        self.made_with = {**made_with(job.device), **self.trainings[0].choice.record}
+        self.made_with = made_with(job.device, self.trainings[0].choice.kernel)
         self._checkpoint = Checkpoint(job, self._trial_clips, self.made_with)
 
     def _resume(self) -> str:
@@ -225,7 +227,7 @@ class TrialRun:
             return "starting over (no checkpoint)"
         try:
             if KERNEL in self.made_with and self._checkpoint.is_made_by_torch():
-                self._configs = with_path(self._configs, {})
+                self._configs = _by_torch(self._configs)
                 self._begin()
             self._checkpoint.restore(self.trainings)
         except BadCheckpoint as error:
