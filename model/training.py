@@ -188,11 +188,11 @@ class Training:
         return measure(self.path.logits(self.averaged, self.validation), torch.from_numpy(self.validation.clips.labels_C))
 
     def _train_epoch(self) -> float:
-        total: Tensor | float = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         for number, (clips, loss) in enumerate(self.path.epoch(self.loss)):
             self._step(number)
-            total = total + loss * clips
-        return float(total) / len(self.train.clips)
+            total += loss * clips
+        return total.item() / len(self.train.clips)
 
     def _step(self, number: int) -> None:
         """Updates the weights from their gradients. `number` is the step within the current epoch, counted from 0."""
