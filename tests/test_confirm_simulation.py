@@ -17,10 +17,11 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
+from search.definition.cube import embedding
 from search.definition.ranges import Range
 from search.definition.settings import Setting
 from search.definition.space import Dimension
-from search.evaluation.confirm.candidates import best_distinct, embedding
+from search.evaluation.confirm.candidates import best_distinct
 from search.evaluation.confirm.estimate import estimate_true_values
 from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.race import eliminated

@@ -18,11 +18,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
 from search import BASELINE_TRIAL
+from search.definition.cube import embedding
 from search.definition.ranges import Choices, Range
 from search.definition.settings import Setting
 from search.definition.space import Condition, Dimension
 from search.evaluation.confirm import estimate as estimate_module
-from search.evaluation.confirm.candidates import NEAR, are_distinct, best_distinct, embedding
+from search.evaluation.confirm.candidates import NEAR, are_distinct, best_distinct
 from search.evaluation.confirm.estimate import Estimates, estimate_true_values, gp_posterior
 from search.evaluation.confirm.evidence import TIE, compare_candidates, probability_better
 from search.evaluation.confirm.race import ALPHA, Values, eliminated

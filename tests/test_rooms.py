@@ -18,7 +18,7 @@ PACKAGES = ("data_utils", "model", "search")
 
 ROOMS = {
     "search": (
-        *("errors", "wording", "storage", "definition", "study", "events", "trial", "engines", "running"),
+        *("errors", "wording", "surrogate", "storage", "definition", "study", "events", "trial", "engines", "running"),
         *("exporting", "evaluation", "reporting", "commands", "cli", "__main__"),
     ),
     "data_utils": ("", "importing", "synthetic", "checking", "inputs", "commands", "cli", "__main__"),
@@ -47,7 +47,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "onnxruntime": (),
     "pydantic": ("search/definition", "search/study", "search/exporting", "model/bundle.py"),
     "sqlalchemy": ("search/storage",),
-    "scipy": ("search/evaluation", "search/reporting/figures/space.py"),
+    "scipy": ("search/surrogate", "search/evaluation", "search/reporting/figures/space.py"),
     "sklearn": ("search/evaluation",),
     "yaml": ("search/definition/yaml_text.py",),
 }

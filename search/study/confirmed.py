@@ -29,7 +29,7 @@ class SearchedSetting:
     """Number of trainable parameters of its model; None if unknown."""
 
     distance: float
-    """From the baseline, Euclidean in the unit cube of `candidates.embedding`."""
+    """From the baseline, Euclidean in the unit cube (`definition/cube.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

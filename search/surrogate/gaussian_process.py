@@ -1,13 +1,13 @@
 """A Gaussian process over the unit cube: noisy values of a function, and what they say about its true values.
 
-Its length scales, amplitude and noise are those that are most probable after the values and a weak prior (maximum a posteriori).
-They are found from a fixed start, so that equal values give equal results, whatever was computed before.
+Its length scales, amplitude and noise are those that are most probable after the values and a weak prior (maximum a
+posteriori). They are found from a fixed start, so that equal values give equal results, whatever was computed before.
 
 Source: Rasmussen and Williams 2006, "Gaussian processes for machine learning", chapters 2, 4.2 and 5.4.
 """
 
-# N points with values, M points without, D dimensions of the unit cube, P hyperparameters (D logarithms of length scales, that of
-# the amplitude's variance, that of the noise's variance), in units in which the values have standard deviation 1
+# N points with values, M points without, D dimensions of the unit cube, P hyperparameters (D logarithms of length scales, that
+# of the amplitude's variance, that of the noise's variance), in units in which the values have standard deviation 1
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.optimize import minimize
 
 LENGTH_SCALE, LENGTH_SPREAD = 0.5, 0.7
-"""The prior of the length scales: median in three dimensions, and spread of the logarithm. In D dimensions the median grows with
-the square root of D, as distances do (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions")."""
+"""The prior of the length scales: median in three dimensions, and spread of the logarithm. In D dimensions the median grows
+with the square root of D, as distances do (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high
+dimensions")."""
 
 AMPLITUDE_SPREAD = 0.7
 """Spread of the logarithm of the amplitude's variance around 0: the values are scaled to it."""
 
 NOISE, NOISE_SPREAD = 0.05, 1.0
-"""The prior of the noise variance: median, and spread of its logarithm. Between seeds a quarter of the spread between settings is
-usual; a weak prior, since it is the data that know."""
+"""The prior of the noise variance: median, and spread of its logarithm. Between seeds a quarter of the spread between settings
+is usual; a weak prior, since it is the data that know."""
 
 LENGTH_BOUNDS, AMPLITUDE_BOUNDS, NOISE_BOUNDS = (0.05, 20.0), (0.05, 20.0), (1e-4, 2.0)
 
@@ -126,10 +127,10 @@ class GaussianProcess:
         return math.exp(self._theta_P[dims]) * _matern(np.maximum(squares_MN, 0.0))
 
 
-def _matern(squares: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def _matern(squares_MN: Float[np.ndarray, "M N"]) -> Float[np.ndarray, "M N"]:
     """The kernel from squared distances in length scales; Rasmussen and Williams, equation 4.17."""
-    far = _ROOT_5 * np.sqrt(squares)
-    return (1 + far + far**2 / 3) * np.exp(-far)
+    far_MN = _ROOT_5 * np.sqrt(squares_MN)
+    return (1 + far_MN + far_MN**2 / 3) * np.exp(-far_MN)
 
 
 def _most_probable(

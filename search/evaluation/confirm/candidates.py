@@ -1,21 +1,16 @@
 """The trials of a search that are worth training again: the best ones, without near-duplicates."""
 
-# D coordinates of the unit cube: one per numeric dimension, one per choice of a categorical one
-
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
-from jaxtyping import Float
 from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
 from search.definition.objectives import primary_index
-from search.definition.ranges import Choices
 from search.definition.space import Dimension
 from search.errors import NegativeAnswer
 from search.study.confirmed import load_confirmed
@@ -27,23 +22,6 @@ NEAR = 0.05
 """Two numbers are nearly the same within this share of their range, on its scale (as in `Dimension.edge`). A sampler ends with
 many trials around its best, and five of those would be one candidate five times. In the simulation of the tests this changes no
 regret: it is for the reader, who gets five different answers."""
-
-
-def embedding(params: Mapping[str, Any], space: Sequence[Dimension]) -> Float[np.ndarray, " D"]:
-    """The coordinates of a setting in the unit cube.
-
-    A number has its position in its range. A choice is one-hot, divided by the square root of 2, so that two choices are 1
-    apart. A dimension that does not apply has 0.5, or all zeros if it is categorical.
-    """
-    coordinates: list[float] = []
-    for dim in space:
-        applies = dim.name in params
-        if isinstance(dim.domain, Choices):
-            hot = int(dim.position(params[dim.name])) if applies else -1
-            coordinates += [float(number == hot) / math.sqrt(2) for number in range(len(dim.domain.choices))]
-        else:
-            coordinates.append(dim.position(params[dim.name]) if applies else 0.5)
-    return np.array(coordinates)
 
 
 def are_distinct(a: Mapping[str, Any], b: Mapping[str, Any], space: Sequence[Dimension], near: float = NEAR) -> bool:

@@ -9,9 +9,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.definition.cube import embedding
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
-from search.evaluation.confirm.candidates import embedding, trials_to_confirm
+from search.evaluation.confirm.candidates import trials_to_confirm
 from search.evaluation.confirm.estimate import estimate_true_values
 from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds

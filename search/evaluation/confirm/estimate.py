@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from search.evaluation.confirm.candidates import embedding
+from search.definition.cube import embedding
 from search.evaluation.confirm.race import Values, known_values
 
 if TYPE_CHECKING:
