@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,27 +17,34 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
-from search.definition.cube import embedding
 from search.definition.ranges import Range
 from search.definition.settings import Setting
 from search.definition.space import Dimension
+from search.evaluation.confirm.allocation import SHARE, Allocation
 from search.evaluation.confirm.candidates import best_distinct
-from search.evaluation.confirm.estimate import estimate_true_values
 from search.evaluation.confirm.evidence import compare_candidates
-from search.evaluation.confirm.race import eliminated
-from search.study.confirmed import Candidate, Confirmation
+from search.evaluation.confirm.signers import signer_spread
+from search.study.belief import Belief, believe
+from search.study.confirmed import Candidate, Confirmation, SignerSpread
+from search.trial.outcome import SignerScore
 
 NAMES = ("a", "b", "c")
 SPACE = tuple(Dimension(name, Setting("train", name, float, 0.5), Range(low=0.0, high=1.0)) for name in NAMES)
 KINDS = ("bowl", "plateau", "cliff", "valley")
-NOISE = 0.15
+NOISE, LOUD = 0.15, 0.4
 """Seed noise as a share of the landscape's standard deviation. Nine fingerspelled letters, three validation signers, default
 study: 0.069 nats between seeds, 0.645 between the first ten (random) trials, a ratio of 0.11. With one validation signer it may
 be far larger: three words of 36 validation clips, 0.186 of 0.267."""
 
-TRIALS, TOP, SEEDS = 50, 5, 5
-REPEATS = 50
-"""Searches a landscape."""
+TRIALS, TOP, SEEDS = 50, 8, 8
+CASES = ("normal", "tails", "signers", "first", "ties")
+"""normal: normal noise. tails: Student's t with 3 degrees of freedom, of the same standard deviation. signers: two validation
+signers, each of whom shifts all settings, and some more than others. first: the baseline is the best setting of the space.
+ties: all settings around the optimum, a fifth of the space, are equally good."""
+
+OFFSET, INTERACTION = 0.5, 0.3
+"""Standard deviation between signers of the shift of all settings, and of that between the ends of a dimension, as a share of
+the landscape's standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Landscape:
     kind: str
     optimum: np.ndarray
     weight: np.ndarray
+    floor: float = 0.0
+    """Values below it are equal to it."""
 
     @classmethod
     def random(cls, kind: str, rng: np.random.Generator) -> Landscape:
@@ -55,7 +64,9 @@ class Landscape:
 
     def truth(self, place: Sequence[float]) -> float:
         """The value without noise."""
-        u = np.asarray(place) - self.optimum
+        return max(self._slope(np.asarray(place) - self.optimum), self.floor)
+
+    def _slope(self, u: np.ndarray) -> float:
         w = self.weight
         if self.kind == "bowl":
             return float(w @ u**2)
@@ -68,11 +79,9 @@ class Landscape:
             return float(2 * w[0] * (u[0] + 0.8 * u[1]) ** 2 + 0.15 * w[1] * u[1] ** 2 + 0.3 * w[2] * u[2] ** 2)
         return 0.0
 
-    @property
-    def spread(self) -> float:
-        """Its standard deviation over the cube."""
-        cube = np.random.default_rng(0).uniform(size=(400, 3))
-        return statistics.pstdev([self.truth(place) for place in cube])
+    def values(self) -> list[float]:
+        """The true values of 400 random settings."""
+        return [self.truth(place) for place in np.random.default_rng(0).uniform(size=(400, 3))]
 
 
 def position(trial: FrozenTrial) -> list[float]:
@@ -80,40 +89,90 @@ def position(trial: FrozenTrial) -> list[float]:
     return [trial.params[name] for name in NAMES]
 
 
-def search(landscape: Landscape, noise: float, seed: int, trials: int = TRIALS) -> optuna.Study:
-    """A finished search of Optuna's TPE, its baseline drawn at random."""
+@dataclass(frozen=True)
+class World:
+    """A landscape with noise, and with the signers on whose clips it is measured."""
+
+    landscape: Landscape
+    noise: float
+    """Standard deviation between seeds; 1 where the landscape is flat."""
+
+    case: str
+    signers: np.ndarray
+    """The shift of all settings by each validation signer, and its slope along each dimension."""
+
+    @classmethod
+    def random(cls, kind: str, ratio: float, case: str, repeat: int) -> World:
+        """One of many."""
+        rng = np.random.default_rng([repeat, 7])
+        landscape = Landscape.random(kind, rng)
+        values = landscape.values()
+        spread = statistics.pstdev(values)
+        if case == "ties":
+            landscape = Landscape(kind, landscape.optimum, landscape.weight, float(np.quantile(values, 0.2)))
+        signers = spread * rng.normal(size=(2, 4)) * [OFFSET, *[INTERACTION] * 3] if case == "signers" else np.zeros((1, 4))
+        return cls(landscape, ratio * spread or 1.0, case, signers)
+
+    def by_signer(self, place: Sequence[float]) -> np.ndarray:
+        """The true value on each validation signer."""
+        return self.landscape.truth(place) + self.signers[:, 0] + self.signers[:, 1:] @ (np.asarray(place) - 0.5)
+
+    def truth(self, place: Sequence[float]) -> float:
+        """The true value on the validation signers together."""
+        return float(self.by_signer(place).mean())
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """The noise of one training."""
+        return self.noise * float(rng.standard_t(3) / math.sqrt(3) if self.case == "tails" else rng.normal())
+
+
+def search(world: World, seed: int, trials: int = TRIALS) -> optuna.Study:
+    """A finished search of Optuna's TPE. Its baseline is drawn at random, or the best setting."""
     rng = np.random.default_rng([seed, 8])
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(n_startup_trials=10, seed=seed))
-    study.enqueue_trial(dict(zip(NAMES, rng.uniform(size=3), strict=True)))
-    for error in noise * rng.normal(size=trials):
+    first = rng.uniform(size=3)
+    study.enqueue_trial(dict(zip(NAMES, map(float, world.landscape.optimum if world.case == "first" else first), strict=True)))
+    for _ in range(trials):
         trial = study.ask()
-        study.tell(trial, landscape.truth([trial.suggest_float(name, 0, 1) for name in NAMES]) + error)
+        study.tell(trial, world.truth([trial.suggest_float(name, 0, 1) for name in NAMES]) + world.draw(rng))
     return study
 
 
-def confirm(trials: Sequence[FrozenTrial], landscape: Landscape, noise: float, seed: int, outlier: float = 0.0) -> Confirmation:
-    """What `search confirm` does, with a normal draw for a training; `outlier` is added to the baseline's second one."""
-    rng = np.random.default_rng([seed, 9])
-    chosen = [trials[BASELINE_TRIAL], *best_distinct(trials, trials[BASELINE_TRIAL], SPACE, 0, TOP)]
-    truth = {trial.number: landscape.truth(position(trial)) for trial in chosen}
-    error = dict(zip(truth, noise * rng.normal(size=(len(truth), SEEDS)), strict=True))
-    values: dict[int, dict[int, float | None]] = {number: {} for number in truth}
-    for seed in range(1, SEEDS + 1):
-        out = eliminated(list(truth), values, seed - 1)
-        for number in truth.keys() - out.keys():
-            values[number][seed] = truth[number] + error[number][seed - 1] + outlier * (number == BASELINE_TRIAL and seed == 2)
-    middle = embedding(trials[BASELINE_TRIAL].params, SPACE)
-    candidates = [
-        Candidate(
-            trial=trial.number,
-            params=trial.params,
-            searched=trial.value,
-            parameters=1000,
-            distance=float(np.linalg.norm(embedding(trial.params, SPACE) - middle)),
-        )
-        for trial in chosen
-    ]
-    return compare_candidates(candidates, values, SEEDS, estimate_true_values(trials, SPACE, 0, values))
+def confirm(
+    trials: Sequence[FrozenTrial], world: World, seed: int, outlier: float = 0.0
+) -> tuple[Confirmation, SignerSpread | None]:
+    """What `search confirm` does, with a random draw for a training; `outlier` is added to every third one of the baseline."""
+    rng = np.random.default_rng([seed, 9, *world.landscape.kind.encode(), *world.case.encode(), round(1e6 * world.noise)])
+    belief = believe(trials, SPACE, 0)
+    assert belief is not None
+    chosen = [trials[BASELINE_TRIAL], *best_distinct(trials, trials[BASELINE_TRIAL], SPACE, belief, TOP)]
+
+    def believe_with(fresh: Mapping[int, Sequence[float]], of: Sequence[int]) -> Belief | None:
+        return believe(trials, SPACE, 0, fresh=fresh, of=of)
+
+    candidates = [Candidate(trial=one.number, params=one.params, searched=one.value, parameters=1000) for one in chosen]
+    allocation = Allocation(candidates=candidates, seeds=SEEDS, limit=int(SHARE * len(trials)), believe=believe_with)
+    values: dict[int, dict[int, float | None]] = {}
+    while missing := (decision := allocation.decide(values)).missing:
+        for number, by in missing:
+            error = world.draw(rng) + outlier * (number == BASELINE_TRIAL and by % 3 == 0)
+            values.setdefault(number, {})[by] = world.truth(position(trials[number])) + error
+    found = compare_candidates(candidates, values, SEEDS, decision)
+    return found, spread_of(found, trials, world)
+
+
+def spread_of(found: Confirmation, trials: Sequence[FrozenTrial], world: World) -> SignerSpread | None:
+    """The spread over signers of the recommended setting, as from the files of its trainings."""
+
+    def scores(number: int) -> list[list[SignerScore]]:
+        row = next(row for row in found.rows if row.trial == number)
+        truth = world.by_signer(position(trials[number]))
+        errors = [value - truth.mean() for value in row.values[found.choosing :] if value is not None]
+        return [[SignerScore(0, str(n), 10, one + error, 0.0) for n, one in enumerate(truth)] for error in errors]
+
+    assert found.recommended is not None
+    baseline = None if found.recommended == BASELINE_TRIAL else scores(BASELINE_TRIAL)
+    return signer_spread("val_loss", scores(found.recommended), baseline, None)
 
 
 @dataclass(frozen=True)
@@ -132,8 +191,8 @@ class Outcome:
     covered: bool
     """Whether the recommended one's interval holds its truth."""
 
-    change_covered: bool | None
-    """Whether its change's interval does; None where the baseline is recommended."""
+    change_covered: bool
+    """Whether the interval of its difference to the baseline does; that of the best other setting, if it is the baseline."""
 
     is_kept: bool
     """Whether the baseline is recommended."""
@@ -144,33 +203,42 @@ class Outcome:
     claimed: bool
     """Whether it is called better than the baseline without a `probably`."""
 
+    wrong: bool
+    """Whether it is, and is not."""
+
     trainings: int
 
-
-def drawn(kind: str, ratio: float, repeat: int) -> tuple[Landscape, float]:
-    """A landscape, and the standard deviation of its noise: 1 where it is flat."""
-    landscape = Landscape.random(kind, np.random.default_rng([repeat, 7]))
-    return landscape, ratio * landscape.spread or 1.0
+    signer_error: tuple[float, float] | None
+    """The squared standard error of the change over signers, and the square of how far it is off for all signers."""
 
 
-def outcome(kind: str, ratio: float, repeat: int) -> Outcome:
+def outcome(kind: str, ratio: float, repeat: int, case: str = "normal") -> Outcome:
     """One search, and its confirmation."""
-    landscape, noise = drawn(kind, ratio, repeat)
-    study = search(landscape, noise, repeat)
+    world = World.random(kind, ratio, case, repeat)
+    study = search(world, repeat)
     trials = study.get_trials(deepcopy=False)
-    found = confirm(trials, landscape, noise, repeat)
-    truth = [landscape.truth(position(trial)) for trial in trials]
-    row = next(row for row in found.rows if row.trial == found.recommended)
+    found, spread = confirm(trials, world, repeat)
+    places = [position(trial) for trial in trials]
+    truth, everywhere = [world.truth(place) for place in places], [world.landscape.truth(place) for place in places]
+    assert found.recommended is not None
+    best = found.recommended
+    rival = found.rival if best == BASELINE_TRIAL else best
+    assert rival is not None
+    ends = (found.rival_low, found.rival_high) if best == BASELINE_TRIAL else (found.change_low, found.change_high)
+    claimed, change = found.verdict == "better than the baseline", truth[rival] - truth[BASELINE_TRIAL]
+    off = change - (everywhere[rival] - everywhere[BASELINE_TRIAL])
     return Outcome(
         lowest=min(truth),
         best=truth[study.best_trial.number],
-        recommended=truth[row.trial],
-        covered=holds(found.low, truth[row.trial], found.high),
-        change_covered=change_covered(found, truth),
-        is_kept=row.trial == BASELINE_TRIAL,
+        recommended=truth[best],
+        covered=holds(found.low, truth[best], found.high),
+        change_covered=holds(ends[0], change, ends[1]),
+        is_kept=best == BASELINE_TRIAL,
         tied=len(found.tied) > 1,
-        claimed=found.verdict == "better than the baseline",
+        claimed=claimed,
+        wrong=claimed and change >= 0,
         trainings=found.trainings,
+        signer_error=None if spread is None or spread.change_error is None else (spread.change_error**2, off**2),
     )
 
 
@@ -179,13 +247,6 @@ def holds(low: float | None, value: float, high: float | None) -> bool:
     assert low is not None
     assert high is not None
     return low <= value <= high
-
-
-def change_covered(found: Confirmation, truth: Sequence[float]) -> bool | None:
-    """Whether the interval of the recommended one's change holds the true one; None for the baseline."""
-    if found.change_low is None or found.recommended is None:
-        return None
-    return holds(found.change_low, truth[found.recommended] - truth[BASELINE_TRIAL], found.change_high)
 
 
 @dataclass(frozen=True)
@@ -198,10 +259,6 @@ class Summary:
     recommended: float
     """The same of the recommended one."""
 
-    best_of_space: float
-    """Mean regret of Optuna's best trial against the optimum of the whole space."""
-
-    recommended_of_space: float
     covered: float
     """Share of intervals that hold the truth."""
 
@@ -209,11 +266,17 @@ class Summary:
     trainings: float
     """Mean number that a confirmation took."""
 
+    most: int
+    """The largest number."""
+
     is_kept: float
     """Share in which the baseline is recommended."""
 
     claimed: float
     """Share in which the recommended one is called better than the baseline."""
+
+    wrong: float
+    """Share in which that is wrong."""
 
     worse: float
     """Share in which the recommended one is truly worse than Optuna's best trial."""
@@ -226,11 +289,6 @@ class Summary:
         """Regret with confirmation over regret without."""
         return self.recommended / self.best if self.best else math.nan
 
-    @property
-    def ratio_of_space(self) -> float:
-        """The same against the optimum of the space."""
-        return self.recommended_of_space / self.best_of_space if self.best_of_space else math.nan
-
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
     """Means and shares."""
@@ -238,13 +296,13 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
     return Summary(
         best=mean(one.best - one.lowest for one in outcomes),
         recommended=mean(one.recommended - one.lowest for one in outcomes),
-        best_of_space=mean(one.best for one in outcomes),
-        recommended_of_space=mean(one.recommended for one in outcomes),
         covered=mean(one.covered for one in outcomes),
-        change_covered=mean(one.change_covered for one in outcomes if one.change_covered is not None),
+        change_covered=mean(one.change_covered for one in outcomes),
         trainings=mean(one.trainings for one in outcomes),
+        most=max(one.trainings for one in outcomes),
         is_kept=mean(one.is_kept for one in outcomes),
         claimed=mean(one.claimed for one in outcomes),
+        wrong=mean(one.wrong for one in outcomes),
         worse=mean(one.recommended > one.best for one in outcomes),
         improved=mean(one.recommended < one.best for one in outcomes),
     )
@@ -260,84 +318,93 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_what_it_promises() -> None:
-    """It halves the regret, its intervals cover the truth as often as they should, and it saves trainings."""
-    found = summarize([outcome(kind, NOISE, repeat) for kind in KINDS for repeat in range(REPEATS)])
-    print(found, found.ratio, found.ratio_of_space)  # pytest shows it when something fails, or with -rP
-    assert found.ratio <= 0.5
-    assert found.ratio_of_space < 1
-    assert 0.90 <= found.covered <= 0.98
-    assert 0.90 <= found.change_covered <= 0.98
-    assert found.trainings < (TOP + 1) * SEEDS, "clear losers are eliminated"
+@pytest.mark.parametrize(("ratio", "regret"), [(NOISE, 0.3), (LOUD, 0.5)])
+def test_what_it_promises(ratio: float, regret: float) -> None:
+    """A third or half of the regret at a third of the search's cost; intervals and claims that hold.
+
+    The bars have a margin for 100 searches: two standard errors, of which 0.03 is one for the regret and 0.022 for a coverage.
+    """
+    outcomes = [outcome(kind, ratio, repeat, case) for kind in KINDS for case in CASES for repeat in range(5)]
+    found = summarize(outcomes)
+    print(found, found.ratio)  # pytest shows it when something fails, or with -rP
+    assert found.ratio <= regret + 0.06
+    assert found.covered >= 0.95 - 0.045
+    assert found.change_covered >= 0.95 - 0.045
+    assert found.wrong <= 0.025
+    assert found.trainings <= 0.35 * TRIALS
 
 
 @pytest.mark.slow
 def test_where_there_is_nothing_to_find() -> None:
-    """On a flat landscape the result is mostly the baseline or a tie; a gain is rarely claimed."""
-    outcomes = [outcome("flat", NOISE, repeat) for repeat in range(2 * REPEATS)]
+    """On a flat landscape all is tied, and a gain is rarely claimed."""
+    outcomes = [outcome("flat", NOISE, repeat) for repeat in range(60)]
     found = summarize(outcomes)
-    honest = statistics.fmean(one.is_kept or one.tied for one in outcomes)
-    print(found, honest)
-    assert honest >= 0.6
-    assert found.claimed <= 0.1
-    assert found.covered >= 0.90
-    assert found.change_covered >= 0.90
+    print(found)
+    assert statistics.fmean(one.is_kept or one.tied for one in outcomes) >= 0.9
+    assert found.claimed <= 0.025 + 0.04
+    assert found.covered >= 0.95 - 0.06
+    assert found.change_covered >= 0.95 - 0.06
+
+
+@pytest.mark.slow
+def test_error_over_signers() -> None:
+    """The standard error over signers is how far the change on two signers is from the change on all."""
+    outcomes = [outcome(kind, NOISE, repeat, "signers") for kind in ("bowl", "plateau") for repeat in range(30)]
+    errors = np.array([one.signer_error for one in outcomes if one.signer_error is not None])
+    error, off = np.sqrt(errors.mean(axis=0))
+    print(error, off)
+    assert error == pytest.approx(off, rel=0.3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("outlier", [3.0, 30.0])
 def test_a_setting_that_breaks_down_now_and_then(outlier: float) -> None:
-    """An outlier among the baseline's values does not lead to a worse recommendation."""
-    behind = 0
+    """A baseline that breaks down with every third seed is not recommended, and does not lead to a worse recommendation."""
+    regret = []
     for repeat in range(20):
-        landscape, noise = drawn("bowl", 0.05, repeat)
-        trials = search(landscape, noise, repeat, 30).get_trials(deepcopy=False)
-        found = confirm(trials, landscape, noise, repeat, outlier)
-        place = [row.trial for row in found.rows].index(found.recommended or BASELINE_TRIAL)
-        behind += any((line[place] or 0.0) > 0.95 for line in found.better_than)
-    assert behind == 0
+        world = World.random("bowl", 0.05, "first", repeat)
+        trials = search(world, repeat, 30).get_trials(deepcopy=False)
+        found, _ = confirm(trials, world, repeat, outlier)
+        assert found.recommended not in (None, BASELINE_TRIAL)
+        truth = sorted(world.truth(position(trial)) for trial in trials[1:])
+        regret.append(world.truth(position(trials[found.recommended or 0])) - truth[0])
+    assert statistics.fmean(regret) <= 0.5 * world.noise
 
 
-RATIOS = (0.05, 0.1, 0.15, 0.2, 0.4)
+def longer(kind: str, ratio: float, repeat: int, case: str, trials: int) -> float:
+    """The regret of Optuna's best trial if the trainings had been spent on a longer search instead."""
+    world = World.random(kind, ratio, case, repeat)
+    return world.truth(position(search(world, repeat, trials).best_trial))
 
 
-def longer(kind: str, ratio: float, repeat: int, trials: int) -> float:
-    """The true value of Optuna's best trial if the trainings had been spent on a longer search instead."""
-    landscape, noise = drawn(kind, ratio, repeat)
-    return landscape.truth(position(search(landscape, noise, repeat, trials).best_trial))
-
-
-def line(name: str, found: Summary, spent: float) -> str:
+def line(name: str, found: Summary) -> str:
     """A row of the table."""
     return (
-        f"{name:18}{found.best:9.4f}{found.recommended:9.4f}{found.ratio:7.2f}"
-        f"{found.best_of_space:11.4f}{found.recommended_of_space:9.4f}{found.ratio_of_space:7.2f}{spent:9.4f}"
-        f"{found.improved:9.0%}{found.worse:7.0%}{found.covered:7.0%}{found.change_covered:7.0%}{found.is_kept:7.0%}"
-        f"{found.trainings:7.1f}"
+        f"{name:24}{found.best:8.4f}{found.recommended:9.4f}{found.ratio:7.2f}{found.improved:8.0%}{found.worse:7.0%}"
+        f"{found.covered:8.1%}{found.change_covered:8.1%}{found.is_kept:7.0%}{found.claimed:8.0%}{found.wrong:7.1%}"
+        f"{found.trainings:7.1f}{found.most:5}"
     )
 
 
 def main() -> None:
     """Prints the table."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS
-    print(f"{repeats} searches of {TRIALS} trials a row; regret against the lowest finished trial, then against the optimum;")
-    print(f"longer: Optuna's best trial after {TRIALS + (TOP + 1) * SEEDS} trials")
-    print(
-        "                   Optuna  confirm  ratio     Optuna  confirm  ratio   longer"
-        "   better  worse  cover   change  stays  runs"
-    )
-    for ratio in RATIOS:
-        together: list[Outcome] = []
-        spent: list[float] = []
-        for kind in KINDS:
-            outcomes = [outcome(kind, ratio, repeat) for repeat in range(repeats)]
-            more = [longer(kind, ratio, repeat, TRIALS + (TOP + 1) * SEEDS) for repeat in range(repeats)]
-            print(line(f"{ratio:<5} {kind}", summarize(outcomes), statistics.fmean(more)), flush=True)
-            together += outcomes
-            spent += more
-        print(line(f"{ratio:<5} all", summarize(together), statistics.fmean(spent)), flush=True)
-    print(line("flat", summarize([outcome("flat", NOISE, repeat) for repeat in range(repeats)]), 0.0))
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    print(f"{repeats} searches of {TRIALS} trials a row; regret against the lowest finished trial")
+    print("                          Optuna  confirm  ratio  better  worse   cover  change  stays  claims  wrong   runs most")
+    for ratio in (NOISE, LOUD):
+        every: list[Outcome] = []
+        for case in CASES:
+            together: list[Outcome] = []
+            for kind in KINDS:
+                outcomes = [outcome(kind, ratio, repeat, case) for repeat in range(repeats)]
+                print(line(f"{ratio:<5} {case} {kind}", summarize(outcomes)), flush=True)
+                together += outcomes
+            print(line(f"{ratio:<5} {case} all", summarize(together)), flush=True)
+            every += together
+        print(line(f"{ratio:<5} all", summarize(every)), flush=True)
+    print(line("flat", summarize([outcome("flat", NOISE, repeat) for repeat in range(2 * repeats)])))
+    print(line("flat, tails", summarize([outcome("flat", NOISE, repeat, "tails") for repeat in range(2 * repeats)])))
 
 
 if __name__ == "__main__":

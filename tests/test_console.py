@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from data_utils.wording import align, format_duration, width
 from model.record import EpochRecord
 from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
 from search.commands.screens import LiveScreen, PlainScreen, choose_screen, print_json_line
+from search.evaluation.confirm.allocation import Decision
 from search.evaluation.confirm.evidence import compare_candidates
-from search.evaluation.confirm.text import confirm_footer, confirmed_lines
+from search.evaluation.confirm.text import confirm_footer, confirmed_lines, signers_text
 from search.evaluation.test_part.text import opening_lines
 from search.events import (
     ConfirmFinished,
@@ -25,7 +28,8 @@ from search.events import (
     TrialSummary,
     WorkerDied,
 )
-from search.study.confirmed import Candidate, Confirmed
+from search.study.belief import Belief
+from search.study.confirmed import Candidate, Confirmed, SignerSpread
 from search.study.openings import Opening, SettingScore, SignerAccuracy
 from search.wording import format_number
 
@@ -222,59 +226,71 @@ def test_next_commands_name_the_storage() -> None:
     assert lines[-1] == "         python -m search dashboard mine --storage 'sqlite:///my place/x.db'"
 
 
-def confirmed(values: dict[int, dict[int, float | None]], seeds: int) -> Confirmed:
-    """A confirmation of these values by trial and seed."""
+def confirmed(values: dict[int, dict[int, float | None]], measured: tuple[int, ...], best: int | None) -> Confirmed:
+    """A confirmation of these values by trial and seed. The first two of five seeds choose."""
     candidates = [
-        Candidate(
-            trial=trial,
-            params={"lr": 1e-3 * (trial + 1)},
-            searched=0.9 * (by_seed[1] or 1.0),
-            parameters=1000,
-            distance=trial / 10,
-        )
+        Candidate(trial=trial, params={"lr": 1e-3 * (trial + 1)}, searched=0.9 * (by_seed[1] or 1.0), parameters=1000)
         for trial, by_seed in values.items()
     ]
-    found = compare_candidates(candidates, values, seeds, None)
-    return Confirmed(time="2026-11-24T12:00:00+00:00", trials=50, objective="val_loss", sealed=1, found=found)
+    known = sorted(trial for trial, by_seed in values.items() if None not in by_seed.values())
+    mean_M = np.array([statistics.fmean(v for v in values[trial].values() if v is not None) for trial in known])
+    belief = Belief(tuple(known), mean_M, 1e-3 * np.eye(len(known)), 0.05, fence=2.0) if known else None
+    found = compare_candidates(candidates, values, 5, Decision((), 0, measured, belief, best, 0.03, 0.025))
+    spread = SignerSpread(signers=3, between_seeds=0.01, between_signers=0.12, error=0.07, change_error=0.02)
+    objective = "val_loss"
+    return Confirmed(
+        time="2026-11-24T12:00:00+00:00",
+        trials=50,
+        objective=objective,
+        sealed=1,
+        signers=spread if known else None,
+        found=found,
+    )
 
 
 def test_confirmation() -> None:
-    """A confirmation's table, exclusions, recommendation with its reason, luck and next commands fit into 80 columns."""
+    """A confirmation's table, failures, recommendation with its reason, luck and next commands fit into 80 columns."""
     values: dict[int, dict[int, float | None]] = {
-        0: {1: 1.1, 2: 1.2, 3: 1.0},
-        12: {1: 0.5, 2: 0.52, 3: 0.51},
-        7: {1: 0.51, 2: 0.51, 3: 0.53},
+        0: {1: 1.1, 3: 1.1, 4: 1.2, 5: 1.0},
+        12: {1: 0.5, 3: 0.5, 4: 0.52, 5: 0.51},
+        7: {1: 0.51, 2: 0.53},
         30: {1: 4.0, 2: 4.15},
         9: {1: None},
     }
-    kept = confirmed(values, 3)
+    kept = confirmed(values, (0, 12), 12)
     lines = confirm_footer(ConfirmFinished("mine", kept, 65.0), "sqlite:///x.db", "my runs")
-    assert lines[:22] == [
+    assert lines[:28] == [
         "",
-        "12 trainings with fresh seeds, 1 saved by elimination; this run took 1m05s",
-        "trial  searched    mean      95%      sd  estimate   change      95%  better",
-        "  *12    0.4500  0.5100  ±0.0248  0.0100         -  -0.5900  ±0.2370  0.9957",
-        "    7    0.4590  0.5167  ±0.0287  0.0115         -  -0.5833  ±0.2736  0.9942",
-        "   30    3.6000  4.0750  ±0.9530  0.1061         -  +2.9250  ±0.3177  0.0027",
-        "    9    0.9000       -        -       -         -        -        -       -",
-        " base    0.9900  1.1000  ±0.2484  0.1000         -",
-        "         val_loss, lower is better. change: mean difference to the baseline;",
-        "         better: probability of being better than it",
+        "13 trainings with fresh seeds; this run took 1m05s",
+        "trial  searched  estimate  seeds      mean      95%   change      95%  better",
+        "  *12    0.4500    0.5075      3    0.5100  ±0.0248  -0.5900  ±0.2370  0.9957",
+        "    7    0.4590    0.5200      2  (0.5200)",
+        "   30    3.6000         -      2  (4.0750)",
+        "    9    0.9000         -      -         -        -        -        -       -",
+        " base    0.9900    1.1000      3    1.1000  ±0.2484",
+        "         val_loss, lower is better. estimate: the true value by all trainings",
+        "         and nearby trials of the search; change: mean difference to the",
+        "         baseline; better: probability of being better than it; in (): of the",
+        "         seeds by which candidates were compared; the other seeds had no part in",
+        "         the choice",
         "out      trial 9 failed with seed 1",
-        "out      trial 30 was clearly behind after 2 seeds",
-        "use      trial 12: val_loss 0.5100 over 3 seeds (95% interval 0.4742 to 0.5458,",
-        "         widened because it was chosen from 2 candidates)",
+        "use      trial 12: val_loss 0.5100 over 3 fresh seeds (95% interval 0.4852 to",
+        "         0.5348)",
         "         lr 0.013",
-        "because  trial 12 has the lowest mean",
-        "verdict  better than the baseline: a change of -0.5900 (95% interval -0.9318 to",
-        "         -0.2482), better with probability 0.996",
+        "because  trials 12 and 7 are statistically tied; trial 12 has the lower",
+        "         estimate; the chance that another one is better by more than 0.0250 is",
+        "         3%",
+        "verdict  better than the baseline: a change of -0.5900 (95% interval -0.8270 to",
+        "         -0.3530), better with probability 0.996",
         "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean",
         "         with fresh seeds",
-        "noise    0.0673 between seeds on the same validation signers; between signers it",
-        "         is larger",
+        "noise    0.0630 between seeds on the same validation signers",
+        "signers  0.1200 between the 3 validation signers; other signers would move the",
+        "         value by about ±0.0700 and the change by ±0.0200 (standard errors); the",
+        "         intervals, over seeds alone, say nothing about that",
     ]
-    assert lines[22].startswith("pairs")
-    assert "           12       -  0.7357  0.9942  -  0.9957" in lines
+    assert lines[28].startswith("pairs")
+    assert "            7  0.3899       -  1.0000  -  1.0000" in lines
     assert lines[-2:] == [
         "next     python -m search test mine --storage sqlite:///x.db --runs 'my runs'",
         "         python -m search export mine --storage sqlite:///x.db --output best.yaml",
@@ -282,10 +298,44 @@ def test_confirmation() -> None:
     assert all(width(line) <= 80 for line in lines[:-2])
 
 
+def test_confirmation_of_the_baseline() -> None:
+    """Where the baseline is best, it is said how far the best other setting is from it."""
+    kept = confirmed({0: {1: 0.5, 3: 0.5, 4: 0.52, 5: 0.51}, 12: {1: 0.6, 3: 0.61, 4: 0.6, 5: 0.62}}, (0, 12), 0)
+    text = " ".join(" ".join(confirmed_lines(kept)).split())
+    assert "verdict the baseline is recommended: the best other setting, trial 12, is a change of +0.1000" in text
+    assert "(95% interval +0.0570 to +0.1430)" in text
+
+
+@pytest.mark.parametrize(
+    ("signers", "error", "text"),
+    [
+        (None, None, "other validation signers would move the values further than other seeds do"),
+        (1, None, "with one validation signer it cannot be known how far other signers would move the values"),
+        (2, None, "how far other validation signers would move the values is not known for val_loss"),
+        (
+            2,
+            0.2,
+            "0.3000 between the 2 validation signers; other signers would move the value by about ±0.2000 (standard errors)",
+        ),
+    ],
+)
+def test_other_signers(signers: int | None, error: float | None, text: str) -> None:
+    """A confirmation says what is known of other signers, and that the intervals say nothing of them."""
+    spread = None
+    if signers is not None:
+        between = None if error is None else 0.3
+        spread = SignerSpread(signers=signers, between_seeds=0.01, between_signers=between, error=error, change_error=None)
+    found = signers_text(replace(confirmed({0: {1: 0.5}}, (), None), signers=spread))
+    assert found == f"{text}; the intervals, over seeds alone, say nothing about that"
+
+
 def test_confirmation_without_a_recommendation() -> None:
     """Nothing is recommended if no training has completed."""
-    kept = confirmed({0: {1: None}, 3: {1: None}}, 2)
-    assert confirmed_lines(kept)[-1] == "use      none is recommended: no setting has a value for every seed"
+    kept = confirmed({0: {1: None}, 3: {1: None}}, (), None)
+    assert confirmed_lines(kept)[-2:] == [
+        "use      none is recommended: no setting has a value for every seed that",
+        "         measures",
+    ]
 
 
 def test_opening_of_the_test_part() -> None:

@@ -48,7 +48,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "pydantic": ("search/definition", "search/study", "search/exporting", "model/bundle.py"),
     "sqlalchemy": ("search/storage",),
     "scipy": ("search/surrogate", "search/evaluation", "search/reporting/figures/space.py"),
-    "sklearn": ("search/evaluation",),
+    "sklearn": (),
     "yaml": ("search/definition/yaml_text.py",),
 }
 PRINTERS = ("search/cli.py", "search/commands/console.py", "data_utils/cli.py", "data_utils/commands.py")

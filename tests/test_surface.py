@@ -54,8 +54,8 @@ COMMANDS = {
     "show": ["study=None", "trial=None", STORAGE, "--runs=runs", "--json=False"],
     "confirm": [
         "study=label_smoothing",
-        "--top=5",
-        "--seeds=5",
+        "--top=8",
+        "--seeds=8",
         "--data=None",
         STORAGE,
         "--runs=runs",

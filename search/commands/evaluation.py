@@ -14,8 +14,8 @@ from search.errors import ExitCode
 
 def confirm(
     study: opt.Study = opt.STUDY,
-    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to train again.")] = 5,
-    seeds: Annotated[int, typer.Option(min=2, max=1000, help="Fresh seeds to train each of them with.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Most trials to train again.")] = 8,
+    seeds: Annotated[int, typer.Option(min=2, max=1000, help="Most fresh seeds for each of them.")] = 8,
     data: opt.Data = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
@@ -31,7 +31,8 @@ def confirm(
 ) -> int:
     """Train the best trials again with fresh seeds.
 
-    Compares them with the baseline seed by seed: is the gain more than noise?
+    Seeds go to the trials that may be the best. The best one is compared with the baseline seed by seed: is the gain more than
+    noise?
     """
     from search.commands.console import print_note
     from search.commands.resume import resume_command

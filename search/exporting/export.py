@@ -19,7 +19,7 @@ from search.definition.settings import GROUPS, LEGACY_DEFAULTS, Configs, build, 
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
-from search.study.confirmed import load_confirmed
+from search.study.confirmed import load_confirmed, num_values
 from search.study.openings import openings
 from search.study.study import require_best, study_data, study_objectives, study_plan
 from search.study.study_id import study_id
@@ -204,7 +204,7 @@ def _confirmed_results(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any
     }
     return {
         "objective": confirmed.objective,
-        "seeds": len(row.values) - row.values.count(None),
+        "seeds": num_values(row, confirmed.found),
         **{name: value for name, value in numbers.items() if value is not None},
         "recommended": is_chosen,
         "time": confirmed.time,

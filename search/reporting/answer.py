@@ -11,9 +11,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import counted
 from search import BASELINE_TRIAL
+from search.evaluation.confirm.text import rival_text
 from search.reporting.cells import Cell, Number, Table, number_cell, signed
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import name_of
+from search.study.confirmed import num_values
 from search.study.opening_record import other_studies
 from search.study.openings import Opening
 from search.study.trials import num_finished, trial_result
@@ -63,7 +65,7 @@ def _verdict(facts: Facts) -> tuple[str, str]:
     if confirmed is not None and confirmed.found.recommended == chosen.number:
         found = confirmed.found
         if chosen.number == BASELINE_TRIAL:
-            return "Use the baseline.", sentence(found.why)
+            return "Use the baseline.", sentence(f"{found.why}{rival_text(found, '. The best other setting, ')}")
         return f"Use {name}: {found.verdict}.", sentence(found.why)
     if chosen.number == BASELINE_TRIAL:
         return "Nothing has beaten the baseline so far.", "It has the lowest value of the search."
@@ -139,7 +141,7 @@ def _fresh_rows(facts: Facts, chosen: FrozenTrial, base: FrozenTrial | None) -> 
     if chosen.number not in rows or rows[chosen.number].fields.mean is None:
         return
     mine, other, both = rows[chosen.number], _source_of(base, rows), _Source("confirm.found", found)
-    seeds = counted(sum(value is not None for value in mine.fields.values), "fresh seed")
+    seeds = counted(num_values(mine.fields, found), "fresh seed")
     change = "" if other is None else _number(mine, "change", signed)
     yield (f"{facts.confirmed.objective}, mean of {seeds}", _number(mine, "mean"), _number(other, "mean"), change)
     ends = "" if other is None else _interval(both, "change_low", "change_high", signed)

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from data_utils.wording import counted, format_duration
 from search.definition.space import Dimension
 from search.evaluation.analysis.cost import Cost
+from search.evaluation.confirm.text import signers_text
 from search.exporting.export import export_text, exported_of
 from search.reporting.answer import sentence, trial_number, value_column
 from search.reporting.cells import Cell, Number, Table, number_cell, number_cells, share, signed, whole
@@ -78,7 +79,7 @@ def _noise(facts: Facts) -> Iterator[str]:
         "pruned."
     )
     if facts.confirmed is not None:
-        yield "The interval covers other seeds on the same validation signers. Other signers vary more."
+        yield f"The intervals below cover other seeds on the same validation signers. {sentence(signers_text(facts.confirmed))}"
 
 
 def _confirmation(facts: Facts) -> Iterator[Table]:
@@ -87,15 +88,18 @@ def _confirmation(facts: Facts) -> Iterator[Table]:
     rows: list[tuple[Cell, ...]] = []
     for n, row in enumerate(facts.confirmed.found.rows):
         path, star = f"confirm.found.rows.{n}", " *" if row.trial == facts.confirmed.found.recommended else ""
-        values = number_cells(path, row, ("searched", "mean", "low", "high", "sd"))
+        values = number_cells(path, row, ("searched", "estimate", "mean", "low", "high", "sd"))
         change = number_cell(f"{path}.change", row.change, signed)
         better = number_cell(f"{path}.better", row.better)
-        rows.append((name_of(row.trial) + star, *values, change, better, format_params(row.params)))
-    header = ("", "searched", "mean", "95% from", "to", "sd", "change", "better", "settings")
+        name = name_of(row.trial) + star + ("" if row.measured else " (compared)")
+        rows.append((name, *values, change, better, format_params(row.params)))
+    header = ("", "searched", "estimate", "mean", "95% from", "to", "sd", "change", "better", "settings")
     note = (
-        f"{facts.confirmed.objective}, lower is better. searched: value in the search, with one seed. change: mean difference "
-        "to the baseline with the same seeds. better: probability of being better than the baseline. *: recommended. The "
-        "intervals are those of single settings; the one in the answer is wider if the setting was chosen from several."
+        f"{facts.confirmed.objective}, lower is better. searched: value in the search, with one seed. estimate: true value by "
+        "all trainings and nearby trials of the search. change: mean difference to the baseline with the same seeds. better: "
+        "probability of being better than it. *: recommended. (compared): by these seeds candidates were compared, so that a "
+        "low mean is partly luck; the seeds of the others had no part in the choice. The intervals are those of single "
+        "settings; the one in the answer is wider if the setting was chosen from several."
     )
     yield Table(header, tuple(rows), note)
 

@@ -28,9 +28,6 @@ class SearchedSetting:
     parameters: int | None
     """Number of trainable parameters of its model; None if unknown."""
 
-    distance: float
-    """From the baseline, Euclidean in the unit cube (`definition/cube.py`)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate(SearchedSetting):
@@ -47,6 +44,10 @@ class CandidateResult(SearchedSetting):
     values: tuple[float | None, ...]
     """Its values with seeds 1, 2, ...; None where a training failed or is missing."""
 
+    measured: bool = True
+    """Whether it was measured: its mean, intervals and change are those of the seeds that had no part in the choice. Otherwise
+    they are those of the seeds by which the candidates were compared, and a low mean is partly luck."""
+
     failed: tuple[int, ...]
     """The seeds whose training failed."""
 
@@ -54,13 +55,13 @@ class CandidateResult(SearchedSetting):
     """Why one of them failed; empty if none did."""
 
     dropped_after: int | None
-    """The round after which it was eliminated; None if it was not, or had all its values from a smaller race."""
+    """The round after which an earlier version eliminated it; None otherwise."""
 
     mean: float | None
-    """Mean of its values; None without any."""
+    """Mean of its values, see `measured`; None without any."""
 
     sd: float | None
-    """Standard deviation of its values; None with fewer than two."""
+    """Standard deviation of the same values; None with fewer than two."""
 
     low: float | None
     """Lower end of the mean's 95% interval, from its own standard deviation; None with fewer than two values."""
@@ -69,10 +70,12 @@ class CandidateResult(SearchedSetting):
     """Upper end of the same interval."""
 
     estimate: float | None
-    """The mean, smoothed with nearby trials of the search (`estimate.py`); None where nothing was estimated."""
+    """Its true value, estimated from all its values and from nearby trials of the search (`belief.py`); None where nothing was
+    estimated, and where it is so bad that its values were clipped."""
 
     change: float | None
-    """Mean difference to the baseline over the seeds of both, negative if better; None without a common seed."""
+    """Mean difference to the baseline over the seeds of both (those that measure, if it was measured), negative if better; None
+    without a common seed."""
 
     change_low: float | None
     """Lower end of the change's 95% interval (paired); None with fewer than two common seeds, and for the baseline."""
@@ -95,20 +98,19 @@ class Confirmation:
     """The candidates in order of their means, then the baseline."""
 
     better_than: tuple[tuple[float | None, ...], ...]
-    """`[i][j]`: the probability that row i is better than row j; None for i = j and with fewer than two common seeds."""
+    """`[i][j]`: the probability that row i is better than row j, by the estimates; None for i = j and without an estimate."""
 
     recommended: int | None
-    """The trial to use; None if none was trained with every seed."""
+    """The trial to use; None if none was measured."""
 
     leader: int | None
-    """The trial with the lowest estimate (mean, where nothing was estimated) of all that were trained with every seed."""
+    """The trial with the lowest estimate."""
 
     tied: tuple[int, ...]
     """The leader and the trials that are statistically tied with it, the lowest first."""
 
     picked_from: int
-    """From how many settings the recommended one was chosen: those, itself included, that its seeds cannot separate from it.
-    0 if none is recommended."""
+    """From how many candidates the recommended setting was chosen by the seeds that measure; 0 if none is recommended."""
 
     low: float | None
     """Lower end of the 95% interval of the recommended setting's mean. It is wider than its row's interval if the setting was
@@ -123,6 +125,21 @@ class Confirmation:
     change_high: float | None
     """Upper end of the same interval."""
 
+    rival: int | None = None
+    """The best other measured setting, where the baseline is recommended."""
+
+    rival_low: float | None = None
+    """Lower end of the 95% interval of its difference to the baseline, widened likewise."""
+
+    rival_high: float | None = None
+    """Upper end of the same interval."""
+
+    risk: float | None = None
+    """The chance that another setting is better than the recommended one by more than `margin`; None if it is unknown."""
+
+    margin: float | None = None
+    """A small difference: a share of the noise between seeds."""
+
     why: str
     """The reason for the recommendation, as a sentence without a full stop."""
 
@@ -133,13 +150,43 @@ class Confirmation:
     """Standard deviation between the seeds of a setting, pooled over settings; None if no setting has two values."""
 
     seeds: int
-    """Number of seeds of a candidate that is not eliminated."""
+    """The most seeds that a candidate can have."""
+
+    choosing: int = 0
+    """By the values of how many of them, the first ones, candidates were chosen. The others measure."""
 
     trainings: int
     """Number of trainings made, including failed ones."""
 
     saved: int
-    """Number of trainings that were not needed because their candidate had been eliminated."""
+    """Number of trainings that were not needed: with every seed for every candidate there would have been so many more."""
+
+
+def num_values(row: CandidateResult, found: Confirmation) -> int:
+    """How many values the mean of a setting is the mean of."""
+    values = row.values[found.choosing :] if row.measured else row.values
+    return sum(value is not None for value in values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignerSpread:
+    """How far the value of the recommended setting varies between seeds and between validation signers."""
+
+    signers: int
+    """Number of validation signers."""
+
+    between_seeds: float | None
+    """Standard deviation of the value between seeds, on the same signers; None with fewer than two seeds."""
+
+    between_signers: float | None
+    """Standard deviation between signers, without the share of the seeds; None where it cannot be known: with a single signer,
+    or where the objective is not known for each signer."""
+
+    error: float | None
+    """Standard error of the value over signers; None likewise."""
+
+    change_error: float | None
+    """Standard error of the change to the baseline over signers; None likewise, and for the baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +204,9 @@ class Confirmed:
 
     sealed: int = 0
     """Number of sealed test signers."""
+
+    signers: SignerSpread | None = None
+    """How much the result depends on the validation signers; None if nothing was measured, or by an earlier version."""
 
     found: Confirmation
 

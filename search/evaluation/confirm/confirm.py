@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.definition.cube import embedding
+from search import BASELINE_TRIAL
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
+from search.evaluation.confirm.allocation import BATCH, SHARE, Allocation
 from search.evaluation.confirm.candidates import trials_to_confirm
-from search.evaluation.confirm.estimate import estimate_true_values
 from search.evaluation.confirm.evidence import compare_candidates
+from search.evaluation.confirm.signers import signer_spread
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
 from search.events import ConfirmFinished, Listener, Notice, RunStarted
 from search.running.preparing import make_folder, open_same
@@ -25,10 +26,11 @@ from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
 from search.storage.opening import open_storage
 from search.storage.url import redact_url
+from search.study.belief import Belief, believe
 from search.study.claiming import claim
-from search.study.companion import CANDIDATE, SEED, companion_to_write, link_companion
-from search.study.confirmed import Candidate, Confirmed, store_confirmed
-from search.study.folder import claim_folder
+from search.study.companion import CANDIDATE, SEED, companion_to_write, complete_trainings, link_companion
+from search.study.confirmed import Candidate, Confirmation, Confirmed, SignerSpread, store_confirmed
+from search.study.folder import claim_folder, trial_folder
 from search.study.identity import require_usable
 from search.study.making import name_objectives
 from search.study.opening_record import describe_openings
@@ -36,7 +38,9 @@ from search.study.searched_space import study_space
 from search.study.study import load_study, study_data, study_objectives, study_plan
 from search.study.trials import complete_trials, num_finished, trial_configs, trial_result
 from search.trial.clips import TrialClips, count_clips, data_store
+from search.trial.files import read_rows
 from search.trial.job import fresh_seed
+from search.trial.outcome import SignerScore
 from search.wording import utc_now
 
 
@@ -46,10 +50,10 @@ class ConfirmOptions(SessionOptions):
 
     study: str
     top: int
-    """How many of the best trials are trained again."""
+    """The most trials that are trained again."""
 
     seeds: int
-    """With how many fresh seeds each."""
+    """The most fresh seeds that each is trained with."""
 
 
 def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confirmed | None:
@@ -93,7 +97,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 )
                 if stop.reason:
                     return None
-                confirmed = _compare_and_store(study, chosen, session.study, trial_source, finished)
+                confirmed = _compare_and_store(study, session.study, trial_source, finished)
                 session.emit(ConfirmFinished(study.study_name, confirmed, seconds))
                 return confirmed
 
@@ -114,6 +118,7 @@ def _trial_source(
         source=study,
         ledger=session.ledger,
         configs={trial.number: trial_configs(trial) for trial in chosen},
+        allocation=_allocation(options, study, chosen),
         primary=primary_index(study_objectives(study)),
         plan=study_plan(study),
         seeds=seeds,
@@ -122,6 +127,29 @@ def _trial_source(
         folder=session.folder,
         emit=session.emit,
     )
+
+
+def _allocation(options: ConfirmOptions, study: optuna.Study, chosen: Sequence[FrozenTrial]) -> Allocation:
+    space, primary = study_space(study), primary_index(study_objectives(study))
+    trials = study.get_trials(deepcopy=False)
+    evidence = list(
+        {trial.number: trial for trial in [*chosen, *complete_trials(trials)]}.values()
+    )  # and a baseline that failed
+
+    def believe_with(fresh: Mapping[int, Sequence[float]], of: Sequence[int]) -> Belief | None:
+        return believe(evidence, space, primary, fresh=fresh, of=of)
+
+    candidates = [
+        Candidate(
+            trial=trial.number,
+            params=trial.params,
+            searched=trial.values[primary] if trial in complete_trials([trial]) else None,
+            parameters=trial_result(trial).get("parameters"),
+        )
+        for trial in chosen
+    ]
+    limit = max(BATCH, int(SHARE * num_finished(trials)))
+    return Allocation(candidates=candidates, seeds=options.seeds, limit=limit, believe=believe_with)
 
 
 def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study, name: str) -> optuna.Study:
@@ -145,7 +173,7 @@ def _started(
     target, left = trial_source.target, trial_source.left
     return RunStarted(
         study=trial_source.study.study_name,
-        about=f"the best {len(configs) - 1} of {study.study_name} and its baseline, {options.seeds} fresh seeds each",
+        about=f"{len(configs) - 1} candidates of {study.study_name} and its baseline, at most {options.seeds} fresh seeds each",
         data=str(trial_clips.data.folder),
         words=len(trial_clips.data.words),
         parts=trial_clips.split.parts(),
@@ -165,35 +193,37 @@ def _started(
     )
 
 
-def _compare_and_store(
-    study: optuna.Study, chosen: Sequence[FrozenTrial], companion: optuna.Study, trial_source: ConfirmTrials, finished: int
-) -> Confirmed:
-    objectives, space, primary, seeds = study_objectives(study), study_space(study), trial_source.primary, trial_source.seeds
-    trained, trials = companion.get_trials(deepcopy=False), study.get_trials(deepcopy=False)
-    numbers = {trial.number for trial in chosen}
+def _compare_and_store(study: optuna.Study, companion: optuna.Study, trial_source: ConfirmTrials, finished: int) -> Confirmed:
+    objective, seeds = study_objectives(study)[trial_source.primary], trial_source.seeds
+    trained = companion.get_trials(deepcopy=False)
     values = {
         number: {seed: value for seed, value in by_seed.items() if seed in seeds}
         for number, by_seed in trial_source.values(trained).items()
-        if number in numbers
+        if number in trial_source.configs
     }
-    parameters = {t.params[CANDIDATE]: count for t in trained if (count := trial_result(t).get("parameters")) is not None}
     reasons = {t.params[CANDIDATE]: t.user_attrs.get("reason", "") for t in trained if t.state == TrialState.FAIL}
-    origin = embedding(chosen[0].params, space)
-    candidates = [
-        Candidate(
-            trial=trial.number,
-            params=trial.params,
-            searched=trial.values[primary] if trial in complete_trials([trial]) else None,
-            parameters=parameters.get(trial.number),
-            reason=reasons.get(trial.number, ""),
-            distance=float(np.linalg.norm(embedding(trial.params, space) - origin)),
-        )
-        for trial in chosen
-    ]
-    known = {trial.number: trial for trial in [chosen[0], *complete_trials(trials)]}
-    estimates = estimate_true_values(list(known.values()), space, primary, values)
-    found = compare_candidates(candidates, values, len(seeds), estimates)
-    sealed = len(study_data(study).split.test)
-    confirmed = Confirmed(time=utc_now(), trials=finished, objective=objectives[primary].name, sealed=sealed, found=found)
+    candidates = [replace(one, reason=reasons.get(one.trial, "")) for one in trial_source.allocation.candidates]
+    found = compare_candidates(candidates, values, len(seeds), trial_source.decide(trained))
+    confirmed = Confirmed(
+        time=utc_now(),
+        trials=finished,
+        objective=objective.name,
+        sealed=len(study_data(study).split.test),
+        signers=_signer_spread(objective.metric, found, trained, trial_source.folder),
+        found=found,
+    )
     store_confirmed(study, confirmed)
     return confirmed
+
+
+def _signer_spread(metric: str, found: Confirmation, trained: Sequence[FrozenTrial], folder: Path) -> SignerSpread | None:
+    """By the seeds that measure the recommended setting and the baseline."""
+
+    def scores(candidate: int) -> list[list[SignerScore]]:
+        measuring = [one for one in complete_trainings(trained, candidate) if found.choosing < one.params[SEED] <= found.seeds]
+        return [read_rows(SignerScore, trial_folder(folder, one.number) / "signers.csv") for one in measuring]
+
+    row = next((row for row in found.rows if row.trial == found.recommended), None)
+    if row is None:
+        return None
+    return signer_spread(metric, scores(row.trial), None if row.trial == BASELINE_TRIAL else scores(BASELINE_TRIAL), row.sd)

@@ -1,4 +1,4 @@
-"""Compares settings by their trainings with fresh seeds, and recommends one.
+"""What a confirmation's trainings say: means, intervals, comparisons with the baseline, and reasons.
 
 Pure functions of plain values; lower values are better. Every setting trains with the same seeds, numbered from 1, so that two
 settings are compared seed by seed, and effects of a seed on both cancel out.
@@ -14,19 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from search import BASELINE_TRIAL
 from search.evaluation.analysis.noise import pooled_sd
-from search.evaluation.confirm.race import EQUAL_WITHIN, Values, eliminated, known_values, require_value, t_quantile
+from search.evaluation.confirm.choice import choose, fewest
+from search.evaluation.confirm.values import Values, has_failed, known_values, num_measuring
 from search.study.confirmed import Candidate, CandidateResult, Confirmation, SearchedSetting
 
 if TYPE_CHECKING:
-    from search.evaluation.confirm.estimate import Estimates
+    from search.evaluation.confirm.allocation import Decision
+    from search.study.belief import Belief
 
-
-TIE = 0.35
-"""A setting that is better than the leader with at least this probability is tied with it. At 0.5 both are equally good."""
-
-SEEDS_TIE = 0.2
-"""The same by its own seeds, paired: less than one standard error behind. Both must hold, and no setting that is further behind
-another can lead. Source: the one-standard-error rule of Breiman et al. 1984, "Classification and regression trees"."""
 
 PROBABLY = 0.8
 """From this probability on a setting is called probably better."""
@@ -34,20 +29,21 @@ PROBABLY = 0.8
 COVERAGE = 0.95
 """Share of intervals that contain the true mean."""
 
+EQUAL_WITHIN = 1e-9
+"""Values whose relative difference is smaller count as equal."""
 
-def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
-    """The probability that `a` has the lower true mean, from at least two pairs of values.
+_NOTHING = "no setting has a value for every seed that measures"
 
-    It is the posterior of the mean difference under the usual flat prior (Gelman et al., "Bayesian data analysis", 3.2), a
-    Student t, and 1 minus the p of a one-sided paired t-test. If all pairs differ by the same amount, their spread is unknown,
-    and it is Laplace's rule of succession instead: (n + 1) / (n + 2) for n pairs in favor, and 0.5 for n ties.
 
-    Raises:
-        ValueError: the lengths differ.
+def probability_below_zero(differences: Sequence[float]) -> float:
+    """The probability that the true mean of at least two differences is below 0.
+
+    It is the posterior of the mean under the usual flat prior (Gelman et al., "Bayesian data analysis", 3.2), a Student t, and
+    1 minus the p of a one-sided t-test. If all differences are equal, their spread is unknown, and it is Laplace's rule of
+    succession instead: (n + 1) / (n + 2) for n differences below 0, and 0.5 for n of 0.
     """
     from scipy.special import stdtr
 
-    differences = [x - y for x, y in zip(a, b, strict=True)]
     mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
     if error > EQUAL_WITHIN * abs(mean):
         return float(stdtr(len(differences) - 1, -mean / error))
@@ -55,55 +51,62 @@ def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
     return 0.5 if mean == 0 else ((count + 1) if mean < 0 else 1) / (count + 2)
 
 
-def compare_candidates(
-    candidates: Sequence[Candidate], values: Values, seeds: int, estimates: Estimates | None
-) -> Confirmation:
-    """Compares the candidates, among them the baseline, and recommends one.
-
-    Only a setting with a value for every seed can be recommended, and only if its own seeds are not one standard error behind
-    another's. Of these the one with the lowest estimate leads. Of the settings tied with the leader, the one with the fewest
-    parameters is recommended, and of equals the one nearest to the baseline.
+def compare_candidates(candidates: Sequence[Candidate], values: Values, seeds: int, decision: Decision) -> Confirmation:
+    """Compares the candidates, among them the baseline.
 
     Args:
         candidates: the settings, with the baseline.
         values: the values of their trainings; may be incomplete.
-        seeds: number of seeds of a candidate that is not eliminated.
-        estimates: from the whole search; without them means and paired t-tests decide.
+        seeds: the most seeds of one candidate.
+        decision: what was measured, and which of it is recommended.
     """
-    out = eliminated([candidate.trial for candidate in candidates], values, seeds - 1)
+    choosing, belief, best = seeds - num_measuring(seeds), decision.belief, decision.best
     base = _by_seed(values.get(BASELINE_TRIAL, {}), seeds)
-    rows = [_row(one, values.get(one.trial, {}), base, out.get(one.trial), estimates) for one in candidates]
-    rows.sort(key=lambda row: (row.trial == BASELINE_TRIAL, row.mean is None, row.mean or 0.0, row.trial))
-    complete = [row for row in rows if None not in row.values]
-    ranked = sorted((row for row in complete if not _is_beaten(row, complete)), key=_level)  # of equals the baseline is last
-    tied = [row for row in ranked if row is ranked[0] or _may_be_better(row, ranked[0], estimates)]
-    choice = _simplest(tied) if tied else None
-    picked_from, interval, change, why = 0, _UNKNOWN, _UNKNOWN, "no setting has a value for every seed"
-    if choice is not None:
-        picked_from = _picked_from(choice, complete)
+    rows = [_row(one, values.get(one.trial, {}), base, choosing, decision) for one in candidates]
+    rows.sort(key=lambda row: (row.trial == BASELINE_TRIAL, not row.measured, row.mean is None, row.mean or 0.0, row.trial))
+    known = [] if belief is None else [row for row in rows if row.trial in belief.trials]
+    found = {row.trial: row for row in rows}
+    choice: CandidateResult | None = None
+    picked_from, interval, change, rival, apart, why = 0, _UNKNOWN, _UNKNOWN, None, _UNKNOWN, _NOTHING
+    tied: tuple[int, ...] = ()
+    if belief is not None and best is not None:
+        choice, measured = found[best], [found[trial] for trial in decision.measured]
+        chosen = choose(known, belief)
+        tied = chosen.tied if chosen.best == best else choose(measured, belief).tied
+        others = [row for row in measured if row.trial != BASELINE_TRIAL]
+        picked_from = max(1, len(others))
         coverage = 1 - (1 - COVERAGE) / picked_from
-        interval = _interval([require_value(value) for value in choice.values], coverage)
-        if choice.trial != BASELINE_TRIAL:
-            change = _interval([a - b for a, b in _pairs(choice.values, base)], coverage)
-        by = "mean" if estimates is None else "estimate"
-        why = _why(choice, tied, by, overruled=ranked[0] is not min(complete, key=_level))
+        interval = _interval([value for value in choice.values[choosing:] if value is not None], coverage)
+        if best != BASELINE_TRIAL:
+            change = _interval(_differences(choice.values[choosing:], base[choosing:]), coverage)
+        elif others:
+            rival = choose(others, belief).best
+            apart = _interval(_differences(found[rival].values[choosing:], base[choosing:]), coverage)
+        why = _why(choice, [found[trial] for trial in tied])
+    trainings = sum(len(values.get(candidate.trial, {})) for candidate in candidates)
     return Confirmation(
         rows=tuple(rows),
-        better_than=tuple(tuple(None if a is b else _better(a.values, b.values) for b in rows) for a in rows),
-        recommended=choice.trial if choice else None,
-        leader=ranked[0].trial if ranked else None,
-        tied=tuple(row.trial for row in tied),
+        better_than=tuple(tuple(_probability(a, b, belief) for b in rows) for a in rows),
+        recommended=best,
+        leader=tied[0] if tied else None,
+        tied=tied,
         picked_from=picked_from,
         low=interval.low,
         high=interval.high,
         change_low=change.low,
         change_high=change.high,
+        rival=rival,
+        rival_low=apart.low,
+        rival_high=apart.high,
+        risk=decision.risk,
+        margin=decision.margin,
         why=why,
-        verdict=_verdict(choice, change.high, baseline_failed=None in base),
+        verdict=_verdict(choice, change.high, baseline_failed=has_failed(values.get(BASELINE_TRIAL, {}))),
         noise=pooled_sd([known_values(by_seed) for by_seed in values.values()]),
         seeds=seeds,
-        trainings=sum(len(values.get(candidate.trial, {})) for candidate in candidates),
-        saved=sum(row.values.count(None) for row in rows if row.dropped_after is not None and not row.failed),
+        choosing=choosing,
+        trainings=trainings,
+        saved=max(0, len(candidates) * seeds - trainings),
     )
 
 
@@ -111,28 +114,33 @@ def _row(
     candidate: Candidate,
     own: Mapping[int, float | None],
     base: Sequence[float | None],
-    dropped_after: int | None,
-    estimates: Estimates | None,
+    choosing: int,
+    decision: Decision,
 ) -> CandidateResult:
-    values = _by_seed(own, len(base))
-    fresh = _interval([value for value in values if value is not None])
-    change = _interval([a - b for a, b in _pairs(values, base)])
+    values, belief = _by_seed(own, len(base)), decision.belief
+    measured = candidate.trial in decision.measured
+    seeds = slice(choosing, None) if measured else slice(None)
+    fresh = _interval([value for value in values[seeds] if value is not None])
+    differences = _differences(values[seeds], base[seeds])
     is_baseline = candidate.trial == BASELINE_TRIAL  # which has no interval around itself
+    change = _interval(differences)
+    is_known = belief is not None and candidate.trial in belief.trials and not (fresh.mean or 0.0) > belief.fence
     return CandidateResult(
         **{field.name: getattr(candidate, field.name) for field in fields(SearchedSetting)},
         values=values,
+        measured=measured,
         failed=tuple(seed for seed, value in sorted(own.items()) if value is None),
-        reason=candidate.reason if None in own.values() else "",
-        dropped_after=dropped_after if None in values else None,
+        reason=candidate.reason if has_failed(own) else "",
+        dropped_after=None,
         mean=fresh.mean,
         sd=fresh.sd,
         low=fresh.low,
         high=fresh.high,
-        estimate=estimates.mean_of(candidate.trial) if estimates is not None and candidate.trial in estimates.trials else None,
+        estimate=belief.mean_of(candidate.trial) if belief is not None and is_known else None,
         change=change.mean,
         change_low=None if is_baseline else change.low,
         change_high=None if is_baseline else change.high,
-        better=None if is_baseline else _better(values, base),
+        better=None if is_baseline or len(differences) < 2 else probability_below_zero(differences),
         optimism=None if fresh.mean is None or candidate.searched is None else fresh.mean - candidate.searched,
     )
 
@@ -141,21 +149,15 @@ def _by_seed(own: Mapping[int, float | None], seeds: int) -> tuple[float | None,
     return tuple(own.get(seed) for seed in range(1, seeds + 1))
 
 
-def _pairs(a: Sequence[float | None], b: Sequence[float | None]) -> list[tuple[float, float]]:
-    """The values for the seeds that both have."""
-    return [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+def _differences(a: Sequence[float | None], b: Sequence[float | None]) -> list[float]:
+    """The differences for the seeds that both have."""
+    return [x - y for x, y in zip(a, b, strict=True) if x is not None and y is not None]
 
 
-def _better(a: Sequence[float | None], b: Sequence[float | None]) -> float | None:
-    """`probability_better` over the seeds that both have; None with fewer than two."""
-    pairs = _pairs(a, b)
-    return probability_better([x for x, _ in pairs], [y for _, y in pairs]) if len(pairs) > 1 else None
-
-
-def _picked_from(choice: CandidateResult, complete: Sequence[CandidateResult]) -> int:
-    """The number of settings, itself included, that its seeds alone cannot separate from it."""
-    better = [_better(row.values, choice.values) for row in complete if row is not choice]
-    return 1 + sum(probability is None or probability >= 1 - COVERAGE for probability in better)
+def _probability(a: CandidateResult, b: CandidateResult, belief: Belief | None) -> float | None:
+    if a is b or belief is None or not {a.trial, b.trial} <= set(belief.trials):
+        return None
+    return belief.probability_better(a.trial, b.trial)
 
 
 class _Interval(NamedTuple):
@@ -177,54 +179,24 @@ def _interval(values: Sequence[float], coverage: float = COVERAGE) -> _Interval:
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     if sd <= EQUAL_WITHIN * abs(mean):  # a few equal values do not mean that there is no noise
         return _Interval(mean, sd)
-    half = t_quantile((1 + coverage) / 2, len(values) - 1) * sd / math.sqrt(len(values))
+    from scipy.special import stdtrit  # loads in a fifth of the time of scipy.stats
+
+    half = float(stdtrit(len(values) - 1, (1 + coverage) / 2)) * sd / math.sqrt(len(values))
     return _Interval(mean, sd, mean - half, mean + half)
 
 
-def _level(row: CandidateResult) -> float:
-    """The value that settings are ranked by."""
-    return require_value(row.mean if row.estimate is None else row.estimate)
-
-
-def _may_be_better(row: CandidateResult, leader: CandidateResult, estimates: Estimates | None) -> bool:
-    """Whether it is tied with the leader by its seeds and by the estimates. With a single seed everything is tied."""
-    by_seeds = _better(row.values, leader.values)
-    if estimates is None or not {row.trial, leader.trial} <= set(estimates.trials):
-        return by_seeds is None or by_seeds >= TIE
-    return estimates.probability_better(row.trial, leader.trial) >= TIE and (by_seeds is None or by_seeds >= SEEDS_TIE)
-
-
-def _is_beaten(row: CandidateResult, complete: Sequence[CandidateResult]) -> bool:
-    """Whether another setting's seeds are one standard error ahead. Never true for the one with the lowest mean."""
-    better = [_better(row.values, other.values) for other in complete if other is not row]
-    return any(probability is not None and probability < SEEDS_TIE for probability in better)
-
-
-def _simplest(tied: Sequence[CandidateResult]) -> CandidateResult:
-    """The one with the fewest parameters; of equals the nearest to the baseline, then the lowest, which comes first."""
-    return min(_fewest(tied), key=lambda row: row.distance)
-
-
-def _fewest(tied: Sequence[CandidateResult]) -> list[CandidateResult]:
-    """Those with the fewest parameters; all, if any number is unknown."""
-    counts = [row.parameters for row in tied if row.parameters is not None]
-    return [row for row in tied if len(counts) < len(tied) or row.parameters == min(counts)]
-
-
-def _why(choice: CandidateResult, tied: Sequence[CandidateResult], by: str, *, overruled: bool) -> str:
-    name, fewest = _names([choice]), _fewest(tied)
+def _why(choice: CandidateResult, tied: Sequence[CandidateResult]) -> str:
+    """`tied` begins with the leader."""
+    name, smallest = _names([choice]), fewest(tied)
     if len(tied) == 1:
-        rest = " of the settings whose own seeds are not clearly behind another's" if overruled else ""
-        return f"{name} has the lowest {by}{rest}"
+        return f"{name} has the lowest estimate"
     tie = f"{_names(tied)} are statistically tied"
-    if len(fewest) == 1:
+    if choice.trial == tied[0].trial:
+        return f"{tie}; {name} has the {'lower' if len(tied) == 2 else 'lowest'} estimate"
+    if len(smallest) == 1:
         return f"{tie}; {name} is recommended because it has the fewest parameters ({choice.parameters:,})"
-    if len(fewest) < len(tied):
-        reason = "is kept" if choice.trial == BASELINE_TRIAL else "is nearest to the baseline"
-        return f"{tie}; of these, {_names(fewest)} have the fewest parameters ({choice.parameters:,}), and {name} {reason}"
-    if choice.trial == BASELINE_TRIAL:
-        return f"{tie}, so the baseline is kept"
-    return f"{tie}; {name} is recommended because it is nearest to the baseline"
+    fewest_names = f"{_names(smallest)} have the fewest parameters ({choice.parameters:,})"
+    return f"{tie}; of these, {fewest_names}, and {name} the lowest estimate"
 
 
 def _names(rows: Sequence[CandidateResult]) -> str:

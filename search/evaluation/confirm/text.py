@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from data_utils.wording import align, counted, format_duration
 from search import BASELINE_TRIAL
 from search.events import ConfirmFinished
-from search.study.confirmed import CandidateResult, Confirmation, Confirmed
+from search.study.confirmed import CandidateResult, Confirmation, Confirmed, num_values
 from search.wording import format_params, labeled, or_dash, study_args, trial_name
 
 
 def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]:
     """The result of a confirmation, and the next commands."""
     found = event.confirmed.found
-    saved = f", {found.saved} saved by elimination" if found.saved else ""
-    lines = ["", f"{found.trainings} trainings with fresh seeds{saved}; this run took {format_duration(event.seconds)}"]
+    lines = ["", f"{found.trainings} trainings with fresh seeds; this run took {format_duration(event.seconds)}"]
     lines += [*confirmed_lines(event.confirmed), *pairwise_lines(found)]
     if found.recommended is not None:
         commands = [f"export {study_args(event.study, storage)} --output best.yaml"]
@@ -28,12 +27,9 @@ def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]
 def confirmed_lines(confirmed: Confirmed) -> list[str]:
     """A confirmation as a table, and the recommendation with its reasons."""
     found = confirmed.found
-    head = ["trial", "searched", "mean", "95%", "sd", "estimate", "change", "95%", "better"]
+    head = ["trial", "searched", "estimate", "seeds", "mean", "95%", "change", "95%", "better"]
     lines = align([head, *(_cells(row, found) for row in found.rows)], right=range(len(head)))
-    legend = "change: mean difference to the baseline; better: probability of being better than it"
-    if any(row.estimate is not None for row in found.rows):
-        legend += "; estimate: the mean, smoothed with nearby trials of the search"
-    lines += labeled("", f"{confirmed.objective}, lower is better. {legend}")
+    lines += labeled("", f"{confirmed.objective}, lower is better. {_legend(found)}")
     for text in _eliminations(found):
         lines += labeled("out", text)
     best = next((row for row in found.rows if row.trial == found.recommended), None)
@@ -41,17 +37,34 @@ def confirmed_lines(confirmed: Confirmed) -> list[str]:
         return [*lines, *labeled("use", f"none is recommended: {found.why}")]
     interval = ""
     if found.low is not None and found.high is not None:
-        widened = f", widened because it was chosen from {found.picked_from} candidates" if found.picked_from > 1 else ""
-        interval = f" (95% interval {found.low:.4f} to {found.high:.4f}{widened})"
-    mean = f"{confirmed.objective} {or_dash(best.mean)} over {found.seeds} seeds{interval}"
-    lines += labeled("use", f"{trial_name(best.trial)}: {mean}")
+        interval = f" (95% interval {found.low:.4f} to {found.high:.4f}{_widened(found)})"
+    seeds = counted(num_values(best, found), "fresh seed")
+    lines += labeled("use", f"{trial_name(best.trial)}: {confirmed.objective} {or_dash(best.mean)} over {seeds}{interval}")
     lines += labeled("", format_params(best.params))
-    lines += labeled("because", found.why)
+    lines += labeled("because", f"{found.why}{_risk_text(found)}")
     lines += labeled("verdict", f"{found.verdict}{_change_text(best, found)}")
     for text in _optimism(found):
         lines += labeled("luck", text)
-    noise = f"{or_dash(found.noise)} between seeds on the same validation signers; between signers it is larger"
-    return lines + labeled("noise", noise)
+    lines += labeled("noise", f"{or_dash(found.noise)} between seeds on the same validation signers")
+    return lines + labeled("signers", signers_text(confirmed))
+
+
+def signers_text(confirmed: Confirmed) -> str:
+    """How far the result would move with other validation signers, which the intervals over seeds do not say."""
+    spread, silent = confirmed.signers, "the intervals, over seeds alone, say nothing about that"
+    if spread is None:
+        return f"other validation signers would move the values further than other seeds do; {silent}"
+    if spread.signers == 1:
+        return f"with one validation signer it cannot be known how far other signers would move the values; {silent}"
+    if spread.error is None:
+        return f"how far other validation signers would move the values is not known for {confirmed.objective}; {silent}"
+    moves = f"the value by about ±{spread.error:.4f}"
+    if spread.change_error is not None:
+        moves += f" and the change by ±{spread.change_error:.4f}"
+    return (
+        f"{or_dash(spread.between_signers)} between the {spread.signers} validation signers; other signers would move {moves} "
+        f"(standard errors); {silent}"
+    )
 
 
 def pairwise_lines(found: Confirmation) -> list[str]:
@@ -59,8 +72,17 @@ def pairwise_lines(found: Confirmation) -> list[str]:
     names = [_name(row) for row in found.rows]
     cells = [[name, *map(or_dash, line)] for name, line in zip(names, found.better_than, strict=True)]
     table = align([["", *names], *cells], right=range(len(names) + 1))
-    lines = labeled("pairs", "probability that the setting of the row is better than that of the column")
+    lines = labeled("pairs", "probability that the setting of the row is better than that of the column, by the estimates")
     return lines + [f"         {line}" for line in table]
+
+
+def _legend(found: Confirmation) -> str:
+    legend = "change: mean difference to the baseline; better: probability of being better than it"
+    if any(row.estimate is not None for row in found.rows):
+        legend = f"estimate: the true value by all trainings and nearby trials of the search; {legend}"
+    if any(row.mean is not None and not row.measured for row in found.rows):
+        legend += "; in (): of the seeds by which candidates were compared; the other seeds had no part in the choice"
+    return legend
 
 
 def _name(row: CandidateResult) -> str:
@@ -69,15 +91,30 @@ def _name(row: CandidateResult) -> str:
 
 def _cells(row: CandidateResult, found: Confirmation) -> list[str]:
     name = ("*" if row.trial == found.recommended else "") + _name(row)
-    cells = [name, *map(or_dash, (row.searched, row.mean)), _half_width(row.low, row.high), or_dash(row.sd)]
+    count = num_values(row, found)
+    cells = [name, or_dash(row.searched), or_dash(row.estimate), str(count) if count else "-"]
+    if not row.measured and row.mean is not None:
+        return [*cells, f"({row.mean:.4f})", "", "", "", ""]
+    cells += [or_dash(row.mean), _half_width(row.low, row.high)]
     if row.trial == BASELINE_TRIAL:
-        return [*cells, or_dash(row.estimate), "", "", ""]
+        return [*cells, "", "", ""]
     change = "-" if row.change is None else f"{row.change:+.4f}"
-    return [*cells, or_dash(row.estimate), change, _half_width(row.change_low, row.change_high), or_dash(row.better)]
+    return [*cells, change, _half_width(row.change_low, row.change_high), or_dash(row.better)]
 
 
 def _half_width(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"±{(high - low) / 2:.4f}"
+
+
+def _widened(found: Confirmation) -> str:
+    return f", widened because it was chosen from {found.picked_from} candidates" if found.picked_from > 1 else ""
+
+
+def _risk_text(found: Confirmation) -> str:
+    if found.risk is None or found.margin is None:
+        return ""
+    chance = f"{found.risk:.0%}" if found.risk >= 0.005 else "under 1%"
+    return f"; the chance that another one is better by more than {found.margin:.4f} is {chance}"
 
 
 def _eliminations(found: Confirmation) -> Iterator[str]:
@@ -101,10 +138,23 @@ def _optimism(found: Confirmation) -> Iterator[str]:
 
 
 def _change_text(row: CandidateResult, found: Confirmation) -> str:
-    if row.change is None or row.better is None or row.trial == BASELINE_TRIAL:
+    if row.trial == BASELINE_TRIAL:
+        return rival_text(found, ": the best other setting, ")
+    if row.change is None or row.better is None:
         return ""
     interval = ""
     if found.change_low is not None and found.change_high is not None:
         interval = f" (95% interval {found.change_low:+.4f} to {found.change_high:+.4f})"
     probability = f"{row.better:.3f}" if row.better < 0.9995 else "over 0.999"
     return f": a change of {row.change:+.4f}{interval}, better with probability {probability}"
+
+
+def rival_text(found: Confirmation, start: str) -> str:
+    """How the best other setting compares with the recommended baseline; empty if none was measured."""
+    rival = next((row for row in found.rows if row.trial == found.rival), None)
+    if rival is None or rival.change is None:
+        return ""
+    interval = ""
+    if found.rival_low is not None and found.rival_high is not None:
+        interval = f" (95% interval {found.rival_low:+.4f} to {found.rival_high:+.4f}{_widened(found)})"
+    return f"{start}trial {rival.trial}, is a change of {rival.change:+.4f}{interval}"

@@ -1,4 +1,4 @@
-"""The trainings of a confirmation as trials: round by round, one more seed for every candidate that is still in the race.
+"""The trainings of a confirmation as trials, in the order that `allocation.py` decides.
 
 They are the trials of a study of their own, `STUDY/confirm`, in the same database, so that runs share, resume and end them like
 those of a search. Each has its candidate and the number of its seed as parameters.
@@ -16,10 +16,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from data_utils.errors import DataError
 from data_utils.splits import Folds, Split, split_signers
-from search import BASELINE_TRIAL
 from search.definition.definition import Plan
 from search.definition.settings import Configs
-from search.evaluation.confirm.race import eliminated, missing_trainings
+from search.evaluation.confirm.allocation import Allocation, Decision
 from search.events import Listener
 from search.running.ledger import Ledger
 from search.running.running_trial import RunningTrial
@@ -45,7 +44,9 @@ class ConfirmTrials:
 
     ledger: Ledger
     configs: Mapping[int, Configs]
-    """Of the baseline and of each candidate, the best first, by number in the search."""
+    """Of the baseline and of each candidate, by number in the search."""
+
+    allocation: Allocation
 
     primary: int
     """Index of the primary objective."""
@@ -64,7 +65,6 @@ class ConfirmTrials:
     emit: Listener
 
     def __post_init__(self) -> None:
-        self.candidates = [number for number in self.configs if number != BASELINE_TRIAL]
         self._retry_before = len(self._trials())
         self._waiting = WaitNotices(self.emit)
 
@@ -73,32 +73,30 @@ class ConfirmTrials:
         trials = self._trials() if trials is None else trials
         return training_values(trials, self.primary, retry_before=self._retry_before)
 
+    def decide(self, trials: Sequence[FrozenTrial] | None = None) -> Decision:
+        """What follows from the trainings so far."""
+        return self.allocation.decide(self.values(trials))
+
     @property
     def target(self) -> int:
-        """The number of trainings if no further candidate is eliminated."""
+        """The largest number of trainings that there can be."""
         return num_finished(self._trials()) + self.left
 
     @property
     def left(self) -> int:
         """How many of them are not finished."""
-        values = self.values()
-        missing = missing_trainings(self.candidates, values, len(self.seeds))
-        if not missing:
-            return 0
-        seed = missing[0][1]
-        racing = len(self.configs) - len(eliminated(self.candidates, values, seed - 1))
-        return len(missing) + racing * (len(self.seeds) - seed)
+        return self.decide().left
 
     def take(self, count: int) -> list[RunningTrial]:
         """At most `count` next trainings; empty if the next ones depend on trainings that are still running."""
         return take_in_turn(self.ledger, self._waiting, count, self._take_one)
 
     def is_over(self) -> bool:
-        """Whether all rounds are complete."""
+        """Whether no training is missing."""
         require_present(self.source)
         self.ledger.refresh()
         trials = self._trials()
-        if not self._missing(trials):
+        if not self.decide(trials).missing:
             return True
         if others := situation(self.ledger, trials).others:
             self._waiting.wait_for([trial for trial in trials if trial.number in others])
@@ -108,7 +106,7 @@ class ConfirmTrials:
         """The next training, in this run's turn: an orphaned one, else a new one."""
         require_present(self.source)
         trials = self._trials()
-        missing = self._missing(trials)  # a run with other candidates or seeds may have left other trainings too
+        missing = self.decide(trials).missing  # a run with other candidates or seeds may have left other trainings too
         numbers = situation(self.ledger, trials).orphans
         orphans = [trial for trial in trials if trial.number in numbers and _key(trial) in missing]
         if orphans:
@@ -120,9 +118,6 @@ class ConfirmTrials:
         running = {_key(trial) for trial in trials if trial.state == TrialState.RUNNING}
         key = next((key for key in missing if key not in running), None)
         return None if key is None else self._start(*key)
-
-    def _missing(self, trials: Sequence[FrozenTrial]) -> list[tuple[int, int]]:
-        return missing_trainings(self.candidates, self.values(trials), len(self.seeds))
 
     def _start(self, candidate: int, seed: int) -> RunningTrial:
         """A new trial, stored in a single write: a run that is killed here leaves all of it, or nothing."""

@@ -13,10 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import counted
 from search import BASELINE_TRIAL
+from search.evaluation.confirm.text import signers_text
 from search.reporting.answer import answer_of, sentence
 from search.reporting.cells import Table, cell_texts
 from search.reporting.facts import Facts
-from search.study.confirmed import CandidateResult
+from search.study.confirmed import CandidateResult, num_values
 from search.wording import format_number, format_value
 
 MARKER = "*What follows is written by the search and is replaced when it changes.*"
@@ -122,7 +123,10 @@ def _confirmed_lines(facts: Facts, row: CandidateResult) -> Iterator[str]:
     is_recommended = row.trial == found.recommended
     if is_recommended:
         yield f"**Recommended.** {markdown(sentence(found.why))}"
-    count = sum(value is not None for value in row.values)
+    if not row.failed and all(value is None for value in row.values):
+        yield "**A candidate** of the confirmation, which needed no training of it."
+        return
+    count = num_values(row, found)
     if row.mean is None or not count:
         yield "**Trained again** with fresh seeds; no training finished."
         return
@@ -135,6 +139,10 @@ def _confirmed_lines(facts: Facts, row: CandidateResult) -> Iterator[str]:
             interval = f"{interval[:-1]}, {widened})"
     seeds = counted(count, "fresh seed")
     yield f"**Trained again** with {seeds}: mean {objective} {format_value(row.mean)}{interval}."
+    if is_recommended:
+        yield markdown(sentence(signers_text(facts.confirmed)))
+    elif not row.measured:
+        yield "By these seeds it was compared with others: a low mean is partly luck."
 
 
 def _failed_lines(trial: FrozenTrial) -> Iterator[str]:

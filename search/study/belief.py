@@ -1,0 +1,137 @@
+"""What the trials of a search, and fresh trainings of some of them, say of the true values of its settings.
+
+The best of many noisy values is partly luck. A Gaussian process learns from all trials how far nearby settings predict a
+setting's value and how much of a value is noise, so that other trials make up for the seeds that would be too expensive.
+"""
+
+# N settings with a value, D dimensions of the unit cube, M settings whose true value is estimated, T trainings
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from search.definition.cube import embedding
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from search.definition.space import Dimension
+
+
+MAX_SETTINGS = 150
+"""The time of a fit grows with the cube of the number of values, half a second here. Of more settings the nearest are used."""
+
+FENCE_FACTOR = 1.5
+"""Interquartile ranges above the upper quartile at which values are clipped: how far a diverged setting went off says nothing
+about the good ones. Source: Tukey 1977, "Exploratory data analysis"."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The joint normal distribution of some settings' true values."""
+
+    trials: tuple[int, ...]
+    """The settings, by number in the search."""
+
+    mean_M: Float[np.ndarray, " M"]
+    covariance_MM: Float[np.ndarray, "M M"]
+
+    noise: float
+    """Standard deviation of one training's value around its setting's true value."""
+
+    fence: float = math.inf
+    """Values above it were clipped to it: of a setting that is as bad, only that is known."""
+
+    def mean_of(self, trial: int) -> float:
+        """The estimated value of one setting."""
+        return float(self.mean_M[self.trials.index(trial)])
+
+    def probability_better(self, a: int, b: int) -> float:
+        """The probability that trial `a` has the lower true value."""
+        i, j = self.trials.index(a), self.trials.index(b)
+        variance = self.covariance_MM[i, i] + self.covariance_MM[j, j] - 2 * self.covariance_MM[i, j]
+        sd = math.sqrt(max(float(variance), 1e-300))  # rounding may leave it slightly below 0
+        return statistics.NormalDist().cdf((self.mean_of(b) - self.mean_of(a)) / sd)
+
+
+def believe(
+    trials: Sequence[FrozenTrial],
+    space: Sequence[Dimension],
+    primary: int,
+    *,
+    fresh: Mapping[int, Sequence[float]] | None = None,
+    of: Sequence[int] | None = None,
+) -> Belief | None:
+    """The true values of settings, given all values that are known; None if none is.
+
+    Args:
+        trials: the complete ones, and others whose true value is asked for, so that their position is known.
+        space: the dimensions of the search.
+        primary: index of the objective that decides where there are several.
+        fresh: values of trainings with fresh seeds, by trial.
+        of: the trials whose true values are estimated; all that have a value if None.
+    """
+    position = {trial.number: embedding(trial.params, space) for trial in sorted(trials, key=lambda trial: trial.number)}
+    known = {t.number: [t.values[primary]] for t in trials if t.state.name == "COMPLETE" and math.isfinite(t.values[primary])}
+    if not known:
+        return None
+    fence = tukey_upper_fence(np.array([value for (value,) in known.values()]))
+    for number, values in (fresh or {}).items():
+        known.setdefault(number, []).extend(values)
+    used = _nearest(known, position, of)
+    asked = sorted(used if of is None else of)
+    where_T = [number for number in used for _ in known[number]]
+    value_T = np.minimum([value for number in used for value in known[number]], fence)
+    points_TD, asked_MD = (np.stack([position[number] for number in numbers]) for numbers in (where_T, asked))
+    mean_M, covariance_MM, noise = _posterior(points_TD, value_T, asked_MD)
+    return Belief(tuple(asked), mean_M, covariance_MM, noise, fence)
+
+
+def tukey_upper_fence(value_N: Float[np.ndarray, " N"]) -> float:
+    """The value above which values are outliers: `FENCE_FACTOR` interquartile ranges above the upper quartile."""
+    lower, upper = np.quantile(value_N, [0.25, 0.75])
+    return float(upper + FENCE_FACTOR * (upper - lower))
+
+
+def _posterior(
+    points_TD: Float[np.ndarray, "T D"], value_T: Float[np.ndarray, " T"], asked_MD: Float[np.ndarray, "M D"]
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M M"], float]:
+    """Mean and covariance of the true values, and the noise's standard deviation.
+
+    Where no process can be fitted, because values are too large to be squared, all settings count as equally good.
+    """
+    from search.surrogate.gaussian_process import GaussianProcess  # SciPy loads for a quarter of a second
+
+    try:
+        with np.errstate(all="ignore"):
+            process = GaussianProcess(points_TD, value_T)
+            mean_M, covariance_MM = process.joint(asked_MD)
+            if np.isfinite(mean_M).all() and np.isfinite(covariance_MM).all():
+                return mean_M, covariance_MM, math.sqrt(process.hyperparameters.noise)
+    except (np.linalg.LinAlgError, ValueError):
+        pass
+    count = len(asked_MD)
+    return np.full(count, float(np.median(value_T))), np.eye(count), 1.0
+
+
+def _nearest(
+    known: Mapping[int, Sequence[float]], position: Mapping[int, Float[np.ndarray, " D"]], of: Sequence[int] | None
+) -> list[int]:
+    """The settings to fit to, in order: all, or those nearest to the ones that are asked for (or else to the lowest).
+
+    By position, not by value: the lowest values would be the lucky ones.
+    """
+    order = sorted(known)
+    if len(order) <= MAX_SETTINGS:
+        return order
+    centers = sorted(order, key=lambda number: statistics.fmean(known[number]))[: MAX_SETTINGS // 10] if of is None else of
+    points_ND, centers_CD = (np.stack([position[number] for number in numbers]) for numbers in (order, centers))
+    distance_N = np.linalg.norm(points_ND[:, None] - centers_CD[None], axis=-1).min(axis=1)
+    return [order[index] for index in np.sort(np.argsort(distance_N, kind="stable")[:MAX_SETTINGS])]
