@@ -80,7 +80,7 @@ def test_tpe_proposes_the_same(chances: tuple[float, ...], optional: list[str]) 
     for seed, study in enumerate(grown(1, 90, chances, optional=optional)):
         number = study.ask().number
         asked = study.get_trials(deepcopy=False)[number]
-        sampler = Tpe().make_next(sampler, seed, 0)
+        sampler = Tpe().make_next(sampler, seed, 0, ())
         assert proposals(study, sampler, asked) == proposals(study, TPESampler(n_startup_trials=10, seed=seed), asked)
         compared += 1
     assert compared == 30
@@ -95,7 +95,7 @@ def test_tpe_after_a_range_was_widened_and_a_trial_changed() -> None:
         nonlocal sampler
         trial = study.ask()
         frozen = study.get_trials(deepcopy=False)[trial.number]
-        sampler = Tpe().make_next(sampler, seed, 0)
+        sampler = Tpe().make_next(sampler, seed, 0, ())
         assert proposals(study, sampler, frozen) == proposals(study, TPESampler(n_startup_trials=10, seed=seed), frozen)
 
     require_same(1)
@@ -117,7 +117,7 @@ def test_tpe_leaves_other_directions_to_optuna(directions: list[str]) -> None:
         trial.values = [float(rng.random()) for _ in directions]
         study.add_trial(trial)
     study.add_trial(drawn(rng, [], TrialState.RUNNING))
-    frozen, ours = study.get_trials(deepcopy=False)[-1], Tpe().make_next(Tpe().make(0, 0), 5, 0)
+    frozen, ours = study.get_trials(deepcopy=False)[-1], Tpe().make_next(Tpe().make(0, 0, ()), 5, 0, ())
     assert proposals(study, ours, frozen) == proposals(study, TPESampler(n_startup_trials=10, seed=5), frozen)
 
 

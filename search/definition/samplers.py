@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Unit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna.samplers import BaseSampler
+
+    from search.definition.space import Dimension
 
 
 def ignore_experimental() -> contextlib.AbstractContextManager[Any]:
@@ -33,12 +37,12 @@ class Sampler(abc.ABC):
     """Whether it can use earlier trials after a range became wider. Others use only trials with identical ranges."""
 
     @abc.abstractmethod
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
-        """The Optuna sampler for one trial; `seed` is the trial's, `study_seed` the study's."""
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
+        """The Optuna sampler for one trial of a search through `space`; `seed` is the trial's, `study_seed` the study's."""
 
-    def make_next(self, before: BaseSampler, seed: int, study_seed: int) -> BaseSampler:
+    def make_next(self, before: BaseSampler, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         """The same as `make` makes, perhaps faster: it may use what `before`, the sampler of an earlier trial, has read."""
-        return self.make(seed, study_seed)
+        return self.make(seed, study_seed, space)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +55,12 @@ class Tpe(Sampler):
     startup: Trials = 10
     """Random trials before the model is used."""
 
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         from search.definition.tpe import RememberingTpe
 
         return RememberingTpe(self.startup, seed)
 
-    def make_next(self, before: BaseSampler, seed: int, study_seed: int) -> BaseSampler:
+    def make_next(self, before: BaseSampler, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         from search.definition.tpe import RememberingTpe
 
         return RememberingTpe(self.startup, seed, before)
@@ -64,17 +68,20 @@ class Tpe(Sampler):
 
 @dataclass(frozen=True, kw_only=True)
 class Gp(Sampler):
-    """Gaussian process: the best choice for few trials in few, mostly continuous dimensions; slower per proposal than the
-    others. Conditional dimensions are sampled at random."""
+    """Gaussian process: learns how far nearby settings predict a value and how much of it is noise, and proposes where the
+    largest improvement over the lowest mean is expected. Starts with points that are spread evenly. With several objectives it
+    is Optuna's, which starts at random, and samples conditional dimensions at random."""
 
-    startup: Trials = 10
-    """Random trials before the model is used."""
+    supports_wider_ranges: ClassVar[bool] = True
 
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
-        import optuna
+    startup: Trials = 8
+    """Trials before the model is used, the baseline among them."""
+
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
+        from search.definition.gp import GaussianProcessSampler
 
         with ignore_experimental():
-            return optuna.samplers.GPSampler(n_startup_trials=self.startup, seed=seed, warn_independent_sampling=False)
+            return GaussianProcessSampler(space, startup=self.startup, seed=seed, study_seed=study_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,7 @@ class CmaEs(Sampler):
     population: Annotated[int, Ge(4), Unit("trials")] | None = None
     """Trials per generation. Empty: 4 + 3 ln(dimensions), as recommended by the method's author (Hansen 2016)."""
 
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         import optuna
 
         with ignore_experimental():
@@ -104,7 +111,7 @@ class Random(Sampler):
 
     supports_wider_ranges: ClassVar[bool] = True
 
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         import optuna
 
         return optuna.samplers.RandomSampler(seed=seed)
@@ -121,7 +128,7 @@ class Qmc(Sampler):
     scramble: bool = True
     """Randomize the sequence by the study's seed."""
 
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         from search.definition.qmc import SequenceSampler
 
         with ignore_experimental():
@@ -134,7 +141,7 @@ class Grid(Sampler):
 
     supports_wider_ranges: ClassVar[bool] = True
 
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         import optuna
 
         return optuna.samplers.RandomSampler(seed=seed)  # not used: `search.running.proposal` enumerates the grid
@@ -148,7 +155,7 @@ class Nsga2(Sampler):
     population: Annotated[int, Ge(2), Unit("trials")] = 20
     """Trials per generation. The first generation is random."""
 
-    def make(self, seed: int, study_seed: int) -> BaseSampler:
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
         import optuna
 
         return optuna.samplers.NSGAIISampler(population_size=self.population, seed=seed)

@@ -135,6 +135,19 @@ class Dimension:
         low, high = scale(domain.low), scale(domain.high)
         return (scale(value) - low) / (high - low)
 
+    def at_position(self, position: float) -> Any:
+        """The value at a position, the nearest where there are steps: the inverse of `position`."""
+        domain = self.domain
+        if isinstance(domain, Choices):
+            return domain.choices[int(position)]
+        scale, back = (math.log, math.exp) if domain.log else (float, float)
+        low, high = scale(domain.low), scale(domain.high)
+        value = min(max(back(low + position * (high - low)), domain.low), domain.high)  # exp and log round
+        if math.isinf(self.size):
+            return float(value)
+        step = domain.step or 1
+        return self.rounded(self._value_at(min(max(round((value - domain.low) / step), 0), int(self.size) - 1)))
+
     def edge(self, value: Any) -> str:
         """`lower` or `upper` if a value lies at that end of its range and the setting allows values beyond it; else empty.
 

@@ -128,7 +128,9 @@ class SearchTrials:
 
     def _seed_sampler(self, number: int) -> None:
         seed = sampler_seed(self.definition.seed, number)
-        self.study.sampler = self.definition.sampler.make_next(self.study.sampler, seed, self.definition.seed)
+        self.study.sampler = self.definition.sampler.make_next(
+            self.study.sampler, seed, self.definition.seed, self.definition.space
+        )
 
     def _prepared(self, trial: optuna.Trial) -> RunningTrial | None:
         """Gives the trial its parameters and this run as owner; None if it has nothing to try.

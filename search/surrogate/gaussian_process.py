@@ -11,6 +11,7 @@ Source: Rasmussen and Williams 2006, "Gaussian processes for machine learning", 
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -78,20 +79,15 @@ class GaussianProcess:
         counts_N: Float[np.ndarray, " N"] | None = None,
         noise: float | None = None,
     ) -> None:
-        self.points_ND = points_ND
         self._middle, self._scale = float(np.mean(values_N)), float(np.std(values_N)) or 1.0
         target_N = (values_N - self._middle) / self._scale
         square = self._scale**2
-        self._extra_N = np.zeros(len(values_N)) if extra_noise_N is None else extra_noise_N / square
-        self._share_N = np.ones(len(values_N)) if counts_N is None else 1.0 / counts_N
+        extra_N = np.zeros(len(values_N)) if extra_noise_N is None else extra_noise_N / square
+        share_N = np.ones(len(values_N)) if counts_N is None else 1.0 / counts_N
         known = None if noise is None else math.log(max(noise / square, NOISE_BOUNDS[0]))
         squares_DNN = (points_ND.T[:, :, None] - points_ND.T[:, None, :]) ** 2
-        self._theta_P = _most_probable(squares_DNN, target_N, self._share_N, self._extra_N, known)
-        dims = points_ND.shape[1]
-        kernel_NN = _matern(np.tensordot(np.exp(-2 * self._theta_P[:dims]), squares_DNN, 1)) * math.exp(self._theta_P[dims])
-        kernel_NN[np.diag_indices_from(kernel_NN)] += self._noise_N
-        self._factor_NN = np.linalg.cholesky(kernel_NN)
-        self._alpha_N = cho_solve((self._factor_NN, True), target_N)
+        self._theta_P = _most_probable(squares_DNN, target_N, share_N, extra_N, known)
+        self._condition(points_ND, target_N, math.exp(self._theta_P[-1]) * share_N + extra_N)
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -101,9 +97,25 @@ class GaussianProcess:
         amplitude, noise = math.exp(self._theta_P[dims]) * square, math.exp(self._theta_P[dims + 1]) * square
         return Hyperparameters(np.exp(self._theta_P[:dims]), amplitude, noise)
 
-    @property
-    def _noise_N(self) -> Float[np.ndarray, " N"]:
-        return math.exp(self._theta_P[-1]) * self._share_N + self._extra_N + JITTER
+    def assuming(self, points_MD: Float[np.ndarray, "M D"]) -> GaussianProcess:
+        """The process as if its means at further points were values, so that it is sure there: for trials under way.
+
+        Source: Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization" (kriging believer).
+        """
+        other = copy.copy(self)
+        believed_M = (self.at(points_MD)[0] - self._middle) / self._scale
+        noise_N = np.append(self._noise_N, np.full(len(points_MD), math.exp(self._theta_P[-1])))
+        other._condition(np.concatenate([self.points_ND, points_MD]), np.append(self._target_N, believed_M), noise_N)
+        return other
+
+    def _condition(
+        self, points_ND: Float[np.ndarray, "N D"], target_N: Float[np.ndarray, " N"], noise_N: Float[np.ndarray, " N"]
+    ) -> None:
+        self.points_ND, self._target_N, self._noise_N = points_ND, target_N, noise_N
+        kernel_NN = self._covariance(points_ND, points_ND)
+        kernel_NN[np.diag_indices_from(kernel_NN)] += noise_N + JITTER
+        self._factor_NN = np.linalg.cholesky(kernel_NN)
+        self._alpha_N = cho_solve((self._factor_NN, True), target_N)
 
     def at(self, points_MD: Float[np.ndarray, "M D"]) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
         """Mean and standard deviation of the true values at points."""

@@ -1,0 +1,263 @@
+"""Lets search methods compete on surrogates of real learning curves, by what their recommendation is truly worth.
+
+    python benchmarks/search_methods.py --curves curves.npz                       # tables for every method
+    python benchmarks/search_methods.py --curves curves.npz --json                # one line per set: our default and Optuna's
+    python benchmarks/search_methods.py --curves curves.npz --trials 20 --methods "ours" "Optuna's defaults"
+
+`make_curves.py` makes such files. A method proposes and prunes with the project's own code; only the trainings are drawn from a
+surrogate (`curve_surrogates.py`), each with its own seed, the same for every method. Time counts in epochs. Trials of the
+project's methods end early as real ones do, after the shipped study's patience without a lower value; those of Optuna's train for
+all epochs, unless the method's name says otherwise. The regret of a method after some epochs is the true value of the setting that it
+would hand out then, less the lowest true value of the space, in nats: once for the trial with the best value, once for the trial
+with the lowest mean by the model. Each repeat has other seeds, and half of a repeat's value is from each kind of surrogate.
+Intervals are 95% intervals of Student's t, of differences between methods paired by repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from curve_surrogates import KINDS, Surrogate, load_curves, surrogate
+
+from search.definition.definition import StudyDefinition
+from search.definition.pruners import NoPruning
+from search.definition.samplers import ignore_experimental
+from search.definition.strategy import parse_pruner, parse_sampler
+from search.definition.study_file import load_definition
+from search.running.proposal import Tried, key_of, propose
+from search.study.belief import believe
+from search.trial.job import sampler_seed
+
+DEFAULT = "ours"
+OPTUNA = "Optuna's defaults"
+METHODS: dict[str, tuple[str, str]] = {
+    DEFAULT: ("", ""),
+    OPTUNA: ("Optuna's own", "none"),
+    "Optuna's defaults with patience": ("Optuna's own", "none"),
+    "Optuna's TPE and median pruner": ("Optuna's own", "Optuna's own"),
+    "tpe, median (0.1)": ("{name: tpe, startup: 10}", "{name: median, startup: 5, warmup_epochs: 10}"),
+    "tpe": ("{name: tpe, startup: 10}", "{name: none}"),
+    "tpe, worst quarter from epoch 20": ("{name: tpe, startup: 10}", "{name: percentile, keep: 75, warmup_epochs: 20}"),
+    "Optuna's GP sampler": ("Optuna's GP", "{name: none}"),
+    "gp": ("{name: gp}", "{name: none}"),
+    "gp without patience": ("{name: gp}", "{name: none}"),
+    "gp, median": ("{name: gp}", "{name: median, startup: 5, warmup_epochs: 10}"),
+    "gp, worst quarter from epoch 20": ("{name: gp}", "{name: percentile, keep: 75, warmup_epochs: 20}"),
+    "gp, hyperband": ("{name: gp}", "{name: hyperband}"),
+    "gp, asha": ("{name: gp}", "{name: asha}"),
+    "qmc": ("{name: qmc}", "{name: none}"),
+    "random": ("{name: random}", "{name: none}"),
+    "cmaes": ("{name: cmaes}", "{name: none}"),
+}
+"""Sampler and pruner by name, as a study file writes them; empty: those of the study `label_smoothing` as shipped."""
+
+MARKS = (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Shares of the epochs of all trials after which the regret is taken."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """One method on one surrogate with one seed."""
+
+    curves: Path
+    set: str
+    kind: str
+    method: str
+    repeat: int
+    trials: int
+
+    def regrets(self) -> list[tuple[float, float]]:
+        """At each of `MARKS` the regret of the best value and of the model's pick."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        truth = surrogate(self.curves, self.set, self.kind)
+        study, spent = self._search(truth)
+        epochs = self.trials * truth.curves.curve_NE.shape[1]
+        return [self._at(study, truth, int(np.searchsorted(spent, mark * epochs, side="right"))) for mark in MARKS]
+
+    def _search(self, truth: Surrogate) -> tuple[optuna.Study, list[int]]:
+        """A search, and the epochs spent up to the end of each of its trials."""
+        definition, own = self._definition(truth), METHODS[self.method]
+        study = optuna.create_study()
+        if own[0] == "Optuna's own":
+            study.sampler = optuna.samplers.TPESampler(seed=self.repeat)
+        elif own[0] == "Optuna's GP":
+            with ignore_experimental():
+                study.sampler = optuna.samplers.GPSampler(seed=self.repeat, warn_independent_sampling=False)
+        study.pruner = optuna.pruners.MedianPruner() if own[1] == "Optuna's own" else definition.pruner.make(definition.max_epochs)
+        prunes = own[1] == "Optuna's own" or not isinstance(definition.pruner, NoPruning)
+        tried, spent = Tried(definition), [0]
+        for number in range(self.trials):
+            params = self._params(study, definition, tried, number)
+            trial = study.trials[number]
+            curve_E = truth.draw(params, np.random.default_rng([self.repeat, number, 3]))
+            curve_E = curve_E[: self._last_epoch(curve_E)]
+            stopped = self._train(optuna.Trial(study, trial._trial_id), curve_E, prunes=prunes and number > 0)
+            if stopped < len(curve_E):
+                study.tell(number, state=TrialState.PRUNED)
+            else:
+                study.tell(number, float(curve_E.min()))
+            spent.append(spent[-1] + stopped)
+        return study, spent[1:]
+
+    def _last_epoch(self, curve_E: np.ndarray) -> int:
+        """The epoch after which training ends: the last, or `patience` epochs after the lowest value so far."""
+        if self.method.endswith("without patience") or (self.method.startswith("Optuna") and "with patience" not in self.method):
+            return len(curve_E)
+        patience = load_definition("label_smoothing").configs({}).train.patience
+        lowest = np.minimum.accumulate(curve_E)
+        since = np.arange(len(curve_E)) - np.maximum.accumulate(np.where(curve_E <= lowest, np.arange(len(curve_E)), 0))
+        over = np.flatnonzero(since >= patience) if patience else np.array([], dtype=int)
+        return int(over[0]) + 1 if len(over) else len(curve_E)
+
+    def _definition(self, truth: Surrogate) -> StudyDefinition:
+        definition = truth.curves.definition(seed=self.repeat)
+        sampler, pruner = METHODS[self.method]
+        if self.method == DEFAULT:
+            shipped = load_definition("label_smoothing")
+            return _with(definition, shipped.sampler, shipped.pruner)
+        parse = optuna_yaml
+        own_sampler = definition.sampler if sampler.startswith("Optuna") else parse_sampler(parse(sampler), "benchmark")
+        own_pruner = NoPruning() if not pruner.startswith("{") else parse_pruner(parse(pruner), "benchmark")
+        return _with(definition, own_sampler, own_pruner)
+
+    def _params(self, study: optuna.Study, definition: StudyDefinition, tried: Tried, number: int) -> dict[str, Any]:
+        """Starts the next trial as a run does, and returns its parameters."""
+        seed = sampler_seed(self.repeat, number)
+        is_optunas = METHODS[self.method][0].startswith("Optuna")
+        if number == 0:
+            study.enqueue_trial(dict(definition.baseline))
+        elif not is_optunas:
+            study.sampler = definition.sampler.make_next(study.sampler, seed, self.repeat, definition.space)
+        trial = study.ask()
+        if is_optunas or number == 0:
+            for dim in definition.space:
+                trial._suggest(dim.name, dim.distribution())
+            return trial.params
+        frozen = study.trials[number]
+        tried.add(study.get_trials(deepcopy=False))
+        params = propose(study, frozen, definition, tried.except_for(number), seed)
+        assert params is not None, "these spaces are never exhausted"
+        for dim in definition.space:
+            if dim.name in params:
+                shape = dim.distribution()
+                trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
+        return params
+
+    def _train(self, trial: optuna.Trial, curve_E: np.ndarray, *, prunes: bool) -> int:
+        """Reports the curve; returns the epoch at which the pruner stops it. The baseline is reported and never stopped."""
+        if isinstance(trial.study.pruner, optuna.pruners.NopPruner):
+            return len(curve_E)
+        for epoch, value in enumerate(curve_E.tolist(), start=1):
+            trial.report(value, epoch)
+            if prunes and epoch < len(curve_E) and trial.should_prune():
+                return epoch
+        return len(curve_E)
+
+    def _at(self, study: optuna.Study, truth: Surrogate, count: int) -> tuple[float, float]:
+        """The regrets after `count` trials."""
+        trials = study.get_trials(deepcopy=False)[: max(count, 1)]
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        best = min(complete, key=lambda trial: trial.values[0])
+        belief = believe(complete, truth.definition.space, 0)
+        assert belief is not None, "the baseline is complete"
+        believed = belief.trials[int(belief.mean_M.argmin())]
+        return tuple(truth.truth(trials[number].params) - truth.lowest for number in (best.number, believed))  # type: ignore[return-value]
+
+
+def _with(definition: StudyDefinition, sampler: Any, pruner: Any) -> StudyDefinition:
+    from dataclasses import replace
+
+    return replace(definition, sampler=sampler, pruner=pruner)
+
+
+def optuna_yaml(text: str) -> dict[str, Any]:
+    """A strategy as a study file writes it."""
+    from search.definition.yaml_text import parse_yaml
+
+    return parse_yaml(f"strategy: {text}", "benchmark")["strategy"]
+
+
+def run(race: Race) -> list[tuple[float, float]]:
+    """For worker processes."""
+    return race.regrets()
+
+
+def compete(pool: ProcessPoolExecutor, curves: Path, name: str, methods: Sequence[str], repeats: int, trials: int) -> np.ndarray:
+    """Regrets `[methods, repeats, marks, 2]`: of the best value, and of the model's pick."""
+    races = [
+        Race(curves, name, kind, method, repeat, trials) for method in methods for repeat in range(repeats) for kind in KINDS
+    ]
+    found = np.array(list(pool.map(run, races, chunksize=4)))
+    return found.reshape(len(methods), repeats, len(KINDS), len(MARKS), 2).mean(axis=2)
+
+
+def interval(values_R: np.ndarray) -> tuple[float, float]:
+    """Mean, and half of its 95% interval."""
+    half = stats.t.ppf(0.975, len(values_R) - 1) * values_R.std(ddof=1) / math.sqrt(len(values_R))
+    return float(values_R.mean()), float(half)
+
+
+def print_table(name: str, methods: Sequence[str], regrets: np.ndarray, epochs: int, trials: int) -> None:
+    """The table of one set."""
+    marks = [f"{round(mark * epochs):,}" for mark in MARKS]
+    print(f"\n{name}, {trials} trials, {regrets.shape[1]} repeats: regret in nats after as many epochs\n")
+    print(f"| method | hands out | {' | '.join(marks)} | {marks[2]} - Optuna's {marks[-1]} |")
+    print("|---|---|" + "---|" * (len(MARKS) + 1))
+    reference_R = regrets[methods.index(OPTUNA), :, -1, 0] if OPTUNA in methods else None
+    for number, method in enumerate(methods):
+        for pick, label in enumerate(("best value", "model's pick")):
+            cells = ["{:.3f} ±{:.3f}".format(*interval(regrets[number, :, mark, pick])) for mark in range(len(MARKS))]
+            half_R = regrets[number, :, MARKS.index(0.5), pick]
+            versus = "" if reference_R is None else "{:+.3f} ±{:.3f}".format(*interval(half_R - reference_R))
+            print(f"| {method} | {label} | {' | '.join(cells)} | {versus} |")
+    sys.stdout.flush()
+
+
+def print_json(name: str, methods: Sequence[str], regrets: np.ndarray) -> None:
+    """One line of one set: our default's recommendation at half the epochs, against Optuna's best value at all."""
+    ours_R = regrets[methods.index(DEFAULT), :, MARKS.index(0.5), 1]
+    theirs_R = regrets[methods.index(OPTUNA), :, MARKS.index(1.0), 0]
+    mean, half = interval(ours_R - theirs_R)
+    line = {"set": name, "ours_half": float(ours_R.mean()), "optuna_full": float(theirs_R.mean())}
+    print(json.dumps({**line, "difference": mean, "low": mean - half, "high": mean + half}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", type=Path, required=True, help="a file of make_curves.py")
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
+    parser.add_argument("--json", action="store_true", help="our default against Optuna's, a line per set")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    methods = [DEFAULT, OPTUNA] if options.json else options.methods
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        for one in load_curves(options.curves):
+            regrets = compete(pool, options.curves, one.name, methods, options.repeats, options.trials)
+            if options.json:
+                print_json(one.name, methods, regrets)
+            else:
+                print_table(one.name, methods, regrets, options.trials * one.curve_NE.shape[1], options.trials)
+
+
+if __name__ == "__main__":
+    main()
