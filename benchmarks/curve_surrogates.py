@@ -1,8 +1,8 @@
 """Surrogates of real learning curves: any setting of a space to a curve with noise, and to its true value.
 
-A set's curves are those of `make_curves.py`. Two kinds stand for the mean curve, so that no search method meets only its like: a
-Gaussian process over the first components of the log curves, and a forest of extremely randomized trees. The noise is what the
-seeds of one setting show: the deviations of its curves from their mean, mixed at random, those of nearby settings more often.
+A set's curves are those of `make_curves.py`. Two kinds stand for the mean curve, so that no search method meets only its like:
+a Gaussian process over the first components of the log curves, and a forest of extremely randomized trees. The noise is what
+the seeds of one setting show: the deviations of its curves from their mean, mixed at random, more often from nearby settings.
 """
 
 # N trainings, S dimensions of the space, D coordinates of its unit cube, E epochs, C components, G settings with several seeds
@@ -202,7 +202,9 @@ class _Forest:
         point_DM = point_MD.astype(np.float32).T
         for _ in range(self._depth):
             left_TM = self._left[tree_T, node_TM]
-            goes_left_TM = point_DM[self._feature[tree_T, node_TM], np.arange(len(point_MD))] <= self._threshold[tree_T, node_TM]
+            goes_left_TM = (
+                point_DM[self._feature[tree_T, node_TM], np.arange(len(point_MD))] <= self._threshold[tree_T, node_TM]
+            )
             next_TM = np.where(goes_left_TM, left_TM, self._right[tree_T, node_TM])
             node_TM = np.where(left_TM < 0, node_TM, next_TM)
         mean = np.zeros((len(point_MD), self._value.shape[2]))

@@ -6,14 +6,15 @@
 Settings are spread over the space; a few are trained with several seeds, since what differs between those is the noise of a
 search. Nothing stops early. Ctrl-C keeps what is done: the same command goes on.
 
-The file holds, for a set NAME (the data set's folder): `NAME_config` float64 `[N, S]` in the order of the space, a choice as its
-index, `NAME_seed` int64 `[N]`, `NAME_curve` float32 `[N, epochs, 8]` with the columns of `COLUMNS`, and `NAME_study`, the text of
-the study file.
+The file holds, for a set NAME (the data set's folder): `NAME_config` float64 `[N, S]` in the order of the space, a choice as
+its index, `NAME_seed` int64 `[N]`, `NAME_curve` float32 `[N, epochs, 8]` with the columns of `COLUMNS`, and `NAME_study`, the
+text of the study file.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -55,10 +56,8 @@ class Bench:
         parts = {"train": fold.train, "validation": fold.validation, "num_words": self.num_words, "seed": seed}
         training = Training(configs.model, train, configs.augment, **parts)
         curve = np.full((train.epochs, len(COLUMNS)), np.inf, dtype=np.float32)
-        try:
+        with contextlib.suppress(Diverged):
             fit(training)
-        except Diverged:
-            pass
         for number, record in enumerate(training.history):
             curve[number] = [getattr(record, column) for column in COLUMNS]
         return curve

@@ -4,12 +4,13 @@
     python benchmarks/search_methods.py --curves curves.npz --json                # one line per set: our default and Optuna's
     python benchmarks/search_methods.py --curves curves.npz --trials 20 --methods "ours" "Optuna's defaults"
 
-`make_curves.py` makes such files. A method proposes and prunes with the project's own code; only the trainings are drawn from a
-surrogate (`curve_surrogates.py`), each with its own seed, the same for every method. Time counts in epochs. Trials of the
-project's methods end early as real ones do, after the shipped study's patience without a lower value; those of Optuna's train for
-all epochs, unless the method's name says otherwise. The regret of a method after some epochs is the true value of the setting that it
-would hand out then, less the lowest true value of the space, in nats: once for the trial with the best value, once for the trial
-with the lowest mean by the model. Each repeat has other seeds, and half of a repeat's value is from each kind of surrogate.
+`make_curves.py` makes such files. A method proposes and prunes with the project's own code; only the trainings are drawn from
+a surrogate (`curve_surrogates.py`), each with its own seed, the same for every method. Time counts in epochs. Trials of the
+project's methods end early as real ones do, after the shipped study's patience without a lower value; those of Optuna's train
+for all epochs, unless the method's name says otherwise. The regret of a method after some epochs is the true value of the
+setting that it would hand out then, less the lowest true value of the space, in nats: once for the trial with the best value,
+once for the trial with the lowest mean by the model. Each repeat has other seeds, and half of its value is from each kind of
+surrogate.
 Intervals are 95% intervals of Student's t, of differences between methods paired by repeat.
 """
 
@@ -22,7 +23,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ from search.definition.pruners import NoPruning
 from search.definition.samplers import ignore_experimental
 from search.definition.strategy import parse_pruner, parse_sampler
 from search.definition.study_file import load_definition
-from search.running.proposal import Tried, key_of, propose
+from search.definition.yaml_text import parse_yaml
+from search.running.proposal import Tried, propose
 from search.study.belief import believe
 from search.trial.job import sampler_seed
 
@@ -100,7 +102,9 @@ class Race:
         elif own[0] == "Optuna's GP":
             with ignore_experimental():
                 study.sampler = optuna.samplers.GPSampler(seed=self.repeat, warn_independent_sampling=False)
-        study.pruner = optuna.pruners.MedianPruner() if own[1] == "Optuna's own" else definition.pruner.make(definition.max_epochs)
+        study.pruner = (
+            optuna.pruners.MedianPruner() if own[1] == "Optuna's own" else definition.pruner.make(definition.max_epochs)
+        )
         prunes = own[1] == "Optuna's own" or not isinstance(definition.pruner, NoPruning)
         tried, spent = Tried(definition), [0]
         for number in range(self.trials):
@@ -118,7 +122,9 @@ class Race:
 
     def _last_epoch(self, curve_E: np.ndarray) -> int:
         """The epoch after which training ends: the last, or `patience` epochs after the lowest value so far."""
-        if self.method.endswith("without patience") or (self.method.startswith("Optuna") and "with patience" not in self.method):
+        if self.method.endswith("without patience") or (
+            self.method.startswith("Optuna") and "with patience" not in self.method
+        ):
             return len(curve_E)
         patience = load_definition("label_smoothing").configs({}).train.patience
         lowest = np.minimum.accumulate(curve_E)
@@ -131,11 +137,10 @@ class Race:
         sampler, pruner = METHODS[self.method]
         if self.method == DEFAULT:
             shipped = load_definition("label_smoothing")
-            return _with(definition, shipped.sampler, shipped.pruner)
-        parse = optuna_yaml
-        own_sampler = definition.sampler if sampler.startswith("Optuna") else parse_sampler(parse(sampler), "benchmark")
-        own_pruner = NoPruning() if not pruner.startswith("{") else parse_pruner(parse(pruner), "benchmark")
-        return _with(definition, own_sampler, own_pruner)
+            return replace(definition, sampler=shipped.sampler, pruner=shipped.pruner)
+        own_sampler = definition.sampler if sampler.startswith("Optuna") else parse_sampler(_parsed(sampler), "benchmark")
+        own_pruner = NoPruning() if not pruner.startswith("{") else parse_pruner(_parsed(pruner), "benchmark")
+        return replace(definition, sampler=own_sampler, pruner=own_pruner)
 
     def _params(self, study: optuna.Study, definition: StudyDefinition, tried: Tried, number: int) -> dict[str, Any]:
         """Starts the next trial as a run does, and returns its parameters."""
@@ -181,16 +186,7 @@ class Race:
         return tuple(truth.truth(trials[number].params) - truth.lowest for number in (best.number, believed))  # type: ignore[return-value]
 
 
-def _with(definition: StudyDefinition, sampler: Any, pruner: Any) -> StudyDefinition:
-    from dataclasses import replace
-
-    return replace(definition, sampler=sampler, pruner=pruner)
-
-
-def optuna_yaml(text: str) -> dict[str, Any]:
-    """A strategy as a study file writes it."""
-    from search.definition.yaml_text import parse_yaml
-
+def _parsed(text: str) -> Any:
     return parse_yaml(f"strategy: {text}", "benchmark")["strategy"]
 
 
@@ -199,7 +195,9 @@ def run(race: Race) -> list[tuple[float, float]]:
     return race.regrets()
 
 
-def compete(pool: ProcessPoolExecutor, curves: Path, name: str, methods: Sequence[str], repeats: int, trials: int) -> np.ndarray:
+def compete(
+    pool: ProcessPoolExecutor, curves: Path, name: str, methods: Sequence[str], repeats: int, trials: int
+) -> np.ndarray:
     """Regrets `[methods, repeats, marks, 2]`: of the best value, and of the model's pick."""
     races = [
         Race(curves, name, kind, method, repeat, trials) for method in methods for repeat in range(repeats) for kind in KINDS
