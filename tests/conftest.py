@@ -92,7 +92,7 @@ def searched(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def once_confirmed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the finished study `tiny`, its best two trials confirmed with three seeds. Read-only."""
+    """A working directory with the finished study `tiny`, its best two trials confirmed with at most five seeds. Read-only."""
     folder = tmp_path_factory.mktemp("once") / "confirmed"
     shutil.copytree(searched, folder)
     run_in(folder, *CONFIRM)

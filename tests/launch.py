@@ -36,7 +36,7 @@ baseline: {label_smoothing: 0.0, lr: 1e-3, dropout: 0.1}
 TRIAL_FILES = ("answers.csv", "confidence.csv", "config.yaml", "curve.csv", "signers.csv")
 """Files in the folder of a complete trial, sorted."""
 
-CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "3")
+CONFIRM = ("confirm", "tiny", "--top", "2", "--seeds", "5")
 """Command that confirms the study `tiny`."""
 
 

@@ -161,7 +161,7 @@ def test_notes_of_trials(confirmed: Path) -> None:
     assert "signal 9" in note(5)
     for row in found.found.rows:
         if row.trial != 5 and row.mean is not None:
-            seeds = "2 fresh seeds" if row.measured else "1 fresh seed"
+            seeds = "3 fresh seeds" if row.measured else "fresh seed"
             assert f"**Trained again** with {seeds}: mean val\\_loss {row.mean:.4f}" in note(row.trial)
     lowest, bests = float("inf"), []
     for trial in sorted(facts.complete, key=lambda trial: trial.datetime_complete):

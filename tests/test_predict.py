@@ -350,7 +350,7 @@ def test_card_describes_the_confirmation(confirmed: dict[str, Any], text: str) -
             "all of these trainings failed",
         ),
         (
-            {"values": [0.5, None, None], "failed": [], "mean": 0.5, "dropped_after": 1},
+            {"values": [0.5, None, None], "failed": [], "mean": 0.5, "measured": False, "dropped_after": 1},
             "Not confirmed: trained again with 1 fresh seed, it was clearly worse and was dropped early: val_loss 0.5000",
         ),
     ],

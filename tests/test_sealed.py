@@ -48,7 +48,7 @@ def recommend(folder: Path, trial: int) -> None:
 def other_than_baseline(folder: Path) -> int:
     """A confirmed trial that is not the baseline, which is recommended from now on."""
     rows = json.loads(study_of(folder).user_attrs["confirmed"])["found"]["rows"]
-    trial = next(row["trial"] for row in rows if row["trial"] and None not in row["values"])
+    trial = next(row["trial"] for row in rows if row["trial"] and row["measured"])
     recommend(folder, trial)
     return int(trial)
 
@@ -267,8 +267,7 @@ def test_search_after_an_opening(confirmed: Path, tiny: Path, cli: Cli) -> None:
 def test_export_prefers_what_is_confirmed(confirmed: Path, cli: Cli) -> None:
     """The recommended trial with its evidence; `--searched` gives the best of the search; each says which it is."""
     best = min((t for t in study_of(confirmed).get_trials()), key=lambda t: t.value or 0).number
-    trial = next(n for n in (row["trial"] for row in rows_of(confirmed)) if n not in (best, 0))
-    recommend(confirmed, trial)
+    trial = other_than_baseline(confirmed)
     done = cli("export", "tiny", "--output", "best.yaml")
     assert f"this is trial {trial}, confirmed with fresh seeds" in done.err
     exported, _ = read_export(Path("best.yaml"))

@@ -187,7 +187,7 @@ def _confirmed_results(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any
     """The trial's results in the confirmation; empty if it was not trained again."""
     confirmed = load_confirmed(study)
     row = None if confirmed is None else next((r for r in confirmed.found.rows if r.trial == trial.number), None)
-    if confirmed is None or row is None:
+    if confirmed is None or row is None or not (row.failed or num_values(row, confirmed.found)):
         return {}
     is_chosen = confirmed.found.recommended == trial.number
     intervals = confirmed.found if is_chosen else row  # the recommended one's are widened: it was chosen from several
