@@ -206,6 +206,12 @@ class Outcome:
     wrong: bool
     """Whether it is, and is not."""
 
+    risk: float
+    """The stated chance that another candidate is better by more than a margin."""
+
+    beyond: bool
+    """Whether one is."""
+
     trainings: int
 
     signer_error: tuple[float, float] | None
@@ -224,7 +230,7 @@ def outcome(kind: str, ratio: float, repeat: int, case: str = "normal") -> Outco
     best = found.recommended
     rival = found.rival if best == BASELINE_TRIAL else best
     assert rival is not None
-    ends = (found.rival_low, found.rival_high) if best == BASELINE_TRIAL else (found.change_low, found.change_high)
+    row = next(row for row in found.rows if row.trial == rival)
     claimed, change = found.verdict == "better than the baseline", truth[rival] - truth[BASELINE_TRIAL]
     off = change - (everywhere[rival] - everywhere[BASELINE_TRIAL])
     return Outcome(
@@ -232,11 +238,13 @@ def outcome(kind: str, ratio: float, repeat: int, case: str = "normal") -> Outco
         best=truth[study.best_trial.number],
         recommended=truth[best],
         covered=holds(found.low, truth[best], found.high),
-        change_covered=holds(ends[0], change, ends[1]),
+        change_covered=holds(row.change_low, change, row.change_high),
         is_kept=best == BASELINE_TRIAL,
         tied=len(found.tied) > 1,
         claimed=claimed,
         wrong=claimed and change >= 0,
+        risk=found.risk or 0.0,
+        beyond=truth[best] - min(truth[row.trial] for row in found.rows) > (found.margin or 0.0),
         trainings=found.trainings,
         signer_error=None if spread is None or spread.change_error is None else (spread.change_error**2, off**2),
     )
@@ -278,6 +286,12 @@ class Summary:
     wrong: float
     """Share in which that is wrong."""
 
+    risk: float
+    """Mean of the stated chances that another candidate is better by more than a margin."""
+
+    beyond: float
+    """Share in which one is."""
+
     worse: float
     """Share in which the recommended one is truly worse than Optuna's best trial."""
 
@@ -303,6 +317,8 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
         is_kept=mean(one.is_kept for one in outcomes),
         claimed=mean(one.claimed for one in outcomes),
         wrong=mean(one.wrong for one in outcomes),
+        risk=mean(one.risk for one in outcomes),
+        beyond=mean(one.beyond for one in outcomes),
         worse=mean(one.recommended > one.best for one in outcomes),
         improved=mean(one.recommended < one.best for one in outcomes),
     )
@@ -331,6 +347,7 @@ def test_what_it_promises(ratio: float, regret: float) -> None:
     assert found.covered >= 0.95 - 0.045
     assert found.change_covered >= 0.95 - 0.045
     assert found.wrong <= 0.025
+    assert found.beyond <= found.risk + 0.06
     assert found.trainings <= 0.35 * TRIALS
 
 
@@ -382,7 +399,7 @@ def line(name: str, found: Summary) -> str:
     return (
         f"{name:24}{found.best:8.4f}{found.recommended:9.4f}{found.ratio:7.2f}{found.improved:8.0%}{found.worse:7.0%}"
         f"{found.covered:8.1%}{found.change_covered:8.1%}{found.is_kept:7.0%}{found.claimed:8.0%}{found.wrong:7.1%}"
-        f"{found.trainings:7.1f}{found.most:5}"
+        f"{found.risk:7.1%}{found.beyond:8.1%}{found.trainings:7.1f}{found.most:5}"
     )
 
 
@@ -391,7 +408,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     print(f"{repeats} searches of {TRIALS} trials a row; regret against the lowest finished trial")
-    print("                          Optuna  confirm  ratio  better  worse   cover  change  stays  claims  wrong   runs most")
+    columns = "better  worse   cover  change  stays  claims  wrong   risk  beyond   runs most"
+    print(f"{'':26}Optuna  confirm  ratio  {columns}")
     for ratio in (NOISE, LOUD):
         every: list[Outcome] = []
         for case in CASES:

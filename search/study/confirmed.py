@@ -110,7 +110,8 @@ class Confirmation:
     """The leader and the trials that are statistically tied with it, the lowest first."""
 
     picked_from: int
-    """From how many candidates the recommended setting was chosen by the seeds that measure; 0 if none is recommended."""
+    """From how many settings the recommended one was chosen by the values of its mean: 1, more in earlier versions, and 0 if
+    none is recommended."""
 
     low: float | None
     """Lower end of the 95% interval of the recommended setting's mean. It is wider than its row's interval if the setting was
@@ -126,13 +127,7 @@ class Confirmation:
     """Upper end of the same interval."""
 
     rival: int | None = None
-    """The best other measured setting, where the baseline is recommended."""
-
-    rival_low: float | None = None
-    """Lower end of the 95% interval of its difference to the baseline, widened likewise."""
-
-    rival_high: float | None = None
-    """Upper end of the same interval."""
+    """The best other setting, where the baseline is recommended; its row has its difference to the baseline."""
 
     risk: float | None = None
     """The chance that another setting is better than the recommended one by more than `margin`; None if it is unknown."""

@@ -64,25 +64,13 @@ def compare_candidates(candidates: Sequence[Candidate], values: Values, seeds: i
     base = _by_seed(values.get(BASELINE_TRIAL, {}), seeds)
     rows = [_row(one, values.get(one.trial, {}), base, choosing, decision) for one in candidates]
     rows.sort(key=lambda row: (row.trial == BASELINE_TRIAL, not row.measured, row.mean is None, row.mean or 0.0, row.trial))
-    known = [] if belief is None else [row for row in rows if row.trial in belief.trials]
-    found = {row.trial: row for row in rows}
-    choice: CandidateResult | None = None
-    picked_from, interval, change, rival, apart, why = 0, _UNKNOWN, _UNKNOWN, None, _UNKNOWN, _NOTHING
+    choice = next((row for row in rows if row.trial == best), None)
     tied: tuple[int, ...] = ()
-    if belief is not None and best is not None:
-        choice, measured = found[best], [found[trial] for trial in decision.measured]
-        chosen = choose(known, belief)
-        tied = chosen.tied if chosen.best == best else choose(measured, belief).tied
-        others = [row for row in measured if row.trial != BASELINE_TRIAL]
-        picked_from = max(1, len(others))
-        coverage = 1 - (1 - COVERAGE) / picked_from
-        interval = _interval([value for value in choice.values[choosing:] if value is not None], coverage)
-        if best != BASELINE_TRIAL:
-            change = _interval(_differences(choice.values[choosing:], base[choosing:]), coverage)
-        elif others:
-            rival = choose(others, belief).best
-            apart = _interval(_differences(found[rival].values[choosing:], base[choosing:]), coverage)
-        why = _why(choice, [found[trial] for trial in tied])
+    why = _NOTHING
+    if belief is not None and choice is not None:
+        known = {row.trial: row for row in rows if row.trial in belief.trials}
+        chosen = choose(list(known.values()), belief)
+        tied, why = chosen.tied, _why(choice, [known[trial] for trial in chosen.tied], known[chosen.best])
     trainings = sum(len(values.get(candidate.trial, {})) for candidate in candidates)
     return Confirmation(
         rows=tuple(rows),
@@ -90,18 +78,16 @@ def compare_candidates(candidates: Sequence[Candidate], values: Values, seeds: i
         recommended=best,
         leader=tied[0] if tied else None,
         tied=tied,
-        picked_from=picked_from,
-        low=interval.low,
-        high=interval.high,
-        change_low=change.low,
-        change_high=change.high,
-        rival=rival,
-        rival_low=apart.low,
-        rival_high=apart.high,
+        picked_from=0 if choice is None else 1,
+        low=None if choice is None else choice.low,
+        high=None if choice is None else choice.high,
+        change_low=None if choice is None else choice.change_low,
+        change_high=None if choice is None else choice.change_high,
+        rival=next((row.trial for row in rows if best == BASELINE_TRIAL and row.measured and row.trial != best), None),
         risk=decision.risk,
         margin=decision.margin,
         why=why,
-        verdict=_verdict(choice, change.high, baseline_failed=has_failed(values.get(BASELINE_TRIAL, {}))),
+        verdict=_verdict(choice, baseline_failed=has_failed(values.get(BASELINE_TRIAL, {}))),
         noise=pooled_sd([known_values(by_seed) for by_seed in values.values()]),
         seeds=seeds,
         choosing=choosing,
@@ -169,10 +155,7 @@ class _Interval(NamedTuple):
     high: float | None = None
 
 
-_UNKNOWN = _Interval(None)
-
-
-def _interval(values: Sequence[float], coverage: float = COVERAGE) -> _Interval:
+def _interval(values: Sequence[float]) -> _Interval:
     """The interval of the true mean (Student 1908)."""
     if len(values) < 2:
         return _Interval(values[0] if values else None)
@@ -181,17 +164,21 @@ def _interval(values: Sequence[float], coverage: float = COVERAGE) -> _Interval:
         return _Interval(mean, sd)
     from scipy.special import stdtrit  # loads in a fifth of the time of scipy.stats
 
-    half = float(stdtrit(len(values) - 1, (1 + coverage) / 2)) * sd / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, (1 + COVERAGE) / 2)) * sd / math.sqrt(len(values))
     return _Interval(mean, sd, mean - half, mean + half)
 
 
-def _why(choice: CandidateResult, tied: Sequence[CandidateResult]) -> str:
-    """`tied` begins with the leader."""
+def _why(choice: CandidateResult, tied: Sequence[CandidateResult], best: CandidateResult) -> str:
+    """`tied` begins with the leader; `best` would be recommended now if it were measured."""
     name, smallest = _names([choice]), fewest(tied)
+    tie = f"{_names(tied)} are statistically tied"
+    if choice not in tied:
+        return f"{name} had the lowest estimate before it was measured; {_names([best])} has a lower one since, unmeasured"
     if len(tied) == 1:
         return f"{name} has the lowest estimate"
-    tie = f"{_names(tied)} are statistically tied"
-    if choice.trial == tied[0].trial:
+    if choice is not best:
+        return f"{tie}; {name} had the lowest estimate before it was measured"
+    if choice is tied[0]:
         return f"{tie}; {name} has the {'lower' if len(tied) == 2 else 'lowest'} estimate"
     if len(smallest) == 1:
         return f"{tie}; {name} is recommended because it has the fewest parameters ({choice.parameters:,})"
@@ -208,14 +195,14 @@ def _names(rows: Sequence[CandidateResult]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _verdict(choice: CandidateResult | None, change_high: float | None, *, baseline_failed: bool) -> str:
+def _verdict(choice: CandidateResult | None, *, baseline_failed: bool) -> str:
     if choice is None:
         return "nothing can be compared with the baseline"
     if choice.trial == BASELINE_TRIAL:
         return "the baseline is recommended"
     if baseline_failed and choice.better is None:
         return "the baseline failed, so nothing can be compared with it"
-    if change_high is not None and change_high < 0:
+    if choice.change_high is not None and choice.change_high < 0:
         return "better than the baseline"
     if choice.better is not None and choice.better >= PROBABLY:
         return "probably better than the baseline"

@@ -155,6 +155,6 @@ def rival_text(found: Confirmation, start: str) -> str:
     if rival is None or rival.change is None:
         return ""
     interval = ""
-    if found.rival_low is not None and found.rival_high is not None:
-        interval = f" (95% interval {found.rival_low:+.4f} to {found.rival_high:+.4f}{_widened(found)})"
+    if rival.change_low is not None and rival.change_high is not None:
+        interval = f" (95% interval {rival.change_low:+.4f} to {rival.change_high:+.4f})"
     return f"{start}trial {rival.trial}, is a change of {rival.change:+.4f}{interval}"
