@@ -14,8 +14,8 @@ from search import BASELINE_TRIAL
 from search.definition.ranges import Range
 from search.definition.settings import Setting
 from search.definition.space import Dimension
-from search.evaluation.confirm.allocation import BATCH, RISK, Allocation, Decision, knowledge_gradient
-from search.evaluation.confirm.values import num_measuring
+from search.evaluation.confirm.allocation import BATCH, Allocation, Decision, knowledge_gradient
+from search.evaluation.confirm.values import RISK, num_measuring
 from search.study import belief as belief_module
 from search.study.belief import Belief, believe
 from search.study.confirmed import Candidate

@@ -20,7 +20,7 @@ from search import BASELINE_TRIAL
 from search.definition.ranges import Range
 from search.definition.settings import Setting
 from search.definition.space import Dimension
-from search.evaluation.confirm.allocation import SHARE, Allocation
+from search.evaluation.confirm.allocation import Allocation, most_competing
 from search.evaluation.confirm.candidates import best_distinct
 from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.signers import signer_spread
@@ -151,7 +151,7 @@ def confirm(
         return believe(trials, SPACE, 0, fresh=fresh, of=of)
 
     candidates = [Candidate(trial=one.number, params=one.params, searched=one.value, parameters=1000) for one in chosen]
-    allocation = Allocation(candidates=candidates, seeds=SEEDS, limit=int(SHARE * len(trials)), believe=believe_with)
+    allocation = Allocation(candidates=candidates, seeds=SEEDS, limit=most_competing(len(trials), SEEDS), believe=believe_with)
     values: dict[int, dict[int, float | None]] = {}
     while missing := (decision := allocation.decide(values)).missing:
         for number, by in missing:

@@ -23,19 +23,20 @@ from jaxtyping import Float
 
 from search import BASELINE_TRIAL
 from search.evaluation.confirm.choice import choose
-from search.evaluation.confirm.values import Values, has_failed, known_values, num_measuring
+from search.evaluation.confirm.values import RISK, Values, has_failed, known_values, num_measuring
 from search.study.belief import Belief
 from search.study.confirmed import Candidate
 
 BATCH = 4
 """Trainings that are decided together, from the complete batches before them: the same ones for any number of workers."""
 
-MARGIN, RISK = 0.5, 0.1
+MARGIN = 0.5
 """The candidates no longer compete once the chance is at most `RISK` that one of them is better than the best by more than
 `MARGIN` standard deviations of the noise between seeds. If trainings run out first, the chance is larger; it is reported."""
 
-SHARE = 1 / 3
-"""Most trainings in which candidates compete, as a share of the finished trials of the search. On average it is a tenth."""
+SHARE, USUAL_SEEDS = 1 / 3, 8
+"""Most trainings in which candidates compete, as a share of the finished trials of the search, with at most the usual number of
+seeds for one candidate. In the simulation of the tests a seventh are enough on average."""
 
 _NORMAL_K = np.array([statistics.NormalDist().inv_cdf((k + 0.5) / 20) for k in range(20)])
 """Quantiles of the standard normal distribution in the middle of twentieths."""
@@ -167,6 +168,11 @@ def _add(batch: Sequence[tuple[int, int]], values: Values, used: dict[int, dict[
     for trial, seed in () if missing else batch:
         used[trial][seed] = values[trial][seed]
     return missing
+
+
+def most_competing(finished: int, seeds: int) -> int:
+    """The most trainings in which candidates compete: more for a longer search, and where more seeds are allowed."""
+    return max(BATCH, int(SHARE * finished * seeds / USUAL_SEEDS))
 
 
 def knowledge_gradient(

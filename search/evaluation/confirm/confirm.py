@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import BASELINE_TRIAL
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
-from search.evaluation.confirm.allocation import BATCH, SHARE, Allocation
+from search.evaluation.confirm.allocation import Allocation, most_competing
 from search.evaluation.confirm.candidates import trials_to_confirm
 from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.signers import signer_spread
@@ -148,7 +148,7 @@ def _allocation(options: ConfirmOptions, study: optuna.Study, chosen: Sequence[F
         )
         for trial in chosen
     ]
-    limit = max(BATCH, int(SHARE * num_finished(trials)))
+    limit = most_competing(num_finished(trials), options.seeds)
     return Allocation(candidates=candidates, seeds=options.seeds, limit=limit, believe=believe_with)
 
 

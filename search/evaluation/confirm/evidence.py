@@ -173,7 +173,7 @@ def _why(choice: CandidateResult, tied: Sequence[CandidateResult], best: Candida
     name, smallest = _names([choice]), fewest(tied)
     tie = f"{_names(tied)} are statistically tied"
     if choice not in tied:
-        return f"{name} had the lowest estimate before it was measured; {_names([best])} has a lower one since, unmeasured"
+        return f"{name} had the lowest estimate before it was measured; by now {_names([best])} has a lower one"
     if len(tied) == 1:
         return f"{name} has the lowest estimate"
     if choice is not best:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from data_utils.wording import align, counted, format_duration
 from search import BASELINE_TRIAL
+from search.evaluation.confirm.values import RISK
 from search.events import ConfirmFinished
 from search.study.confirmed import CandidateResult, Confirmation, Confirmed, num_values
 from search.wording import format_params, labeled, or_dash, study_args, trial_name
@@ -114,7 +115,8 @@ def _risk_text(found: Confirmation) -> str:
     if found.risk is None or found.margin is None:
         return ""
     chance = f"{found.risk:.0%}" if found.risk >= 0.005 else "under 1%"
-    return f"; the chance that another one is better by more than {found.margin:.4f} is {chance}"
+    more = " (more `--seeds` lower it)" if found.risk > RISK else ""
+    return f"; the chance that another one is better by more than {found.margin:.4f} is {chance}{more}"
 
 
 def _eliminations(found: Confirmation) -> Iterator[str]:

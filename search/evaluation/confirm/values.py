@@ -8,6 +8,10 @@ Values = Mapping[int, Mapping[int, float | None]]
 """By trial and seed number (from 1) the value of a training, a finite number; None for a training that failed."""
 
 
+RISK = 0.1
+"""The chance of a better candidate at which a confirmation stops training candidates; see `allocation.py`."""
+
+
 def known_values(by_seed: Mapping[int, float | None]) -> list[float]:
     """The values of the trainings that did not fail, in order of their seeds."""
     return [value for _, value in sorted(by_seed.items()) if value is not None]
