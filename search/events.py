@@ -6,10 +6,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.record import EpochRecord
 from search.study.confirmed import Confirmed
+
+if TYPE_CHECKING:
+    from search.study.recommendation import Recommendation  # imports Optuna
 
 
 @dataclass(frozen=True)
@@ -162,10 +165,10 @@ class RunFinished:
     """The Pareto front of several objectives; empty with one objective."""
 
     edges: tuple[str, ...]
-    """Sentences about parameters of the best trial that lie at an end of their range."""
+    """Sentences about parameters of the trial to use that lie at an end of their range."""
 
     noise: float | None
-    """Rough estimate of how much the seed alone changes a trial's value; None if it cannot be estimated."""
+    """Estimate of how much the seed alone changes a trial's value, the model's if there is one; None if it cannot be estimated."""
 
     seconds: float
     stopped_by: str = ""
@@ -176,6 +179,9 @@ class RunFinished:
 
     continue_with: str = "`--more N`"
     """What continues a study that has ended, as text."""
+
+    believed: Recommendation | None = None
+    """The trial that a model believes in; None without a model."""
 
 
 @dataclass(frozen=True)

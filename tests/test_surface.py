@@ -239,7 +239,7 @@ trial_started: trial params epochs done remark
 epoch_finished: trial record step
 worker_died: trial reason deaths allowed
 trial_finished: trial state params value values val_top1 epochs seconds is_best finished target reason
-run_finished: study finished target counts best baseline front edges noise seconds stopped_by ended_by continue_with
+run_finished: study finished target counts best baseline front edges noise seconds stopped_by ended_by continue_with believed
 run_failed: error exit_code
 confirm_finished: study confirmed seconds
 """  # noqa: E501

@@ -26,9 +26,12 @@ def export(
     study: opt.Study = opt.STUDY,
     storage: opt.Storage = opt.STORAGE,
     output: opt.OutputFile = None,
-    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Export this trial instead of the best.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Export this trial instead.")] = None,
     searched: Annotated[
-        bool, typer.Option("--searched", help="Export the best trial of the search, even if another one was confirmed.")
+        bool,
+        typer.Option(
+            "--searched", help="Export the trial with the best value, even if another one was confirmed or is believed in."
+        ),
     ] = False,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="DIR", help="Also write a model that the confirmation trained.")
@@ -55,8 +58,8 @@ def export(
         from search.exporting.writing import export_model
         from search.study.trials import trial_configs
 
-        made = export_model(opened, opened_storage, exported, trial_configs(chosen), model, runs=runs, onnx=onnx)
-    write_output(export_text(exported), output)
+        made = export_model(opened, opened_storage, exported, trial_configs(chosen), model, runs=runs, onnx=onnx, why=reason)
+    write_output(export_text(exported, reason), output)
     print_note(reason)
     if made is not None:
         print_note(f"wrote a model to {model}: {made.text}")

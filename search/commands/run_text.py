@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from data_utils.wording import format_duration, width
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.events import RunFinished, RunStarted, TrialFinished
-from search.reporting.summaries import baseline_lines, best_lines
+from search.reporting.summaries import baseline_lines, believed_lines, best_lines
 from search.wording import format_number, format_value, labeled, or_dash, study_args, truncate, wrap_line
 
 NARROW = 70
@@ -108,6 +108,7 @@ def run_finished_lines(
         lines += wrap_line(f"the search has ended: {event.ended_by}; continue with {event.continue_with}", max_width)
     lines += best_lines(event.best, event.front, max_width) if event.best else ["best     none: no trial is complete yet"]
     lines += baseline_lines(event.best, event.baseline, max_width)
+    lines += believed_lines(event.believed, event.best, max_width) if event.best else []
     if event.stopped_by:
         return lines
     for edge in event.edges:
@@ -126,7 +127,7 @@ def _luck_lines(event: RunFinished, max_width: int | None) -> list[str]:
     if best is None or baseline is None or best.trial == baseline.trial:
         return []
     lines = []
-    if event.noise is not None:
+    if event.noise is not None and event.believed is None:
         gain = f"the best is {_amount(baseline.value - best.value)} below the baseline"
         chance = f"another seed alone changes a trial's value by about {_amount(event.noise)} (a rough estimate)"
         lines = labeled("noise", f"{gain}; {chance}", max_width)

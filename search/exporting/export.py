@@ -21,11 +21,12 @@ from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
 from search.study.confirmed import load_confirmed, num_values
 from search.study.openings import openings
-from search.study.study import require_best, study_data, study_objectives, study_plan
+from search.study.recommendation import MIN_TRIALS, Choice, require_choice
+from search.study.study import study_data, study_objectives, study_plan
 from search.study.study_id import study_id
-from search.study.trials import STATE_NAMES, lacking, num_finished, pareto_front, require_trial, trial_result, trial_settings
+from search.study.trials import STATE_NAMES, lacking, num_finished, pareto_front, trial_result, trial_settings
 from search.trial.result import MEASURED
-from search.wording import utc_now
+from search.wording import format_value, utc_now, wrap
 
 EXPORT_SCHEMA = 2
 _READABLE_SCHEMAS = (1, EXPORT_SCHEMA)
@@ -91,23 +92,49 @@ class Exported:
 
 
 def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched: bool) -> tuple[FrozenTrial, str]:
-    """The trial to export and a sentence on why: the requested one, else the confirmed one, else the best of the search.
+    """The trial to export and a sentence on why: the requested one, else the one that `chosen_trial` chooses.
 
-    `searched` ignores a confirmation.
+    `searched` takes the one with the best value.
 
     Raises:
         NegativeAnswer: no trial is complete.
     """
     if requested is not None:
         return requested, f"this is trial {requested.number}, as requested"
-    best, confirmed = require_best(study), load_confirmed(study)
+    choice = require_choice(study)
     if searched:
-        return best, f"this is trial {best.number}, the best of the search; its value is partly luck"
+        return choice.best, f"this is trial {choice.best.number}, the best of the search; its value is partly luck"
+    if choice.by == "confirmation":
+        return choice.trial, _confirmed_text(study, choice.trial)
+    objectives = study_objectives(study)
     command = f"`python -m search confirm {study.study_name}`"
-    if confirmed is None or confirmed.found.recommended is None:
-        return best, f"this is trial {best.number}, the best of the search, not confirmed: {command} shows how much is luck"
-    trials = study.get_trials(deepcopy=False)
-    trial = require_trial(study, trials, confirmed.found.recommended)
+    text = choice_text(choice, objectives[primary_index(objectives)].name, several=len(objectives) > 1)
+    return choice.trial, f"{text}. Not confirmed: {command} shows how much is luck"
+
+
+def choice_text(choice: Choice, objective: str, *, several: bool = False) -> str:
+    """Which of two trials was chosen where nothing is confirmed: the one with the best value, or the model's; and why."""
+    believed, number, best = choice.believed, choice.trial.number, choice.best.number
+    if several:
+        return f"this is trial {number}, the best of the search"
+    if believed is None:
+        why = f"there is no model of fewer than {MIN_TRIALS} complete trials, or of values that are not finite"
+        return f"this is trial {number}, the best value of the search; {why}"
+    estimate = (
+        f"mean {objective} over seeds {format_value(believed.mean)} (95% interval {format_value(believed.low)} to "
+        f"{format_value(believed.high)}), estimated from {believed.complete:,} trials"
+    )
+    if number == best:
+        return f"this is trial {number}: it has the best value, and the model believes in it too ({estimate})"
+    return (
+        f"this is trial {number}, which the model believes in: {estimate}. Trial {best} has the best value, "
+        f"{format_value(believed.best_value)}, which is partly luck; `--trial {best}` exports it"
+    )
+
+
+def _confirmed_text(study: optuna.Study, trial: FrozenTrial) -> str:
+    """Why a trial is exported that a confirmation recommends. Raises `NegativeAnswer` if it has no value."""
+    trials, confirmed = study.get_trials(deepcopy=False), load_confirmed(study)
     if trial.state != TrialState.COMPLETE:
         raise NegativeAnswer(
             f"the confirmation recommends the baseline, but the baseline failed in the search of `{study.study_name}`",
@@ -116,10 +143,12 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
         )
     baseline = " (the baseline)" if trial.number == BASELINE_TRIAL else ""
     text = f"this is trial {trial.number}{baseline}, confirmed with fresh seeds"
-    if (new := num_finished(trials) - confirmed.trials) > 0:
+    new = 0 if confirmed is None else num_finished(trials) - confirmed.trials
+    if new > 0:
         more = "1 trial has" if new == 1 else f"{new:,} trials have"
-        text += f"; {more} finished since, repeat {command} to include {'it' if new == 1 else 'them'}"
-    return trial, text
+        again = f"`python -m search confirm {study.study_name}`"
+        text += f"; {more} finished since, repeat {again} to include {'it' if new == 1 else 'them'}"
+    return text
 
 
 def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
@@ -174,13 +203,17 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
     )
 
 
-def export_text(exported: Exported) -> str:
-    """An exported configuration as YAML for `read_export`."""
+def export_text(exported: Exported, why: str = "") -> str:
+    """An exported configuration as YAML for `read_export`. `why` is the reason for this trial, from `choose_trial`."""
     content = {name: value for name, value in dataclasses.asdict(exported).items() if name != "front" or value}
     return (
         f"# The configuration of trial {exported.trial} of the study {exported.study}. "
-        f"Train it again: python -m search retrain FILE\n{dump_yaml(content)}"
+        f"Train it again: python -m search retrain FILE\n{_comment(why)}{dump_yaml(content)}"
     )
+
+
+def _comment(text: str) -> str:
+    return "".join(f"{line}\n" for line in wrap("# ", text[:1].upper() + text[1:], "# ", 120)) if text else ""
 
 
 def _confirmed_results(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:

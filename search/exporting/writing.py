@@ -120,11 +120,12 @@ def write_model(
     *,
     onnx: bool = False,
     retrained: Exported | None = None,
+    why: str = "",
 ) -> None:
     """Writes a model with its configuration, its numbers and a model card.
 
     `exported` is the configuration whose results the card shows. `retrained` is the one that trains exactly this model again,
-    if it is a different one.
+    if it is a different one. `why` is the reason for this trial (see `export_text`).
 
     Raises:
         BundleError: the folder exists already.
@@ -140,7 +141,7 @@ def write_model(
             temperature=provenance.temperature,
             words=exported.data["words"],
             metrics=metrics,
-            config=export_text(retrained or exported),
+            config=export_text(retrained or exported, why),
             card=card_text(exported, metrics, folder.name),
             onnx=onnx,
         )
@@ -169,6 +170,7 @@ def export_model(
     *,
     runs: Path,
     onnx: bool,
+    why: str = "",
 ) -> Provenance:
     """Writes the median model of those that a confirmation trained with this configuration.
 
@@ -197,7 +199,7 @@ def export_model(
     model.load_state_dict(load(files[chosen.training]))
     clips = sum(row.clips for row in read_rows(SignerScore, place / "signers.csv") if row.training == chosen.training)
     provenance = provenance_of(chosen, clips, len(models), exported, openings(study))
-    write_model(folder, model, configs, exported, provenance, onnx=onnx)
+    write_model(folder, model, configs, exported, provenance, onnx=onnx, why=why)
     return provenance
 
 

@@ -68,11 +68,21 @@ def _verdict(facts: Facts) -> tuple[str, str]:
             return "Use the baseline.", sentence(f"{found.why}{rival_text(found, '. The best other setting, ')}")
         return f"Use {name}: {found.verdict}.", sentence(found.why)
     if chosen.number == BASELINE_TRIAL:
-        return "Nothing has beaten the baseline so far.", "It has the lowest value of the search."
-    return (
-        f"{name.capitalize()} is the best so far, but not confirmed.",
-        "It has the lowest value of the search. The best of many trials is partly luck.",
-    )
+        return "Nothing has beaten the baseline so far.", _why_best(facts)
+    return f"{name.capitalize()} is the best so far, but not confirmed.", _why_best(facts)
+
+
+def _why_best(facts: Facts) -> str:
+    """Why an unconfirmed trial is the best so far."""
+    believed = facts.believed
+    if believed is None:
+        return "It has the lowest value of the search. The best of many trials is partly luck."
+    why = f"By a Gaussian process over {believed.complete:,} complete trials, it has the lowest mean over seeds."
+    if believed.trial == believed.best:
+        return f"{why} It also has the lowest value."
+    other = f"{why} {name_of(believed.best).capitalize()} has the lowest value, {format_value(believed.best_value)}"
+    chance = "" if believed.better is None else f"; it is truly worse with a probability of {believed.better:.0%}"
+    return f"{other}, but that is partly luck{chance}."
 
 
 def sentence(text: str) -> str:
@@ -99,6 +109,7 @@ def _numbers(facts: Facts, chosen: FrozenTrial) -> Table:
     rows = [
         _searched(f"{facts.objective} in the search", value, facts.value, chosen, base),
         _searched("accuracy in the search", accuracy, lambda trial: trial_result(trial).get(accuracy), chosen, base),
+        *_believed_rows(facts),
         *_fresh_rows(facts, chosen, base),
     ]
     if facts.last_opening is not None:
@@ -130,6 +141,15 @@ def _searched(
     if base is None or other is None:
         return (label, trial_number(chosen, column, value), "", "")
     return (label, trial_number(chosen, column, value), trial_number(base, column, other), signed(value - other))
+
+
+def _believed_rows(facts: Facts) -> Iterator[tuple[Cell, ...]]:
+    """What the model believes of the trial to use."""
+    if facts.believed is not None:
+        source = _Source("analyze.believed", facts.believed)
+        yield (f"{facts.objective}, estimated mean over seeds", _number(source, "mean"), "", "")
+        yield ("95% interval", _interval(source, "low", "high"), "", "")
+        yield ("standard deviation of one training", _number(source, "noise"), "", "")
 
 
 def _fresh_rows(facts: Facts, chosen: FrozenTrial, base: FrozenTrial | None) -> Iterator[tuple[Cell, ...]]:
@@ -194,7 +214,8 @@ def _warnings(facts: Facts) -> Iterator[str]:
         yield f"The search is not finished: {finished:,} of {facts.target:,} trials so far."
     chosen = facts.chosen
     if chosen is not None and facts.confirmed is None and chosen.number != BASELINE_TRIAL:
-        yield "The best setting has not been trained with fresh seeds: its value is partly luck."
+        estimated = " and the model's mean is an estimate" if facts.believed is not None else ""
+        yield f"The best setting has not been trained with fresh seeds: its value is partly luck{estimated}."
     if facts.confirmed is not None and (since := finished - facts.confirmed.trials) > 0:
         was = "was" if since == 1 else "were"
         yield f"{counted(since, 'trial')} finished after the confirmation and {was} not considered in it."

@@ -22,6 +22,7 @@ from search.study.confirmed import Confirmed, load_confirmed
 from search.study.folder import StudyFolder, find_folder
 from search.study.opening_record import RecordedOpening, openings_of_signers
 from search.study.openings import Opening, openings
+from search.study.recommendation import Recommendation
 from search.study.searched_space import study_space
 from search.study.study import StudyData, study_data, study_objectives
 from search.study.study_id import study_id
@@ -116,8 +117,13 @@ class Facts:
 
     @property
     def chosen(self) -> FrozenTrial | None:
-        """The trial to use: the one that the confirmation recommends, else the best of the search."""
+        """The trial to use (see `chosen_trial`)."""
         return None if self.analysis.chosen is None else trial_with(self.trials, self.analysis.chosen)
+
+    @property
+    def believed(self) -> Recommendation | None:
+        """What a model of the search recommends; None without a model, and where a confirmation has decided."""
+        return self.analysis.believed
 
     @property
     def studied(self) -> Dimension | None:

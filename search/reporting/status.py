@@ -16,7 +16,7 @@ from search.definition.objectives import primary_index
 from search.definition.study_file import known_studies
 from search.evaluation.confirm.text import confirmed_lines
 from search.events import TrialSummary
-from search.reporting.summaries import baseline_lines, best_lines
+from search.reporting.summaries import baseline_lines, believed_lines, best_lines
 from search.running.summary import baseline_summary, trial_summary
 from search.storage.leases.choice import observe
 from search.storage.leases.lease import Observer
@@ -27,6 +27,7 @@ from search.study.confirmed import load_confirmed
 from search.study.identity import is_complete
 from search.study.openings import is_record, openings
 from search.study.presence import study_names
+from search.study.recommendation import believed_trial
 from search.study.study import checked_study, study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 
@@ -52,6 +53,7 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
         "runs": runs,
         "trials": count_states(trials),
         "best": _as_json(best),
+        "believed": _as_json(believed_trial(study)),
         "baseline": _as_json(baseline),
         "objectives": [objective.name for objective in objectives],
         "confirmed": _as_json(load_confirmed(study)),
@@ -88,7 +90,10 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
     best, baseline, front = _summaries(study, trials)
     lines += best_lines(best, list(filter(None, front))) if best else ["best     none: no trial is complete yet"]
     lines += baseline_lines(best, baseline)
-    if confirmed := load_confirmed(study):
+    confirmed = load_confirmed(study)
+    if confirmed is None and best is not None:
+        lines += believed_lines(believed_trial(study), best)
+    if confirmed is not None:
         since = num_finished(trials) - confirmed.trials
         more = f"; {counted(since, 'trial')} finished since" if since > 0 else ""
         lines += [f"confirmed on {confirmed.time[:10]}{more}", *confirmed_lines(confirmed)]

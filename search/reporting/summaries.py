@@ -1,4 +1,4 @@
-"""The best trial, the Pareto front and the baseline as lines of text."""
+"""The best trial, the Pareto front, the baseline and the trial that the model believes in as lines of text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from data_utils.wording import align, counted, width
 from search.events import TrialSummary
-from search.wording import format_params, format_value, format_values, labeled, wrap
+from search.study.recommendation import Recommendation
+from search.wording import format_params, format_value, format_values, labeled, or_dash, trial_name, wrap
 
 
 def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = (), room: int | None = None) -> list[str]:
@@ -30,6 +31,22 @@ def baseline_lines(best: TrialSummary | None, baseline: TrialSummary | None, roo
     if best is not None and best.trial == baseline.trial and len(baseline.values) < 2:
         return ["         this is the baseline: nothing has beaten it"]
     return summary_lines("baseline", baseline, room)
+
+
+def believed_lines(believed: Recommendation | None, best: TrialSummary, room: int | None = None) -> list[str]:
+    """The trial that the model believes in; no lines without a model."""
+    if believed is None:
+        return []
+    low, high = format_value(believed.low), format_value(believed.high)
+    number = f"mean {next(iter(best.values), 'val_loss')} {format_value(believed.mean)} (95% interval {low} to {high})"
+    number += f"; one training has noise of {or_dash(believed.noise)} (sd)"
+    note = f"lowest mean over seeds, by a Gaussian process over {counted(believed.complete, 'complete trial')}"
+    if believed.trial == best.trial:
+        return [*labeled("believed", f"the same trial: {number}", room), *labeled("", note, room)]
+    if believed.better is not None:
+        note += f"; truly better than {trial_name(believed.best)} with a probability of {believed.better:.0%}"
+    rows = (("believed", f"{trial_name(believed.trial)}: {number}"), ("", format_params(believed.params)), ("", note))
+    return [line for label, text in rows for line in labeled(label, text, room)]
 
 
 def summary_lines(label: str, trial: TrialSummary, room: int | None = None) -> list[str]:

@@ -14,6 +14,7 @@ from search.definition.objectives import primary_index
 from search.definition.space import active_dimensions
 from search.events import RunFinished, TrialSummary
 from search.running.criteria import noise_of
+from search.study.recommendation import believed_trial, chosen_trial
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, pareto_front, trial_result
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def run_finished(
 ) -> RunFinished:
     trials = study.get_trials(deepcopy=False)
     primary, several = primary_index(definition.objectives), len(definition.objectives) > 1
-    best = best_trial(trials, primary)
+    best, choice = best_trial(trials, primary), chosen_trial(study)
+    believed = believed_trial(study)
     return RunFinished(
         study=definition.name,
         finished=num_finished(trials),
@@ -34,12 +36,13 @@ def run_finished(
         best=trial_summary(best),
         baseline=baseline_summary(trials),
         front=tuple(filter(None, map(trial_summary, pareto_front(trials, primary)))) if several else (),
-        edges=() if several else _edges(best, definition),
-        noise=None if several else _noise(trials, best),
+        edges=() if several else _edges(None if choice is None else choice.trial, definition),
+        noise=None if several else believed.noise if believed is not None else _noise(trials, best),
         seconds=seconds,
         stopped_by=stopped_by,
         ended_by=trial_source.ended_by,
         continue_with=trial_source.continue_with,
+        believed=believed,
     )
 
 
@@ -51,13 +54,13 @@ def _noise(trials: Sequence[FrozenTrial], best: FrozenTrial | None) -> float | N
     return noise if 0 < noise < float("inf") else None
 
 
-def _edges(best: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, ...]:
-    if best is None or best.number == BASELINE_TRIAL:
+def _edges(chosen: FrozenTrial | None, definition: StudyDefinition) -> tuple[str, ...]:
+    if chosen is None or chosen.number == BASELINE_TRIAL:
         return ()
     return tuple(
-        f"{dim.name} {best.params[dim.name]:.3g} lies at the {end} edge of its range {dim.domain.text()}"
-        for dim in active_dimensions(definition.space, best.params)
-        if dim.name in best.params and (end := dim.edge(best.params[dim.name]))
+        f"{dim.name} {chosen.params[dim.name]:.3g} lies at the {end} edge of its range {dim.domain.text()}"
+        for dim in active_dimensions(definition.space, chosen.params)
+        if dim.name in chosen.params and (end := dim.edge(chosen.params[dim.name]))
     )
 
 

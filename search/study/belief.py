@@ -49,6 +49,9 @@ class Belief:
     fence: float = math.inf
     """Values above it were clipped to it: of a setting that is as bad, only that is known."""
 
+    is_fitted: bool = True
+    """Whether a process could be fitted. Otherwise all settings count as equally good."""
+
     def mean_of(self, trial: int) -> float:
         """The estimated value of one setting."""
         return float(self.mean_M[self.trials.index(trial)])
@@ -90,8 +93,11 @@ def believe(
     where_T = [number for number in used for _ in known[number]]
     value_T = np.minimum([value for number in used for value in known[number]], fence)
     points_TD, asked_MD = (np.stack([position[number] for number in numbers]) for numbers in (where_T, asked))
-    mean_M, covariance_MM, noise = _posterior(points_TD, value_T, asked_MD)
-    return Belief(tuple(asked), mean_M, covariance_MM, noise, fence)
+    fitted = _posterior(points_TD, value_T, asked_MD)
+    if fitted is None:
+        count, middle = len(asked), float(np.median(value_T))
+        return Belief(tuple(asked), np.full(count, middle), np.eye(count), 1.0, fence, is_fitted=False)
+    return Belief(tuple(asked), *fitted, fence)
 
 
 def tukey_upper_fence(value_N: Float[np.ndarray, " N"]) -> float:
@@ -102,10 +108,10 @@ def tukey_upper_fence(value_N: Float[np.ndarray, " N"]) -> float:
 
 def _posterior(
     points_TD: Float[np.ndarray, "T D"], value_T: Float[np.ndarray, " T"], asked_MD: Float[np.ndarray, "M D"]
-) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M M"], float]:
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M M"], float] | None:
     """Mean and covariance of the true values, and the noise's standard deviation.
 
-    Where no process can be fitted, because values are too large to be squared, all settings count as equally good.
+    None where no process can be fitted, because values are too large to be squared.
     """
     from search.surrogate.gaussian_process import GaussianProcess  # SciPy loads for a quarter of a second
 
@@ -117,8 +123,7 @@ def _posterior(
                 return mean_M, covariance_MM, math.sqrt(process.hyperparameters.noise)
     except (np.linalg.LinAlgError, ValueError):
         pass
-    count = len(asked_MD)
-    return np.full(count, float(np.median(value_T))), np.eye(count), 1.0
+    return None
 
 
 def _nearest(

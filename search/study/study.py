@@ -10,19 +10,17 @@ import json
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial
 
 from data_utils.splits import Split
 from model.objective import Objective
 from search.definition.definition import Plan
-from search.definition.objectives import StudyObjective, primary_index
-from search.errors import DefinitionError, NegativeAnswer
+from search.definition.objectives import StudyObjective
+from search.errors import DefinitionError
 from search.study.checked import CheckedStudy, Notify
 from search.study.companion import TRAINING_DISTRIBUTIONS, is_companion
 from search.study.confirmed import from_plain
 from search.study.openings import is_record
 from search.study.presence import study_names
-from search.study.trials import best_trial
 
 
 def checked_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) -> CheckedStudy:
@@ -75,19 +73,3 @@ def study_plan(study: optuna.Study) -> Plan:
     """How the trials of a study train."""
     stored = dict(study.user_attrs.get("plan", {}))
     return Plan(**{**stored, "objective": Objective(**stored.get("objective", {}))})
-
-
-def require_best(study: optuna.Study) -> FrozenTrial:
-    """The best complete trial.
-
-    Raises:
-        NegativeAnswer: there is none.
-    """
-    best = best_trial(study.get_trials(deepcopy=False), primary_index(study_objectives(study)))
-    if best is None:
-        name = study.study_name
-        raise NegativeAnswer(
-            f"no trial of `{name}` is complete yet",
-            hint=f"continue with `python -m search run {name}`; `python -m search status {name}` shows its state",
-        )
-    return best

@@ -19,10 +19,10 @@ from search.evaluation.analysis.isolation import Bin, isolation_bins, trial_poin
 from search.evaluation.analysis.metrics_agree import MetricComparison, compare_metrics
 from search.evaluation.analysis.noise import Noise, expected_optimism, noise_from_repeats
 from search.study.companion import fresh_trainings, training_values
-from search.study.confirmed import load_confirmed
+from search.study.recommendation import Recommendation, chosen_trial
 from search.study.searched_space import study_space
 from search.study.study import study_objectives, study_plan
-from search.study.trials import best_trial, complete_trials, require_trial, trial_result, trial_settings
+from search.study.trials import complete_trials, trial_result, trial_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,10 @@ class Analysis:
     """Name of the objective that is analyzed: the primary one."""
 
     chosen: int | None
-    """The trial whose position in the space is checked: the confirmed one, else the best; None if there is none."""
+    """The trial to use, whose position in the space is checked (`chosen_trial`); None if none is complete."""
+
+    believed: Recommendation | None
+    """What a model of the search recommends; None without a model, and where a confirmation has decided."""
 
     edges: tuple[EdgeAdvice, ...]
     importance: Importances | None
@@ -66,10 +69,8 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
     """Analyzes a study and its confirmation."""
     trials, objectives, space = study.get_trials(deepcopy=False), study_objectives(study), study_space(study)
     primary, complete, fresh = primary_index(objectives), complete_trials(trials), fresh_trainings(study, storage)
-    confirmed, chosen = load_confirmed(study), best_trial(trials, primary)
-    if confirmed is not None and confirmed.found.recommended is not None:
-        chosen = require_trial(study, trials, confirmed.found.recommended)
-    params = {} if chosen is None else chosen.params
+    choice = chosen_trial(study)
+    params = {} if choice is None else choice.trial.params
     advice = [edge_advice(dim, params[dim.name]) for dim in space if dim.name in params]
     importances, no_importance = _importance(complete, space, primary, study.user_attrs.get("seed", 0))
     noise = _noise(complete, fresh, primary)
@@ -78,7 +79,8 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
     return Analysis(
         study=study.study_name,
         objective=objectives[primary].name,
-        chosen=None if chosen is None else chosen.number,
+        chosen=None if choice is None else choice.trial.number,
+        believed=None if choice is None else choice.believed,
         edges=tuple(one for one in advice if one is not None),
         importance=importances,
         no_importance=no_importance,

@@ -30,13 +30,25 @@ def _finite(value: Any) -> Any:
 
 def analysis_lines(found: Analysis) -> list[str]:
     """The analysis as text."""
-    lines = [f"study    {found.study}: {found.complete:,} complete trials, analyzed by {found.objective}", *_edge_lines(found)]
+    lines = [f"study    {found.study}: {found.complete:,} complete trials, analyzed by {found.objective}"]
+    lines += [*_believed_lines(found), *_edge_lines(found)]
     lines += ["", "importance of the parameters (PED-ANOVA; 90% of bootstrap resamples lie between low and high)"]
     lines += _importance_lines(found)
     for name, bins in found.isolation.items():
         lines += ["", f"best values by {name}, whatever the other parameters were", *_isolation_lines(bins)]
         lines.append(found.readings[name].text)
     return [*lines, "", *_noise_lines(found), *_infeasible_lines(found.infeasible), "", *_spending_lines(found)]
+
+
+def _believed_lines(found: Analysis) -> list[str]:
+    believed = found.believed
+    if believed is None:
+        return []
+    low, high = format_value(believed.low), format_value(believed.high)
+    return [
+        f"believed trial {believed.trial}: mean {found.objective} over seeds {format_value(believed.mean)} "
+        f"(95% interval {low} to {high})"
+    ]
 
 
 def _edge_lines(found: Analysis) -> list[str]:

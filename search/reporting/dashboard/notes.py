@@ -18,6 +18,7 @@ from search.reporting.answer import answer_of, sentence
 from search.reporting.cells import Table, cell_texts
 from search.reporting.facts import Facts
 from search.study.confirmed import CandidateResult, num_values
+from search.study.recommendation import Recommendation
 from search.wording import format_number, format_value
 
 MARKER = "*What follows is written by the search and is replaced when it changes.*"
@@ -90,13 +91,15 @@ def _params(params: Mapping[str, Any]) -> str:
 
 
 def trial_notes(facts: Facts) -> dict[int, str]:
-    """Notes by trial number: for the baseline, new bests, confirmed and failed trials."""
+    """Notes by trial number: for the baseline, new bests, the believed, confirmed and failed trials."""
     notes: defaultdict[int, list[str]] = defaultdict(list)
     if facts.baseline is not None:
         notes[facts.baseline.number].append("**The baseline**: all other settings are compared with it.")
     for trial in _new_bests(facts)[-_MAX_BESTS:]:
         if trial.number != BASELINE_TRIAL:
             notes[trial.number].append("**A new best** when it finished.")
+    if facts.believed is not None:
+        notes[facts.believed.trial].append(_believed_text(facts.objective, facts.believed))
     for row in () if facts.confirmed is None else facts.confirmed.found.rows:
         notes[row.trial] += _confirmed_lines(facts, row)
     for trial in facts.trials_in_state(TrialState.FAIL)[-_MAX_FAILED:]:
@@ -115,6 +118,14 @@ def _new_bests(facts: Facts) -> list[FrozenTrial]:
             found.append(trial)
             lowest = value
     return found
+
+
+def _believed_text(objective: str, believed: Recommendation) -> str:
+    low, high = format_value(believed.low), format_value(believed.high)
+    return (
+        f"**Believed to be the best.** Mean {markdown(objective)} over seeds: {format_value(believed.mean)} (95% interval {low} "
+        f"to {high}), estimated by a Gaussian process over {counted(believed.complete, 'complete trial')}."
+    )
 
 
 def _confirmed_lines(facts: Facts, row: CandidateResult) -> Iterator[str]:

@@ -8,7 +8,19 @@ from optuna.trial import TrialState
 from data_utils.wording import counted
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
-from search.reporting.figures.style import BLUE, GRAY, ORANGE, RED, label_text, rounded, sample, styled_figure, trial_dots
+from search.reporting.figures.style import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    RED,
+    label_text,
+    rounded,
+    sample,
+    styled_figure,
+    trial_dots,
+)
+from search.study.recommendation import Recommendation
 from search.study.trials import STATE_NAMES, pareto_front
 from search.wording import format_value
 
@@ -33,6 +45,8 @@ def history(facts: Facts) -> Figure:
             traces.append(trial_dots(trials, numbers, values, name=STATE_NAMES[state], marker=marker))
     if facts.complete:
         traces.append(_best_so_far(facts, values))
+    if facts.believed is not None:
+        traces.append(_believed(facts.believed))
     if failed:
         traces.append(_failed(failed[-_MAX_FAILED:], shown.range[0] if shown.range else min(values.values())))
     yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
@@ -51,6 +65,19 @@ def _best_so_far(facts: Facts, values: dict[int, float]) -> go.Scatter:
     y.append(y[-1])
     line = {"color": BLUE, "width": 2, "shape": "hv"}
     return go.Scatter(x=x, y=rounded(y), mode="lines", name="best so far", line=line, hoverinfo="skip")
+
+
+def _believed(believed: Recommendation) -> go.Scatter:
+    """The mean over seeds of the trial that the model believes in, with its 95% interval."""
+    return go.Scatter(
+        x=[believed.trial],
+        y=rounded([believed.mean]),
+        error_y={"type": "constant", "value": believed.high - believed.mean, "color": GREEN, "thickness": 1.5},
+        mode="markers",
+        name="believed",
+        marker={"color": GREEN, "symbol": "diamond", "size": 9},
+        hovertemplate="trial %{x}, estimated mean over seeds<br>%{y:.4f}<extra></extra>",
+    )
 
 
 def _failed(numbers: list[int], bottom: float) -> go.Scatter:
@@ -73,7 +100,10 @@ def _history_caption(facts: Facts, failed: int) -> str:
         return f"{of}, none has trained to its end.{note}"
     value = facts.value(facts.best)
     assert value is not None, "a complete trial has a value"
-    return f"{of}, trial {facts.best.number} has the lowest {facts.objective}, {format_value(value)}.{note}"
+    lowest = f"{of}, trial {facts.best.number} has the lowest {facts.objective}, {format_value(value)}."
+    if facts.believed is not None:
+        lowest += f" The diamond is the estimated mean over seeds of trial {facts.believed.trial}, with its 95% interval."
+    return lowest + note
 
 
 def front(facts: Facts) -> Figure | None:

@@ -19,7 +19,7 @@ from search.definition.space import Dimension
 from search.wording import format_number
 
 INK, GRID = "#808080", "rgba(128,128,128,0.25)"
-BLUE, ORANGE, RED, GRAY = "#2f7ed8", "#e08e2b", "#d9475c", "#9a9a9a"
+BLUE, ORANGE, RED, GREEN, GRAY = "#2f7ed8", "#e08e2b", "#d9475c", "#2e9b6b", "#9a9a9a"
 """Blue: complete trials and the chosen one. Orange: pruned trials and the baseline. Red: failed trials. Gray: background."""
 
 MAX_POINTS = 1000
