@@ -168,7 +168,7 @@ class RunFinished:
     """Sentences about parameters of the trial to use that lie at an end of their range."""
 
     noise: float | None
-    """Estimate of how much the seed alone changes a trial's value, the model's if there is one; None if it cannot be estimated."""
+    """How much the seed alone changes a trial's value: the model's estimate, else a rough one; None if there is none."""
 
     seconds: float
     stopped_by: str = ""

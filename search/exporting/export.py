@@ -109,7 +109,7 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
     objectives = study_objectives(study)
     command = f"`python -m search confirm {study.study_name}`"
     text = choice_text(choice, objectives[primary_index(objectives)].name, several=len(objectives) > 1)
-    return choice.trial, f"{text}. Not confirmed: {command} shows how much is luck"
+    return choice.trial, f"{text}; not confirmed: {command} shows how much is luck"
 
 
 def choice_text(choice: Choice, objective: str, *, several: bool = False) -> str:

@@ -121,10 +121,10 @@ def _new_bests(facts: Facts) -> list[FrozenTrial]:
 
 
 def _believed_text(objective: str, believed: Recommendation) -> str:
-    low, high = format_value(believed.low), format_value(believed.high)
+    interval = f"{format_value(believed.low)} to {format_value(believed.high)}"
     return (
-        f"**Believed to be the best.** Mean {markdown(objective)} over seeds: {format_value(believed.mean)} (95% interval {low} "
-        f"to {high}), estimated by a Gaussian process over {counted(believed.complete, 'complete trial')}."
+        f"**Believed to be the best.** Mean {markdown(objective)} over seeds: {format_value(believed.mean)} (95% interval "
+        f"{interval}), estimated by a Gaussian process over {counted(believed.complete, 'complete trial')}."
     )
 
 
