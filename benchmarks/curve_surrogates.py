@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,15 +67,15 @@ class CurveSet:
             return load_definition(str(path), seed=seed)
 
 
+@functools.cache
 def load_curves(path: Path) -> list[CurveSet]:
-    """Every set of a file whose noise is known."""
+    """Every set of a file; without those that are too small, or whose noise is unknown."""
     sets = []
     arrays = np.load(path)
     for name in sorted(key.removesuffix("_config") for key in arrays.files if key.endswith("_config")):
         config_NS = np.asarray(arrays[f"{name}_config"], dtype=float)
         _, counts = np.unique(config_NS, axis=0, return_counts=True)
         if counts.max() < 2 or len(counts) < 20:
-            print(f"{name} is left out: it has no setting with several seeds, or fewer than 20 settings", file=sys.stderr)
             continue
         text = str(arrays[f"{name}_study"]) if f"{name}_study" in arrays.files else DEFAULT_SPACE
         sets.append(CurveSet(name, text, config_NS, np.asarray(arrays[f"{name}_curve"][:, :, 0], dtype=float)))

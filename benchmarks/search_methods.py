@@ -126,7 +126,8 @@ class Race:
             self.method.startswith("Optuna") and "with patience" not in self.method
         ):
             return len(curve_E)
-        patience = load_definition("label_smoothing").configs({}).train.patience
+        shipped = load_definition("label_smoothing")
+        patience = shipped.configs(shipped.baseline).train.patience
         lowest = np.minimum.accumulate(curve_E)
         since = np.arange(len(curve_E)) - np.maximum.accumulate(np.where(curve_E <= lowest, np.arange(len(curve_E)), 0))
         over = np.flatnonzero(since >= patience) if patience else np.array([], dtype=int)
@@ -249,7 +250,11 @@ def main() -> None:
     methods = [DEFAULT, OPTUNA] if options.json else options.methods
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        for one in load_curves(options.curves):
+        sets = load_curves(options.curves)
+        for name in sorted({key.removesuffix("_config") for key in np.load(options.curves) if key.endswith("_config")}):
+            if name not in {one.name for one in sets}:
+                print(f"{name} is left out: fewer than 20 settings, or none with several seeds", file=sys.stderr)
+        for one in sets:
             regrets = compete(pool, options.curves, one.name, methods, options.repeats, options.trials)
             if options.json:
                 print_json(one.name, methods, regrets)

@@ -106,7 +106,7 @@ def test_every_sampler_draws_each_step_once(name: str, tmp_path: Path) -> None:
     study = optuna.create_study()
     found, tried = [], Tried(definition)
     for number in range(17):
-        study.sampler = definition.sampler.make(number, 0)
+        study.sampler = definition.sampler.make(number, 0, definition.space)
         trial = study.ask()
         tried.add(study.get_trials(deepcopy=False))
         params = propose(study, study.trials[number], definition, tried.except_for(number), number)

@@ -75,7 +75,7 @@ def grown(seed: int, count: int, chances: tuple[float, ...], *, optional: list[s
 @pytest.mark.parametrize("chances", CHANCES)
 def test_tpe_proposes_the_same(chances: tuple[float, ...], optional: list[str]) -> None:
     """A chain of samplers, each with a seed of its own, in a study that grows between their proposals."""
-    sampler: BaseSampler = Tpe().make(0, 0)
+    sampler: BaseSampler = Tpe().make(0, 0, ())
     compared = 0
     for seed, study in enumerate(grown(1, 90, chances, optional=optional)):
         number = study.ask().number
@@ -88,7 +88,7 @@ def test_tpe_proposes_the_same(chances: tuple[float, ...], optional: list[str]) 
 
 def test_tpe_after_a_range_was_widened_and_a_trial_changed() -> None:
     """Wider ranges, and a trial that was another one when it was read first, lead to what Optuna proposes now."""
-    rng, study, sampler = np.random.default_rng(0), optuna.create_study(), Tpe().make(0, 0)
+    rng, study, sampler = np.random.default_rng(0), optuna.create_study(), Tpe().make(0, 0, ())
     study.add_trials([drawn(rng, list(SHAPES), TrialState.COMPLETE) for _ in range(30)])
 
     def require_same(seed: int) -> None:

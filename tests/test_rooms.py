@@ -47,7 +47,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "onnxruntime": (),
     "pydantic": ("search/definition", "search/study", "search/exporting", "model/bundle.py"),
     "sqlalchemy": ("search/storage",),
-    "scipy": ("search/surrogate", "search/evaluation", "search/reporting/figures/space.py"),
+    "scipy": ("search/surrogate", "search/definition/gp.py", "search/evaluation", "search/reporting/figures/space.py"),
     "sklearn": (),
     "yaml": ("search/definition/yaml_text.py",),
 }

@@ -150,7 +150,7 @@ def search_of(
         tried = Tried(definition)
         tried.add(before)
         seed = sampler_seed(definition.seed, len(before))
-        study.sampler = definition.sampler.make(seed, definition.seed)
+        study.sampler = definition.sampler.make(seed, definition.seed, definition.space)
         trial = study.ask()
         params = propose(study, study.trials[trial.number], definition, tried.except_for(trial.number), seed)
         if params is None:
