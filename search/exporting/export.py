@@ -24,7 +24,7 @@ from search.study.openings import openings
 from search.study.recommendation import MIN_TRIALS, Choice, require_choice
 from search.study.study import study_data, study_objectives, study_plan
 from search.study.study_id import study_id
-from search.study.trials import STATE_NAMES, lacking, num_finished, pareto_front, trial_result, trial_settings
+from search.study.trials import STATE_NAMES, complete_trials, lacking, num_finished, pareto_front, trial_result, trial_settings
 from search.trial.result import MEASURED
 from search.wording import format_value, utc_now, wrap
 
@@ -106,22 +106,20 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
         return choice.best, f"this is trial {choice.best.number}, the best of the search; its value is partly luck"
     if choice.by == "confirmation":
         return choice.trial, _confirmed_text(study, choice.trial)
-    objectives = study_objectives(study)
-    command = f"`python -m search confirm {study.study_name}`"
-    text = choice_text(choice, objectives[primary_index(objectives)].name, several=len(objectives) > 1)
+    text, command = _unconfirmed_text(study, choice), f"`python -m search confirm {study.study_name}`"
     return choice.trial, f"{text}; not confirmed: {command} shows how much is luck"
 
 
-def choice_text(choice: Choice, objective: str, *, several: bool = False) -> str:
-    """Which of two trials was chosen where nothing is confirmed: the one with the best value, or the model's; and why."""
+def _unconfirmed_text(study: optuna.Study, choice: Choice) -> str:
+    """Which of two trials was chosen, the one that the model believes in or the one with the best value, and why."""
     believed, number, best = choice.believed, choice.trial.number, choice.best.number
-    if several:
-        return f"this is trial {number}, the best of the search"
+    objectives = study_objectives(study)
     if believed is None:
-        why = f"there is no model of fewer than {MIN_TRIALS} complete trials, or of values that are not finite"
-        return f"this is trial {number}, the best value of the search; {why}"
+        is_few = len(complete_trials(study.get_trials(deepcopy=False))) < MIN_TRIALS
+        why = "; too few trials for a model" if is_few else "; no model fits its trials"
+        return f"this is trial {number}, the best of the search{why if len(objectives) == 1 else ''}"
     estimate = (
-        f"mean {objective} over seeds {format_value(believed.mean)} (95% interval {format_value(believed.low)} to "
+        f"mean {objectives[0].name} over seeds {format_value(believed.mean)} (95% interval {format_value(believed.low)} to "
         f"{format_value(believed.high)}), estimated from {believed.complete:,} trials"
     )
     if number == best:
