@@ -21,7 +21,7 @@ from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
 from search.study.confirmed import load_confirmed, num_values
 from search.study.openings import openings
-from search.study.recommendation import MIN_TRIALS, Choice, require_choice
+from search.study.recommendation import MIN_TRIALS, Choice, Recommendation, require_choice
 from search.study.study import study_data, study_objectives, study_plan
 from search.study.study_id import study_id
 from search.study.trials import STATE_NAMES, complete_trials, lacking, num_finished, pareto_front, trial_result, trial_settings
@@ -97,56 +97,54 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
     `searched` takes the one with the best value.
 
     Raises:
-        NegativeAnswer: no trial is complete.
+        NegativeAnswer: no trial is complete, or the confirmation recommends a baseline that failed in the search.
     """
     if requested is not None:
         return requested, f"this is trial {requested.number}, as requested"
     choice = require_choice(study)
     if searched:
         return choice.best, f"this is trial {choice.best.number}, the best of the search; its value is partly luck"
-    if choice.by == "confirmation":
-        return choice.trial, _confirmed_text(study, choice.trial)
-    text, command = _unconfirmed_text(study, choice), f"`python -m search confirm {study.study_name}`"
-    return choice.trial, f"{text}; not confirmed: {command} shows how much is luck"
-
-
-def _unconfirmed_text(study: optuna.Study, choice: Choice) -> str:
-    """Which of two trials was chosen, the one that the model believes in or the one with the best value, and why."""
-    believed, number, best = choice.believed, choice.trial.number, choice.best.number
-    objectives = study_objectives(study)
-    if believed is None:
-        is_few = len(complete_trials(study.get_trials(deepcopy=False))) < MIN_TRIALS
-        why = "; too few trials for a model" if is_few else "; no model fits its trials"
-        return f"this is trial {number}, the best of the search{why if len(objectives) == 1 else ''}"
-    estimate = (
-        f"mean {objectives[0].name} over seeds {format_value(believed.mean)} (95% interval {format_value(believed.low)} to "
-        f"{format_value(believed.high)}), estimated from {believed.complete:,} trials"
-    )
-    if number == best:
-        return f"this is trial {number}: it has the best value, and the model believes in it too ({estimate})"
-    return (
-        f"this is trial {number}, which the model believes in: {estimate}. Trial {best} has the best value, "
-        f"{format_value(believed.best_value)}, which is partly luck; `--trial {best}` exports it"
-    )
-
-
-def _confirmed_text(study: optuna.Study, trial: FrozenTrial) -> str:
-    """Why a trial is exported that a confirmation recommends. Raises `NegativeAnswer` if it has no value."""
-    trials, confirmed = study.get_trials(deepcopy=False), load_confirmed(study)
-    if trial.state != TrialState.COMPLETE:
+    if choice.trial.state != TrialState.COMPLETE:
         raise NegativeAnswer(
             f"the confirmation recommends the baseline, but the baseline failed in the search of `{study.study_name}`",
-            got=str(trial.user_attrs.get("reason", "no reason was recorded")),
+            got=str(choice.trial.user_attrs.get("reason", "no reason was recorded")),
             hint="there is no recorded value to reproduce; `--searched` exports the best trial of the search",
         )
-    baseline = " (the baseline)" if trial.number == BASELINE_TRIAL else ""
-    text = f"this is trial {trial.number}{baseline}, confirmed with fresh seeds"
-    new = 0 if confirmed is None else num_finished(trials) - confirmed.trials
-    if new > 0:
-        more = "1 trial has" if new == 1 else f"{new:,} trials have"
-        again = f"`python -m search confirm {study.study_name}`"
-        text += f"; {more} finished since, repeat {again} to include {'it' if new == 1 else 'them'}"
-    return text
+    return choice.trial, reason(study, choice)
+
+
+def reason(study: optuna.Study, choice: Choice) -> str:
+    """Why a trial was chosen, and which other trial has the best value, as a sentence without a full stop."""
+    trial, believed, trials = choice.trial, choice.believed, study.get_trials(deepcopy=False)
+    command, several = f"`python -m search confirm {study.study_name}`", len(study_objectives(study)) > 1
+    confirmed = load_confirmed(study) if choice.by == "confirmation" else None
+    if confirmed is not None:
+        baseline = " (the baseline)" if trial.number == BASELINE_TRIAL else ""
+        text = f"this is trial {trial.number}{baseline}, confirmed with fresh seeds"
+        if (new := num_finished(trials) - confirmed.trials) > 0:
+            more = "1 trial has" if new == 1 else f"{new:,} trials have"
+            text += f"; {more} finished since, repeat {command} to include {'it' if new == 1 else 'them'}"
+        return text
+    if believed is None:
+        few = len(complete_trials(trials)) < MIN_TRIALS
+        why = "" if several else "; too few trials for a model" if few else "; no model fits its trials"
+        text = f"this is trial {trial.number}, the best of the search{why}"
+    else:
+        text = _believed_text(study_objectives(study)[0].name, believed)
+    return f"{text}; not confirmed: {command} shows how much is luck"
+
+
+def _believed_text(objective: str, believed: Recommendation) -> str:
+    estimate = (
+        f"mean {objective} over seeds {format_value(believed.mean)} (95% interval {format_value(believed.low)} to "
+        f"{format_value(believed.high)}), estimated from {believed.complete:,} trials"
+    )
+    if believed.trial == believed.best:
+        return f"this is trial {believed.trial}: it has the best value, and the model believes in it too ({estimate})"
+    return (
+        f"this is trial {believed.trial}, which the model believes in: {estimate}. Trial {believed.best} has the best value, "
+        f"{format_value(believed.best_value)}, which is partly luck; `--trial {believed.best}` exports it"
+    )
 
 
 def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:

@@ -149,7 +149,7 @@ def _believed_rows(facts: Facts) -> Iterator[tuple[Cell, ...]]:
         source = _Source("analyze.believed", facts.believed)
         yield (f"{facts.objective}, estimated mean over seeds", _number(source, "mean"), "", "")
         yield ("95% interval", _interval(source, "low", "high"), "", "")
-        yield ("standard deviation of one training", _number(source, "noise"), "", "")
+        yield ("noise of one training (standard deviation)", _number(source, "noise"), "", "")
 
 
 def _fresh_rows(facts: Facts, chosen: FrozenTrial, base: FrozenTrial | None) -> Iterator[tuple[Cell, ...]]:

@@ -22,7 +22,7 @@ from search.study.confirmed import Confirmed, load_confirmed
 from search.study.folder import StudyFolder, find_folder
 from search.study.opening_record import RecordedOpening, openings_of_signers
 from search.study.openings import Opening, openings
-from search.study.recommendation import Recommendation
+from search.study.recommendation import Choice, Recommendation, chosen_trial
 from search.study.searched_space import study_space
 from search.study.study import StudyData, study_data, study_objectives
 from search.study.study_id import study_id
@@ -82,6 +82,7 @@ class Facts:
         self.confirmed: Confirmed | None = load_confirmed(study)
         self.openings: Sequence[Opening] = openings(study)
         self.all_openings: Sequence[RecordedOpening] = openings_of_signers(study, storage, runs)
+        self.choice: Choice | None = chosen_trial(study)
         self.analysis: Analysis = analyze(study, storage)
 
     @property
@@ -118,12 +119,12 @@ class Facts:
     @property
     def chosen(self) -> FrozenTrial | None:
         """The trial to use (see `chosen_trial`)."""
-        return None if self.analysis.chosen is None else trial_with(self.trials, self.analysis.chosen)
+        return None if self.choice is None else self.choice.trial
 
     @property
     def believed(self) -> Recommendation | None:
         """What a model of the search recommends; None without a model, and where a confirmation has decided."""
-        return self.analysis.believed
+        return None if self.choice is None else self.choice.believed
 
     @property
     def studied(self) -> Dimension | None:

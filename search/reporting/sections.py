@@ -12,7 +12,7 @@ from data_utils.wording import counted, format_duration
 from search.definition.space import Dimension
 from search.evaluation.analysis.cost import Cost
 from search.evaluation.confirm.text import signers_text
-from search.exporting.export import choose_trial, export_text, exported_of
+from search.exporting.export import export_text, exported_of, reason
 from search.reporting.answer import sentence, trial_number, value_column
 from search.reporting.cells import Cell, Number, Table, number_cell, number_cells, share, signed, whole
 from search.reporting.facts import Facts
@@ -284,6 +284,6 @@ def _made_with(facts: Facts) -> Table:
 
 
 def _configuration(facts: Facts) -> str:
-    if facts.chosen is None or facts.chosen.state != TrialState.COMPLETE:
+    if facts.choice is None or facts.choice.trial.state != TrialState.COMPLETE:
         return ""
-    return export_text(exported_of(facts.study, facts.chosen), choose_trial(facts.study, None, searched=False)[1])
+    return export_text(exported_of(facts.study, facts.choice.trial), reason(facts.study, facts.choice))
