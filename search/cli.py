@@ -52,6 +52,7 @@ for _name, _command in _COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and ends the process with its exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads wait for each other where workers use all cores
     install_safe_streams()
     sys.exit(execute(arguments))
 

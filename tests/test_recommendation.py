@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from conftest import Cli, enter_copy
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+import search.cli
 from search.commands.run_text import run_finished_lines
 from search.definition.ranges import Choices, Range
 from search.definition.settings import Setting
@@ -185,6 +187,19 @@ def test_nothing_is_fitted_again_while_nothing_changes(monkeypatch: pytest.Monke
     assert fits == [13]
     found([*trials, complete(13, 0.7, **trials[0].params)])
     assert fits == [13, 14]
+
+
+def test_the_model_needs_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a search that uses all cores, a fit with several threads takes fifty times as long."""
+    monkeypatch.setattr(search.cli, "install_safe_streams", lambda: None)
+    monkeypatch.setattr(search.cli, "execute", lambda arguments: 0)
+    for before, after in (("3", "3"), (None, "1")):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", before or "")
+        if before is None:
+            monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+        with pytest.raises(SystemExit):
+            search.cli.main([])
+        assert os.environ["OPENBLAS_NUM_THREADS"] == after
 
 
 def test_thousands_of_trials() -> None:
