@@ -1,6 +1,6 @@
 """Confirmation keeps its promises on simulated landscapes whose true values are known.
 
-`python tests/test_confirm_simulation.py [REPEATS]` prints what it changes and costs by landscape and by noise.
+`python tests/test_confirm_simulation.py [REPEATS [RATIO ...]]` prints what it changes and costs by landscape and by noise.
 """
 
 from __future__ import annotations
@@ -338,35 +338,35 @@ def quiet() -> Iterator[None]:
 def test_what_it_promises(ratio: float, regret: float) -> None:
     """A third or half of the regret at a third of the search's cost; intervals and claims that hold.
 
-    The bars have a margin for 100 searches: two standard errors, of which 0.03 is one for the regret and 0.022 for a coverage.
+    The bars have a margin of two standard errors of 60 searches: one is 0.04 for the regret and 0.028 for a coverage.
     """
-    outcomes = [outcome(kind, ratio, repeat, case) for kind in KINDS for case in CASES for repeat in range(5)]
+    outcomes = [outcome(kind, ratio, repeat, case) for kind in KINDS for case in CASES for repeat in range(3)]
     found = summarize(outcomes)
     print(found, found.ratio)  # pytest shows it when something fails, or with -rP
-    assert found.ratio <= regret + 0.06
-    assert found.covered >= 0.95 - 0.045
-    assert found.change_covered >= 0.95 - 0.045
+    assert found.ratio <= regret + 0.08
+    assert found.covered >= 0.95 - 0.056
+    assert found.change_covered >= 0.95 - 0.056
     assert found.wrong <= 0.025
-    assert found.beyond <= found.risk + 0.06
+    assert found.beyond <= found.risk + 0.08
     assert found.trainings <= 0.35 * TRIALS
 
 
 @pytest.mark.slow
 def test_where_there_is_nothing_to_find() -> None:
     """On a flat landscape all is tied, and a gain is rarely claimed."""
-    outcomes = [outcome("flat", NOISE, repeat) for repeat in range(60)]
+    outcomes = [outcome("flat", NOISE, repeat) for repeat in range(40)]
     found = summarize(outcomes)
     print(found)
-    assert statistics.fmean(one.is_kept or one.tied for one in outcomes) >= 0.9
-    assert found.claimed <= 0.025 + 0.04
-    assert found.covered >= 0.95 - 0.06
-    assert found.change_covered >= 0.95 - 0.06
+    assert statistics.fmean(one.is_kept or one.tied for one in outcomes) >= 0.8
+    assert found.claimed <= 0.025 + 0.05
+    assert found.covered >= 0.95 - 0.07
+    assert found.change_covered >= 0.95 - 0.07
 
 
 @pytest.mark.slow
 def test_error_over_signers() -> None:
     """The standard error over signers is how far the change on two signers is from the change on all."""
-    outcomes = [outcome(kind, NOISE, repeat, "signers") for kind in ("bowl", "plateau") for repeat in range(30)]
+    outcomes = [outcome(kind, NOISE, repeat, "signers") for kind in ("bowl", "plateau") for repeat in range(20)]
     errors = np.array([one.signer_error for one in outcomes if one.signer_error is not None])
     error, off = np.sqrt(errors.mean(axis=0))
     print(error, off)
@@ -410,7 +410,7 @@ def main() -> None:
     print(f"{repeats} searches of {TRIALS} trials a row; regret against the lowest finished trial")
     columns = "better  worse   cover  change  stays  claims  wrong   risk  beyond   runs most"
     print(f"{'':26}Optuna  confirm  ratio  {columns}")
-    for ratio in (NOISE, LOUD):
+    for ratio in map(float, sys.argv[2:]) if len(sys.argv) > 2 else (NOISE, LOUD):
         every: list[Outcome] = []
         for case in CASES:
             together: list[Outcome] = []

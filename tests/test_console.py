@@ -234,7 +234,7 @@ def confirmed(values: dict[int, dict[int, float | None]], measured: tuple[int, .
     ]
     known = sorted(trial for trial, by_seed in values.items() if None not in by_seed.values())
     mean_M = np.array([statistics.fmean(v for v in values[trial].values() if v is not None) for trial in known])
-    belief = Belief(tuple(known), mean_M, 1e-3 * np.eye(len(known)), 0.05, fence=2.0) if known else None
+    belief = Belief(tuple(known), mean_M, 1e-3 * np.eye(len(known)), 0.05) if known else None
     found = compare_candidates(candidates, values, 5, Decision((), 0, measured, belief, best, 0.03, 0.025))
     spread = SignerSpread(signers=3, between_seeds=0.01, between_signers=0.12, error=0.07, change_error=0.02)
     objective = "val_loss"
@@ -265,7 +265,7 @@ def test_confirmation() -> None:
         "trial  searched  estimate  seeds      mean      95%   change      95%  better",
         "  *12    0.4500    0.5075      3    0.5100  ±0.0248  -0.5900  ±0.2370  0.9957",
         "    7    0.4590    0.5200      2  (0.5200)",
-        "   30    3.6000         -      2  (4.0750)",
+        "   30    3.6000    4.0750      2  (4.0750)",
         "    9    0.9000         -      -         -        -        -        -       -",
         " base    0.9900    1.1000      3    1.1000  ±0.2484",
         "         val_loss, lower is better. estimate: the true value by all trainings",

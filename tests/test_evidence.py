@@ -155,12 +155,6 @@ class TestNumbers:
         assert weighed(values).noise == pytest.approx(math.sqrt((1 * 2.0 + 2 * 1.0) / 3))
         assert weighed({0: by_seed(5.0)}).noise is None
 
-    def test_clipped(self) -> None:
-        """A setting that is so bad that its values were clipped has no estimate."""
-        belief = Belief((0, 4), np.array([0.55, 0.48]), 0.01 * np.eye(2), 0.1, fence=0.6)
-        found = weighed({0: by_seed(*self.base), 4: by_seed(*self.a)}, belief)
-        assert [row.estimate for row in found.rows] == [0.48, None]
-
 
 class TestRecommendation:
     """The recommended setting, and the reason for it."""

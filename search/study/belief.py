@@ -30,7 +30,8 @@ MAX_SETTINGS = 150
 
 FENCE_FACTOR = 1.5
 """Interquartile ranges above the upper quartile at which values are clipped: how far a diverged setting went off says nothing
-about the good ones. Source: Tukey 1977, "Exploratory data analysis"."""
+about the others. To its own estimate the mean of what was clipped is added: a setting that breaks down now and then is as bad
+as its mean. Source: Tukey 1977, "Exploratory data analysis"."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,6 @@ class Belief:
 
     noise: float
     """Standard deviation of one training's value around its setting's true value."""
-
-    fence: float = math.inf
-    """Values above it were clipped to it: of a setting that is as bad, only that is known."""
 
     is_fitted: bool = True
     """Whether a process could be fitted. Otherwise all settings count as equally good."""
@@ -87,7 +85,8 @@ def believe(
         return None
     fence = tukey_upper_fence(np.array([value for (value,) in known.values()]))
     for number, values in (fresh or {}).items():
-        known.setdefault(number, []).extend(values)
+        if values:
+            known.setdefault(number, []).extend(values)
     used = _nearest(known, position, of)
     asked = sorted(used if of is None else of)
     where_T = [number for number in used for _ in known[number]]
@@ -96,8 +95,10 @@ def believe(
     fitted = _posterior(points_TD, value_T, asked_MD)
     if fitted is None:
         count, middle = len(asked), float(np.median(value_T))
-        return Belief(tuple(asked), np.full(count, middle), np.eye(count), 1.0, fence, is_fitted=False)
-    return Belief(tuple(asked), *fitted, fence)
+        return Belief(tuple(asked), np.full(count, middle), np.eye(count), 1.0, is_fitted=False)
+    mean_M, covariance_MM, noise = fitted
+    clipped_M = [statistics.fmean(max(0.0, value - fence) for value in known.get(number, [fence])) for number in asked]
+    return Belief(tuple(asked), mean_M + clipped_M, covariance_MM, noise)
 
 
 def tukey_upper_fence(value_N: Float[np.ndarray, " N"]) -> float:

@@ -71,7 +71,7 @@ class CandidateResult(SearchedSetting):
 
     estimate: float | None
     """Its true value, estimated from all its values and from nearby trials of the search (`belief.py`); None where nothing was
-    estimated, and where it is so bad that its values were clipped."""
+    estimated."""
 
     change: float | None
     """Mean difference to the baseline over the seeds of both (those that measure, if it was measured), negative if better; None

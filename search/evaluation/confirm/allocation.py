@@ -34,7 +34,7 @@ MARGIN = 0.5
 """The candidates no longer compete once the chance is at most `RISK` that one of them is better than the best by more than
 `MARGIN` standard deviations of the noise between seeds. If trainings run out first, the chance is larger; it is reported."""
 
-SHARE, USUAL_SEEDS = 1 / 3, 8
+SHARE, USUAL_SEEDS = 0.4, 8
 """Most trainings in which candidates compete, as a share of the finished trials of the search, with at most the usual number of
 seeds for one candidate. In the simulation of the tests a seventh are enough on average."""
 

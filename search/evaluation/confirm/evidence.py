@@ -110,7 +110,6 @@ def _row(
     differences = _differences(values[seeds], base[seeds])
     is_baseline = candidate.trial == BASELINE_TRIAL  # which has no interval around itself
     change = _interval(differences)
-    is_known = belief is not None and candidate.trial in belief.trials and not (fresh.mean or 0.0) > belief.fence
     return CandidateResult(
         **{field.name: getattr(candidate, field.name) for field in fields(SearchedSetting)},
         values=values,
@@ -122,7 +121,7 @@ def _row(
         sd=fresh.sd,
         low=fresh.low,
         high=fresh.high,
-        estimate=belief.mean_of(candidate.trial) if belief is not None and is_known else None,
+        estimate=belief.mean_of(candidate.trial) if belief is not None and candidate.trial in belief.trials else None,
         change=change.mean,
         change_low=None if is_baseline else change.low,
         change_high=None if is_baseline else change.high,
