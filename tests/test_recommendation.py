@@ -101,6 +101,18 @@ def test_the_noise_is_that_of_one_training() -> None:
     assert found(trials).noise == pytest.approx(NOISE, rel=0.35)
 
 
+@pytest.mark.parametrize(("count", "noise"), [(10, 0.15), (20, 0.15), (20, 0.02)])
+def test_intervals_hold_the_truth(count: int, noise: float) -> None:
+    """Ten noisy trials do not tell how noisy they are: the interval covers that too."""
+    inside = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        trials = [complete(n, truth(**one) + rng.normal(0, noise), **one) for n, one in enumerate(settings(count, seed))]
+        result = found(trials)
+        inside += result.low < truth(**result.params) < result.high
+    assert inside >= 17  # of 95%, 16 or fewer have a probability of 2%
+
+
 def test_the_best_value_may_be_believed() -> None:
     """Where nothing is noise, the model recommends the best value, and compares it with nothing."""
     trials = [complete(n, truth(**one), **one) for n, one in enumerate(settings(20))]
@@ -175,9 +187,9 @@ def test_nothing_is_fitted_again_while_nothing_changes(monkeypatch: pytest.Monke
     """`status --watch` asks every two seconds."""
     fits: list[int] = []
 
-    def counting(trials: Sequence[FrozenTrial], *rest: Any) -> Any:
+    def counting(trials: Sequence[FrozenTrial], *rest: Any, averaged: bool) -> Any:
         fits.append(len(trials))
-        return believe(trials, *rest)
+        return believe(trials, *rest, averaged=averaged)
 
     believe = recommendation.believe
     monkeypatch.setattr(recommendation, "believe", counting)

@@ -44,7 +44,7 @@ class Recommendation:
 
     high: float
     noise: float
-    """Standard deviation of one training's value around the true value."""
+    """Standard deviation of one training's value around the true value, estimated."""
 
     best: int
     """The trial with the best value, which is partly luck."""
@@ -143,7 +143,7 @@ def _is_usable(trial: FrozenTrial, space: Sequence[Dimension], primary: int) -> 
 def _recommend(question: _Question) -> Recommendation | None:
     trials = {trial.number: trial for trial in question.trials}
     luckiest = best_trial(question.trials, question.primary)
-    belief = believe(question.trials, question.space, question.primary)
+    belief = believe(question.trials, question.space, question.primary, averaged=True)
     if belief is None or luckiest is None or not belief.is_fitted:
         return None
     value = luckiest.values[question.primary]

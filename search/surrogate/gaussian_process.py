@@ -97,6 +97,17 @@ class GaussianProcess:
         amplitude, noise = math.exp(self._theta_P[dims]) * square, math.exp(self._theta_P[dims + 1]) * square
         return Hyperparameters(np.exp(self._theta_P[:dims]), amplitude, noise)
 
+    @property
+    def log_density(self) -> float:
+        """Logarithm of the density of the values together with the length scales and the amplitude, up to a constant.
+
+        By it processes over the same values are compared that assume another noise each.
+        """
+        prior_P, spread_P = _prior(self.points_ND.shape[1])
+        away_P = ((self._theta_P - prior_P) / spread_P)[:-1]
+        likelihood = -0.5 * self._target_N @ self._alpha_N - np.log(np.diag(self._factor_NN)).sum()
+        return float(likelihood - 0.5 * away_P @ away_P)
+
     def assuming(self, points_MD: Float[np.ndarray, "M D"]) -> GaussianProcess:
         """The process as if its means at further points were values, so that it is sure there: for trials under way.
 
@@ -145,6 +156,12 @@ def _matern(squares_MN: Float[np.ndarray, "M N"]) -> Float[np.ndarray, "M N"]:
     return (1 + far_MN + far_MN**2 / 3) * np.exp(-far_MN)
 
 
+def _prior(dims: int) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+    """Mean and standard deviation of the hyperparameters."""
+    prior_P = np.array([math.log(LENGTH_SCALE * math.sqrt(dims / 3))] * dims + [0.0, math.log(NOISE)])
+    return prior_P, np.array([LENGTH_SPREAD] * dims + [AMPLITUDE_SPREAD, NOISE_SPREAD])
+
+
 def _most_probable(
     squares_DNN: Float[np.ndarray, "D N N"],
     target_N: Float[np.ndarray, " N"],
@@ -154,8 +171,7 @@ def _most_probable(
 ) -> Float[np.ndarray, " P"]:
     """The hyperparameters with the highest posterior density."""
     dims = len(squares_DNN)
-    prior_P = np.array([math.log(LENGTH_SCALE * math.sqrt(dims / 3))] * dims + [0.0, math.log(NOISE)])
-    spread_P = np.array([LENGTH_SPREAD] * dims + [AMPLITUDE_SPREAD, NOISE_SPREAD])
+    prior_P, spread_P = _prior(dims)
     bounds = [tuple(np.log(LENGTH_BOUNDS))] * dims + [tuple(np.log(AMPLITUDE_BOUNDS)), tuple(np.log(NOISE_BOUNDS))]
     start_P = prior_P.copy()
     if known_noise is not None:
