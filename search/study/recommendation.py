@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from search.definition.objectives import primary_index
 from search.definition.space import Dimension
-from search.errors import NegativeAnswer
+from search.errors import DefinitionError, NegativeAnswer
 from search.study.belief import believe
 from search.study.confirmed import load_confirmed
 from search.study.searched_space import study_space
@@ -103,8 +103,12 @@ def require_choice(study: optuna.Study) -> Choice:
 
 
 def believed_trial(study: optuna.Study) -> Recommendation | None:
-    """What a model of a study recommends; None where `recommend` gives none."""
-    return recommend(study.get_trials(deepcopy=False), study_space(study), primary_index(study_objectives(study)))
+    """What a model of a study recommends; None where `recommend` gives none, or where a parameter is no setting."""
+    try:
+        space = study_space(study)
+    except DefinitionError:  # a confirmation, or a study of another program
+        return None
+    return recommend(study.get_trials(deepcopy=False), space, primary_index(study_objectives(study)))
 
 
 def recommend(trials: Sequence[FrozenTrial], space: Sequence[Dimension], primary: int) -> Recommendation | None:
