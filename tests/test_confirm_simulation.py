@@ -354,13 +354,13 @@ def test_what_it_promises(ratio: float, regret: float) -> None:
 @pytest.mark.slow
 def test_where_there_is_nothing_to_find() -> None:
     """On a flat landscape all is tied, and a gain is rarely claimed."""
-    outcomes = [outcome("flat", NOISE, repeat) for repeat in range(40)]
+    outcomes = [outcome("flat", NOISE, repeat) for repeat in range(100)]
     found = summarize(outcomes)
     print(found)
     assert statistics.fmean(one.is_kept or one.tied for one in outcomes) >= 0.8
-    assert found.claimed <= 0.025 + 0.05
-    assert found.covered >= 0.95 - 0.07
-    assert found.change_covered >= 0.95 - 0.07
+    assert found.claimed <= 0.025 + 0.04
+    assert found.covered >= 0.95 - 0.06
+    assert found.change_covered >= 0.95 - 0.06
 
 
 @pytest.mark.slow
