@@ -285,9 +285,9 @@ def test_confirmation() -> None:
         "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean",
         "         with fresh seeds",
         "noise    0.0630 between seeds on the same validation signers",
-        "signers  0.1200 between the 3 validation signers; other signers would move the",
-        "         value by about ±0.0700 and the change by ±0.0200 (standard errors); the",
-        "         intervals, over seeds alone, say nothing about that",
+        "signers  standard deviation 0.1200 between 3 validation signers; others would",
+        "         move the value by about ±0.0700 and the change by ±0.0200 (standard",
+        "         errors); the intervals, over seeds alone, say nothing about that",
     ]
     assert lines[28].startswith("pairs")
     assert "            7  0.3899       -  1.0000  -  1.0000" in lines
@@ -315,7 +315,8 @@ def test_confirmation_of_the_baseline() -> None:
         (
             2,
             0.2,
-            "0.3000 between the 2 validation signers; other signers would move the value by about ±0.2000 (standard errors)",
+            "standard deviation 0.3000 between 2 validation signers; "
+            "others would move the value by about ±0.2000 (standard errors)",
         ),
     ],
 )

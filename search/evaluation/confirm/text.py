@@ -63,8 +63,8 @@ def signers_text(confirmed: Confirmed) -> str:
     if spread.change_error is not None:
         moves += f" and the change by ±{spread.change_error:.4f}"
     return (
-        f"{or_dash(spread.between_signers)} between the {spread.signers} validation signers; other signers would move {moves} "
-        f"(standard errors); {silent}"
+        f"standard deviation {or_dash(spread.between_signers)} between {spread.signers} validation signers; "
+        f"others would move {moves} (standard errors); {silent}"
     )
 
 
