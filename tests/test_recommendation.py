@@ -325,7 +325,7 @@ def test_both_may_be_one_trial(searched: Path, tmp_path: Path, cli: Cli, monkeyp
         f"this is trial {believed['trial']}: it has the best value, and the model believes in it too"
         in cli("export", "tiny").err
     )
-    assert "believed the same trial: mean val_loss" in cli("status", "tiny").out
+    assert f"believed trial {believed['trial']} too: mean val_loss" in cli("status", "tiny").out
     assert "It also has the lowest value." in study_note(facts())
 
 

@@ -42,7 +42,7 @@ def believed_lines(believed: Recommendation | None, best: TrialSummary, room: in
     number += f"; one training has noise of {or_dash(believed.noise)} (sd)"
     note = f"lowest mean over seeds, by a Gaussian process over {counted(believed.complete, 'complete trial')}"
     if believed.trial == best.trial:
-        return [*labeled("believed", f"the same trial: {number}", room), *labeled("", note, room)]
+        return [*labeled("believed", f"{trial_name(best.trial)} too: {number}", room), *labeled("", note, room)]
     if believed.better is not None:
         note += f"; truly better than {trial_name(believed.best)} with a probability of {believed.better:.0%}"
     rows = (("believed", f"{trial_name(believed.trial)}: {number}"), ("", format_params(believed.params)), ("", note))
