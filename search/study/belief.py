@@ -33,13 +33,13 @@ FENCE_FACTOR = 1.5
 about the others. To its own estimate the mean of what was clipped is added: a setting that breaks down now and then is as bad
 as its mean. Source: Tukey 1977, "Exploratory data analysis"."""
 
-
 NOISE_SHARES = np.array([0.003, 0.01, 0.03, 0.08, 0.18, 0.35, 0.6, 0.9])
 """Of the variance of the values: how much of it may be noise, where that is averaged over."""
 
 NOISE_SHARE, NOISE_SPREAD = 0.2, 1.5
-"""The prior of the noise's share: median, and spread of its logarithm. So wide, because the intervals of ten noisy trials were
-far too narrow with the prior that the sampler has: 47% of them held the truth, and 97% with this one."""
+"""The prior of the noise's share: median, and spread of its logarithm. Wide, because few trials do not tell how noisy they are.
+On surrogates of real learning curves (two sets, 30 searches each), 50 to 97% of the 95% intervals of 10 to 15 trials held the
+truth by the most probable noise, and 87 to 100% on average over it; of 50 trials 97%. The regret of the pick is the same."""
 
 
 @dataclass(frozen=True)
