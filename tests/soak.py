@@ -52,7 +52,7 @@ from search.trial.trial_run import start_trainings
 STUDY = """\
 about: Soak test
 trials: TRIALS
-sampler: {name: tpe, startup: 5}
+sampler: {name: gp, startup: 5}
 pruner: {name: median, startup: 3, warmup_epochs: WARMUP}
 fixed: {epochs: EPOCHS, batch_size: 8, width: 32, ffn_width: 64, layers: 2, patience: 0}
 space:

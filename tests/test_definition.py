@@ -376,10 +376,11 @@ def test_every_included_study_loads(path: Path) -> None:
 
 
 def test_the_default_study() -> None:
-    """The default study has the article's search space, and its settings as the baseline."""
+    """The default study's space holds what winners used: at ten words a label smoothing of 0.72 leaves the true word as much as
+    0.65 at 250 words. Its baseline are the article's settings."""
     definition = load_definition("label_smoothing")
     assert {dim.name: dim.domain.text() for dim in definition.space} == {
-        "label_smoothing": "0.0 .. 0.6",
+        "label_smoothing": "0.0 .. 0.8",
         "lr": "1e-05 .. 0.01 log",
         "dropout": "0.0 .. 0.5",
     }

@@ -162,7 +162,7 @@ def test_keys_of_a_study_file() -> None:
     kinds = {**SAMPLERS, **PRUNERS}
     assert {name: {field.name: field.default for field in dataclasses.fields(kind)} for name, kind in kinds.items()} == {
         "tpe": {"startup": 10},
-        "gp": {"startup": 10},
+        "gp": {"startup": 8},
         "cmaes": {"startup": 1, "population": None},
         "random": {},
         "qmc": {"sequence": "sobol", "scramble": True},

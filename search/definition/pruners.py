@@ -180,8 +180,8 @@ class Threshold(Pruner):
 
 
 PRUNERS: dict[str, type[Pruner]] = {
-    "median": Median,
     "none": NoPruning,
+    "median": Median,
     "percentile": Percentile,
     "hyperband": Hyperband,
     "asha": Asha,

@@ -33,17 +33,18 @@ def resolve_definition(raw: dict[str, Any], source: str, name: str, seed: int) -
     twice = sorted({dim.setting.key for dim in space} & {key for key, _ in fixed.values()})
     if twice:
         raise DefinitionError(f"`{twice[0]}` is both fixed and searched", where=source, hint="remove it from one of the two")
+    objectives = parse_objectives(section_of(raw, "objective"), f"{source}: objective")
     definition = StudyDefinition(
         name=name,
         source=source,
         about=validate(str, raw.get("about", ""), "about", source),
-        objectives=parse_objectives(section_of(raw, "objective"), f"{source}: objective"),
+        objectives=objectives,
         trials=validate(Annotated[int, Gt(0)], raw.get("trials", 50), "trials", source),
         time_s=_time(raw.get("time"), source),
         stagnation=_stagnation(raw.get("stagnation"), source),
         repeats=validate(Annotated[int, Gt(0)], raw.get("repeats", 1), "repeats", source),
-        sampler=parse_sampler(raw.get("sampler", {"name": "tpe"}), source),
-        pruner=parse_pruner(raw.get("pruner", {"name": "median"}), source),
+        sampler=parse_sampler(raw.get("sampler", {"name": "gp" if len(objectives) == 1 else "tpe"}), source),
+        pruner=parse_pruner(raw.get("pruner", {"name": "none"}), source),
         resources=build(Resources, section_of(raw, "resources"), "resources", source),
         signers=_split_options(section_of(raw, "data"), source),
         fixed=dict(fixed.values()),

@@ -46,6 +46,24 @@ class Sampler(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gp(Sampler):
+    """Gaussian process: learns how far nearby settings predict a value and how much of it is noise, and proposes where the
+    largest improvement over the lowest mean is expected. Starts with points that are spread evenly. With several objectives it
+    is Optuna's, which starts at random, and samples conditional dimensions at random."""
+
+    supports_wider_ranges: ClassVar[bool] = True
+
+    startup: Trials = 8
+    """Trials before the model is used, the baseline among them."""
+
+    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
+        from search.definition.gp import GaussianProcessSampler
+
+        with ignore_experimental():
+            return GaussianProcessSampler(space, startup=self.startup, seed=seed, study_seed=study_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tpe(Sampler):
     """Tree-structured Parzen estimator: models the densities of good and of other points and proposes where their ratio is
     highest."""
@@ -64,24 +82,6 @@ class Tpe(Sampler):
         from search.definition.tpe import RememberingTpe
 
         return RememberingTpe(self.startup, seed, before)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gp(Sampler):
-    """Gaussian process: learns how far nearby settings predict a value and how much of it is noise, and proposes where the
-    largest improvement over the lowest mean is expected. Starts with points that are spread evenly. With several objectives it
-    is Optuna's, which starts at random, and samples conditional dimensions at random."""
-
-    supports_wider_ranges: ClassVar[bool] = True
-
-    startup: Trials = 8
-    """Trials before the model is used, the baseline among them."""
-
-    def make(self, seed: int, study_seed: int, space: Sequence[Dimension]) -> BaseSampler:
-        from search.definition.gp import GaussianProcessSampler
-
-        with ignore_experimental():
-            return GaussianProcessSampler(space, startup=self.startup, seed=seed, study_seed=study_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +162,8 @@ class Nsga2(Sampler):
 
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    "tpe": Tpe,
     "gp": Gp,
+    "tpe": Tpe,
     "cmaes": CmaEs,
     "random": Random,
     "qmc": Qmc,
