@@ -181,7 +181,7 @@ class Race:
         trials = study.get_trials(deepcopy=False)[: max(count, 1)]
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         best = min(complete, key=lambda trial: trial.values[0])
-        belief = believe(complete, truth.definition.space, 0)
+        belief = believe(complete, truth.definition.space, 0, averaged=True)  # as `recommend` does
         assert belief is not None, "the baseline is complete"
         believed = belief.trials[int(belief.mean_M.argmin())]
         return tuple(truth.truth(trials[number].params) - truth.lowest for number in (best.number, believed))  # type: ignore[return-value]
