@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from search.definition.cube import embedding
+from search.definition.observed import tukey_upper_fence
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 
 MAX_SETTINGS = 150
 """The time of a fit grows with the cube of the number of values, half a second here. Of more settings the nearest are used."""
-
-FENCE_FACTOR = 1.5
-"""Interquartile ranges above the upper quartile at which values are clipped: how far a diverged setting went off says nothing
-about the others. To its own estimate the mean of what was clipped is added: a setting that breaks down now and then is as bad
-as its mean. Source: Tukey 1977, "Exploratory data analysis"."""
 
 NOISE_SHARES = np.array([0.003, 0.01, 0.03, 0.08, 0.18, 0.35, 0.6, 0.9])
 """Of the variance of the values: how much of it may be noise, where that is averaged over."""
@@ -81,6 +77,9 @@ def believe(
 ) -> Belief | None:
     """The true values of settings, given all values that are known; None if none is.
 
+    Values above Tukey's fence are clipped to it: how far a setting went off says nothing about the others. To its own estimate
+    the mean of what was clipped is added, since a setting that breaks down now and then is as bad as its mean.
+
     Args:
         trials: the complete ones, and others whose true value is asked for, so that their position is known.
         space: the dimensions of the search.
@@ -110,12 +109,6 @@ def believe(
     mean_M, covariance_MM, noise = fitted
     clipped_M = [statistics.fmean(max(0.0, value - fence) for value in known.get(number, [fence])) for number in asked]
     return Belief(tuple(asked), mean_M + clipped_M, covariance_MM, noise)
-
-
-def tukey_upper_fence(value_N: Float[np.ndarray, " N"]) -> float:
-    """The value above which values are outliers: `FENCE_FACTOR` interquartile ranges above the upper quartile."""
-    lower, upper = np.quantile(value_N, [0.25, 0.75])
-    return float(upper + FENCE_FACTOR * (upper - lower))
 
 
 def _posterior(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search.definition.observed import failed_by_machine
 from search.errors import DefinitionError
 from search.study.checked import CheckedStudy, notify_of
 from search.study.identity import IDENTITY, is_rounding
@@ -167,10 +168,3 @@ def complete_trainings(trainings: Sequence[FrozenTrial], candidate: int) -> list
     """The complete trainings of one candidate, in order of their seeds."""
     complete = [one for one in trainings if one.state == TrialState.COMPLETE and one.params[CANDIDATE] == candidate]
     return sorted(complete, key=lambda one: int(one.params[SEED]))
-
-
-def failed_by_machine(training: FrozenTrial) -> bool:
-    """Whether a training failed because workers died or memory ran out, and not because of its settings."""
-    attributes = training.user_attrs
-    out_of_memory = str(attributes.get("reason", "")).startswith("out of memory")
-    return training.state == TrialState.FAIL and (bool(attributes.get("deaths")) or out_of_memory)
