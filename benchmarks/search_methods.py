@@ -9,9 +9,8 @@ a surrogate (`curve_surrogates.py`), each with its own seed, the same for every 
 project's methods end early as real ones do, after the shipped study's patience without a lower value; those of Optuna's train
 for all epochs, unless the method's name says otherwise. The regret of a method after some epochs is the true value of the
 setting that it would hand out then, less the lowest true value of the space, in nats: once for the trial with the best value,
-once for the trial with the lowest mean by the model. Each repeat has other seeds, and half of its value is from each kind of
-surrogate.
-Intervals are 95% intervals of Student's t, of differences between methods paired by repeat.
+once for the trial with the lowest mean by the model, and with --confirm once after a confirmation, whose own trainings come on
+top. Each repeat has other seeds, and half of its value is from each kind of surrogate. Intervals are 95% intervals of Student's t, of differences between methods paired by repeat.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from curve_surrogates import KINDS, Surrogate, load_curves, surrogate
+from curve_surrogates import KINDS, CurveSet, Surrogate, load_curves, surrogate
 
 from search.definition.definition import StudyDefinition
 from search.definition.pruners import NoPruning
@@ -43,8 +42,11 @@ from search.definition.samplers import ignore_experimental
 from search.definition.strategy import parse_pruner, parse_sampler
 from search.definition.study_file import load_definition
 from search.definition.yaml_text import parse_yaml
+from search.evaluation.confirm.allocation import Allocation, most_competing
+from search.evaluation.confirm.candidates import best_distinct
 from search.running.proposal import Tried, propose
 from search.study.belief import believe
+from search.study.confirmed import Candidate
 from search.trial.job import sampler_seed
 
 DEFAULT = "ours"
@@ -70,6 +72,9 @@ METHODS: dict[str, tuple[str, str]] = {
 }
 """Sampler and pruner by name, as a study file writes them; empty: those of the study `label_smoothing` as shipped."""
 
+PICKS = ("best value", "model's pick", "confirmed")
+TOP, SEEDS = 8, 8  # as `search confirm` has them
+
 MARKS = (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Shares of the epochs of all trials after which the regret is taken."""
 
@@ -84,14 +89,18 @@ class Race:
     method: str
     repeat: int
     trials: int
+    picks: tuple[str, ...]
+    """Of `PICKS`."""
 
-    def regrets(self) -> list[tuple[float, float]]:
-        """At each of `MARKS` the regret of the best value and of the model's pick."""
+    marks: tuple[float, ...]
+
+    def regrets(self) -> list[list[float]]:
+        """At each mark the regret of each pick."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         truth = surrogate(self.curves, self.set, self.kind)
         study, spent = self._search(truth)
         epochs = self.trials * truth.curves.curve_NE.shape[1]
-        return [self._at(study, truth, int(np.searchsorted(spent, mark * epochs, side="right"))) for mark in MARKS]
+        return [self._at(study, truth, int(np.searchsorted(spent, mark * epochs, side="right"))) for mark in self.marks]
 
     def _search(self, truth: Surrogate) -> tuple[optuna.Study, list[int]]:
         """A search, and the epochs spent up to the end of each of its trials."""
@@ -176,35 +185,59 @@ class Race:
                 return epoch
         return len(curve_E)
 
-    def _at(self, study: optuna.Study, truth: Surrogate, count: int) -> tuple[float, float]:
-        """The regrets after `count` trials."""
+    def _at(self, study: optuna.Study, truth: Surrogate, count: int) -> list[float]:
+        """The regret of each pick after `count` trials."""
         trials = study.get_trials(deepcopy=False)[: max(count, 1)]
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        best = min(complete, key=lambda trial: trial.values[0])
-        belief = believe(complete, truth.definition.space, 0, averaged=True)  # as `recommend` does
+        pick_from = {"best value": _best_value, "model's pick": _believed, "confirmed": self._confirmed}
+        numbers = [pick_from[pick](complete, truth) for pick in self.picks]
+        return [truth.truth(trials[number].params) - truth.lowest for number in numbers]
+
+    def _confirmed(self, complete: Sequence[FrozenTrial], truth: Surrogate) -> int:
+        """The trial that a confirmation recommends."""
+        space = truth.definition.space
+        belief = believe(complete, space, 0)
         assert belief is not None, "the baseline is complete"
-        believed = belief.trials[int(belief.mean_M.argmin())]
-        return tuple(truth.truth(trials[number].params) - truth.lowest for number in (best.number, believed))  # type: ignore[return-value]
+        chosen = [complete[0], *best_distinct(complete, complete[0], space, belief, TOP)]
+        candidates = [Candidate(trial=one.number, params=one.params, searched=one.values[0], parameters=1) for one in chosen]
+        allocation = Allocation(
+            candidates=candidates,
+            seeds=SEEDS,
+            limit=most_competing(len(complete), SEEDS),
+            believe=lambda fresh, of: believe(complete, space, 0, fresh=fresh, of=of),
+        )
+        params = {one.number: one.params for one in chosen}
+        values: dict[int, dict[int, float | None]] = {}
+        while missing := (decision := allocation.decide(values)).missing:
+            for number, seed in missing:
+                rng = np.random.default_rng([self.repeat, number, seed, 4])
+                values.setdefault(number, {})[seed] = float(truth.draw(params[number], rng).min())
+        return complete[0].number if decision.best is None else decision.best
+
+
+def _best_value(complete: Sequence[FrozenTrial], truth: Surrogate) -> int:
+    return min(complete, key=lambda trial: trial.values[0]).number
+
+
+def _believed(complete: Sequence[FrozenTrial], truth: Surrogate) -> int:
+    belief = believe(complete, truth.definition.space, 0, averaged=True)  # as `search.study.recommendation` does
+    assert belief is not None, "the baseline is complete"
+    return belief.trials[int(belief.mean_M.argmin())]
 
 
 def _parsed(text: str) -> Any:
     return parse_yaml(f"strategy: {text}", "benchmark")["strategy"]
 
 
-def run(race: Race) -> list[tuple[float, float]]:
+def run(race: Race) -> list[list[float]]:
     """For worker processes."""
     return race.regrets()
 
 
-def compete(
-    pool: ProcessPoolExecutor, curves: Path, name: str, methods: Sequence[str], repeats: int, trials: int
-) -> np.ndarray:
-    """Regrets `[methods, repeats, marks, 2]`: of the best value, and of the model's pick."""
-    races = [
-        Race(curves, name, kind, method, repeat, trials) for method in methods for repeat in range(repeats) for kind in KINDS
-    ]
+def compete(pool: ProcessPoolExecutor, races: Sequence[Race]) -> np.ndarray:
+    """Regrets `[repeats, marks, picks]` of one method: the mean over the kinds of surrogates, which lie side by side."""
     found = np.array(list(pool.map(run, races, chunksize=4)))
-    return found.reshape(len(methods), repeats, len(KINDS), len(MARKS), 2).mean(axis=2)
+    return found.reshape(-1, len(KINDS), *found.shape[1:]).mean(axis=1)
 
 
 def interval(values_R: np.ndarray) -> tuple[float, float]:
@@ -213,29 +246,38 @@ def interval(values_R: np.ndarray) -> tuple[float, float]:
     return float(values_R.mean()), float(half)
 
 
-def print_table(name: str, methods: Sequence[str], regrets: np.ndarray, epochs: int, trials: int) -> None:
+def print_table(options: argparse.Namespace, pool: ProcessPoolExecutor, curves: CurveSet) -> None:
     """The table of one set."""
+    name, epochs = curves.name, options.trials * curves.curve_NE.shape[1]
+    picks = PICKS if options.confirm else PICKS[:2]
     marks = [f"{round(mark * epochs):,}" for mark in MARKS]
-    print(f"\n{name}, {trials} trials, {regrets.shape[1]} repeats: regret in nats after as many epochs\n")
+    print(f"\n{name}, {options.trials} trials, {options.repeats} repeats: regret in nats after as many epochs\n")
     print(f"| method | hands out | {' | '.join(marks)} | {marks[2]} - Optuna's {marks[-1]} |")
-    print("|---|---|" + "---|" * (len(MARKS) + 1))
-    reference_R = regrets[methods.index(OPTUNA), :, -1, 0] if OPTUNA in methods else None
-    for number, method in enumerate(methods):
-        for pick, label in enumerate(("best value", "model's pick")):
-            cells = ["{:.3f} ±{:.3f}".format(*interval(regrets[number, :, mark, pick])) for mark in range(len(MARKS))]
-            half_R = regrets[number, :, MARKS.index(0.5), pick]
+    print("|---|---|" + "---|" * (len(MARKS) + 1), flush=True)
+    reference_R = None
+    for method in sorted(options.methods, key=lambda method: method != OPTUNA):
+        regrets = compete(pool, races(options, name, method, picks, MARKS))
+        reference_R = regrets[:, -1, 0] if method == OPTUNA else reference_R
+        for column, pick in enumerate(picks):
+            cells = ["{:.3f} ±{:.3f}".format(*interval(regrets[:, mark, column])) for mark in range(len(MARKS))]
+            half_R = regrets[:, MARKS.index(0.5), column]
             versus = "" if reference_R is None else "{:+.3f} ±{:.3f}".format(*interval(half_R - reference_R))
-            print(f"| {method} | {label} | {' | '.join(cells)} | {versus} |")
-    sys.stdout.flush()
+            print(f"| {method} | {pick} | {' | '.join(cells)} | {versus} |", flush=True)
 
 
-def print_json(name: str, methods: Sequence[str], regrets: np.ndarray) -> None:
+def print_json(options: argparse.Namespace, pool: ProcessPoolExecutor, curves: CurveSet) -> None:
     """One line of one set: our default's recommendation at half the epochs, against Optuna's best value at all."""
-    ours_R = regrets[methods.index(DEFAULT), :, MARKS.index(0.5), 1]
-    theirs_R = regrets[methods.index(OPTUNA), :, MARKS.index(1.0), 0]
+    ours_R = compete(pool, races(options, curves.name, DEFAULT, ("model's pick",), (0.5,)))[:, 0, 0]
+    theirs_R = compete(pool, races(options, curves.name, OPTUNA, ("best value",), (1.0,)))[:, 0, 0]
     mean, half = interval(ours_R - theirs_R)
-    line = {"set": name, "ours_half": float(ours_R.mean()), "optuna_full": float(theirs_R.mean())}
+    line = {"set": curves.name, "ours_half": float(ours_R.mean()), "optuna_full": float(theirs_R.mean())}
     print(json.dumps({**line, "difference": mean, "low": mean - half, "high": mean + half}), flush=True)
+
+
+def races(options: argparse.Namespace, name: str, method: str, picks: tuple[str, ...], marks: tuple[float, ...]) -> list[Race]:
+    """Those of one method on one set."""
+    repeats, curves, trials = range(options.repeats), options.curves, options.trials
+    return [Race(curves, name, kind, method, repeat, trials, picks, marks) for repeat in repeats for kind in KINDS]
 
 
 def main() -> None:
@@ -244,22 +286,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
+    parser.add_argument("--confirm", action="store_true", help="with the regret after a confirmation")
     parser.add_argument("--json", action="store_true", help="our default against Optuna's, a line per set")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    methods = [DEFAULT, OPTUNA] if options.json else options.methods
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the workers
+    sets = load_curves(options.curves)
+    for name in sorted({key.removesuffix("_config") for key in np.load(options.curves) if key.endswith("_config")}):
+        if name not in {one.name for one in sets}:
+            print(f"{name} is left out: fewer than 20 settings, or none with several seeds", file=sys.stderr)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        sets = load_curves(options.curves)
-        for name in sorted({key.removesuffix("_config") for key in np.load(options.curves) if key.endswith("_config")}):
-            if name not in {one.name for one in sets}:
-                print(f"{name} is left out: fewer than 20 settings, or none with several seeds", file=sys.stderr)
         for one in sets:
-            regrets = compete(pool, options.curves, one.name, methods, options.repeats, options.trials)
-            if options.json:
-                print_json(one.name, methods, regrets)
-            else:
-                print_table(one.name, methods, regrets, options.trials * one.curve_NE.shape[1], options.trials)
+            (print_json if options.json else print_table)(options, pool, one)
 
 
 if __name__ == "__main__":
