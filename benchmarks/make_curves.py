@@ -17,7 +17,7 @@ import argparse
 import contextlib
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -93,6 +93,17 @@ def row(params: dict[str, Any], definition: StudyDefinition) -> list[float]:
     return [float(dim.domain.choices.index(value)) if isinstance(dim.domain, Choices) else float(value) for dim, value in pairs]
 
 
+def _is_same(
+    arrays: Mapping[str, np.ndarray], name: str, text: str, definition: StudyDefinition, done: list[tuple[dict[str, Any], int]]
+) -> bool:
+    """Whether a file's trainings are those that this command would have made first."""
+    return (
+        str(arrays[f"{name}_study"]) == text
+        and np.array_equal(arrays[f"{name}_seed"], [seed for _, seed in done])
+        and np.array_equal(arrays[f"{name}_config"], [row(params, definition) for params, _ in done], equal_nan=True)
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -108,6 +119,9 @@ def main() -> None:
     todo = list(jobs(definition, options.settings, options.repeated, options.seeds))
     arrays = dict(np.load(options.output)) if options.output.exists() else {}
     curves = list(arrays.get(f"{name}_curve", []))
+    text = Path(definition.source).read_text(encoding="utf-8")
+    if curves and not _is_same(arrays, name, text, definition, todo[: len(curves)]):
+        parser.error(f"{options.output} holds other trainings of {name}: name another file")
     with tempfile.TemporaryDirectory() as store:
         start = (options.data, study, Path(store))
         with ProcessPoolExecutor(options.workers, get_context("spawn"), _open, start) as pool:
@@ -121,8 +135,10 @@ def main() -> None:
     arrays[f"{name}_config"] = np.array([row(params, definition) for params, _ in done])
     arrays[f"{name}_seed"] = np.array([seed for _, seed in done])
     arrays[f"{name}_curve"] = np.array(curves, dtype=np.float32)
-    arrays[f"{name}_study"] = np.array(Path(definition.source).read_text(encoding="utf-8"))
-    np.savez_compressed(options.output, **arrays)
+    arrays[f"{name}_study"] = np.array(text)
+    part = options.output.with_suffix(".part.npz")
+    np.savez_compressed(part, **arrays)
+    part.replace(options.output)
     print(f"\n{options.output}: {len(done)} trainings of {name}")
 
 

@@ -5,12 +5,14 @@
     python benchmarks/search_methods.py --curves curves.npz --trials 20 --methods "ours" "Optuna's defaults"
 
 `make_curves.py` makes such files. A method proposes and prunes with the project's own code; only the trainings are drawn from
-a surrogate (`curve_surrogates.py`), each with its own seed, the same for every method. Time counts in epochs. Trials of the
-project's methods end early as real ones do, after the shipped study's patience without a lower value; those of Optuna's train
-for all epochs, unless the method's name says otherwise. The regret of a method after some epochs is the true value of the
-setting that it would hand out then, less the lowest true value of the space, in nats: once for the trial with the best value,
-once for the trial with the lowest mean by the model, and with --confirm once after a confirmation, whose own trainings come on
-top. Each repeat has other seeds, and half of its value is from each kind of surrogate. Intervals are 95% intervals of Student's t, of differences between methods paired by repeat.
+a surrogate (`curve_surrogates.py`), each with its own seed, the same for every method. Time counts in epochs. Each trial trains
+for all epochs unless its pruner stops it: early stopping by patience, which serves all methods alike, is left out.
+
+The regret of a method after some epochs is the true value of the setting that it would hand out then, less the lowest true
+value of the space, in nats: once for the trial with the best value, once for the one with the lowest mean by the model (with at
+least 8 complete trials, as the product does), and with --confirm once after a confirmation, whose own trainings come on top.
+Each repeat has other seeds, and half of its value is from each kind of surrogate. Intervals are 95% intervals of Student's t,
+of differences between methods paired by repeat.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from search.evaluation.confirm.candidates import best_distinct
 from search.running.proposal import Tried, propose
 from search.study.belief import believe
 from search.study.confirmed import Candidate
+from search.study.recommendation import MIN_TRIALS
 from search.trial.job import sampler_seed
 
 DEFAULT = "ours"
@@ -54,14 +57,12 @@ OPTUNA = "Optuna's defaults"
 METHODS: dict[str, tuple[str, str]] = {
     DEFAULT: ("", ""),
     OPTUNA: ("Optuna's own", "none"),
-    "Optuna's defaults with patience": ("Optuna's own", "none"),
     "Optuna's TPE and median pruner": ("Optuna's own", "Optuna's own"),
     "tpe, median (0.1)": ("{name: tpe, startup: 10}", "{name: median, startup: 5, warmup_epochs: 10}"),
     "tpe": ("{name: tpe, startup: 10}", "{name: none}"),
     "tpe, worst quarter from epoch 20": ("{name: tpe, startup: 10}", "{name: percentile, keep: 75, warmup_epochs: 20}"),
     "Optuna's GP sampler": ("Optuna's GP", "{name: none}"),
     "gp": ("{name: gp}", "{name: none}"),
-    "gp without patience": ("{name: gp}", "{name: none}"),
     "gp, median": ("{name: gp}", "{name: median, startup: 5, warmup_epochs: 10}"),
     "gp, worst quarter from epoch 20": ("{name: gp}", "{name: percentile, keep: 75, warmup_epochs: 20}"),
     "gp, hyperband": ("{name: gp}", "{name: hyperband}"),
@@ -120,7 +121,6 @@ class Race:
             params = self._params(study, definition, tried, number)
             trial = study.trials[number]
             curve_E = truth.draw(params, np.random.default_rng([self.repeat, number, 3]))
-            curve_E = curve_E[: self._last_epoch(curve_E)]
             stopped = self._train(optuna.Trial(study, trial._trial_id), curve_E, prunes=prunes and number > 0)
             if stopped < len(curve_E):
                 study.tell(number, state=TrialState.PRUNED)
@@ -128,19 +128,6 @@ class Race:
                 study.tell(number, float(curve_E.min()))
             spent.append(spent[-1] + stopped)
         return study, spent[1:]
-
-    def _last_epoch(self, curve_E: np.ndarray) -> int:
-        """The epoch after which training ends: the last, or `patience` epochs after the lowest value so far."""
-        if self.method.endswith("without patience") or (
-            self.method.startswith("Optuna") and "with patience" not in self.method
-        ):
-            return len(curve_E)
-        shipped = load_definition("label_smoothing")
-        patience = shipped.configs(shipped.baseline).train.patience
-        lowest = np.minimum.accumulate(curve_E)
-        since = np.arange(len(curve_E)) - np.maximum.accumulate(np.where(curve_E <= lowest, np.arange(len(curve_E)), 0))
-        over = np.flatnonzero(since >= patience) if patience else np.array([], dtype=int)
-        return int(over[0]) + 1 if len(over) else len(curve_E)
 
     def _definition(self, truth: Surrogate) -> StudyDefinition:
         definition = truth.curves.definition(seed=self.repeat)
@@ -220,7 +207,9 @@ def _best_value(complete: Sequence[FrozenTrial], truth: Surrogate) -> int:
 
 
 def _believed(complete: Sequence[FrozenTrial], truth: Surrogate) -> int:
-    belief = believe(complete, truth.definition.space, 0, averaged=True)  # as `search.study.recommendation` does
+    if len(complete) < MIN_TRIALS:
+        return _best_value(complete, truth)
+    belief = believe(complete, truth.definition.space, 0, averaged=True)  # as `recommend` does
     assert belief is not None, "the baseline is complete"
     return belief.trials[int(belief.mean_M.argmin())]
 
@@ -235,9 +224,9 @@ def run(race: Race) -> list[list[float]]:
 
 
 def compete(pool: ProcessPoolExecutor, races: Sequence[Race]) -> np.ndarray:
-    """Regrets `[repeats, marks, picks]` of one method: the mean over the kinds of surrogates, which lie side by side."""
+    """Regrets `[repeats, kinds, marks, picks]` of one method."""
     found = np.array(list(pool.map(run, races, chunksize=4)))
-    return found.reshape(-1, len(KINDS), *found.shape[1:]).mean(axis=1)
+    return found.reshape(-1, len(KINDS), *found.shape[1:])
 
 
 def interval(values_R: np.ndarray) -> tuple[float, float]:
@@ -256,7 +245,7 @@ def print_table(options: argparse.Namespace, pool: ProcessPoolExecutor, curves: 
     print("|---|---|" + "---|" * (len(MARKS) + 1), flush=True)
     reference_R = None
     for method in sorted(options.methods, key=lambda method: method != OPTUNA):
-        regrets = compete(pool, races(options, name, method, picks, MARKS))
+        regrets = compete(pool, races(options, name, method, picks, MARKS)).mean(axis=1)
         reference_R = regrets[:, -1, 0] if method == OPTUNA else reference_R
         for column, pick in enumerate(picks):
             cells = ["{:.3f} ±{:.3f}".format(*interval(regrets[:, mark, column])) for mark in range(len(MARKS))]
@@ -267,11 +256,13 @@ def print_table(options: argparse.Namespace, pool: ProcessPoolExecutor, curves: 
 
 def print_json(options: argparse.Namespace, pool: ProcessPoolExecutor, curves: CurveSet) -> None:
     """One line of one set: our default's recommendation at half the epochs, against Optuna's best value at all."""
-    ours_R = compete(pool, races(options, curves.name, DEFAULT, ("model's pick",), (0.5,)))[:, 0, 0]
-    theirs_R = compete(pool, races(options, curves.name, OPTUNA, ("best value",), (1.0,)))[:, 0, 0]
-    mean, half = interval(ours_R - theirs_R)
-    line = {"set": curves.name, "ours_half": float(ours_R.mean()), "optuna_full": float(theirs_R.mean())}
-    print(json.dumps({**line, "difference": mean, "low": mean - half, "high": mean + half}), flush=True)
+    ours_RK = compete(pool, races(options, curves.name, DEFAULT, ("model's pick",), (0.5,)))[..., 0, 0]
+    theirs_RK = compete(pool, races(options, curves.name, OPTUNA, ("best value",), (1.0,)))[..., 0, 0]
+    mean, half = interval((ours_RK - theirs_RK).mean(axis=1))
+    line = {"set": curves.name, "ours_half": float(ours_RK.mean()), "optuna_full": float(theirs_RK.mean())}
+    line |= {"difference": mean, "low": mean - half, "high": mean + half, "repeats": len(ours_RK)}
+    by_kind = {kind: float((ours_RK - theirs_RK)[:, column].mean()) for column, kind in enumerate(KINDS)}
+    print(json.dumps({**line, "difference_by_kind": by_kind}), flush=True)
 
 
 def races(options: argparse.Namespace, name: str, method: str, picks: tuple[str, ...], marks: tuple[float, ...]) -> list[Race]:

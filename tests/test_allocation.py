@@ -145,6 +145,23 @@ class TestAllocation:
         """And at least two, because one shows no noise."""
         assert num_measuring(seeds) == measuring
 
+    def test_knowledge_gradient_is_the_integral(self) -> None:
+        """Against numerical integration; and not 0 however little a training promises, so that an order remains."""
+        rng = np.random.default_rng(0)
+        normal_K = np.linspace(-9, 9, 200_001)
+        weight_K = np.exp(-0.5 * normal_K**2) / np.exp(-0.5 * normal_K**2).sum()
+        for _ in range(20):
+            root_MM = rng.normal(size=(5, 5))
+            mean_M, covariance_MM = rng.normal(size=5), root_MM @ root_MM.T / 5
+            change_MM = covariance_MM / np.sqrt(np.diag(covariance_MM) + 0.3)
+            lowest_MK = (mean_M[:, None, None] + change_MM[:, :, None] * normal_K).min(axis=0)
+            assert knowledge_gradient(mean_M, covariance_MM, 0.3) == pytest.approx(
+                mean_M.min() - lowest_MK @ weight_K, abs=1e-6
+            )
+        gain_M = knowledge_gradient(np.array([0.0, 0.04, 0.05, 0.4]), np.diag([0.05**2] * 4), 0.15**2)
+        assert (gain_M > 0).all()
+        assert gain_M[3] < min(gain_M[:3]), "the hopeless one is the last to be trained"
+
     def test_knowledge_gradient(self) -> None:
         """Of two equally good settings the less certain one is trained; of three, not the hopeless one, however uncertain."""
         assert np.argmax(knowledge_gradient(np.array([0.5, 0.5]), np.diag([0.01, 0.04]), 0.01)) == 1

@@ -218,7 +218,10 @@ class TestRecommendation:
         ("estimate", "why"),
         [
             (0.4998, "trials 8 and 12 are statistically tied; trial 12 had the lowest estimate before it was measured"),
-            (0.4, "trial 12 had the lowest estimate before it was measured; by now trial 8 has a lower one"),
+            (
+                0.4,
+                "trial 12 had the lowest estimate before it was measured; trial 8, which was not measured, has a lower one now",
+            ),
         ],
     )
     def test_the_measurement_changes_the_order(self, estimate: float, why: str) -> None:

@@ -114,6 +114,34 @@ def test_running_trials_are_not_repeated(definition: StudyDefinition) -> None:
     assert distance > 0.02
 
 
+def test_workers_spread(definition: StudyDefinition) -> None:
+    """Eight workers that start at once after a search get eight places, and not one eight times."""
+    study = search(definition, 20, noise=0.05)
+    for number in range(20, 28):
+        params = next_params(study, definition, number)
+        study.add_trial(trial_of(definition, params, state=TrialState.RUNNING))
+    running = [trial.params for trial in study.trials[20:]]
+    places = {(round(p["label_smoothing"] / 0.05), round(math.log10(p["lr"]) / 0.25), p["optimizer"]) for p in running}
+    assert len(places) >= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "value"),
+    [
+        ("optimizer", optuna.distributions.CategoricalDistribution(["adam", "sgd"]), "sgd"),
+        ("lr", optuna.distributions.FloatDistribution(0.0, 1.0), 0.0),
+        ("label_smoothing", optuna.distributions.CategoricalDistribution(["much"]), "much"),
+    ],
+)
+def test_running_trials_of_other_programs(
+    name: str, shape: optuna.distributions.BaseDistribution, value: Any, definition: StudyDefinition
+) -> None:
+    """A running trial whose values are not of this space is left out."""
+    study = search(definition, 12)
+    study.add_trial(create_trial(state=TrialState.RUNNING, params={name: value}, distributions={name: shape}))
+    assert next_params(study, definition, 13)
+
+
 def test_a_second_draw_differs(definition: StudyDefinition) -> None:
     """A sampler that is asked again for the same trial gives something else."""
     study = search(definition, 12)
@@ -142,7 +170,7 @@ def test_pruned_trials_would_have_improved(definition: StudyDefinition) -> None:
 
 def test_the_uncertainty_of_pruned_trials(definition: StudyDefinition) -> None:
     """The more the gains of complete trials differ, the less a pruned trial's value is worth."""
-    gains = [0.2, 0.4, 0.6]
+    gains = [0.2, 0.4, 0.6, 0.8]
     complete = [trial_of(definition, setting(0.1 * n), 1.0, reports={10: 1.0 + gain}) for n, gain in enumerate(gains)]
     seen = observe(
         [*complete, trial_of(definition, setting(0.6), state=TrialState.PRUNED, reports={10: 1.2})], definition.space
@@ -170,6 +198,21 @@ def test_outliers_are_clipped(definition: StudyDefinition) -> None:
     values = [1.0, 1.1, 1.2, 1.3, 1.4, 1e6]
     trials = [trial_of(definition, setting(0.1 * n), value) for n, value in enumerate(values)]
     assert observe(trials, definition.space).values_N.max() < 2.0
+
+
+def test_many_bad_trials(definition: StudyDefinition) -> None:
+    """Where 40% of all settings are equally bad, how bad they are makes no difference to the others."""
+    values = [*(1.0 + 0.02 * n for n in range(12)), *[5.0] * 8]
+    trials = [trial_of(definition, setting(0.6 * n / 20), value) for n, value in enumerate(values)]
+    assert observe(trials, definition.space).values_N.max() < 1.6
+
+
+def test_few_complete_trials(definition: StudyDefinition) -> None:
+    """With fewer than four complete trials nothing is made up of those that failed or were pruned."""
+    complete = [trial_of(definition, setting(0.1 * n), 1.0, reports={5: 1.0}) for n in range(3)]
+    failed = trial_of(definition, setting(0.5), state=TrialState.FAIL, reason="the loss became nan", result="{}")
+    pruned = trial_of(definition, setting(0.6), state=TrialState.PRUNED, reports={5: 0.3})
+    assert len(observe([*complete, failed, pruned], definition.space).numbers) == 3
 
 
 def test_trials_outside_the_space(definition: StudyDefinition) -> None:

@@ -12,17 +12,18 @@ import optuna
 from jaxtyping import Bool, Float
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
+from scipy.spatial import KDTree
 from scipy.stats import qmc
 
 from search.definition.cube import Cube, embedding
-from search.definition.observed import Observed, observe
+from search.definition.observed import Observed, is_inside, observe
 from search.definition.space import Dimension
 from search.surrogate.acquisition import ExpectedImprovement
 from search.surrogate.gaussian_process import GaussianProcess
 
 MAX_TRIALS = 250
 """The time of a proposal grows with the cube of the number of values, half a second here. Of more trials it uses the lower half
-by value, and of the others every so-manieth."""
+by value, and others evenly by number: where it is good matters most, and that it is bad elsewhere is enough."""
 
 MIN_VALUES = 4
 """With fewer values the process knows nothing."""
@@ -52,6 +53,9 @@ class GaussianProcessSampler(optuna.samplers.GPSampler):
         self._drawn: list[Float[np.ndarray, " D"]] = []
         """What this sampler has proposed already: a further call for the same trial wants something else."""
 
+        self._fitted: tuple[ExpectedImprovement, list[Float[np.ndarray, " S"]]] | None = None
+        """What is promising, and the positions with the lowest means: known from the first call on."""
+
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All dimensions."""
         if len(study.directions) > 1:
@@ -64,12 +68,14 @@ class GaussianProcessSampler(optuna.samplers.GPSampler):
         """A setting: a value for every dimension that applies."""
         if len(study.directions) > 1:
             return super().sample_relative(study, trial, search_space)
-        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        trials = [one for one in others if is_inside(one, self._cube.space)]
         seen = observe(trials, self._cube.space)
         if trial.number < self._startup or len(seen.numbers) < MIN_VALUES:
             position_S = self._spread(trial.number)
         else:
-            position_S = self._most_promising(seen, trials)
+            self._fitted = self._fitted or self._fit(seen, trials)
+            position_S = self._most_promising(*self._fitted, trials)
         self._drawn.append(self._cube.points(position_S[None])[0])
         return self._cube.settings(position_S)
 
@@ -78,17 +84,21 @@ class GaussianProcessSampler(optuna.samplers.GPSampler):
         sequence = qmc.Sobol(len(self._cube.space), seed=np.random.default_rng([self._study_seed, len(self._drawn)]))
         return self._cube.from_unit(sequence.random_base2(number.bit_length()))[number]
 
-    def _most_promising(self, seen: Observed, trials: Sequence[FrozenTrial]) -> Float[np.ndarray, " S"]:
+    def _fit(self, seen: Observed, trials: Sequence[FrozenTrial]) -> tuple[ExpectedImprovement, list[Float[np.ndarray, " S"]]]:
         seen = _at_most(seen, MAX_TRIALS)
         process = GaussianProcess(seen.points_ND, seen.values_N, extra_noise_N=seen.extra_noise_N)
         mean_N, _ = process.at(seen.points_ND)
         lowest = [seen.numbers[index] for index in np.argsort(mean_N, kind="stable")[:_CENTERS]]
         centers = [self._cube.positions(trial.params) for trial in trials if trial.number in lowest]
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING and trial.params]
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         if running:
-            process = process.assuming(np.array([embedding(trial.params, self._cube.space) for trial in running]))
-        taken_ND = np.array([*process.points_ND, *self._drawn])
-        promise = ExpectedImprovement(process)
+            process = process.assuming(self._points_of(running))
+        return ExpectedImprovement(process), centers
+
+    def _most_promising(
+        self, promise: ExpectedImprovement, centers: Sequence[Float[np.ndarray, " S"]], trials: Sequence[FrozenTrial]
+    ) -> Float[np.ndarray, " S"]:
+        taken_ND = np.array([*self._points_of(trials), *self._drawn])
         rng = self._generator
         spread_MS = self._cube.from_unit(rng.random((CANDIDATES, len(self._cube.space))))
         around = [self._cube.near(center, NEAR_BEST, spread, rng) for center in centers for spread in _SPREADS]
@@ -100,6 +110,9 @@ class GaussianProcessSampler(optuna.samplers.GPSampler):
             if spread is not None:
                 position_MS = np.concatenate([best, *(self._cube.near(one, _AROUND, spread, rng) for one in best)])
         return best[0]
+
+    def _points_of(self, trials: Sequence[FrozenTrial]) -> Float[np.ndarray, "N D"]:
+        return np.array([embedding(trial.params, self._cube.space) for trial in trials])
 
 
 def _at_most(seen: Observed, count: int) -> Observed:
@@ -120,4 +133,5 @@ def _at_most(seen: Observed, count: int) -> Observed:
 
 def _is_taken(point_MD: Float[np.ndarray, "M D"], taken_ND: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " M"]:
     """Whether a trial has a point already."""
-    return (np.abs(point_MD[:, None] - taken_ND[None]) < _SAME).all(axis=-1).any(axis=1)
+    distance_M, _ = KDTree(taken_ND).query(point_MD, p=np.inf, distance_upper_bound=_SAME)
+    return np.isfinite(distance_M)

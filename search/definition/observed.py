@@ -16,9 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 from search.definition.cube import embedding
 from search.definition.space import Dimension
 
-FENCE_FACTOR = 1.5
-"""Interquartile ranges above the upper quartile at which values are clipped: how far a bad setting went off says nothing about
-the good ones. Source: Tukey 1977, "Exploratory data analysis"."""
+FENCE_FACTOR = 3.0
+"""At which distance above the median values are clipped, in distances between the median and the lower quartile: how far a bad
+setting went off says nothing about the good ones. It is 2 standard deviations of a normal distribution. Only the lower half
+counts, unlike with Tukey's fence, since half of all settings may be bad."""
+
+MIN_COMPLETE = 4
+"""With fewer complete trials nobody knows what pruned ones would have reached, or what is bad."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Observed:
     points_ND: Float[np.ndarray, "N D"]
     values_N: Float[np.ndarray, " N"]
     """Of a complete trial its value, of a pruned one the value that it would probably have reached, of one that failed by its
-    settings the worst; none above Tukey's fence."""
+    settings the worst; none above the fence."""
 
     extra_noise_N: Float[np.ndarray, " N"]
     """How uncertain, as a variance, a value is beside the noise of a training: 0 for complete trials."""
@@ -46,12 +50,12 @@ def observe(trials: Sequence[FrozenTrial], space: Sequence[Dimension], primary: 
         space: the dimensions of the search.
         primary: index of the objective that counts.
     """
-    inside = [trial for trial in trials if _is_inside(trial, space)]
+    inside = [trial for trial in trials if is_inside(trial, space)]
     complete = [trial for trial in inside if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[primary])]
     rows = [(trial, trial.values[primary], 0.0) for trial in complete]
-    fence = tukey_upper_fence(np.array([value for _, value, _ in rows])) if rows else math.inf
+    fence = upper_fence(np.array([value for _, value, _ in rows])) if rows else math.inf
     gains: dict[int, tuple[float, float]] = {}
-    for trial in inside if complete else []:
+    for trial in inside if len(complete) >= MIN_COMPLETE else []:
         if trial.state == TrialState.PRUNED and (reported := _reported(trial)):
             step = max(reported)
             if step not in gains:
@@ -81,13 +85,14 @@ def failed_by_machine(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and (bool(trial.user_attrs.get("deaths")) or out_of_memory)
 
 
-def tukey_upper_fence(value_N: Float[np.ndarray, " N"]) -> float:
-    """The value above which values are outliers: `FENCE_FACTOR` interquartile ranges above the upper quartile."""
-    lower, upper = np.quantile(value_N, [0.25, 0.75])
-    return float(upper + FENCE_FACTOR * (upper - lower))
+def upper_fence(value_N: Float[np.ndarray, " N"]) -> float:
+    """The value above which values are clipped; see `FENCE_FACTOR`."""
+    lower, middle = np.quantile(value_N, [0.25, 0.5])
+    return float(middle + FENCE_FACTOR * (middle - lower))
 
 
-def _is_inside(trial: FrozenTrial, space: Sequence[Dimension]) -> bool:
+def is_inside(trial: FrozenTrial, space: Sequence[Dimension]) -> bool:
+    """Whether a trial has parameters, and all of them are values of the space."""
     names = {dim.name: dim for dim in space}
     return bool(trial.params) and all(name in names and names[name].contains(value) for name, value in trial.params.items())
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from data_utils.prepared import fingerprint
 from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
+from search.definition.strategy import strategy_name
 from search.errors import ResourceError
 from search.events import Listener, Notice, RunFinished, RunStarted
 from search.running.preparing import ReadyClips, ready_clips
@@ -26,6 +28,15 @@ from search.study.making import open_study
 from search.study.opening_record import describe_openings
 from search.study.study import load_study
 from search.study.trials import best_trial, num_finished
+
+if TYPE_CHECKING:
+    import optuna
+
+STRATEGY = "strategy"
+"""Study attribute with the sampler and the pruner of its last run."""
+
+_FIRST_DEFAULT = "sampler tpe, pruner median"
+"""Those of version 0.1 where a study file names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +113,7 @@ def _search(
     target = finished + options.more if options.more is not None else definition.trials
     study.set_user_attr("target", target)
     study.set_user_attr(RESOURCES, definition.resources.stored())
+    _note_strategy(study, definition, finished, emit)
     study.pruner = definition.pruner.make(definition.max_epochs)
     emit(_run_started(session, definition, options, clips, device, finished, target))
     trial_source = SearchTrials(
@@ -126,6 +138,16 @@ def _search(
     result = run_finished(study, definition, trial_source, seconds, stop.reason)
     emit(result)
     return result
+
+
+def _note_strategy(study: optuna.Study, definition: StudyDefinition, finished: int, emit: Listener) -> None:
+    """Records the sampler and the pruner; says so if the search goes on with others than it has had."""
+    now = f"sampler {strategy_name(definition.sampler)}, pruner {strategy_name(definition.pruner)}"
+    is_named = any(key.split(".")[0] in ("sampler", "pruner") for key in definition.origins)
+    before = study.user_attrs.get(STRATEGY, _FIRST_DEFAULT if finished and not is_named else now)
+    if before != now:
+        emit(Notice(f"the search goes on with {now}; until now it had {before} (`--set sampler.name=...` chooses)"))
+    study.set_user_attr(STRATEGY, now)
 
 
 def _run_started(

@@ -42,7 +42,7 @@ def run_finished(
         stopped_by=stopped_by,
         ended_by=trial_source.ended_by,
         continue_with=trial_source.continue_with,
-        believed=believed,
+        believed=None if choice is not None and choice.by == "confirmation" else believed,
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from search.definition.cube import embedding
-from search.definition.observed import tukey_upper_fence
+from search.definition.observed import upper_fence
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -77,7 +77,7 @@ def believe(
 ) -> Belief | None:
     """The true values of settings, given all values that are known; None if none is.
 
-    Values above Tukey's fence are clipped to it: how far a setting went off says nothing about the others. To its own estimate
+    Values above a fence are clipped to it: how far a setting went off says nothing about the others. To its own estimate
     the mean of what was clipped is added, since a setting that breaks down now and then is as bad as its mean.
 
     Args:
@@ -93,7 +93,7 @@ def believe(
     known = {t.number: [t.values[primary]] for t in trials if t.state.name == "COMPLETE" and math.isfinite(t.values[primary])}
     if not known:
         return None
-    fence = tukey_upper_fence(np.array([value for (value,) in known.values()]))
+    fence = upper_fence(np.array([value for (value,) in known.values()]))
     for number, values in (fresh or {}).items():
         if values:
             known.setdefault(number, []).extend(values)

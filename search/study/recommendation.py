@@ -24,12 +24,15 @@ from search.study.trials import best_trial, complete_trials, require_trial
 MIN_TRIALS = 8
 """Complete trials from which on a model is fitted. Fewer say little about how much of a value is noise."""
 
-_Z = statistics.NormalDist().inv_cdf(0.975)
+RIVAL = 0.05
+"""From this probability on of being better than the believed trial, another one could have been picked in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The trial whose setting has the lowest mean over seeds, estimated by a Gaussian process over all complete trials.
+    """The trial whose setting has the lowest mean over seeds, estimated by a Gaussian process.
+
+    It is fitted to all complete trials; of more than 150, to those nearest to the lowest.
 
     The field names are those of `--json`.
     """
@@ -40,7 +43,8 @@ class Recommendation:
     """Its true value: the mean over all seeds, as far as it is known."""
 
     low: float
-    """Lower end of the true value's 95% interval."""
+    """Lower end of the true value's 95% interval. It is widened for the choice among all trials that could have been picked
+    (Bonferroni, see `RIVAL`): the lowest of many means is partly luck too."""
 
     high: float
     noise: float
@@ -154,13 +158,15 @@ def _recommend(question: _Question) -> Recommendation | None:
     number = min(belief.trials, key=lambda one: (belief.mean_of(one), trials[one].values[question.primary], one))
     place = belief.trials.index(number)
     mean, sd = belief.mean_of(number), math.sqrt(max(float(belief.covariance_MM[place, place]), 0.0))
+    rivals = sum(belief.probability_better(one, number) >= RIVAL for one in belief.trials if one != number)
+    z = statistics.NormalDist().inv_cdf(1 - 0.025 / (1 + rivals))
     is_same = number == luckiest.number or luckiest.number not in belief.trials
     return Recommendation(
         trial=number,
         params=trials[number].params,
         mean=mean,
-        low=mean - _Z * sd,
-        high=mean + _Z * sd,
+        low=mean - z * sd,
+        high=mean + z * sd,
         noise=belief.noise,
         best=luckiest.number,
         best_value=value,

@@ -2,24 +2,25 @@
 
 A confirmation has two phases. First the candidates compete: each next training goes to the one for which it is expected to
 improve the choice most (the knowledge gradient), given the search and all fresh values so far. Then the best candidate and the
-baseline are measured with the other half of the seeds. Those values had no part in the choice, so that their means and
-intervals are unbiased; of the two, the one with the lower estimate is recommended. No other candidate is measured after that,
+baseline are measured with the other half of the seeds. Those values had no part in the choice of the candidate; of the two, the
+one with the lower estimate is recommended. No other candidate is measured after that,
 even if it has the lower estimate now: whoever goes on until a measurement is good finds a lucky one.
 
 Sources: Frazier, Powell and Dayanik 2009, "The knowledge-gradient policy for correlated normal beliefs"; a second, independent
 sample for the chosen one, Rinott 1978, "On two-stage selection procedures".
 """
 
-# M settings that compete, the baseline among them; K standard normal values
+# M settings that compete, the baseline among them
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import ndtr
 
 from search import BASELINE_TRIAL
 from search.evaluation.confirm.choice import choose
@@ -37,9 +38,6 @@ MARGIN = 0.5
 SHARE, USUAL_SEEDS = 0.4, 8
 """Most trainings in which candidates compete, as a share of the finished trials of the search, with at most the usual number of
 seeds for one candidate. In the simulation of the tests a seventh are enough on average."""
-
-_NORMAL_K = np.array([statistics.NormalDist().inv_cdf((k + 0.5) / 20) for k in range(20)])
-"""Quantiles of the standard normal distribution in the middle of twentieths."""
 
 _DRAWS = 1000
 
@@ -180,6 +178,33 @@ def knowledge_gradient(
 ) -> Float[np.ndarray, " M"]:
     """How much lower the lowest mean is expected to be after one more training of each setting; `noise` is its variance."""
     change_MM = covariance_MM / np.sqrt(np.diag(covariance_MM) + noise)  # column m: of all means, by a training of setting m
-    lowest_MK = (mean_M[:, None, None] + change_MM[:, :, None] * _NORMAL_K).min(axis=0)
-    gain_M: Float[np.ndarray, " M"] = mean_M.min() - lowest_MK.mean(axis=1)
-    return gain_M
+    return np.array([_expected_gain(-mean_M, change_MM[:, setting]) for setting in range(len(mean_M))])
+
+
+def _expected_gain(height_M: Float[np.ndarray, " M"], slope_M: Float[np.ndarray, " M"]) -> float:
+    """E[max(height + slope Z)] - max(height) for a standard normal Z, exactly.
+
+    However small it is, it is not 0, so that an order remains where no training promises much. Source: Frazier, Powell and
+    Dayanik 2009, algorithm 1: the lines that are highest somewhere, by slope, and where each takes over from the one before.
+    """
+    order = np.lexsort((height_M, slope_M))
+    lines: list[int] = []
+    starts: list[float] = []
+    for line in order.tolist():
+        start = -math.inf
+        while lines:
+            last = lines[-1]
+            if slope_M[line] <= slope_M[last]:  # equal slopes: this one is at least as high
+                start = starts[-1]
+            else:
+                start = float((height_M[last] - height_M[line]) / (slope_M[line] - slope_M[last]))
+            if start > starts[-1]:
+                break
+            lines.pop()
+            starts.pop()
+            start = -math.inf
+        lines.append(line)
+        starts.append(start)
+    far = np.abs(np.array(starts[1:]))
+    density = np.exp(-0.5 * far**2) / math.sqrt(2 * math.pi)
+    return float(np.diff(slope_M[lines]) @ (density - far * ndtr(-far)))

@@ -171,12 +171,15 @@ def _why(choice: CandidateResult, tied: Sequence[CandidateResult], best: Candida
     """`tied` begins with the leader; `best` would be recommended now if it were measured."""
     name, smallest = _names([choice]), fewest(tied)
     tie = f"{_names(tied)} are statistically tied"
+    was = "the lowest estimate before it was measured"
+    if choice.trial == BASELINE_TRIAL:
+        was = "the lower estimate of the two that were measured"
     if choice not in tied:
-        return f"{name} had the lowest estimate before it was measured; by now {_names([best])} has a lower one"
+        return f"{name} had {was}; {_names([best])}, which was not measured, has a lower one now"
     if len(tied) == 1:
         return f"{name} has the lowest estimate"
     if choice is not best:
-        return f"{tie}; {name} had the lowest estimate before it was measured"
+        return f"{tie}; {name} had {was}"
     if choice is tied[0]:
         return f"{tie}; {name} has the {'lower' if len(tied) == 2 else 'lowest'} estimate"
     if len(smallest) == 1:

@@ -11,6 +11,9 @@ from search.events import ConfirmFinished
 from search.study.confirmed import CandidateResult, Confirmation, Confirmed, num_values
 from search.wording import format_params, labeled, or_dash, study_args, trial_name
 
+FEW_SIGNERS = 5
+"""Below it a standard error over signers may be off by half, and is called a guess."""
+
 
 def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]:
     """The result of a confirmation, and the next commands."""
@@ -59,12 +62,13 @@ def signers_text(confirmed: Confirmed) -> str:
         return f"with one validation signer it cannot be known how far other signers would move the values; {silent}"
     if spread.error is None:
         return f"how far other validation signers would move the values is not known for {confirmed.objective}; {silent}"
+    guess = f", a guess from {spread.signers} signers" if spread.signers < FEW_SIGNERS else ""
     moves = f"the value by about ±{spread.error:.4f}"
     if spread.change_error is not None:
         moves += f" and the change by ±{spread.change_error:.4f}"
     return (
         f"standard deviation {or_dash(spread.between_signers)} between {spread.signers} validation signers; "
-        f"others would move {moves} (standard errors); {silent}"
+        f"others would move {moves} (standard errors{guess}); {silent}"
     )
 
 
