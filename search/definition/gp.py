@@ -21,9 +21,9 @@ from search.definition.space import Dimension
 from search.surrogate.acquisition import ExpectedImprovement
 from search.surrogate.gaussian_process import GaussianProcess
 
-MAX_TRIALS = 250
-"""The time of a proposal grows with the cube of the number of values, half a second here. Of more trials it uses the lower half
-by value, and others evenly by number: where it is good matters most, and that it is bad elsewhere is enough."""
+MAX_TRIALS = 150
+"""The time of a proposal grows with the cube of the number of values. Of more trials it uses the lower half by value, and others
+evenly by number: where it is good matters most, and that it is bad elsewhere is enough."""
 
 MIN_VALUES = 4
 """With fewer values the process knows nothing."""
