@@ -22,8 +22,8 @@ from search.surrogate.acquisition import ExpectedImprovement
 from search.surrogate.gaussian_process import GaussianProcess
 
 MAX_TRIALS = 150
-"""The time of a proposal grows with the cube of the number of values. Of more trials it uses the lower half by value, and others
-evenly by number: where it is good matters most, and that it is bad elsewhere is enough."""
+"""The time of a proposal grows with the cube of the number of values. Of more trials it uses the lower half by value, and
+others evenly by number: where it is good matters most, and that it is bad elsewhere is enough."""
 
 MIN_VALUES = 4
 """With fewer values the process knows nothing."""
