@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shlex
@@ -11,6 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -145,8 +146,16 @@ def test_ctrl_c_during_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
         port = free_port("127.0.0.1", listener.getsockname()[1])
 
     def ask() -> None:
-        with contextlib.suppress(ConnectionError):  # the page may be lost with the server that was to send it
-            urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).close()
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).close()
+            except urllib.error.URLError as error:
+                if isinstance(error.reason, ConnectionRefusedError):  # the server does not listen yet
+                    time.sleep(0.05)
+                    continue
+            except ConnectionError:
+                pass  # the page may be lost with the server that was to send it
+            return
 
     asking = threading.Thread(target=ask)
     with pytest.raises(KeyboardInterrupt):

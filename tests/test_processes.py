@@ -271,7 +271,8 @@ def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: P
     process = subprocess.Popen(
         command, cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    wait_until(is_in_trial(place, 1, epochs=5), process)
+    for trial in (0, 1):
+        wait_until(is_in_trial(place, trial, epochs=5), process)
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
