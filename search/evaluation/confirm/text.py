@@ -139,8 +139,10 @@ def _optimism(found: Confirmation) -> Iterator[str]:
     searched = [row for row in found.rows if row.searched is not None and row.optimism is not None]
     best = min(searched, key=lambda row: (row.searched, row.trial), default=None)
     if best is not None and best.optimism is not None:
+        is_best = best.searched == min(row.searched for row in found.rows if row.searched is not None)
+        which = "the search's best" if is_best else "the best value of those with fresh seeds"
         gap = f"{abs(best.optimism):.4f} {'better' if best.optimism > 0 else 'worse'}"
-        yield f"the search's best, {best.searched:.4f} of {trial_name(best.trial)}, is {gap} than its mean with fresh seeds"
+        yield f"{which}, {best.searched:.4f} of {trial_name(best.trial)}, is {gap} than its mean with fresh seeds"
 
 
 def _change_text(row: CandidateResult, found: Confirmation) -> str:
