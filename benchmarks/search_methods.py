@@ -238,18 +238,18 @@ def interval(values_R: np.ndarray) -> tuple[float, float]:
 def print_table(options: argparse.Namespace, pool: ProcessPoolExecutor, curves: CurveSet) -> None:
     """The table of one set."""
     name, epochs = curves.name, options.trials * curves.curve_NE.shape[1]
-    picks = PICKS if options.confirm else PICKS[:2]
-    marks = [f"{round(mark * epochs):,}" for mark in MARKS]
+    picks, at = (PICKS, (0.5, 1.0)) if options.confirm else (PICKS[:2], MARKS)
+    marks = [f"{round(mark * epochs):,}" for mark in at]
     print(f"\n{name}, {options.trials} trials, {options.repeats} repeats: regret in nats after as many epochs\n")
-    print(f"| method | hands out | {' | '.join(marks)} | {marks[2]} - Optuna's {marks[-1]} |")
-    print("|---|---|" + "---|" * (len(MARKS) + 1), flush=True)
+    print(f"| method | hands out | {' | '.join(marks)} | {round(epochs / 2):,} - Optuna's {marks[-1]} |")
+    print("|---|---|" + "---|" * (len(at) + 1), flush=True)
     reference_R = None
     for method in sorted(options.methods, key=lambda method: method != OPTUNA):
-        regrets = compete(pool, races(options, name, method, picks, MARKS)).mean(axis=1)
+        regrets = compete(pool, races(options, name, method, picks, at)).mean(axis=1)
         reference_R = regrets[:, -1, 0] if method == OPTUNA else reference_R
         for column, pick in enumerate(picks):
-            cells = ["{:.3f} ±{:.3f}".format(*interval(regrets[:, mark, column])) for mark in range(len(MARKS))]
-            half_R = regrets[:, MARKS.index(0.5), column]
+            cells = ["{:.3f} ±{:.3f}".format(*interval(regrets[:, mark, column])) for mark in range(len(at))]
+            half_R = regrets[:, at.index(0.5), column]
             versus = "" if reference_R is None else "{:+.3f} ±{:.3f}".format(*interval(half_R - reference_R))
             print(f"| {method} | {pick} | {' | '.join(cells)} | {versus} |", flush=True)
 
@@ -277,7 +277,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
-    parser.add_argument("--confirm", action="store_true", help="with the regret after a confirmation")
+    parser.add_argument(
+        "--confirm", action="store_true", help="at half and at all epochs only, with the regret after a confirmation"
+    )
     parser.add_argument("--json", action="store_true", help="our default against Optuna's, a line per set")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()

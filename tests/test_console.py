@@ -259,7 +259,7 @@ def test_confirmation() -> None:
     }
     kept = confirmed(values, (0, 12), 12)
     lines = confirm_footer(ConfirmFinished("mine", kept, 65.0), "sqlite:///x.db", "my runs")
-    assert lines[:28] == [
+    assert lines[:29] == [
         "",
         "13 trainings with fresh seeds; this run took 1m05s",
         "trial  searched  estimate  seeds      mean      95%   change      95%  better",
@@ -287,9 +287,10 @@ def test_confirmation() -> None:
         "noise    0.0630 between seeds on the same validation signers",
         "signers  standard deviation 0.1200 between 3 validation signers; others would",
         "         move the value by about ±0.0700 and the change by ±0.0200 (standard",
-        "         errors); the intervals, over seeds alone, say nothing about that",
+        "         errors, a guess from 3 signers); the intervals, over seeds alone, say",
+        "         nothing about that",
     ]
-    assert lines[28].startswith("pairs")
+    assert lines[29].startswith("pairs")
     assert "            7  0.3899       -  1.0000  -  1.0000" in lines
     assert lines[-2:] == [
         "next     python -m search test mine --storage sqlite:///x.db --runs 'my runs'",
@@ -316,7 +317,7 @@ def test_confirmation_of_the_baseline() -> None:
             2,
             0.2,
             "standard deviation 0.3000 between 2 validation signers; "
-            "others would move the value by about ±0.2000 (standard errors)",
+            "others would move the value by about ±0.2000 (standard errors, a guess from 2 signers)",
         ),
     ],
 )
