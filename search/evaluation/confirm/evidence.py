@@ -119,8 +119,8 @@ def _row(
         dropped_after=None,
         mean=fresh.mean,
         sd=fresh.sd,
-        low=fresh.low,
-        high=fresh.high,
+        low=fresh.low if measured else None,  # values that had a part in the choice give no fair interval
+        high=fresh.high if measured else None,
         estimate=belief.mean_of(candidate.trial) if belief is not None and candidate.trial in belief.trials else None,
         change=change.mean,
         change_low=None if is_baseline else change.low,
