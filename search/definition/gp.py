@@ -124,7 +124,6 @@ def _at_most(seen: Observed, count: int) -> Observed:
     chosen = np.sort([*order[: count // 2], *rest[np.linspace(0, len(rest) - 1, count - count // 2).astype(int)]])
     return Observed(
         tuple(seen.numbers[index] for index in chosen),
-        tuple(seen.complete[index] for index in chosen),
         seen.points_ND[chosen],
         seen.values_N[chosen],
         seen.extra_noise_N[chosen],

@@ -30,7 +30,6 @@ class Observed:
     """The trials that say something, and what."""
 
     numbers: tuple[int, ...]
-    complete: tuple[bool, ...]
     points_ND: Float[np.ndarray, "N D"]
     values_N: Float[np.ndarray, " N"]
     """Of a complete trial its value, of a pruned one the value that it would probably have reached, of one that failed by its
@@ -67,7 +66,6 @@ def observe(trials: Sequence[FrozenTrial], space: Sequence[Dimension], primary: 
     rows.sort(key=lambda row: row[0].number)
     return Observed(
         numbers=tuple(trial.number for trial, _, _ in rows),
-        complete=tuple(trial.state == TrialState.COMPLETE for trial, _, _ in rows),
         points_ND=np.array([embedding(trial.params, space) for trial, _, _ in rows]),
         values_N=np.minimum([value for _, value, _ in rows], fence),
         extra_noise_N=np.array([variance for _, _, variance in rows]),

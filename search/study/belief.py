@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MAX_SETTINGS = 150
-"""The time of a fit grows with the cube of the number of values, half a second here. Of more settings the nearest are used."""
+"""The time of a fit grows with the cube of the number of values. Of more settings the nearest are used."""
 
 NOISE_SHARES = np.array([0.003, 0.01, 0.03, 0.08, 0.18, 0.35, 0.6, 0.9])
 """Of the variance of the values: how much of it may be noise, where that is averaged over."""

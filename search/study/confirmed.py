@@ -64,7 +64,8 @@ class CandidateResult(SearchedSetting):
     """Standard deviation of the same values; None with fewer than two."""
 
     low: float | None
-    """Lower end of the mean's 95% interval, from its own standard deviation; None with fewer than two values."""
+    """Lower end of the mean's 95% interval, from its own standard deviation; None with fewer than two values, and if
+    it was not measured."""
 
     high: float | None
     """Upper end of the same interval."""

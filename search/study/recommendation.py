@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from search.definition.objectives import primary_index
+from search.definition.observed import is_inside
 from search.definition.space import Dimension
 from search.errors import DefinitionError, NegativeAnswer
 from search.study.belief import believe
@@ -140,11 +141,7 @@ class _Question:
 
 def _is_usable(trial: FrozenTrial, space: Sequence[Dimension], primary: int) -> bool:
     """Whether a trial's setting is a point of the space, and its only value a number."""
-    domains = {dim.name: dim for dim in space}
-    is_inside = bool(trial.params) and all(
-        name in domains and domains[name].contains(value) for name, value in trial.params.items()
-    )
-    return is_inside and len(trial.values) == 1 and math.isfinite(trial.values[primary])
+    return is_inside(trial, space) and len(trial.values) == 1 and math.isfinite(trial.values[primary])
 
 
 @functools.lru_cache(maxsize=4)

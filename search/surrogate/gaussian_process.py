@@ -63,7 +63,6 @@ class GaussianProcess:
         points_ND: in the unit cube.
         values_N: finite.
         extra_noise_N: variances that are known to come on top of the fitted noise, in squared units of the values.
-        counts_N: how many trainings each value is the mean of; its noise is divided by it.
         noise: the variance of one training, where it is known; otherwise it is fitted.
 
     Raises:
@@ -76,18 +75,16 @@ class GaussianProcess:
         values_N: Float[np.ndarray, " N"],
         *,
         extra_noise_N: Float[np.ndarray, " N"] | None = None,
-        counts_N: Float[np.ndarray, " N"] | None = None,
         noise: float | None = None,
     ) -> None:
         self._middle, self._scale = float(np.mean(values_N)), float(np.std(values_N)) or 1.0
         target_N = (values_N - self._middle) / self._scale
         square = self._scale**2
         extra_N = np.zeros(len(values_N)) if extra_noise_N is None else extra_noise_N / square
-        share_N = np.ones(len(values_N)) if counts_N is None else 1.0 / counts_N
         known = None if noise is None else math.log(max(noise / square, NOISE_BOUNDS[0]))
         squares_DNN = (points_ND.T[:, :, None] - points_ND.T[:, None, :]) ** 2
-        self._theta_P = _most_probable(squares_DNN, target_N, share_N, extra_N, known)
-        self._condition(points_ND, target_N, math.exp(self._theta_P[-1]) * share_N + extra_N)
+        self._theta_P = _most_probable(squares_DNN, target_N, extra_N, known)
+        self._condition(points_ND, target_N, math.exp(self._theta_P[-1]) + extra_N)
 
     @property
     def hyperparameters(self) -> Hyperparameters:
@@ -165,7 +162,6 @@ def _prior(dims: int) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]
 def _most_probable(
     squares_DNN: Float[np.ndarray, "D N N"],
     target_N: Float[np.ndarray, " N"],
-    share_N: Float[np.ndarray, " N"],
     extra_N: Float[np.ndarray, " N"],
     known_noise: float | None,
 ) -> Float[np.ndarray, " P"]:
@@ -183,8 +179,8 @@ def _most_probable(
         far_NN = _ROOT_5 * np.sqrt(scaled_DNN.sum(0))
         decay_NN = math.exp(theta_P[dims]) * np.exp(-far_NN)
         kernel_NN = (1 + far_NN + far_NN**2 / 3) * decay_NN
-        noise_N = math.exp(theta_P[-1]) * share_N
-        factor_NN, failed = dpotrf(kernel_NN + identity_NN * (noise_N + extra_N + JITTER), lower=1)
+        noise = math.exp(theta_P[-1])
+        factor_NN, failed = dpotrf(kernel_NN + identity_NN * (noise + extra_N + JITTER), lower=1)
         if failed:
             return 1e10, np.zeros_like(theta_P)
         alpha_N = cho_solve((factor_NN, True), target_N, check_finite=False)
@@ -194,7 +190,7 @@ def _most_probable(
         away_P = (theta_P - prior_P) / spread_P
         value = 0.5 * target_N @ alpha_N + np.log(np.diag(factor_NN)).sum() + 0.5 * away_P @ away_P
         by_length_D = np.tensordot(scaled_DNN, slope_NN * decay_NN * (1 + far_NN) * (5 / 3), 2)
-        by_amplitude, by_noise = (slope_NN * kernel_NN).sum(), np.diag(slope_NN) @ noise_N
+        by_amplitude, by_noise = (slope_NN * kernel_NN).sum(), np.trace(slope_NN) * noise
         return value, 0.5 * np.array([*by_length_D, by_amplitude, by_noise]) + away_P / spread_P
 
     found = minimize(loss, start_P, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": _MAX_STEPS})

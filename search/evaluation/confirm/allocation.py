@@ -3,8 +3,8 @@
 A confirmation has two phases. First the candidates compete: each next training goes to the one for which it is expected to
 improve the choice most (the knowledge gradient), given the search and all fresh values so far. Then the best candidate and the
 baseline are measured with the other half of the seeds. Those values had no part in the choice of the candidate; of the two, the
-one with the lower estimate is recommended. No other candidate is measured after that,
-even if it has the lower estimate now: whoever goes on until a measurement is good finds a lucky one.
+one with the lower estimate is recommended. No other candidate is measured after that, even if it has the lower estimate now:
+whoever goes on until a measurement is good finds a lucky one.
 
 Sources: Frazier, Powell and Dayanik 2009, "The knowledge-gradient policy for correlated normal beliefs"; a second, independent
 sample for the chosen one, Rinott 1978, "On two-stage selection procedures".
@@ -37,7 +37,7 @@ MARGIN = 0.5
 
 SHARE, USUAL_SEEDS = 0.4, 8
 """Most trainings in which candidates compete, as a share of the finished trials of the search, with at most the usual number of
-seeds for one candidate. In the simulation of the tests a seventh are enough on average."""
+seeds for one candidate. In the simulation of the tests a tenth is enough on average."""
 
 _DRAWS = 1000
 
@@ -103,7 +103,7 @@ class Allocation:
         """The next batch of the first phase; empty if it is over."""
         belief = self._believe(used)
         room = {trial: self.seeds - num_measuring(self.seeds) - len(used[trial]) for trial in (belief.trials if belief else ())}
-        count = min(BATCH, self.limit - sum(map(len, used.values())))
+        count = min(BATCH, self._room(used))
         if belief is None or count < 1 or self._risk(belief, int(np.argmin(belief.mean_M))) <= RISK:
             return []
         batch: list[tuple[int, int]] = []
