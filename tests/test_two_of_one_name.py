@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import json
 import re
@@ -190,6 +191,27 @@ def test_two_databases(runs: str, place: Path, tiny: Path, cli: Cli) -> None:
     assert_own_files(A)
     assert_own_files(B, runs=runs)
     assert "sealed signers" in said if runs == "runs" else "opened" not in said
+
+
+def test_a_database_is_whole_when_a_command_has_ended(
+    tiny: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever copies the file alone copies everything, even where Python has not cleaned up yet."""
+    where = ("--storage", A)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(TINY_STUDY, encoding="utf-8")
+    gc.disable()
+    try:
+        for words in (
+            ("run", "tiny.yaml", "--trials", "2", "--data", tiny, "--set", "data.test=auto", *where),
+            ("confirm", "tiny", "--top", "1", "--seeds", "2", *where),
+            ("test", "tiny", *where),
+        ):
+            done = cli(*words)
+            assert done.code == 0, done.err
+            assert not Path("a.db-wal").exists(), words
+    finally:
+        gc.enable()
 
 
 def copied_by_command(cli: Cli) -> None:

@@ -21,7 +21,7 @@ from search.running.warm_start import require_source, warm_start
 from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
-from search.storage.opening import open_storage
+from search.storage.opening import opened_storage
 from search.storage.url import parse_url
 from search.study.claiming import claim
 from search.study.making import open_study
@@ -73,8 +73,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     def notify(text: str) -> None:
         emit(Notice(text))
 
-    with database_errors(options.storage):
-        storage = open_storage(options.storage, create=True)
+    with database_errors(options.storage), opened_storage(options.storage, create=True) as storage:
         source = None if options.source is None else load_study(storage, options.source, notify)
         if source is not None:
             require_source(source, split)

@@ -67,6 +67,25 @@ def open_storage(url: str, *, create: bool) -> optuna.storages.BaseStorage:
         )
 
 
+@contextlib.contextmanager
+def opened_storage(url: str, *, create: bool) -> Iterator[optuna.storages.BaseStorage]:
+    """A storage without cached data for the block; its connections are closed at the end. Raises: same as `open_storage`."""
+    with closing_storage(open_storage(url, create=create)) as storage:
+        yield storage
+
+
+@contextlib.contextmanager
+def closing_storage(storage: optuna.storages.BaseStorage) -> Iterator[optuna.storages.BaseStorage]:
+    """Closes a storage's connections at the end of the block: an SQLite file is then whole without its write-ahead log."""
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        engine = getattr(getattr(storage, "_backend", None), "engine", None)
+        if engine is not None:
+            engine.dispose()
+
+
 def no_studies(storage: StorageUrl) -> DefinitionError:
     """The error for a storage that nothing was stored in."""
     return DefinitionError(

@@ -25,7 +25,7 @@ from search.storage.bulk import add_trials, remove_study
 from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of, observe
 from search.storage.leases.lease import Lease, TurnLost
-from search.storage.opening import open_storage
+from search.storage.opening import closing_storage, opened_storage
 from search.storage.read_only import open_read_only
 from search.storage.url import StorageUrl, is_same_database, parse_url
 from search.study.checked import Notify
@@ -83,7 +83,7 @@ def copy_study(study: str, source: str, target: str, runs: Path, notify: Notify)
         )
     originals = _read_study(source, study, notify)
     _require_idle(source, originals)
-    with database_errors(target), _opened(target, create=True) as storage, lease_of(target, study) as lease:
+    with database_errors(target), opened_storage(target, create=True) as storage, lease_of(target, study) as lease:
         with _turn(lease, there):
             _remove_incomplete_copy(target, study, list(originals), runs, lease.observer.num_runs() > 1, notify)
             mark = {"from": here.redacted, "time": utc_now()}
@@ -114,28 +114,9 @@ def copy_summary(result: CopyResult) -> str:
     return f"copied {result.study} to {result.target}: {trials}{confirmed}; read back and compared: {same}"
 
 
-@contextlib.contextmanager
-def _opened(url: str, *, create: bool = False) -> Iterator[optuna.storages.BaseStorage]:
-    """A storage of its own without cached data."""
-    with _closing(open_storage(url, create=create)) as storage:
-        yield storage
-
-
-@contextlib.contextmanager
-def _closing(storage: optuna.storages.BaseStorage) -> Iterator[optuna.storages.BaseStorage]:
-    """Closes a storage's connections at the end of the block."""
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        engine = getattr(getattr(storage, "_backend", None), "engine", None)
-        if engine is not None:
-            engine.dispose()
-
-
 def _read_study(url: str, name: str, notify: Notify) -> dict[str, Snapshot]:
     """The study and, if it was confirmed, its companion."""
-    with database_errors(url), _closing(open_read_only(url, curves=True)) as storage:
+    with database_errors(url), closing_storage(open_read_only(url, curves=True)) as storage:
         study = load_study(storage, name, notify)
         require_usable(study)
         snapshots = {name: snapshot(study, storage)}
@@ -180,7 +161,7 @@ def _separate(
         assign_id(copy)
         if name != study:
             link_companion(copy, copies[study])
-    with database_errors(source), _closing(open_read_only(source)) as original_storage:
+    with database_errors(source), closing_storage(open_read_only(source)) as original_storage:
         originals = {name: optuna.load_study(study_name=name, storage=original_storage) for name in names}
         recorded = openings_of_signers(originals[study], original_storage, runs)
         folders = {name: find_folder(runs, original) for name, original in originals.items()}
@@ -200,7 +181,7 @@ def _remove_incomplete_copy(
         ResourceError: another process is copying the study.
     """
     there = parse_url(target)
-    with _opened(target) as storage:
+    with opened_storage(target, create=False) as storage:
         present = [one for one in study_names(storage) if one in names or (is_companion(one) and one.startswith(f"{name}/"))]
         found = [  # the study itself is removed last
             optuna.load_study(study_name=one, storage=storage) for one in sorted(present, key=name.__eq__)
@@ -274,7 +255,7 @@ def _compare(study: str, source: str, target: str, originals: Mapping[str, Snaps
             where=parse_url(source).name,
             hint="stop what works on it; the same command copies it again",
         )
-    with _opened(target) as storage:
+    with opened_storage(target, create=False) as storage:
         for name, one in now.items():
             copy = snapshot(optuna.load_study(study_name=name, storage=storage), storage)
             found = list(itertools.islice(differences(one, copy, slack_s=slack_s), _MAX_DIFFERENCES + 1))

@@ -24,7 +24,7 @@ from search.running.signals import StopSignals
 from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
-from search.storage.opening import open_storage
+from search.storage.opening import opened_storage
 from search.storage.url import redact_url
 from search.study.belief import Belief, believe
 from search.study.claiming import claim
@@ -63,8 +63,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
     device = options.engine.resolve_device()
-    with database_errors(options.storage):
-        storage = open_storage(options.storage, create=False)
+    with database_errors(options.storage), opened_storage(options.storage, create=False) as storage:
         study = load_study(storage, options.study, lambda text: emit(Notice(text)))
         require_usable(study)
         chosen = trials_to_confirm(study, options.top)

@@ -29,7 +29,7 @@ from search.events import Listener, Notice
 from search.running.preparing import open_same
 from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of
-from search.storage.opening import open_storage
+from search.storage.opening import opened_storage
 from search.study.claiming import claim
 from search.study.companion import CANDIDATE, SEED, complete_trainings, find_companion
 from search.study.confirmed import Confirmed, load_confirmed
@@ -65,8 +65,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    with database_errors(options.storage):
-        storage = open_storage(options.storage, create=False)
+    with database_errors(options.storage), opened_storage(options.storage, create=False) as storage:
         study = load_study(storage, options.study, lambda text: emit(Notice(text)))
         require_usable(study)
         confirmed, trial = _recommended(study)
