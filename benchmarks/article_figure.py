@@ -1,6 +1,6 @@
 """Draws the figure and prints the tables of a finished `article` study: four settings of label smoothing, several seeds each.
 
-    python -m search run article --data DATA --set 'data.validation=[...]'
+    islr-search run article --data DATA --set 'data.validation=[...]'
     python benchmarks/article_figure.py runs/article --output studies/article.png
 
 Lines are means over the seeds, bands one standard deviation on either side. The tables go to stdout as Markdown.

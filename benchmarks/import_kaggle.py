@@ -1,4 +1,4 @@
-"""Measures `python -m data_utils import-kaggle`: clips per second with one and two workers, peak memory, time by task.
+"""Measures `islr-data import-kaggle`: clips per second with one and two workers, peak memory, time by task.
 
     python benchmarks/import_kaggle.py --rounds 2
 

@@ -1,4 +1,4 @@
-"""Measures the default study at the article's size: `python -m search run` with two workers, as users run it.
+"""Measures the default study at the article's size: `islr-search run` with two workers, as users run it.
 
     python benchmarks/study.py [--json]               # the whole study: 50 trials
     python benchmarks/study.py --estimate [--json]    # from measured parts, in a few minutes

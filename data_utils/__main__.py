@@ -1,4 +1,4 @@
-"""`python -m data_utils`."""
+"""`python -m data_utils`: the same as `islr-data`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import sys
 if __name__ == "__main__":
     try:
         from data_utils.cli import main
-        from data_utils.streams import install_safe_streams
 
-        install_safe_streams()
-        sys.exit(main())
+        main()
     except KeyboardInterrupt:  # while it was being imported
         sys.exit(130)

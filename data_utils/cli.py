@@ -1,4 +1,4 @@
-"""The command line for data sets: `python -m data_utils check DIR`, `info`, `synth`, `import-kaggle` and `import-holistic`.
+"""The command line for data sets: `islr-data check DIR`, `info`, `synth`, `import-kaggle` and `import-holistic`.
 
 Exit codes: 0 done; 1 `check` found problems or an import found broken files; 2 wrong usage or wrong data, nothing was started;
 3 a disk, a permission or another import is in the way, or the output cannot be written; 130 or 143 stopped by Ctrl-C or
@@ -10,14 +10,15 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
 from data_utils import commands
 from data_utils.errors import ExplainedError, ResourceError
-from data_utils.streams import lost_output, safe_streams
+from data_utils.streams import install_safe_streams, lost_output, safe_streams
 
-_PROGRAM = "python -m data_utils"
+_PROGRAM = "islr-data"
 
 app = typer.Typer(
     add_completion=False,
@@ -36,8 +37,14 @@ app.command(epilog=_RESUMES)(commands.import_kaggle)
 app.command(epilog=_RESUMES)(commands.import_holistic)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code. Errors are printed to stderr, never as a traceback."""
+def main() -> NoReturn:
+    """Runs a command and ends the process with its exit code."""
+    install_safe_streams()
+    sys.exit(execute())
+
+
+def execute(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code. Errors are printed to stderr, never as a traceback."""
     with safe_streams():
         code = _execute(arguments)
         return _fail(lost) if code == commands.DONE and (lost := lost_output()) is not None else code

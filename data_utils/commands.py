@@ -1,4 +1,4 @@
-"""The commands of `python -m data_utils`. Each function returns an exit code; its docstring is the help of the command."""
+"""The commands of `islr-data`. Each function returns an exit code; its docstring is the help of the command."""
 
 from __future__ import annotations
 

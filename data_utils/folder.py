@@ -38,7 +38,7 @@ def signer_files(folder: Path) -> list[SignerFile]:
             "the data folder contains no signer's file",
             file=folder,
             expected="files named <signer>.hdf5",
-            hint="`python -m data_utils synth DIR` creates a data set to try things with",
+            hint="`islr-data synth DIR` creates a data set to try things with",
         )
     files = []
     for path in paths:

@@ -3,7 +3,7 @@
     FOLDER/model.safetensors   weights; the metadata hold the network's settings, the preprocessing and the temperature
            labels.json         {"word": class number, ...}
            metrics.json        what was measured of this model and of its configuration
-           config.yaml         how it was trained, as input for `python -m search retrain`
+           config.yaml         how it was trained, as input for `islr-search retrain`
            model.onnx          the same model including its preprocessing (optional)
            SHA256SUMS          a digest of each file above (`sha256sum -c SHA256SUMS`)
            README.md           a model card, without a digest because its owner may edit it
@@ -265,7 +265,7 @@ def _verified_files(folder: Path) -> dict[str, bytes]:
     """The content of every file that has a digest, checked against it."""
     if not (folder / SUMS).is_file():
         what = f"this folder is not a model: it has no {SUMS}" if folder.is_dir() else "there is no such model"
-        hint = "`python -m search export --model DIR` writes one"
+        hint = "`islr-search export --model DIR` writes one"
         raise BundleError(what, file=folder, expected=f"a folder with {', '.join(_REQUIRED)} and {SUMS}", hint=hint)
     files = {}
     try:

@@ -75,14 +75,14 @@ def _execute(arguments: Sequence[str] | None) -> int:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             what = "this script starts its search again in each process that it starts"
             raise DefinitionError(what, hint='put the call under `if __name__ == "__main__":`')
-        result = app(args=None if arguments is None else list(arguments), prog_name="python -m search", standalone_mode=False)
+        result = app(args=None if arguments is None else list(arguments), prog_name="islr-search", standalone_mode=False)
         return int(result or 0)
     except ExplainedError as error:
         return _print_error(error)
     except typer.exceptions.TyperException as error:  # every usage error
         message = error.format_message()
         context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "python -m search"
+        command = context.command_path if context is not None else "islr-search"
         return _print_error(DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=f"see `{command} --help`"))
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED

@@ -134,7 +134,7 @@ def call(command: Callable[[list[str]], int], arguments: list[str]) -> Answer:
 
 
 def search(*arguments: str) -> Answer:
-    """`python -m search` in this process, within the time limit."""
+    """`islr-search` in this process, within the time limit."""
     with limited():
         try:
             return call(execute, list(arguments))
@@ -827,7 +827,7 @@ class Child:
 
 def run_child() -> None:
     """Reads folders from stdin and writes JSON lines to the original stdout; the commands get streams of their own."""
-    from data_utils.cli import main as check
+    from data_utils.cli import execute as check
 
     reply = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

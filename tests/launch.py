@@ -68,7 +68,7 @@ def environment(more: Mapping[str, str] | None = None, cwd: Path | None = None) 
 
 
 def run_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
-    """Runs `python -m search` and waits for its end."""
+    """Runs `islr-search` and waits for its end."""
     with start_cli(*arguments, cwd=cwd, env=env) as process:
         try:
             out, err = process.communicate(timeout=120)
@@ -79,7 +79,7 @@ def run_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) ->
 
 
 def start_cli(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Starts `python -m search` without waiting. The process handles SIGINT even if this process ignores it."""
+    """Starts `islr-search` without waiting. The process handles SIGINT even if this process ignores it."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     if sys.platform == "linux":
         return Preloaded(arguments, cwd=cwd, env=environment(env, cwd), **streams)

@@ -1,6 +1,6 @@
 """Makes a study of thousands of trials in seconds: database rows modeled on one trial that was really trained.
 
-python tests/many.py FOLDER COUNT     makes one: `cd FOLDER`, then `python -m search status tiny`
+python tests/many.py FOLDER COUNT     makes one: `cd FOLDER`, then `islr-search status tiny`
 """
 
 from __future__ import annotations

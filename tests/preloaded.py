@@ -1,4 +1,4 @@
-"""Starts `python -m search` quickly, as a process of its own: forked from one that has imported the large packages.
+"""Starts `islr-search` quickly, as a process of its own: forked from one that has imported the large packages.
 
 Importing PyTorch, Optuna and SciPy takes longer than most searches of the tests. One server per test process imports them once,
 and nothing of this project. For each command it forks a process that is, for its test, like any other: with its own arguments,

@@ -131,7 +131,7 @@ def test_a_confirmed_study(confirmed: Path) -> None:
         "| val\\_loss in the search |",
         "95% interval",
         "### Settings",
-        "# write the configuration\npython -m search export",
+        "# write the configuration\nislr-search export",
     ):
         assert part in whole
     assert {"search-confirmation", "search-history", "search-confusion"} <= plots().keys()

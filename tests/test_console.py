@@ -189,9 +189,9 @@ def test_end_of_a_run() -> None:
         "baseline trial 0: val_loss 1.5000, top1 0.2500 at epoch 50",
         "         label_smoothing 0, lr 3.0e-04, dropout 0.1",
         "luck     The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain.",
-        "next     python -m search confirm mine",
-        "         python -m search export mine --output best.yaml",
-        "         python -m search dashboard mine",
+        "next     islr-search confirm mine",
+        "         islr-search export mine --output best.yaml",
+        "         islr-search dashboard mine",
     ]
 
 
@@ -221,9 +221,9 @@ def test_other_ends_of_a_run() -> None:
 def test_next_commands_name_the_storage() -> None:
     """The printed commands find a study in another storage."""
     lines = run_finished_lines(finished_run(), "sqlite:///my place/x.db")
-    assert lines[-3] == "next     python -m search confirm mine --storage 'sqlite:///my place/x.db'"
-    assert lines[-2] == "         python -m search export mine --storage 'sqlite:///my place/x.db' --output best.yaml"
-    assert lines[-1] == "         python -m search dashboard mine --storage 'sqlite:///my place/x.db'"
+    assert lines[-3] == "next     islr-search confirm mine --storage 'sqlite:///my place/x.db'"
+    assert lines[-2] == "         islr-search export mine --storage 'sqlite:///my place/x.db' --output best.yaml"
+    assert lines[-1] == "         islr-search dashboard mine --storage 'sqlite:///my place/x.db'"
 
 
 def confirmed(values: dict[int, dict[int, float | None]], measured: tuple[int, ...], best: int | None) -> Confirmed:
@@ -293,8 +293,8 @@ def test_confirmation() -> None:
     assert lines[29].startswith("pairs")
     assert "            7  0.3899       -  1.0000  -  1.0000" in lines
     assert lines[-2:] == [
-        "next     python -m search test mine --storage sqlite:///x.db --runs 'my runs'",
-        "         python -m search export mine --storage sqlite:///x.db --output best.yaml",
+        "next     islr-search test mine --storage sqlite:///x.db --runs 'my runs'",
+        "         islr-search export mine --storage sqlite:///x.db --output best.yaml",
     ]
     assert all(width(line) <= 80 for line in lines[:-2])
 

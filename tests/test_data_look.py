@@ -14,7 +14,7 @@ import pytest
 from launch import ROOT
 
 from data_utils.checking.summary import summarize
-from data_utils.cli import main
+from data_utils.cli import execute
 from data_utils.folder import SignerFile
 from data_utils.hdf5 import Clip, read_clips, write_signer
 from data_utils.landmarks import FILE_PARTS
@@ -140,7 +140,7 @@ UNUSUAL: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 def warnings_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """The warnings of `check --json`."""
-    assert main(["check", "--json", str(folder)]) == 0
+    assert execute(["check", "--json", str(folder)]) == 0
     *found, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert summary == {"schema": 1, "kind": "summary", "sound": True, "problems": 0, "warnings": len(found)}
     assert {one["kind"] for one in found} <= {"warning"}
@@ -150,9 +150,9 @@ def warnings_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[s
 def test_no_warnings(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A synthetic data set has no warnings, and both commands say so."""
     assert warnings_of(data, capsys) == []
-    assert main(["check", str(data)]) == 0
+    assert execute(["check", str(data)]) == 0
     assert capsys.readouterr().out == "no problems: 48 clips of 3 words by 4 signers\n"
-    assert main(["info", str(data)]) == 0
+    assert execute(["info", str(data)]) == 0
     assert capsys.readouterr().out.endswith("no warnings\n")
 
 
@@ -168,7 +168,7 @@ def test_warnings(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert mine[0]["hint"]
     expected = {"one signer": 3, "few clips": 3, "two words": 2}.get(name, 1)  # they bring others along
     assert len(found) == expected, [one["what"] for one in found]
-    assert main(["info", str(data)]) == 0
+    assert execute(["info", str(data)]) == 0
     assert f"\nwarning: {what}\n  --> {where}" in capsys.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_many_copies_give_one_warning_per_kind(data: Path, capsys: pytest.Captur
 def test_control_characters_are_escaped(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters in words are escaped on output."""
     write_words(data, ["a\x1b[31m", "b\nc", "d"])
-    assert main(["info", str(data)]) == 0
+    assert execute(["info", str(data)]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "a\\u001b[31m" in out
@@ -217,7 +217,7 @@ def test_problems_suppress_warnings(data: Path, capsys: pytest.CaptureFixture[st
     """With problems, no warnings are given: the rest of the data set would look unusual without the broken clips."""
     copied("9001", "9002")(data)
     (data / "9003.hdf5").write_bytes(b"")
-    assert main(["check", str(data)]) == 1
+    assert execute(["check", str(data)]) == 1
     out = capsys.readouterr().out
     assert "warning:" not in out
     assert out.endswith("1 problem in 1 place\n")
@@ -226,7 +226,7 @@ def test_problems_suppress_warnings(data: Path, capsys: pytest.CaptureFixture[st
 def test_info_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Words by signers, lengths and missing parts agree with the clips."""
     only_word(2, 1)(data)
-    assert main(["info", "--json", str(data)]) == 0
+    assert execute(["info", "--json", str(data)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["schema"] == 1
     signers = ["9001", "9002", "9003", "9004"]
@@ -251,7 +251,7 @@ def test_info_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_info_at_eighty_columns(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table of words by signers appears if it fits, with a dash for 0; no line is wider than 80 columns."""
     only_word(1, 2)(data)
-    assert main(["info", str(data)]) == 0
+    assert execute(["info", str(data)]) == 0
     lines = capsys.readouterr().out.split("\nwarning:")[0].splitlines()
     assert max(map(len, lines)) <= 80
     assert "signer  listen  look  shhh  all" in lines
@@ -261,7 +261,7 @@ def test_info_at_eighty_columns(data: Path, tmp_path: Path, capsys: pytest.Captu
     write_words(wide, [f"a-word-of-some-length-{n}" for n in range(12)])
     first = clips_of(data, "9001")[0]
     write_signer(wide / "1.hdf5", [replace(first, name=str(n), label=n) for n in range(12)])
-    assert main(["info", str(wide)]) == 0
+    assert execute(["info", str(wide)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert not any(line.startswith("signer") and "a-word" in line for line in lines)
     assert "a-word-of-some-length-11      1        1" in lines
@@ -270,15 +270,15 @@ def test_info_at_eighty_columns(data: Path, tmp_path: Path, capsys: pytest.Captu
 def test_overview(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The page contains the counts, the warnings and an example of each word; the output of `info` stays the same."""
     copied("9001", "9002")(data)
-    assert main(["info", str(data)]) == 0
+    assert execute(["info", str(data)]) == 0
     plain = capsys.readouterr().out
     before = (data / "9001.hdf5").read_bytes()
     for wrong in (data / "9001.hdf5", data, tmp_path / "words.json"):
-        assert main(["info", str(data), "--overview", str(wrong)]) == 2
+        assert execute(["info", str(data), "--overview", str(wrong)]) == 2
         assert capsys.readouterr().err.startswith("error: the page needs a file of its own")
     assert (data / "9001.hdf5").read_bytes() == before
     page = tmp_path / "new" / "page.html"
-    assert main(["info", str(data), "--overview", str(page)]) == 0
+    assert execute(["info", str(data), "--overview", str(page)]) == 0
     out, err = capsys.readouterr()
     assert (out, err) == (plain, f"wrote {page}\n")
     text = page.read_text(encoding="utf-8")

@@ -351,7 +351,7 @@ def test_missing_studies(study: str, first: str, tmp_path: Path, monkeypatch: py
     with pytest.raises(DefinitionError) as caught:
         load_definition(study)
     assert caught.value.render().startswith(f"error: {first}")
-    assert "`python -m search list`" in str(caught.value.hint)
+    assert "`islr-search list`" in str(caught.value.hint)
 
 
 def test_an_endless_file() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_utils.checking.problems import find_problems
-from data_utils.cli import main
+from data_utils.cli import execute
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips, read_index, write_signer
@@ -229,7 +229,7 @@ def first_fault(folder: Path) -> DataError:
 
 def checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Exit code and output of `check`, which must not contain a traceback."""
-    code = main(["check", str(folder)])
+    code = execute(["check", str(folder)])
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
     assert err == ""
@@ -319,7 +319,7 @@ def test_a_missing_or_empty_folder_is_reported(tmp_path: Path, capsys: pytest.Ca
         with pytest.raises(DataError, match=message):
             read_words(tmp_path / name)
         assert [message in fault.what for fault in find_problems(tmp_path / name)] == [True]
-        assert main(["check", str(tmp_path / name)]) == 2
+        assert execute(["check", str(tmp_path / name)]) == 2
         assert message in capsys.readouterr().err
     assert len(find_problems(tmp_path / "empty")) == 2
     assert checked(tmp_path / "empty", capsys)[0] == 1
@@ -356,11 +356,11 @@ def test_words_in_any_script_round_trip(tmp_path: Path, capsys: pytest.CaptureFi
     write_signer(tmp_path / "1.hdf5", [Clip(str(label), feature(2, label), label) for label in range(5)])
     assert read_words(tmp_path) == tuple(words)
     assert find_problems(tmp_path) == []
-    assert main(["info", str(tmp_path)]) == 0
+    assert execute(["info", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "こんにちは      1        1" in lines  # ten columns wide, as the table's widest word
     assert "手話            1        1" in lines
-    assert main(["info", "--json", str(tmp_path)]) == 0
+    assert execute(["info", "--json", str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["schema"] == 1
     assert [word["word"] for word in result["words"]] == words
@@ -369,7 +369,7 @@ def test_words_in_any_script_round_trip(tmp_path: Path, capsys: pytest.CaptureFi
 def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`check --json` prints one JSON object per line for each problem and for the summary, and nothing else."""
     delete("token")(folder)
-    assert main(["check", "--json", str(folder)]) == 1
+    assert execute(["check", "--json", str(folder)]) == 1
     out, err = capsys.readouterr()
     problem, summary = (json.loads(line) for line in out.splitlines())
     assert err == ""
@@ -381,9 +381,9 @@ def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.Captu
     ("arguments", "message"),
     [
         (["chek", "x"], "no such command 'chek'. Did you mean 'check'?"),
-        (["frobnicate"], "no such command 'frobnicate'\nhint: see `python -m data_utils --help`"),
-        ([], "missing command\nhint: see `python -m data_utils --help`"),
-        (["check"], "missing argument 'DIR'\nhint: see `python -m data_utils check --help`"),
+        (["frobnicate"], "no such command 'frobnicate'\nhint: see `islr-data --help`"),
+        ([], "missing command\nhint: see `islr-data --help`"),
+        (["check"], "missing argument 'DIR'\nhint: see `islr-data check --help`"),
         (["check", "x", "--jsno"], "no such option: --jsno"),
         (["synth", "x", "--clips", "many"], "invalid value for '--clips'"),
         (["info", "gone"], "there is no such data folder"),
@@ -391,7 +391,7 @@ def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.Captu
 )
 def test_wrong_usage_is_an_error_with_a_hint(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong usage ends with exit code 2, an error in the common form on stderr, and nothing on stdout."""
-    assert main(arguments) == 2
+    assert execute(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")

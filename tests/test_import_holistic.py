@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data_utils.checking.problems import find_problems
-from data_utils.cli import main
+from data_utils.cli import execute
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import read_clips
@@ -63,7 +63,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def run(*words: str | Path) -> int:
-    return main(["import-holistic", *map(str, words), "--workers", "1"])
+    return execute(["import-holistic", *map(str, words), "--workers", "1"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

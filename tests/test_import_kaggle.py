@@ -24,7 +24,7 @@ from kaggle_tree import table_of, write_clip, write_kaggle_tree, write_list
 from launch import ROOT, environment
 
 from data_utils.checking.problems import find_problems
-from data_utils.cli import main
+from data_utils.cli import execute
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips
@@ -72,7 +72,7 @@ def release(once: Path, tmp_path: Path) -> Path:
 
 
 def run(*words: str | Path) -> int:
-    return main(["import-kaggle", *map(str, words), "--workers", "1"])
+    return execute(["import-kaggle", *map(str, words), "--workers", "1"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -308,7 +308,7 @@ def test_some_signs(
 )
 def test_wrong_usage(once: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown signs and numbers out of range are errors before anything is written."""
-    assert main(["import-kaggle", str(once), str(tmp_path / "data"), *options]) == 2
+    assert execute(["import-kaggle", str(once), str(tmp_path / "data"), *options]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -667,7 +667,7 @@ def test_the_line_of_progress() -> None:
 
 def test_without_pyarrow(once: Path, tmp_path: Path) -> None:
     """Without pyarrow the import says how to install it; help does not need it."""
-    code = "import sys; sys.modules['pyarrow'] = None; from data_utils.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.modules['pyarrow'] = None; from data_utils.cli import execute; sys.exit(execute(sys.argv[1:]))"
     for words, exit_code in (([str(once), str(tmp_path / "data")], 2), (["--help"], 0)):
         done = subprocess.run(
             [sys.executable, "-c", code, "import-kaggle", *words],

@@ -265,7 +265,7 @@ def test_only_the_last_failures_are_shown(many: Path, cli: Cli) -> None:
     """`status` shows ten failed trials and counts the others; `--json` has all of them."""
     failed = [trial for trial in loaded().get_trials() if trial.state == TrialState.FAIL]
     assert len(failed) > 11
-    more = f"failed   {len(failed) - 10} more before these; `python -m search trials tiny` lists them"
+    more = f"failed   {len(failed) - 10} more before these; `islr-search trials tiny` lists them"
     assert failed_lines(cli) == [more, *(f"failed   trial {t.number}: {t.user_attrs['reason']}" for t in failed[-10:])]
     listed = json.loads(cli("status", "tiny", "--json").out)["failed"]
     assert listed == [{"trial": t.number, "reason": t.user_attrs["reason"]} for t in failed]

@@ -32,7 +32,7 @@ def test_the_section_says_how(place: Path, tiny: Path, postgres_url: str) -> Non
     (place / "letters.yaml").write_text(TINY_STUDY, encoding="utf-8")
     (place / STORAGE).write_text(postgres_url, encoding="utf-8")
     lines = commands()
-    assert [line.split()[0] for line in lines] == ["pip", "export", *["python"] * 4, "ray", "ray", "python", "python"]
+    assert [line.split()[0] for line in lines] == ["pip", "export", *["islr-search"] * 4, "ray", "ray", *["islr-search"] * 2]
     assert lines[1].startswith("export SEARCH_STORAGE=postgresql://")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
@@ -43,8 +43,8 @@ def test_the_section_says_how(place: Path, tiny: Path, postgres_url: str) -> Non
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         said = {}
-        for line in [line for line in lines if line.startswith("python -m search")]:
-            on_two_machines = line == "python -m search run letters.yaml --trials 20"
+        for line in [line for line in lines if line.startswith("islr-search")]:
+            on_two_machines = line == "islr-search run letters.yaml --trials 20"
             runs = [
                 subprocess.Popen(
                     ["bash", "-c", f"{line} --runs {host}" if on_two_machines else line],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
 import optuna_dashboard._storage_url
 import pytest
 from conftest import Cli
+from launch import environment
 
 from search.reporting.dashboard.serve import plain_command
 from search.storage.leases.files import locks_folder
@@ -160,3 +163,13 @@ def test_an_at_sign_that_is_not_quoted(cli: Cli) -> None:
     assert answer.code == 2
     assert answer.err.splitlines()[0] == "error: the storage URL holds an `@` that is not quoted"
     assert "`@` as `%40`" in answer.err.splitlines()[-1]
+
+
+def test_packages_of_our_names_in_the_working_folder(tmp_path: Path) -> None:
+    """`model` and `data_utils` are the program's, whatever the folder holds that one stands in."""
+    for name in ("model", "data_utils", "studies"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not ours')", encoding="utf-8")
+    command = [sys.executable, "-m", "search", "run", "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -268,7 +268,7 @@ def test_export_of_a_model_without_a_confirmation(searched_copy: Path, cli: Cli)
     assert not (searched_copy / "model").exists()
     assert not (searched_copy / "best.yaml").exists()
     *_, hint = done.err.splitlines()
-    for command in re.findall(r"`python -m search ([^`]*)`", hint)[1:]:
+    for command in re.findall(r"`islr-search ([^`]*)`", hint)[1:]:
         assert cli(*command.split()).code == 0
     assert load_bundle("model").metrics["kind"] == "retrained"
 
@@ -423,7 +423,7 @@ def test_folds_have_no_single_model(place: Path, tiny: Path, cli: Cli) -> None:
         "error: with folds, no model was trained on all training signers",
     )
     *_, hint = done.err.splitlines()
-    for command in re.findall(r"`python -m search ([^`]*)`", hint):
+    for command in re.findall(r"`islr-search ([^`]*)`", hint):
         assert cli(*command.split()).code == 0
     assert load_bundle("model").metrics["this_model"]["train"]["signers"] == ["9001", "9002", "9003", "9004"]
 

@@ -519,7 +519,12 @@ def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, clu
 
 
 def test_local_ray(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an address, a local Ray instance is started. It survives signals to the process group, but not the run's end."""
+    """Without an address, a local Ray instance is started. It survives signals to the process group, but not the run's end.
+
+    Its workers use this program's packages, though the working folder has one of the same name.
+    """
+    (place / "model").mkdir()
+    (place / "model" / "__init__.py").write_text("", encoding="utf-8")
     monkeypatch.setenv("HOME", str(place))  # Ray keeps a token there
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     command = ["run", "tiny.yaml", "--data", str(tiny), "--trials", "1", "--set", "epochs=400", "--set", "train.kernel=torch"]

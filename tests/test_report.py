@@ -122,7 +122,7 @@ def test_a_searched_study(searched_copy: Path, cli: Cli) -> None:
     best = json.loads(cli("status", "tiny", "--json").out)["best"]
     assert f"Trial {best['trial']} is the best so far, but not confirmed." in page.text
     assert "its value is partly luck" in page.text
-    assert "python -m search confirm tiny" in page.text
+    assert "islr-search confirm tiny" in page.text
     assert "No setting has been trained with fresh seeds yet" in page.text
     assert [name for name in NAMES if name in page.drawn or name in page.empty] == NAMES
     assert page.drawn + page.empty != page.drawn, "nothing was confirmed: that figure is empty"

@@ -175,4 +175,4 @@ def test_help_is_light(arguments: list[str], tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "[]"
-    assert "Usage: python -m search" in done.stdout
+    assert "Usage: islr-search" in done.stdout

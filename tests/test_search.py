@@ -358,7 +358,7 @@ def test_timeout(place: Path, tiny: Path, cli: Cli) -> None:
     stopped = cli("run", "tiny.yaml", "--data", tiny, "--trials", 100_000, "--timeout", "8s")
     assert stopped.code == 0
     assert "stopped (timeout)" in stopped.err
-    assert stopped.err.splitlines()[-1] == f"  python -m search run tiny.yaml --data {tiny} --trials 100000 --timeout 8s"
+    assert stopped.err.splitlines()[-1] == f"  islr-search run tiny.yaml --data {tiny} --trials 100000 --timeout 8s"
     finished = states(place).count("COMPLETE")
     assert finished
     assert len(states(place)) - finished <= 1
@@ -382,7 +382,7 @@ def test_timeout_without_a_finished_trial(place: Path, tiny: Path, cli: Cli) -> 
 )
 def test_resume_command(typed: list[str], target: int, command: str) -> None:
     """The resume command has the same target as the command that was typed, with `--more` turned into `--trials`."""
-    assert resume_command(typed, target) == f"python -m search {command}"
+    assert resume_command(typed, target) == f"islr-search {command}"
 
 
 def test_every_epoch_is_reported(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,9 +523,9 @@ def test_stopped_by_a_signal(number: int, code: int, name: str, place_per_storag
     assert "stopping after this epoch; press Ctrl-C again to stop at once" in err
     assert f"stopped ({name})" in err
     last = err.splitlines()[-1].strip()
-    assert last == f"python -m search run tiny.yaml --data {tiny} --set epochs=30 --set train.kernel=torch --trials 3"
+    assert last == f"islr-search run tiny.yaml --data {tiny} --set epochs=30 --set train.kernel=torch --trials 3"
     assert "next" not in out
-    assert run_cli(*last.split()[3:], cwd=place_per_storage).code == 0
+    assert run_cli(*last.split()[1:], cwd=place_per_storage).code == 0
     assert states(place_per_storage) == ["COMPLETE"] * 3
 
 

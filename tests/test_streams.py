@@ -20,7 +20,7 @@ import pytest
 from conftest import Cli
 from launch import ROOT, TINY_STUDY, environment, states
 
-from data_utils.cli import main as data_main
+from data_utils.cli import execute as data_main
 from data_utils.streams import safe_streams
 from search.cli import execute
 from search.commands.output import write_output
@@ -178,7 +178,7 @@ def test_in_a_thread(place: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
     thread.start()
     thread.join()
     assert codes == [1], "no trial is finished"
-    assert capsys.readouterr().err.splitlines()[-1] == f"  python -m search {' '.join(words)}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"  islr-search {' '.join(words)}"
 
 
 def test_in_a_child_process_that_imports_its_script(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from data_utils.checking.problems import find_problems
 from data_utils.checking.summary import summarize
-from data_utils.cli import main
+from data_utils.cli import execute
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import read_clips
@@ -219,13 +219,14 @@ def test_a_stopped_run_leaves_nothing(tmp_path: Path) -> None:
 def test_the_command_creates_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`synth` writes the requested data set and prints a summary on stderr alone."""
     assert (
-        main(["synth", str(tmp_path / "new" / "data"), "--clips", "12", "--signs", "2", "--signers", "2", "--seed", "4"]) == 0
+        execute(["synth", str(tmp_path / "new" / "data"), "--clips", "12", "--signs", "2", "--signers", "2", "--seed", "4"])
+        == 0
     )
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"12 clips of 2 words by 2 signers in {tmp_path / 'new' / 'data'}\n"
     assert read_words(tmp_path / "new" / "data") == ("listen", "look")
-    assert main(["synth", str(tmp_path / "new" / "data")]) == 2
+    assert execute(["synth", str(tmp_path / "new" / "data")]) == 2
     assert "is not empty" in capsys.readouterr().err
 
 
@@ -251,7 +252,7 @@ def test_signals_stop_it_cleanly(tmp_path: Path, number: int, code: int) -> None
 
 def test_help_needs_no_heavy_import() -> None:
     """`--help` does not import NumPy or HDF5."""
-    look = "import sys, data_utils.cli as m\ntry: m.main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
+    look = "import sys, data_utils.cli as m\ntry: m.execute(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
     look += "assert not {'numpy', 'h5py', 'torch'} & set(sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", look], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False

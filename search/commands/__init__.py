@@ -1,1 +1,1 @@
-"""The commands of `python -m search`: each parses, calls, prints and returns an exit code; heavy imports wait inside them."""
+"""The commands of `islr-search`: each parses, calls, prints and returns an exit code; heavy imports wait inside them."""

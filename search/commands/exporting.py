@@ -69,9 +69,9 @@ def export(
     if trial is None:
         _print_front(opened)
     if output is not None:
-        print_note(f"next: python -m search retrain {output}")
+        print_note(f"next: islr-search retrain {output}")
     if model is not None:
-        print_note(f"next: python -m search predict {model} CLIP...")
+        print_note(f"next: islr-search predict {model} CLIP...")
 
 
 def _print_front(study: optuna.Study) -> None:
@@ -168,7 +168,7 @@ def _train_final(setup: Setup, output: Path, stop: StopSignals) -> ExitCode:
     if model is None:
         return stop.exit_code
     print_note(f"wrote a model to {output}: {model.text}")
-    print_note(f"next: python -m search predict {output} CLIP...")
+    print_note(f"next: islr-search predict {output} CLIP...")
     return ExitCode.DONE
 
 
@@ -232,5 +232,5 @@ def copy(
     copied = copy_study(study_name(study), storage, to, runs, print_note)
     print_result(copy_summary(copied))
     words = study_args(copied.study, copied.target)
-    print_note(f"next: python -m search run {words}{', with SEARCH_STORAGE set to the new storage' if '$' in words else ''}")
+    print_note(f"next: islr-search run {words}{', with SEARCH_STORAGE set to the new storage' if '$' in words else ''}")
     print_note("the original study is unchanged; the copy has files of its own: the two can go different ways")

@@ -18,7 +18,7 @@ def resume_command(arguments: Sequence[str], target: int | None = None) -> str:
     words = [word for before, word in pairs if "--more" not in (before, word) and not word.startswith("--more=")]
     if len(words) < len(arguments):
         words += ["--trials", str(target)]
-    return " ".join(_quoted(word) for word in ["python", "-m", "search", *words])
+    return " ".join(_quoted(word) for word in ["islr-search", *words])
 
 
 def _quoted(word: str) -> str:

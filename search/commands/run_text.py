@@ -115,9 +115,9 @@ def run_finished_lines(
         lines += labeled("edge", f"{edge}: better values may lie beyond it (widen it with `--allow-wider`)", max_width)
     lines += _luck_lines(event, max_width)
     if event.best:
-        lines.append(f"next     python -m search confirm {study_args(event.study, storage, runs)}")
-        lines.append(f"         python -m search export {study} --output best.yaml")
-        lines.append(f"         python -m search dashboard {study}")
+        lines.append(f"next     islr-search confirm {study_args(event.study, storage, runs)}")
+        lines.append(f"         islr-search export {study} --output best.yaml")
+        lines.append(f"         islr-search dashboard {study}")
     return lines
 
 

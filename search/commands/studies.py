@@ -45,6 +45,6 @@ def get_trial(study: CheckedStudy, number: int) -> optuna.trial.FrozenTrial:
         raise DefinitionError(
             f"the study `{study.study_name}` has no trial {number}",
             expected=f"0 to {count - 1}" if count else "a study with trials",
-            hint=f"list them with `python -m search trials {study.study_name}`",
+            hint=f"list them with `islr-search trials {study.study_name}`",
         )
     return found

@@ -227,4 +227,4 @@ def _hint(key: str) -> str:
         close = suggest(name, [other for other in names if not group or "." in other or names[other].startswith(group)])
         if close:
             return f"did you mean `{names[close.split('`')[1]]}`?"
-    return "`python -m search run --dry-run` lists every setting"
+    return "`islr-search run --dry-run` lists every setting"

@@ -115,12 +115,12 @@ def _find(study: str) -> tuple[str, str]:
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not a valid path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DefinitionError(
-            "the study file cannot be read", where=study, got=reason, hint="`python -m search list` shows the known studies"
+            "the study file cannot be read", where=study, got=reason, hint="`islr-search list` shows the known studies"
         ) from error
     raise DefinitionError(
         f"there is no study `{study}`",
         expected=f"one of {', '.join(known_studies()) or 'none yet'}, or a path to a YAML file",
-        hint="`python -m search list` shows the known studies",
+        hint="`islr-search list` shows the known studies",
     )
 
 

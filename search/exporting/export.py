@@ -32,7 +32,7 @@ EXPORT_SCHEMA = 2
 _READABLE_SCHEMAS = (1, EXPORT_SCHEMA)
 """Files of schema 1 lack newer settings."""
 
-EXPORT_HINT = "`python -m search export --output FILE` writes one"
+EXPORT_HINT = "`islr-search export --output FILE` writes one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
 def reason(study: optuna.Study, choice: Choice) -> str:
     """Why a trial was chosen, and which other trial has the best value, as a sentence without a full stop."""
     trial, believed, trials = choice.trial, choice.believed, study.get_trials(deepcopy=False)
-    command, several = f"`python -m search confirm {study.study_name}`", len(study_objectives(study)) > 1
+    command, several = f"`islr-search confirm {study.study_name}`", len(study_objectives(study)) > 1
     confirmed = load_confirmed(study) if choice.by == "confirmation" else None
     if confirmed is not None:
         baseline = " (the baseline)" if trial.number == BASELINE_TRIAL else ""
@@ -159,14 +159,14 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
             where=f"study {study.study_name}",
             got=STATE_NAMES[trial.state],
             expected="a complete trial",
-            hint=f"`python -m search trials {study.study_name}` lists them",
+            hint=f"`islr-search trials {study.study_name}` lists them",
         )
     if missing := lacking(trial):
         raise DefinitionError(
             f"trial {trial.number} was not trained by this tool: it cannot be trained again",
             where=f"study {study.study_name}",
             got=f"no {', no '.join(missing)}",
-            hint=f"`python -m search export {study.study_name}` exports the best trial of this tool",
+            hint=f"`islr-search export {study.study_name}` exports the best trial of this tool",
         )
     trials, data, plan = study.get_trials(deepcopy=False), study_data(study), study_plan(study)
     result, baseline, objectives = trial_result(trial), baseline_summary(trials), study_objectives(study)
@@ -204,7 +204,7 @@ def export_text(exported: Exported, why: str = "") -> str:
     content = {name: value for name, value in dataclasses.asdict(exported).items() if name != "front" or value}
     return (
         f"# The configuration of trial {exported.trial} of the study {exported.study}. "
-        f"Train it again: python -m search retrain FILE\n{_comment(why)}{dump_yaml(content)}"
+        f"Train it again: islr-search retrain FILE\n{_comment(why)}{dump_yaml(content)}"
     )
 
 

@@ -108,7 +108,7 @@ def training_errors() -> Iterator[None]:
         raise NegativeAnswer(
             "the training failed",
             got=str(error),
-            hint="if the file was edited, export it again with `python -m search export`",
+            hint="if the file was edited, export it again with `islr-search export`",
         ) from error
 
 

@@ -221,15 +221,15 @@ def _confirm_models(
     if not models:
         raise NegativeAnswer(
             f"there is no model of {trial_name(exported.trial)}: a search keeps only numbers, a confirmation keeps its models",
-            hint=f"run `python -m search confirm {study.study_name}` first, or train one: {_retrain_commands(study, folder)}",
+            hint=f"run `islr-search confirm {study.study_name}` first, or train one: {_retrain_commands(study, folder)}",
         )
     return sorted(models, key=lambda model: model.value)  # lower is better
 
 
 def _retrain_commands(study: optuna.Study, folder: Path, option: str = "") -> str:
     """The commands that train a model from the configuration."""
-    export = f"`python -m search export {study.study_name} --output best.yaml`"
-    return f"{export}, then `python -m search retrain best.yaml --output {folder}{option}`"
+    export = f"`islr-search export {study.study_name} --output best.yaml`"
+    return f"{export}, then `islr-search retrain best.yaml --output {folder}{option}`"
 
 
 def provenance_of(

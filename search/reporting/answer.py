@@ -266,7 +266,7 @@ def _continued_after(facts: Facts, opened: str) -> bool:
 
 
 def _commands(facts: Facts) -> Iterator[tuple[str, str]]:
-    search = "python -m search"
+    search = "islr-search"
     study = study_args(facts.name, facts.storage)
     study_and_runs = study_args(facts.name, facts.storage, str(facts.runs))
     if num_finished(facts.trials) < facts.target:

@@ -127,7 +127,7 @@ def _failed_lines(study: str, failed: Sequence[FrozenTrial]) -> list[str]:
     """The last failed trials with their reasons, and how many there are before them."""
     lines = []
     if before := len(failed[:-_MAX_FAILED]):
-        lines.append(f"failed   {before:,} more before these; `python -m search trials {study}` lists them")
+        lines.append(f"failed   {before:,} more before these; `islr-search trials {study}` lists them")
     return lines + [
         f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in failed[-_MAX_FAILED:]
     ]

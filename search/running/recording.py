@@ -153,7 +153,7 @@ class Recorder:
                 f"{self._failures} trials of this run failed, more than --max-failures {self._max_failures}",
                 where=f"study {self._study.study_name}",
                 got=f"the last one: {reason}",
-                hint=f"`python -m search trials {self._study.study_name}` lists them; perhaps a range is too wide",
+                hint=f"`islr-search trials {self._study.study_name}` lists them; perhaps a range is too wide",
             )
 
     def _trials(self) -> list[FrozenTrial]:

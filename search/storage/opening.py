@@ -91,7 +91,7 @@ def no_studies(storage: StorageUrl) -> DefinitionError:
     return DefinitionError(
         "there is no study database yet",
         where=storage.name,
-        hint="`python -m search run` creates it; --storage selects another",
+        hint="`islr-search run` creates it; --storage selects another",
     )
 
 

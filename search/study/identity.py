@@ -83,7 +83,7 @@ def require_complete(study: optuna.Study) -> None:
         raise DefinitionError(
             f"the study `{name}` is an incomplete copy: the copying is still running, or was interrupted",
             got=f"copied from {copied.get('from')} since {copied.get('time')}",
-            hint=f"copy it again with `python -m search copy {name} --storage FROM --to HERE`",
+            hint=f"copy it again with `islr-search copy {name} --storage FROM --to HERE`",
         )
 
 

@@ -196,6 +196,6 @@ def _read(text: Any, where: str) -> RecordedOpening:
             "the record of openings is damaged",
             where=where,
             got=repr(text)[:80],
-            expected="one opening of test signers as JSON, as `python -m search test` writes it",
+            expected="one opening of test signers as JSON, as `islr-search test` writes it",
             hint="restore it from a backup, or delete it: then nobody knows that these signers were opened",
         ) from error

@@ -20,7 +20,7 @@ def gone_error(name: str) -> ResourceError:
     """The error for a study that is not there any more, even if another one has got its name or its number."""
     return ResourceError(
         f"the study `{name}` was deleted or renamed by another program while it was in use",
-        hint="`python -m search list` shows the studies that there are",
+        hint="`islr-search list` shows the studies that there are",
     )
 
 

@@ -102,7 +102,7 @@ def require_choice(study: optuna.Study) -> Choice:
         name = study.study_name
         raise NegativeAnswer(
             f"no trial of `{name}` is complete yet",
-            hint=f"continue with `python -m search run {name}`; `python -m search status {name}` shows its state",
+            hint=f"continue with `islr-search run {name}`; `islr-search status {name}` shows its state",
         )
     return choice
 

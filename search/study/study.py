@@ -39,7 +39,7 @@ def load_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) 
         raise DefinitionError(
             f"the database holds no study `{name}`",
             expected=f"one of {', '.join(sorted(names))}" if names else "a study; there is none yet",
-            hint=f"start it with `python -m search run {name}`",
+            hint=f"start it with `islr-search run {name}`",
         )
     return checked_study(storage, name, notify)
 

@@ -3,7 +3,7 @@
 #
 #     STUDY=letters TRIALS=200 sbatch --array=0-7 --time=4:00:00 studies/cluster/slurm.sh --workers 2
 #
-# Arguments after the script's name are passed to `python -m search run`. See README.md in this folder.
+# Arguments after the script's name are passed to `islr-search run`. See README.md in this folder.
 
 #SBATCH --job-name=search
 #SBATCH --array=0-3

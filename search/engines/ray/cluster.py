@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data_utils.errors import ExplainedError, ResourceError
@@ -24,6 +25,9 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # it would upload t
 
 import ray  # reads these variables when it is imported
 import ray._private.worker
+
+_ROOT = Path(__file__).resolve().parents[3]
+"""The folder with this program's packages."""
 
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -182,7 +186,9 @@ def _connect(address: str, given: str) -> None:
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with stop_signals_blocked():  # a signal that stops this run must not reach Ray's processes
+        # Workers import from the folder in which Ray is started; packages in a user's folder may have our names. A signal that
+        # stops this run must not reach Ray's processes.
+        with contextlib.chdir(_ROOT), stop_signals_blocked():
             ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
             signal.signal(signal.SIGTERM, handler)
     except ValueError as error:

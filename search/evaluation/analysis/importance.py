@@ -84,7 +84,7 @@ def importance(
             "too few complete trials to compute which parameters mattered",
             got=f"{len(complete)}",
             expected=f"{MIN_FOR_IMPORTANCE} or more",
-            hint="add trials with `python -m search run STUDY --more N`",
+            hint="add trials with `islr-search run STUDY --more N`",
         )
     why_not = {dim.name: _why_not_judged(dim, complete) for dim in space}
     judged = [dim for dim in space if not why_not[dim.name]]

@@ -86,7 +86,7 @@ def _text(value: float | None) -> str:
 
 def _noise_lines(found: Analysis) -> list[str]:
     if found.noise is None or found.luck is None:
-        command = f"python -m search confirm {found.study}"
+        command = f"islr-search confirm {found.study}"
         return [f"noise    unknown: nothing was trained with more than one seed; `{command}` does that"]
     return [
         f"noise    {found.noise.sd:.4f} between seeds (95% interval {found.noise.low:.4f} to {found.noise.high:.4f})",

@@ -74,7 +74,7 @@ def trials_to_confirm(study: optuna.Study, count: int) -> list[FrozenTrial]:
     if baseline is None or not best or not trial_settings(baseline):
         raise NegativeAnswer(
             f"nothing to confirm: no trial of `{study.study_name}` except the baseline is complete",
-            hint=f"continue the search with `python -m search run {study.study_name}`",
+            hint=f"continue the search with `islr-search run {study.study_name}`",
         )
     earlier = load_confirmed(study)
     known = {BASELINE_TRIAL, *(trial.number for trial in best)}

@@ -24,7 +24,7 @@ def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]
         commands = [f"export {study_args(event.study, storage)} --output best.yaml"]
         if event.confirmed.sealed:
             commands.insert(0, f"test {study_args(event.study, storage, runs)}")
-        lines += [f"{'next' if n == 0 else '':8} python -m search {command}" for n, command in enumerate(commands)]
+        lines += [f"{'next' if n == 0 else '':8} islr-search {command}" for n, command in enumerate(commands)]
     return lines
 
 

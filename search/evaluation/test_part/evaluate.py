@@ -123,7 +123,7 @@ def _recommended(study: optuna.Study) -> tuple[Confirmed, int]:
     if confirmed is None or confirmed.found.recommended is None:
         raise NegativeAnswer(
             f"nothing of `{study.study_name}` is confirmed yet, and the sealed signers must not be used for choosing",
-            hint=f"run `python -m search confirm {study.study_name}` first",
+            hint=f"run `islr-search confirm {study.study_name}` first",
         )
     return confirmed, confirmed.found.recommended
 
@@ -150,7 +150,7 @@ class Evaluator:
         if companion is None:
             raise NegativeAnswer(
                 f"the trainings of the confirmation of `{study.study_name}` were deleted",
-                hint=f"run `python -m search confirm {study.study_name}` again",
+                hint=f"run `islr-search confirm {study.study_name}` again",
             )
         self._folder, _ = claim_folder(options.runs, companion, options.storage)
         self._companion = companion

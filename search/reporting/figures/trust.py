@@ -18,7 +18,7 @@ def confirmation(facts: Facts) -> Figure:
     """Every training with a fresh seed, and each setting's mean with its interval."""
     confirmed = facts.confirmed
     if confirmed is None:
-        command = f"python -m search confirm {study_args(facts.name, facts.storage)}"
+        command = f"islr-search confirm {study_args(facts.name, facts.storage)}"
         return Figure("confirmation", _TITLE, f"No setting has been trained with fresh seeds yet. To do it: `{command}`.")
     rows = [row for row in confirmed.found.rows if row.mean is not None]
     plot = styled_figure(
