@@ -9,8 +9,15 @@ from collections.abc import Iterable, Sequence
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
     """`did you mean ...?` for a misspelt name, or None."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean `{close[0]}`?" if close else None
+    close = closest(name, known)
+    return None if close is None else f"did you mean `{close}`?"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt or unfinished name may stand for, or None."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1) or [one for one in names if name and one.startswith(name)]
+    return close[0] if close else None
 
 
 def align(rows: Sequence[Sequence[str]], right: Iterable[int] = (), gap: str = "  ") -> list[str]:

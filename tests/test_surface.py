@@ -22,7 +22,7 @@ from search.exporting.export import EXPORT_SCHEMA, Exported
 STORAGE = "--storage=sqlite:///runs/studies.db"
 COMMANDS = {
     "run": [
-        "study=label_smoothing",
+        "study=None",
         "--trials=None",
         "--more=None",
         "--timeout=None",
@@ -48,12 +48,12 @@ COMMANDS = {
         "--progress/--no-progress=True",
         "--json=False",
     ],
-    "status": ["study=label_smoothing", STORAGE, "--watch=False", "--json=False"],
+    "status": ["study=None", STORAGE, "--watch=False", "--json=False"],
     "list": [STORAGE, "--json=False"],
     "trials": ["study=None", STORAGE, "--format=csv", "--output=None"],
     "show": ["study=None", "trial=None", STORAGE, "--runs=runs", "--json=False"],
     "confirm": [
-        "study=label_smoothing",
+        "study=None",
         "--top=8",
         "--seeds=8",
         "--data=None",
@@ -69,11 +69,11 @@ COMMANDS = {
         "--progress/--no-progress=True",
         "--json=False",
     ],
-    "test": ["study=label_smoothing", "--data=None", STORAGE, "--runs=runs", "--again=False", "--json=False"],
-    "analyze": ["study=label_smoothing", STORAGE, "--json=False"],
-    "report": ["study=label_smoothing", STORAGE, "--runs=runs", "--output=None"],
+    "test": ["study=None", "--data=None", STORAGE, "--runs=runs", "--again=False", "--json=False"],
+    "analyze": ["study=None", STORAGE, "--json=False"],
+    "report": ["study=None", STORAGE, "--runs=runs", "--output=None"],
     "export": [
-        "study=label_smoothing",
+        "study=None",
         STORAGE,
         "--output=None",
         "--trial=None",
@@ -93,8 +93,8 @@ COMMANDS = {
         "--runs=runs",
     ],
     "predict": ["bundle=None", "files=None", "--top=3", "--output=None", "--device=auto", "--json=False"],
-    "copy": ["study=None", "--to=None", STORAGE, "--runs=runs"],
-    "dashboard": ["study=label_smoothing", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
+    "copy": ["--to=None", "study=None", STORAGE, "--runs=runs"],
+    "dashboard": ["study=None", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }
 DATA_COMMANDS = {

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from search.commands import options as opt
-from search.commands.studies import open_study
+from search.commands.studies import chosen_study, open_study
 from search.errors import ExitCode
 
 
 def confirm(
-    study: opt.Study = opt.STUDY,
+    study: opt.Study = None,
     top: Annotated[int, typer.Option(min=1, help="Most trials to train again.")] = 8,
     seeds: Annotated[int, typer.Option(min=2, max=1000, help="Most fresh seeds for each of them.")] = 8,
     data: opt.Data = None,
@@ -37,14 +37,14 @@ def confirm(
     from search.commands.console import print_note
     from search.commands.resume import resume_command
     from search.commands.screens import stoppable_screen
-    from search.definition.study_file import study_name
     from search.engines.engine_options import EngineOptions
     from search.evaluation.confirm.confirm import ConfirmOptions
     from search.evaluation.confirm.confirm import confirm as run_confirm
     from search.wording import parse_duration
 
+    chosen = chosen_study(study, storage)
     options = ConfirmOptions(
-        study=study_name(study),
+        study=chosen,
         storage=storage,
         runs=runs,
         data=data,
@@ -59,13 +59,14 @@ def confirm(
         confirmed = run_confirm(options, screen, stop)
     if confirmed is None:
         print_note(f"stopped ({stop.reason}); everything is kept. Resume with:")
-        print_note(f"  {resume_command(sys.argv[1:])}")
+        _, *words = sys.argv[1:]
+        print_note(f"  {resume_command(['confirm', *([chosen] if study is None else []), *words])}")
         return stop.exit_code
     return ExitCode.DONE if confirmed.found.recommended is not None else ExitCode.NO
 
 
 def open_test(
-    study: opt.Study = opt.STUDY,
+    study: opt.Study = None,
     data: opt.Data = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
@@ -80,16 +81,15 @@ def open_test(
 
     from search.commands.console import print_result
     from search.commands.screens import PlainScreen
-    from search.definition.study_file import study_name
     from search.evaluation.test_part.evaluate import EvaluationOptions, evaluate_test_part
     from search.evaluation.test_part.text import opening_lines
 
-    options = EvaluationOptions(study=study_name(study), storage=storage, runs=runs, data=data, again=again)
+    options = EvaluationOptions(study=chosen_study(study, storage), storage=storage, runs=runs, data=data, again=again)
     opening = evaluate_test_part(options, PlainScreen())
     print_result(*([dataclasses.asdict(opening)] if as_json else opening_lines(opening)))
 
 
-def analyze(study: opt.Study = opt.STUDY, storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False) -> None:
+def analyze(study: opt.Study = None, storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False) -> None:
     """Analyze the trials: edges, importance, noise, failures, cost."""
     from search.commands.console import print_result
     from search.evaluation.analysis.analyze import analyze as analyze_study

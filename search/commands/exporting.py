@@ -11,7 +11,7 @@ import typer
 
 from search.commands import options as opt
 from search.commands.output import require_writable, utf8_stdout, write_output
-from search.commands.studies import get_trial, open_study
+from search.commands.studies import chosen_study, get_trial, open_study
 from search.errors import DefinitionError, ExitCode
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    study: opt.Study = opt.STUDY,
+    study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
     output: opt.OutputFile = None,
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Export this trial instead.")] = None,
@@ -218,18 +218,17 @@ def predict(
 
 
 def copy(
-    study: opt.NamedStudy,
     to: Annotated[str, typer.Option("--to", metavar="URL", help="Storage to copy to.")],
+    study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
 ) -> None:
     """Copy a study to another storage and verify the copy. Its confirmation and files are copied too; the original stays."""
     from search.commands.console import print_note, print_result
-    from search.definition.study_file import study_name
     from search.study.copying import copy_study, copy_summary
     from search.wording import study_args
 
-    copied = copy_study(study_name(study), storage, to, runs, print_note)
+    copied = copy_study(chosen_study(study, storage), storage, to, runs, print_note)
     print_result(copy_summary(copied))
     words = study_args(copied.study, copied.target)
     print_note(f"next: islr-search run {words}{', with SEARCH_STORAGE set to the new storage' if '$' in words else ''}")

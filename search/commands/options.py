@@ -19,8 +19,14 @@ def _expand_home(path: Path | None) -> Path | None:
 MOST = 10**9
 """No study has more trials."""
 
-Study = Annotated[str, typer.Argument(metavar="[STUDY]", help="Name of a study, or path of its YAML file.")]
-NamedStudy = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or path of its YAML file.")]
+Definition = Annotated[
+    str | None,
+    typer.Argument(metavar="STUDY", help="Path of a study file, or name of a study in ./studies. [default: label_smoothing]"),
+]
+Study = Annotated[
+    str | None,
+    typer.Argument(metavar="STUDY", help="Name of a study in the storage. [default: the one that was active last]"),
+]
 Storage = Annotated[
     str,
     typer.Option(

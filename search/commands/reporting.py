@@ -9,12 +9,12 @@ import typer
 
 from search.commands import options as opt
 from search.commands.output import write_output
-from search.commands.studies import open_study
+from search.commands.studies import chosen_study, open_study
 from search.errors import ExitCode
 
 
 def report(
-    study: opt.Study = opt.STUDY,
+    study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
     output: Annotated[
@@ -36,7 +36,7 @@ def report(
 
 
 def dashboard(
-    study: opt.Study = opt.STUDY,
+    study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
     host: Annotated[
@@ -49,7 +49,6 @@ def dashboard(
 ) -> int:
     """Serve the study with optuna-dashboard. Its page is filled with notes, plots and files first."""
     from search.commands.console import print_note, print_result
-    from search.definition.study_file import study_name
     from search.reporting.dashboard.background import PageFiller
     from search.reporting.dashboard.serve import address, artifact_folder, free_port, plain_command, serve
     from search.storage.opening import open_storage
@@ -59,10 +58,11 @@ def dashboard(
     from search.study.identity import require_complete
     from search.study.study import load_study
 
+    name = chosen_study(study, storage)
     place = parse_url(storage).path
     may_write = place is None or not place.exists() or is_writable(place)
     opened = open_storage(storage, create=False) if may_write else open_read_only(storage, curves=True)
-    shown = load_study(opened, study_name(study), print_note)
+    shown = load_study(opened, name, print_note)
     require_complete(shown)
     if not may_write:
         print_note(f"{place} may only be read: the page is shown as it was last filled")

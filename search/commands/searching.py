@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def run(
     context: typer.Context,
-    study: opt.Study = opt.STUDY,
+    study: opt.Definition = None,
     trials: opt.Trials = None,
     more: opt.More = None,
     timeout: opt.Timeout = None,
@@ -47,7 +48,7 @@ def run(
     as_json: opt.AsJson = False,
 ) -> int:
     """Search until the target number of trials is finished. The same command starts and resumes."""
-    definition = _load(study, sets, trials=trials, more=more, name=name, seed=seed)
+    definition = _load(study, storage, sets, trials=trials, more=more, name=name, seed=seed)
     if dry_run:
         return _print_definition(definition, context, as_json=as_json)
     from search.definition.study_file import study_name
@@ -79,14 +80,36 @@ def run(
     return _search(definition, options, timeout=timeout, progress=progress, as_json=as_json)
 
 
-def _load(study: str, sets: list[str], *, trials: int | None, more: int | None, name: str | None, seed: int) -> StudyDefinition:
+def _load(
+    study: str | None, storage: str, sets: list[str], *, trials: int | None, more: int | None, name: str | None, seed: int
+) -> StudyDefinition:
     """The study that `run` means, checked."""
     from search.definition.study_file import load_definition, validate_name
 
     if trials is not None and more is not None:
         raise DefinitionError("--trials and --more cannot be given together", hint="--trials is the target, --more adds to it")
+    if study is None:
+        study = opt.STUDY
+        _print_default(storage)
     sets = [*sets, *([] if trials is None else [f"trials={trials}"])]
     return load_definition(study, sets, name=None if name is None else validate_name(name), seed=seed)
+
+
+def _print_default(storage: str) -> None:
+    """Prints which study `run` trains if none is named, where the storage holds others that may be meant."""
+    from data_utils.errors import ExplainedError
+    from search.commands.console import print_note
+    from search.storage.opening import closing_storage, has_studies
+    from search.storage.read_only import open_read_only
+    from search.study.latest import latest_study
+
+    with contextlib.suppress(ExplainedError):  # an error of the storage is reported where the run opens it
+        if not has_studies(storage):
+            return
+        with closing_storage(open_read_only(storage)) as opened:
+            latest, _ = latest_study(opened)
+        if latest != opt.STUDY:
+            print_note(f"study {opt.STUDY}, as none is named; to continue {latest}, the latest, name its study file")
 
 
 def _print_definition(definition: StudyDefinition, context: typer.Context, *, as_json: bool) -> ExitCode:
@@ -137,7 +160,7 @@ def _search(
 
 
 def status(
-    study: opt.Study = opt.STUDY,
+    study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until Ctrl-C.")] = False,
     as_json: opt.AsJson = False,
@@ -172,7 +195,7 @@ def list_studies(storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False
 
 
 def trials(
-    study: opt.NamedStudy,
+    study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
     format: Annotated[str, typer.Option(metavar="csv|jsonl", help="Format of the table.")] = "csv",
     output: opt.OutputFile = None,
@@ -188,8 +211,8 @@ def trials(
 
 
 def show(
-    study: opt.NamedStudy,
-    trial: Annotated[int, typer.Argument(min=0, help="Number of the trial.")],
+    study: opt.Study = None,
+    trial: Annotated[int | None, typer.Argument(min=0, metavar="TRIAL", help="Number of the trial.")] = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
     as_json: opt.AsJson = False,
@@ -198,6 +221,24 @@ def show(
     from search.commands.console import print_result
     from search.reporting.show import show_json, show_lines
 
+    if trial is None:
+        study, trial = None, _trial_number(study)
     opened, _ = open_study(study, storage)
     found = get_trial(opened, trial)
     print_result(*([show_json(opened, found, runs)] if as_json else show_lines(opened, found, runs)))
+
+
+def _trial_number(word: str | None) -> int:
+    """The trial's number, as the only argument of `show`.
+
+    Raises:
+        DefinitionError: it is missing, or it is the name of a study.
+    """
+    if word is not None and word.isdecimal():
+        return int(word)
+    given = "" if word is None else f"{word} "
+    raise DefinitionError(
+        "the number of a trial is missing",
+        expected="islr-search show [STUDY] TRIAL",
+        hint=f"for example `islr-search show {given}0`",
+    )

@@ -12,8 +12,24 @@ if TYPE_CHECKING:
     from search.study.checked import CheckedStudy
 
 
-def open_study(study: str, storage: str) -> tuple[CheckedStudy, optuna.storages.BaseStorage]:
-    """An existing study for reading, by name or path of its file, and its storage.
+def chosen_study(study: str | None, storage: str) -> str:
+    """The name of the study that a command is about: the given one, or else the latest in the storage, which is then printed.
+
+    Raises:
+        DefinitionError: none is given, and the storage holds none.
+    """
+    from search.definition.study_file import study_name
+    from search.storage.opening import closing_storage
+    from search.storage.read_only import open_read_only
+
+    if study is not None:
+        return study_name(study)
+    with closing_storage(open_read_only(storage)) as opened:
+        return _latest(opened)
+
+
+def open_study(study: str | None, storage: str) -> tuple[CheckedStudy, optuna.storages.BaseStorage]:
+    """An existing study for reading, by name or path of its file, and its storage. Without a name: same as `chosen_study`.
 
     On SQLite, the curves of ended trials are left out of lists of trials.
 
@@ -26,11 +42,20 @@ def open_study(study: str, storage: str) -> tuple[CheckedStudy, optuna.storages.
     from search.study.identity import require_usable
     from search.study.study import load_study
 
-    name = study_name(study)
+    name = None if study is None else study_name(study)
     opened = open_read_only(storage)
-    found = load_study(opened, name, print_note)
+    found = load_study(opened, name or _latest(opened), print_note)
     require_usable(found)
     return found, opened
+
+
+def _latest(storage: optuna.storages.BaseStorage) -> str:
+    from search.commands.console import print_note
+    from search.study.latest import latest_study
+
+    name, count = latest_study(storage)
+    print_note(f"study {name}: {'the only one' if count == 1 else f'the latest of {count:,}'} in the storage")
+    return name
 
 
 def get_trial(study: CheckedStudy, number: int) -> optuna.trial.FrozenTrial:

@@ -10,6 +10,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from data_utils.wording import closest
 from search.definition.assignments import SECTIONS, apply_assignment, value_paths
 from search.definition.definition import StudyDefinition
 from search.definition.resolve import resolve_definition
@@ -22,6 +23,7 @@ _MAX_NAME_BYTES = 100
 _EXTENSIONS = (".yaml", ".yml")
 _RESERVED_NAMES = ("prepared", "data")  # other folders in `--runs`; compared without case, as some file systems do
 _MAX_FILE_BYTES = 1 << 20
+_LIST_HINT = "`islr-search list` shows the known studies"
 
 
 def load_definition(study: str, sets: Sequence[str] = (), *, name: str | None = None, seed: int = 0) -> StudyDefinition:
@@ -114,14 +116,22 @@ def _find(study: str) -> tuple[str, str]:
             return f"{name}.yaml (installed)", packaged.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not a valid path
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DefinitionError(
-            "the study file cannot be read", where=study, got=reason, hint="`islr-search list` shows the known studies"
-        ) from error
+        hint = _suggestion(study) if isinstance(error, FileNotFoundError) else _LIST_HINT
+        raise DefinitionError("the study file cannot be read", where=study, got=reason, hint=hint) from error
     raise DefinitionError(
         f"there is no study `{study}`",
         expected=f"one of {', '.join(known_studies()) or 'none yet'}, or a path to a YAML file",
-        hint="`islr-search list` shows the known studies",
+        hint=_suggestion(study),
     )
+
+
+def _suggestion(study: str) -> str:
+    """The study that may have been meant: a file in the same folder, or one of the known studies."""
+    near = {path.stem: str(path) for path in sorted(Path(study).parent.glob("*")) if path.suffix in _EXTENSIONS}
+    known = {name: name for name in known_studies()}
+    names = known | near if _is_path(study) else near | known
+    close = closest(Path(study).stem if _is_path(study) else study, names)
+    return _LIST_HINT if close is None else f"did you mean `{names[close]}`?"
 
 
 def _read(path: Path) -> str:

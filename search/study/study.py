@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import optuna
 
 from data_utils.splits import Split
+from data_utils.wording import suggest
 from model.objective import Objective
 from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective
@@ -39,7 +40,7 @@ def load_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) 
         raise DefinitionError(
             f"the database holds no study `{name}`",
             expected=f"one of {', '.join(sorted(names))}" if names else "a study; there is none yet",
-            hint=f"start it with `islr-search run {name}`",
+            hint=suggest(name, names) or f"start it with `islr-search run {name}`",
         )
     return checked_study(storage, name, notify)
 
