@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -72,9 +71,6 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 def _execute(arguments: Sequence[str] | None) -> int:
     try:
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            what = "this script starts its search again in each process that it starts"
-            raise DefinitionError(what, hint='put the call under `if __name__ == "__main__":`')
         result = app(args=None if arguments is None else list(arguments), prog_name="islr-search", standalone_mode=False)
         return int(result or 0)
     except ExplainedError as error:

@@ -19,7 +19,7 @@ PACKAGES = ("data_utils", "model", "search")
 ROOMS = {
     "search": (
         *("errors", "wording", "surrogate", "storage", "definition", "study", "events", "trial", "engines", "running"),
-        *("exporting", "evaluation", "reporting", "commands", "cli", "__main__"),
+        *("exporting", "evaluation", "reporting", "api", "commands", "cli", "__main__"),
     ),
     "data_utils": ("", "importing", "synthetic", "checking", "inputs", "commands", "cli", "__main__"),
 }
@@ -49,6 +49,8 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "sqlalchemy": ("search/storage",),
     "scipy": ("search/surrogate", "search/definition/gp.py", "search/evaluation", "search/reporting/figures/space.py"),
     "sklearn": (),
+    "tqdm": ("search/reporting/progress_bar.py",),
+    "pandas": ("search/api.py",),
     "yaml": ("search/definition/yaml_text.py",),
 }
 PRINTERS = ("search/cli.py", "search/commands/console.py", "data_utils/cli.py", "data_utils/commands.py")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from data_utils.wording import closest
 from search.definition.assignments import SECTIONS, apply_assignment, value_paths
 from search.definition.definition import StudyDefinition
+from search.definition.pruners import Pruner
 from search.definition.resolve import resolve_definition
+from search.definition.samplers import Sampler
 from search.definition.settings import require_mapping
+from search.definition.strategy import strategy_name
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError
 
@@ -33,14 +38,37 @@ def load_definition(study: str, sets: Sequence[str] = (), *, name: str | None = 
         DefinitionError: there is no such study, or something in it is wrong.
     """
     source, text = _find(study)
-    raw = parse_yaml(text, source)
+    return _definition(parse_yaml(text, source), source, sets, name or study_name(study), seed)
+
+
+def definition_of(content: Mapping[str, Any], name: str, sets: Sequence[str] = (), *, seed: int = 0) -> StudyDefinition:
+    """The study with this content: that of a study file, in which ranges, samplers and other parts may be dataclasses.
+
+    Raises:
+        DefinitionError: something in it is wrong.
+    """
+    return _definition(plain(content), "the study", sets, validate_name(name), seed)
+
+
+def _definition(raw: Any, source: str, sets: Sequence[str], name: str, seed: int) -> StudyDefinition:
+    """The checked definition; changes `raw` by the assignments."""
     require_mapping(raw, "the study", source, SECTIONS)
     origins = dict.fromkeys(value_paths(raw), source)
     for assignment in sets:
         assigned = apply_assignment(raw, assignment, source)
         origins = {path: origin for path, origin in origins.items() if path not in assigned} | assigned  # the latest comes last
-    definition = resolve_definition(raw, source, name or study_name(study), seed)
-    return replace(definition, origins=origins)
+    return replace(resolve_definition(raw, source, name, seed), origins=origins)
+
+
+def plain(value: Any) -> Any:
+    """A copy as a study file would have it: a sampler or pruner with its name, other dataclasses as mappings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        name = {"name": strategy_name(value)} if isinstance(value, Sampler | Pruner) else {}
+        given = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return name | {key: plain(one) for key, one in given.items() if one is not None}
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def study_name(study: str) -> str:

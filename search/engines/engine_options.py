@@ -48,6 +48,9 @@ class EngineOptions:
         Raises:
             DefinitionError: there is no such engine, or it does not support the other options.
         """
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            what = "this script starts its search again in each process that it starts"
+            raise DefinitionError(what, hint='put the call under `if __name__ == "__main__":`')
         if self.engine not in (None, *ENGINES):
             raise DefinitionError("there is no such engine", got=self.engine, expected=" or ".join(ENGINES))
         needs = "--workers" if self.workers > 1 else "--trial-timeout" if self.trial_timeout_s is not None else ""

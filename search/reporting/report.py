@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import datetime
 import gzip
+import html
 import json
 from functools import cache
+from pathlib import Path
 
 import jinja2
 import markupsafe
 import plotly.offline
 
+from data_utils.files import write_atomically
 from search import __version__
 from search.reporting.answer import answer_of
 from search.reporting.cells import Cell, Number
@@ -21,6 +24,22 @@ from search.reporting.figures.figure import Figure
 from search.reporting.sections import sections
 from search.study.trials import count_states
 from search.wording import format_number
+
+
+class Report:
+    """A report as one HTML page that opens without a network."""
+
+    def __init__(self, text: str) -> None:
+        self.html = text
+
+    def save(self, file: str | Path) -> Path:
+        """Writes the page to a file."""
+        write_atomically(Path(file), self.html.encode())
+        return Path(file)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, for notebooks."""
+        return f'<iframe srcdoc="{html.escape(self.html)}" style="width: 100%; height: 90vh; border: 0"></iframe>'
 
 
 def report_html(facts: Facts) -> str:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from data_utils.splits import Split
 from data_utils.wording import suggest
@@ -47,6 +48,23 @@ def load_study(storage: optuna.storages.BaseStorage, name: str, notify: Notify) 
 
 EXHAUSTED = "exhausted"
 """The study attribute that says that every setting in the space was tried."""
+
+
+def get_trial(study: CheckedStudy, number: int) -> FrozenTrial:
+    """A trial by its number, with its curve. No other trial is read.
+
+    Raises:
+        DefinitionError: the study has no such trial.
+    """
+    found = study.trial(number)
+    if found is None:
+        count = len(study.get_trials(deepcopy=False))
+        raise DefinitionError(
+            f"the study `{study.study_name}` has no trial {number}",
+            expected=f"0 to {count - 1}" if count else "a study with trials",
+            hint=f"list them with `islr-search trials {study.study_name}`",
+        )
+    return found
 
 
 @dataclass(frozen=True)
