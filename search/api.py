@@ -17,9 +17,11 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+with warnings.catch_warnings(action="ignore"):  # that its bar is text where ipywidgets is missing
+    import tqdm.auto  # noqa: F401 (Optuna imports it too)
 
 from data_utils.errors import ExplainedError
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
@@ -41,8 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choices", "ExplainedError", "Range", "Study", "define", "load"]
 
-Duration = str | float
-"""`90m`, `1h30m`, `45s`, or seconds."""
+Duration = str | float  # `90m`, `1h30m`, `45s`, or seconds
 
 
 def define(
@@ -109,10 +110,7 @@ def load(
 
 
 class Study:
-    """A study in a storage, made by `define` or `load`.
-
-    What is read from it is what the storage holds at that moment, whoever wrote it.
-    """
+    """A study in a storage, made by `define` or `load`. Every call reads what the storage holds at that moment."""
 
     def __init__(
         self,
@@ -177,6 +175,7 @@ class Study:
         """
         from search.reporting.progress_bar import watched
         from search.running.run import RunOptions, run
+        from search.running.signals import stop_signals
 
         if self.definition is None:
             hint = f'define("{self.name}.yaml", ...) reads its file; then run it'
@@ -194,7 +193,7 @@ class Study:
             source=source,
             source_best=source_best,
         )
-        with watched(callback, progress) as emit, _stop_request(stop, timeout) as request:
+        with watched(callback, progress) as emit, stop_signals(stop, timeout) as request:
             return run(definition, options, emit, request)
 
     def confirm(
@@ -225,6 +224,7 @@ class Study:
         """
         from search.evaluation.confirm.confirm import ConfirmOptions, confirm
         from search.reporting.progress_bar import watched
+        from search.running.signals import stop_signals
 
         options = ConfirmOptions(
             **self._session(workers, device, engine, address, None, max_restarts, lease, storage_patience),
@@ -232,7 +232,7 @@ class Study:
             top=top,
             seeds=seeds,
         )
-        with watched(callback, progress) as emit, _stop_request(stop, None) as request:
+        with watched(callback, progress) as emit, stop_signals(stop) as request:
             return confirm(options, emit, request)
 
     @property
@@ -347,10 +347,3 @@ class Study:
 
 def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=3)
-
-
-def _stop_request(stop: StopSignals | None, timeout: Duration | None) -> AbstractContextManager[StopSignals]:
-    """The given stop request, else one by signals and a time limit."""
-    from search.running.signals import StopSignals
-
-    return nullcontext(stop) if stop is not None else StopSignals(None if timeout is None else parse_duration(str(timeout)))

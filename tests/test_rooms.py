@@ -49,7 +49,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "sqlalchemy": ("search/storage",),
     "scipy": ("search/surrogate", "search/definition/gp.py", "search/evaluation", "search/reporting/figures/space.py"),
     "sklearn": (),
-    "tqdm": ("search/reporting/progress_bar.py",),
+    "tqdm": ("search/api.py", "search/reporting/progress_bar.py"),
     "pandas": ("search/api.py",),
     "yaml": ("search/definition/yaml_text.py",),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
+import time
 from collections.abc import Iterator
+
+from tqdm.auto import tqdm
 
 from search.events import DataPrepared, EpochFinished, Event, Listener, Notice, RunStarted, TrialFinished
 from search.wording import format_value
@@ -14,10 +16,8 @@ class ProgressBar:
     """A bar of finished trials: in a notebook a widget if ipywidgets is installed, otherwise text on stderr. A listener."""
 
     def __init__(self) -> None:
-        with warnings.catch_warnings(action="ignore"):  # that there is no ipywidgets
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(unit="trial", dynamic_ncols=True)
+        self._bar = tqdm(unit="trial", dynamic_ncols=True)
+        self._shown_at = 0.0
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
@@ -30,9 +30,9 @@ class ProgressBar:
             case Notice():
                 self._bar.write(event.text)
             case DataPrepared():
-                self._bar.set_postfix_str(f"preparing the data: {event.done:,} of {event.total:,} clips")
+                self._show(f"preparing the data: {event.done:,} of {event.total:,} clips")
             case EpochFinished():
-                self._bar.set_postfix_str(f"trial {event.trial}: epoch {event.step}, val_loss {event.record.val_loss:.4f}")
+                self._show(f"trial {event.trial}: epoch {event.step}, val_loss {event.record.val_loss:.4f}")
             case TrialFinished():
                 self._bar.total = event.target
                 self._bar.update(event.finished - self._bar.n)
@@ -42,6 +42,13 @@ class ProgressBar:
     def close(self) -> None:
         """Leaves the bar as it is."""
         self._bar.close()
+
+    def _show(self, text: str) -> None:
+        """Shows what is going on; more often than five times a second is too fast to read."""
+        self._bar.set_postfix_str(text, refresh=False)
+        if time.monotonic() - self._shown_at > 0.2:
+            self._shown_at = time.monotonic()
+            self._bar.refresh()
 
     def _show_best(self, value: float, trial: int) -> None:
         self._bar.set_description(f"best {format_value(value)} (trial {trial})")

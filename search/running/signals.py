@@ -8,10 +8,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Protocol
 
 from search.errors import ExitCode
+from search.wording import parse_duration
 
 
 class StopRequest(Protocol):
@@ -71,6 +73,13 @@ class StopSignals:
             _write(f"\n{_STOPPING}\n".encode())
         else:  # in a thread: this one may be drawing the screen
             threading.Thread(target=self._announce, args=(_STOPPING,)).start()
+
+
+def stop_signals(given: StopSignals | None, timeout: str | float | None = None) -> AbstractContextManager[StopSignals]:
+    """Those that were given, else new ones with a time limit such as `90m`, or in seconds."""
+    if given is not None:
+        return contextlib.nullcontext(given)
+    return StopSignals(None if timeout is None else parse_duration(str(timeout)))
 
 
 def _write(text: bytes) -> None:
