@@ -164,8 +164,7 @@ class Study:
             more: this many more trials instead.
             timeout: stop after this time.
             source: a study of this storage whose best trials are tried first, `source_best` of them.
-            callback: gets every event (`search/events.py`) as it happens.
-            progress: whether to show a progress bar.
+            callback: gets every event (`search/events.py`). `progress`: whether to show a progress bar.
             stop: asks the run to stop; None: signals and `timeout` do.
 
             The others are those of `islr-search run --help`.
@@ -178,8 +177,8 @@ class Study:
         from search.running.signals import stop_signals
 
         if self.definition is None:
-            hint = f'define("{self.name}.yaml", ...) reads its file; then run it'
-            raise DefinitionError(f"the study `{self.name}` was loaded, and has no definition here", hint=hint)
+            what = f"the study `{self.name}` was loaded, and has no definition here"
+            raise DefinitionError(what, hint=f'define("{self.name}.yaml", ...) reads its file; then run it')
         if trials is not None and more is not None:
             raise DefinitionError(
                 "`trials` and `more` cannot be given together", hint="`trials` is the target, `more` adds to it"
