@@ -14,27 +14,35 @@ from typing import NoReturn
 
 import typer
 
-from data_utils import commands
+from data_utils import __version__, commands
 from data_utils.errors import ExplainedError, ResourceError
+from data_utils.help import CONTEXT, HelpCommand, HelpGroup, version_option
 from data_utils.streams import install_safe_streams, lost_output, safe_streams
 
 _PROGRAM = "islr-data"
 
 app = typer.Typer(
-    add_completion=False,
+    cls=HelpGroup,
+    context_settings=CONTEXT,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Data sets of landmark clips: one HDF5 file per signer and a dictionary of words.",
-    epilog=f"Example: {_PROGRAM} synth data && {_PROGRAM} info data",
+    subcommand_metavar="COMMAND DIR [OPTIONS]",
+    help="Data sets of landmark clips: one HDF5 file per signer and a dictionary of words. COMMAND --help has more.",
+    epilog="""\
+islr-data synth data                  make a data set to try things with
+islr-data check data                  is everything in it as it should be?
+islr-data info data --overview data.html
+islr-data import-holistic recordings data""",
 )
+app.callback()(version_option(_PROGRAM, __version__))
 
-app.command()(commands.check)
-app.command()(commands.info)
-app.command()(commands.synth)
-_RESUMES = "An import that was stopped or killed continues with the same command. Exits with 1 if it found broken files."
-app.command(epilog=_RESUMES)(commands.import_kaggle)
-app.command(epilog=_RESUMES)(commands.import_holistic)
+_PANELS = {
+    "Look at a data set": (commands.check, commands.info),
+    "Make one": (commands.synth, commands.import_kaggle, commands.import_holistic),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(cls=HelpCommand, rich_help_panel=_panel)(_command)
 
 
 def main() -> NoReturn:

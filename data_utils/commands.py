@@ -152,7 +152,10 @@ def import_kaggle(
     skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> int:
-    """Import the data of Kaggle's competition asl-signs (needs pyarrow)."""
+    """Import the data of Kaggle's competition asl-signs (needs pyarrow).
+
+    An import that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
+    """
     from data_utils.importing import kaggle
 
     if top is not None and signs is not None:
@@ -168,7 +171,10 @@ def import_holistic(
     skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> int:
-    """Import MediaPipe Holistic results saved per frame: SRC/<signer>/<word>/<clip>/<frame>.npy of 1662 numbers."""
+    """Import MediaPipe Holistic results saved per frame: SRC/<signer>/<word>/<clip>/<frame>.npy of 1662 numbers.
+
+    An import that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
+    """
     from data_utils.importing import holistic
 
     return _run_import(holistic.plan_import(source), folder, workers, skip_broken, as_json)

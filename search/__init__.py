@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from data_utils import __version__ as __version__
 
 DEFAULT_RUNS = "runs"
 DEFAULT_STORAGE = f"sqlite:///{DEFAULT_RUNS}/studies.db"

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import itertools
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -16,37 +17,70 @@ from typing import Any, NoReturn
 import typer
 
 from data_utils.errors import ExplainedError
+from data_utils.help import CONTEXT, HelpCommand, HelpGroup, version_option
 from data_utils.streams import install_safe_streams, lost_output, safe_streams
-from search import HIDDEN
+from search import HIDDEN, __version__
 from search.commands import evaluation, exporting, reporting, searching
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
+_PROGRAM = "islr-search"
+
 app = typer.Typer(
-    add_completion=False,
+    cls=HelpGroup,
+    context_settings=CONTEXT,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Searches hyperparameters for isolated sign-language recognition, and checks whether the best trial was only lucky.",
+    subcommand_metavar="COMMAND [STUDY] [OPTIONS]",
+    help="Searches hyperparameters for isolated sign-language recognition, and checks whether the best trial was only lucky. "
+    "Without STUDY, a command is about the study in the storage that was active last. COMMAND --help has more.",
+    epilog="""\
+islr-search run quick                        a first search in two minutes, with made-up signs
+islr-search run letters.yaml --data DIR      search your own study; the same command resumes it
+islr-search confirm                          is the best trial really better?
+islr-search report                           one HTML page with everything""",
 )
+app.callback()(version_option(_PROGRAM, __version__))
 
-_COMMANDS: dict[str, Callable[..., Any]] = {  # in the order of --help
-    "run": searching.run,
-    "status": searching.status,
-    "list": searching.list_studies,
-    "trials": searching.trials,
-    "show": searching.show,
-    "confirm": evaluation.confirm,
-    "test": evaluation.open_test,
-    "analyze": evaluation.analyze,
-    "report": reporting.report,
-    "export": exporting.export,
-    "retrain": exporting.retrain,
-    "predict": exporting.predict,
-    "copy": exporting.copy,
-    "dashboard": reporting.dashboard,
-    "doctor": reporting.doctor,
+_COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {  # in the order of --help
+    "Search": {"run": searching.run, "status": searching.status, "list": searching.list_studies},
+    "Check whether it is true": {"confirm": evaluation.confirm, "test": evaluation.open_test, "analyze": evaluation.analyze},
+    "Look closer": {
+        "trials": searching.trials,
+        "show": searching.show,
+        "report": reporting.report,
+        "dashboard": reporting.dashboard,
+    },
+    "Use the result": {"export": exporting.export, "retrain": exporting.retrain, "predict": exporting.predict},
+    "Keep in order": {"copy": exporting.copy, "doctor": reporting.doctor},
 }
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+_EXAMPLES = {
+    "run": """\
+islr-search run letters.yaml --data DIR                  start a study, or resume it
+islr-search run letters.yaml --more 20 --workers 4       20 more trials, four at once
+islr-search run letters.yaml --set epochs=20 --as short  another study with one setting changed
+islr-search run letters.yaml --dry-run                   every setting and where it comes from""",
+    "show": """\
+islr-search show 12                trial 12 of the latest study
+islr-search show letters 12        trial 12 of letters""",
+    "trials": """\
+islr-search trials                              a table
+islr-search trials --output trials.csv          for a spreadsheet""",
+    "confirm": """\
+islr-search confirm --workers 4
+islr-search confirm letters --top 4 --seeds 12""",
+    "export": """\
+islr-search export --output best.yaml
+islr-search export --model best-model
+islr-search export --trial 12 --output twelve.yaml""",
+    "retrain": """\
+islr-search retrain best.yaml
+islr-search retrain best.yaml --all-signers --output final""",
+    "predict": "islr-search predict best-model clips.hdf5",
+    "copy": "islr-search copy letters --to sqlite:///backup.db",
+}
+for _panel, _commands in _COMMANDS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, cls=HelpCommand, rich_help_panel=_panel, epilog=_EXAMPLES.get(_name))(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -71,23 +105,43 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 def _execute(arguments: Sequence[str] | None) -> int:
     try:
-        result = app(args=None if arguments is None else list(arguments), prog_name="islr-search", standalone_mode=False)
+        result = app(args=None if arguments is None else list(arguments), prog_name=_PROGRAM, standalone_mode=False)
         return int(result or 0)
     except ExplainedError as error:
         return _print_error(error)
     except typer.exceptions.TyperException as error:  # every usage error
-        message = error.format_message()
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "islr-search"
-        return _print_error(DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=f"see `{command} --help`"))
+        return _print_error(_usage_error(error, sys.argv[1:]))
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except (Exception, SystemExit) as error:  # typer exits on a broken pipe of any kind
+        if isinstance(error, SystemExit) and not error.code:  # shell completion was printed or installed
+            return ExitCode.DONE
         if (lost := _lost_database(error)) is not None:
             return _print_error(lost)
         path = _write_crash_log(traceback.format_exc())
         print(f"error: internal error, a bug in this program\n  --> {path}\nhint: report it with this file", file=sys.stderr)
         return ExitCode.BUG
+
+
+def _usage_error(error: typer.exceptions.TyperException, arguments: Sequence[str]) -> ExplainedError:
+    """A usage error as it is printed; for an option that is a key of the study file, with the `--set` that sets it."""
+    message = error.format_message()
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", "")
+    command = context.command_path if context is not None else _PROGRAM
+    hint = f"see `{command} --help`"
+    if context is not None and message.startswith("No such option") and _takes_set(context.command):
+        from search.definition.assignments import assignment_for
+
+        given = [word.partition("=")[2] for word in arguments if word.startswith(f"{option}=")]
+        given += [value for word, value in itertools.pairwise(arguments) if word == option and not value.startswith("-")]
+        known = bool(getattr(error, "possibilities", None))
+        if assignment := assignment_for(option, given[0] if given else "VALUE", exactly=known):
+            message, hint = f"no such option: {option}", f"`--set {shlex.quote(assignment)}`"
+    return DefinitionError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+
+
+def _takes_set(command: Any) -> bool:
+    return any("--set" in one.opts for one in command.params)
 
 
 def _print_error(error: ExplainedError) -> int:

@@ -14,7 +14,6 @@ from search.wording import parse_duration
 
 DATA = "DATA"  # stands for the tiny data set
 WRONG = [  # command, exit code, first line on stderr after "error: "
-    ("", 2, "missing command"),
     ("bogus", 2, "no such command 'bogus'"),
     ("run --bogus", 2, "no such option: --bogus"),
     ("run --trials 0", 2, "invalid value for '--trials'"),
@@ -182,13 +181,6 @@ def test_full_disk(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.Monkey
     assert (done.code, done.out) == (3, "")
     assert "error: a trial's files cannot be written\n  --> runs/tiny/trials/0000\ngot: No space left on device\n" in done.err
     assert cli(*run).code == 0
-
-
-def test_help(cli: Cli) -> None:
-    """Help goes to stdout with exit code 0."""
-    done = cli("--help")
-    assert (done.code, done.err) == (0, "")
-    assert "Searches hyperparameters" in done.out
 
 
 @pytest.mark.parametrize(

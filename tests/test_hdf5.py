@@ -382,7 +382,6 @@ def test_check_as_json_is_one_object_per_line(folder: Path, capsys: pytest.Captu
     [
         (["chek", "x"], "no such command 'chek'. Did you mean 'check'?"),
         (["frobnicate"], "no such command 'frobnicate'\nhint: see `islr-data --help`"),
-        ([], "missing command\nhint: see `islr-data --help`"),
         (["check"], "missing argument 'DIR'\nhint: see `islr-data check --help`"),
         (["check", "x", "--jsno"], "no such option: --jsno"),
         (["synth", "x", "--clips", "many"], "invalid value for '--clips'"),

@@ -37,7 +37,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
         *("data_utils/checking/overview.py", "search/definition/keys.py"),
         *("search/exporting/card.py", "search/reporting/report.py"),
     ),
-    "typer": ("search/cli.py", "search/commands", "data_utils/cli.py", "data_utils/commands.py"),
+    "typer": ("search/cli.py", "search/commands", "data_utils/cli.py", "data_utils/commands.py", "data_utils/help.py"),
     "rich": ("search/commands/screens.py", "search/commands/bars.py"),
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),

@@ -79,7 +79,7 @@ def test_lost_output_has_an_exit_code(
     code, why = STREAMS[kind]
     monkeypatch.chdir(searched)
     error = f"error: the output cannot be written\n  --> stdout\ngot: {why}\n" if code else ""
-    for command in ("--help", "status tiny", "status tiny --watch --json", "trials tiny", "run --dry-run"):
+    for command in ("--help", "status tiny", "status tiny --watch --json", "trials tiny", "run quick --dry-run"):
         capsys.readouterr()
         with broken_streams(kind, "stdout"):
             assert execute(command.split()) == code

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search.definition.settings import find_setting, require_mapping, settings
+from search.definition.settings import closest_setting, find_setting, require_mapping, settings
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError
 
@@ -67,6 +67,22 @@ def _join_setting(steps: list[str], raw: Mapping[str, Any]) -> list[str]:
         name = dotted if not isinstance(section, dict) or steps[2] not in section else steps[2]
         return [steps[0], name, *steps[3:]]
     return steps
+
+
+def assignment_for(option: str, value: str, *, exactly: bool) -> str | None:
+    """The `--set` for an option that does not exist: `epochs=20` for `--epochs 20`.
+
+    None if no key has its name or, unless `exactly`, one like it.
+    """
+    key = option.lstrip("-").replace("-", "_")
+    if key in SECTIONS:
+        return f"{key}.name={value}" if key in ("sampler", "pruner") else f"{key}={value}"
+    try:
+        find_setting(key, option)
+    except DefinitionError:
+        close = None if exactly else closest_setting(key)
+        return None if close is None else f"{close}={value}"
+    return f"{key}={value}"
 
 
 def section_of(raw: Mapping[str, Any], key: str) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from data_utils.augment import AugmentConfig
 from data_utils.normalize import PreprocessConfig
-from data_utils.wording import suggest
+from data_utils.wording import closest, suggest
 from model.config import ModelConfig, TrainConfig
 from search.errors import DefinitionError
 
@@ -218,13 +218,19 @@ def require_mapping(given: Any, key: str, where: str, known: Iterable[str] | Non
 
 
 def _hint(key: str) -> str:
+    close = closest_setting(key)
+    return "`islr-search run --dry-run` lists every setting" if close is None else f"did you mean `{close}`?"
+
+
+def closest_setting(key: str) -> str | None:
+    """The dotted key of the setting that a misspelt key, or a name from another tool, may stand for."""
     names = _ALIASES | {setting.key: setting.key for setting in settings().values()}
     names |= {setting.field: setting.key for setting in settings().values()}
     group, _, field = key.rpartition(".")
     for name in (key, field):
         if name in names:
-            return f"did you mean `{names[name]}`?"
-        close = suggest(name, [other for other in names if not group or "." in other or names[other].startswith(group)])
+            return names[name]
+        close = closest(name, [other for other in names if not group or "." in other or names[other].startswith(group)])
         if close:
-            return f"did you mean `{names[close.split('`')[1]]}`?"
-    return "`islr-search run --dry-run` lists every setting"
+            return names[close]
+    return None

@@ -108,13 +108,22 @@ def validate_name(name: str) -> str:
 
 def known_studies(*, packaged_only: bool = False) -> dict[str, str]:
     """Studies that can be loaded by name, with their `about`: those in `./studies` first, then those of the package."""
-    found: dict[str, str] = {}
+    return {name: _about(entry) for name, entry in _known_files(packaged_only=packaged_only).items()}
+
+
+def known_names() -> list[str]:
+    """The names of the known studies. Their files are not read."""
+    return list(_known_files())
+
+
+def _known_files(*, packaged_only: bool = False) -> dict[str, Traversable]:
+    found: dict[str, Traversable] = {}
     packaged = resources.files("studies")
     for folder in [packaged] if packaged_only else [Path("studies"), packaged]:
         if folder.is_dir():
             for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
                 if entry.name.endswith(".yaml"):
-                    found.setdefault(entry.name.removesuffix(".yaml"), _about(entry))
+                    found.setdefault(entry.name.removesuffix(".yaml"), entry)
     return found
 
 
@@ -148,7 +157,7 @@ def _find(study: str) -> tuple[str, str]:
         raise DefinitionError("the study file cannot be read", where=study, got=reason, hint=hint) from error
     raise DefinitionError(
         f"there is no study `{study}`",
-        expected=f"one of {', '.join(known_studies()) or 'none yet'}, or a path to a YAML file",
+        expected=f"one of {', '.join(known_names()) or 'none yet'}, or a path to a YAML file",
         hint=_suggestion(study),
     )
 
@@ -156,7 +165,7 @@ def _find(study: str) -> tuple[str, str]:
 def _suggestion(study: str) -> str:
     """The study that may have been meant: a file in the same folder, or one of the known studies."""
     near = {path.stem: str(path) for path in sorted(Path(study).parent.glob("*")) if path.suffix in _EXTENSIONS}
-    known = {name: name for name in known_studies()}
+    known = {name: name for name in known_names()}
     names = known | near if _is_path(study) else near | known
     close = closest(Path(study).stem if _is_path(study) else study, names)
     return _LIST_HINT if close is None else f"did you mean `{names[close]}`?"
