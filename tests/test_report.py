@@ -137,7 +137,7 @@ def test_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
     assert told["why"].rstrip(".")[1:] in page.text
     assert f"{told['noise']:.4f}" in page.text or "seed to seed" in page.text
     assert "confirmation" in page.drawn
-    told = re.search(r"with fresh seeds gave \d+ correct answers of \d+ to 12 clips", page.text)
+    told = re.search(r"with fresh seeds gave \d+ correct answers of \d+ \(\d+%\) to 12 clips", page.text)
     assert told, "the confusion matrix is of the fresh trainings"
 
 

@@ -223,6 +223,11 @@ def at(tree: Any, path: str) -> Any:
 
 def is_rounded(shown: str, value: float) -> bool:
     """Whether a text shows a number correctly rounded to its last digit, or a time to its last unit."""
+    if found := re.fullmatch(r"([\d,]+)/([\d,]+) \((\d+%)\)", shown):
+        right, of = (int(part.replace(",", "")) for part in found.groups()[:2])
+        return abs(right / of - value) < 1e-6 and is_rounded(found[3], value)
+    if found := re.fullmatch(r"(.*?)(%| pp)", shown):
+        return is_rounded(found[1], 100 * value)
     number = re.fullmatch(r"[+-]?[\d,]+(?:\.(\d+))?(?:e([+-]\d+))?", shown)
     if number:
         last = 10.0 ** (int(number[2] or 0) - len(number[1] or ""))
@@ -240,6 +245,11 @@ def test_rounding() -> None:
     assert is_rounded("1,235", 1234.6)
     assert is_rounded("6.3e-04", 0.000627)
     assert is_rounded("1m 20s", 80.4)
+    assert is_rounded("21/27 (78%)", 21 / 27)
+    assert is_rounded("+14.8 pp", 4 / 27)
+    assert not is_rounded("21/27 (79%)", 21 / 27)
+    assert not is_rounded("21/28 (78%)", 21 / 27)
+    assert not is_rounded("+14.9 pp", 4 / 27)
     assert not is_rounded("0.9515", 0.95158)
     assert not is_rounded("6.4e-04", 0.000627)
     assert not is_rounded("1m 20s", 85)

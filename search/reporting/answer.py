@@ -12,12 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 from data_utils.wording import counted
 from search import BASELINE_TRIAL
 from search.evaluation.confirm.text import rival_text
-from search.reporting.cells import Cell, Number, Table, number_cell, signed
+from search.reporting.cells import Cell, Number, Table, number_cell, points, share_of, signed
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import name_of
-from search.study.confirmed import num_values
+from search.study.confirmed import Confirmation, num_values
 from search.study.opening_record import other_studies
-from search.study.openings import Opening
+from search.study.openings import Opening, SettingScore
+from search.study.recommendation import WIDENED_FOR_CHOICE
 from search.study.trials import num_finished, trial_result
 from search.wording import format_number, format_value, study_args
 
@@ -105,42 +106,60 @@ def _numbers(facts: Facts, chosen: FrozenTrial) -> Table:
     """The chosen setting beside the baseline: in the search, with fresh seeds, on the sealed test signers."""
     baseline = facts.baseline
     base = None if baseline is None or baseline.number == chosen.number else baseline
-    value, accuracy = value_column(facts), "val_top1"
     rows = [
-        _searched(f"{facts.objective} in the search", value, facts.value, chosen, base),
-        _searched("accuracy in the search", accuracy, lambda trial: trial_result(trial).get(accuracy), chosen, base),
+        _searched(f"{facts.objective} in the search", lambda trial: value_cell(facts, trial), signed, chosen, base),
+        _searched("accuracy in the search", lambda trial: accuracy_cell(facts, trial), points, chosen, base),
         *_believed_rows(facts),
         *_fresh_rows(facts, chosen, base),
     ]
     if facts.last_opening is not None:
         rows += _sealed_rows(*facts.last_opening, chosen, base)
     header = ("", name_of(chosen.number), *(["baseline", "change"] if base is not None else []))
-    picked = 1 if facts.confirmed is None else facts.confirmed.found.picked_from
-    name = name_of(chosen.number)
-    note = f"The interval of {name} is widened because it was chosen from {picked} candidates." if picked > 1 else ""
+    note = " ".join(_number_notes(facts, chosen, with_change=base is not None))
     return Table(header, tuple(row[: len(header)] for row in rows), note)
 
 
-def trial_number(trial: FrozenTrial, column: str, value: float) -> Number:
-    """A number from a column of `trials`."""
-    return Number(f"trials.{trial.number}.{column}", value)
+def _number_notes(facts: Facts, chosen: FrozenTrial, *, with_change: bool) -> Iterator[str]:
+    """What the numbers and intervals are, with every correction named."""
+    if with_change:
+        yield "pp: percentage points."
+    if facts.believed is not None:
+        yield f"The interval is {WIDENED_FOR_CHOICE}."
+    if facts.confirmed is not None and facts.confirmed.found.recommended == chosen.number:
+        yield interval_note(facts.confirmed.found)
 
 
-def value_column(facts: Facts) -> str:
-    """The column of `trials` that holds the primary objective."""
+def interval_note(found: Confirmation) -> str:
+    """A sentence on the interval of the recommended setting."""
+    if found.picked_from <= 1:
+        return "Intervals by Student's t over the seeds that had no part in the choice; no correction is needed."
+    name, picked = name_of(found.recommended or 0), found.picked_from
+    return f"The interval of {name} is widened because it was chosen from {picked} candidates (Bonferroni)."
+
+
+def value_cell(facts: Facts, trial: FrozenTrial) -> Cell:
+    """A trial's value of the primary objective, from the column of `trials` that holds it."""
     objective = facts.objectives[facts.primary]
-    return "value" if facts.primary == 0 else f"{objective.metric}_{objective.reduce}"
+    column = "value" if facts.primary == 0 else f"{objective.metric}_{objective.reduce}"
+    return number_cell(f"trials.{trial.number}.{column}", facts.value(trial))
+
+
+def accuracy_cell(facts: Facts, trial: FrozenTrial) -> Cell:
+    """A trial's accuracy on the validation clips, as a share of its models' answers."""
+    accuracy = trial_result(trial).get("val_top1")
+    return number_cell(f"trials.{trial.number}.val_top1", accuracy, share_of(facts.num_answers(trial)))
 
 
 def _searched(
-    label: str, column: str, value_of: Callable[[FrozenTrial], float | None], chosen: FrozenTrial, base: FrozenTrial | None
+    label: str,
+    cell_of: Callable[[FrozenTrial], Cell],
+    change: Callable[[float], str],
+    chosen: FrozenTrial,
+    base: FrozenTrial | None,
 ) -> tuple[Cell, ...]:
-    value = value_of(chosen)
-    assert value is not None, "a complete trial has a value"
-    other = None if base is None else value_of(base)
-    if base is None or other is None:
-        return (label, trial_number(chosen, column, value), "", "")
-    return (label, trial_number(chosen, column, value), trial_number(base, column, other), signed(value - other))
+    mine, other = cell_of(chosen), "" if base is None else cell_of(base)
+    difference = mine.value - other.value if isinstance(mine, Number) and isinstance(other, Number) else None
+    return (label, mine, other, "" if difference is None else change(difference))
 
 
 def _believed_rows(facts: Facts) -> Iterator[tuple[Cell, ...]]:
@@ -175,12 +194,20 @@ def _sealed_rows(n: int, opening: Opening, chosen: FrozenTrial, base: FrozenTria
         return
     mine, other, both = scores[chosen.number], _source_of(base, scores), _Source(f"openings.{n}", opening)
     signers = counted(len(opening.signers), "sealed test signer")
-    ends = "" if other is None or opening.gain is None else _interval(both, "gain_low", "gain_high", signed)
-    gain = _number(both, "gain", signed) if ends else ""
-    yield (f"accuracy on {signers}", _number(mine, "top1"), _number(other, "top1"), gain)
+    ends = "" if other is None or opening.gain is None else _interval(both, "gain_low", "gain_high", points)
+    gain = _number(both, "gain", points) if ends else ""
+    mine_right, other_right = (
+        "" if one is None else _number(one, "top1", sealed_share(opening, one.fields)) for one in (mine, other)
+    )
+    yield (f"accuracy on {signers}", mine_right, other_right, gain)
     if ends:
-        yield ("95% interval of the change", "", "", ends)
+        yield ("95% interval of the change, over seeds and clips", "", "", ends)
     yield (f"loss on {signers}", _number(mine, "loss"), _number(other, "loss"), "")
+
+
+def sealed_share(opening: Opening, score: SettingScore) -> Callable[[float], str]:
+    """Formats an accuracy on the test clips as a share of all the models' answers."""
+    return share_of(opening.clips * (len(score.models) or score.seeds))
 
 
 @dataclass(frozen=True)
@@ -247,7 +274,7 @@ def _test_warnings(facts: Facts) -> Iterator[str]:
         if opening.trial != facts.chosen.number:
             yield f"The test signers were opened for {name_of(opening.trial)}, not for the setting recommended now."
         elif opening.trial != BASELINE_TRIAL and low is not None and high is not None and low <= 0:
-            interval = f"95% interval {low:+.4f} to {high:+.4f}"
+            interval = f"95% interval {points(low)} to {points(high)}"
             if high < 0:
                 yield f"On the test signers the accuracy is lower than the baseline's ({interval})."
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,30 @@ from typing import Any
 from search.wording import format_value
 
 signed: Callable[[float], str] = "{:+.4f}".format
-share: Callable[[float], str] = "{:.2f}".format
+percent: Callable[[float], str] = "{:.0%}".format
 whole: Callable[[float], str] = "{:,.0f}".format
+
+_MAX_NARROW = 6
+"""Columns of a table that has room beside a figure."""
+
+_LOOKS_NUMERIC = re.compile(r"[-+]?[\d,.]+(e[-+]\d+)?(%| pp)?|[\d,]+/[\d,]+ \(\d+%\)|\d+[hms][\dhms]*")
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points: `+14.8 pp`."""
+    return f"{100 * value:+.1f} pp"
+
+
+def share_of(count: int | None) -> Callable[[float], str]:
+    """Formats a share of a number of things: `21/27 (78%)`; only its percentage if it is not a share of so many."""
+
+    def text(value: float) -> str:
+        whole_part = value * (count or 0)
+        if not count or abs(whole_part - round(whole_part)) > 1e-6 * count:
+            return percent(value)
+        return f"{round(whole_part):,}/{count:,} ({value:.0%})"
+
+    return text
 
 
 @dataclass(frozen=True)
@@ -37,11 +60,28 @@ Cell = str | Number | tuple["str | Number", ...]
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a header; the first column is aligned to the left, the others to the right."""
+    """A table with a header. The first column names the rows."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+
+    @property
+    def is_broad(self) -> bool:
+        """Whether it needs the whole width of a page."""
+        return len(self.header) > _MAX_NARROW
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers, and are aligned to the right."""
+        return tuple(
+            all(_is_numeric(row[n]) for row in self.rows if n < len(row)) and any(row[n] for row in self.rows if n < len(row))
+            for n in range(len(self.header))
+        )
+
+
+def _is_numeric(cell: Cell) -> bool:
+    return not isinstance(cell, str) or not cell or _LOOKS_NUMERIC.fullmatch(cell) is not None
 
 
 def number_cell(path: str, value: float | None, format: Callable[[float], str] = format_value) -> Cell:

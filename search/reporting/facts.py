@@ -90,6 +90,11 @@ class Facts:
         """The name of the primary objective."""
         return self.objectives[self.primary].name
 
+    @property
+    def metric(self) -> str:
+        """The metric of the primary objective."""
+        return self.objectives[self.primary].metric
+
     @cached_property
     def complete(self) -> list[FrozenTrial]:
         """The trials that trained to their end."""
@@ -164,6 +169,10 @@ class Facts:
     def curves(self, trial: FrozenTrial) -> list[list[EpochRecord]]:
         """The epochs of each training of a trial; empty if its files are missing."""
         return list(read_curves(self.folder.of_trial(trial) / "curve.csv").values())
+
+    def num_answers(self, trial: FrozenTrial) -> int | None:
+        """How many answers to validation clips the accuracy of a trial counts; None if its files are missing."""
+        return sum(row.clips for row in read_rows(SignerScore, self.folder.of_trial(trial) / "signers.csv")) or None
 
     def sampled_trials(self, band: Band) -> tuple[FrozenTrial, ...]:
         """The trials of a band whose curves are drawn: all of them, or every n-th of many."""

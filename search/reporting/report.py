@@ -7,8 +7,11 @@ import datetime
 import gzip
 import html
 import json
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import markupsafe
@@ -24,6 +27,9 @@ from search.reporting.figures.figure import Figure
 from search.reporting.sections import sections
 from search.study.trials import count_states
 from search.wording import format_number
+
+_SMALL = re.compile(r"\d[\d.]*e-\d+")
+"""A number that a browser would break at its hyphen."""
 
 
 class Report:
@@ -50,15 +56,30 @@ def report_html(facts: Facts) -> str:
     """
     drawn: dict[str, Figure] = {figure.name: figure for figure in figures(facts)}
     plots = {name: json.loads(figure.plot.to_json()) for name, figure in drawn.items() if figure.plot is not None}
-    return _template().render(
+    answer = answer_of(facts)
+    return _page(
+        "report.html",
+        plots,
+        title=f"{facts.name}: {answer.headline}",
         facts=facts,
         counts={state: count for state, count in count_states(facts.trials).items() if count},
-        answer=answer_of(facts),
+        answer=answer,
         sections=list(sections(facts, drawn)),
-        plots=plots,
-        plotly=_packed_plotly() if plots else "",
-        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        version=__version__,
+    )
+
+
+def _page(template: str, plots: Mapping[str, Any], **content: Any) -> str:
+    """A page with plots, which its script draws."""
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            plots=plots,
+            plotly=_packed_plotly() if plots else "",
+            made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            version=__version__,
+            **content,
+        )
     )
 
 
@@ -67,8 +88,9 @@ def cell_html(cell: Cell) -> markupsafe.Markup:
     if isinstance(cell, Number):
         return markupsafe.Markup('<data data-of="{}" value="{}">{}</data>').format(cell.path, repr(cell.value), cell.text)
     if isinstance(cell, str):
-        return markupsafe.escape(cell)
-    return markupsafe.Markup(" ").join(cell_html(part) for part in cell)
+        return markupsafe.Markup(_SMALL.sub(r'<span class="whole">\g<0></span>', str(markupsafe.escape(cell))))
+    shown = [markupsafe.Markup("&nbsp;" if part == "to" else " ") + cell_html(part) for part in cell]
+    return markupsafe.Markup("").join(shown).strip()
 
 
 def prose_html(text: str) -> markupsafe.Markup:
@@ -80,12 +102,12 @@ def prose_html(text: str) -> markupsafe.Markup:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _templates() -> jinja2.Environment:
     loader = jinja2.PackageLoader("search.reporting", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja2.StrictUndefined
     environment.filters |= {"cell": cell_html, "prose": prose_html, "parameter": format_number}
-    return environment.get_template("report.html")
+    return environment
 
 
 @cache

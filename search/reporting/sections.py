@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -13,8 +15,8 @@ from search.definition.space import Dimension
 from search.evaluation.analysis.cost import Cost
 from search.evaluation.confirm.text import signers_text
 from search.exporting.export import export_text, exported_of, reason
-from search.reporting.answer import sentence, trial_number, value_column
-from search.reporting.cells import Cell, Number, Table, number_cell, number_cells, share, signed, whole
+from search.reporting.answer import accuracy_cell, interval_note, sealed_share, sentence, value_cell
+from search.reporting.cells import Cell, Number, Table, number_cell, number_cells, percent, share_of, signed, whole
 from search.reporting.facts import Facts
 from search.reporting.figures.answers import by_signer, worst_pairs
 from search.reporting.figures.figure import Figure, name_of
@@ -85,10 +87,13 @@ def _noise(facts: Facts) -> Iterator[str]:
 def _confirmation(facts: Facts) -> Iterator[Table]:
     if facts.confirmed is None:
         return
+    found = facts.confirmed.found
     rows: list[tuple[Cell, ...]] = []
-    for n, row in enumerate(facts.confirmed.found.rows):
-        path, star = f"confirm.found.rows.{n}", " *" if row.trial == facts.confirmed.found.recommended else ""
-        values = number_cells(path, row, ("searched", "estimate", "mean", "low", "high", "sd"))
+    for n, row in enumerate(found.rows):
+        path, star = f"confirm.found.rows.{n}", " *" if row.trial == found.recommended else ""
+        values = number_cells(path, row, ("searched", "estimate", "mean"))
+        of: tuple[str, Any] = ("confirm.found", found) if row.trial == found.recommended else (path, row)
+        values += [*number_cells(*of, ("low", "high")), *number_cells(path, row, ("sd",))]
         change = number_cell(f"{path}.change", row.change, signed)
         better = number_cell(f"{path}.better", row.better)
         name = name_of(row.trial) + star + ("" if row.measured else " (compared)")
@@ -98,8 +103,8 @@ def _confirmation(facts: Facts) -> Iterator[Table]:
         f"{facts.confirmed.objective}, lower is better. searched: value in the search, with one seed. estimate: true value by "
         "all trainings and nearby trials of the search. change: mean difference to the baseline with the same seeds. better: "
         "probability of being better than it. *: recommended. (compared): by these seeds candidates were compared, so that a "
-        "low mean is partly luck; the seeds of the others had no part in the choice. The intervals are those of single "
-        "settings; the one in the answer is wider if the setting was chosen from several."
+        "low mean is partly luck; the seeds of the others had no part in the choice. "
+        f"{interval_note(found)}"
     )
     yield Table(header, tuple(rows), note)
 
@@ -143,7 +148,7 @@ def _importance(facts: Facts) -> Iterator[Table]:
     rows: list[tuple[Cell, ...]] = []
     for n, one in enumerate(found.params):
         path = f"analyze.importance.params.{n}"
-        rows.append((one.name, *number_cells(path, one, ("importance", "low", "high"), share)))
+        rows.append((one.name, *number_cells(path, one, ("importance", "low", "high"), percent)))
     yield Table(("parameter", "share", "from", "to"), tuple(rows), "from, to: the range of 90% of bootstrap resamples.")
 
 
@@ -162,12 +167,10 @@ def _isolation(facts: Facts) -> Iterator[Table]:
 def _best_trials(facts: Facts) -> Iterator[Table]:
     if not facts.ranked:
         return
-    column = value_column(facts)
     rows = []
     for trial in facts.ranked[:_MAX_BEST]:
         result = trial_result(trial)
-        cells: list[Cell] = [str(trial.number), trial_number(trial, column, facts.values[trial.number])]
-        cells.append(trial_number(trial, "val_top1", result["val_top1"]))
+        cells: list[Cell] = [str(trial.number), value_cell(facts, trial), accuracy_cell(facts, trial)]
         cells.append(Number(f"trials.{trial.number}.epoch", result["epoch"], whole))
         rows.append((*cells, *(_param_cell(trial, dim) for dim in facts.space)))
     best = "The only complete trial" if len(facts.complete) == 1 else f"The best of {len(facts.complete):,} complete trials"
@@ -179,8 +182,8 @@ def _pairs(facts: Facts) -> Iterator[Table]:
     models = facts.model_answers(facts.chosen)
     pairs = [] if models is None else worst_pairs(models)
     if pairs:
-        rows = tuple((word, answer, f"{count:,}", f"{of:,}") for word, answer, count, of in pairs)
-        yield Table(("signed", "answered", "answers", "of"), rows)
+        rows = tuple((word, answer, share_of(of)(count / of)) for word, answer, count, of in pairs)
+        yield Table(("signed", "answered", "how often"), rows)
 
 
 def _signers(facts: Facts) -> Iterator[Table]:
@@ -189,13 +192,16 @@ def _signers(facts: Facts) -> Iterator[Table]:
         return
     groups = [models] if baseline is None or baseline.trial == models.trial else [models, baseline]
     means = [by_signer(one) for one in groups]
-    counts = {row.signer: row.clips for row in models.signers}
+    counts = [Counter[str]() for _ in groups]
+    for one, count in zip(groups, counts, strict=True):
+        for row in one.signers:
+            count[row.signer] += row.clips
     rows = [
-        (signer, f"{counts[signer]:,}", *(f"{one[signer]:.4f}" if signer in one else "" for one in means))
+        (signer, *(share_of(of[signer])(one[signer]) if signer in one else "" for one, of in zip(means, counts, strict=True)))
         for signer in sorted(means[0], key=lambda signer: means[0][signer])
     ]
-    header = ("signer", "clips", *(name_of(one.trial) for one in groups))
-    yield Table(header, tuple(rows), "Mean accuracy, the hardest signer first.")
+    header = ("signer", *(name_of(one.trial) for one in groups))
+    yield Table(header, tuple(rows), "Correct answers of all the setting's models, the hardest signer first.")
 
 
 def _test_texts(facts: Facts) -> Iterator[str]:
@@ -217,10 +223,12 @@ def _test_texts(facts: Facts) -> Iterator[str]:
 def _test_scores(facts: Facts) -> Iterator[Table]:
     if facts.last_opening is not None:
         n, opening = facts.last_opening
-        names = ("top1", "top1_sd", "loss", "loss_sd", "loss_ts", "ece", "ece_ts", "temperature")
+        names = ("top1_sd", "loss", "loss_sd", "loss_ts", "ece", "ece_ts", "temperature")
         rows: list[tuple[Cell, ...]] = []
         for m, score in enumerate(opening.scores):
-            rows.append((name_of(score.trial), *number_cells(f"openings.{n}.scores.{m}", score, names)))
+            path = f"openings.{n}.scores.{m}"
+            accuracy = number_cell(f"{path}.top1", score.top1, sealed_share(opening, score))
+            rows.append((name_of(score.trial), accuracy, *number_cells(path, score, names)))
         note = (
             "sd: standard deviation between seeds. ece: expected calibration error. _ts: after temperature scaling with the "
             "temperature fitted to the validation clips."

@@ -28,6 +28,9 @@ MIN_TRIALS = 8
 RIVAL = 0.05
 """From this probability on of being better than the believed trial, another one could have been picked in its place."""
 
+WIDENED_FOR_CHOICE = "widened for the choice among the trials that could be the best (Bonferroni)"
+"""The correction of a recommendation's interval, in words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from data_utils.wording import counted
 from search.reporting.facts import Facts, ModelAnswers
 from search.reporting.figures.figure import Figure, name_of
-from search.reporting.figures.style import BLUE, GRAY, ORANGE, label_text, rounded, styled_figure
+from search.reporting.figures.style import BLUE, GRAY, GREEN, ORANGE, label_text, rounded, styled_figure
 from search.trial.outcome import AnswerCount, Confidence
 from search.wording import format_number, trial_name
 
@@ -118,8 +118,8 @@ def _confusion_caption(facts: Facts, models: ModelAnswers, count: int) -> str:
     words = len(facts.data.words)
     some = "" if count == words else f" Only the {count} of {words} words that are confused most often are shown."
     return (
-        f"{_whose(models)} gave {right:,} correct answers of {total:,} to {clips} of signers that they were not trained on; "
-        f"{most}.{some}"
+        f"{_whose(models)} gave {right:,} correct answers of {total:,} ({right / (total or 1):.0%}) to {clips} of signers that "
+        f"they were not trained on; {most}.{some}"
     )
 
 
@@ -161,9 +161,9 @@ def signers(facts: Facts, models: ModelAnswers | None, baseline: ModelAnswers | 
     )
     means = by_signer(models)
     low, high = min(means, key=lambda signer: means[signer]), max(means, key=lambda signer: means[signer])
-    spread = f"{means[low]:.3f} on signer {low}"
+    spread = f"{means[low]:.0%} on signer {low}"
     if len(means) > 1:
-        spread = f"from {means[low]:.3f} (signer {low}) to {means[high]:.3f} (signer {high})"
+        spread = f"from {means[low]:.0%} (signer {low}) to {means[high]:.0%} (signer {high})"
     caption = (
         f"Accuracy of {name_of(models.trial)} on the validation signers: {spread}. A bar is the mean of its models, "
         "a dot is one model."
@@ -200,8 +200,8 @@ def by_signer(models: ModelAnswers) -> dict[str, float]:
     return {signer: sum(values) / len(values) for signer, values in sorted(found.items())}
 
 
-def reliability(facts: Facts, models: ModelAnswers | None) -> Figure:
-    """Accuracy against confidence, before and after temperature scaling."""
+def reliability(facts: Facts, models: ModelAnswers | None, baseline: ModelAnswers | None = None) -> Figure:
+    """Accuracy against confidence, before and after temperature scaling, with the baseline's for comparison."""
     title = "Reliability"
     if models is None or not models.confidences:
         return Figure("reliability", title, _no_answers(facts))
@@ -209,8 +209,12 @@ def reliability(facts: Facts, models: ModelAnswers | None) -> Figure:
     after = [row for row in models.confidences if row.temperature != 1.0] or before
     line = {"color": GRAY, "dash": "dot"}
     diagonal = go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="perfect calibration", line=line, hoverinfo="skip")
+    traces = [_reliability_trace("as trained", before, GREEN), _reliability_trace("temperature-scaled", after, BLUE)]
+    if baseline is not None and baseline.confidences and baseline.trial != models.trial:
+        rows = [row for row in baseline.confidences if row.temperature == 1.0]
+        traces.append(_reliability_trace("baseline, as trained", rows, ORANGE).update(line={"dash": "dash"}))
     plot = styled_figure(
-        [diagonal, _reliability_trace("as trained", before, ORANGE), _reliability_trace("temperature-scaled", after, BLUE)],
+        [diagonal, *traces],
         height=380,
         xaxis={"title": {"text": "confidence"}, "range": [0, 1.02]},
         yaxis={"title": {"text": "accuracy"}, "range": [0, 1.02]},

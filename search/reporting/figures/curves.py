@@ -11,12 +11,13 @@ from data_utils.wording import counted
 from model.record import EpochRecord, mean_record
 from search.reporting.facts import Band, Facts
 from search.reporting.figures.figure import Figure
-from search.reporting.figures.style import axis_range, band_colors, label_text, outlier_note, rounded, styled_figure
+from search.reporting.figures.marks import chance_line, panel_title
+from search.reporting.figures.style import INK, axis_range, band_colors, label_text, outlier_note, rounded, styled_figure
 from search.wording import format_value
 
 _TITLE = "Learning curves"
-_METRICS = ("val_loss", "val_top1")
-"""The metric of each panel."""
+_METRICS = {"val_loss": "val_loss", "val_top1": "accuracy"}
+"""The metric of each panel, and its name there."""
 
 _MAX_POINTS = 25
 """Points per thin line."""
@@ -33,16 +34,25 @@ def learning_curves(facts: Facts) -> Figure:
     if dim is None or not curves:
         why = "no trial has trained to its end" if not facts.complete else "the files of the trials are missing"
         return Figure("learning-curves", _TITLE, f"Nothing to draw: {why}.")
-    limits, outside = axis_range([record.val_loss for _, found in curves for curve in found for record in curve])
+    base = [] if facts.baseline is None else _mean(facts.curves(facts.baseline))
+    losses = [record.val_loss for _, found in curves for curve in found for record in curve]
+    limits, outside = axis_range(losses)
     plot = styled_figure(
-        [trace for n, metric in enumerate(_METRICS) for trace in _panel(curves, metric, n)],
+        [trace for n, metric in enumerate(_METRICS) for trace in _panel(curves, base, metric, n)],
         height=420,
-        xaxis={"domain": [0, 0.44], "title": {"text": "epoch"}},
-        xaxis2={"domain": [0.56, 1], "title": {"text": "epoch"}, "anchor": "y2"},
-        yaxis={"title": {"text": "val_loss"}, "range": limits},
-        yaxis2={"title": {"text": "accuracy"}, "anchor": "x2", "rangemode": "tozero"},
+        xaxis={"domain": [0, 0.45], "title": {"text": "epoch"}},
+        xaxis2={"domain": [0.55, 1], "title": {"text": "epoch"}, "anchor": "y2"},
+        yaxis={"range": limits},
+        yaxis2={"anchor": "x2", "rangemode": "tozero"},
+        legend={"y": 1.08},
     )
-    return Figure("learning-curves", _TITLE, _caption(dim.name, curves) + outlier_note(outside), plot)
+    for n, name in enumerate(_METRICS.values()):
+        panel_title(plot, name, str(n + 1) if n else "")
+    words = len(facts.data.words)
+    level = chance_line(plot, "val_loss", words, losses, limits)
+    accuracies = [record.val_top1 for _, found in curves for curve in found for record in curve]
+    chance_line(plot, "val_top1", words, accuracies, panel="2")
+    return Figure("learning-curves", _TITLE, _caption(dim.name, curves) + level + outlier_note(outside), plot)
 
 
 def _mean(trainings: Sequence[_Curve]) -> list[EpochRecord]:
@@ -52,7 +62,7 @@ def _mean(trainings: Sequence[_Curve]) -> list[EpochRecord]:
     return [mean_record(list(records)) for records in zip(*trainings, strict=False)]
 
 
-def _panel(curves: _Curves, metric: str, n: int) -> Iterator[go.Scatter]:
+def _panel(curves: _Curves, base: _Curve, metric: str, n: int) -> Iterator[go.Scatter]:
     colors = band_colors(len(curves))
     axes = {"xaxis": f"x{n + 1}", "yaxis": f"y{n + 1}"} if n else {}
     for (band, found), color in zip(curves, colors, strict=True):
@@ -74,6 +84,18 @@ def _panel(curves: _Curves, metric: str, n: int) -> Iterator[go.Scatter]:
             showlegend=n == 0,
             legendgroup=band.text,
             hovertemplate=f"{label_text(band.text)}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
+            **axes,
+        )
+    if base:
+        yield go.Scatter(
+            x=[record.epoch for record in base],
+            y=rounded((getattr(record, metric) for record in base), 4),
+            mode="lines",
+            line={"color": INK, "width": 2, "dash": "dash"},
+            name="baseline",
+            showlegend=n == 0,
+            legendgroup="baseline",
+            hovertemplate="baseline, epoch %{x}: %{y:.4f}<extra></extra>",
             **axes,
         )
 

@@ -28,5 +28,5 @@ def figures(facts: Facts) -> Iterator[Figure]:
     models, baseline = facts.model_answers(facts.chosen), facts.model_answers(facts.baseline)
     yield answers.confusion(facts, models)
     yield answers.signers(facts, models, baseline)
-    yield answers.reliability(facts, models)
+    yield answers.reliability(facts, models, baseline)
     yield work.timeline(facts)

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
 from data_utils.wording import counted
+from search import BASELINE_TRIAL
 from search.definition.ranges import Choices
 from search.definition.space import Dimension
 from search.reporting.facts import Facts
@@ -32,8 +33,8 @@ _MAX_LINES = 300
 _MAX_AXES = 12
 _QUARTERS = (
     ("worst quarter", GRAY, 0.8),
-    ("third quarter", "#b58f6a", 0.9),
-    ("second quarter", ORANGE, 1.1),
+    ("third quarter", "#8fa3ba", 0.9),
+    ("second quarter", "#6b9bd1", 1.1),
     ("best quarter", BLUE, 2.0),
 )
 """Name, color and line width, from the worst to the best."""
@@ -48,19 +49,21 @@ def parallel(facts: Facts) -> Figure:
     drawn = sample_trials(facts.complete, values, _MAX_LINES)
     ranked = sorted(drawn, key=lambda trial: -values[trial.number])
     groups = np.array_split(np.arange(len(ranked)), 4) if len(ranked) >= 4 else [np.arange(len(ranked))]
-    limits, outside = axis_range(list(values.values()))
+    limits, outside = axis_range(list(values.values()), values.get(BASELINE_TRIAL))
     top = max(values.values()) if limits is None else limits[1]
     dims = facts.space[:_MAX_AXES]
     traces = [
         _lines(dims, [ranked[n] for n in group], values, top, *look)
         for group, look in zip(groups, _QUARTERS[-len(groups) :], strict=True)
     ]
+    if base := [trial for trial in ranked if trial.number == BASELINE_TRIAL]:
+        traces.append(_lines(dims, base, values, top, "baseline", ORANGE, 2.4).update(line={"dash": "dash"}, opacity=1))
     ends = [_axis_ends(dim) for dim in dims] + [(format_value(min(values.values())), format_value(top))]
     names = [label_text(name) for name in (*(dim.name for dim in dims), facts.objective)]
     plot = styled_figure(
         traces,
         height=360,
-        showlegend=len(groups) > 1,
+        showlegend=len(traces) > 1,
         xaxis={
             "tickvals": list(range(len(names))),
             "ticktext": [f"{name}<br>{low}" for name, (low, _) in zip(names, ends, strict=True)],

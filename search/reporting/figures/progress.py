@@ -6,8 +6,10 @@ import plotly.graph_objects as go
 from optuna.trial import TrialState
 
 from data_utils.wording import counted
+from search import BASELINE_TRIAL
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
+from search.reporting.figures.marks import baseline_mark, baseline_value, chance_line
 from search.reporting.figures.style import (
     BLUE,
     GRAY,
@@ -20,7 +22,7 @@ from search.reporting.figures.style import (
     styled_figure,
     trial_dots,
 )
-from search.study.recommendation import Recommendation
+from search.study.recommendation import WIDENED_FOR_CHOICE, Recommendation
 from search.study.trials import STATE_NAMES, pareto_front
 from search.wording import format_value
 
@@ -49,9 +51,12 @@ def history(facts: Facts) -> Figure:
         traces.append(_believed(facts.believed))
     if failed:
         traces.append(_failed(failed[-_MAX_FAILED:], shown.range[0] if shown.range else min(values.values())))
+    if (value := baseline_value(values)) is not None:
+        traces.append(baseline_mark(BASELINE_TRIAL, value))
     yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
     plot = styled_figure(traces, xaxis={"title": {"text": "trial"}}, yaxis=yaxis)
-    return Figure("history", title, _history_caption(facts, len(failed)) + shown.note, plot)
+    level = chance_line(plot, facts.metric, len(facts.data.words), list(values.values()), shown.range)
+    return Figure("history", title, _history_caption(facts, len(failed)) + level + shown.note, plot)
 
 
 def _best_so_far(facts: Facts, values: dict[int, float]) -> go.Scatter:
@@ -102,7 +107,10 @@ def _history_caption(facts: Facts, failed: int) -> str:
     assert value is not None, "a complete trial has a value"
     lowest = f"{of}, trial {facts.best.number} has the lowest {facts.objective}, {format_value(value)}."
     if facts.believed is not None:
-        lowest += f" The diamond is the estimated mean over seeds of trial {facts.believed.trial}, with its 95% interval."
+        lowest += (
+            f" The diamond is the estimated mean over seeds of trial {facts.believed.trial}, with its 95% interval, "
+            f"{WIDENED_FOR_CHOICE}."
+        )
     return lowest + note
 
 
@@ -119,15 +127,19 @@ def front(facts: Facts) -> Figure | None:
     on_front = {trial.number for trial in best}
     shown = sample(facts.complete, facts.values)
     dominated = [trial for trial in shown.trials if trial.number not in on_front]
-    hover = f"trial %{{customdata}}<br>{label_text(facts.objective)} %{{y:.4f}}<br>{label_text(name)} %{{x:,}}<extra></extra>"
+    hover = f"trial %{{customdata}}<br>{label_text(facts.objective)} %{{y:.4f}}<br>{label_text(name)} %{{x:,}}"
     traces = []
     for group, color, trials in (("dominated", GRAY, dominated), ("Pareto front", BLUE, best)):
         if trials:
             x = rounded(trial.values[other] for trial in trials)
             dots = trial_dots(trials, x, facts.values, name=group, marker={"color": color, "size": 8})
-            traces.append(dots.update(hovertemplate=hover))
+            traces.append(dots.update(hovertemplate=f"{hover}<extra></extra>"))
+    base = facts.baseline
+    if base is not None and base in facts.complete and (value := baseline_value(facts.values)) is not None:
+        traces.append(baseline_mark(base.values[other], value, hover.replace("trial %{customdata}", "baseline")))
     yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
     plot = styled_figure(traces, xaxis={"title": {"text": label_text(name)}}, yaxis=yaxis)
+    level = chance_line(plot, facts.metric, len(facts.data.words), list(facts.values.values()), shown.range)
     all_names = " and ".join(objective.name for objective in facts.objectives)
     caption = (
         f"{counted(len(best), 'trial')} on the Pareto front: no other trial is at least as good in all of {all_names}. "
@@ -135,4 +147,4 @@ def front(facts: Facts) -> Figure | None:
     )
     if len(facts.objectives) > 2:
         caption += " With more than two objectives, a trial of the front may look dominated in this plot."
-    return Figure("front", title, caption + shown.note, plot)
+    return Figure("front", title, caption + level + shown.note, plot)

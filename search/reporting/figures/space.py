@@ -10,15 +10,17 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
 from data_utils.wording import counted
+from search import BASELINE_TRIAL
 from search.definition.ranges import Choices, Range
 from search.definition.space import Dimension
 from search.evaluation.analysis.isolation import isolation_bins, trial_points
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
+from search.reporting.figures.marks import baseline_mark, baseline_value, chance_line
 from search.reporting.figures.style import (
     BLUE,
     GRAY,
-    ORANGE,
+    GREEN,
     axis_positions,
     axis_range,
     label_text,
@@ -29,11 +31,12 @@ from search.reporting.figures.style import (
     trial_dots,
     value_at,
 )
-from search.wording import format_params, format_value
+from search.study.trials import trial_with
+from search.wording import format_params, format_value, trial_name
 
 _NO_TRIAL = "Nothing to draw: no trial has trained to its end."
 
-_GRID = 24
+_GRID = 32
 """Points along each side of the contour."""
 
 _MAX_SLICES = 12
@@ -44,6 +47,11 @@ _MAX_DOTS = 2000
 """In all slices together."""
 
 _DOT = {"size": 6, "opacity": 0.8}
+_PANEL_PX, _GAP_PX, _AROUND_PX = 170, 72, 72
+"""Of the slices: height of a panel, between two panels, and above and below all of them."""
+
+_REACH = 0.15
+"""The contour is drawn up to this distance from a trial, as a share of the ranges."""
 
 
 def importance(facts: Facts) -> Figure:
@@ -65,18 +73,18 @@ def importance(facts: Facts) -> Figure:
             "arrayminus": rounded(max(one.importance - one.low, 0) for one in params),
         },
         marker={"color": BLUE},
-        hovertemplate="%{x:.2f}<extra></extra>",
+        hovertemplate="%{x:.0%}<extra></extra>",
     )
     plot = styled_figure(
         [bar],
         height=110 + 34 * len(params),
-        xaxis={"title": {"text": "share"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": "share of the variance"}, "rangemode": "tozero", "tickformat": ".0%"},
         yaxis={"tickvals": list(range(len(params))), "ticktext": [label_text(one.name) for one in params]},
     )
     first = found.params[0]
     caption = (
-        f"{first.name} mattered most, with a share of {first.importance:.2f} (90% of bootstrap resamples: {first.low:.2f} to "
-        f"{first.high:.2f}). Shares by PED-ANOVA over {found.trials:,} complete trials."
+        f"{first.name} mattered most, with a share of {first.importance:.0%} (90% of bootstrap resamples: {first.low:.0%} to "
+        f"{first.high:.0%}). Shares by PED-ANOVA over {found.trials:,} complete trials."
     )
     return Figure("importance", title, caption, plot)
 
@@ -97,9 +105,11 @@ def isolation(facts: Facts) -> Figure:
     confident = [one.confident if one.count >= _MIN_TRIALS else None for one in bins]
     lines = [_line(middles, [one.best for one in bins], "best", BLUE)]
     if any(value is not None for value in confident):
-        lines.append(_line(middles, confident, "confident", ORANGE))
+        lines.append(_line(middles, confident, "confident", GREEN))
+    base = _baseline(facts, dim, having)
     yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
-    plot = styled_figure([dots, *lines], xaxis=axis, yaxis=yaxis)
+    plot = styled_figure([dots, *lines, *base], xaxis=axis, yaxis=yaxis)
+    level = chance_line(plot, facts.metric, len(facts.data.words), [one.best or 0.0 for one in bins], shown.range)
     best = min(bins, key=lambda one: (one.best, one.trial))
     assert best.best is not None, "bins without trials are left out"
     caption = (
@@ -112,7 +122,16 @@ def isolation(facts: Facts) -> Figure:
             " Confident: 90% of bootstrap resamples of the trials reach this value or better; sections with fewer than "
             f"{_MIN_TRIALS} trials have none."
         )
-    return Figure("isolation", title, caption + shown.note, plot)
+    return Figure("isolation", title, caption + level + shown.note, plot)
+
+
+def _baseline(facts: Facts, dim: Dimension, trials: Sequence[FrozenTrial], **look: Any) -> list[go.Scatter]:
+    """The baseline's mark along a parameter, if it is among the trials."""
+    trial, value = trial_with(trials, BASELINE_TRIAL), baseline_value(facts.values)
+    if trial is None or value is None or dim.name not in trial.params:
+        return []
+    (x,), _ = axis_positions(dim, [trial.params[dim.name]])
+    return [baseline_mark(x, value, **look)]
 
 
 def _middle(dim: Dimension, low: Any, high: Any) -> Any:
@@ -134,20 +153,24 @@ def slices(facts: Facts) -> Figure:
         return Figure("slices", title, _NO_TRIAL)
     shown = sample(facts.complete, facts.values, _MAX_DOTS // max(len(dims), 1))
     rows = -(-len(dims) // 2)
-    layout: dict[str, Any] = {"height": 40 + 230 * rows, "showlegend": False}
+    inner = rows * _PANEL_PX + (rows - 1) * _GAP_PX
+    layout: dict[str, Any] = {"height": inner + _AROUND_PX}
     traces = []
     for n, dim in enumerate(dims):
         row, column, end = n // 2, n % 2, "" if n == 0 else str(n + 1)
         having = [trial for trial in shown.trials if dim.name in trial.params]
         stars = [trial for trial in having if facts.chosen is not None and trial.number == facts.chosen.number]
-        for trials, look in ((having, {"color": BLUE}), (stars, {"color": ORANGE, "size": 13, "symbol": "star"})):
+        at = {"xaxis": f"x{end}", "yaxis": f"y{end}", "showlegend": n == 0}
+        stars_name = "" if facts.chosen is None else trial_name(facts.chosen.number)
+        star = {"color": GREEN, "size": 13, "symbol": "star"}
+        for name, trials, look in (("complete trials", having, {"color": BLUE}), (stars_name, stars, star)):
             x, axis = axis_positions(dim, [trial.params[dim.name] for trial in trials])
-            dots = trial_dots(trials, x, facts.values, marker=_DOT | look)
-            traces.append(dots.update(xaxis=f"x{end}", yaxis=f"y{end}"))
-        top = 1 - row / rows
+            traces.append(trial_dots(trials, x, facts.values, marker=_DOT | look, name=name, **at))
+        traces += _baseline(facts, dim, having, **at)
+        top = 1 - row * (_PANEL_PX + _GAP_PX) / inner
         layout[f"xaxis{end}"] = {**axis, "domain": [0.56 * column, 0.44 + 0.56 * column], "anchor": f"y{end}"}
         layout[f"yaxis{end}"] = {
-            "domain": [max(top - 0.68 / rows, 0.0), top],
+            "domain": [max(top - _PANEL_PX / inner, 0.0), top],
             "anchor": f"x{end}",
             "range": shown.range,
             "title": {"text": label_text(facts.objective) if column == 0 else ""},
@@ -156,7 +179,11 @@ def slices(facts: Facts) -> Figure:
     caption = f"The {facts.objective} of every complete trial along each parameter{left_out}."
     if facts.chosen is not None:
         caption += f" The star is trial {facts.chosen.number}: {format_params(facts.chosen.params)}."
-    return Figure("slices", title, caption + shown.note, styled_figure(traces, **layout))
+    plot = styled_figure(traces, **layout)
+    values, words = list(facts.values.values()), len(facts.data.words)
+    ends = ["" if n == 0 else str(n + 1) for n in range(len(dims))]
+    levels = [chance_line(plot, facts.metric, words, values, shown.range, end) for end in ends]
+    return Figure("slices", title, caption + "".join(levels[:1]) + shown.note, plot)
 
 
 def contour(facts: Facts) -> Figure:
@@ -193,16 +220,23 @@ def contour(facts: Facts) -> Figure:
         customdata=[[trial.number, *rounded([values[trial.number]])] for trial in drawn],
         mode="markers",
         marker={"color": "white", "size": 6, "line": {"color": "black", "width": 1}},
-        showlegend=False,
+        name="complete trials",
         hovertemplate="trial %{customdata[0]}: %{customdata[1]:.4f}<extra></extra>",
     )
+    base = trial_with(having, BASELINE_TRIAL)
+    marks = []
+    if base is not None:
+        (base_x,), (base_y,) = (axis_positions(dim, [base.params[dim.name]])[0] for dim in pair)
+        marks.append(baseline_mark(base_x, base_y, f"baseline: {format_value(values[base.number])}"))
     best = min(having, key=lambda trial: values[trial.number])
     at = format_params({dim.name: best.params[dim.name] for dim in pair})
     caption = (
         f"The {facts.objective} over {first.name} and {second.name}, interpolated between {len(having):,} complete trials "
-        f"(dots; the other parameters differ between them). The lowest, {format_value(values[best.number])}, is at {at}."
+        f"(dots; the other parameters differ between them). The lowest, {format_value(values[best.number])}, is at {at}. "
+        f"Further than {_REACH:.0%} of the ranges from every trial it is left blank."
     )
-    return Figure("contour", title, caption, styled_figure([surface, dots], height=380, xaxis=x_axis, yaxis=y_axis))
+    plot = styled_figure([surface, dots, *marks], height=380, xaxis=x_axis, yaxis=y_axis)
+    return Figure("contour", title, caption, plot)
 
 
 def _pair(facts: Facts) -> tuple[Dimension, Dimension] | None:
@@ -217,9 +251,12 @@ def _pair(facts: Facts) -> tuple[Dimension, Dimension] | None:
 def _grid(
     trials: Sequence[FrozenTrial], first: Dimension, second: Dimension, values: Mapping[int, float]
 ) -> dict[str, Any] | None:
-    """Values on a grid, linear in each triangle of neighboring trials; None if the trials span no area."""
+    """Values on a grid, linear in each triangle of neighboring trials and missing far from all of them.
+
+    None if the trials span no area.
+    """
     from scipy.interpolate import LinearNDInterpolator
-    from scipy.spatial import QhullError
+    from scipy.spatial import QhullError, cKDTree
 
     at = np.array([[first.position(t.params[first.name]), second.position(t.params[second.name])] for t in trials])
     z = np.array([values[trial.number] for trial in trials])
@@ -231,7 +268,9 @@ def _grid(
     except QhullError:
         return None
     side = np.linspace(0, 1, _GRID)
-    z_GG = interpolate(*np.meshgrid(side, side))
+    x_GG, y_GG = np.meshgrid(side, side)
+    distance_GG, _ = cKDTree(at[finite]).query(np.stack([x_GG, y_GG], axis=-1))
+    z_GG = np.where(distance_GG <= _REACH, interpolate(x_GG, y_GG), np.nan)
     return {
         "x": rounded(value_at(first, place) for place in side),
         "y": rounded(value_at(second, place) for place in side),

@@ -14,13 +14,15 @@ from optuna.trial import FrozenTrial
 from plotly.colors import sample_colorscale
 
 from data_utils.wording import counted
+from search import BASELINE_TRIAL
 from search.definition.ranges import Choices, Range
 from search.definition.space import Dimension
 from search.wording import format_number
 
 INK, GRID = "#808080", "rgba(128,128,128,0.25)"
 BLUE, ORANGE, RED, GREEN, GRAY = "#2f7ed8", "#e08e2b", "#d9475c", "#2e9b6b", "#9a9a9a"
-"""Blue: complete trials and the chosen one. Orange: pruned trials and the baseline. Red: failed trials. Gray: background."""
+"""Blue: complete trials. Orange: pruned trials and the baseline. Green: what is recommended. Red: failed trials.
+Gray: background."""
 
 MAX_POINTS = 1000
 """Trials that one figure shows at most."""
@@ -69,13 +71,16 @@ def band_colors(count: int) -> list[str]:
 
 
 def sample_trials(trials: Sequence[FrozenTrial], value: Mapping[int, float], most: int = MAX_POINTS) -> list[FrozenTrial]:
-    """At most `most` trials in their order: one half are the best, the other half an even sample of the rest."""
+    """At most `most` trials in their order: one half are the best, the other half an even sample of the rest.
+
+    The baseline is always among them.
+    """
     if len(trials) <= most:
         return list(trials)
     best = sorted(trials, key=lambda trial: value.get(trial.number, math.inf))[: most // 2]
-    kept = {trial.number for trial in best}
+    kept = {trial.number for trial in best} | {BASELINE_TRIAL}
     rest = [trial for trial in trials if trial.number not in kept]
-    step = -(-len(rest) // (most - len(best)))
+    step = -(-len(rest) // (most - len(kept)))
     kept |= {trial.number for trial in rest[::step]}
     return [trial for trial in trials if trial.number in kept]
 
@@ -95,7 +100,7 @@ class Sample:
 def sample(trials: Sequence[FrozenTrial], value: Mapping[int, float], most: int = MAX_POINTS) -> Sample:
     """At most `most` trials, with a range for the values of those that are shown."""
     drawn = sample_trials(trials, value, most)
-    limits, outside = axis_range([value[trial.number] for trial in drawn])
+    limits, outside = axis_range([value[trial.number] for trial in drawn], value.get(BASELINE_TRIAL))
     return Sample(drawn, limits, outlier_note(outside) + sample_note(len(drawn), len(trials)))
 
 
@@ -104,13 +109,15 @@ def sample_note(drawn: int, total: int) -> str:
     return "" if drawn == total else f" {drawn:,} of {total:,} trials are drawn: the best, and an even sample of the others."
 
 
-def axis_range(values: Iterable[float | None]) -> tuple[list[float] | None, int]:
-    """A range without outliers, and how many values exceed it; None if all values fit."""
+def axis_range(values: Iterable[float | None], kept: float | None = None) -> tuple[list[float] | None, int]:
+    """A range without outliers, and how many values exceed it; None if all values fit. `kept` is inside in any case."""
     known = np.array([value for value in values if value is not None and math.isfinite(value)])
     if len(known) < 4:
         return None, 0
     low, middle, high = float(known.min()), float(np.median(known)), float(known.max())
     top = middle + _OUTLIER_FACTOR * (middle - low)
+    if kept is not None and math.isfinite(kept) and kept > top:
+        top = kept + 0.05 * (kept - low)
     if top <= low or high <= top:
         return None, 0
     pad = 0.05 * (top - low)

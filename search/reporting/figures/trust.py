@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from search import BASELINE_TRIAL
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure, name_of
+from search.reporting.figures.marks import chance_line
 from search.reporting.figures.style import BLUE, GRAY, ORANGE, label_text, rounded, styled_figure
 from search.study.confirmed import CandidateResult, Confirmed
 from search.wording import format_value, study_args
@@ -31,7 +32,9 @@ def confirmation(facts: Facts) -> Figure:
         yaxis={"title": {"text": label_text(confirmed.objective)}},
         showlegend=False,
     )
-    return Figure("confirmation", _TITLE, _caption(confirmed), plot)
+    values = [value for row in rows for value in row.values if value is not None]
+    level = chance_line(plot, facts.metric, len(facts.data.words), values)
+    return Figure("confirmation", _TITLE, _caption(confirmed) + level, plot)
 
 
 def _caption(confirmed: Confirmed) -> str:
