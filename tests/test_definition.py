@@ -482,11 +482,3 @@ def test_any_text_gives_a_study_or_an_error(text: str, sets: list[str], tmp_path
     else:
         assert definition.space
         assert all(dim.distribution() is not None for dim in definition.space)
-
-
-def test_the_readme_shows_the_default_study() -> None:
-    """The study file in the README is the installed one."""
-    root = Path(__file__).parents[1]
-    assert (root / "studies" / "label_smoothing.yaml").read_text(encoding="utf-8").rstrip() in (root / "README.md").read_text(
-        encoding="utf-8"
-    )
