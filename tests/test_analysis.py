@@ -29,6 +29,7 @@ from search.errors import NegativeAnswer
 from search.evaluation.analysis import importance as importance_module
 from search.evaluation.analysis.cost import Cost, infeasible, spending
 from search.evaluation.analysis.edges import edge_advice
+from search.evaluation.analysis.grid import GridComparison, compare_grid
 from search.evaluation.analysis.importance import importance
 from search.evaluation.analysis.isolation import Point, confident_value, isolation_bins, trial_points
 from search.evaluation.analysis.metrics_agree import MetricBest, compare_metrics
@@ -746,3 +747,60 @@ def test_nothing_breaks_on_few_trials(call: Callable[[Sequence[FrozenTrial]], ob
         [trial_of(state or COMPLETE, [math.inf, 1.0], params={"x": 0.5})] * 9,
     ):
         call(trials)
+
+
+GRID = (dim_of("label_smoothing", choices=[0.0, 0.1, 0.3]),)
+REPEATS = {0: (1.43, 1.31, 1.52, 1.40), 1: (1.30, 1.22, 1.37, 1.29), 2: (1.52, 1.31, 1.55, 1.47)}
+"""Values of the repeats of three settings, by trial."""
+
+
+def grid_of(seeds: Sequence[int] = (5, 5, 5), values: dict[int, tuple[float, ...]] = REPEATS) -> GridComparison | None:
+    """A grid with these repeats, whose accuracy does not depend on the setting."""
+    trials = []
+    for number, (eps, seed) in enumerate(zip((0.0, 0.1, 0.3), seeds, strict=True)):
+        rows = [{"value": one, "val_loss_ts": -one, "val_top1": 0.5 + 0.1 * n} for n, one in enumerate(values[number])]
+        result = {"trainings": rows}
+        mean = statistics.fmean(values[number])
+        trials.append(trial_of(value=mean, params={"label_smoothing": eps}, result=result, number=number, seed=seed))
+    return compare_grid(trials, GRID, "val_loss", 4)
+
+
+def test_a_grid_is_compared_seed_by_seed() -> None:
+    """Means and paired differences agree with SciPy, with the level of the intervals divided by the number of comparisons."""
+    found = grid_of()
+    assert found is not None
+    assert found.is_paired
+    assert found.comparisons == 2
+    loss = found.readings[0]
+    for number, row in enumerate(loss.rows):
+        own = scipy.stats.ttest_1samp(REPEATS[number], 0).confidence_interval(0.95)
+        assert (row.low, row.high) == pytest.approx((own.low, own.high))
+        if number:
+            both = scipy.stats.ttest_rel(REPEATS[number], REPEATS[0]).confidence_interval(1 - 0.05 / 2)
+            assert (row.change_low, row.change_high) == pytest.approx((both.low, both.high))
+    assert loss.rows[0].change is None
+    assert "label_smoothing 0.1 is better than the baseline (label_smoothing 0)" in found.verdict
+    assert "label_smoothing 0.3 is not shown to differ" in found.verdict
+    assert "by val_loss_ts, label_smoothing 0.1 is worse" in found.others
+    assert "by val_top1, no setting is shown to differ" in found.others
+
+
+def test_a_grid_with_seeds_of_its_own_is_not_paired() -> None:
+    """Studies of earlier versions gave each setting its own seeds: then Welch's test, whose intervals are wider here."""
+    paired, found = grid_of(), grid_of(seeds=(5, 6, 7))
+    assert paired is not None
+    assert found is not None
+    assert not found.is_paired
+    row = found.readings[0].rows[1]
+    both = scipy.stats.ttest_ind(REPEATS[1], REPEATS[0], equal_var=False).confidence_interval(1 - 0.05 / 2)
+    assert (row.change_low, row.change_high) == pytest.approx((both.low, both.high))
+    assert row.change_low is not None
+    assert row.change_low < (paired.readings[0].rows[1].change_low or 0)
+
+
+def test_what_is_no_grid() -> None:
+    """With a value that is no number, without repeats and in an endless space nothing is compared."""
+    assert grid_of(values={**REPEATS, 2: (1.5, math.inf, 1.4, 1.5)}) is None
+    trials = [trial_of(params={"x": 0.1}, result={"trainings": [{"value": 1.0}] * 4}, number=n) for n in range(2)]
+    assert compare_grid(trials, GRID, "val_loss", 1) is None
+    assert compare_grid(trials, SPACE, "val_loss", 4) is None

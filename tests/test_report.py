@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 import pytest
 from conftest import Cli
-from launch import CONFIRM, TINY_STUDY
+from launch import CONFIRM, TINY_STUDY, stored_trials
 from many import many_trials
 
 from search.reporting.dashboard.page import MAX_PLOT_CHARACTERS, titled
@@ -206,6 +206,29 @@ def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
     page = reported(cli)
     assert "front" in page.drawn
     assert "no other trial is at least as good in all of parameters and val_loss" in page.text
+
+
+def test_a_grid_with_repeats(place: Path, tiny: Path, cli: Cli) -> None:
+    """All settings train with the same seeds; the page and `analyze` compare them with the baseline by every reading."""
+    grid = TINY_STUDY[: TINY_STUDY.index("space:")].replace("{name: tpe, startup: 4}", "{name: grid}") + "repeats: 3\n"
+    grid += "space:\n  label_smoothing: {choices: [0.0, 0.2, 0.5], role: scientific}\nbaseline: {label_smoothing: 0.0}\n"
+    assert search(cli, tiny, grid, 3) == 0
+    assert len({trial.user_attrs["seed"] for trial in stored_trials(place)}) == 1
+    found = json.loads(cli("analyze", "tiny", "--json").out)["grid"]
+    assert (found["repeats"], found["is_paired"], found["comparisons"]) == (3, True, 2)
+    assert [reading["name"] for reading in found["readings"]] == ["val_loss", "val_loss_ts", "val_ece", "val_top1", "val_top5"]
+    rows = found["readings"][0]["rows"]
+    results = [trial_result(trial) for trial in stored_trials(place)]
+    assert [row["mean"] for row in rows] == pytest.approx([result["val_loss"] for result in results])
+    assert found["verdict"] in cli("analyze", "tiny").out
+    page = reported(cli)
+    assert "settings" in page.drawn
+    assert found["verdict"][1:] in page.text
+    assert f"{rows[1]['change']:+.4f}" in page.text
+    assert f"{rows[1]['change_low']:+.4f} to {rows[1]['change_high']:+.4f}" in page.text
+    assert "widened because 2 settings are compared with the baseline (Bonferroni)" in page.text
+    assert "val_error_mean_last_5" in page.text
+    assert "its value is partly luck" not in page.text
 
 
 def test_choices_and_conditions(place: Path, tiny: Path, cli: Cli) -> None:

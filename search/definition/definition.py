@@ -13,7 +13,7 @@ from model.objective import Objective
 from search.definition.objectives import StudyObjective, primary_objective
 from search.definition.pruners import NoPruning, Pruner
 from search.definition.ranges import Choices
-from search.definition.samplers import Sampler
+from search.definition.samplers import Grid, Sampler
 from search.definition.settings import Configs, build_configs, settings
 from search.definition.space import Dimension, active_dimensions, rounded_params
 
@@ -108,6 +108,11 @@ class StudyDefinition:
     def prunes(self) -> bool:
         """Whether the pruner is used. With several objectives it is not: partly trained trials have no order."""
         return len(self.objectives) == 1 and not isinstance(self.pruner, NoPruning)
+
+    @property
+    def shares_seeds(self) -> bool:
+        """Whether all trials train with the same seeds, so that settings are compared seed by seed: a grid with repeats."""
+        return isinstance(self.sampler, Grid) and self.repeats > 1
 
     @property
     def plan(self) -> Plan:

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import counted
 from search import BASELINE_TRIAL
+from search.evaluation.analysis.grid import GridComparison
 from search.evaluation.confirm.text import rival_text
 from search.reporting.cells import Cell, Number, Table, number_cell, points, share_of, signed
 from search.reporting.facts import Facts
@@ -20,7 +21,7 @@ from search.study.opening_record import other_studies
 from search.study.openings import Opening, SettingScore
 from search.study.recommendation import WIDENED_FOR_CHOICE
 from search.study.trials import num_finished, trial_result
-from search.wording import format_number, format_value, study_args
+from search.wording import format_number, format_params, format_value, study_args
 
 _MANY_FAILURES = 0.2
 """The share of failed trials from which on there is a warning."""
@@ -35,7 +36,7 @@ class Answer:
     because: str
     numbers: Table | None
     settings: Mapping[str, Any]
-    """The parameters to use; empty while there is no answer."""
+    """The parameters to use; empty while there is no answer, and where no setting of a grid is better than the baseline."""
 
     warnings: tuple[str, ...]
     commands: tuple[tuple[str, str], ...]
@@ -51,7 +52,7 @@ def answer_of(facts: Facts) -> Answer:
         headline=headline,
         because=because,
         numbers=None if chosen is None else _numbers(facts, chosen),
-        settings={} if chosen is None else chosen.params,
+        settings={} if chosen is None or _is_undecided(facts) else chosen.params,
         warnings=tuple(_warnings(facts)),
         commands=tuple(_commands(facts)),
     )
@@ -68,9 +69,24 @@ def _verdict(facts: Facts) -> tuple[str, str]:
         if chosen.number == BASELINE_TRIAL:
             return "Use the baseline.", sentence(f"{found.why}{rival_text(found, '. The best other setting, ')}")
         return f"Use {name}: {found.verdict}.", sentence(found.why)
+    if facts.analysis.grid is not None:
+        return _grid_verdict(facts.analysis.grid)
     if chosen.number == BASELINE_TRIAL:
         return "Nothing has beaten the baseline so far.", _why_best(facts)
     return f"{name.capitalize()} is the best so far, but not confirmed.", _why_best(facts)
+
+
+def _is_undecided(facts: Facts) -> bool:
+    return facts.confirmed is None and facts.analysis.grid is not None and not facts.analysis.grid.readings[0].better()
+
+
+def _grid_verdict(grid: GridComparison) -> tuple[str, str]:
+    """Headline and reason for a grid with repeats, which answers its question without a confirmation."""
+    better = grid.readings[0].better()
+    why = " ".join(sentence(text) for text in (grid.verdict, grid.others) if text)
+    if not better:
+        return "No setting is shown to be better than the baseline.", why
+    return f"Use {format_params(better[0].params)}: better than the baseline.", why
 
 
 def _why_best(facts: Facts) -> str:
@@ -108,6 +124,7 @@ def _numbers(facts: Facts, chosen: FrozenTrial) -> Table:
     base = None if baseline is None or baseline.number == chosen.number else baseline
     rows = [
         _searched(f"{facts.objective} in the search", lambda trial: value_cell(facts, trial), signed, chosen, base),
+        *_grid_rows(facts, chosen, base),
         _searched("accuracy in the search", lambda trial: accuracy_cell(facts, trial), points, chosen, base),
         *_believed_rows(facts),
         *_fresh_rows(facts, chosen, base),
@@ -123,6 +140,8 @@ def _number_notes(facts: Facts, chosen: FrozenTrial, *, with_change: bool) -> It
     """What the numbers and intervals are, with every correction named."""
     if with_change:
         yield "pp: percentage points."
+    if facts.analysis.grid is not None and facts.confirmed is None and with_change:
+        yield f"The interval of the change is widened for {facts.analysis.grid.comparisons} comparisons (Bonferroni)."
     if facts.believed is not None:
         yield f"The interval is {WIDENED_FOR_CHOICE}."
     if facts.confirmed is not None and facts.confirmed.found.recommended == chosen.number:
@@ -160,6 +179,17 @@ def _searched(
     mine, other = cell_of(chosen), "" if base is None else cell_of(base)
     difference = mine.value - other.value if isinstance(mine, Number) and isinstance(other, Number) else None
     return (label, mine, other, "" if difference is None else change(difference))
+
+
+def _grid_rows(facts: Facts, chosen: FrozenTrial, base: FrozenTrial | None) -> Iterator[tuple[Cell, ...]]:
+    """The intervals of the means over the repeats and of their difference, for a grid with repeats."""
+    if facts.analysis.grid is None or facts.confirmed is not None:
+        return
+    read = facts.analysis.grid.readings[0]
+    rows = {row.trial: _Source(f"analyze.grid.readings.0.rows.{n}", row) for n, row in enumerate(read.rows)}
+    mine, other = rows.get(chosen.number), _source_of(base, rows)
+    change = "" if other is None else _interval(mine, "change_low", "change_high", signed)
+    yield ("95% interval", _interval(mine, "low", "high"), _interval(other, "low", "high"), change)
 
 
 def _believed_rows(facts: Facts) -> Iterator[tuple[Cell, ...]]:
@@ -240,7 +270,7 @@ def _warnings(facts: Facts) -> Iterator[str]:
     if finished < facts.target:
         yield f"The search is not finished: {finished:,} of {facts.target:,} trials so far."
     chosen = facts.chosen
-    if chosen is not None and facts.confirmed is None and chosen.number != BASELINE_TRIAL:
+    if chosen is not None and facts.confirmed is None and chosen.number != BASELINE_TRIAL and facts.analysis.grid is None:
         estimated = " and the model's mean is an estimate" if facts.believed is not None else ""
         yield f"The best setting has not been trained with fresh seeds: its value is partly luck{estimated}."
     if facts.confirmed is not None and (since := finished - facts.confirmed.trials) > 0:

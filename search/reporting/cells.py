@@ -65,11 +65,12 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    has_long_cells: bool = False
 
     @property
     def is_broad(self) -> bool:
         """Whether it needs the whole width of a page."""
-        return len(self.header) > _MAX_NARROW
+        return self.has_long_cells or len(self.header) > _MAX_NARROW
 
     @property
     def numeric(self) -> tuple[bool, ...]:

@@ -20,6 +20,7 @@ from search.reporting.cells import Cell, Number, Table, number_cell, number_cell
 from search.reporting.facts import Facts
 from search.reporting.figures.answers import by_signer, worst_pairs
 from search.reporting.figures.figure import Figure, name_of
+from search.reporting.grid import grid_tables, grid_texts
 from search.study.opening_record import other_studies
 from search.study.openings import Opening
 from search.study.trials import trial_result, trial_settings
@@ -50,6 +51,9 @@ def sections(facts: Facts, drawn: Mapping[str, Figure]) -> Iterator[Section]:
 
     best_by = "What is best along each parameter?" if facts.studied is None else f"What is the best {facts.studied.name}?"
     metric_texts = tuple(sentence(found.text) for found in facts.analysis.readings.values())
+    if (grid := facts.analysis.grid) is not None:
+        texts, tables = tuple(grid_texts(grid)), tuple(grid_tables(facts, grid))
+        yield Section("settings", "Do the settings differ?", of("settings"), texts, tables)
     yield Section("noise", "Is it more than noise?", of("confirmation"), tuple(_noise(facts)), tuple(_confirmation(facts)))
     yield Section("inside", "Is the best inside the space?", (), tuple(_edges(facts)), (_space(facts),))
     yield Section(
@@ -75,8 +79,9 @@ def _noise(facts: Facts) -> Iterator[str]:
         yield "The noise is unknown: no setting was trained twice."
         return
     trials = counted(facts.analysis.complete, "equally good trial")
+    subject = facts.objective if facts.confirmed is not None else f"{facts.objective} of a trial"
     yield (
-        f"Between seeds, {facts.objective} has a standard deviation of {noise.sd:.4f} (95% interval {noise.low:.4f} to "
+        f"Between seeds, {subject} has a standard deviation of {noise.sd:.4f} (95% interval {noise.low:.4f} to "
         f"{noise.high:.4f}). The best of {trials} would look better than it is by about {luck:.4f}, or by more if others were "
         "pruned."
     )

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search import BASELINE_TRIAL
 from search.definition.definition import StudyDefinition
 from search.definition.ranges import Range
 from search.definition.space import active_dimensions, num_combinations
@@ -169,7 +170,7 @@ class SearchTrials:
         return Job(
             trial=frozen.number,
             configs=self.definition.configs(params),
-            seed=trial_seed(self.definition.seed, frozen.number),
+            seed=trial_seed(self.definition.seed, BASELINE_TRIAL if self.definition.shares_seeds else frozen.number),
             plan=self.definition.plan,
             device=self.device,
             folder=folder,

@@ -14,6 +14,7 @@ from search.definition.space import Dimension
 from search.errors import NegativeAnswer
 from search.evaluation.analysis.cost import Infeasible, Spending, infeasible, spending
 from search.evaluation.analysis.edges import EdgeAdvice, edge_advice
+from search.evaluation.analysis.grid import GridComparison, compare_grid
 from search.evaluation.analysis.importance import Importances, importance
 from search.evaluation.analysis.isolation import Bin, isolation_bins, trial_points
 from search.evaluation.analysis.metrics_agree import MetricComparison, compare_metrics
@@ -49,6 +50,9 @@ class Analysis:
 
     readings: Mapping[str, MetricComparison]
     """For each scientific dimension."""
+
+    grid: GridComparison | None
+    """The settings of a small grid with repeats, compared with the baseline; None for other studies."""
 
     infeasible: Infeasible
     noise: Noise | None
@@ -89,6 +93,7 @@ def analyze(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Analys
             for dim in scientific
         },
         readings={dim.name: compare_metrics(complete, dim.name, domain=dim.domain, reduce=reduce) for dim in scientific},
+        grid=compare_grid(complete, space, objectives[primary].name, study_plan(study).repeats),
         infeasible=infeasible(trials),
         noise=noise,
         luck=None if noise is None or not complete else expected_optimism(len(complete), noise.sd),

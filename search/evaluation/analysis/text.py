@@ -10,8 +10,9 @@ from typing import Any
 from data_utils.wording import align, format_duration
 from search.evaluation.analysis.analyze import Analysis
 from search.evaluation.analysis.cost import Cost, Infeasible
+from search.evaluation.analysis.grid import GridComparison
 from search.evaluation.analysis.isolation import Bin
-from search.wording import format_number, format_value
+from search.wording import format_number, format_params, format_value
 
 
 def analysis_json(found: Analysis) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def analysis_lines(found: Analysis) -> list[str]:
     """The analysis as text."""
     lines = [f"study    {found.study}: {found.complete:,} complete trials, analyzed by {found.objective}"]
     lines += [*_believed_lines(found), *_edge_lines(found)]
+    lines += [] if found.grid is None else ["", *_grid_lines(found.grid)]
     lines += ["", "importance of the parameters (PED-ANOVA; 90% of bootstrap resamples lie between low and high)"]
     lines += _importance_lines(found)
     for name, bins in found.isolation.items():
@@ -60,6 +62,32 @@ def _edge_lines(found: Analysis) -> list[str]:
         lines.append(f"edge     {value} is at the {advice.edge} end of its range")
         lines.append(f"         {advice.old.text()}; try --set '{advice.text}' --allow-wider")
     return lines or [f"edge     trial {found.chosen} lies inside the space"]
+
+
+def _grid_lines(grid: GridComparison) -> list[str]:
+    """A line per setting and reading, with the verdict."""
+    rows = []
+    for reading in grid.readings:
+        for row in reading.rows:
+            mean, change = (
+                _pm(row.mean, row.low, row.high, "{:.4f}"),
+                _pm(row.change, row.change_low, row.change_high, "{:+.4f}"),
+            )
+            rows.append([reading.name, format_params(row.params), mean, change])
+    paired = "paired by seed" if grid.is_paired else "of settings with different seeds (Welch)"
+    note = f"differences {paired}; their 95% intervals are widened for {grid.comparisons} comparisons (Bonferroni)"
+    lines = [
+        f"settings of the grid, {grid.repeats} repeats each",
+        *align([["", "", "mean", "difference"], *rows], right=(2, 3)),
+    ]
+    return [*lines, note, f"verdict: {grid.verdict}", *([f"also: {grid.others}"] if grid.others else [])]
+
+
+def _pm(value: float | None, low: float | None, high: float | None, form: str) -> str:
+    """A number with its interval: `1.4300 ±0.1520`."""
+    if value is None:
+        return ""
+    return form.format(value) + ("" if low is None or high is None else f" ±{(high - low) / 2:.4f}")
 
 
 def _importance_lines(found: Analysis) -> list[str]:

@@ -10,9 +10,10 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from search import BASELINE_TRIAL
+from search.evaluation.analysis.intervals import EQUAL_WITHIN, mean_interval
 from search.evaluation.analysis.noise import pooled_sd
 from search.evaluation.confirm.choice import choose, fewest
 from search.evaluation.confirm.values import Values, has_failed, known_values, num_measuring
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 
 PROBABLY = 0.8
 """From this probability on a setting is called probably better."""
-
-COVERAGE = 0.95
-"""Share of intervals that contain the true mean."""
-
-EQUAL_WITHIN = 1e-9
-"""Values whose relative difference is smaller count as equal."""
 
 _NOTHING = "no setting has a value for every seed that measures"
 
@@ -106,10 +101,10 @@ def _row(
     values, belief = _by_seed(own, len(base)), decision.belief
     measured = candidate.trial in decision.measured
     seeds = slice(choosing, None) if measured else slice(None)
-    fresh = _interval([value for value in values[seeds] if value is not None])
+    fresh = mean_interval([value for value in values[seeds] if value is not None])
     differences = _differences(values[seeds], base[seeds])
     is_baseline = candidate.trial == BASELINE_TRIAL  # which has no interval around itself
-    change = _interval(differences)
+    change = mean_interval(differences)
     return CandidateResult(
         **{field.name: getattr(candidate, field.name) for field in fields(SearchedSetting)},
         values=values,
@@ -143,28 +138,6 @@ def _probability(a: CandidateResult, b: CandidateResult, belief: Belief | None) 
     if a is b or belief is None or not {a.trial, b.trial} <= set(belief.trials):
         return None
     return belief.probability_better(a.trial, b.trial)
-
-
-class _Interval(NamedTuple):
-    """Mean, standard deviation, and both ends of the mean's interval; None for what is unknown."""
-
-    mean: float | None
-    sd: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-def _interval(values: Sequence[float]) -> _Interval:
-    """The interval of the true mean (Student 1908)."""
-    if len(values) < 2:
-        return _Interval(values[0] if values else None)
-    mean, sd = statistics.fmean(values), statistics.stdev(values)
-    if sd <= EQUAL_WITHIN * abs(mean):  # a few equal values do not mean that there is no noise
-        return _Interval(mean, sd)
-    from scipy.special import stdtrit  # loads in a fifth of the time of scipy.stats
-
-    half = float(stdtrit(len(values) - 1, (1 + COVERAGE) / 2)) * sd / math.sqrt(len(values))
-    return _Interval(mean, sd, mean - half, mean + half)
 
 
 def _why(choice: CandidateResult, tied: Sequence[CandidateResult], best: CandidateResult) -> str:

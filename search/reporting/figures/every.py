@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 def figures(facts: Facts) -> Iterator[Figure]:
     """All figures of a study, in the order of the report."""
-    from search.reporting.figures import answers, curves, parallel, progress, space, trust, work
+    from search.reporting.figures import answers, curves, grid, parallel, progress, space, trust, work
 
+    if facts.analysis.grid is not None:
+        yield grid.settings(facts, facts.analysis.grid)
     yield trust.confirmation(facts)
     yield space.importance(facts)
     yield space.isolation(facts)
