@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.definition.trial_attributes import PREFIX, new_attributes
+from search.study.trials import COMPARED
+
 DATABASE = Path("runs") / "studies.db"
 REASONS = (
     "the training loss of epoch 3 is not finite",
@@ -74,7 +77,7 @@ class _Pattern:
     """Trial 1 of a real study."""
 
     study: int
-    user: Mapping[str, Any]
+    attributes: Mapping[str, Any]
     settings: Mapping[str, Any]
     result: Mapping[str, Any]
     shapes: Mapping[str, str]
@@ -87,18 +90,21 @@ class _Pattern:
 
 def _pattern(database: sqlite3.Connection) -> _Pattern:
     trial, study = database.execute("SELECT trial_id, study_id FROM trials WHERE number = 1").fetchone()
-    stored = database.execute("SELECT key, value_json FROM trial_user_attributes WHERE trial_id = ?", (trial,))
-    user = {key: json.loads(value) for key, value in stored}
-    settings = json.loads(user["settings"])
+    both = " UNION ".join(
+        f"SELECT key, value_json FROM trial_{kind}_attributes WHERE trial_id = {trial}" for kind in ("user", "system")
+    )
+    attributes = {key.removeprefix(PREFIX): json.loads(value) for key, value in database.execute(both)}
+    del attributes["fixed_params"]
+    settings = json.loads(attributes["settings"])
     params = database.execute(
         "SELECT param_name, distribution_json, param_value FROM trials JOIN trial_params USING (trial_id) WHERE number = 0"
     ).fetchall()
     groups = {name: next(group for group, values in settings.items() if name in values) for name, _, _ in params}
     return _Pattern(
         study=study,
-        user=user,
+        attributes=attributes,
         settings=settings,
-        result=json.loads(user["result"]),
+        result=json.loads(attributes["result"]),
         shapes={name: shape for name, shape, _ in params},
         baseline={name: value for name, _, value in params},
         groups=groups,
@@ -118,8 +124,10 @@ def _rows(
     begin, end = (_BEGAN + datetime.timedelta(seconds=place + used) for used in (0, max(reported, 1) * _EPOCH_S))
     yield "trials", (trial, number, pattern.study, state, _time(begin), None if state == "RUNNING" else _time(end))
     yield "trial_system_attributes", (trial, "fixed_params", json.dumps(params))
-    for key, value in _attributes(number, state, params, curve, epochs, begin, pattern, chance).items():
-        yield "trial_user_attributes", (trial, key, json.dumps(value))
+    user, system = new_attributes(_attributes(number, state, params, curve, epochs, begin, pattern, chance))
+    for table, attributes in (("trial_user_attributes", user), ("trial_system_attributes", system)):
+        for key, value in attributes.items():
+            yield table, (trial, key, json.dumps(value))
     for name, value in params.items():
         yield "trial_params", (trial, name, value, pattern.shapes[name])
     told = min(curve) if state == "COMPLETE" else curve[-1] if state == "PRUNED" else None
@@ -161,20 +169,21 @@ def _attributes(
     pattern: _Pattern,
     chance: random.Random,
 ) -> dict[str, Any]:
-    """The user attributes of a trial, in the order in which this tool writes them."""
+    """What this tool stores with a trial."""
     settings = {group: dict(values) for group, values in pattern.settings.items()}
     for name, value in params.items():
         settings[pattern.groups[name]][name] = value
     settings["train"]["epochs"] = epochs
     run = f"20260105T000000Z-4242-{number // 1000:04x}"
     written = {
-        **pattern.user,
-        "owner": {**pattern.user["owner"], "run": run, "boot": "another start of the machine"},
+        **pattern.attributes,
+        "owner": {**pattern.attributes["owner"], "run": run, "boot": "another start of the machine"},
         "seed": chance.getrandbits(32),
         "settings": json.dumps(settings),
         "stints": [[run, number % _WORKERS, begin.timestamp(), None]],
     }
-    del written["result"]
+    for key in ("result", *COMPARED):
+        written.pop(key, None)
     if state == "PRUNED":
         written["pruned_at"] = len(curve)
     if state == "FAIL":
@@ -182,7 +191,8 @@ def _attributes(
         written |= {"deaths": [reason.split(": ")[-1]] * 4, "reason": reason} if "worker" in reason else {"reason": reason}
     if state == "RUNNING" or not curve:
         return written
-    return written | {"result": json.dumps(_result(pattern.result, params, curve, chance))}
+    result = _result(pattern.result, params, curve, chance)
+    return written | {"result": json.dumps(result)} | {name: result[key] for name, key in COMPARED.items() if key in result}
 
 
 def _result(real: Mapping[str, Any], params: Mapping[str, float], curve: list[float], chance: random.Random) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import pytest
 from conftest import Cli
 from launch import stored_trials
 
+from search.definition.trial_attributes import attribute
+
 
 def analysis(cli: Cli, study: str = "tiny") -> dict[str, object]:
     """The output of `--json`."""
@@ -24,7 +26,7 @@ def test_of_a_search(searched: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(searched)
     found = analysis(cli)
     trials = stored_trials(searched)
-    results = [json.loads(trial.user_attrs["result"]) for trial in trials]
+    results = [json.loads(attribute(trial, "result")) for trial in trials]
     complete = found["ledger"]["by_state"]["complete"]
     assert (complete["trials"], complete["epochs"]) == (6, sum(result["epochs"] for result in results))
     assert complete["cpu_s"] == pytest.approx(sum(result["seconds"] for result in results))

@@ -17,19 +17,22 @@ import optuna
 import optuna_dashboard
 import pytest
 from conftest import Cli
-from launch import TINY_STUDY
+from launch import TINY_STUDY, stored_trials
 from many import many_trials
 
 import search.reporting.dashboard.page
+from search.definition.trial_attributes import attribute
 from search.reporting.dashboard.attributes import Draft, drafting
 from search.reporting.dashboard.background import PageFiller
 from search.reporting.dashboard.confusion_svg import confusion_svg
+from search.reporting.dashboard.contents import DRAWN_BY_OPTUNA
 from search.reporting.dashboard.notes import MARKER, code_block, markdown, theirs_of, with_ours
 from search.reporting.dashboard.page import FillResult, fill_page
 from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.storage.opening import open_storage
 from search.study.study import load_study
+from search.study.trials import COMPARED, trial_result
 from search.trial.outcome import AnswerCount
 
 URL = "sqlite:///runs/studies.db"
@@ -76,9 +79,9 @@ def dump() -> list[str]:
     return lines + sorted(path.name for path in (RUNS / "artifacts").glob("*"))
 
 
-def note(trial: int | None = None) -> str:
+def note(trial: int | None = None, name: str = "tiny") -> str:
     """A note as the dashboard shows it; None: the study's."""
-    with opened() as (study, storage):
+    with opened(name) as (study, storage):
         draft = Draft(study._study_id, storage.get_study_system_attrs(study._study_id))
         number = None if trial is None else study.get_trials(deepcopy=False)[trial]._trial_id
         return str(optuna_dashboard.get_note(draft.of_trial(number)))
@@ -92,17 +95,17 @@ def write_note(text: str, trial: int | None = None) -> None:
             optuna_dashboard.save_note(draft.of_trial(number), text)
 
 
-def plots() -> dict[str, str]:
+def plots(name: str = "tiny") -> dict[str, str]:
     """The named plots as the dashboard shows them."""
     from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
-    with opened() as (study, storage):
+    with opened(name) as (study, storage):
         return dict(get_plotly_graph_objects(storage.get_study_system_attrs(study._study_id)))
 
 
-def artifacts() -> dict[int, list[str]]:
+def artifacts(name: str = "tiny") -> dict[int, list[str]]:
     """File names by trial, as Optuna has them."""
-    with opened() as (study, storage):
+    with opened(name) as (study, storage):
         return {
             trial.number: sorted(meta.filename for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=storage))
             for trial in study.get_trials(deepcopy=False)
@@ -134,11 +137,41 @@ def test_a_confirmed_study(confirmed: Path) -> None:
         "# write the configuration\nislr-search export",
     ):
         assert part in whole
-    assert {"search-confirmation", "search-history", "search-confusion"} <= plots().keys()
-    assert len(plots()) == done.plots
+    assert {"search-confirmation", "search-learning-curves", "search-confusion"} <= plots().keys()
+    trainings = artifacts("tiny/confirm")
+    assert len(plots()) + len(plots("tiny/confirm")) == done.plots
     assert artifacts() == dict.fromkeys(range(6), FILES)
-    assert done.artifacts == 18
-    assert len(list((RUNS / "artifacts").iterdir())) == 18
+    assert list(trainings.values()) == [FILES] * len(trainings)
+    assert done.artifacts == 3 * (6 + len(trainings)) == len(list((RUNS / "artifacts").iterdir()))
+
+
+def test_the_page_of_a_confirmation(confirmed: Path) -> None:
+    """It has the answer too, says of which trial and seed each training is, and both pages link to each other."""
+    filled()
+    (number,) = (row[0] for row in rows("SELECT study_id FROM studies WHERE study_name = 'tiny/confirm'"))
+    assert f"[tiny/confirm](/dashboard/studies/{number})" in note()
+    whole = note(name="tiny/confirm")
+    assert "confirmation of [tiny](/dashboard/studies/1)" in whole
+    assert whole.split("\n\n")[-4:] == note().split("\n\n")[-4:], "settings, warnings and commands"
+    with opened("tiny/confirm") as (study, _):
+        of = [(trial.params["candidate"], trial.params["seed"]) for trial in study.get_trials(deepcopy=False)]
+    for n, (candidate, seed) in enumerate(of):
+        who = f"Trial {candidate}" if candidate else "Baseline"
+        assert f"**{who}** of [tiny](/dashboard/studies/1), trained with fresh seed {seed}." in note(n, "tiny/confirm")
+    assert plots("tiny/confirm").keys() == {
+        f"search-{name}" for name in ("confirmation", "confusion", "signers", "reliability")
+    }
+
+
+def test_what_a_trial_shows(searched: Path) -> None:
+    """The user attributes of a trial are numbers, those of its result, so that they can be plotted. Nothing else is shown."""
+    for trial in stored_trials(searched):
+        result = trial_result(trial)
+        shown = dict(trial.user_attrs)
+        assert shown.pop("seed") == attribute(trial, "seed")
+        assert {"val_loss", "val_loss_ts", "val_top1", "val_ece", "best_epoch", "epochs", "seconds"} <= shown.keys()
+        assert shown == {name: pytest.approx(result[COMPARED[name]], abs=1e-6) for name in shown}
+        assert all(isinstance(value, int | float) for value in shown.values())
 
 
 def test_notes_of_trials(confirmed: Path) -> None:
@@ -184,7 +217,7 @@ def test_filled_again_nothing_is_written(confirmed: Path) -> None:
         assert again == filled()
         assert watcher.execute("PRAGMA data_version").fetchone() == version
     assert dump() == before
-    assert again.artifacts == 18
+    assert again.artifacts == 3 * (6 + len(artifacts("tiny/confirm")))
 
 
 def test_more_trials_replace(searched_copy: Path, tiny: Path, cli: Cli) -> None:
@@ -194,7 +227,7 @@ def test_more_trials_replace(searched_copy: Path, tiny: Path, cli: Cli) -> None:
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
     filled()
     assert plots().keys() >= names.keys()
-    assert plots()["search-history"] != names["search-history"]
+    assert plots()["search-parallel"] != names["search-parallel"]
     now = artifacts()
     assert {number: now[number] for number in old} == old
     assert now[6] == FILES
@@ -286,14 +319,14 @@ def test_all_pruned(searched_copy: Path) -> None:
 
 
 def test_one_trial_and_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
-    """A study with one trial has a note; the trade-off of several objectives has a plot."""
+    """A study with one trial has a note; the trade-off of several objectives is left to optuna-dashboard, which has its own."""
     search_for(cli, tiny, TWO_GOALS, 1)
     filled()
     assert "Nothing has beaten the baseline so far." in note()
     execute("DELETE FROM study_system_attributes WHERE key = 'study:metric_names'")
     search_for(cli, tiny, TWO_GOALS, 4)
     filled()
-    assert "search-front" in plots()
+    assert not {"search-front", "search-history", "search-timeline"} & plots().keys()
     (names,) = rows("SELECT value_json FROM study_system_attributes WHERE key = 'study:metric_names'")
     assert json.loads(names[0]) == ["parameters", "val_loss"]
 
@@ -370,7 +403,8 @@ def test_a_long_study(searched: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     """For a long study every figure is saved, there are few notes, and filling again writes nothing."""
     monkeypatch.chdir(many_trials(tmp_path / "many", 500, searched))
     with opened() as (study, storage):
-        drawn = sum(one.plot is not None for one in figures(Facts(study, storage, url=URL, runs=RUNS)))
+        every = figures(Facts(study, storage, url=URL, runs=RUNS))
+        drawn = sum(one.plot is not None and one.name not in DRAWN_BY_OPTUNA for one in every)
     done = filled()
     assert done.plots == drawn
     assert 0 < done.notes <= 71
@@ -429,12 +463,12 @@ def test_it_fills_while_a_search_runs(searched_copy: Path, tiny: Path, cli: Cli,
         filler = PageFiller(study, storage, url=URL, runs=RUNS, notify=tell)
         filler.start()
         assert told.wait(60)
-        before = plots()["search-history"]
+        before = plots()["search-parallel"]
         assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
         wait_for_the_files_of(6)
         filler.stop()
         assert not filler._thread.is_alive()
-    assert plots()["search-history"] != before
+    assert plots()["search-parallel"] != before
     assert len(said) == 1
     assert said[0].startswith("filled: note, ")
 

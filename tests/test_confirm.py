@@ -18,6 +18,7 @@ from launch import CONFIRM, Answer, start_cli, stored_trials, wait_until
 from optuna.trial import FrozenTrial
 from scipy import stats
 
+from search.definition.trial_attributes import attribute
 from search.study.confirmed import Confirmed, load_confirmed
 from search.study.folder import trial_folder
 from search.trial.files import read_rows
@@ -57,7 +58,7 @@ def test_the_same_fresh_seeds_for_all(confirmed: Path) -> None:
     assert not set(seeds.values()) & {trial_seed(0, number) for number in range(1000)}
     search = main_study(confirmed).get_trials()
     for one in ones:
-        assert one.user_attrs["settings"] == search[one.params["candidate"]].user_attrs["settings"]
+        assert attribute(one, "settings") == attribute(search[one.params["candidate"]], "settings")
 
 
 def test_who_is_confirmed(confirmed: Path) -> None:
@@ -177,11 +178,11 @@ def test_a_training_that_fails(place: Path, tiny: Path, cli: Cli) -> None:
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4).code == 0
     study = main_study(place)
     best = min((t for t in study.get_trials() if t.number), key=lambda t: t.value or 0)
-    settings = json.loads(best.user_attrs["settings"])
+    settings = json.loads(attribute(best, "settings"))
     settings["train"]["lr"] = 1e30  # it did well by luck, and diverges with every other seed
     with sqlite3.connect("runs/studies.db") as database:
         text = json.dumps(json.dumps(settings))
-        change = "UPDATE trial_user_attributes SET value_json = ? WHERE trial_id = ? AND key = 'settings'"
+        change = "UPDATE trial_system_attributes SET value_json = ? WHERE trial_id = ? AND key = 'islr:settings'"
         assert database.execute(change, (text, best._trial_id)).rowcount == 1
     done = cli("confirm", "tiny", "--top", 2, "--seeds", 3)
     assert done.code == 0

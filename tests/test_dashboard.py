@@ -42,7 +42,9 @@ def test_it_lists_the_study(searched_copy: Path) -> None:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            told = re.fullmatch(r"optuna-dashboard on (http://127\.0\.0\.1:(\d+))/dashboard  \(stop with Ctrl-C\)\n", line)
+            told = re.fullmatch(
+                r"optuna-dashboard on (http://127\.0\.0\.1:(\d+))/dashboard/studies/1  \(stop with Ctrl-C\)\n", line
+            )
             assert told, line
             assert int(told[2]) > port
             with urllib.request.urlopen(f"{told[1]}/api/studies", timeout=30) as reply:
@@ -73,8 +75,8 @@ def test_the_next_free_port() -> None:
 
 def test_addresses() -> None:
     """An IPv6 address is put in brackets."""
-    assert address("127.0.0.1", 8080) == "http://127.0.0.1:8080/dashboard"
-    assert address("::1", 8080) == "http://[::1]:8080/dashboard"
+    assert address("127.0.0.1", 8080, 3) == "http://127.0.0.1:8080/dashboard/studies/3"
+    assert address("::1", 8080, 3) == "http://[::1]:8080/dashboard/studies/3"
 
 
 def test_print_command(searched_copy: Path, cli: Cli) -> None:

@@ -34,7 +34,7 @@ def dashboard(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) ->
     try:
         assert process.stderr is not None
         lines = [process.stderr.readline(), process.stderr.readline()]
-        found = re.match(r"optuna-dashboard on (http://\S+)", lines[0])
+        found = re.match(r"optuna-dashboard on (http://\S+)/studies/1 ", lines[0])
         assert found, lines
         assert lines[1].startswith("filled: "), lines
         yield found[1]
@@ -106,6 +106,27 @@ def test_named_plots(open_page: Open, dashboard: str, number: int, study: dict[s
     title = opened.page.locator('[id="user-defined-plot:search-confirmation"] .gtitle').text_content()
     assert str(title).startswith("Fresh seeds")
     check(opened, dashboard)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("path", ["", "/note", "/trials?numbers=0"])
+def test_no_page_scrolls_sideways(path: str, width: int, open_page: Open, dashboard: str, number: int) -> None:
+    """The pages of the search and of its confirmation are as wide as the window, on a phone too."""
+    for study in (number, number + 1):
+        opened = open_page(f"{dashboard}/studies/{study}{path}", viewport={"width": width, "height": 900})
+        page, ready = opened.page, {"": "Study User Attributes", "/note": "Next steps"}.get(path, "config.yaml")
+        page.get_by_text(ready, exact=True).first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        tables = "[...document.querySelectorAll('table')].every(one => one.scrollWidth <= one.parentElement.clientWidth)"
+        assert path == "/note" or page.evaluate(tables), "no attribute is cut off"
+        check(opened, dashboard)
+
+
+def test_attributes_can_be_sorted(dashboard: str, study: dict[str, Any]) -> None:
+    """The dashboard can sort and plot all attributes of trials: they are numbers."""
+    sortable = {one["key"]: one["sortable"] for one in study["union_user_attrs"]}
+    assert {"val_top1", "val_ece", "val_loss_ts", "best_epoch", "seconds"} <= sortable.keys()
+    assert all(sortable.values())
 
 
 def test_the_files_of_a_trial(open_page: Open, dashboard: str, number: int) -> None:

@@ -18,6 +18,7 @@ from data_utils.errors import DataError
 from data_utils.splits import split_signers
 from model.bundle import load_bundle
 from search.definition.study_file import load_definition
+from search.definition.trial_attributes import attribute
 from search.trial.files import read_curves, read_rows
 from search.trial.job import training_seed
 from search.trial.outcome import SignerScore
@@ -107,7 +108,7 @@ def test_a_trial_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
         signers = read_rows(SignerScore, folder / "signers.csv")
         assert [row.signer for row in signers] == ["9001", "9002", "9003", "9004"]
         assert [row.val_loss for row in signers] == pytest.approx(best), "each fold is one signer"
-        result = json.loads(trial.user_attrs["result"])
+        result = json.loads(attribute(trial, "result"))
         assert result["epochs"] == 8
         assert [one["value"] for one in result["trainings"]] == best
     assert len({trial.value for trial in stored_trials(place)}) == 2
@@ -205,5 +206,5 @@ def test_wilcoxon_compares_folds_not_seeds(place: Path, tiny: Path, cli: Cli) ->
         folds = len(best) // 2
         means = {fold: sum(best[2 * fold : 2 * fold + 2]) / 2 for fold in range(folds)}
         assert trial.intermediate_values == means
-        rows = json.loads(trial.user_attrs["result"])["trainings"]
+        rows = json.loads(attribute(trial, "result"))["trainings"]
         assert [row["fold"] for row in rows] == [n // 2 for n in range(2 * folds)]

@@ -24,6 +24,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna_dashboard import wsgi
 
+from search.definition.trial_attributes import HIDDEN, PREFIX
 from search.engines.engine import StepDone
 from search.errors import ResourceError
 from search.running.coordinator import Coordinator
@@ -358,7 +359,11 @@ def test_attributes_of_a_study(key: str, confirmed: Path, cli: Cli) -> None:
 @pytest.mark.parametrize("key", OF_TRIAL)
 def test_attributes_of_a_trial(key: str, confirmed: Path, cli: Cli) -> None:
     """The same with an attribute of a trial."""
-    _try_everything(key, "trial_user_attributes", "trial_id IN (SELECT trial_id FROM trials WHERE number = 1)", cli)
+    one = "trial_id IN (SELECT trial_id FROM trials WHERE number = 1)"
+    if key in HIDDEN:
+        _try_everything(PREFIX + key, "trial_system_attributes", one, cli)
+    else:
+        _try_everything(key, "trial_user_attributes", one, cli)
 
 
 def _try_everything(key: str, table: str, where: str, cli: Cli) -> None:
@@ -379,7 +384,7 @@ def _try_everything(key: str, table: str, where: str, cli: Cli) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'result'",
+        "UPDATE trial_system_attributes SET value_json = '{' WHERE key = 'islr:result'",
         "UPDATE study_user_attributes SET value_json = '{' WHERE key = 'seed'",
         "UPDATE trials SET state = 'SPOILT' WHERE number = 1",
         "UPDATE trial_params SET distribution_json = '{}'",
@@ -393,6 +398,7 @@ def _try_everything(key: str, table: str, where: str, cli: Cli) -> None:
         "DELETE FROM study_directions",
         "DELETE FROM trials",
         "DELETE FROM trial_user_attributes",
+        "DELETE FROM trial_system_attributes",
     ],
 )
 def test_rows_that_nobody_can_read(sql: str, confirmed: Path, tiny: Path, cli: Cli) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from launch import is_in_trial, start_cli, stored_trials, wait_until
 
 from search.definition.ranges import Range
+from search.definition.trial_attributes import attribute
 
 FLOATS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda number: round(number, 6))
 
@@ -160,11 +161,11 @@ def test_a_study_of_an_earlier_version(place: Path, tiny: Path, cli: Cli) -> Non
     kept = {key: text for key, text in lines.items() if not key.removeprefix("fixed: ").startswith(new) and key != "repeats"}
     study.set_user_attr("identity", json.dumps(kept))
     (trial,) = study.get_trials()
-    settings = json.loads(trial.user_attrs["settings"])
+    settings = json.loads(attribute(trial, "settings"))
     del settings["augment"], settings["train"]["patience"], settings["train"]["ema"]
     with sqlite3.connect(place / "runs" / "studies.db") as database:
         told = json.dumps(json.dumps(settings))
-        database.execute("UPDATE trial_user_attributes SET value_json = ? WHERE key = 'settings'", (told,))
+        database.execute("UPDATE trial_system_attributes SET value_json = ? WHERE key = 'islr:settings'", (told,))
     database.close()
     refused = cli(*run, "--set", "patience=20")
     assert (refused.code, "fixed: train.patience: 0 -> 20" in refused.err, "augment" in refused.err) == (2, True, False)

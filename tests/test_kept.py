@@ -12,6 +12,7 @@ from conftest import Cli
 from launch import TINY_STUDY, is_in_trial, start_cli, stored_trials, wait_until
 
 from model.metrics import ECE_BINS, confusion, measure, reliability
+from search.definition.trial_attributes import attribute
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.folder import trial_folder
 from search.trial.files import read_rows, rows_text
@@ -76,7 +77,7 @@ def test_validation_results_agree(searched: Path, tiny: Path) -> None:
 
 def test_attempts(searched: Path) -> None:
     """One run with one worker makes one attempt per trial, in order."""
-    begun = [read_attempts(trial.user_attrs[ATTEMPTS]) for trial in stored_trials(searched)]
+    begun = [read_attempts(attribute(trial, ATTEMPTS)) for trial in stored_trials(searched)]
     assert [len(attempts) for attempts in begun] == [1] * 6
     assert len({(attempt.run, attempt.worker) for (attempt,) in begun}) == 1
     begins = [attempt.begin for (attempt,) in begun]
@@ -87,7 +88,7 @@ def test_attempts(searched: Path) -> None:
 def test_attempts_name_the_worker(place: Path, tiny: Path, cli: Cli) -> None:
     """Attempts of two workers have different worker numbers."""
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 4, "--workers", 2).code == 0
-    workers = {attempt.worker for trial in stored_trials(place) for attempt in read_attempts(trial.user_attrs[ATTEMPTS])}
+    workers = {attempt.worker for trial in stored_trials(place) for attempt in read_attempts(attribute(trial, ATTEMPTS))}
     assert workers == {0, 1}
 
 
@@ -98,13 +99,13 @@ def test_an_interrupted_trial_has_two_attempts(place: Path, tiny: Path) -> None:
     wait_until(is_in_trial(place, 0), first)
     first.terminate()
     first.communicate(timeout=60)
-    (attempt,) = read_attempts(stored_trials(place)[0].user_attrs[ATTEMPTS])
+    (attempt,) = read_attempts(attribute(stored_trials(place)[0], ATTEMPTS))
     assert attempt.end is not None
     assert attempt.end >= attempt.begin
     second = start_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "1", cwd=place)
-    wait_until(lambda: len(read_attempts(stored_trials(place)[0].user_attrs[ATTEMPTS])) == 2, second)
+    wait_until(lambda: len(read_attempts(attribute(stored_trials(place)[0], ATTEMPTS))) == 2, second)
     second.terminate()
     second.communicate(timeout=60)
-    attempts = read_attempts(stored_trials(place)[0].user_attrs[ATTEMPTS])
+    attempts = read_attempts(attribute(stored_trials(place)[0], ATTEMPTS))
     assert len({one.run for one in attempts}) == 2
     assert attempts[1].begin >= attempts[0].begin

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import search.storage.read_only
 import search.storage.trial_rows
+from search.definition.trial_attributes import PREFIX
 from search.errors import DefinitionError, ExplainedError, ResourceError
 from search.reporting.status import all_studies, status_json, status_lines
 from search.reporting.table import trial_rows
@@ -32,6 +33,7 @@ from search.storage.opening import open_storage
 from search.storage.read_only import SCHEMA_VERSION, ReadOnlyStorage, open_read_only
 from search.storage.tables import uncached
 from search.study.study import load_study
+from search.study.trials import COMPARED
 
 URL = f"sqlite:///{DATABASE}"
 SHAPES = {
@@ -374,18 +376,22 @@ def test_odd_paths(many: Path, cli: Cli) -> None:
         assert "of 500 finished" in cli("status", "tiny", "--storage", f"sqlite:///{name}/studies.db").out
 
 
+def _stored_keys(trial: FrozenTrial) -> set[str]:
+    return {key.removeprefix(PREFIX) for key in (*trial.user_attrs, *trial.system_attrs)}
+
+
 @pytest.mark.parametrize("keys", [("COMPLETE", {"result"}), ("PRUNED", {"result", "pruned_at"}), ("FAIL", {"reason"})])
 def test_many_trials_are_like_real_ones(keys: tuple[str, set[str]], once_many: Path, searched: Path) -> None:
     """`many_trials` writes attributes, states and curves as this tool does."""
     state, own = keys
-    always = set(stored_trials(searched)[1].user_attrs) - {"result"}
+    always = _stored_keys(stored_trials(searched)[1]) - {"result", *COMPARED}
     trials = stored_trials(once_many)
     assert (trials[0].state, trials[-1].state) == (TrialState.COMPLETE, TrialState.RUNNING)
     assert trials[0].params == {"label_smoothing": 0.0, "lr": 1e-3, "dropout": 0.1}
     mine = [trial for trial in trials if trial.state.name == state]
     assert len(mine) > 15
     for trial in mine:
-        assert always | own <= set(trial.user_attrs) <= always | own | {"result", "deaths"}
+        assert always | own <= _stored_keys(trial) <= always | own | {"result", "deaths", *COMPARED}
         assert (len(trial.intermediate_values) == 20) == (state == "COMPLETE")
         create_trial(state=trial.state, values=trial.values, params=trial.params, distributions=trial.distributions)
 

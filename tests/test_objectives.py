@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from launch import TINY_STUDY, stored_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.definition.trial_attributes import attribute
 from search.study.trials import best_trial, pareto_front
 from search.trial.files import read_curves
 
@@ -32,7 +33,7 @@ def test_each_objective(metric: str, reduce: str, place: Path, tiny: Path, cli: 
         curve = [getattr(record, name) for record in history]
         every |= {f"{name}_best": min(curve), f"{name}_last": curve[-1], f"{name}_mean_last_5": math.fsum(curve[-5:]) / 5}
     assert trial.value == every[f"{metric}_{reduce}"]
-    assert json.loads(trial.user_attrs["result"])["all_values"] == pytest.approx(every, abs=1e-12)
+    assert json.loads(attribute(trial, "result"))["all_values"] == pytest.approx(every, abs=1e-12)
     curve = [getattr(record, metric) for record in history]
     reported = curve if reduce != "mean_last_5" else [sum(curve[max(0, n - 5) : n]) / min(n, 5) for n in range(1, 8)]
     assert list(trial.intermediate_values.values()) == pytest.approx(reported, abs=1e-12)
@@ -47,7 +48,7 @@ def test_two_objectives(place: Path, tiny: Path, cli: Cli) -> None:
     assert "pruning is off: with several objectives (val_loss, parameters) half-trained trials cannot be ranked" in done.err
     trials = stored_trials(place)
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
-    assert {trial.values[1] for trial in trials} == {float(json.loads(t.user_attrs["result"])["parameters"]) for t in trials}
+    assert {trial.values[1] for trial in trials} == {float(json.loads(attribute(t, "result"))["parameters"]) for t in trials}
     front = [trial.number for trial in pareto_front(trials)]
     status = json.loads(cli("status", "tiny", "--json").out)
     assert [one["trial"] for one in status["front"]] == front

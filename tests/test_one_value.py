@@ -16,6 +16,7 @@ from search.definition.definition import StudyDefinition
 from search.definition.samplers import SAMPLERS
 from search.definition.space import Dimension, active_dimensions
 from search.definition.study_file import load_definition
+from search.definition.trial_attributes import attribute
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError
 from search.running.proposal import Tried, propose
@@ -134,7 +135,7 @@ def test_each_step_is_trained_once(place: Path, tiny: Path, cli: Cli) -> None:
     assert [trial.user_attrs["reason"] for trial in trials if trial.state.name == "FAIL"] == ["trial 1 had the same parameters"]
     assert (trained[1], trained[3]) == (0.6, 0.3)
     exported = parse_yaml(cli("export", "steps", "--trial", 1).out, "")
-    assert exported["model"]["dropout"] == json.loads(trials[1].user_attrs["settings"])["model"]["dropout"] == 0.6
+    assert exported["model"]["dropout"] == json.loads(attribute(trials[1], "settings"))["model"]["dropout"] == 0.6
 
 
 def test_a_study_of_an_earlier_version(place: Path, tiny: Path, cli: Cli) -> None:

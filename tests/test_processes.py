@@ -33,6 +33,7 @@ from launch import (
 
 from data_utils.splits import Split
 from search.definition.study_file import load_definition
+from search.definition.trial_attributes import attribute
 from search.engines import processes, worker
 from search.engines.engine import JobDone
 from search.engines.engine_options import EngineOptions
@@ -82,7 +83,7 @@ def test_two_workers(place: Path, tiny: Path, cli: Cli) -> None:
     assert states(place) == ["COMPLETE"] * 7
     assert len({tuple(trial.params.values()) for trial in trials}) == 7
     assert all((place / "runs" / "tiny" / "trials" / f"{n:04d}" / "curve.csv").exists() for n in range(7))
-    assert all(json.loads(trial.user_attrs["made_with"])["device"] == "cpu" for trial in trials)
+    assert all(json.loads(attribute(trial, "made_with"))["device"] == "cpu" for trial in trials)
 
 
 @pytest.mark.parametrize(("number", "most"), [(1, 1), (2, 3)])
@@ -146,7 +147,7 @@ def test_a_worker_that_dies_too_often(place: Path, tiny: Path) -> None:
     assert states(place) == ["COMPLETE", "FAIL", "COMPLETE"]
     failed = next(event for event in events if isinstance(event, TrialFinished) and event.state == "failed")
     assert failed.reason == "its worker died 3 times; the last time: it was killed by SIGKILL (out of memory?)"
-    assert stored_trials(place)[1].user_attrs["deaths"] == ["it was killed by SIGKILL (out of memory?)"] * 3
+    assert attribute(stored_trials(place)[1], "deaths") == ["it was killed by SIGKILL (out of memory?)"] * 3
     shown = run_cli("show", "tiny", "1", cwd=place).out.splitlines()
     assert shown.count("worker   died: it was killed by SIGKILL (out of memory?)") == 3
 
@@ -283,7 +284,7 @@ def test_the_whole_group_is_stopped(number: int, code: int, place: Path, tiny: P
     done = run_cli("run", "tiny.yaml", "--data", str(tiny), "--workers", "2", *SLOW, "--trials", "2", cwd=place)
     assert done.code == 0
     assert f"trial 0 was interrupted: resuming after epoch {epochs[0]}" in done.err, "no epoch is lost"
-    assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))
+    assert not any(attribute(trial, "deaths") for trial in stored_trials(place))
     assert states(place).count("COMPLETE") == 2
 
 
@@ -318,7 +319,7 @@ def test_two_runs_share_a_study(place_per_storage: Path, tiny: Path) -> None:
     trials = stored_trials(place_per_storage)
     assert states(place_per_storage) == ["COMPLETE"] * 7
     assert len({tuple(trial.params.values()) for trial in trials}) == 7
-    assert len({trial.user_attrs["owner"]["run"] for trial in trials}) >= 1
+    assert len({attribute(trial, "owner")["run"] for trial in trials}) >= 1
 
 
 def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:

@@ -31,6 +31,7 @@ from data_utils.prepared import fingerprint
 from model.training import Training
 from search.definition.definition import Resources
 from search.definition.study_file import load_definition
+from search.definition.trial_attributes import attribute
 from search.engines.engine import Engine, JobDone, JobStarted, StepDone, WorkerLost
 from search.engines.engine_options import EngineOptions
 from search.engines.job_run import STOP_SIGNALS, Decision, Setup
@@ -168,7 +169,7 @@ def test_workers_and_nodes_come_and_go(
         notices[0] == "2 of 3 workers are ready: each needs 1 CPU and 0 GPUs, the cluster has 2 CPUs and 0 GPUs on 3 machines"
     )
     assert notices[-1].startswith("3 of 3 workers are ready: "), "the node that joined is used"
-    assert {json.loads(trial.user_attrs["made_with"])["device"] for trial in stored_trials(place)} == {"cpu"}
+    assert {json.loads(attribute(trial, "made_with"))["device"] for trial in stored_trials(place)} == {"cpu"}
     assert [outcome[1:] for outcome in outcomes(place)] == [one[1:] for one in uninterrupted(place, tiny, cli, *sets)]
     psutil.wait_procs(actors(), timeout=20)
     assert not actors()
@@ -509,7 +510,7 @@ def test_the_driver_is_killed_and_stopped(place: Path, tiny: Path, cli: Cli, clu
     for number in left:
         assert f"trial {number} was interrupted: resuming after epoch {kept[number]}" in done.err, "no epoch is lost"
     assert states(place) == ["COMPLETE"] * 3
-    assert not any(trial.user_attrs.get("deaths") for trial in stored_trials(place))
+    assert not any(attribute(trial, "deaths") for trial in stored_trials(place))
     assert outcomes(place) == uninterrupted(place, tiny, cli, *sets)
 
     confirmed = cli("confirm", "tiny", "--top", "1", "--seeds", "2", *command[4:10])

@@ -21,6 +21,7 @@ from search.commands.run_text import run_finished_lines
 from search.definition.ranges import Choices, Range
 from search.definition.settings import Setting
 from search.definition.space import Dimension
+from search.definition.trial_attributes import attribute
 from search.events import RunFinished, TrialSummary
 from search.reporting.dashboard.notes import study_note, trial_notes
 from search.reporting.facts import Facts
@@ -243,8 +244,8 @@ def add_trials(searched: Path, folder: Path, params: Sequence[Mapping[str, Any]]
         for number, one in enumerate(params):
             given = {**pattern.params, **one}
             value = 0.1 if number == lucky else truth(one["dropout"], one["lr"]) + rng.normal(0, noise)
-            result = {**json.loads(pattern.user_attrs["result"]), "val_loss": value, "values": {"val_loss": value}}
-            stored = json.loads(pattern.user_attrs["settings"])
+            result = {**json.loads(attribute(pattern, "result")), "val_loss": value, "values": {"val_loss": value}}
+            stored = json.loads(attribute(pattern, "settings"))
             stored["model"]["dropout"], stored["train"]["lr"] = given["dropout"], given["lr"]
             attributes = {**pattern.user_attrs, "result": json.dumps(result), "settings": json.dumps(stored)}
             trial = create_trial(value=value, params=given, distributions=pattern.distributions, user_attrs=attributes)

@@ -16,6 +16,7 @@ from launch import TINY_STUDY, is_in_trial, outcomes, run_cli, start_cli, states
 
 from search.commands.resume import resume_command
 from search.definition.settings import Configs, settings
+from search.definition.trial_attributes import attribute
 from search.running.ledger import Ledger
 from search.running.trial_source import SearchTrials
 from search.study.study import study_data
@@ -70,16 +71,16 @@ def test_no_parameters_are_drawn_twice(searched: Path) -> None:
 def test_attributes_of_a_trial(searched: Path) -> None:
     """Recorded settings match the parameters, every epoch is reported, and the curve file matches the reports."""
     for trial in stored_trials(searched):
-        used = json.loads(trial.user_attrs["settings"])
+        used = json.loads(attribute(trial, "settings"))
         assert used["train"]["label_smoothing"] == trial.params["label_smoothing"]
         assert used["train"]["lr"] == trial.params["lr"]
         assert used["model"]["dropout"] == trial.params["dropout"]
         assert (used["model"]["width"], used["train"]["epochs"]) == (16, 2)
         assert {f"{group}.{field}" for group, fields in used.items() for field in fields} == settings().keys()
-        result = json.loads(trial.user_attrs["result"])
+        result = json.loads(attribute(trial, "result"))
         assert result["val_loss"] == trial.value == min(trial.intermediate_values.values())
         assert result["epochs"] == 2
-        assert trial.user_attrs["made_with"]
+        assert attribute(trial, "made_with")
         curve = read_curves(searched / "runs" / "tiny" / "trials" / f"{trial.number:04d}" / "curve.csv")[0]
         assert {record.epoch: record.val_loss for record in curve} == trial.intermediate_values
     assert len({trial.user_attrs["seed"] for trial in stored_trials(searched)}) == 6
@@ -477,7 +478,7 @@ def test_dry_run_shows_the_source_of_each_value(place: Path, tiny: Path, cli: Cl
 
 def test_recorded_settings_are_complete(searched: Path) -> None:
     """The recorded settings of a trial build the same configurations again."""
-    used = json.loads(stored_trials(searched)[3].user_attrs["settings"])
+    used = json.loads(attribute(stored_trials(searched)[3], "settings"))
     from search.definition.settings import build_configs
 
     rebuilt = build_configs({f"{g}.{name}": value for g, fields in used.items() for name, value in fields.items()}, "here")

@@ -23,6 +23,7 @@ from conftest import Cli, enter_copy, run_in
 from launch import TINY_STUDY, TRIAL_FILES, is_in_trial, outcomes, run_cli, start_cli, states, stored_trials, wait_until
 from test_storage import HOLD
 
+from search.definition.trial_attributes import attribute
 from search.reporting.dashboard.serve import free_port
 from search.storage.opening import open_storage
 from search.study.trials import trial_curve
@@ -113,7 +114,7 @@ def test_checkpoint_of_another_version(place: Path, tiny: Path, cli: Cli, monkey
     assert done.code == 0
     assert "trial 0 was interrupted: starting over (unusable checkpoint: it belongs to another training" in done.err
     (trial,) = stored_trials(place)
-    assert '"torch": "0.1"' not in trial.user_attrs["made_with"]
+    assert '"torch": "0.1"' not in attribute(trial, "made_with")
     curve = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv")[0]
     assert trial.intermediate_values == {record.epoch: record.val_loss for record in curve}
     assert 9.0 not in trial.intermediate_values.values(), "the values of the other version are discarded"

@@ -21,6 +21,7 @@ from conftest import Cli
 from launch import TINY_STUDY
 from optuna_dashboard import wsgi
 
+from search.definition.trial_attributes import attribute
 from search.study.folder import MARKER, find_folder
 from search.study.study_id import study_id
 
@@ -98,7 +99,7 @@ def assert_own_files(url: str, name: str = "tiny", runs: str = "runs") -> None:
     assert json.loads((folder.path / MARKER).read_text(encoding="utf-8"))["id"] == study_id(study)
     for trial in study.trials:
         curve = (folder.of_trial(trial) / "curve.csv").read_text(encoding="utf-8")
-        assert repr(json.loads(trial.user_attrs["result"])["val_loss"]) in curve
+        assert repr(json.loads(attribute(trial, "result"))["val_loss"]) in curve
 
 
 def another(cli: Cli, tiny: Path, url: str, runs: str = "runs") -> str:
@@ -151,7 +152,7 @@ def rename_with_dashboard(study: optuna.Study) -> None:
 def test_the_name_is_used_again(leave: Callable[[optuna.Study], None], place: Path, tiny: Path, cli: Cli) -> None:
     """A study that is deleted or renamed leaves its files and trainings, which are named and never shown of its successor."""
     study = load(A)
-    before = numbers(outputs(cli, A)) | numbers(json.dumps([dict(t.user_attrs) for t in stored(A, "tiny/confirm")]))
+    before = numbers(outputs(cli, A)) | numbers(json.dumps([[t.user_attrs, t.system_attrs] for t in stored(A, "tiny/confirm")]))
     kept = {path: path.read_bytes() for path in (place / "runs" / "tiny").rglob("*") if path.is_file()}
     leave(study)
     assert cli("run", "other.yaml", "--as", "tiny", "--data", tiny, "--storage", A, "--dry-run").code == 0
@@ -247,7 +248,7 @@ def test_copies_go_different_ways(copy: Callable[[Cli], None], place: Path, tiny
         assert folder.is_marked
         for trial in newest:
             curve = (folder.of_trial(trial) / "curve.csv").read_text(encoding="utf-8")
-            assert repr(json.loads(trial.user_attrs["result"])["val_loss"]) in curve
+            assert repr(json.loads(attribute(trial, "result"))["val_loss"]) in curve
     assert study_id(load(A)) != study_id(load(B))
     assert find_folder(Path("runs"), load(A)).path == Path("runs/tiny")
     assert {path: path.read_bytes() for path in kept} == kept
@@ -319,11 +320,11 @@ def test_a_moved_project(place: Path, tiny: Path, cli: Cli) -> None:
 def test_trainings_of_another_question(place: Path, cli: Cli) -> None:
     """Trainings that are not those of the study's settings are refused with the difference, wherever they are used."""
     training = stored(A, "tiny/confirm")[1]
-    changed = json.loads(training.user_attrs["settings"])
+    changed = json.loads(attribute(training, "settings"))
     changed["train"]["lr"] *= 2
     with contextlib.closing(sqlite3.connect("a.db")) as connection, connection:
         connection.execute(
-            "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'settings' AND trial_id = ?",
+            "UPDATE trial_system_attributes SET value_json = ? WHERE key = 'islr:settings' AND trial_id = ?",
             (json.dumps(json.dumps(changed)), training._trial_id),
         )
     for words in (("analyze", "tiny"), ("report", "tiny"), ("confirm", "tiny", "--top", 1, "--seeds", 2)):

@@ -13,6 +13,7 @@ import model.training
 from model.config import TrainConfig
 from model.loss import SmoothedLoss, smoothing_floor
 from model.record import EpochRecord
+from search.definition.trial_attributes import attribute
 from search.trial.result import why_invalid
 
 SETS = ("--set", "space.label_smoothing={choices: [0.0, 0.1, 0.3, 0.5]}", "--set", "sampler={name: random}", "--seed", "2")
@@ -64,7 +65,7 @@ def test_the_planted_typo_is_caught(place: Path, tiny: Path, cli: Cli, monkeypat
             said = f"invalid: label_smoothing is recorded as {eps:g}, but the loss function used 0.1"
             assert trial.user_attrs["reason"] == said
             assert said in done.err
-            assert json.loads(trial.user_attrs["result"])["label_smoothing_used"] == pytest.approx(0.1)
+            assert json.loads(attribute(trial, "result"))["label_smoothing_used"] == pytest.approx(0.1)
     assert {trial.params["label_smoothing"] for trial in trials} > {0.1}
     assert "invalid: " in cli("status", "tiny").out
 

@@ -16,6 +16,8 @@ import pytest
 from conftest import Cli
 from launch import ROOT, stored_trials
 
+from search.definition.trial_attributes import attribute
+
 SOURCE = ROOT / "tests" / "version_0_1"
 EXPECTED = json.loads((SOURCE / "expected.json").read_text(encoding="utf-8"))
 
@@ -77,7 +79,7 @@ def test_an_interrupted_trial_keeps_to_pytorch(old: Path, cli: Cli) -> None:
     assert done.code == 0, done.err
     assert "trial 5 was interrupted: resuming after epoch 1" in done.err
     assert_same(trials_of(old, "tiny")[:6], EXPECTED["tiny"][:6])
-    made_with = [json.loads(trial.user_attrs["made_with"]) for trial in stored_trials(old)]
+    made_with = [json.loads(attribute(trial, "made_with")) for trial in stored_trials(old)]
     assert ["kernel" in one for one in made_with] == [False] * 6 + [True] * 2
 
 

@@ -78,7 +78,7 @@ def dashboard(
     free = free_port(host, port)
 
     def begin() -> None:
-        print_note(f"optuna-dashboard on {address(host, free)}  (stop with Ctrl-C)")
+        print_note(f"optuna-dashboard on {address(host, free, shown._study_id)}  (stop with Ctrl-C)")
         if may_write:
             filler.start()
 

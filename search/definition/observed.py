@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.cube import embedding
 from search.definition.space import Dimension
+from search.definition.trial_attributes import attribute
 
 FENCE_FACTOR = 3.0
 """At which distance above the median values are clipped, in distances between the median and the lower quartile: how far a bad
@@ -74,13 +75,13 @@ def observe(trials: Sequence[FrozenTrial], space: Sequence[Dimension], primary: 
 
 def failed_by_settings(trial: FrozenTrial) -> bool:
     """Whether a trial failed because of its settings: its loss diverged, for instance."""
-    return trial.state == TrialState.FAIL and "result" in trial.user_attrs and not failed_by_machine(trial)
+    return trial.state == TrialState.FAIL and attribute(trial, "result") is not None and not failed_by_machine(trial)
 
 
 def failed_by_machine(trial: FrozenTrial) -> bool:
     """Whether a trial failed because workers died or memory ran out, and not because of its settings."""
-    out_of_memory = str(trial.user_attrs.get("reason", "")).startswith("out of memory")
-    return trial.state == TrialState.FAIL and (bool(trial.user_attrs.get("deaths")) or out_of_memory)
+    out_of_memory = str(attribute(trial, "reason", "")).startswith("out of memory")
+    return trial.state == TrialState.FAIL and (bool(attribute(trial, "deaths")) or out_of_memory)
 
 
 def upper_fence(value_N: Float[np.ndarray, " N"]) -> float:

@@ -16,6 +16,7 @@ from model.objective import Objective
 from search import BASELINE_TRIAL
 from search.definition.objectives import StudyObjective, primary_index
 from search.definition.settings import GROUPS, LEGACY_DEFAULTS, Configs, build, build_configs, require_mapping
+from search.definition.trial_attributes import attribute
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
@@ -107,7 +108,7 @@ def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched
     if choice.trial.state != TrialState.COMPLETE:
         raise NegativeAnswer(
             f"the confirmation recommends the baseline, but the baseline failed in the search of `{study.study_name}`",
-            got=str(choice.trial.user_attrs.get("reason", "no reason was recorded")),
+            got=str(attribute(choice.trial, "reason", "no reason was recorded")),
             hint="there is no recorded value to reproduce; `--searched` exports the best trial of the search",
         )
     return choice.trial, reason(study, choice)
@@ -179,7 +180,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
         about=study.user_attrs.get("about", ""),
         trial=trial.number,
         exported=utc_now(),
-        seed=trial.user_attrs["seed"],
+        seed=attribute(trial, "seed"),
         recorded={**{name: result[name] for name in MEASURED if name in result}, objective_name(plan.objective): value},
         baseline={} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
         front=[{"trial": t.number, **trial_result(t).get("values", {})} for t in front],
@@ -195,7 +196,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
             **{part: list(signers) for part, signers in data.split.parts().items()},
             "folds": [list(fold) for fold in data.split.folds],
         },
-        made_with=json.loads(trial.user_attrs.get("made_with", "{}")),
+        made_with=json.loads(attribute(trial, "made_with", "{}")),
     )
 
 

@@ -23,6 +23,7 @@ from model.objective import Objective
 from model.onnx import require_onnx
 from model.transformer import TransformerEnISLR
 from search.definition.settings import Configs
+from search.definition.trial_attributes import attribute
 from search.errors import NegativeAnswer, os_errors
 from search.exporting.card import card_text
 from search.exporting.export import Exported, ExportedData, export_text
@@ -240,10 +241,10 @@ def provenance_of(
     return Provenance(
         kind="confirmed",
         text=_which(count, trial_name(exported.trial), exported.objective["metric"]),
-        seed=training_seed(int(chosen.trial.user_attrs["seed"]), chosen.training),
+        seed=training_seed(int(attribute(chosen.trial, "seed")), chosen.training),
         epochs=int(chosen.measured["epoch"]),
         temperature=float(chosen.measured["temperature"]),
-        made_with=json.loads(chosen.trial.user_attrs.get("made_with", "{}")),
+        made_with=json.loads(attribute(chosen.trial, "made_with", "{}")),
         train=data.train,
         fingerprint=data.fingerprint,
         validation={"signers": data.validation, "clips": clips, **{name: chosen.measured[name] for name in MEASURED}},

@@ -70,9 +70,9 @@ class Facts:
         self.runs = runs
         self.trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
         self.folder: StudyFolder = find_folder(runs, study)
-        companion = find_companion(study, storage)
+        self.companion = companion = find_companion(study, storage)
         self.fresh: list[FrozenTrial] = [] if companion is None else companion.get_trials(deepcopy=False)
-        self._fresh_folder = None if companion is None else find_folder(runs, companion)
+        self.fresh_folder = None if companion is None else find_folder(runs, companion)
         self.objectives: tuple[StudyObjective, ...] = study_objectives(study)
         self.primary = primary_index(self.objectives)
         self.space: tuple[Dimension, ...] = study_space(study)
@@ -184,10 +184,10 @@ class Facts:
         if trial is None:
             return None
         fresh = [one for one in self.fresh if one.params.get(CANDIDATE) == trial.number and one.state == TrialState.COMPLETE]
-        confirmed = self.confirmed is not None and bool(fresh) and self._fresh_folder is not None
+        confirmed = self.confirmed is not None and bool(fresh) and self.fresh_folder is not None
         folders = [self.folder.of_trial(trial)]
-        if confirmed and self._fresh_folder is not None:
-            folders = [self._fresh_folder.of_trial(one) for one in fresh]
+        if confirmed and self.fresh_folder is not None:
+            folders = [self.fresh_folder.of_trial(one) for one in fresh]
         answers = tuple(_read_all(AnswerCount, folders, "answers.csv"))
         if not answers:
             return None

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import counted, format_duration
 from search.definition.space import Dimension
+from search.definition.trial_attributes import attribute
 from search.evaluation.analysis.cost import Cost
 from search.evaluation.confirm.text import signers_text
 from search.exporting.export import export_text, exported_of, reason
@@ -270,7 +271,7 @@ def _failures(facts: Facts) -> Iterator[Table]:
     if not failed:
         return
     rows = tuple(
-        (f"{trial.number}", str(trial.user_attrs.get("reason", "no reason was recorded")), format_params(trial.params))
+        (f"{trial.number}", str(attribute(trial, "reason", "no reason was recorded")), format_params(trial.params))
         for trial in failed[-_MAX_FAILURES:]
     )
     note = "" if len(failed) <= _MAX_FAILURES else f"The last {_MAX_FAILURES} of {len(failed):,}; `trials` lists them all."
@@ -292,7 +293,7 @@ def _reproduce(facts: Facts) -> Iterator[str]:
 
 
 def _made_with(facts: Facts) -> Table:
-    versions = {} if facts.chosen is None else json.loads(facts.chosen.user_attrs.get("made_with", "{}"))
+    versions = {} if facts.chosen is None else json.loads(attribute(facts.chosen, "made_with", "{}"))
     return Table(("made with", ""), tuple((name, str(value)) for name, value in versions.items()))
 
 

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from data_utils.wording import align, format_duration
 from model.objective import Metric, Reduce
 from search import BASELINE_TRIAL
+from search.definition.trial_attributes import attribute
 from search.study.folder import find_folder
 from search.study.study import study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
@@ -33,14 +34,14 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "state": STATE_NAMES[trial.state],
         "params": trial.params,
         "result": trial_result(trial) or None,
-        "seed": trial.user_attrs.get("seed"),
+        "seed": attribute(trial, "seed"),
         "settings": trial_settings(trial),
         "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
         "reported": {step: value if math.isfinite(value) else None for step, value in trial_curve(trial).items()},
         "signers": [dataclasses.asdict(row) for row in read_rows(SignerScore, folder / "signers.csv")],
         "files": [str(path) for path in own.files_of(trial)],
-        "reason": trial.user_attrs.get("reason", ""),
-        "deaths": trial.user_attrs.get("deaths", []),
+        "reason": attribute(trial, "reason", ""),
+        "deaths": attribute(trial, "deaths", []),
     }
 
 

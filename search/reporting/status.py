@@ -14,6 +14,7 @@ from data_utils.errors import ExplainedError
 from data_utils.wording import counted
 from search.definition.objectives import primary_index
 from search.definition.study_file import known_studies
+from search.definition.trial_attributes import attribute
 from search.evaluation.confirm.text import confirmed_lines
 from search.events import TrialSummary
 from search.reporting.summaries import baseline_lines, believed_lines, best_lines
@@ -70,7 +71,7 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
             for t in trials
             if t.state == TrialState.RUNNING
         ],
-        "failed": [{"trial": t.number, "reason": t.user_attrs.get("reason", "")} for t in trials if t.state == TrialState.FAIL],
+        "failed": [{"trial": t.number, "reason": attribute(t, "reason", "")} for t in trials if t.state == TrialState.FAIL],
     }
 
 
@@ -129,7 +130,7 @@ def _failed_lines(study: str, failed: Sequence[FrozenTrial]) -> list[str]:
     if before := len(failed[:-_MAX_FAILED]):
         lines.append(f"failed   {before:,} more before these; `islr-search trials {study}` lists them")
     return lines + [
-        f"failed   trial {t.number}: {t.user_attrs.get('reason', 'no reason was recorded')}" for t in failed[-_MAX_FAILED:]
+        f"failed   trial {t.number}: {attribute(t, 'reason', 'no reason was recorded')}" for t in failed[-_MAX_FAILED:]
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from search.definition.trial_attributes import attribute
 from search.study.trials import STATE_NAMES, trial_result
 from search.trial.files import csv_text
 from search.trial.result import MEASURED, VALUE_NAMES
@@ -30,9 +31,9 @@ def _trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         "value": next(iter(result.get("values", {}).values()), result.get("val_loss")),
         **measured,
         **{name: result.get("all_values", {}).get(name) for name in VALUE_NAMES},
-        "seed": trial.user_attrs.get("seed"),
+        "seed": attribute(trial, "seed"),
         **{f"param_{name}": trial.params.get(name) for name in names},
-        "reason": trial.user_attrs.get("reason", ""),
+        "reason": attribute(trial, "reason", ""),
     }
 
 

@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.objectives import StudyObjective, primary_index
+from search.definition.trial_attributes import set_attribute
 from search.errors import NegativeAnswer, os_errors
 from search.events import Listener, TrialFinished
 from search.running.running_trial import RunningTrial
@@ -82,7 +83,7 @@ class Recorder:
         if curves.steps:
             store_result(running.trial, result_of(self._objectives, curves, outcome, running.label_smoothing_used))
         if reason:
-            running.trial.set_user_attr("reason", reason)
+            set_attribute(running.trial, "reason", reason)
         values = None
         if state == TrialState.COMPLETE:
             values = list(values_of(self._objectives, curves, outcome).values())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import optuna
 
 from search import BASELINE_TRIAL
+from search.definition.trial_attributes import set_attribute
 from search.engines.engine import JobStarted
 from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerDied
 from search.running.ledger import Ledger
@@ -58,7 +59,7 @@ class RunningTrial:
     def start(self, event: JobStarted, emit: Listener) -> None:
         """Notes that its worker is ready for the next step."""
         self.label_smoothing_used, self.done = event.label_smoothing, event.steps_done
-        self.trial.set_user_attr("made_with", json.dumps(dict(event.made_with)))
+        set_attribute(self.trial, "made_with", json.dumps(dict(event.made_with)))
         self._has_started = True
         self._store_attempts(start_attempt(self.attempts, self.run, event.worker))
         emit(TrialStarted(event.trial, self.trial.params, event.max_steps, event.steps_done, event.resume_note))
@@ -94,7 +95,7 @@ class RunningTrial:
             return True  # the pruner decided before the interruption
         if not self._should_prune(number) or step.is_last:
             return True  # pruning at the last step saves nothing
-        self.trial.set_user_attr(PRUNED_AT, number)
+        set_attribute(self.trial, PRUNED_AT, number)
         return False
 
     def lose_worker(self, reason: str, emit: Listener, *, counts: bool, allowed: int) -> str:
@@ -107,7 +108,7 @@ class RunningTrial:
         self.end_attempt()
         if counts:
             self.deaths = [*self.deaths, reason]
-            self.trial.set_user_attr("deaths", self.deaths)
+            set_attribute(self.trial, "deaths", self.deaths)
             deaths = len(self.deaths)
             if deaths > allowed:
                 times = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
@@ -131,7 +132,7 @@ class RunningTrial:
 
     def _store_attempts(self, attempts: list[Attempt]) -> None:
         self.attempts = attempts
-        self.trial.set_user_attr(ATTEMPTS, stored_attempts(attempts))
+        set_attribute(self.trial, ATTEMPTS, stored_attempts(attempts))
 
     def _announce(self, step: Step, emit: Listener) -> None:
         emit(EpochFinished(self.job.trial, self.curves.shown(step), self.curves.steps))

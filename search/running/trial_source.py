@@ -18,6 +18,7 @@ from search import BASELINE_TRIAL
 from search.definition.definition import StudyDefinition
 from search.definition.ranges import Range
 from search.definition.space import active_dimensions, num_combinations
+from search.definition.trial_attributes import attribute, set_attribute
 from search.events import Listener, TrialFinished
 from search.running.criteria import why_ended
 from search.running.ledger import Ledger
@@ -152,17 +153,17 @@ class SearchTrials:
                 trial.storage.set_trial_param(trial._trial_id, dim.name, shape.to_internal_repr(params[dim.name]), shape)
         trial = optuna.Trial(self.study, trial._trial_id)  # reads the stored parameters
         job = self._job(frozen, params)
-        trial.set_user_attr("owner", self.ledger.lease.stored())
-        trial.set_user_attr("seed", job.seed)
-        trial.set_user_attr("settings", json.dumps(job.configs.as_dict()))
+        set_attribute(trial, "owner", self.ledger.lease.stored())
+        set_attribute(trial, "seed", job.seed)
+        set_attribute(trial, "settings", json.dumps(job.configs.as_dict()))
         return RunningTrial(
             trial,
             job,
             dict(frozen.intermediate_values),
-            frozen.user_attrs.get("deaths", []),
+            attribute(frozen, "deaths", []),
             self.ledger.lease.owner.run,
-            read_attempts(frozen.user_attrs.get(ATTEMPTS)),
-            pruned_at=frozen.user_attrs.get(PRUNED_AT),
+            read_attempts(attribute(frozen, ATTEMPTS)),
+            pruned_at=attribute(frozen, PRUNED_AT),
         )
 
     def _job(self, frozen: FrozenTrial, params: dict[str, Any]) -> Job:
@@ -201,7 +202,7 @@ class SearchTrials:
 
     def _fail(self, trial: optuna.Trial, params: dict[str, Any], reason: str) -> None:
         """Fails a trial before it was trained."""
-        trial.set_user_attr("reason", reason)
+        set_attribute(trial, "reason", reason)
         self.study.tell(trial, state=TrialState.FAIL)
         self.emit(
             TrialFinished(

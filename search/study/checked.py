@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import counted
+from search.definition.trial_attributes import PREFIX, attribute
 from search.errors import DefinitionError, ResourceError
 from search.study.presence import UNREADABLE_HINT, expecting, reading
 from search.study.shapes import OF_STUDY, OF_TRIAL, OPTIONAL_OF_STUDY, why_unreadable
@@ -153,27 +154,29 @@ class CheckedStudy(optuna.Study):
         if self._required_params and not self._is_training(trial):
             return None, ["it is no training of a confirmation, another program added it: it is left out"]
         problems: list[str] = []
-        attributes, params = dict(trial.user_attrs), dict(trial.params)
+        user, system, params = dict(trial.user_attrs), dict(trial.system_attrs), dict(trial.params)
         for key, check in OF_TRIAL.items():
-            if key in attributes and (why := why_unreadable(check, attributes[key])):
-                del attributes[key]
-                problems.append(f"its attribute `{key}` is left out, another program wrote it: {why}")
+            for attributes, name in ((user, key), (system, PREFIX + key)):
+                if name in attributes and (why := why_unreadable(check, attributes[name])):
+                    del attributes[name]
+                    problems.append(f"its attribute `{name}` is left out, another program wrote it: {why}")
         for name, value in trial.params.items() if trial.state.is_finished() else ():  # others are checked when they are taken
             kind = self._kinds.get(name, trial.distributions[name])
             if not _is_like(value, trial.distributions[name], kind):
                 del params[name]
                 problems.append(f"its parameter {name} {value!r} is left out: in other trials it is of another kind")
-            elif "settings" in attributes:
+            elif "settings" in user or f"{PREFIX}settings" in system:
                 self._kinds.setdefault(name, kind)
         state: TrialState = trial.state
         if state == TrialState.COMPLETE and not self._has_values(trial):
-            state, attributes["reason"] = TrialState.FAIL, f"another program recorded it as complete with {trial.values}"
-            attributes.pop("result", None)
-            problems.append(f"it counts as failed: {attributes['reason']}")
+            state, user["reason"] = TrialState.FAIL, f"another program recorded it as complete with {trial.values}"
+            user.pop("result", None)
+            system.pop(f"{PREFIX}result", None)
+            problems.append(f"it counts as failed: {user['reason']}")
         if not problems:
             return trial, []
         view = copy.copy(trial)
-        view.state, view._user_attrs, view._params = state, attributes, params
+        view.state, view._user_attrs, view._system_attrs, view._params = state, user, system, params
         view._distributions = {name: trial.distributions[name] for name in params}
         if state != trial.state:
             view._values = None
@@ -183,7 +186,7 @@ class CheckedStudy(optuna.Study):
         """Whether a trial has what each training of a confirmation has."""
         attributes = ["seed", "settings", *(["result"] if trial.state == TrialState.COMPLETE else [])]
         has_params = all(isinstance(trial.params.get(name), int) for name in self._required_params)
-        return has_params and not any(why_unreadable(OF_TRIAL[key], trial.user_attrs.get(key)) for key in attributes)
+        return has_params and not any(why_unreadable(OF_TRIAL[key], attribute(trial, key)) for key in attributes)
 
     def _has_values(self, trial: FrozenTrial) -> bool:
         """Whether a complete trial has a finite value for each objective."""

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.errors import ExplainedError
 from data_utils.files import write_atomically
+from search.definition.trial_attributes import attribute
 from search.definition.yaml_text import parse_yaml
 from search.errors import DefinitionError, os_errors
 from search.storage.url import parse_url
@@ -218,7 +219,7 @@ def is_of_trial(folder: Path, trial: FrozenTrial) -> bool:
         return True
     except (OSError, ValueError, DefinitionError, TypeError, AttributeError):  # another program wrote it
         return False
-    is_same_seed = isinstance(written, dict) and written.get("seed") == trial.user_attrs.get("seed")
+    is_same_seed = isinstance(written, dict) and written.get("seed") == attribute(trial, "seed")
     return is_same_seed and not settings_differences(written, stored)
 
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from search.definition.ranges import Choices, Range
 from search.definition.settings import Setting, find_setting, settings
 from search.definition.space import Dimension
+from search.definition.trial_attributes import attribute
 
 
 def study_space(study: optuna.Study) -> tuple[Dimension, ...]:
@@ -38,7 +39,7 @@ def _setting(name: str, described: Mapping[str, Any]) -> Setting:
 def _widest(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     widest: dict[str, BaseDistribution] = {}
     for trial in trials:
-        for name, distribution in trial.distributions.items() if "settings" in trial.user_attrs else ():
+        for name, distribution in trial.distributions.items() if attribute(trial, "settings") is not None else ():
             if name not in widest or _span(distribution) > _span(widest[name]):
                 widest[name] = distribution
     return widest

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.definition.settings import LEGACY_DEFAULTS, Configs, build_configs, settings
 from search.definition.space import is_same
+from search.definition.trial_attributes import attribute, set_attribute
 from search.errors import DefinitionError
 from search.storage.leases.lease import Owner, owner_of
 from search.wording import trial_name
@@ -25,10 +26,19 @@ STATE_NAMES = {
     TrialState.WAITING: "waiting",
 }
 
+COMPARED = {
+    **{name: name for name in ("val_loss", "val_loss_ts", "val_top1", "val_ece", "train_loss")},
+    **{"best_epoch": "epoch", "epochs": "epochs", "seconds": "seconds"},
+    **{"parameters": "parameters", "latency_ms": "latency_ms"},
+}
+"""The numbers of a result that are user attributes too, by the attribute's name. People read them; nothing here does."""
+
+_DECIMALS = 6
+
 
 def owner(trial: FrozenTrial) -> Owner | None:
     """The run that started a trial last; None if none has."""
-    return owner_of(trial.user_attrs.get("owner"))
+    return owner_of(attribute(trial, "owner"))
 
 
 def count_states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
@@ -70,7 +80,7 @@ def complete_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def lacking(trial: FrozenTrial) -> list[str]:
     """The attributes that a trial lacks that this tool stores with every trial that it has trained."""
-    return [key for key in ("result", "settings", "seed") if key not in trial.user_attrs]
+    return [key for key in ("result", "settings", "seed") if attribute(trial, key) is None]
 
 
 def best_trial(trials: Sequence[FrozenTrial], primary: int = 0) -> FrozenTrial | None:
@@ -107,13 +117,16 @@ def _order(trial: FrozenTrial, primary: int) -> tuple[float, ...]:
 
 
 def store_result(trial: optuna.Trial, result: Mapping[str, Any]) -> None:
-    """Stores the result of a trial with it."""
-    trial.set_user_attr("result", json.dumps(result))
+    """Stores the result of a trial with it, and the numbers in it that people compare, rounded."""
+    set_attribute(trial, "result", json.dumps(result))
+    for name, key in COMPARED.items():
+        if (value := result.get(key)) is not None and math.isfinite(value):
+            set_attribute(trial, name, round(value, _DECIMALS))
 
 
 def trial_result(trial: FrozenTrial) -> dict[str, Any]:
     """The result that `store_result` stored; empty for a trial without."""
-    result: dict[str, Any] = json.loads(trial.user_attrs.get("result", "{}"))
+    result: dict[str, Any] = json.loads(attribute(trial, "result", "{}"))
     return result
 
 
@@ -122,7 +135,7 @@ def trial_settings(trial: FrozenTrial) -> dict[str, dict[str, Any]]:
 
     Settings that did not exist yet when it was trained have the value that corresponds to how it was trained.
     """
-    stored: dict[str, dict[str, Any]] = json.loads(trial.user_attrs.get("settings", "{}"))
+    stored: dict[str, dict[str, Any]] = json.loads(attribute(trial, "settings", "{}"))
     if not stored:
         return {}
     values: dict[str, dict[str, Any]] = {}

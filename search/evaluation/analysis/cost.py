@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from search.definition.trial_attributes import attribute
 from search.study.trials import STATE_NAMES, trial_result, trial_settings
 
 _MIN_FAILURES = 3
@@ -50,7 +51,7 @@ def infeasible(trials: Sequence[FrozenTrial]) -> Infeasible:
     finished = [trial for trial in trials if trial.state.is_finished()]
     failed = [trial for trial in finished if trial.state == TrialState.FAIL]
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-    kinds = Counter(_NUMBER.sub("#", trial.user_attrs.get("reason", "")) or "no reason was recorded" for trial in failed)
+    kinds = Counter(_NUMBER.sub("#", attribute(trial, "reason", "")) or "no reason was recorded" for trial in failed)
     names = dict.fromkeys(name for trial in failed for name in trial.params)
     places = [_place(name, _param_values(failed, name), _param_values(complete, name)) for name in names]
     reasons = sorted(kinds.items(), key=lambda one: (-one[1], one[0]))
@@ -146,7 +147,7 @@ def spending(trials: Sequence[FrozenTrial], max_epochs: int) -> Spending:
         mean = sum(_result_number(t, "epochs") for t in complete) / sum(_num_trainings(t) for t in complete)
         expected = min(expected, mean)
     trainings = max(map(_num_trainings, trials), default=1)
-    deaths = [len(trial.user_attrs.get("deaths", [])) for trial in trials]
+    deaths = [len(attribute(trial, "deaths", [])) for trial in trials]
     return Spending(
         by_state={
             name: _sum(_cost(trial) for trial in trials if trial.state == state)
@@ -175,7 +176,7 @@ def _saved(trial: FrozenTrial, trainings: int, expected: float) -> Cost:
 
 
 def _on_device(trial: FrozenTrial, epochs: float, seconds: float) -> Cost:
-    device = str(json.loads(trial.user_attrs.get("made_with", "{}")).get("device", ""))
+    device = str(json.loads(attribute(trial, "made_with", "{}")).get("device", ""))
     kind = {"cpu": "cpu_s", "cuda": "gpu_s"}.get(device.partition(":")[0], "other_s")
     by_kind: dict[str, Any] = {kind: seconds}
     return Cost(trials=1, epochs=epochs, **by_kind)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import BASELINE_TRIAL
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
+from search.definition.trial_attributes import attribute
 from search.evaluation.confirm.allocation import Allocation, most_competing
 from search.evaluation.confirm.candidates import trials_to_confirm
 from search.evaluation.confirm.evidence import compare_candidates
@@ -200,7 +201,7 @@ def _compare_and_store(study: optuna.Study, companion: optuna.Study, trial_sourc
         for number, by_seed in trial_source.values(trained).items()
         if number in trial_source.configs
     }
-    reasons = {t.params[CANDIDATE]: t.user_attrs.get("reason", "") for t in trained if t.state == TrialState.FAIL}
+    reasons = {t.params[CANDIDATE]: attribute(t, "reason", "") for t in trained if t.state == TrialState.FAIL}
     candidates = [replace(one, reason=reasons.get(one.trial, "")) for one in trial_source.allocation.candidates]
     found = compare_candidates(candidates, values, len(seeds), trial_source.decide(trained))
     confirmed = Confirmed(

@@ -18,6 +18,7 @@ from data_utils.errors import DataError
 from data_utils.splits import Folds, Split, split_signers
 from search.definition.definition import Plan
 from search.definition.settings import Configs
+from search.definition.trial_attributes import attribute, new_attributes, set_attribute
 from search.evaluation.confirm.allocation import Allocation, Decision
 from search.events import Listener
 from search.running.ledger import Ledger
@@ -121,17 +122,23 @@ class ConfirmTrials:
 
     def _start(self, candidate: int, seed: int) -> RunningTrial:
         """A new trial, stored in a single write: a run that is killed here leaves all of it, or nothing."""
-        attributes = {"seed": self.seeds[seed], "settings": json.dumps(self.configs[candidate].as_dict())}
-        params = {CANDIDATE: candidate, SEED: seed}
+        settings = json.dumps(self.configs[candidate].as_dict())
+        user, system = new_attributes({"seed": self.seeds[seed], "settings": settings})
         self.study.add_trial(
-            create_trial(state=TrialState.RUNNING, params=params, distributions=TRAINING_DISTRIBUTIONS, user_attrs=attributes)
+            create_trial(
+                state=TrialState.RUNNING,
+                params={CANDIDATE: candidate, SEED: seed},
+                distributions=TRAINING_DISTRIBUTIONS,
+                user_attrs=user,
+                system_attrs=system,
+            )
         )
         return self._take(self._trials()[-1])
 
     def _take(self, frozen: FrozenTrial) -> RunningTrial:
         candidate, seed = _key(frozen)
         trial = optuna.Trial(self.study, frozen._trial_id)
-        trial.set_user_attr("owner", self.ledger.lease.stored())
+        set_attribute(trial, "owner", self.ledger.lease.stored())
         folder = trial_folder(self.folder, frozen.number)
         job = Job(
             trial=frozen.number,
@@ -144,8 +151,8 @@ class ConfirmTrials:
             folds=self.folds[seed],
             keeps_models=True,
         )
-        reported, deaths = dict(frozen.intermediate_values), frozen.user_attrs.get("deaths", [])
-        attempts = read_attempts(frozen.user_attrs.get(ATTEMPTS))
+        reported, deaths = dict(frozen.intermediate_values), attribute(frozen, "deaths", [])
+        attempts = read_attempts(attribute(frozen, ATTEMPTS))
         return RunningTrial(trial, job, reported, deaths, self.ledger.lease.owner.run, attempts)
 
     def _trials(self) -> list[FrozenTrial]:

@@ -22,6 +22,7 @@ from model.training import fit
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
 from search import BASELINE_TRIAL
 from search.definition.settings import Configs
+from search.definition.trial_attributes import attribute
 from search.errors import NegativeAnswer, os_errors
 from search.evaluation.confirm.trial_source import fresh_folds
 from search.evaluation.test_part.scores import SeedLogits, gain_interval, hit_rates, score_setting
@@ -215,10 +216,10 @@ class Evaluator:
         return models
 
     def _train_again(self, training: FrozenTrial, folder: Path) -> list[TransformerEnISLR]:
-        number, seed = training.params[CANDIDATE], training.user_attrs["seed"]
+        number, seed = training.params[CANDIDATE], attribute(training, "seed")
         which = f"the model of {trial_name(number)} with seed {training.params[SEED]}"
         self._emit(Notice(f"{which} is missing or was changed: it is trained again"))
-        made = json.loads(training.user_attrs.get("made_with", "{}"))
+        made = json.loads(attribute(training, "made_with", "{}"))
         configs = with_path(self._configs(number), made)
         split = replace(self._split, folds=fresh_folds(self._split, self._data.words_of, seed))
         folds = TrialClips(self._data, split, data_store(self._runs), self._emit).folds(configs.preprocess)

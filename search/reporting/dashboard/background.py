@@ -18,6 +18,7 @@ from search.storage.errors import database_errors
 from search.storage.leases.choice import observe
 from search.study.companion import is_companion
 from search.study.identity import is_complete, is_ours
+from search.study.presence import all_studies
 from search.study.trials import FINISHED_STATES
 
 if TYPE_CHECKING:
@@ -127,9 +128,15 @@ class PageFiller:
 
     def _state(self) -> Any:
         """A value that changes whenever there is something new to show."""
-        failed = optuna.trial.TrialState.FAIL
-        count = self._storage.get_n_trials(self._study._study_id, state=(*FINISHED_STATES, failed))
-        return count, self._storage.get_study_user_attrs(self._study._study_id)
+        ended = (*FINISHED_STATES, optuna.trial.TrialState.FAIL)
+        own, name = self._study._study_id, self._study.study_name
+        confirmations = [
+            one._study_id
+            for one in all_studies(self._storage)
+            if is_companion(one.study_name) and one.study_name.startswith(f"{name}/")
+        ]
+        counts = [(one, self._storage.get_n_trials(one, state=ended)) for one in (own, *confirmations)]
+        return counts, self._storage.get_study_user_attrs(own)
 
     def _fill(self) -> FillResult:
         from search.reporting.dashboard.page import fill_page  # imports Plotly

@@ -9,14 +9,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import counted
 from search import BASELINE_TRIAL
+from search.definition.trial_attributes import attribute
 from search.evaluation.confirm.text import signers_text
 from search.reporting.answer import answer_of, sentence
 from search.reporting.cells import Table, cell_texts
 from search.reporting.facts import Facts
+from search.reporting.figures.figure import name_of
+from search.study.companion import CANDIDATE, SEED
 from search.study.confirmed import CandidateResult, num_values
 from search.study.recommendation import Recommendation
 from search.wording import format_number, format_value
@@ -63,6 +67,28 @@ def theirs_of(whole: str) -> str:
 
 def study_note(facts: Facts) -> str:
     """Question, answer so far, numbers, settings, warnings and commands."""
+    parts = _answer_parts(facts)
+    if facts.companion is not None:
+        parts.insert(2, f"Trainings with fresh seeds: {_link(facts.companion)}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def confirmation_note(facts: Facts) -> str:
+    """The same answer, and what the trials of a confirmation are."""
+    what = (
+        f"The trials of this study are trainings of the confirmation of {_link(facts.study)}: trials of that study "
+        "(`candidate` is the trial's number there) and its baseline, each trained again with fresh seeds."
+    )
+    heading, *parts = _answer_parts(facts)
+    return "\n\n".join([heading, what, *parts]) + "\n"
+
+
+def _link(study: optuna.Study) -> str:
+    """A link to the page of another study of the same dashboard."""
+    return f"[{markdown(study.study_name)}](/dashboard/studies/{study._study_id})"
+
+
+def _answer_parts(facts: Facts) -> list[str]:
     answer = answer_of(facts)
     parts = [f"## {markdown(answer.question)}", f"**{markdown(answer.headline)}** {markdown(answer.because)}"]
     if answer.numbers is not None:
@@ -74,7 +100,7 @@ def study_note(facts: Facts) -> str:
     if answer.commands:
         lines = [line for what, command in answer.commands for line in (f"# {what}", " ".join(command.splitlines()))]
         parts.append("### Next steps\n\n" + code_block(lines))
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def _table(table: Table) -> str:
@@ -156,10 +182,22 @@ def _confirmed_lines(facts: Facts, row: CandidateResult) -> Iterator[str]:
         yield "By these seeds it was compared with others: a low mean is partly luck."
 
 
+def training_notes(facts: Facts) -> dict[int, str]:
+    """Notes of the trainings of a confirmation by trial number: of which trial each is, and why one failed."""
+    notes = {}
+    for training in facts.fresh:
+        name = name_of(training.params[CANDIDATE])
+        lines = [f"**{name.capitalize()}** of {_link(facts.study)}, trained with fresh seed {training.params[SEED]}."]
+        if training.state == TrialState.FAIL:
+            lines += _failed_lines(training)
+        notes[training.number] = "\n\n".join(lines) + "\n"
+    return notes
+
+
 def _failed_lines(trial: FrozenTrial) -> Iterator[str]:
-    reason = str(trial.user_attrs.get("reason") or "no reason was recorded")
+    reason = str(attribute(trial, "reason") or "no reason was recorded")
     yield f"**Failed**: {markdown(reason[:_MAX_REASON_CHARACTERS])}"
-    if deaths := trial.user_attrs.get("deaths"):
+    if deaths := attribute(trial, "deaths"):
         yield "Its workers died:\n\n" + "\n".join(f"- {markdown(death)}" for death in deaths[-_MAX_DEATHS:])
 
 
@@ -169,7 +207,7 @@ def _numbers(facts: Facts, trial: FrozenTrial) -> Iterator[str]:
     lines = [] if value is None else [f"- {markdown(facts.objective)}: **{markdown(format_value(value))}**"]
     if trial.params:
         lines.append(_params(trial.params))
-    if (seed := trial.user_attrs.get("seed")) is not None:
+    if (seed := attribute(trial, "seed")) is not None:
         lines.append(f"- seed: {markdown(seed)}")
     if lines:
         yield "\n".join(lines)

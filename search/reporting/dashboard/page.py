@@ -10,9 +10,8 @@ import html
 import json
 import re
 import tempfile
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.reporting.dashboard.attributes import Draft, drafting
 from search.reporting.dashboard.confusion_svg import confusion_svg
-from search.reporting.dashboard.notes import study_note, theirs_of, trial_notes, with_ours
+from search.reporting.dashboard.contents import Contents, pages_of
+from search.reporting.dashboard.notes import theirs_of, with_ours
 from search.reporting.dashboard.serve import artifact_folder
 from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
@@ -47,9 +47,6 @@ _PLOT = "search-"
 _PLOTS = "dashboard:plot_data:"
 _NOTE_VERSION = re.compile(r"dashboard:(\d+):note_ver")
 _ARTIFACTS = "artifacts:"
-_MAX_TRIALS = 100
-"""Files are added to this many of the best trials, and to this many of the newest."""
-
 _CAPTION_COLUMNS = 90
 _TITLE_PX, _LINE_PX = 42, 19
 """Heights of a plot's title with its padding, and of a line of its caption."""
@@ -60,10 +57,10 @@ _CONFUSION = "confusion"
 
 @dataclass
 class FillResult:
-    """What a page shows, and the errors that occurred while it was filled."""
+    """What the pages of a study and of its confirmation show, and the errors that occurred while they were filled."""
 
     notes: int = 0
-    """Of trials, without the study's own."""
+    """Of trials, without the studies' own."""
 
     plots: int = 0
     artifacts: int = 0
@@ -78,14 +75,16 @@ def fill_page(
     runs: Path,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> FillResult:
-    """Fills the page of a study. If one part fails, the others are filled all the same; see `FillResult.errors`."""
+    """Fills the page of a study and that of its confirmation. If one part fails, the others are filled all the same; see
+    `FillResult.errors`."""
     result = FillResult()
     with _collect_error(result):
         facts = Facts(study, storage, url=url, runs=runs)
+        pages = pages_of(facts)
         for fill_part in (_fill_notes, _fill_plots, _fill_artifacts):
             if not should_stop():
                 with _collect_error(result):
-                    fill_part(facts, storage, result, should_stop)
+                    fill_part(facts, pages, storage, result, should_stop)
     return result
 
 
@@ -97,16 +96,23 @@ def _collect_error(result: FillResult) -> Iterator[None]:
         result.errors.append(error)
 
 
-def _fill_notes(facts: Facts, storage: optuna.storages.BaseStorage, result: FillResult, _: Callable[[], bool]) -> None:
-    ids = {trial.number: trial._trial_id for trial in facts.trials}
-    of_study, of_trials = study_note(facts), {ids[number]: text for number, text in trial_notes(facts).items()}
-    with drafting(storage, facts.study._study_id) as draft:
-        draft.attributes.setdefault(_SYSTEM_ATTR_METRIC_NAMES, [objective.name for objective in facts.objectives])
-        _save_note(draft, None, of_study)
-        for trial_id, text in of_trials.items():
-            _save_note(draft, trial_id, text)
-        _remove_notes(draft, of_trials)
-    result.notes = len(of_trials)
+def _fill_notes(
+    facts: Facts,
+    pages: Sequence[Contents],
+    storage: optuna.storages.BaseStorage,
+    result: FillResult,
+    should_stop: Callable[[], bool],
+) -> None:
+    for page in pages:
+        ids = {trial.number: trial._trial_id for trial in page.trials}
+        of_study, of_trials = page.note(facts), {ids[number]: text for number, text in page.trial_notes(facts).items()}
+        with drafting(storage, page.study_id) as draft:
+            draft.attributes.setdefault(_SYSTEM_ATTR_METRIC_NAMES, [objective.name for objective in facts.objectives])
+            _save_note(draft, None, of_study)
+            for trial_id, text in of_trials.items():
+                _save_note(draft, trial_id, text)
+            _remove_notes(draft, of_trials)
+        result.notes += len(of_trials)
 
 
 def _save_note(draft: Draft, trial_id: int | None, ours: str) -> None:
@@ -127,7 +133,11 @@ def _remove_notes(draft: Draft, wanted: Container[int]) -> None:
 
 
 def _fill_plots(
-    facts: Facts, storage: optuna.storages.BaseStorage, result: FillResult, should_stop: Callable[[], bool]
+    facts: Facts,
+    pages: Sequence[Contents],
+    storage: optuna.storages.BaseStorage,
+    result: FillResult,
+    should_stop: Callable[[], bool],
 ) -> None:
     plots: dict[str, str] = {}
     is_complete = False
@@ -135,16 +145,19 @@ def _fill_plots(
         for figure in figures(facts):
             if should_stop():
                 return
-            if figure.plot is not None and len(text := titled(figure).to_json()) <= MAX_PLOT_CHARACTERS:
-                plots[_PLOT + figure.name] = text
+            is_shown = figure.plot is not None and any(page.has_figure(figure.name) for page in pages)
+            if is_shown and len(text := titled(figure).to_json()) <= MAX_PLOT_CHARACTERS:
+                plots[figure.name] = text
         is_complete = True
-    with drafting(storage, facts.study._study_id) as draft:
-        for name, text in plots.items():
-            serialized = SimpleNamespace(to_json=text.__str__)  # in advance: the transaction holds up a running search
-            optuna_dashboard.save_plotly_graph_object(draft, serialized, graph_object_id=name)
-        if is_complete:
-            _remove_plots(draft, plots)
-    result.plots = len(plots)
+    for page in pages:
+        shown = {_PLOT + name: text for name, text in plots.items() if page.has_figure(name)}
+        with drafting(storage, page.study_id) as draft:
+            for name, text in shown.items():
+                serialized = SimpleNamespace(to_json=text.__str__)  # in advance: the transaction holds up a running search
+                optuna_dashboard.save_plotly_graph_object(draft, serialized, graph_object_id=name)
+            if is_complete:
+                _remove_plots(draft, shown)
+        result.plots += len(shown)
 
 
 def _remove_plots(draft: Draft, wanted: Container[str]) -> None:
@@ -179,7 +192,11 @@ def titled(figure: Figure) -> go.Figure:
 
 
 def _fill_artifacts(
-    facts: Facts, storage: optuna.storages.BaseStorage, result: FillResult, should_stop: Callable[[], bool]
+    facts: Facts,
+    pages: Sequence[Contents],
+    storage: optuna.storages.BaseStorage,
+    result: FillResult,
+    should_stop: Callable[[], bool],
 ) -> None:
     folder = artifact_folder(facts.runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,32 +205,27 @@ def _fill_artifacts(
         return
     store = FileSystemArtifactStore(folder)
     with filelock.FileLock(folder.with_name(".artifacts.lock")):  # two dashboards must not add a file twice
-        with tables.reading() as connection:
-            known = tables.trial_attributes(connection, facts.study._study_id, _ARTIFACTS)
-        result.artifacts = sum(value != "null" for attributes in known.values() for value in attributes.values())
         errors: list[Exception] = []
-        for trial in _selected_trials(facts):
-            if should_stop():
-                break
-            try:
-                result.artifacts += _add_files(facts, trial, known.get(trial._trial_id, {}), store, tables)
-            except Exception as error:  # the other trials get their files all the same
-                errors.append(error)
+        for page in pages:
+            with tables.reading() as connection:
+                known = tables.trial_attributes(connection, page.study_id, _ARTIFACTS)
+            result.artifacts += sum(value != "null" for attributes in known.values() for value in attributes.values())
+            for trial in page.with_files:
+                if should_stop():
+                    break
+                try:
+                    shown, folder = known.get(trial._trial_id, {}), page.folder.of_trial(trial)
+                    result.artifacts += _add_files(trial, shown, folder, facts.data.words, store, tables)
+                except Exception as error:  # the other trials get their files all the same
+                    errors.append(error)
     result.errors += errors[:1]
 
 
-def _selected_trials(facts: Facts) -> list[FrozenTrial]:
-    """The chosen trial, the baseline, then the best and the newest finished trials in alternation."""
-    best = facts.ranked[:_MAX_TRIALS]
-    newest = [trial for trial in reversed(facts.trials) if trial.state.is_finished()][:_MAX_TRIALS]
-    ordered = [facts.chosen, facts.baseline, *chain.from_iterable(zip_longest(best, newest))]
-    return list({trial.number: trial for trial in ordered if trial is not None}.values())
-
-
 def _add_files(
-    facts: Facts,
     trial: FrozenTrial,
     known: dict[str, Any],
+    folder: Path,
+    words: Sequence[str],
     store: FileSystemArtifactStore,
     tables: Tables,
 ) -> int:
@@ -222,11 +234,10 @@ def _add_files(
     if None in metas:
         return 0
     shown = {meta["filename"] for meta in metas}
-    folder = facts.folder.of_trial(trial)
     with tempfile.TemporaryDirectory() as drawn:
         paths = [folder / name for name in ("curve.csv", "config.yaml") if name not in shown and (folder / name).is_file()]
         if trial.state == TrialState.COMPLETE and _CONFUSION not in {Path(name).stem for name in shown}:
-            paths += _draw_confusion(facts, trial, Path(drawn))
+            paths += _draw_confusion(trial, folder / "answers.csv", words, Path(drawn))
         if not paths:
             return 0
         added = _Attributes()
@@ -245,15 +256,15 @@ def _add_files(
     return len(paths)
 
 
-def _draw_confusion(facts: Facts, trial: FrozenTrial, folder: Path) -> list[Path]:
+def _draw_confusion(trial: FrozenTrial, kept: Path, words: Sequence[str], folder: Path) -> list[Path]:
     """The confusion matrix as a file; empty if the answers were not kept."""
-    answers = read_rows(AnswerCount, facts.folder.of_trial(trial) / "answers.csv")
+    answers = read_rows(AnswerCount, kept)
     if not answers:
         return []
     right, total = sum(row.clips for row in answers if row.word == row.answer), sum(row.clips for row in answers)
     path = folder / f"{_CONFUSION}.svg"
     title = f"trial {trial.number}: {right:,} of {total:,} answers correct"
-    path.write_text(confusion_svg(answers, facts.data.words, title), encoding="utf-8")
+    path.write_text(confusion_svg(answers, words, title), encoding="utf-8")
     return [path]
 
 

@@ -15,6 +15,7 @@ import optuna
 import optuna_dashboard
 
 from search.errors import ResourceError
+from search.reporting.dashboard.narrow import fitting
 from search.storage.url import parse_url
 
 _PORTS_TRIED = 100
@@ -67,9 +68,9 @@ def free_port(host: str, port: int) -> int:
     )
 
 
-def address(host: str, port: int) -> str:
-    """The dashboard's URL for a browser."""
-    return f"http://[{host}]:{port}/dashboard" if ":" in host else f"http://{host}:{port}/dashboard"
+def address(host: str, port: int, study_id: int) -> str:
+    """The URL of a study's page for a browser."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/dashboard/studies/{study_id}"
 
 
 def serve(
@@ -77,7 +78,7 @@ def serve(
 ) -> None:
     """Serves the storage and the artifacts of a folder until interrupted. Calls `on_ready` once the port accepts requests."""
     store = None if artifacts is None else optuna.artifacts.FileSystemArtifactStore(artifacts)
-    app = optuna_dashboard.wsgi(storage, store)
+    app = fitting(optuna_dashboard.wsgi(storage, store))
     server_class = _IPv6Server if ":" in host else _Server
     with wsgiref.simple_server.make_server(host, port, app, server_class, _QuietHandler) as server:
         on_ready()

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial
 
 from data_utils.wording import counted, format_duration
+from search.definition.trial_attributes import attribute
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
 from search.reporting.figures.style import BLUE, GRAY, ORANGE, RED, styled_figure
@@ -81,7 +82,7 @@ def _caption(blocks: list[_Block], lanes: int, runs: int, drawn: int) -> str:
 
 
 def _blocks(trial: FrozenTrial) -> list[_Block]:
-    attempts = read_attempts(trial.user_attrs.get(ATTEMPTS))
+    attempts = read_attempts(attribute(trial, ATTEMPTS))
     found = []
     for number, attempt in enumerate(attempts):
         is_last = number == len(attempts) - 1
