@@ -42,9 +42,8 @@ def test_it_lists_the_study(searched_copy: Path) -> None:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            told = re.fullmatch(
-                r"optuna-dashboard on (http://127\.0\.0\.1:(\d+))/dashboard/studies/1  \(stop with Ctrl-C\)\n", line
-            )
+            where = r"(http://127\.0\.0\.1:(\d+))/dashboard/studies/1"
+            told = re.fullmatch(rf"optuna-dashboard on {where}  \(stop with Ctrl-C\)\n", line)
             assert told, line
             assert int(told[2]) > port
             with urllib.request.urlopen(f"{told[1]}/api/studies", timeout=30) as reply:
