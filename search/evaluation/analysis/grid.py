@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 
 from search import BASELINE_TRIAL
 from search.definition.space import Dimension, num_combinations
+from search.definition.trial_attributes import attribute
 from search.evaluation.analysis.intervals import difference_interval, mean_interval
 from search.study.trials import trial_result
 from search.wording import format_number, format_params, trial_name
@@ -124,7 +125,7 @@ def by_repeat(values: Sequence[float | None], repeats: int) -> tuple[float, ...]
 
 def is_paired(trials: Sequence[FrozenTrial]) -> bool:
     """Whether trials were trained with the same seeds."""
-    return len({trial.user_attrs.get("seed") for trial in trials}) == 1
+    return len({attribute(trial, "seed") for trial in trials}) == 1
 
 
 def compare_settings(
