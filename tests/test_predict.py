@@ -36,6 +36,7 @@ from search.exporting.writing import ConfirmModel, Provenance, metrics_of, prove
 from search.study.companion import TRAINING_DISTRIBUTIONS
 from search.study.trials import trial_result
 from search.trial.job import training_seed
+from search.trial.machine import THREADS
 from search.trial.result import MEASURED
 
 
@@ -357,15 +358,17 @@ def test_card_describes_the_confirmation(confirmed: dict[str, Any], text: str) -
     ids=["all failed", "dropped"],
 )
 def test_card_of_an_unconfirmed_trial(row: dict[str, Any], text: str, confirmed: Path, cli: Cli) -> None:
-    """A trial that was not recommended can be exported and trained, and its card says so."""
+    """A trial that was not recommended can be exported and trained, with one thread, and its card says so."""
     study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{confirmed / 'runs' / 'studies.db'}")
     stored = json.loads(study.user_attrs["confirmed"])
     one = next(row for row in stored["found"]["rows"] if row["trial"] not in (0, stored["found"]["recommended"]))
     one |= {**dict.fromkeys(("sd", "low", "high", "change", "change_low", "change_high", "better")), **row}
     study.set_user_attr("confirmed", json.dumps(stored))
     assert cli("export", "tiny", "--trial", one["trial"], "--output", "best.yaml").code == 0
+    torch.set_num_threads(3)
     done = cli("retrain", "best.yaml", "--all-signers", "--output", "model")
     assert done.code == 0, done.err
+    assert torch.get_num_threads() == THREADS == 1
     assert text in (confirmed / "model" / "README.md").read_text(encoding="utf-8")
 
 

@@ -140,6 +140,17 @@ def test_study_files_are_read_in_one_place() -> None:
     assert readers == {"search.definition.study_file"}
 
 
+def test_trainings_are_made_in_one_place() -> None:
+    """One function of `search` makes trainings, with their number of threads. A worker of Ray, which has set it, warms up."""
+    makers = {
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Training"
+    }
+    assert makers == {"search.trial.trial_run", "search.engines.ray.actor"}
+
+
 def test_files_fit_in_the_head() -> None:
     """No source file is longer than 350 lines, and half of them are shorter than 150."""
     lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in FILES.items()}

@@ -15,13 +15,14 @@ from data_utils.splits import Split
 from model.metrics import TEMPERATURES
 from model.objective import Objective
 from model.record import EpochRecord
-from model.training import Training, fit
+from model.training import fit
 from search.errors import DefinitionError
 from search.events import Listener
 from search.exporting.export import EXPORT_HINT, Exported
 from search.exporting.setup import Setup, training_errors
 from search.exporting.writing import Provenance, write_model
 from search.trial.clips import TrialClips
+from search.trial.trial_run import new_training
 from search.wording import trial_name
 
 
@@ -103,10 +104,8 @@ def train_final(plan: FinalPlan, output: Path, *, emit: Listener, on_epoch: Call
     setup, configs = plan.setup, plan.setup.configs
     split = Split(train=plan.signers, validation=(), test=plan.left_out)
     with training_errors():
-        training = Training(
-            configs.model,
-            configs.train,
-            configs.augment,
+        training = new_training(
+            configs,
             train=TrialClips(setup.data, split, setup.store, emit).all_training_clips(configs.preprocess),
             validation=None,
             num_words=len(setup.data.words),

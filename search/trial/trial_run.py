@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 
+from data_utils.prepared import ClipSet
 from model.checkpoint import BadCheckpoint
 from model.latency import latency_ms
 from model.metrics import best_temperature, confusion, measure, reliability
+from model.objective import Objective
 from model.training import Diverged, Training
+from model.transformer import DeviceClips
 from search.definition.definition import Plan
 from search.definition.settings import Configs
 from search.errors import os_errors
@@ -33,15 +36,12 @@ def start_trainings(
     Raises:
         ValueError: the settings are not compatible with each other or with the data.
     """
-    torch.set_num_threads(THREADS)
     trainings: list[Training] = []
     for fold in folds:
         for _ in range(plan.repeats):
             trainings.append(
-                Training(
-                    configs.model,
-                    configs.train,
-                    configs.augment,
+                new_training(
+                    configs,
                     train=fold.train,
                     validation=fold.validation,
                     num_words=num_words,
@@ -52,6 +52,36 @@ def start_trainings(
                 )
             )
     return trainings
+
+
+def new_training(
+    configs: Configs,
+    *,
+    train: ClipSet,
+    validation: ClipSet | None,
+    num_words: int,
+    seed: int,
+    device: str,
+    objective: Objective,
+    share_with: DeviceClips | None = None,
+) -> Training:
+    """A training before its first epoch, with `THREADS` threads. All commands train with trainings that are made here.
+
+    Raises: same as `start_trainings`.
+    """
+    torch.set_num_threads(THREADS)
+    return Training(
+        configs.model,
+        configs.train,
+        configs.augment,
+        train=train,
+        validation=validation,
+        num_words=num_words,
+        seed=seed,
+        device=device,
+        objective=objective,
+        share_with=share_with,
+    )
 
 
 def with_path(configs: Configs, recorded: Mapping[str, Any]) -> Configs:
