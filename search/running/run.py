@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
 from search.errors import ResourceError
 from search.events import Listener, Notice, RunFinished, RunStarted
-from search.running.preparing import ReadyClips, ready_clips
+from search.running.preparing import ReadyClips, nothing_left_if_refused, ready_clips
 from search.running.session import Session, SessionOptions, open_session
 from search.running.signals import StopSignals
 from search.running.summary import run_finished, trial_summary
@@ -21,7 +22,7 @@ from search.running.warm_start import require_source, warm_start
 from search.storage.errors import database_errors
 from search.storage.leases.choice import lease_of
 from search.storage.leases.lease import Lease
-from search.storage.opening import opened_storage
+from search.storage.opening import has_studies, no_studies, opened_storage
 from search.storage.url import parse_url
 from search.study.claiming import claim
 from search.study.making import open_study
@@ -67,32 +68,51 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     device = options.engine.resolve_device()
     for precision in definition.texts_of("train.precision"):
         options.engine.require_precision(precision, device)
-    clips = ready_clips(definition, options.data, options.runs, emit)
-    data, split = clips.trial_clips.data, clips.trial_clips.split
-
-    def notify(text: str) -> None:
-        emit(Notice(text))
-
-    with database_errors(options.storage), opened_storage(options.storage, create=True) as storage:
-        source = None if options.source is None else load_study(storage, options.source, notify)
-        if source is not None:
-            require_source(source, split)
-        with lease_of(options.storage, definition.name, lease_s=options.lease_s) as lease:
+    lease = lease_of(options.storage, definition.name, lease_s=options.lease_s)
+    with database_errors(options.storage), contextlib.ExitStack() as stack:
+        with nothing_left_if_refused(options.runs):
+            storage, source, clips = _opened(definition, options, stack, emit)
+            stack.enter_context(lease)
             with lease.wait_for_turn():
                 if options.allow_wider:
                     _require_only_run(lease)
+                data, split = clips.trial_clips.data, clips.trial_clips.split
                 study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
                 claimed = claim(study, storage, options.runs, options.storage)
-            with open_session(options, storage, study.study_name, claimed.folder, lease, emit) as session:
-                for text in claimed.notices:
-                    session.emit(Notice(text))
-                if source is not None:
-                    with lease.wait_for_turn():
-                        session.ledger.refresh()
-                        warm_start(session.study, source, definition, best=options.source_best, emit=session.emit)
-                if opened := describe_openings(study, storage, options.runs):
-                    session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
-                return _search(session, definition, options, clips, device, wider, stop)
+        with open_session(options, storage, study.study_name, claimed.folder, lease, emit) as session:
+            for text in claimed.notices:
+                session.emit(Notice(text))
+            if source is not None:
+                with lease.wait_for_turn():
+                    session.ledger.refresh()
+                    warm_start(session.study, source, definition, best=options.source_best, emit=session.emit)
+            if opened := describe_openings(study, storage, options.runs):
+                session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
+            return _search(session, definition, options, clips, device, wider, stop)
+
+
+def _opened(
+    definition: StudyDefinition, options: RunOptions, stack: contextlib.ExitStack, emit: Listener
+) -> tuple[optuna.storages.BaseStorage, optuna.Study | None, ReadyClips]:
+    """The storage, the source of a warm start, and the clips. A storage that is not there yet is made last.
+
+    Raises:
+        ExplainedError: the run is refused.
+    """
+
+    def opened() -> optuna.storages.BaseStorage:
+        return stack.enter_context(opened_storage(options.storage, create=True))
+
+    source, known = None, has_studies(options.storage)
+    if options.source is not None and not known:
+        raise no_studies(parse_url(options.storage))
+    storage = opened() if known else None
+    if storage is not None and options.source is not None:
+        source = load_study(storage, options.source, lambda text: emit(Notice(text)))
+    clips = ready_clips(definition, options.data, options.runs, emit)
+    if source is not None:
+        require_source(source, clips.trial_clips.split)
+    return storage or opened(), source, clips
 
 
 def _search(

@@ -21,7 +21,7 @@ import optuna
 from search.errors import DefinitionError, ResourceError, os_errors
 from search.storage.errors import database_errors
 from search.storage.looking import Look
-from search.storage.sqlite import BUSY_TIMEOUT_S, connect, creation_lock, enable_wal, file_guard, relax_sync
+from search.storage.sqlite import BUSY_TIMEOUT_S, connect, creation_lock, enable_wal, file_guard, relax_sync, require_sqlite
 from search.storage.url import StorageUrl, parse_url, redact_url
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ def _open_sqlite(file: StorageUrl, create: bool) -> Database:
     import sqlalchemy  # slow to import, and not needed to read an SQLite file (see read_only.py)
 
     assert file.path is not None
+    require_sqlite(file.path)
     with creation_lock(file.path) if create else contextlib.nullcontext():
         enable_wal(file.path)
         # by the path: Optuna's and SQLAlchemy's reading of the URL may name another file

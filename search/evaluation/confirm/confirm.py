@@ -19,7 +19,7 @@ from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.signers import signer_spread
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
 from search.events import ConfirmFinished, Listener, Notice, RunStarted
-from search.running.preparing import make_folder, open_same
+from search.running.preparing import make_folder, nothing_left_if_refused, open_same
 from search.running.session import Session, SessionOptions, open_session
 from search.running.signals import StopSignals
 from search.storage.errors import database_errors
@@ -69,8 +69,9 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         require_usable(study)
         chosen = trials_to_confirm(study, options.top)
         finished = num_finished(study.get_trials(deepcopy=False))  # trials that finish meanwhile are not candidates
-        make_folder(options.runs)
-        data = open_same(study, options.data, options.runs)
+        with nothing_left_if_refused(options.runs):
+            make_folder(options.runs)
+            data = open_same(study, options.data, options.runs)
         with lease_of(options.storage, study.study_name, lease_s=options.lease_s) as study_lease, study_lease.wait_for_turn():
             claimed = claim(study, storage, options.runs, options.storage)
             name, taken = companion_to_write(study, storage)

@@ -1,0 +1,67 @@
+"""Where nothing was started, nothing was made: a refused `run` leaves the working directory as it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+from conftest import Cli
+from launch import TINY_STUDY
+
+TINY = "TINY"
+"""Stands for the data set in the commands below."""
+
+REFUSED = {
+    "no data": ("--data", "nowhere"),
+    "data is no data set": ("--data", "."),
+    "unknown signer": ("--data", TINY, "--set", "data.train=[1]"),
+    "unknown signer of the demo set": ("--set", "data.train=[1]"),
+    "more folds than signers": ("--data", TINY, "--set", "data.folds=9"),
+    "a clip is damaged": ("--data", "damaged"),
+    "setting": ("--data", TINY, "--set", "epochs=x"),
+    "unknown key": ("--data", TINY, "--set", "learning_rte=1"),
+    "storage": ("--data", TINY, "--storage", "foo://x"),
+    "storage without a server": ("--data", TINY, "--storage", "postgresql://localhost:1/x"),
+    "storage is a text": ("--data", TINY, "--storage", "sqlite:///tiny.yaml"),
+    "lease": ("--data", TINY, "--storage", "postgresql://localhost:1/x", "--lease", "0"),
+    "device": ("--data", TINY, "--device", "cuda:9"),
+    "engine": ("--data", TINY, "--engine", "threads"),
+    "address": ("--data", TINY, "--address", "here"),
+    "source": ("--data", TINY, "--from", "nothing"),
+    "source with the demo set": ("--from", "nothing"),
+    "source is itself": ("--data", TINY, "--from", "tiny"),
+    "name": ("--data", TINY, "--as", "a/b"),
+    "taken folder": ("--data", TINY, "--runs", ".", "--as", "taken"),
+    "time": ("--data", TINY, "--timeout", "x"),
+    "option": ("--data", TINY, "--trials", "x"),
+    "nested runs": ("--data", "nowhere", "--runs", "a/b"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_refused_run_makes_nothing(kind: str, place: Path, cli: Cli, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong: no `runs`, no database, no demo set, no locks."""
+    monkeypatch.setattr("search.running.preparing.synthesize", lambda folder, **_: shutil.copytree(tiny, folder))
+    Path("taken").touch()
+    shutil.copytree(tiny, "damaged")
+    with h5py.File("damaged/9001.hdf5", "r+") as file:
+        next(iter(file.values()))["feature"][...] = float("inf")
+    before = sorted(place.rglob("*"))
+    words = [tiny if word == TINY else word for word in REFUSED[kind]]
+    done = cli("run", "tiny.yaml", *words)
+    assert done.code == (3 if "storage " in kind else 2), done.err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_refused_run_takes_nothing_away(place: Path, cli: Cli, tiny: Path) -> None:
+    """What earlier runs have made in the same folder stays, and so does what another run makes meanwhile."""
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
+    before = sorted(path for path in place.rglob("*") if "locks" not in str(path))
+    (place / "other.yaml").write_text(TINY_STUDY.replace("high: 0.5", "high: 0.4"), encoding="utf-8")
+    other = cli("run", "other.yaml", "--as", "tiny", "--data", tiny)
+    assert other.code == 2, other.err
+    assert cli("run", "tiny.yaml", "--data", tiny, "--from", "nothing", "--as", "new").code == 2
+    (place / "other.yaml").unlink()
+    assert sorted(path for path in place.rglob("*") if "locks" not in str(path)) == before
