@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ from data_utils.files import write_atomically
 from data_utils.folder import SignerFile, check_plain_file
 
 _FORMAT = 1
+
+Progress = Callable[[int, int], None]
+"""Receives how much is done, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +37,29 @@ class CatalogEntry:
     """Frames of each clip."""
 
 
-def read_catalog(files: Sequence[SignerFile], num_words: int, cache: Path | None) -> tuple[CatalogEntry, ...]:
+def read_catalog(
+    files: Sequence[SignerFile], num_words: int, cache: Path | None, progress: Progress | None = None
+) -> tuple[CatalogEntry, ...]:
     """An entry for each file, from the folder `cache` where that is still valid.
+
+    `progress` receives the number of files that are read, and their total.
 
     Raises:
         DataError: a file cannot be read, or a label is outside the dictionary.
     """
+    entries: list[CatalogEntry] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # hashing releases the interpreter lock
-        entries = tuple(pool.map(lambda file: _entry(file, cache), files))
+        for entry in pool.map(lambda file: _entry(file, cache), files):
+            entries.append(entry)
+            if progress is not None:
+                progress(len(entries), len(files))
     for entry in entries:
         for name, label in zip(entry.names, entry.labels, strict=True):
             if not 0 <= label < num_words:
                 from data_utils.hdf5 import label_outside
 
                 raise label_outside(entry.file.path, name, label, num_words)
-    return entries
+    return tuple(entries)
 
 
 def _entry(file: SignerFile, cache: Path | None) -> CatalogEntry:

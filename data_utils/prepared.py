@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.catalog import CatalogEntry, read_catalog
+from data_utils.catalog import CatalogEntry, Progress, read_catalog
 from data_utils.errors import DataError
 from data_utils.folder import missing_originals, signer_files
 from data_utils.landmarks import NUM_FEATURES
@@ -107,8 +107,10 @@ class DataSet:
         return found
 
 
-def open_data(folder: Path, cache: Path | None = None) -> DataSet:
+def open_data(folder: Path, cache: Path | None = None, progress: Progress | None = None) -> DataSet:
     """Reads the dictionary and the catalog of a data set, not its landmarks. `cache` is a folder for the catalog.
+
+    `progress` receives the number of files that are read, and their total.
 
     Raises:
         DataError: the folder, a file or a label is invalid.
@@ -117,7 +119,7 @@ def open_data(folder: Path, cache: Path | None = None) -> DataSet:
     words = read_words(folder)
     for fault in missing_originals(files):
         raise fault
-    return DataSet(folder, words, read_catalog(files, len(words), cache))
+    return DataSet(folder, words, read_catalog(files, len(words), cache, progress))
 
 
 def fingerprint(data: DataSet) -> str:

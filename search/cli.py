@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import itertools
@@ -20,7 +21,7 @@ from data_utils.errors import ExplainedError
 from data_utils.help import CONTEXT, HelpCommand, HelpGroup, version_option
 from data_utils.streams import install_safe_streams, lost_output, safe_streams
 from search import HIDDEN, __version__
-from search.commands import evaluation, exporting, reporting, searching
+from search.commands import evaluation, exporting, reporting, searching, waiting
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
 _PROGRAM = "islr-search"
@@ -87,11 +88,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and ends the process with its exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads wait for each other where workers use all cores
     install_safe_streams()
-    sys.exit(execute(arguments))
+    codes: list[int] = []
+    if arguments is None:  # the whole process is this command
+        atexit.register(_skip_teardown, codes)
+    codes.append(execute(arguments))
+    sys.exit(codes[0])
+
+
+def _skip_teardown(codes: Sequence[int]) -> None:
+    """Ends the process, as the last of its exit handlers: Python would take apart all that PyTorch has loaded, for a second."""
+    if codes:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(codes[0])
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Errors are printed to stderr in their standard form, never as a traceback."""
+    waiting.starting()
     before = sys.argv
     if arguments is not None:
         sys.argv = [*before[:1], *arguments]  # the resume command and crash logs name them
@@ -100,6 +115,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
             code = _execute(arguments)
             return _print_error(lost) if code == ExitCode.DONE and (lost := lost_output()) is not None else code
     finally:
+        waiting.done()
         sys.argv = before
 
 
@@ -145,6 +161,7 @@ def _takes_set(command: Any) -> bool:
 
 
 def _print_error(error: ExplainedError) -> int:
+    waiting.done()
     print(error.render(), file=sys.stderr)
     return exit_code_of(error)
 

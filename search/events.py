@@ -69,6 +69,18 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Working:
+    """The run does something that may take seconds, before, between or after its trials."""
+
+    what: str
+    """Such as `making the demo set`."""
+
+    done: int = 0
+    total: int = 0
+    """How many there are of what is counted; 0 if nothing is."""
+
+
+@dataclass(frozen=True)
 class DataPrepared:
     """Clips are being selected and normalized, once per data set and preprocessing."""
 
@@ -222,6 +234,7 @@ class ConfirmFinished:
 Event = (
     RunStarted
     | Notice
+    | Working
     | DataPrepared
     | TrialStarted
     | EpochFinished
@@ -232,6 +245,17 @@ Event = (
     | ConfirmFinished
 )
 Listener = Callable[[Event], None]
+
+
+def counting(emit: Listener, what: str) -> Callable[[int, int], None]:
+    """A function that emits how far some work is, at every percent: how much is done, and of how much."""
+
+    def progress(done: int, total: int) -> None:
+        if 100 * done // total > 100 * (done - 1) // total:
+            emit(Working(what, done, total))
+
+    return progress
+
 
 SCHEMA = 1
 """Version of the JSON output; raised when a field or its meaning changes."""

@@ -40,6 +40,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands do not say that they are slow: on a busy machine each may be."""
+    monkeypatch.setattr("search.commands.waiting._PATIENCE_S", 3600.0)
+
+
+@pytest.fixture(autouse=True)
 def no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Removes environment variables of the user that would affect the tests."""
     for name in ("SEARCH_DATA", "SEARCH_KERNEL", "SEARCH_STORAGE", "SEARCH_RUNS", "COLUMNS", "NO_COLOR"):

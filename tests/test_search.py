@@ -421,7 +421,7 @@ def test_demo_data_set(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, t
     """Without `--data` and SEARCH_DATA the demo data set is created once, and the first line says so."""
     created: list[Path] = []
 
-    def synthesize(folder: Path) -> None:
+    def synthesize(folder: Path, **_: object) -> None:
         created.append(folder)
         folder.mkdir()
         for path in tiny.iterdir():
@@ -442,7 +442,8 @@ def test_json_events(place: Path, tiny: Path, cli: Cli) -> None:
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--json")
     events = [json.loads(line) for line in done.out.splitlines()]
     trial = ["trial_started", "epoch_finished", "epoch_finished", "trial_finished"]
-    names = [event["event"] for event in events if event["event"] != "data_prepared"]
+    names = [event["event"] for event in events if event["event"] not in ("data_prepared", "working")]
+    assert "summing up the trials" in [event.get("what") for event in events]
     assert names == ["run_started", *trial, *trial, "run_finished"]
     assert all(event["schema"] == 1 for event in events)
     assert [event["value"] for event in events if event["event"] == "trial_finished"] == [

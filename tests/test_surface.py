@@ -234,6 +234,7 @@ def test_settings_and_their_defaults() -> None:
 EVENTS = """
 run_started: study about data words parts clips device workers storage runs finished target epochs space objectives folds trainings run best
 notice: text
+working: what done total
 data_prepared: done total
 trial_started: trial params epochs done remark
 epoch_finished: trial record step

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from data_utils.wording import format_duration
 from search.commands.run_text import NARROW
-from search.events import DataPrepared, EpochFinished, Event, RunStarted, TrialFinished, TrialStarted
+from search.events import DataPrepared, EpochFinished, Event, RunStarted, TrialFinished, TrialStarted, Working
 from search.wording import format_value
 
 Clock = Callable[[], float]
@@ -27,7 +27,7 @@ class Bars(Progress):
     def __init__(self, console: Console, clock: Clock, *, auto_refresh: bool) -> None:
         """`auto_refresh`: draw four times a second, not only on `refresh`."""
         bar = BarColumn(None, complete_style="green", finished_style="green", table_column=Column(max_width=40))
-        count = _text("{task.completed:,}/{task.total:,}", "99/99", justify="right")
+        count = _Count("{task.completed:,}/{task.total:,}", markup=False, justify="right", table_column=_column("99/99"))
         note, detail = _text("{task.fields[note]}", "val_loss 0.1234"), _text("{task.fields[detail]}", "top1 0.1234")
         self._console = console
         self._wide = (_text("{task.description}", "trial 99"), bar, count, note, detail, _TimeLeft())
@@ -39,6 +39,9 @@ class Bars(Progress):
 
         self._inherited: dict[int, float] = {}
         """The share of each trial that earlier runs had trained."""
+
+        self._step = ""
+        """What the run does before, between or after its trials."""
 
         self._objective, self._best = "", math.inf
 
@@ -56,9 +59,11 @@ class Bars(Progress):
                 if event.best is not None:
                     self._set_best(event.best.value, event.best.trial)
             case DataPrepared():
-                self._prepare(event.done, event.total)
+                self._work("preparing clips", event.done, event.total)
+            case Working():
+                self._work(event.what, event.done, event.total)
             case TrialStarted():
-                self._remove("preparing")
+                self._remove("working")
                 self.start_task(self._bars["trials"])
                 self._inherited.setdefault(event.trial, event.done / event.epochs)
                 self._remove(event.trial)  # its worker died: it starts again at its checkpoint
@@ -71,13 +76,17 @@ class Bars(Progress):
             case TrialFinished():
                 self._finish(event)
 
-    def _prepare(self, done: int, total: int) -> None:
-        if "preparing" not in self._bars:
-            self._add("preparing", "preparing", done, total, note="clips")
-        self.update(self._bars["preparing"], completed=done)
-        self._estimate("preparing")
-        if done >= total:
-            self._remove("preparing")
+    def _work(self, what: str, done: int, total: int) -> None:
+        """Shows a step before, between or after the trials; without an end where nothing is counted."""
+        if what != self._step:
+            self._remove("working")
+        if "working" not in self._bars:
+            self._add("working", what, done, total or None)
+        self._step = what
+        self.update(self._bars["working"], completed=done)
+        self._estimate("working")
+        if total and done >= total:
+            self._remove("working")
 
     def _finish(self, event: TrialFinished) -> None:
         self._remove(event.trial)
@@ -93,10 +102,10 @@ class Bars(Progress):
         self._best = value
         self.update(self._bars["trials"], note=f"best {format_value(value)}", detail=f"(trial {trial})")
 
-    def _add(self, key: int | str, label: str, done: int, total: int, *, start: bool = True, note: str = "") -> None:
+    def _add(self, key: int | str, label: str, done: int, total: int | None, *, start: bool = True) -> None:
         """Adds a bar. `first` is where this process starts."""
         self._bars[key] = self.add_task(
-            label, start=start, total=total, completed=done, first=done, note=note, detail="", due=None
+            label, start=start, total=total, completed=done, first=done, note="", detail="", due=None
         )
 
     def _remove(self, key: int | str) -> None:
@@ -115,6 +124,13 @@ class Bars(Progress):
         left = (task.total or 0.0) - task.completed - running
         due = self.get_time() + (task.elapsed or 0.0) / trained * left if trained > 0 and left > 0 else None
         self.update(task.id, due=due)
+
+
+class _Count(TextColumn):
+    """How much is done, and of how much; empty where nothing is counted."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
 
 
 class _TimeLeft(ProgressColumn):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from data_utils.streams import losing_is_no_error, lost_output
+from search.commands.waiting import printing
 from search.events import SCHEMA
 
 _TERMINAL_WIDTH = 80
@@ -21,6 +22,7 @@ def print_result(*lines: str | Mapping[str, Any]) -> None:
     for line in lines:
         if isinstance(line, Mapping):
             line = json.dumps({"schema": SCHEMA, **line}, ensure_ascii=not is_utf8, allow_nan=False, default=str)
+        printing()
         print(line, flush=True)
 
 
@@ -34,6 +36,7 @@ def print_summary(*lines: str) -> None:
 
 def print_note(text: str) -> None:
     """Prints anything else to stderr."""
+    printing()
     print(text, file=sys.stderr, flush=True)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from search.commands import options as opt
 from search.commands.studies import chosen_study, open_study
+from search.commands.waiting import doing, loading
 from search.errors import ExitCode
 
 
@@ -34,6 +35,7 @@ def confirm(
     Seeds go to the trials that may be the best. The best one is compared with the baseline seed by seed: is the gain more than
     noise?
     """
+    loading()
     from search.commands.console import print_note
     from search.commands.resume import resume_command
     from search.commands.screens import stoppable_screen
@@ -77,6 +79,7 @@ def open_test(
 
     Compares the confirmed configuration with the baseline.
     """
+    loading()
     import dataclasses
 
     from search.commands.console import print_result
@@ -85,6 +88,7 @@ def open_test(
     from search.evaluation.test_part.text import opening_lines
 
     options = EvaluationOptions(study=chosen_study(study, storage), storage=storage, runs=runs, data=data, again=again)
+    doing("evaluating the models")
     opening = evaluate_test_part(options, PlainScreen())
     print_result(*([dataclasses.asdict(opening)] if as_json else opening_lines(opening)))
 
@@ -95,5 +99,7 @@ def analyze(study: opt.Study = None, storage: opt.Storage = opt.STORAGE, as_json
     from search.evaluation.analysis.analyze import analyze as analyze_study
     from search.evaluation.analysis.text import analysis_json, analysis_lines
 
-    found = analyze_study(*open_study(study, storage))
+    opened = open_study(study, storage)
+    doing("analyzing the trials")
+    found = analyze_study(*opened)
     print_result(*([analysis_json(found)] if as_json else analysis_lines(found)))

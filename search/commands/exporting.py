@@ -12,6 +12,7 @@ import typer
 from search.commands import options as opt
 from search.commands.output import require_writable, utf8_stdout, write_output
 from search.commands.studies import chosen_study, get_trial, open_study
+from search.commands.waiting import doing, done, loading
 from search.errors import DefinitionError, ExitCode
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def export(
     exported = exported_of(opened, chosen)
     made = None
     if model is not None:
+        doing("writing the model")
         from search.exporting.writing import export_model
         from search.study.trials import trial_configs
 
@@ -115,6 +117,7 @@ def retrain(
     runs: opt.Runs = opt.RUNS,
 ) -> int:
     """Train an exported configuration again. Compares the result with the recorded number."""
+    loading()
     from search.exporting.export import read_export
     from search.exporting.setup import set_up
     from search.running.signals import StopSignals
@@ -125,6 +128,7 @@ def retrain(
         raise DefinitionError(f"{option} needs --output", hint="name the model's folder with --output DIR")
     exported, configs = read_export(file)
     used = checked_device(device or str(exported.made_with.get("device", "auto")))
+    doing("reading the data set")
     with StopSignals() as stop:
         setup = set_up(exported, configs, data=data, seed=seed, device=used, runs=runs, output=output, onnx=onnx)
         return _train_final(setup, output, stop) if all_signers and output is not None else _reproduce(setup, stop)
@@ -183,6 +187,7 @@ def predict(
     as_json: opt.AsJson = False,
 ) -> int:
     """Predict the words of clips with a model. Writes the most probable words and their probabilities as CSV."""
+    doing("loading the model")
     from data_utils.inputs import check_inputs
     from data_utils.streams import output_error
     from data_utils.wording import counted
@@ -200,7 +205,10 @@ def predict(
     write_cells = csv.writer(stream, lineterminator="\n").writerow
     if not as_json:
         write_cells(csv_header(count))
+    doing("predicting")
     for prediction in predictions(model, files, count):
+        if not clips:
+            done()
         if as_json:
             stream.write(json_row(prediction))
         else:
@@ -224,6 +232,7 @@ def copy(
     runs: opt.Runs = opt.RUNS,
 ) -> None:
     """Copy a study to another storage and verify the copy. Its confirmation and files are copied too; the original stays."""
+    doing("copying the study")
     from search.commands.console import print_note, print_result
     from search.study.copying import copy_study, copy_summary
     from search.wording import study_args

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from search.commands.waiting import printing
 from search.errors import DefinitionError
 
 
@@ -49,6 +50,7 @@ def write_output(text: str, output: Path | None) -> None:
 
 def utf8_stdout() -> TextIO:
     """Stdout for text that programs read, in UTF-8 whatever the locale. A terminal keeps its own encoding."""
+    printing()
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     return sys.stdout

@@ -10,6 +10,7 @@ import typer
 from search.commands import options as opt
 from search.commands.output import write_output
 from search.commands.studies import chosen_study, open_study
+from search.commands.waiting import doing
 from search.errors import ExitCode
 
 
@@ -28,6 +29,7 @@ def report(
     from search.study.claiming import folder_to_write
 
     opened, opened_storage = open_study(study, storage)
+    doing("drawing the report")
     facts = Facts(opened, opened_storage, url=storage, runs=runs)
     target = output or folder_to_write(runs, opened, storage) / "report.html"
     text = report_html(facts)
@@ -59,6 +61,7 @@ def dashboard(
     from search.study.study import load_study
 
     name = chosen_study(study, storage)
+    doing("reading the study")
     place = parse_url(storage).path
     may_write = place is None or not place.exists() or is_writable(place)
     opened = open_storage(storage, create=False) if may_write else open_read_only(storage, curves=True)
@@ -70,6 +73,7 @@ def dashboard(
     artifacts = artifact_folder(runs)
     if print_command:
         if may_write:
+            doing("filling the study's page")
             filler.fill_once()
         print_result(plain_command(storage, host, port, artifacts))
         if host == "127.0.0.1":
@@ -98,6 +102,7 @@ def doctor(
     from search.commands.console import print_result
     from search.reporting.doctor import checks
 
+    doing("checking")
     wrong = 0
     for check in checks(storage=storage, runs=runs, data=data):
         wrong += check.verdict == "wrong"

@@ -15,6 +15,7 @@ from rich.text import Text
 from search.commands.bars import Bars, Clock
 from search.commands.console import line_width, print_note, print_result, print_summary
 from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
+from search.commands.waiting import doing, done
 from search.evaluation.confirm.text import confirm_footer
 from search.events import (
     ConfirmFinished,
@@ -28,13 +29,14 @@ from search.events import (
     TrialFinished,
     TrialStarted,
     WorkerDied,
+    Working,
     as_json,
 )
 from search.running.signals import StopSignals
 from search.wording import wrap_line
 
-_QUIET_S = 60
-"""Plain output reports progress within a trial only after this many seconds without a line."""
+_FIRST_QUIET_S, _QUIET_S = 2.0, 60.0
+"""Plain output reports progress within a trial after this many seconds without a line: more of them after each report."""
 
 
 def choose_screen(*, as_json: bool, progress: bool) -> Listener:
@@ -72,6 +74,9 @@ class PlainScreen:
         self._printed_at = time.monotonic()
         self._started: RunStarted | None = None
         self._table = TrialTable({})
+        self._quiet_s = _FIRST_QUIET_S
+        self._step = ""
+        """What the run does before, between or after its trials; or that it trains the first of them."""
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
@@ -82,17 +87,21 @@ class PlainScreen:
                 self._print([*run_started_lines(event, self._width()), self._table.head()])
             case Notice():
                 self.announce(event.text)
-            case TrialStarted() if event.remark:
-                self.announce(f"trial {event.trial} was interrupted: {event.remark}")
+            case TrialStarted():
+                if event.remark:
+                    self.announce(f"trial {event.trial} was interrupted: {event.remark}")
+                self._show_step("training", 0, 0)
             case WorkerDied():
                 deaths = f"{event.deaths} of {event.allowed}"
                 self.announce(f"the worker of trial {event.trial} died: {event.reason}; another worker continues ({deaths})")
-            case DataPrepared() if self._wants_progress():
-                self.announce(f"preparing the data: {event.done:,} of {event.total:,} clips")
-            case EpochFinished() if self._wants_progress():
+            case Working():
+                self._show_step(event.what, event.done, event.total)
+            case DataPrepared():
+                self._show_step("preparing clips", event.done, event.total)
+            case EpochFinished():
                 record = event.record
                 numbers = f"val_loss {record.val_loss:.4f}, top1 {record.val_top1:.4f}"
-                self.announce(f"trial {event.trial}: epoch {record.epoch}, {numbers}")
+                self._report(f"trial {event.trial}: epoch {record.epoch}, {numbers}")
             case TrialFinished():
                 self._print_trial(event)
             case RunFinished():
@@ -104,6 +113,20 @@ class PlainScreen:
         """Prints a sentence, wrapped at the width."""
         self._print(wrap_line(text, self._width()))
 
+    def _show_step(self, what: str, finished: int, total: int) -> None:
+        """Shows a step before, between or after the trials."""
+        if what != self._step:
+            self._step = what
+            doing(what)
+        if finished < total:
+            self._report(f"{what}: {finished:,} of {total:,}")
+
+    def _report(self, text: str) -> None:
+        """Prints how far the run is, unless something was printed a moment ago."""
+        if time.monotonic() - self._printed_at > self._quiet_s:
+            self._quiet_s = min(2 * self._quiet_s, _QUIET_S)
+            self.announce(text)
+
     def _print_trial(self, event: TrialFinished) -> None:
         self._print(self._table.rows(event))
 
@@ -111,9 +134,6 @@ class PlainScreen:
         """The storage and the folder of the run."""
         assert self._started is not None, "a run starts before it ends"
         return self._started.storage, self._started.runs
-
-    def _wants_progress(self) -> bool:
-        return time.monotonic() - self._printed_at > _QUIET_S
 
     def _width(self) -> int | None:
         return line_width(sys.stderr)
@@ -135,11 +155,12 @@ class LiveScreen(PlainScreen):
 
     def __call__(self, event: Event) -> None:
         """Shows an event, on the bars too."""
+        done()
         if isinstance(event, RunFinished | ConfirmFinished):
             self.close()
         self._bars.show(event)
         super().__call__(event)
-        if isinstance(event, RunStarted | DataPrepared):
+        if isinstance(event, RunStarted | DataPrepared | Working):
             self._bars.start()
 
     def close(self) -> None:
@@ -156,8 +177,11 @@ class LiveScreen(PlainScreen):
         self._print([row], style="bold green" if event.is_best else "")
         self._print(reason)
 
-    def _wants_progress(self) -> bool:
-        return False  # the bars show it
+    def _show_step(self, what: str, finished: int, total: int) -> None:
+        """The bars show it."""
+
+    def _report(self, text: str) -> None:
+        """The bars show it."""
 
     def _width(self) -> int:
         return self._console.width

@@ -12,6 +12,7 @@ import typer
 from search.commands import options as opt
 from search.commands.output import write_output
 from search.commands.studies import get_trial, open_study
+from search.commands.waiting import done, loading
 from search.errors import DefinitionError, ExitCode
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def run(
     definition = _load(study, storage, sets, trials=trials, more=more, name=name, seed=seed)
     if dry_run:
         return _print_definition(definition, context, as_json=as_json)
+    loading()
     from search.definition.study_file import study_name
     from search.engines.engine_options import EngineOptions
     from search.running.run import RunOptions
@@ -172,6 +174,7 @@ def status(
     from search.reporting.status import status_json, status_lines
 
     opened, _ = open_study(study, storage)
+    done()
     with replacing_lines() as show_lines:
         while True:
             if as_json:

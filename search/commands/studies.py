@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from search.commands.waiting import doing
 from search.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def open_study(study: str | None, storage: str) -> tuple[CheckedStudy, optuna.st
     from search.study.identity import require_usable
     from search.study.study import load_study
 
+    doing("reading the study")
     name = None if study is None else study_name(study)
     opened = open_read_only(storage)
     found = load_study(opened, name or _latest(opened), print_note)

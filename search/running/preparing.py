@@ -18,7 +18,7 @@ from search.definition.checks import require_fits_data
 from search.definition.definition import StudyDefinition
 from search.definition.pruners import NoPruning
 from search.errors import os_errors
-from search.events import Listener, Notice
+from search.events import Listener, Notice, counting
 from search.study.study import study_data
 from search.trial.clips import TrialClips, count_clips, data_store, open_indexed
 
@@ -43,7 +43,7 @@ def ready_clips(definition: StudyDefinition, folder: Path | None, runs: Path, em
         ResourceError: `runs` cannot be written.
     """
     make_folder(runs)
-    data = open_indexed(folder or demo_data(runs, emit), runs)
+    data = open_indexed(folder or demo_data(runs, emit), runs, emit)
     split = split_of(definition, data)
     require_fits_data(definition, len(split.folds) or definition.repeats, len(data.words))
     for note in _notes(definition, split):
@@ -143,7 +143,7 @@ def demo_data(runs: Path, emit: Listener) -> Path:
     if not folder.exists():
         with os_errors("the demo set cannot be written", where=folder, hint="name another folder with --runs"):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            synthesize(folder)
+            synthesize(folder, progress=counting(emit, "making the demo set"))
     return folder
 
 

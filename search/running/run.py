@@ -12,7 +12,7 @@ from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
 from search.errors import ResourceError
-from search.events import Listener, Notice, RunFinished, RunStarted
+from search.events import Listener, Notice, RunFinished, RunStarted, Working
 from search.running.preparing import ReadyClips, nothing_left_if_refused, ready_clips
 from search.running.session import Session, SessionOptions, open_session
 from search.running.signals import StopSignals
@@ -65,6 +65,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
     parse_url(options.storage)  # a wrong URL is an error before anything is created
+    if options.engine.engine_name() == "ray":
+        emit(Working("connecting to Ray"))
     device = options.engine.resolve_device()
     for precision in definition.texts_of("train.precision"):
         options.engine.require_precision(precision, device)
@@ -154,6 +156,7 @@ def _search(
         marks_best=True,
         stop=stop,
     )
+    emit(Working("summing up the trials"))
     result = run_finished(study, definition, trial_source, seconds, stop.reason)
     emit(result)
     return result

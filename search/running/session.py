@@ -11,10 +11,11 @@ from time import perf_counter
 import optuna
 
 from data_utils.errors import ExplainedError
+from data_utils.wording import counted
 from search.definition.definition import Resources
 from search.definition.objectives import StudyObjective
 from search.engines.engine_options import EngineOptions
-from search.events import Listener, Notice
+from search.events import Listener, Notice, Working
 from search.running.coordinator import Coordinator
 from search.running.ledger import Ledger
 from search.running.log import RunLog
@@ -89,6 +90,8 @@ class Session:
         Raises: same as `Coordinator.run`.
         """
         began = perf_counter()
+        if self.options.engine.engine_name() != "inline":
+            self.emit(Working(f"starting {counted(self.options.engine.workers, 'worker')}"))
         engine = self.options.engine.create_engine(replace(trial_clips, emit=self.emit), self.options.runs, resources)
         recorder = Recorder(
             self.study,

@@ -13,7 +13,7 @@ from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, DataSet, open_data
 from data_utils.splits import Split
 from data_utils.store import load_prepared
-from search.events import DataPrepared, Listener, Notice
+from search.events import DataPrepared, Listener, Notice, counting
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,11 @@ def data_store(runs: Path) -> Path:
     return runs / "prepared"
 
 
-def open_indexed(folder: Path, runs: Path) -> DataSet:
+def open_indexed(folder: Path, runs: Path, emit: Listener | None = None) -> DataSet:
     """The data set in a folder; its index is stored under `runs`.
 
     Raises:
         DataError: it is invalid.
     """
-    return open_data(folder, data_store(runs) / "index")
+    progress = None if emit is None else counting(emit, "reading the data set")
+    return open_data(folder, data_store(runs) / "index", progress)

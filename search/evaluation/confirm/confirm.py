@@ -18,7 +18,7 @@ from search.evaluation.confirm.candidates import trials_to_confirm
 from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.signers import signer_spread
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
-from search.events import ConfirmFinished, Listener, Notice, RunStarted
+from search.events import ConfirmFinished, Listener, Notice, RunStarted, Working
 from search.running.preparing import make_folder, nothing_left_if_refused, open_same
 from search.running.session import Session, SessionOptions, open_session
 from search.running.signals import StopSignals
@@ -67,6 +67,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
     with database_errors(options.storage), opened_storage(options.storage, create=False) as storage:
         study = load_study(storage, options.study, lambda text: emit(Notice(text)))
         require_usable(study)
+        emit(Working("choosing the candidates"))
         chosen = trials_to_confirm(study, options.top)
         finished = num_finished(study.get_trials(deepcopy=False))  # trials that finish meanwhile are not candidates
         with nothing_left_if_refused(options.runs):
@@ -98,6 +99,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 )
                 if stop.reason:
                     return None
+                session.emit(Working("comparing the candidates"))
                 confirmed = _compare_and_store(study, session.study, trial_source, finished)
                 session.emit(ConfirmFinished(study.study_name, confirmed, seconds))
                 return confirmed
