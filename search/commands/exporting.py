@@ -232,12 +232,13 @@ def copy(
     runs: opt.Runs = opt.RUNS,
 ) -> None:
     """Copy a study to another storage and verify the copy. Its confirmation and files are copied too; the original stays."""
-    doing("copying the study")
     from search.commands.console import print_note, print_result
     from search.study.copying import copy_study, copy_summary
     from search.wording import study_args
 
-    copied = copy_study(chosen_study(study, storage), storage, to, runs, print_note)
+    name = chosen_study(study, storage)
+    doing("copying the study")
+    copied = copy_study(name, storage, to, runs, print_note)
     print_result(copy_summary(copied))
     words = study_args(copied.study, copied.target)
     print_note(f"next: islr-search run {words}{', with SEARCH_STORAGE set to the new storage' if '$' in words else ''}")
