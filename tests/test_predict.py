@@ -69,8 +69,11 @@ def bundle(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_export_writes_the_median_model(confirmed: Path, cli: Cli) -> None:
     """`export --model` writes the model with the median value, with its weights, temperature and numbers."""
     done = cli("export", "tiny", "--model", "model")
-    assert done.code == 0, done.err
-    exported = yaml.safe_load(done.out)
+    assert (done.code, done.out) == (0, ""), done.err
+    assert "wrote a model to model: the median by val_loss of the 3 models" in done.err
+    assert "README.md, SHA256SUMS, config.yaml, labels.json, metrics.json, model.safetensors" in done.err
+    assert len(done.err.splitlines()) < 6
+    exported = yaml.safe_load((confirmed / "model" / CONFIG).read_text(encoding="utf-8"))
     metrics = json.loads((confirmed / "model" / "metrics.json").read_text(encoding="utf-8"))
     storage = f"sqlite:///{confirmed / 'runs' / 'studies.db'}"
     trials = optuna.load_study(study_name="tiny/confirm", storage=storage).trials
@@ -86,9 +89,23 @@ def test_export_writes_the_median_model(confirmed: Path, cli: Cli) -> None:
     assert metrics["this_model"]["seed"] == mine[1].user_attrs["seed"]
     assert metrics["this_model"]["sealed"] is None
     assert metrics["configuration"]["confirmed"]["mean"] == pytest.approx(statistics.fmean(t.values[0] for t in mine))
-    assert yaml.safe_load((confirmed / "model" / CONFIG).read_text(encoding="utf-8"))["trial"] == exported["trial"]
     again = cli("export", "tiny", "--model", "model")
     assert (again.code, again.err.splitlines()[0]) == (2, "error: the path already exists")
+    printed = yaml.safe_load(cli("export", "tiny", "--model", "other", "--output", "-").out)
+    assert {**printed, "exported": ""} == {**exported, "exported": ""}
+
+
+def test_export_keeps_what_is_there(confirmed: Path, cli: Cli) -> None:
+    """A file is not overwritten without --force, and nothing else is written either."""
+    best = confirmed / "best.yaml"
+    best.write_text("mine", encoding="utf-8")
+    done = cli("export", "--output", "best.yaml", "--model", "model")
+    assert (done.code, done.out, best.read_text(encoding="utf-8")) == (2, "", "mine")
+    assert done.err.endswith("already exists\n  --> best.yaml\nhint: name another file, or replace this one with --force\n")
+    assert not (confirmed / "model").exists()
+    done = cli("export", "--output", "best.yaml", "--force")
+    assert (done.code, yaml.safe_load(best.read_text(encoding="utf-8"))["study"]) == (0, "tiny")
+    assert cli("trials", "--output", "trials.csv").code == cli("trials", "--output", "trials.csv").code == 0
 
 
 def test_predictions_have_the_stated_accuracy(confirmed: Path, tiny: Path, cli: Cli) -> None:

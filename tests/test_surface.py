@@ -76,6 +76,7 @@ COMMANDS = {
         "study=None",
         STORAGE,
         "--output=None",
+        "--force=False",
         "--trial=None",
         "--searched=False",
         "--model=None",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search.commands import options as opt
-from search.commands.output import require_writable, utf8_stdout, write_output
+from search.commands.output import STDOUT, require_writable, utf8_stdout, write_output
 from search.commands.studies import chosen_study, get_trial, open_study
 from search.commands.waiting import doing, done, loading
 from search.errors import DefinitionError, ExitCode
@@ -27,6 +27,7 @@ def export(
     study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
     output: opt.OutputFile = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --output if it exists.")] = False,
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Export this trial instead.")] = None,
     searched: Annotated[
         bool,
@@ -35,12 +36,17 @@ def export(
         ),
     ] = False,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="Also write a model that the confirmation trained.")
+        Path | None,
+        typer.Option("--model", metavar="DIR", help="Write a model that the confirmation trained to this new folder."),
     ] = None,
     onnx: opt.Onnx = False,
     runs: opt.Runs = opt.RUNS,
 ) -> None:
-    """Write the best configuration as YAML. It can be trained anywhere; with --model, a trained model is written too."""
+    """Write the best configuration as YAML, or a trained model. A configuration can be trained anywhere.
+
+    YAML goes to stdout, or to the file of --output. With --model it is in the model's folder, as config.yaml, and stdout stays
+    empty; `--output -` prints it all the same.
+    """
     from search.commands.console import print_note
     from search.exporting.export import choose_trial, export_text, exported_of
     from search.running.summary import trial_summary
@@ -50,7 +56,7 @@ def export(
         raise DefinitionError("--searched and --trial cannot be given together", hint="--trial can name any trial")
     if onnx and model is None:
         raise DefinitionError("--onnx needs --model", hint="name the model's folder with --model DIR")
-    require_writable(output)
+    require_writable(output, replace=force)
     opened, opened_storage = open_study(study, storage)
     chosen, reason = choose_trial(opened, None if trial is None else get_trial(opened, trial), searched=searched)
     exported = exported_of(opened, chosen)
@@ -61,16 +67,19 @@ def export(
         from search.study.trials import trial_configs
 
         made = export_model(opened, opened_storage, exported, trial_configs(chosen), model, runs=runs, onnx=onnx, why=reason)
-    write_output(export_text(exported, reason), output)
+    if model is None or output is not None:
+        write_output(export_text(exported, reason), output)
+    is_file = output is not None and output != STDOUT
     print_note(reason)
-    if made is not None:
+    if made is not None and model is not None:
         print_note(f"wrote a model to {model}: {made.text}")
-    if output is not None and (found := trial_summary(chosen)):
+        print_note(f"  {', '.join(sorted(path.name for path in model.iterdir()))}")
+    if is_file and (found := trial_summary(chosen)):
         values = f"{format_values(found.values)}, top1 {found.val_top1:.4f}"
         print_note(f"wrote trial {chosen.number} to {output}; in the search: {values}")
     if trial is None:
         _print_front(opened)
-    if output is not None:
+    if is_file:
         print_note(f"next: islr-search retrain {output}")
     if model is not None:
         print_note(f"next: islr-search predict {model} CLIP...")

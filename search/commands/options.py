@@ -125,7 +125,7 @@ Progress = Annotated[
 ]
 OutputFile = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", callback=_expand_home, help="Write to this file instead of stdout."),
+    typer.Option("--output", metavar="FILE", callback=_expand_home, help="Write to this file instead of stdout (-: stdout)."),
 ]
 
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the study file; repeatable.")]

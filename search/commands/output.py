@@ -11,14 +11,17 @@ from typing import TextIO
 from search.commands.waiting import printing
 from search.errors import DefinitionError
 
+STDOUT = Path("-")
+"""The name that stands for stdout."""
 
-def require_writable(output: Path | None) -> None:
+
+def require_writable(output: Path | None, *, replace: bool = True) -> None:
     """Checks before long work that `write_output` can write here.
 
     Raises:
-        DefinitionError: it cannot.
+        DefinitionError: it cannot, or, without `replace`, the file exists.
     """
-    if output is None:
+    if output is None or output == STDOUT:
         return
     try:
         parent = next(parent for parent in output.absolute().parents if parent.exists())
@@ -29,15 +32,19 @@ def require_writable(output: Path | None) -> None:
         problem = error.strerror or str(error)
     if problem:
         raise _not_writable(output, problem)
+    if output.exists() and not replace:
+        raise DefinitionError(
+            "the output file already exists", where=str(output), hint="name another file, or replace this one with --force"
+        )
 
 
 def write_output(text: str, output: Path | None) -> None:
-    """Writes text as UTF-8 to a file, or to stdout. Undecodable bytes of file names in it are escaped.
+    """Writes text as UTF-8 to a file, or to stdout (None or `STDOUT`). Undecodable bytes of file names in it are escaped.
 
     Raises:
         DefinitionError: the file cannot be written.
     """
-    if output is None:
+    if output is None or output == STDOUT:
         utf8_stdout().write(text)
         return
     from data_utils.files import write_atomically
