@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_utils import __version__ as __version__
+__version__ = "0.1.0"
 
 DEFAULT_RUNS = "runs"
 DEFAULT_STORAGE = f"sqlite:///{DEFAULT_RUNS}/studies.db"

@@ -64,8 +64,9 @@ islr-search run letters.yaml --dry-run                   every setting and where
 islr-search show 12                trial 12 of the latest study
 islr-search show letters 12        trial 12 of letters""",
     "trials": """\
-islr-search trials                              a table
-islr-search trials --output trials.csv          for a spreadsheet""",
+islr-search trials                        a table
+islr-search trials --top 5                the best five
+islr-search trials --output trials.csv    for a spreadsheet""",
     "confirm": """\
 islr-search confirm --workers 4
 islr-search confirm letters --top 4 --seeds 12""",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from data_utils.wording import width
@@ -82,6 +82,17 @@ def study_args(study: str, storage: str, runs: str = DEFAULT_RUNS) -> str:
 def storage_arg(shown: str) -> str:
     """A storage URL quoted for a shell, or the environment variable that holds it if its password is hidden."""
     return '"$SEARCH_STORAGE"' if HIDDEN in shown else shlex.quote(shown)
+
+
+class Strong(str):
+    """A line that a terminal shows in bold: it belongs to the answer."""
+
+    __slots__ = ()
+
+
+def strong(lines: Iterable[str]) -> list[str]:
+    """Lines that a terminal shows in bold."""
+    return [Strong(line) for line in lines]
 
 
 def truncate(text: str, room: int) -> str:

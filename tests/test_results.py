@@ -319,9 +319,11 @@ def test_names_like_numbers(place: Path, tiny: Path, cli: Cli, tmp_path: Path) -
     assert (done.code, done.out.splitlines()[-1]) == (0, "the recorded val_loss was reproduced bit for bit")
 
 
-def test_trials_as_csv(cli: Cli, searched: Path) -> None:
+def test_trials_as_csv(cli: Cli, searched: Path, tmp_path: Path) -> None:
     """One row per trial, with full precision."""
-    rows = list(csv.DictReader(io.StringIO(cli("trials", "tiny").out)))
+    rows = list(csv.DictReader(io.StringIO(cli("trials", "tiny", "--format", "csv").out)))
+    named = cli("trials", "tiny", "--output", tmp_path / "t.csv")
+    assert (named.out, list(csv.DictReader(io.StringIO((tmp_path / "t.csv").read_text(encoding="utf-8"))))) == ("", rows)
     trials = stored_trials(searched)
     assert [float(row["val_loss"]) for row in rows] == [trial.value for trial in trials]
     assert [float(row["param_lr"]) for row in rows] == [trial.params["lr"] for trial in trials]
@@ -330,10 +332,33 @@ def test_trials_as_csv(cli: Cli, searched: Path) -> None:
 
 def test_trials_as_jsonl(cli: Cli, searched: Path, tmp_path: Path) -> None:
     """The same rows as JSON, also into a file."""
-    assert cli("trials", "tiny", "--format", "jsonl", "--output", tmp_path / "a" / "t.jsonl").out == ""
+    assert cli("trials", "tiny", "--output", tmp_path / "a" / "t.jsonl").out == ""
     rows = [json.loads(line) for line in (tmp_path / "a" / "t.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["val_loss"] for row in rows] == [trial.value for trial in stored_trials(searched)]
     assert {row["schema"] for row in rows} == {1}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, None])
+def test_trials_as_a_table(columns: int | None, cli: Cli, searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aligned columns that fit the terminal, in order of the numbers; the best is starred."""
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    trials = stored_trials(searched)
+    best = best_trial(trials)
+    assert best is not None
+    head, *rows = cli("trials", "tiny").out.splitlines()
+    assert head.split()[:4] == ["trial", "state", "val_loss", "top1"]
+    assert [row[head.index("val_loss") :][:8].strip() for row in rows] == [f"{trial.value:.4f}" for trial in trials]
+    assert [row.strip("* ").split()[0] for row in rows] == [str(trial.number) for trial in trials]
+    assert [row.startswith("*") for row in rows] == [trial.number == best.number for trial in trials]
+    assert len({len(row) for row in rows}) == 1
+    assert max(map(len, [head, *rows])) <= (columns or 1000)
+    assert ("dropout" in head) == (columns != 60)
+    ranked = sorted(trials, key=lambda trial: trial.value or 0)[:2]
+    first = head.index("time") + 4
+    _, *rows = cli("trials", "tiny", "--top", "2").out.splitlines()
+    shown = [row[first:].split()[0] for row in rows]
+    assert shown == [f"{trial.params['label_smoothing']:.4g}" for trial in ranked]
 
 
 def test_status(cli: Cli, searched: Path) -> None:

@@ -50,7 +50,7 @@ COMMANDS = {
     ],
     "status": ["study=None", STORAGE, "--watch=False", "--json=False"],
     "list": [STORAGE, "--json=False"],
-    "trials": ["study=None", STORAGE, "--format=csv", "--output=None"],
+    "trials": ["study=None", STORAGE, "--format=None", "--top=None", "--output=None"],
     "show": ["study=None", "trial=None", STORAGE, "--runs=runs", "--json=False"],
     "confirm": [
         "study=None",

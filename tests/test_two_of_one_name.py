@@ -81,7 +81,11 @@ def outputs(cli: Cli, url: str, name: str = "tiny", runs: str = "runs") -> str:
     """Everything that the commands that look say of a study."""
     where = ("--storage", url)
     places = (*where, "--runs", runs)
-    words = [("status", name, "--json", *where), ("trials", name, *where), ("analyze", name, "--json", *where)]
+    words = [
+        ("status", name, "--json", *where),
+        ("trials", name, "--format", "csv", *where),
+        ("analyze", name, "--json", *where),
+    ]
     words += [("export", name, "--searched", *where), ("report", name, "--output", "page.html", *places)]
     words += [("show", name, str(trial.number), "--json", *places) for trial in load(url, name).trials]
     texts = []

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from data_utils.streams import losing_is_no_error, lost_output
 from search.commands.waiting import printing
 from search.events import SCHEMA
+from search.wording import Strong
 
 _TERMINAL_WIDTH = 80
 """Columns of a terminal that does not report its width."""
@@ -23,7 +24,16 @@ def print_result(*lines: str | Mapping[str, Any]) -> None:
         if isinstance(line, Mapping):
             line = json.dumps({"schema": SCHEMA, **line}, ensure_ascii=not is_utf8, allow_nan=False, default=str)
         printing()
-        print(line, flush=True)
+        print(_bold(line) if isinstance(line, Strong) else line, flush=True)
+
+
+def is_styled(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that shows bold text, and the user has not refused it (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _bold(line: str) -> str:
+    return f"\x1b[1m{line}\x1b[0m" if line.strip() and is_styled(sys.stdout) else line
 
 
 def print_summary(*lines: str) -> None:

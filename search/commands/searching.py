@@ -200,17 +200,34 @@ def list_studies(storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False
 def trials(
     study: opt.Study = None,
     storage: opt.Storage = opt.STORAGE,
-    format: Annotated[str, typer.Option(metavar="csv|jsonl", help="Format of the table.")] = "csv",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="table|csv|jsonl", help="For people, or for programs. [default: by the ending of FILE, else table]"
+        ),
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Only the N best, the best first.")] = None,
     output: opt.OutputFile = None,
 ) -> None:
-    """Write all trials as a table."""
-    from search.reporting.table import trial_rows, trials_csv, trials_jsonl
+    """List all trials: a table for people, CSV or JSON lines for programs."""
+    from search.commands.console import line_width, print_result
+    from search.commands.trials_text import trial_lines
+    from search.reporting.table import listed_trials, trial_rows, trials_csv, trials_jsonl
 
-    if format not in ("csv", "jsonl"):
-        raise DefinitionError("unknown format", got=format, expected="csv or jsonl")
+    endings = {".csv": "csv", ".jsonl": "jsonl"}
+    format = format or endings.get("" if output is None else output.suffix.lower(), "table")
+    if format not in ("table", *endings.values()):
+        raise DefinitionError("unknown format", got=format, expected="table, csv or jsonl")
     opened, _ = open_study(study, storage)
-    rows = trial_rows(opened)
-    write_output(trials_csv(rows) if format == "csv" else trials_jsonl(rows), output)
+    if format != "table":
+        rows = trial_rows(opened, top)
+        write_output(trials_csv(rows) if format == "csv" else trials_jsonl(rows), output)
+        return
+    lines = trial_lines(opened, listed_trials(opened, top), line_width(sys.stdout) if output is None else None)
+    if output is None:
+        print_result(*lines)
+    else:
+        write_output("".join(f"{line}\n" for line in lines), output)
 
 
 def show(

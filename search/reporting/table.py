@@ -8,18 +8,25 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from search.definition.objectives import primary_index
 from search.definition.trial_attributes import attribute
-from search.study.trials import STATE_NAMES, trial_result
+from search.study.study import study_objectives
+from search.study.trials import STATE_NAMES, ranked_trials, trial_result
 from search.trial.files import csv_text
 from search.trial.result import MEASURED, VALUE_NAMES
 
 
-def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """Every trial: number, state, value of the first objective, metrics of the selected epoch, cost, all objective values,
-    seed, parameters, reason of a failure."""
+def trial_rows(study: optuna.Study, top: int | None = None) -> list[dict[str, Any]]:
+    """Every trial, or the `top` best ones: number, state, value of the first objective, metrics of the selected epoch, cost,
+    all objective values, seed, parameters, reason of a failure."""
+    names = sorted({name for trial in study.get_trials(deepcopy=False) for name in trial.params})
+    return [_trial_row(trial, names) for trial in listed_trials(study, top)]
+
+
+def listed_trials(study: optuna.Study, top: int | None = None) -> list[FrozenTrial]:
+    """The trials by number; or the `top` complete ones, the best first."""
     trials = study.get_trials(deepcopy=False)
-    names = sorted({name for trial in trials for name in trial.params})
-    return [_trial_row(trial, names) for trial in trials]
+    return trials if top is None else ranked_trials(trials, primary_index(study_objectives(study)))[:top]
 
 
 def _trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:

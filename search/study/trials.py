@@ -91,13 +91,18 @@ def best_trial(trials: Sequence[FrozenTrial], primary: int = 0) -> FrozenTrial |
     return min(complete_trials(trials), key=lambda trial: _order(trial, primary), default=None)
 
 
+def ranked_trials(trials: Sequence[FrozenTrial], primary: int = 0) -> list[FrozenTrial]:
+    """The complete trials, `best_trial` first."""
+    return sorted(complete_trials(trials), key=lambda trial: _order(trial, primary))
+
+
 def pareto_front(trials: Sequence[FrozenTrial], primary: int = 0) -> list[FrozenTrial]:
     """The complete trials that no other trial dominates, starting with `best_trial`; of equal trials the first.
 
     With one objective that is the best trial alone.
     """
     front: list[FrozenTrial] = []
-    for trial in sorted(complete_trials(trials), key=lambda trial: _order(trial, primary)):
+    for trial in ranked_trials(trials, primary):
         if not any(all(a <= b for a, b in zip(other.values, trial.values, strict=True)) for other in front):
             front.append(trial)
     return front
