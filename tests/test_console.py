@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +13,12 @@ import pytest
 
 from data_utils.wording import align, format_duration, width
 from model.record import EpochRecord
+from search.commands.console import print_summary
 from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
 from search.commands.screens import LiveScreen, PlainScreen, choose_screen, print_json_line
 from search.evaluation.confirm.allocation import Decision
 from search.evaluation.confirm.evidence import compare_candidates
-from search.evaluation.confirm.text import confirm_footer, confirmed_lines, signers_text
+from search.evaluation.confirm.text import confirm_footer, confirmed_answer, signers_text
 from search.evaluation.test_part.text import opening_lines
 from search.events import (
     ConfirmFinished,
@@ -31,7 +34,7 @@ from search.events import (
 from search.study.belief import Belief
 from search.study.confirmed import Candidate, Confirmed, SignerSpread
 from search.study.openings import Opening, SettingScore, SignerAccuracy
-from search.wording import format_number
+from search.wording import Strong, format_number
 
 PARAMS = {"label_smoothing": 0.25, "lr": 8.1e-4, "dropout": 0.1}
 STARTED = RunStarted(
@@ -180,42 +183,65 @@ def test_table_with_wide_characters() -> None:
 
 
 def test_end_of_a_run() -> None:
-    """The last lines compare the best with the baseline, warn of luck, and name the next commands."""
+    """The best comes first, in bold; then the baseline, a warning of luck, the count, and the next commands."""
+    assert [line for line in run_finished_lines(finished_run()) if isinstance(line, Strong)] == [
+        "best     trial 3: val_loss 1.2500, top1 0.5000 at epoch 17",
+        "         label_smoothing 0.25, lr 8.1e-04, dropout 0.1",
+    ]
     assert run_finished_lines(finished_run()) == [
         "",
-        "10 of 10 trials finished (7 complete, 3 pruned, 1 failed), 1h02m in this run",
         "best     trial 3: val_loss 1.2500, top1 0.5000 at epoch 17",
         "         label_smoothing 0.25, lr 8.1e-04, dropout 0.1",
         "baseline trial 0: val_loss 1.5000, top1 0.2500 at epoch 50",
         "         label_smoothing 0, lr 3.0e-04, dropout 0.1",
         "luck     The best of many trials is partly luck: confirm it with fresh seeds before you believe the gain.",
+        "",
+        "search   10 of 10 trials finished (7 complete, 3 pruned, 1 failed), 1h02m in this run",
         "next     islr-search confirm mine",
         "         islr-search export mine --output best.yaml",
         "         islr-search dashboard mine",
     ]
 
 
+@pytest.mark.parametrize(("terminal", "no_color", "is_bold"), [(True, "", True), (True, "1", False), (False, "", False)])
+def test_the_answer_is_bold_on_a_terminal(
+    terminal: bool, no_color: str, is_bold: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bold only where a terminal shows it and the user has not refused it; elsewhere the text is the same."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    print_summary(*run_finished_lines(finished_run()))
+    shown = capsys.readouterr().out
+    assert re.findall(r"\x1b\[1m(\w*) .*\x1b\[0m", shown) == (["best", ""] if is_bold else [])
+    assert re.sub(r"\x1b\[\dm", "", shown).splitlines() == run_finished_lines(finished_run())
+
+
 def test_end_of_a_run_with_warnings() -> None:
     """Edges of the space and noise are reported within the width; noise is not if the baseline is the best."""
     edge = "label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6"
     lines = run_finished_lines(finished_run(edges=(edge,), noise=0.00004), max_width=80)
-    assert lines[6:12] == [
-        "edge     label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6:",
-        "         better values may lie beyond it (widen it with `--allow-wider`)",
+    assert lines[5:13] == [
         "noise    the best is 0.2500 below the baseline; another seed alone changes a",
         "         trial's value by about 4.0e-05 (a rough estimate)",
         "luck     The best of many trials is partly luck: confirm it with fresh seeds",
         "         before you believe the gain.",
+        "",
+        "search   10 of 10 trials finished (7 complete, 3 pruned, 1 failed), 1h02m in",
+        "         this run",
+        "edge     label_smoothing 0.6 lies at the high edge of its range 0.0 .. 0.6:",
     ]
     assert not any(line.startswith(("noise", "luck")) for line in run_finished_lines(finished_run(best=BASELINE, noise=0.1)))
 
 
 def test_other_ends_of_a_run() -> None:
     """A stopped run, one whose best is the baseline, and one without results end with shorter summaries."""
-    assert run_finished_lines(finished_run(stopped_by="SIGINT"))[-1] == "         label_smoothing 0, lr 3.0e-04, dropout 0.1"
-    assert run_finished_lines(finished_run(best=BASELINE))[4] == "         this is the baseline: nothing has beaten it"
+    stopped = run_finished_lines(finished_run(stopped_by="SIGINT"))
+    assert stopped[-3] == "         label_smoothing 0, lr 3.0e-04, dropout 0.1"
+    assert stopped[-1].startswith("search   10 of 10 trials finished")
+    assert run_finished_lines(finished_run(best=BASELINE))[3] == "         this is the baseline: nothing has beaten it"
     nothing = run_finished_lines(finished_run(best=None, baseline=None, finished=0))
-    assert nothing[2:] == ["best     none: no trial is complete yet", "baseline none: it has not trained to its end"]
+    assert nothing[1:3] == ["best     none: no trial is complete yet", "baseline none: it has not trained to its end"]
 
 
 def test_next_commands_name_the_storage() -> None:
@@ -261,7 +287,22 @@ def test_confirmation() -> None:
     lines = confirm_footer(ConfirmFinished("mine", kept, 65.0), "sqlite:///x.db", "my runs")
     assert lines[:29] == [
         "",
-        "13 trainings with fresh seeds; this run took 1m05s",
+        "use      trial 12: val_loss 0.5100 over 3 fresh seeds (95% interval 0.4852 to",
+        "         0.5348)",
+        "         lr 0.013",
+        "verdict  better than the baseline: a change of -0.5900 (95% interval -0.8270 to",
+        "         -0.3530), better with probability 0.996",
+        "because  trials 12 and 7 are statistically tied; trial 12 has the lower",
+        "         estimate; the chance that another one is better by more than 0.0250 is",
+        "         3%",
+        "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean",
+        "         with fresh seeds",
+        "noise    0.0630 between seeds on the same validation signers",
+        "signers  standard deviation 0.1200 between 3 validation signers; others would",
+        "         move the value by about ±0.0700 and the change by ±0.0200 (standard",
+        "         errors, a guess from 3 signers); the intervals, over seeds alone, say",
+        "         nothing about that",
+        "",
         "trial  searched  estimate  seeds      mean      95%   change      95%  better",
         "  *12    0.4500    0.5075      3    0.5100  ±0.0248  -0.5900  ±0.2370  0.9957",
         "    7    0.4590    0.5200      2  (0.5200)",
@@ -274,23 +315,10 @@ def test_confirmation() -> None:
         "         seeds by which candidates were compared; the other seeds had no part in",
         "         the choice",
         "out      trial 9 failed with seed 1",
-        "use      trial 12: val_loss 0.5100 over 3 fresh seeds (95% interval 0.4852 to",
-        "         0.5348)",
-        "         lr 0.013",
-        "because  trials 12 and 7 are statistically tied; trial 12 has the lower",
-        "         estimate; the chance that another one is better by more than 0.0250 is",
-        "         3%",
-        "verdict  better than the baseline: a change of -0.5900 (95% interval -0.8270 to",
-        "         -0.3530), better with probability 0.996",
-        "luck     the search's best, 0.4500 of trial 12, is 0.0600 better than its mean",
-        "         with fresh seeds",
-        "noise    0.0630 between seeds on the same validation signers",
-        "signers  standard deviation 0.1200 between 3 validation signers; others would",
-        "         move the value by about ±0.0700 and the change by ±0.0200 (standard",
-        "         errors, a guess from 3 signers); the intervals, over seeds alone, say",
-        "         nothing about that",
     ]
+    assert [isinstance(line, Strong) for line in lines[:8]] == [False, True, True, True, True, True, False, False]
     assert lines[29].startswith("pairs")
+    assert "cost     13 trainings with fresh seeds; this run took 1m05s" in lines
     assert "            7  0.3899       -  1.0000  -  1.0000" in lines
     assert lines[-2:] == [
         "next     islr-search test mine --storage sqlite:///x.db --runs 'my runs'",
@@ -302,7 +330,7 @@ def test_confirmation() -> None:
 def test_confirmation_of_the_baseline() -> None:
     """Where the baseline is best, it is said how far the best other setting is from it."""
     kept = confirmed({0: {1: 0.5, 3: 0.5, 4: 0.52, 5: 0.51}, 12: {1: 0.6, 3: 0.61, 4: 0.6, 5: 0.62}}, (0, 12), 0)
-    text = " ".join(" ".join(confirmed_lines(kept)).split())
+    text = " ".join(" ".join(confirmed_answer(kept)).split())
     assert "verdict the baseline is recommended: the best other setting, trial 12, is a change of +0.1000" in text
     assert "(95% interval +0.0570 to +0.1430)" in text
 
@@ -334,7 +362,7 @@ def test_other_signers(signers: int | None, error: float | None, text: str) -> N
 def test_confirmation_without_a_recommendation() -> None:
     """Nothing is recommended if no training has completed."""
     kept = confirmed({0: {1: None}, 3: {1: None}}, (), None)
-    assert confirmed_lines(kept)[-2:] == [
+    assert confirmed_answer(kept) == [
         "use      none is recommended: no setting has a value for every seed that",
         "         measures",
     ]

@@ -332,7 +332,7 @@ def test_trainings_of_other_programs(confirmed: Path, cli: Cli) -> None:
         study.add_trial(theirs())
         study.add_trial(theirs(**again, state=TrialState.RUNNING, value=None))
     after = cli("confirm", "tiny", "--top", 2, "--seeds", 3)
-    assert (after.code, after.out.splitlines()[1:5]) == (before.code, before.out.splitlines()[1:5]), _crash()
+    assert (after.code, after.out.splitlines()[1:6]) == (before.code, before.out.splitlines()[1:6]), _crash()
     assert "it is no training of a confirmation, another program added it: it is left out" in after.err
     for look in LOOKS:
         assert cli(*look.split()).code == 0, (look, _crash())

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from data_utils.wording import format_duration, width
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.events import RunFinished, RunStarted, TrialFinished
-from search.reporting.summaries import baseline_lines, believed_lines, best_lines
-from search.wording import format_number, format_value, labeled, or_dash, study_args, truncate, wrap_line
+from search.reporting.summaries import answer_lines
+from search.wording import format_number, format_value, labeled, or_dash, study_args, truncate
 
 NARROW = 70
 """Terminals with fewer columns show no epochs in the table, and shorter parameters."""
@@ -99,21 +99,22 @@ def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[s
 def run_finished_lines(
     event: RunFinished, storage: str = DEFAULT_STORAGE, runs: str = DEFAULT_RUNS, max_width: int | None = None
 ) -> list[str]:
-    """How a run ended and what to do next, in at most `max_width` columns; commands stay on one line, to be copied."""
+    """What was found, how the run ended and what to type next, in at most `max_width` columns.
+
+    Commands stay on one line, to be copied.
+    """
     study = study_args(event.study, storage)
+    lines = ["", *answer_lines(event.best, event.baseline, event.front, event.believed, max_width)]
+    lines += [] if event.stopped_by else _luck_lines(event, max_width)
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
     finished = f"{event.finished:,} of {event.target:,} trials finished ({counts})"
-    lines = ["", *wrap_line(f"{finished}, {format_duration(event.seconds)} in this run", max_width)]
+    lines += ["", *labeled("search", f"{finished}, {format_duration(event.seconds)} in this run", max_width)]
     if event.ended_by and event.finished != event.target:
-        lines += wrap_line(f"the search has ended: {event.ended_by}; continue with {event.continue_with}", max_width)
-    lines += best_lines(event.best, event.front, max_width) if event.best else ["best     none: no trial is complete yet"]
-    lines += baseline_lines(event.best, event.baseline, max_width)
-    lines += believed_lines(event.believed, event.best, max_width) if event.best else []
+        lines += labeled("ended", f"{event.ended_by}; continue with {event.continue_with}", max_width)
     if event.stopped_by:
         return lines
     for edge in event.edges:
         lines += labeled("edge", f"{edge}: better values may lie beyond it (widen it with `--allow-wider`)", max_width)
-    lines += _luck_lines(event, max_width)
     if event.best:
         lines.append(f"next     islr-search confirm {study_args(event.study, storage, runs)}")
         lines.append(f"         islr-search export {study} --output best.yaml")

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from search.commands.bars import Bars, Clock
-from search.commands.console import line_width, print_note, print_result, print_summary
+from search.commands.console import is_styled, line_width, print_note, print_result, print_summary
 from search.commands.run_text import TrialTable, run_finished_lines, run_started_lines
 from search.commands.waiting import doing, done
 from search.evaluation.confirm.text import confirm_footer
@@ -33,7 +33,7 @@ from search.events import (
     as_json,
 )
 from search.running.signals import StopSignals
-from search.wording import wrap_line
+from search.wording import Strong, wrap_line
 
 _FIRST_QUIET_S, _QUIET_S = 2.0, 60.0
 """Plain output reports progress within a trial after this many seconds without a line: more of them after each report."""
@@ -107,7 +107,7 @@ class PlainScreen:
             case RunFinished():
                 print_summary(*run_finished_lines(event, *self._places(), line_width(sys.stdout)))
             case ConfirmFinished():
-                print_summary(*confirm_footer(event, *self._places()))
+                print_summary(*confirm_footer(event, *self._places(), line_width(sys.stdout) or 80))
 
     def announce(self, text: str) -> None:
         """Prints a sentence, wrapped at the width."""
@@ -193,17 +193,20 @@ class LiveScreen(PlainScreen):
 
 def _unwrapped(lines: Sequence[str], style: str = "") -> Text:
     """Lines that are cropped at the terminal's width, never wrapped."""
-    return Text("\n".join(lines), style, no_wrap=True, overflow="crop")
+    text = Text(style=style, no_wrap=True, overflow="crop")
+    for number, line in enumerate(lines):
+        text.append("\n" * bool(number)).append(line, "bold" if isinstance(line, Strong) and is_styled(sys.stdout) else "")
+    return text
 
 
 @contextlib.contextmanager
-def replacing_lines(console: Console | None = None) -> Iterator[Callable[[Sequence[str]], None]]:
-    """Gives a function that shows lines in place of those before; on a pipe, they follow each other."""
+def replacing_lines(console: Console | None = None, *, replace: bool = True) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Gives a function that shows lines in place of those before. Without `replace`, and on a pipe, they follow each other."""
     console = console or Console(highlight=False)
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not replace or not console.is_terminal or console.is_dumb_terminal:
         yield lambda lines: print_result(*lines)
         return
     with Live(console=console, auto_refresh=False) as live:
         yield lambda lines: live.update(
-            _unwrapped([part for line in lines for part in wrap_line(line, console.width)]), refresh=True
+            _unwrapped([type(line)(part) for line in lines for part in wrap_line(line, console.width)]), refresh=True
         )

@@ -169,18 +169,18 @@ def status(
 ) -> None:
     """Show progress, the best trial, running and failed trials."""
     from data_utils.streams import output_error
-    from search.commands.console import print_result
+    from search.commands.console import line_width, print_result
     from search.commands.screens import replacing_lines
     from search.reporting.status import status_json, status_lines
 
     opened, _ = open_study(study, storage)
     done()
-    with replacing_lines() as show_lines:
+    with replacing_lines(replace=watch) as show_lines:
         while True:
             if as_json:
                 print_result(status_json(opened, storage))
             else:
-                show_lines(status_lines(opened, storage))
+                show_lines(status_lines(opened, storage, line_width(sys.stdout)))
             if not watch or output_error() is not None:
                 return
             time.sleep(2)

@@ -15,22 +15,24 @@ from data_utils.wording import counted
 from search.definition.objectives import primary_index
 from search.definition.study_file import known_studies
 from search.definition.trial_attributes import attribute
-from search.evaluation.confirm.text import confirmed_lines
+from search.evaluation.confirm.text import confirmed_answer, confirmed_table
 from search.events import TrialSummary
-from search.reporting.summaries import baseline_lines, believed_lines, best_lines
+from search.reporting.summaries import answer_lines
 from search.running.summary import baseline_summary, trial_summary
 from search.storage.leases.choice import observe
 from search.storage.leases.lease import Observer
 from search.storage.opening import has_studies
 from search.storage.read_only import open_read_only
+from search.storage.url import redact_url
 from search.study.companion import CONFIRMS
-from search.study.confirmed import load_confirmed
+from search.study.confirmed import Confirmed, load_confirmed
 from search.study.identity import is_complete
 from search.study.openings import is_record, openings
 from search.study.presence import study_names
 from search.study.recommendation import believed_trial
 from search.study.study import checked_study, study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
+from search.wording import labeled, study_args
 
 _MAX_FAILED = 10
 """Failed trials that `status_lines` shows; `status_json` has them all."""
@@ -75,29 +77,32 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     }
 
 
-def status_lines(study: optuna.Study, storage: str) -> list[str]:
-    """The state of a study for people."""
+def status_lines(study: optuna.Study, storage: str, room: int | None = None) -> list[str]:
+    """The state of a study for people, in at most `room` columns: what was found, then how far it is, then what to type next.
+
+    Commands stay on one line, to be copied.
+    """
     trials = study.get_trials(deepcopy=False)
     observer = observe(storage, study.study_name)
     runs = observer.num_runs()
     counts = ", ".join(f"{count} {state}" for state, count in count_states(trials).items() if count and state != "waiting")
     about = study.user_attrs.get("about", "")
     working = {0: "no run is working on it", 1: "a run is working on it"}.get(runs, f"{runs} runs are working on it")
-    lines = [
-        f"study    {study.study_name}" + (f": {about}" if about else ""),
-        f"trials   {num_finished(trials):,} of {study.user_attrs.get('target', 0):,} finished ({counts or 'none yet'})",
-        f"now      {working}",
-    ]
+    lines = labeled("study", study.study_name + (f": {about}" if about else ""), room)
     best, baseline, front = _summaries(study, trials)
-    lines += best_lines(best, list(filter(None, front))) if best else ["best     none: no trial is complete yet"]
-    lines += baseline_lines(best, baseline)
     confirmed = load_confirmed(study)
-    if confirmed is None and best is not None:
-        lines += believed_lines(believed_trial(study), best)
+    searched = answer_lines(
+        best, baseline, list(filter(None, front)), None if confirmed or best is None else believed_trial(study), room
+    )
     if confirmed is not None:
         since = num_finished(trials) - confirmed.trials
         more = f"; {counted(since, 'trial')} finished since" if since > 0 else ""
-        lines += [f"confirmed on {confirmed.time[:10]}{more}", *confirmed_lines(confirmed)]
+        lines += [*confirmed_answer(confirmed, room or 80), f"confirmed on {confirmed.time[:10]}{more}", ""]
+        lines += [*map(str, searched), *confirmed_table(confirmed, room or 80), ""]
+    else:
+        lines += [*searched, ""]
+    done = f"{num_finished(trials):,} of {study.user_attrs.get('target', 0):,} finished ({counts or 'none yet'})"
+    lines += [*labeled("trials", done, room), f"now      {working}"]
     if opened := openings(study):
         times = "once" if len(opened) == 1 else f"{len(opened)} times"
         lines.append(f"sealed   opened {times}, last on {opened[-1].time[:10]}; `test` shows the results")
@@ -107,7 +112,18 @@ def status_lines(study: optuna.Study, storage: str) -> list[str]:
             lines.append(f"running  trial {trial.number}: {progress}")
         else:
             lines += [f"orphaned trial {trial.number}: {progress}", "         the next run resumes it"]
-    return lines + _failed_lines(study.study_name, [t for t in trials if t.state == TrialState.FAIL])
+    lines += _failed_lines(study.study_name, [t for t in trials if t.state == TrialState.FAIL])
+    return lines if best is None or runs else [*lines, _next_command(study, confirmed, storage)]
+
+
+def _next_command(study: optuna.Study, confirmed: Confirmed | None, storage: str) -> str:
+    """What to type next: each check once, then what is done with the result."""
+    args = study_args(study.study_name, redact_url(storage))
+    if confirmed is None:
+        return f"next     islr-search confirm {args}"
+    if confirmed.sealed and not openings(study):
+        return f"next     islr-search test {args}"
+    return f"next     islr-search export {args} --output best.yaml"
 
 
 def _summaries(

@@ -7,7 +7,24 @@ from collections.abc import Sequence
 from data_utils.wording import align, counted, width
 from search.events import TrialSummary
 from search.study.recommendation import Recommendation
-from search.wording import format_params, format_value, format_values, labeled, or_dash, trial_name, wrap
+from search.wording import format_params, format_value, format_values, labeled, or_dash, strong, trial_name, wrap
+
+
+def answer_lines(
+    best: TrialSummary | None,
+    baseline: TrialSummary | None,
+    front: Sequence[TrialSummary] = (),
+    believed: Recommendation | None = None,
+    room: int | None = None,
+) -> list[str]:
+    """What a search has found. First, in bold, the setting to use: the one that the model believes in, else the best."""
+    if best is None:
+        return ["best     none: no trial is complete yet", *baseline_lines(best, baseline, room)]
+    found = best_lines(best, front, room)
+    belief = believed_lines(believed, best, room)
+    if believed is not None and believed.trial != best.trial:
+        return [*belief, *found, *baseline_lines(best, baseline, room)]
+    return [*(found if front else strong(found)), *baseline_lines(best, baseline, room), *belief]
 
 
 def best_lines(best: TrialSummary, front: Sequence[TrialSummary] = (), room: int | None = None) -> list[str]:
@@ -45,8 +62,11 @@ def believed_lines(believed: Recommendation | None, best: TrialSummary, room: in
         return [*labeled("believed", f"{trial_name(best.trial)} too: {number}", room), *labeled("", note, room)]
     if believed.better is not None:
         note += f"; truly better than {trial_name(believed.best)} with a probability of {believed.better:.0%}"
-    rows = (("believed", f"{trial_name(believed.trial)}: {number}"), ("", format_params(believed.params)), ("", note))
-    return [line for label, text in rows for line in labeled(label, text, room)]
+    setting = [
+        *labeled("believed", f"{trial_name(believed.trial)}: {number}", room),
+        *labeled("", format_params(believed.params), room),
+    ]
+    return [*strong(setting), *labeled("", note, room)]
 
 
 def summary_lines(label: str, trial: TrialSummary, room: int | None = None) -> list[str]:

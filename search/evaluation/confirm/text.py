@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_utils.wording import align, counted, format_duration
+from data_utils.wording import align, counted, format_duration, width
 from search import BASELINE_TRIAL
 from search.evaluation.confirm.values import RISK
 from search.events import ConfirmFinished
 from search.study.confirmed import CandidateResult, Confirmation, Confirmed, num_values
-from search.wording import format_params, labeled, or_dash, study_args, trial_name
+from search.wording import format_params, labeled, or_dash, strong, study_args, trial_name
 
 FEW_SIGNERS = 5
 """Below it a standard error over signers may be off by half, and is called a guess."""
 
 
-def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]:
-    """The result of a confirmation, and the next commands."""
+def confirm_footer(event: ConfirmFinished, storage: str, runs: str, room: int = 80) -> list[str]:
+    """The result of a confirmation, and the next commands, which stay on one line, to be copied."""
     found = event.confirmed.found
-    lines = ["", f"{found.trainings} trainings with fresh seeds; this run took {format_duration(event.seconds)}"]
-    lines += [*confirmed_lines(event.confirmed), *pairwise_lines(found)]
+    lines = ["", *confirmed_answer(event.confirmed, room), "", *confirmed_table(event.confirmed, room)]
+    lines += pairwise_lines(found, room)
+    took = f"{found.trainings} trainings with fresh seeds; this run took {format_duration(event.seconds)}"
+    lines += labeled("cost", took, room)
     if found.recommended is not None:
         commands = [f"export {study_args(event.study, storage)} --output best.yaml"]
         if event.confirmed.sealed:
@@ -28,29 +30,36 @@ def confirm_footer(event: ConfirmFinished, storage: str, runs: str) -> list[str]
     return lines
 
 
-def confirmed_lines(confirmed: Confirmed) -> list[str]:
-    """A confirmation as a table, and the recommendation with its reasons."""
+def confirmed_answer(confirmed: Confirmed, room: int = 80) -> list[str]:
+    """Which setting to use, in bold, and how sure that is."""
     found = confirmed.found
-    head = ["trial", "searched", "estimate", "seeds", "mean", "95%", "change", "95%", "better"]
-    lines = align([head, *(_cells(row, found) for row in found.rows)], right=range(len(head)))
-    lines += labeled("", f"{confirmed.objective}, lower is better. {_legend(found)}")
-    for text in _eliminations(found):
-        lines += labeled("out", text)
     best = next((row for row in found.rows if row.trial == found.recommended), None)
     if best is None:
-        return [*lines, *labeled("use", f"none is recommended: {found.why}")]
+        return strong(labeled("use", f"none is recommended: {found.why}", room))
     interval = ""
     if found.low is not None and found.high is not None:
         interval = f" (95% interval {found.low:.4f} to {found.high:.4f}{_widened(found)})"
     seeds = counted(num_values(best, found), "fresh seed")
-    lines += labeled("use", f"{trial_name(best.trial)}: {confirmed.objective} {or_dash(best.mean)} over {seeds}{interval}")
-    lines += labeled("", format_params(best.params))
-    lines += labeled("because", f"{found.why}{_risk_text(found)}")
-    lines += labeled("verdict", f"{found.verdict}{_change_text(best, found)}")
+    lines = labeled("use", f"{trial_name(best.trial)}: {confirmed.objective} {or_dash(best.mean)} over {seeds}{interval}", room)
+    lines += labeled("", format_params(best.params), room)
+    lines = strong([*lines, *labeled("verdict", f"{found.verdict}{_change_text(best, found)}", room)])
+    lines += labeled("because", f"{found.why}{_risk_text(found)}", room)
     for text in _optimism(found):
-        lines += labeled("luck", text)
-    lines += labeled("noise", f"{or_dash(found.noise)} between seeds on the same validation signers")
-    return lines + labeled("signers", signers_text(confirmed))
+        lines += labeled("luck", text, room)
+    lines += labeled("noise", f"{or_dash(found.noise)} between seeds on the same validation signers", room)
+    return lines + labeled("signers", signers_text(confirmed), room)
+
+
+def confirmed_table(confirmed: Confirmed, room: int = 80) -> list[str]:
+    """The candidates as a table, which leaves columns out where there is no room; and those that failed or were left behind."""
+    found = confirmed.found
+    head = ["trial", "searched", "estimate", "seeds", "mean", "95%", "change", "95%", "better"]
+    rows = [head, *(_cells(row, found) for row in found.rows)]
+    lines = align(rows, right=range(len(head)))
+    if max(map(width, lines)) > room:
+        lines = align([[row[0], *row[2:5], *row[6:]] for row in rows], right=range(len(head)))
+    lines += labeled("", f"{confirmed.objective}, lower is better. {_legend(found)}", room)
+    return lines + [line for text in _eliminations(found) for line in labeled("out", text, room)]
 
 
 def signers_text(confirmed: Confirmed) -> str:
@@ -72,12 +81,13 @@ def signers_text(confirmed: Confirmed) -> str:
     )
 
 
-def pairwise_lines(found: Confirmation) -> list[str]:
+def pairwise_lines(found: Confirmation, room: int = 80) -> list[str]:
     """The matrix of the probabilities that one setting is better than another."""
     names = [_name(row) for row in found.rows]
     cells = [[name, *map(or_dash, line)] for name, line in zip(names, found.better_than, strict=True)]
     table = align([["", *names], *cells], right=range(len(names) + 1))
-    lines = labeled("pairs", "probability that the setting of the row is better than that of the column, by the estimates")
+    text = "probability that the setting of the row is better than that of the column, by the estimates"
+    lines = labeled("pairs", text, room)
     return lines + [f"         {line}" for line in table]
 
 
