@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import plotly.graph_objects as go
 import pytest
 from conftest import Cli
 from launch import CONFIRM, TINY_STUDY, stored_trials
@@ -22,6 +25,7 @@ from search.reporting.facts import Facts
 from search.reporting.figures.answers import mean_ece, shown_words, word_counts
 from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
+from search.reporting.figures.marks import chance, chance_line
 from search.storage.opening import open_storage
 from search.study.study import load_study
 from search.study.trials import trial_result
@@ -327,6 +331,93 @@ def test_search_continued_after_an_opening(confirmed: Path, tiny: Path, cli: Cli
     assert "they are no independent test now" not in page.text
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 7).code == 0
     assert "they are no independent test now" in reported(cli).text
+
+
+def test_two_studies(confirmed: Path, tiny: Path, cli: Cli) -> None:
+    """Two studies side by side: what differs, what each found, and which found the better setting once both are confirmed."""
+    more = ("--set", "epochs=3", "--set", "space.dropout={low: 0.0, high: 0.3}")
+    assert cli("run", "tiny.yaml", "--as", "other", "--data", tiny, "--trials", 3, *more).code == 0
+    done = cli("report", "tiny", "other")
+    assert done.code == 0, done.err
+    assert "wrote runs/tiny-vs-other.html" in done.err
+    html = Path("runs/tiny-vs-other.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert "It is not decided which study found the better setting. That needs a confirmation of both." in page.text
+    assert "other is not confirmed" in page.text
+    assert "train.epochs23" in page.text
+    assert "model.dropoutsearched: 0.0 .. 0.5searched: 0.0 .. 0.3" in page.text
+    assert "train.lrsearched" not in page.text, "it is the same in both"
+    assert {"confirmation", "history"} <= set(page.drawn)
+    assert cli("confirm", "other", "--top", 1, "--seeds", 3).code == 0
+    assert cli("report", "tiny", "other").code == 0
+    page = Page(Path("runs/tiny-vs-other.html").read_text(encoding="utf-8"))
+    told = [json.loads(cli("status", name, "--json").out)["confirmed"]["found"] for name in ("tiny", "other")]
+    means = [next(row["mean"] for row in found["rows"] if row["trial"] == found["recommended"]) for found in told]
+    assert re.search(r"(Neither study is shown to have found|found) the better setting", page.text)
+    assert "on the same validation signers" in page.text
+    assert all(f"{mean:.4f}" in page.text for mean in means)
+
+
+def test_studies_that_cannot_be_compared(searched_copy: Path, tiny: Path, cli: Cli) -> None:
+    """Other data, other validation signers and another objective are named; a study and itself are refused."""
+    assert cli("run", "tiny.yaml", "--as", "other", "--data", tiny, "--trials", 1, "--set", "data.folds=2").code == 0
+    metric = "objective={metric: val_error}"
+    assert cli("run", "tiny.yaml", "--as", "errors", "--data", tiny, "--trials", 1, "--set", metric).code == 0
+    reasons = {"other": "they validate on other signers", "errors": "tiny minimizes val_loss, errors val_error"}
+    for name, reason in reasons.items():
+        assert cli("report", "tiny", name).code == 0
+        page = Page(Path(f"runs/tiny-vs-{name}.html").read_text(encoding="utf-8"))
+        assert "These studies cannot be compared." in page.text
+        assert reason in page.text
+    assert page.drawn == [], "values of different objectives are not drawn together"
+    done = cli("report", "tiny", "tiny")
+    assert (done.code, Path("runs/tiny-vs-tiny.html").exists()) == (2, False)
+    assert "a study cannot be compared with itself" in done.err
+
+
+def test_baseline_and_chance_are_drawn(searched_copy: Path) -> None:
+    """Each figure of values has the baseline, by name; chance is drawn where it is near, and else named in the caption."""
+    found = {figure.name: figure for figure in drawn()}
+    for name in ("isolation", "history", "slices", "contour", "parallel", "learning-curves", "signers"):
+        plot = found[name].plot
+        assert plot is not None
+        assert any("baseline" in str(trace.name) for trace in plot.data), name
+    for name in ("isolation", "history", "slices", "learning-curves"):
+        plot = found[name].plot
+        assert plot is not None
+        assert "chance, ln 3 = 1.099" in found[name].caption, name
+        lines = [shape.y0 for shape in plot.layout.shapes if shape.yref == "y"]
+        assert lines == ([] if "Not shown: chance" in found[name].caption else [pytest.approx(math.log(3))]), name
+
+
+def test_chance_far_above_is_only_named() -> None:
+    """A line far above all values would press them together: it is named instead."""
+    plot = go.Figure()
+    assert chance_line(plot, "val_loss", 9, [0.1, 0.3]) == " Not shown: chance, ln 9 = 2.197, lies above the axis."
+    assert chance_line(plot, "val_loss", 9, [0.1, 1.6]) == " The dotted line is chance, ln 9 = 2.197."
+    assert chance_line(plot, "parameters", 9, [1.0, 2.0]) == ""
+    assert [shape.y0 for shape in plot.layout.shapes] == [pytest.approx(2.1972, abs=1e-4)]
+    assert chance("val_error", 4) == (0.75, "1 - 1/4")
+
+
+def test_contour_only_near_trials(searched_copy: Path) -> None:
+    """The contour is blank further than 15% of the ranges from every trial."""
+    (contour,) = [figure.plot for figure in drawn() if figure.name == "contour"]
+    assert contour is not None
+    surface, dots = contour.data[0], contour.data[1]
+    places = [_unit(surface.x, dots.x, log=False), _unit(surface.y, dots.y, log=True)]
+    side = np.linspace(0, 1, len(surface.x))
+    known = [(i, j) for j, row in enumerate(surface.z) for i, z in enumerate(row) if z is not None and not math.isnan(z)]
+    assert 0 < len(known) < len(side) ** 2
+    for i, j in known:
+        assert np.hypot(places[0] - side[i], places[1] - side[j]).min() <= 0.15 + 1e-3
+
+
+def _unit(axis: Sequence[float], values: Sequence[float], *, log: bool) -> np.ndarray:
+    """Positions of values between the ends of an axis, 0..1."""
+    scale = np.log if log else np.asarray
+    low, high, at = scale(axis[0]), scale(axis[-1]), scale(np.array(values))
+    return np.asarray((at - low) / (high - low))
 
 
 def test_offline(searched_copy: Path, cli: Cli) -> None:

@@ -71,7 +71,7 @@ COMMANDS = {
     ],
     "test": ["study=None", "--data=None", STORAGE, "--runs=runs", "--again=False", "--json=False"],
     "analyze": ["study=None", STORAGE, "--json=False"],
-    "report": ["study=None", STORAGE, "--runs=runs", "--output=None"],
+    "report": ["study=None", "other=None", STORAGE, "--runs=runs", "--output=None"],
     "export": [
         "study=None",
         STORAGE,

@@ -11,28 +11,43 @@ from search.commands import options as opt
 from search.commands.output import write_output
 from search.commands.studies import chosen_study, open_study
 from search.commands.waiting import doing
-from search.errors import ExitCode
+from search.errors import DefinitionError, ExitCode
 
 
 def report(
     study: opt.Study = None,
+    other: Annotated[
+        str | None, typer.Argument(metavar="OTHER", help="A second study, to show both side by side.", show_default=False)
+    ] = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write. [default: RUNS/STUDY/report.html]")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="File to write. [default: RUNS/STUDY/report.html, or RUNS/STUDY-vs-OTHER.html for two]"
+        ),
     ] = None,
 ) -> None:
-    """Write one HTML file with all results. It opens without a network."""
+    """Write one HTML file with all results. It opens without a network. Of two studies: what differs, what each found."""
     from search.commands.console import print_note
     from search.reporting.facts import Facts
-    from search.reporting.report import report_html
+    from search.reporting.report import comparison_html, report_html
     from search.study.claiming import folder_to_write
 
     opened, opened_storage = open_study(study, storage)
-    doing("drawing the report")
-    facts = Facts(opened, opened_storage, url=storage, runs=runs)
-    target = output or folder_to_write(runs, opened, storage) / "report.html"
-    text = report_html(facts)
+    if other is None:
+        doing("drawing the report")
+        target = output or folder_to_write(runs, opened, storage) / "report.html"
+        text = report_html(Facts(opened, opened_storage, url=storage, runs=runs))
+    else:
+        second, second_storage = open_study(other, storage)
+        if second.study_name == opened.study_name:
+            hint = "name two studies; `islr-search list` shows them"
+            raise DefinitionError("a study cannot be compared with itself", got=f"`{opened.study_name}` twice", hint=hint)
+        doing("drawing the comparison")
+        target = output or runs / f"{opened.study_name}-vs-{second.study_name}.html"
+        both = [Facts(one, its, url=storage, runs=runs) for one, its in ((opened, opened_storage), (second, second_storage))]
+        text = comparison_html(*both)
     write_output(text, target)
     print_note(f"wrote {target} ({len(text.encode()) / 1e6:.1f} MB)")
 

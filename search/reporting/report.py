@@ -8,7 +8,7 @@ import gzip
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from data_utils.files import write_atomically
 from search import __version__
 from search.reporting.answer import answer_of
 from search.reporting.cells import Cell, Number
+from search.reporting.comparison import compare
 from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
@@ -55,17 +56,32 @@ def report_html(facts: Facts) -> str:
     Every number that a command also prints names its source (`data-of`) and has all its digits in its `value`.
     """
     drawn: dict[str, Figure] = {figure.name: figure for figure in figures(facts)}
-    plots = {name: json.loads(figure.plot.to_json()) for name, figure in drawn.items() if figure.plot is not None}
     answer = answer_of(facts)
     return _page(
         "report.html",
-        plots,
+        _plots(drawn.values()),
         title=f"{facts.name}: {answer.headline}",
         facts=facts,
         counts={state: count for state, count in count_states(facts.trials).items() if count},
         answer=answer,
         sections=list(sections(facts, drawn)),
     )
+
+
+def comparison_html(one: Facts, other: Facts) -> str:
+    """The page that shows two studies side by side."""
+    found = compare(one, other)
+    return _page(
+        "comparison.html",
+        _plots(found.figures),
+        title=f"{one.name} and {other.name}: {found.headline}",
+        names=(one.name, other.name),
+        comparison=found,
+    )
+
+
+def _plots(drawn: Iterable[Figure]) -> dict[str, Any]:
+    return {figure.name: json.loads(figure.plot.to_json()) for figure in drawn if figure.plot is not None}
 
 
 def _page(template: str, plots: Mapping[str, Any], **content: Any) -> str:

@@ -27,14 +27,11 @@ from search.storage.url import parse_url
 from search.study.claiming import claim
 from search.study.making import open_study
 from search.study.opening_record import describe_openings
-from search.study.study import load_study
+from search.study.study import STRATEGY, load_study
 from search.study.trials import best_trial, num_finished
 
 if TYPE_CHECKING:
     import optuna
-
-STRATEGY = "strategy"
-"""Study attribute with the sampler and the pruner of its last run."""
 
 _FIRST_DEFAULT = "sampler tpe, pruner median"
 """Those of version 0.1 where a study file names none."""

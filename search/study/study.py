@@ -67,6 +67,10 @@ def get_trial(study: CheckedStudy, number: int) -> FrozenTrial:
     return found
 
 
+STRATEGY = "strategy"
+"""The study attribute with the sampler and the pruner of its last run. Studies of earlier versions lack it."""
+
+
 @dataclass(frozen=True)
 class StudyData:
     """A study's data as stored with it, so that results can be read without the data."""

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import plotly.graph_objects as go
-
 from search import BASELINE_TRIAL
-from search.evaluation.analysis.grid import GridComparison, SettingResult
+from search.evaluation.analysis.grid import GridComparison
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure
-from search.reporting.figures.marks import chance_line
-from search.reporting.figures.style import BLUE, GRAY, ORANGE, label_text, rounded, styled_figure
+from search.reporting.figures.marks import chance_line, mean_mark, training_dots
+from search.reporting.figures.style import BLUE, ORANGE, label_text, styled_figure
 from search.wording import format_params
+
+_LOOKS = {
+    True: {"name": "baseline, mean", "marker": {"color": ORANGE, "symbol": "square"}},
+    False: {"name": "mean", "marker": {"color": BLUE}},
+}
+"""Of a mean, by whether it is the baseline's."""
 
 
 def settings(facts: Facts, grid: GridComparison) -> Figure:
     """A dot for each repeat of each setting, with the setting's mean and its interval."""
     reading = grid.readings[0]
     points = [(n, value) for n, row in enumerate(reading.rows) for value in row.values]
-    dots = go.Scatter(
-        x=[n - 0.12 for n, _ in points],
-        y=rounded(value for _, value in points),
-        mode="markers",
-        name="one repeat",
-        marker={"color": GRAY, "size": 7, "opacity": 0.7},
-        hovertemplate="%{y:.4f}<extra></extra>",
-    )
-    base = [n for n, row in enumerate(reading.rows) if row.trial == BASELINE_TRIAL]
-    others = [n for n in range(len(reading.rows)) if n not in base]
     means = [
-        _means([reading.rows[n] for n in places], places, name, color)
-        for places, name, color in ((base, "baseline, mean", ORANGE), (others, "mean", BLUE))
-        if places
+        mean_mark(n, row.mean or 0.0, row.low, row.high, **_LOOKS[row.trial == BASELINE_TRIAL], showlegend=n < 2)
+        for n, row in enumerate(reading.rows)
     ]
     names = [label_text(", ".join(map(str, row.params.values()))) for row in reading.rows]
     plot = styled_figure(
-        [dots, *means],
+        [training_dots(points), *means],
         xaxis={
             "tickvals": list(range(len(names))),
             "ticktext": names,
@@ -50,20 +43,3 @@ def settings(facts: Facts, grid: GridComparison) -> Figure:
         f"over the repeats). The lowest mean is that of {format_params(lowest.params)}."
     )
     return Figure("settings", "Settings", caption + level, plot)
-
-
-def _means(rows: list[SettingResult], places: list[int], name: str, color: str) -> go.Scatter:
-    known = [row.mean or 0.0 for row in rows]
-    ends = {
-        "array": rounded((row.high or mean) - mean for row, mean in zip(rows, known, strict=True)),
-        "arrayminus": rounded(mean - (row.low or mean) for row, mean in zip(rows, known, strict=True)),
-    }
-    return go.Scatter(
-        x=[n + 0.12 for n in places],
-        y=rounded(known),
-        mode="markers",
-        name=name,
-        error_y={"type": "data", "symmetric": False, **ends},
-        marker={"color": color, "size": 11, "symbol": "diamond" if color == BLUE else "square"},
-        hovertemplate=f"{name}: %{{y:.4f}}<extra></extra>",
-    )

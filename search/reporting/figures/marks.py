@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from search import BASELINE_TRIAL
-from search.reporting.figures.style import INK, ORANGE, rounded
+from search.reporting.figures.style import GRAY, INK, ORANGE, rounded
 
 _NEAR = 0.6
 """Chance is drawn if it exceeds the top of the values by less than this share of their span."""
@@ -64,6 +64,31 @@ def baseline_mark(x: Any, value: float, hover: str = "baseline: %{y:.4f}", **loo
         marker=marker,
         hovertemplate=f"{hover}<extra></extra>",
         **look,
+    )
+
+
+def training_dots(points: Sequence[tuple[int, float]]) -> go.Scatter:
+    """A dot for each training of a setting, left of the setting's place, to which a mean belongs."""
+    return go.Scatter(
+        x=[place - 0.12 for place, _ in points],
+        y=rounded(value for _, value in points),
+        mode="markers",
+        name="one training",
+        marker={"color": GRAY, "size": 7, "opacity": 0.7},
+        hovertemplate="%{y:.4f}<extra></extra>",
+    )
+
+
+def mean_mark(place: int, mean: float, low: float | None, high: float | None, **look: Any) -> go.Scatter:
+    """A setting's mean with its interval, right of the setting's place."""
+    error = None
+    if low is not None and high is not None:
+        ends = {"array": rounded([high - mean]), "arrayminus": rounded([mean - low])}
+        error = {"type": "data", "symmetric": False, **ends}
+    marker = {"size": 11, "symbol": "diamond", **look.pop("marker", {})}
+    hover = f"{look.get('name', 'mean')}: %{{y:.4f}}<extra></extra>"
+    return go.Scatter(
+        x=[place + 0.12], y=rounded([mean]), mode="markers", error_y=error, hovertemplate=hover, marker=marker, **look
     )
 
 

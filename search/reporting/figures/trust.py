@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 from search import BASELINE_TRIAL
 from search.reporting.facts import Facts
 from search.reporting.figures.figure import Figure, name_of
-from search.reporting.figures.marks import chance_line
-from search.reporting.figures.style import BLUE, GRAY, ORANGE, label_text, rounded, styled_figure
-from search.study.confirmed import CandidateResult, Confirmed
+from search.reporting.figures.marks import chance_line, mean_mark, training_dots
+from search.reporting.figures.style import BLUE, ORANGE, label_text, styled_figure
+from search.study.confirmed import CandidateResult, Confirmation, Confirmed
 from search.wording import format_value, study_args
 
 _TITLE = "Fresh seeds"
@@ -22,8 +22,9 @@ def confirmation(facts: Facts) -> Figure:
         command = f"islr-search confirm {study_args(facts.name, facts.storage)}"
         return Figure("confirmation", _TITLE, f"No setting has been trained with fresh seeds yet. To do it: `{command}`.")
     rows = [row for row in confirmed.found.rows if row.mean is not None]
+    points = [(n, value) for n, row in enumerate(rows) for value in row.values if value is not None]
     plot = styled_figure(
-        [_seeds(rows), *(_mean(n, row, confirmed) for n, row in enumerate(rows))],
+        [training_dots(points), *(confirmed_mean(n, row, confirmed.found) for n, row in enumerate(rows))],
         xaxis={
             "tickvals": list(range(len(rows))),
             "ticktext": [name_of(row.trial) for row in rows],
@@ -32,8 +33,7 @@ def confirmation(facts: Facts) -> Figure:
         yaxis={"title": {"text": label_text(confirmed.objective)}},
         showlegend=False,
     )
-    values = [value for row in rows for value in row.values if value is not None]
-    level = chance_line(plot, facts.metric, len(facts.data.words), values)
+    level = chance_line(plot, facts.metric, len(facts.data.words), [value for _, value in points])
     return Figure("confirmation", _TITLE, _caption(confirmed) + level, plot)
 
 
@@ -53,31 +53,10 @@ def _caption(confirmed: Confirmed) -> str:
     return f"{start}. The mean of {name_of(best.trial)} is {format_value(best.mean)}{compared}. Verdict: {found.verdict}."
 
 
-def _seeds(rows: list[CandidateResult]) -> go.Scatter:
-    points = [(n, value) for n, row in enumerate(rows) for value in row.values if value is not None]
-    return go.Scatter(
-        x=[n - 0.12 for n, _ in points],
-        y=rounded(value for _, value in points),
-        mode="markers",
-        marker={"color": GRAY, "size": 7, "opacity": 0.7},
-        hovertemplate="%{y:.4f}<extra></extra>",
-    )
-
-
-def _mean(n: int, row: CandidateResult, confirmed: Confirmed) -> go.Scatter:
-    found = confirmed.found
-    color = ORANGE if row.trial == BASELINE_TRIAL else BLUE
+def confirmed_mean(place: int, row: CandidateResult, found: Confirmation, color: str = BLUE) -> go.Scatter:
+    """A candidate's mean with its interval; that of the recommended one is a star, and the baseline's is orange."""
     assert row.mean is not None, "rows without a mean are not drawn"
-    low, high = (found.low, found.high) if row.trial == found.recommended else (row.low, row.high)
-    error = None
-    if low is not None and high is not None:
-        ends = {"array": rounded([high - row.mean]), "arrayminus": rounded([row.mean - low])}
-        error = {"type": "data", "symmetric": False, **ends}
-    return go.Scatter(
-        x=[n + 0.12],
-        y=rounded([row.mean]),
-        mode="markers",
-        error_y=error,
-        marker={"color": color, "size": 11, "symbol": "star" if row.trial == found.recommended else "diamond"},
-        hovertemplate=f"{name_of(row.trial)}: mean %{{y:.4f}}<extra></extra>",
-    )
+    is_recommended = row.trial == found.recommended
+    low, high = (found.low, found.high) if is_recommended else (row.low, row.high)
+    marker = {"color": ORANGE if row.trial == BASELINE_TRIAL else color, "symbol": "star" if is_recommended else "diamond"}
+    return mean_mark(place, row.mean, low, high, name=f"{name_of(row.trial)}: mean", marker=marker)
