@@ -1,4 +1,5 @@
-"""The command line for data sets: `islr-data check DIR`, `info`, `synth`, `import-kaggle` and `import-holistic`.
+"""The command line for data sets: `islr-data check DIR`, `info`, `synth`, `import-pose`, `import-kaggle`
+and `import-holistic`.
 
 Exit codes: 0 done; 1 `check` found problems or an import found broken files; 2 wrong usage or wrong data, nothing was started;
 3 a disk, a permission or another import is in the way, or the output cannot be written; 130 or 143 stopped by Ctrl-C or
@@ -32,13 +33,13 @@ app = typer.Typer(
 islr-data synth data                  make a data set to try things with
 islr-data check data                  is everything in it as it should be?
 islr-data info data --overview data.html
-islr-data import-holistic recordings data""",
+islr-data import-pose recordings data""",
 )
 app.callback()(version_option(_PROGRAM, __version__))
 
 _PANELS = {
     "Look at a data set": (commands.check, commands.info),
-    "Make one": (commands.synth, commands.import_kaggle, commands.import_holistic),
+    "Make one": (commands.synth, commands.import_pose, commands.import_kaggle, commands.import_holistic),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -164,6 +164,37 @@ def import_kaggle(
     return _run_import(kaggle.plan_import(source, top=top, signs=names), folder, workers, skip_broken, as_json)
 
 
+def import_pose(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or ZIP archive (a wheel is one) with .pose files.")],
+    folder: NewFolder,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV file with the columns path, signer and word; paths within SRC. [default: index.csv in SRC, if there]",
+        ),
+    ] = None,
+    words: Annotated[str | None, typer.Option(metavar="A,B,C", help="Only these words.")] = None,
+    min_signers: Annotated[int, typer.Option(min=1, metavar="N", help="Only words that at least N signers have.")] = 1,
+    workers: Workers = _CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Import .pose files with MediaPipe Holistic landmarks: SRC/<signer>/<word>.pose or <signer>/<word>/<clip>.pose.
+
+    Needs pose-format. An import that was stopped or killed continues with the same command. Exits with 1 if it found broken
+    files.
+    """
+    from data_utils.importing import pose
+
+    def note(text: str) -> None:
+        print(escape_line(text), file=sys.stderr)
+
+    names = None if words is None else [word.strip() for word in words.split(",")]
+    plan = pose.plan_import(source, index=index, words=names, min_signers=min_signers, notify=note)
+    return _run_import(plan, folder, workers, skip_broken, as_json)
+
+
 def import_holistic(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that contains one folder per signer.")],
     folder: NewFolder,

@@ -42,6 +42,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "torch": ("model", "search"),
     "h5py": ("data_utils/hdf5.py",),
     "ray": ("search/engines/ray",),
+    "pose_format": ("data_utils/importing/pose_file.py",),
     "pyarrow": ("data_utils/importing/kaggle.py",),
     "onnx": ("model/onnx.py",),
     "onnxruntime": (),

@@ -111,6 +111,16 @@ DATA_COMMANDS = {
         "--skip-broken=False",
         "--json=False",
     ],
+    "import-pose": [
+        "source=None",
+        "folder=None",
+        "--index=None",
+        "--words=None",
+        "--min-signers=1",
+        f"--workers={os.cpu_count() or 1}",
+        "--skip-broken=False",
+        "--json=False",
+    ],
     "import-holistic": [
         "source=None",
         "folder=None",

@@ -140,7 +140,7 @@ def progress_line(done: int, total: int, *, before: int, seconds: float) -> str:
 
 
 def _check_files(plan: ImportPlan, clips: Sequence[SourceClip]) -> None:
-    missing = [clip.file for clip in clips if not (plan.source / clip.file).exists()]
+    missing = [clip.file for clip in clips if not plan.exists(plan.source / clip.file)]
     if missing:
         more = [f"... {len(missing):,} in total"] if len(missing) > 10 else []
         raise DataError(

@@ -67,16 +67,25 @@ class ImportPlan:
     """Clips by signer."""
 
     read: ReadClip
+    exists: Callable[[Path], bool] = Path.exists
+    """Whether the file of a clip is there."""
 
 
-def make_plan(kind: str, source: Path, words: tuple[str, ...], clips: Iterable[ListedClip], read: ReadClip) -> ImportPlan:
+def make_plan(
+    kind: str,
+    source: Path,
+    words: tuple[str, ...],
+    clips: Iterable[ListedClip],
+    read: ReadClip,
+    exists: Callable[[Path], bool] = Path.exists,
+) -> ImportPlan:
     """A plan for those of the clips whose word is among `words`."""
     labels = {word: label for label, word in enumerate(words)}
     clips_of: dict[str, list[SourceClip]] = {}
     for clip in clips:
         if clip.word in labels:
             clips_of.setdefault(clip.signer, []).append(SourceClip(clip.name, labels[clip.word], clip.file))
-    return ImportPlan(kind, source, words, clips_of, read)
+    return ImportPlan(kind, source, words, clips_of, read, exists)
 
 
 @dataclass(frozen=True, order=True)
