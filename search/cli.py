@@ -21,7 +21,7 @@ from data_utils.errors import ExplainedError
 from data_utils.help import CONTEXT, HelpCommand, HelpGroup, version_option
 from data_utils.streams import install_safe_streams, lost_output, safe_streams
 from search import HIDDEN, __version__
-from search.commands import evaluation, exporting, reporting, searching, waiting
+from search.commands import evaluation, exporting, managing, reporting, searching, waiting
 from search.errors import DefinitionError, ExitCode, exit_code_of
 
 _PROGRAM = "islr-search"
@@ -43,7 +43,7 @@ islr-search report                           one HTML page with everything""",
 app.callback()(version_option(_PROGRAM, __version__))
 
 _COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {  # in the order of --help
-    "Search": {"run": searching.run, "status": searching.status, "list": searching.list_studies},
+    "Search": {"run": searching.run, "status": searching.status, "stop": managing.stop, "list": searching.list_studies},
     "Check whether it is true": {"confirm": evaluation.confirm, "test": evaluation.open_test, "analyze": evaluation.analyze},
     "Look closer": {
         "trials": searching.trials,
@@ -52,7 +52,12 @@ _COMMANDS: dict[str, dict[str, Callable[..., Any]]] = {  # in the order of --hel
         "dashboard": reporting.dashboard,
     },
     "Use the result": {"export": exporting.export, "retrain": exporting.retrain, "predict": exporting.predict},
-    "Keep in order": {"copy": exporting.copy, "doctor": reporting.doctor},
+    "Keep in order": {
+        "copy": exporting.copy,
+        "rename": managing.rename,
+        "delete": managing.delete,
+        "doctor": reporting.doctor,
+    },
 }
 _EXAMPLES = {
     "run": """\
@@ -79,6 +84,13 @@ islr-search retrain best.yaml
 islr-search retrain best.yaml --all-signers --output final""",
     "predict": "islr-search predict best-model clips.hdf5",
     "copy": "islr-search copy letters --to sqlite:///backup.db",
+    "stop": """\
+islr-search stop                   all runs of the latest study
+islr-search stop letters --no-wait""",
+    "rename": "islr-search rename letters alphabet --yes",
+    "delete": """\
+islr-search delete letters         what would be deleted
+islr-search delete letters --yes""",
 }
 for _panel, _commands in _COMMANDS.items():
     for _name, _command in _commands.items():

@@ -74,6 +74,7 @@ def test_a_run_is_alive_while_it_renews_its_lease(postgres_url: str) -> None:
         assert watch.is_alive(stranger)
         assert watch.is_alive(replace(owner, started=owner.started - 100)), "the wall clock may have been adjusted"
         assert watch.num_runs() == 1
+        assert watch.runs() == [owner.run]
         assert observe(postgres_url, "t").num_runs() == 0
         time.sleep(2.5)
         assert watch.is_alive(stranger), "it renews its lease"

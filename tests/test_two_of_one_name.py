@@ -19,9 +19,12 @@ import optuna
 import pytest
 from conftest import Cli
 from launch import TINY_STUDY
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna_dashboard import wsgi
 
 from search.definition.trial_attributes import attribute
+from search.storage.leases.choice import lease_of
 from search.study.folder import MARKER, find_folder
 from search.study.study_id import study_id
 
@@ -67,7 +70,7 @@ def place(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def load(url: str, name: str = "tiny") -> optuna.Study:
+def load(url: str | JournalStorage, name: str = "tiny") -> optuna.Study:
     """A study by its name."""
     return optuna.load_study(study_name=name, storage=url)
 
@@ -96,7 +99,7 @@ def outputs(cli: Cli, url: str, name: str = "tiny", runs: str = "runs") -> str:
     return "\n".join([*texts, Path("page.html").read_text(encoding="utf-8")])
 
 
-def assert_own_files(url: str, name: str = "tiny", runs: str = "runs") -> None:
+def assert_own_files(url: str | JournalStorage, name: str = "tiny", runs: str = "runs") -> None:
     """Every trial's files are in a folder with the study's id, and say what the database says."""
     study = load(url, name)
     folder = find_folder(Path(runs), study)
@@ -196,6 +199,70 @@ def test_two_databases(runs: str, place: Path, tiny: Path, cli: Cli) -> None:
     assert_own_files(A)
     assert_own_files(B, runs=runs)
     assert "sealed signers" in said if runs == "runs" else "opened" not in said
+
+
+def test_deleting_says_what_goes(place: Path, tiny: Path, cli: Cli) -> None:
+    """Without `--yes` nothing goes. With it all of the study goes, but not the record of openings, nor anyone else's files."""
+    where = ("--storage", A)
+    before = {path: path.read_bytes() for path in (place / "runs").rglob("*") if path.is_file()}
+    asked = cli("delete", "tiny", *where)
+    assert asked.code == 2
+    assert "to delete: its confirmation `tiny/confirm` with 4 trainings\nto delete: its files in runs/tiny\n" in asked.out
+    assert "nothing was deleted\nhint: `--yes`" in asked.err
+    assert {path: path.read_bytes() for path in before} == before
+    with lease_of(A, "tiny"):
+        working = cli("delete", "tiny", "--yes", *where)
+        assert (working.code, working.err) == (
+            3,
+            "error: a run is working on the study `tiny`\nhint: `islr-search stop tiny` stops it\n",
+        )
+    assert cli("delete", "tiny/confirm", "--yes", *where).code == 2
+    assert cli("dashboard", "tiny", "--print-command", *where).code == 0
+    assert list((place / "runs" / "artifacts").iterdir())
+    (place / "runs" / "tiny" / "trials" / "0000" / "mine.txt").touch()
+    (place / "runs" / "tiny" / "mine.txt").touch()
+    done = cli("delete", "tiny", "--yes", *where)
+    assert done.code == 0, done.err
+    assert "deleted: study `tiny` with 4 trials" in done.out
+    assert "kept: runs/tiny, which holds other files too" in done.out
+    assert "kept: the record that its test signers were opened 1 time" in done.out
+    assert [one.study_name.split("/")[0] for one in optuna.get_all_study_summaries(A)] == ["test signers opened"]
+    assert [path.name for path in (place / "runs" / "tiny").rglob("*")] == ["mine.txt"]
+    assert not list((place / "runs" / "artifacts").iterdir())
+    again = cli("run", "tiny.yaml", "--data", tiny, "--set", "data.test=auto", "--trials", 1, *where)
+    assert "opened once (also for an earlier study of this name" in again.err
+    assert "left over" not in cli("doctor", *where).out
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_renaming_keeps_everything(kind: str, place: Path, tiny: Path, cli: Cli) -> None:
+    """Under the new name: the same id, numbers, confirmation, openings and files. The old name is free."""
+    url = A if kind == "sqlite" else "journal:///j.log"
+    if kind == "journal":
+        assert cli("copy", "tiny", "--storage", A, "--to", url).code == 0
+    where = ("--storage", url)
+    stored = A if kind == "sqlite" else JournalStorage(JournalFileBackend("j.log"))
+    before = outputs(cli, url) if kind == "sqlite" else ""
+    id = study_id(load(stored))
+    assert cli("rename", "tiny", "renamed", *where).code == 2
+    for new in ("tiny", "a/b", "tiny/confirm", "taken"):
+        (place / "runs" / "taken").mkdir(exist_ok=True)
+        assert cli("rename", "tiny", new, "--yes", *where).code == 2
+    done = cli("rename", "tiny", "renamed", "--yes", *where)
+    assert done.code == 0, done.err
+    assert "its files are in runs/renamed" in done.out
+    names = {one.study_name for one in optuna.get_all_study_summaries(stored)}
+    assert {name for name in names if "opened" not in name} == {"renamed", "renamed/confirm"}
+    assert study_id(load(stored, "renamed")) == id
+    assert_own_files(stored, "renamed")
+    if kind == "sqlite":
+        assert numbers(outputs(cli, url, "renamed")) == numbers(before)
+        assert not (place / "runs" / "tiny").exists()
+    confirmed = cli("confirm", "renamed", "--top", 1, "--seeds", 2, *where)
+    assert confirmed.code == 0, confirmed.err
+    assert len(load(stored, "renamed/confirm").trials) == 4
+    assert json.loads(cli("test", "renamed", "--json", *where).out)["count"] == 1
+    assert "left over" not in cli("doctor", *where).out
 
 
 def test_a_database_is_whole_when_a_command_has_ended(

@@ -192,6 +192,8 @@ class Coordinator:
         return not self.ahead and self.access.attempt(self.trial_source.is_over, False)
 
     def _must_stop(self) -> bool:
+        if self.ledger.is_asked_to_stop and not self.stop.reason:
+            self.stop.request("islr-search stop")
         return bool(self.stop.reason) or self.outage.verdict is not None
 
     def _give_up_trials(self) -> None:

@@ -29,6 +29,7 @@ from search.storage.one_by_one import without_dropped, write_one
 from search.storage.tables import Changes, tables_of, uncached
 from search.study.checked import CheckedStudy, Notify, require_numbering
 from search.study.presence import expecting, gone_error, reading, why_gone
+from search.study.stopping import is_asked_to_stop
 from search.study.study import checked_study
 
 _MAX_AGE_S = 1.0
@@ -73,6 +74,7 @@ class Ledger(optuna.storages.BaseStorage):
         self.ended_elsewhere: list[int] = []
         """Numbers of this run's trials that another program has ended; the coordinator empties the list."""
 
+        self.is_asked_to_stop = False
         self._user_attrs: dict[str, Any] | None = None
         self._system_attrs: dict[str, Any] | None = None
         """The study's attributes; None until they are read."""
@@ -139,6 +141,7 @@ class Ledger(optuna.storages.BaseStorage):
         """
         with reading(self._behind, self._study, self._name):
             found, count = self._found(), self._behind.get_n_trials(self._study)
+            self.is_asked_to_stop |= is_asked_to_stop(self._behind, self._study, self.lease.owner.run)
         if (gone := why_gone(self._behind, self._study, self._name)) is not None:
             raise gone
         for trial in sorted(found, key=lambda trial: trial.number):

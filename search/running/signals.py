@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops the run after the current epoch, the second at once."""
+"""Ctrl-C and SIGTERM: the first stops the run after the current epoch, the second at once. A request does the first."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class StopRequest(Protocol):
         """Why the run should stop; empty while it should not."""
         ...
 
+    def request(self, reason: str) -> None:
+        """Requests it, for a reason that is shown."""
+        ...
+
 
 _STOPPING = "stopping after this epoch; press Ctrl-C again to stop at once"
 _SHOW_CURSOR = b"\x1b[?25h\n"
@@ -40,6 +44,7 @@ class StopSignals:
         self._announce = announce
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._signal = 0
+        self._requested = ""
         self._before: dict[int, object] = {}
 
     @property
@@ -47,12 +52,20 @@ class StopSignals:
         """Why the run should stop; empty while it should not."""
         if self._signal:
             return signal.Signals(self._signal).name
+        if self._requested:
+            return self._requested
         return "timeout" if self._deadline is not None and time.monotonic() >= self._deadline else ""
 
     @property
     def exit_code(self) -> ExitCode:
-        """Exit code of the process: 130 after Ctrl-C, 143 after SIGTERM, else 0."""
-        return {0: ExitCode.DONE, signal.SIGINT: ExitCode.INTERRUPTED}.get(self._signal, ExitCode.TERMINATED)
+        """Exit code of the process: 130 after Ctrl-C or a request, 143 after SIGTERM, else 0."""
+        unstopped = ExitCode.INTERRUPTED if self._requested else ExitCode.DONE
+        return {0: unstopped, signal.SIGINT: ExitCode.INTERRUPTED}.get(self._signal, ExitCode.TERMINATED)
+
+    def request(self, reason: str) -> None:
+        """Does what the first Ctrl-C does."""
+        self._requested = reason
+        self._say(f"{reason}: {_STOPPING.replace(' again', '')}")
 
     def __enter__(self) -> StopSignals:
         for number in (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ():
@@ -64,15 +77,18 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _received(self, number: int, _frame: FrameType | None) -> None:
-        if self._signal:
+        if self._signal or self._requested:
             if os.isatty(2):
                 _write(_SHOW_CURSOR)  # the live view hides it
             os._exit(128 + number)  # safe: the database and every file are valid at any moment
         self._signal = number
+        self._say(_STOPPING)
+
+    def _say(self, text: str) -> None:
         if self._announce is None:
-            _write(f"\n{_STOPPING}\n".encode())
+            _write(f"\n{text}\n".encode())
         else:  # in a thread: this one may be drawing the screen
-            threading.Thread(target=self._announce, args=(_STOPPING,)).start()
+            threading.Thread(target=self._announce, args=(text,)).start()
 
 
 def stop_signals(given: StopSignals | None, timeout: str | float | None = None) -> AbstractContextManager[StopSignals]:

@@ -49,6 +49,22 @@ def remove_study(storage: optuna.storages.BaseStorage, study: int) -> None:
                 connection.execute(table.delete().where(table.c.trial_id.in_(ids)))
 
 
+def rename_study(storage: optuna.storages.BaseStorage, name: str, new: str) -> None:
+    """Renames a study. Reopen the storage afterwards. Where only copying it helps, the study gets another number."""
+    tables = tables_of(storage)
+    if tables is None:
+        import optuna
+
+        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new)
+        storage.delete_study(storage.get_study_id_from_name(name))
+        return
+    from optuna.storages._rdb import models
+
+    studies: Any = models.StudyModel.__table__
+    with tables.writing() as connection:
+        connection.execute(studies.update().where(studies.c.study_name == name).values(study_name=new))
+
+
 def _add_batch(tables: Tables, study: int, trials: Sequence[FrozenTrial]) -> list[int]:
     from optuna.storages._rdb import models
 

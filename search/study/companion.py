@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -85,14 +85,19 @@ def companion_to_write(study: optuna.Study, storage: optuna.storages.BaseStorage
         return companion.study_name, []
     own = study_id(study)
     assert own is not None
-    usual = f"{study.study_name}{_COMPANION}"
-    if usual not in study_names(storage):
+    usual, name = f"{study.study_name}{_COMPANION}", companion_name(study.study_name, own, study_names(storage))
+    if name == usual:
         return usual, []
-    name = f"{usual}-{own[:SHORT]}"
     return name, [
         f"the database also holds `{usual}`, which is not the confirmation of this study, perhaps of one of its name that was "
         f"deleted or renamed: it is left alone, and the trainings go to `{name}`"
     ]
+
+
+def companion_name(study: str, id: str, taken: Collection[str]) -> str:
+    """The name for the companion of a study."""
+    usual = f"{study}{_COMPANION}"
+    return usual if usual not in taken else f"{usual}-{id[:SHORT]}"
 
 
 def link_companion(companion: optuna.Study, study: optuna.Study) -> None:

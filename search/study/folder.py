@@ -31,8 +31,8 @@ from search.study.trials import settings_differences, trial_settings
 
 MARKER = "study.json"
 TRIALS = "trials"
-_CONFIRM = "confirm"
-_CONTENTS = (TRIALS, "logs", _CONFIRM)
+CONFIRM = "confirm"
+_CONTENTS = (TRIALS, "logs", CONFIRM)
 """What a study's folder of an earlier version, which has no marker, may hold."""
 
 
@@ -85,7 +85,7 @@ def _place(runs: Path, study: optuna.Study) -> tuple[Path, str]:
     if searched is None:
         return runs, study.study_name
     name, own = searched
-    return _find(runs, name, own).path, _CONFIRM
+    return _find(runs, name, own).path, CONFIRM
 
 
 def _find(parent: Path, name: str, own: str | None) -> StudyFolder:

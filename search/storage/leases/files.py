@@ -46,9 +46,13 @@ class FileObserver:
             return _is_held(lock)
         return bool(process_is_alive(owner)) and (owner.pid != os.getpid() or owner.run in _own_runs)
 
+    def runs(self) -> list[str]:
+        """Names of the runs that work on the study now."""
+        return sorted(lock.stem for lock in self.folder.glob("*.lock") if lock.name != _TURN and _is_held(lock))
+
     def num_runs(self) -> int:
         """Number of runs that work on the study now."""
-        return sum(_is_held(lock) for lock in self.folder.glob("*.lock") if lock.name != _TURN)
+        return len(self.runs())
 
 
 class FileLease(Lease):

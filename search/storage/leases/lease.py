@@ -105,6 +105,10 @@ class Observer(Protocol):
         """Whether a run is alive."""
         ...
 
+    def runs(self) -> list[str]:
+        """Names of the runs that work on the study now."""
+        ...
+
     def num_runs(self) -> int:
         """Number of runs that work on the study now."""
         ...

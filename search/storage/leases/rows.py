@@ -79,16 +79,20 @@ class RowObserver:
         """Whether a run has renewed its row in time, or the server has not been up long enough for that."""
         return now - max(row.renewed, up_since) < row.lease_s or time.monotonic() < self.grace_until
 
-    def num_runs(self) -> int:
-        """Number of runs that work on the study now."""
+    def runs(self) -> list[str]:
+        """Names of the runs that work on the study now."""
         try:
             with self.engine.connect() as connection:
                 rows = connection.execute(select(_RUNS).where(_RUNS.c.study == self._study)).all()
                 now, up_since = _clock(connection)
         except sqlalchemy.exc.ProgrammingError:  # no run has created the table yet
-            return 0
+            return []
         valid = [Owner(**json.loads(row.owner)) for row in rows if self._is_valid(row, now, up_since)]
-        return sum(process_is_alive(owner) is not False for owner in valid)
+        return sorted(owner.run for owner in valid if process_is_alive(owner) is not False)
+
+    def num_runs(self) -> int:
+        """Number of runs that work on the study now."""
+        return len(self.runs())
 
     def delete_if_dead(self, owner: Owner) -> bool:
         """Deletes the row of a dead run. False if the run is alive, or renewed its row meanwhile."""

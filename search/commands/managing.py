@@ -1,0 +1,85 @@
+"""Commands that manage studies: stop, delete, rename."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from data_utils.wording import counted
+from search.commands import options as opt
+from search.commands.studies import chosen_study
+from search.commands.waiting import doing
+from search.errors import DefinitionError
+
+_Named = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without this option, only show what would be done, and exit with 2.")]
+_POLL_S = 0.2
+
+
+def stop(
+    study: opt.Study = None,
+    storage: opt.Storage = opt.STORAGE,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they have ended.")] = True,
+) -> None:
+    """Stop all runs of a study, here and on other machines. They end as after their first Ctrl-C: everything is kept."""
+    from search.commands.console import print_note, print_result
+    from search.study.stopping import ask_to_stop, still_working
+
+    name = chosen_study(study, storage)
+    asked = ask_to_stop(name, storage, print_note)
+    runs = counted(sum(map(len, asked.values())), "run")
+    if not asked:
+        print_result(f"no run is working on `{name}`")
+        return
+    print_result(f"{runs} of `{name}` asked to stop after the epoch in progress")
+    doing("waiting for the end of the epoch")
+    while wait and still_working(asked, storage):
+        time.sleep(_POLL_S)
+    if wait:
+        print_result(f"{runs} ended; everything is kept")
+
+
+def delete(study: _Named, storage: opt.Storage = opt.STORAGE, runs: opt.Runs = opt.RUNS, yes: _Yes = False) -> None:
+    """Delete a study with its confirmation and files. That its test signers were opened stays on record."""
+    from search.commands.console import print_note, print_result
+    from search.definition.study_file import study_name
+    from search.reporting.dashboard.serve import artifact_folder
+    from search.study.managing import belongings, delete_study
+
+    name = study_name(study)
+    if yes:
+        found = delete_study(name, storage, runs, artifact_folder(runs), print_note)
+    else:
+        found = belongings(name, storage, runs, print_note)
+    print_result(*(f"{'deleted' if yes else 'to delete'}: {line}" for line in found.lines()))
+    if found.folder is not None and yes and found.folder.exists():
+        print_result(f"kept: {found.folder}, which holds other files too")
+    if found.openings:
+        print_result(f"kept: the record that its test signers were opened {counted(found.openings, 'time')}")
+    if not yes:
+        raise DefinitionError("nothing was deleted", hint="`--yes` deletes this for good; `islr-search copy` keeps a copy")
+
+
+def rename(
+    study: _Named,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
+    storage: opt.Storage = opt.STORAGE,
+    runs: opt.Runs = opt.RUNS,
+    yes: _Yes = False,
+) -> None:
+    """Give a study a new name, and its confirmation and folder too."""
+    from search.commands.console import print_note, print_result
+    from search.definition.study_file import study_name, validate_name
+    from search.study.managing import belongings
+    from search.study.managing import rename as rename_study
+
+    name, new = study_name(study), validate_name(new)
+    if not yes:
+        found = belongings(name, storage, runs, print_note)
+        print_result(*(f"to rename: {line}" for line in found.lines()))
+        raise DefinitionError("nothing was renamed", hint=f"`--yes` renames this to `{new}`")
+    folder = rename_study(name, new, storage, runs, print_note)
+    print_result(f"renamed: study `{name}` is `{new}` now; its files are in {folder}")
+    print_note(f"a study file of another name continues it with: islr-search run FILE --as {new}")

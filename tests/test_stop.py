@@ -1,0 +1,79 @@
+"""`search stop`: what the first Ctrl-C does, through the database, to the runs that work now and to no later one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from launch import is_in_trial, start_cli, states, stored_trials, wait_until
+
+from search.definition.study_file import load_definition
+from search.engines.engine_options import EngineOptions
+from search.evaluation.confirm.confirm import ConfirmOptions, confirm
+from search.events import EpochFinished, Event
+from search.running.run import RunOptions, run
+from search.running.signals import StopSignals
+from search.study.stopping import ask_to_stop, still_working
+
+URL = "sqlite:///runs/studies.db"
+CPU = EngineOptions(device="cpu")
+
+
+class Asking:
+    """A listener that asks the runs of a study to stop, once, at the first epoch."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[str]] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Receives an event."""
+        if isinstance(event, EpochFinished) and not self.asked:
+            self.asked = {name: list(runs) for name, runs in ask_to_stop("tiny", URL, str).items()}
+            assert still_working(self.asked, URL) == 1
+
+
+@pytest.fixture(autouse=True)
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs look at every event for what others have done."""
+    monkeypatch.setattr("search.running.ledger._MAX_AGE_S", -1.0)
+
+
+def test_a_run_is_asked_to_stop(place: Path, tiny: Path) -> None:
+    """It keeps its trial for later; the next run is not stopped."""
+    definition = load_definition("tiny.yaml", ["trials=2", "epochs=6"], seed=0)
+    options = RunOptions(data=tiny, storage=URL, runs=Path("runs"), more=None, engine=CPU)
+    stop, asking = StopSignals(), Asking()
+    result = run(definition, options, asking, stop)
+    assert (result.stopped_by, stop.exit_code) == ("islr-search stop", 130)
+    assert list(asking.asked) == ["tiny"]
+    assert still_working(asking.asked, URL) == 0
+    assert states(place) == ["RUNNING"]
+    stop = StopSignals()
+    assert run(definition, options, lambda event: None, stop).stopped_by == ""
+    assert (states(place), stop.exit_code) == (["COMPLETE"] * 2, 0)
+
+
+def test_a_confirmation_is_asked_to_stop(searched_copy: Path) -> None:
+    """The request names the study; it reaches the runs that confirm it."""
+    options = ConfirmOptions(study="tiny", storage=URL, runs=Path("runs"), data=None, top=1, seeds=2, engine=CPU)
+    stop, asking = StopSignals(), Asking()
+    assert confirm(options, asking, stop) is None
+    assert (list(asking.asked), stop.exit_code) == (["tiny/confirm"], 130)
+    assert confirm(options, lambda event: None, StopSignals()) is not None
+
+
+def test_the_command_waits_for_the_end(place: Path, tiny: Path, cli: Cli) -> None:
+    """It says how many runs were asked and that they have ended; they say how to resume. Without a run, it says that."""
+    words = ("run", "tiny.yaml", "--data", str(tiny), "--set", "epochs=100000")
+    with start_cli(*words, cwd=place) as process:
+        wait_until(is_in_trial(place, 0), process)
+        done = cli("stop", "tiny")
+        assert done.out == "1 run of `tiny` asked to stop after the epoch in progress\n1 run ended; everything is kept\n"
+        assert process.wait(60) == 130
+        said = process.communicate()[1]
+    assert "stopped (islr-search stop); everything is kept. Resume with:\n  islr-search run tiny.yaml" in said
+    (trial,) = stored_trials(place)
+    assert trial.state.name == "RUNNING"
+    assert cli("stop").out == "no run is working on `tiny`\n"
+    assert cli("stop", "other").code == 2
