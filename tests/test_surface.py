@@ -96,6 +96,9 @@ COMMANDS = {
     "predict": ["bundle=None", "files=None", "--top=3", "--output=None", "--device=auto", "--json=False"],
     "copy": ["--to=None", "study=None", STORAGE, "--runs=runs"],
     "dashboard": ["study=None", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
+    "stop": ["study=None", STORAGE, "--wait/--no-wait=True"],
+    "rename": ["study=None", "new=None", STORAGE, "--runs=runs", "--yes=False"],
+    "delete": ["study=None", STORAGE, "--runs=runs", "--yes=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }
 DATA_COMMANDS = {
