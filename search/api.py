@@ -1,4 +1,4 @@
-"""The search as a library, for notebooks and scripts. The command line is made of the same calls.
+"""The search as a library, for notebooks and scripts. The command line makes the same calls.
 
     from search.api import Range, define, load
 
@@ -18,7 +18,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 with warnings.catch_warnings(action="ignore"):  # that its bar is text where ipywidgets is missing
     import tqdm.auto  # noqa: F401 (Optuna imports it too)
@@ -27,7 +27,6 @@ from data_utils.errors import ExplainedError
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.definition.ranges import Choices, Range
 from search.errors import DefinitionError
-from search.wording import parse_duration
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from search.events import Listener, RunFinished
     from search.exporting.export import Exported
     from search.reporting.report import Report
+    from search.running.session import SessionKeywords
     from search.running.signals import StopSignals
     from search.study.checked import CheckedStudy
     from search.study.confirmed import Confirmed
@@ -87,16 +87,17 @@ def define(
 
 
 def load(
-    name: str,
+    name: str | None = None,
     *,
     data: str | Path | None = None,
     storage: str = DEFAULT_STORAGE,
     runs: str | Path = DEFAULT_RUNS,
     notify: Callable[[str], None] | None = None,
 ) -> Study:
-    """A study that exists, by its name.
+    """A study that exists.
 
     Args:
+        name: None: the study of the storage that was active last.
         data: folder of the data set; None: the folder of the search.
         notify: gets a line about everything in the study that other programs have spoiled; None: a warning is issued.
 
@@ -104,6 +105,13 @@ def load(
         DefinitionError: there is no such study, or it was not made by this tool.
         ResourceError: the storage cannot be read.
     """
+    if name is None:
+        from search.storage.opening import closing_storage
+        from search.storage.read_only import open_read_only
+        from search.study.latest import latest_study
+
+        with closing_storage(open_read_only(storage)) as opened:
+            name, _ = latest_study(opened)
     study = Study(name, data=data, storage=storage, runs=runs, notify=notify)
     study.optuna  # noqa: B018 (fails here if there is none)
     return study
@@ -139,22 +147,15 @@ class Study:
         trials: int | None = None,
         *,
         more: int | None = None,
-        workers: int = 1,
-        device: str = "auto",
-        engine: str | None = None,
-        address: str | None = None,
         timeout: Duration | None = None,
-        trial_timeout: Duration | None = None,
         max_failures: int = 10,
-        max_restarts: int = 3,
         allow_wider: bool = False,
         source: str | None = None,
         source_best: int = 5,
-        lease: Duration = "1m",
-        storage_patience: Duration = "10m",
         callback: Listener | None = None,
         progress: bool = True,
         stop: StopSignals | None = None,
+        **session: Unpack[SessionKeywords],
     ) -> RunFinished:
         """Searches until the target number of trials is finished; starts and resumes. The first Ctrl-C (in a notebook:
         interrupt) stops after the current epoch, and everything is kept.
@@ -166,6 +167,7 @@ class Study:
             source: a study of this storage whose best trials are tried first, `source_best` of them.
             callback: gets every event (`search/events.py`). `progress`: whether to show a progress bar.
             stop: asks the run to stop; None: signals and `timeout` do.
+            session: `workers`, `device` and the others of `SessionKeywords`.
 
             The others are those of `islr-search run --help`.
 
@@ -174,6 +176,7 @@ class Study:
         """
         from search.reporting.progress_bar import watched
         from search.running.run import RunOptions, run
+        from search.running.session import session_options
         from search.running.signals import stop_signals
 
         if self.definition is None:
@@ -183,9 +186,11 @@ class Study:
             raise DefinitionError(
                 "`trials` and `more` cannot be given together", hint="`trials` is the target, `more` adds to it"
             )
-        definition = self.definition if trials is None else dataclasses.replace(self.definition, trials=max(trials, 1))
+        if (trials is not None and trials < 1) or (more is not None and more < 1):
+            raise DefinitionError("a search needs at least one trial", got=str(trials or more))
+        definition = self.definition if trials is None else dataclasses.replace(self.definition, trials=trials)
         options = RunOptions(
-            **self._session(workers, device, engine, address, trial_timeout, max_restarts, lease, storage_patience),
+            **session_options(self.data, self.storage, self.runs, **session),
             more=more,
             max_failures=max_failures,
             allow_wider=allow_wider,
@@ -200,16 +205,10 @@ class Study:
         top: int = 8,
         seeds: int = 8,
         *,
-        workers: int = 1,
-        device: str = "auto",
-        engine: str | None = None,
-        address: str | None = None,
-        max_restarts: int = 3,
-        lease: Duration = "1m",
-        storage_patience: Duration = "10m",
         callback: Listener | None = None,
         progress: bool = True,
         stop: StopSignals | None = None,
+        **session: Unpack[SessionKeywords],
     ) -> Confirmed | None:
         """Trains the best trials again with fresh seeds; starts and resumes. None if it was stopped.
 
@@ -223,10 +222,11 @@ class Study:
         """
         from search.evaluation.confirm.confirm import ConfirmOptions, confirm
         from search.reporting.progress_bar import watched
+        from search.running.session import session_options
         from search.running.signals import stop_signals
 
         options = ConfirmOptions(
-            **self._session(workers, device, engine, address, None, max_restarts, lease, storage_patience),
+            **session_options(self.data, self.storage, self.runs, **session),
             study=self.name,
             top=top,
             seeds=seeds,
@@ -311,37 +311,35 @@ class Study:
         write_atomically(Path(file), export_text(*self.configuration(trial, searched=searched)).encode())
         return Path(file)
 
+    def export_model(self, folder: str | Path, trial: int | None = None, *, searched: bool = False, onnx: bool = False) -> Path:
+        """Writes a model that the confirmation trained to a new folder, for `islr-search predict` and `model.load_bundle`.
+
+        Args:
+            onnx: whether to write it as ONNX too.
+
+            The others are those of `configuration`.
+
+        Raises:
+            NegativeAnswer: there is no trained model, since the trial was not confirmed.
+            BundleError: the folder exists.
+        """
+        from search.exporting.export import choose_trial, exported_of
+        from search.exporting.writing import export_model
+        from search.study.study import get_trial
+        from search.study.trials import trial_configs
+
+        study, storage = self.opened()
+        chosen, why = choose_trial(study, None if trial is None else get_trial(study, trial), searched=searched)
+        exported, configs = exported_of(study, chosen), trial_configs(chosen)
+        export_model(study, storage, exported, configs, Path(folder), runs=self.runs, onnx=onnx, why=why)
+        return Path(folder)
+
     def report(self) -> Report:
         """Everything about the study as one HTML page, which a notebook shows and `save` writes."""
         from search.reporting.facts import Facts
         from search.reporting.report import Report, report_html
 
         return Report(report_html(Facts(*self.opened(), url=self.storage, runs=self.runs)))
-
-    def _session(
-        self,
-        workers: int,
-        device: str,
-        engine: str | None,
-        address: str | None,
-        trial_timeout: Duration | None,
-        max_restarts: int,
-        lease: Duration,
-        storage_patience: Duration,
-    ) -> dict[str, Any]:
-        """The options that a search and a confirmation share, see `SessionOptions`."""
-        from search.engines.engine_options import EngineOptions
-
-        timeout_s = None if trial_timeout is None else parse_duration(str(trial_timeout), "--trial-timeout", positive=True)
-        return {
-            "data": self.data,
-            "storage": self.storage,
-            "runs": self.runs,
-            "engine": EngineOptions(device=device, workers=workers, engine=engine, address=address, trial_timeout_s=timeout_s),
-            "max_restarts": max_restarts,
-            "lease_s": parse_duration(str(lease), "--lease"),
-            "patience_s": parse_duration(str(storage_patience), "--storage-patience"),
-        }
 
 
 def _warn(text: str) -> None:

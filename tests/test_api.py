@@ -15,6 +15,7 @@ import pytest
 from conftest import Cli
 from launch import TINY_STUDY, environment
 
+from model import load_bundle
 from search.api import Choices, ExplainedError, Range, define, load
 from search.definition.samplers import Tpe
 from search.definition.yaml_text import parse_yaml
@@ -79,6 +80,8 @@ def test_as_the_command_line(place: Path, tiny: Path, cli: Cli) -> None:
     ours = re.sub("exported: .*", "", file.read_text(encoding="utf-8"))
     assert ours == re.sub("exported: .*", "", cli("export", "tiny", "--storage", "sqlite:///a.db").out)
     assert study.configuration(2)[0].trial == 2
+    assert len(load_bundle(study.export_model("model")).words) == 3
+    assert load(storage="sqlite:///a.db", runs="a").name == "tiny"
     assert study.choice().trial.number == confirmed.found.recommended
     plain = optuna.load_study(study_name="tiny", storage="sqlite:///a.db")
     assert plain.best_value == study.optuna.best_value
@@ -100,6 +103,8 @@ def test_what_is_wrong_is_said(searched_copy: Path) -> None:
         load("tiny").run()
     with pytest.raises(DefinitionError, match="cannot be given together"):
         define("tiny.yaml").run(3, more=1)
+    with pytest.raises(DefinitionError, match="at least one trial"):
+        define("tiny.yaml").run(0)
     with pytest.raises(DefinitionError, match="has no trial 99"):
         load("tiny").configuration(99)
     with pytest.raises(TypeError):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any, TypedDict
 
 import optuna
 
@@ -28,6 +29,7 @@ from search.storage.leases.choice import LEASE_S
 from search.storage.leases.lease import Lease
 from search.study.folder import StudyFolder
 from search.trial.clips import TrialClips
+from search.wording import parse_duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,61 @@ class SessionOptions:
 
     patience_s: float = PATIENCE_S
     """With a database server: how many seconds the run continues while the server cannot be reached."""
+
+
+class SessionKeywords(TypedDict, total=False):
+    """What may be said of how a run works, by keywords. Times are such as `90m`, or seconds."""
+
+    workers: int
+    """Trials to train at once, each in its own process."""
+
+    device: str
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+    engine: str | None
+    """`inline`, `processes` or `ray`."""
+
+    address: str | None
+    """Of the Ray cluster."""
+
+    trial_timeout: str | float | None
+    """Fail a trial that takes longer than this."""
+
+    max_restarts: int
+    lease: str | float
+    storage_patience: str | float
+    """See `SessionOptions`."""
+
+
+def session_options(
+    data: Path | None,
+    storage: str,
+    runs: Path,
+    *,
+    workers: int = 1,
+    device: str = "auto",
+    engine: str | None = None,
+    address: str | None = None,
+    trial_timeout: str | float | None = None,
+    max_restarts: int = 3,
+    lease: str | float = LEASE_S,
+    storage_patience: str | float = PATIENCE_S,
+) -> dict[str, Any]:
+    """The values of `SessionOptions`, from keywords.
+
+    Raises:
+        DefinitionError: a time is not one.
+    """
+    timeout_s = None if trial_timeout is None else parse_duration(str(trial_timeout), "--trial-timeout", positive=True)
+    return {
+        "data": data,
+        "storage": storage,
+        "runs": runs,
+        "engine": EngineOptions(device=device, workers=workers, engine=engine, address=address, trial_timeout_s=timeout_s),
+        "max_restarts": max_restarts,
+        "lease_s": parse_duration(str(lease), "--lease"),
+        "patience_s": parse_duration(str(storage_patience), "--storage-patience"),
+    }
 
 
 @dataclass(frozen=True)
