@@ -145,6 +145,21 @@ def test_a_confirmed_study(confirmed: Path, cli: Cli) -> None:
     assert told, "the confusion matrix is of the fresh trainings"
 
 
+def test_one_interval_for_one_number(confirmed: Path, cli: Cli) -> None:
+    """The mean of a setting that was chosen from several has its widened interval everywhere, and the correction is named."""
+    study = optuna.load_study(study_name="tiny", storage=DATABASE)
+    told = json.loads(study.user_attrs["confirmed"])
+    found = told["found"]
+    (n,) = [n for n, row in enumerate(found["rows"]) if row["trial"] == found["recommended"]]
+    found |= {"picked_from": 2, "low": found["low"] - 0.01, "high": found["high"] + 0.01}
+    study.set_user_attr("confirmed", json.dumps(told))
+    page = reported(cli)
+    html = Path("runs/tiny/report.html").read_text(encoding="utf-8")
+    assert f'data-of="confirm.found.rows.{n}.low"' not in html
+    assert len(re.findall(r'data-of="confirm\.found\.low"', html)) == 2, "in the answer and in the table"
+    assert "is widened because it was chosen from 2 candidates (Bonferroni)" in page.text
+
+
 def test_captions(confirmed: Path) -> None:
     """Each figure has a caption of its own with numbers of the study."""
     captions = {figure.name: figure.caption for figure in drawn()}

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.slow
 PAPER_WIDTH = 794
 """A4 in CSS pixels, 210 mm at 96 to the inch."""
 
+PAPER_HEIGHT = 1024
+"""The same of 297 mm, without margins of 13 mm."""
+
 SCRIPT = "<script>window.hacked = 1</script>"
 IMAGE = "<img src=x onerror=window.hacked=1>"
 JAPANESE = "ありがとう"
@@ -32,6 +35,16 @@ def report(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     file = tmp_path_factory.mktemp("report") / "report.html"
     run_in(once_confirmed, "report", "tiny", "--output", str(file))
     return file
+
+
+@pytest.fixture(scope="module")
+def comparison(once_confirmed: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of two studies side by side. Only to be read."""
+    folder = tmp_path_factory.mktemp("two") / "studies"
+    shutil.copytree(once_confirmed, folder)
+    run_in(folder, "run", "tiny.yaml", "--as", "other", "--data", str(tiny), "--trials", "2", "--set", "epochs=1")
+    run_in(folder, "report", "tiny", "other")
+    return folder / "runs" / "tiny-vs-other.html"
 
 
 def open_drawn(open_page: Open, file: Path, **options: Any) -> Opened:
@@ -135,6 +148,52 @@ def test_on_a_phone(open_page: Open, report: Path) -> None:
     assert all(left >= 0 and right <= 360 for left, right in ends), ends
     texts = widths(opened, ".canvas .xtitle, .canvas .ytitle, .canvas .legendtext, .canvas .xtick text, .canvas .ytick text")
     assert all(left >= 0 and right <= 360 for left, right in texts), texts
+    check_panel_titles(opened)
+    check_wide_tables(opened)
+
+
+def test_no_page_scrolls_sideways(open_page: Open, report: Path, comparison: Path) -> None:
+    """The report and the comparison of two studies fit the window. Where there is room, the contents stand beside the text."""
+    for file in (report, comparison):
+        opened = open_drawn(open_page, file, viewport={"width": 390, "height": 800})
+        for width in (390, 1280, 1920):
+            opened.page.set_viewport_size({"width": width, "height": 800})
+            scroll = opened.page.evaluate("document.documentElement.scrollWidth")
+            assert scroll <= width, (file.name, width)
+            ((_, rail),) = widths(opened, "nav")
+            sections = widths(opened, "section")
+            if width > 1000:
+                assert all(rail < left for left, _ in sections), "beside the text"
+                assert min(right for _, right in sections) > width - 60, "the full width is used"
+        aligned = opened.page.evaluate("[...document.querySelectorAll('.number')].map(one => getComputedStyle(one).textAlign)")
+        assert set(aligned) == ({"right"} if file == report else set())
+
+
+def check_wide_tables(opened: Opened) -> None:
+    """A table that is wider than its place has a shadow on the side where there is more, and keeps its first column."""
+    found = opened.page.evaluate("""[...document.querySelectorAll(".wide")].filter(one => one.scrollWidth > one.clientWidth)
+        .map(one => {
+            one.scrollLeft = 60;
+            const style = getComputedStyle(one), name = one.querySelector("tbody th").getBoundingClientRect();
+            return [style.backgroundAttachment, style.backgroundImage, name.left - one.getBoundingClientRect().left];
+        })""")
+    assert found
+    for attachment, image, shift in found:
+        assert attachment == "local, local, scroll, scroll"
+        assert image.count("linear-gradient") == 4
+        assert abs(shift) < 1
+
+
+def check_panel_titles(opened: Opened) -> None:
+    """The names of the two learning curves stand above their own panel."""
+    box = "[data-figure=learning-curves]"
+    for text, panel in (("val_loss", "xy"), ("accuracy", "x2y2")):
+        title = opened.page.locator(f"{box} .annotation-text", has_text=text).bounding_box()
+        plot = opened.page.locator(f"{box} .subplot.{panel} .gridlayer").bounding_box()
+        assert title is not None
+        assert plot is not None
+        assert plot["x"] - 2 <= title["x"] < title["x"] + title["width"] <= plot["x"] + plot["width"] + 2
+        assert title["y"] + title["height"] <= plot["y"] + 8
 
 
 def test_without_javascript(open_page: Open, report: Path) -> None:
@@ -160,9 +219,18 @@ def test_on_paper(open_page: Open, report: Path) -> None:
     check_contrast(opened)
     ends = widths(opened, "figure, .canvas .main-svg")
     assert all(left >= 0 and right <= PAPER_WIDTH for left, right in ends), ends
+    opened.page.evaluate("""addEventListener("beforeprint", () => {
+        window.blocks = [...document.querySelectorAll("figure")].map(one => one.getBoundingClientRect().height);
+        window.shown = document.querySelector("details").open;
+    })""")
     pdf = opened.page.pdf(format="A4", print_background=True)
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 1
+    assert opened.page.evaluate("window.shown"), "the configuration is open on paper"
+    assert not opened.page.evaluate("document.querySelector('details').open"), "and closed again afterwards"
+    blocks = opened.page.evaluate("window.blocks")
+    assert len(blocks) > 8
+    assert max(blocks) < PAPER_HEIGHT / 2, "what is not divided leaves no page half empty"
 
 
 def test_text_of_users_is_never_markup(open_page: Open, place: Path, tiny: Path, cli: Cli) -> None:
