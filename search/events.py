@@ -60,6 +60,9 @@ class RunStarted:
     best: TrialSummary | None = None
     """The best trial of earlier runs."""
 
+    unit: str = "trial"
+    """What the run trains, and the events below call a trial: `trial`, or in a confirmation `training`."""
+
 
 @dataclass(frozen=True)
 class Notice:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import Cli
 from launch import is_in_trial, start_cli, states, stored_trials, wait_until
 
+from search.commands.screens import PlainScreen
 from search.definition.study_file import load_definition
 from search.engines.engine_options import EngineOptions
 from search.evaluation.confirm.confirm import ConfirmOptions, confirm
@@ -54,13 +56,16 @@ def test_a_run_is_asked_to_stop(place: Path, tiny: Path) -> None:
     assert (states(place), stop.exit_code) == (["COMPLETE"] * 2, 0)
 
 
-def test_a_confirmation_is_asked_to_stop(searched_copy: Path) -> None:
-    """The request names the study; it reaches the runs that confirm it."""
+def test_a_confirmation_is_asked_to_stop(searched_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The request names the study; it reaches the runs that confirm it. What they train is called a training, never a trial."""
     options = ConfirmOptions(study="tiny", storage=URL, runs=Path("runs"), data=None, top=1, seeds=2, engine=CPU)
     stop, asking = StopSignals(), Asking()
     assert confirm(options, asking, stop) is None
     assert (list(asking.asked), stop.exit_code) == (["tiny/confirm"], 130)
-    assert confirm(options, lambda event: None, StopSignals()) is not None
+    assert confirm(options, PlainScreen(), StopSignals()) is not None
+    said = capsys.readouterr().err
+    assert re.search(r"^target   4 finished trainings, [01] so far\n training state ", said, re.MULTILINE)
+    assert "trial" not in said.replace("trials of the search", "")
 
 
 def test_the_command_waits_for_the_end(place: Path, tiny: Path, cli: Cli) -> None:

@@ -246,7 +246,7 @@ def test_settings_and_their_defaults() -> None:
 
 
 EVENTS = """
-run_started: study about data words parts clips device workers storage runs finished target epochs space objectives folds trainings run best
+run_started: study about data words parts clips device workers storage runs finished target epochs space objectives folds trainings run best unit
 notice: text
 working: what done total
 data_prepared: done total

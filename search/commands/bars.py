@@ -43,6 +43,7 @@ class Bars(Progress):
         self._step = ""
         """What the run does before, between or after its trials."""
 
+        self._unit = "trial"
         self._objective, self._best = "", math.inf
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -54,7 +55,8 @@ class Bars(Progress):
         """Brings the bars up to date with an event."""
         match event:
             case RunStarted():
-                self._add("trials", "trials", event.finished, event.target, start=False)  # timed from the first trial on
+                self._unit = event.unit
+                self._add("trials", f"{event.unit}s", event.finished, event.target, start=False)  # timed from the first one on
                 self._objective = event.objectives[0]
                 if event.best is not None:
                     self._set_best(event.best.value, event.best.trial)
@@ -67,7 +69,7 @@ class Bars(Progress):
                 self.start_task(self._bars["trials"])
                 self._inherited.setdefault(event.trial, event.done / event.epochs)
                 self._remove(event.trial)  # its worker died: it starts again at its checkpoint
-                self._add(event.trial, f"trial {event.trial}", event.done, event.epochs)
+                self._add(event.trial, f"{self._unit} {event.trial}", event.done, event.epochs)
             case EpochFinished() if event.trial in self._bars:
                 note, detail = f"val_loss {event.record.val_loss:.4f}", f"top1 {event.record.val_top1:.4f}"
                 self.update(self._bars[event.trial], completed=event.step, note=note, detail=detail)

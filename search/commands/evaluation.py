@@ -15,7 +15,7 @@ from search.errors import ExitCode
 
 def confirm(
     study: opt.Study = None,
-    top: Annotated[int, typer.Option(min=1, help="Most trials to train again.")] = 8,
+    top: Annotated[int, typer.Option(min=1, help="Most candidates: trials of the search that are trained again.")] = 8,
     seeds: Annotated[int, typer.Option(min=2, max=1000, help="Most fresh seeds for each of them.")] = 8,
     data: opt.Data = None,
     storage: opt.Storage = opt.STORAGE,

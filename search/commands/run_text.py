@@ -18,10 +18,15 @@ class TrialTable:
     """Finished trials as lines of aligned columns, with as many parameters as fit."""
 
     def __init__(
-        self, space: Mapping[str, str], objectives: Sequence[str] = ("val_loss",), max_width: int | None = None
+        self,
+        space: Mapping[str, str],
+        objectives: Sequence[str] = ("val_loss",),
+        max_width: int | None = None,
+        unit: str = "trial",
     ) -> None:
-        """`space`: parameters and their ranges as text. `max_width`: columns of a line; None: any number."""
+        """`space`: parameters and their ranges as text. `max_width`: of a line; None: without limit. `unit`: of the rows."""
         self.max_width = max_width
+        self._start = f" {unit} state   "
         has_epochs = max_width is None or max_width >= NARROW
         self._results = {name: max(width(name), 8) for name in objectives}
         self._results |= {"top1": 6, **({"epochs": 6} if has_epochs else {}), "time": 6}
@@ -30,14 +35,14 @@ class TrialTable:
 
     def head(self) -> str:
         """The column names, and how many parameters have no column."""
-        return self._line(" trial state   ", self._results, self._params, f" +{self._hidden} more" if self._hidden else "")
+        return self._line(self._start, self._results, self._params, f" +{self._hidden} more" if self._hidden else "")
 
     def rows(self, event: TrialFinished) -> list[str]:
         """One trial: a row, starred if it is the new best, and the reason of a failure below it."""
         results = {name: format_value(value) for name, value in event.values.items()}
         results |= {"top1": or_dash(event.val_top1), "epochs": str(event.epochs), "time": format_duration(event.seconds)}
         row = self._line(
-            f"{'*' if event.is_best else '':1}{event.trial:>5} {event.state:8}",
+            f"{'*' if event.is_best else '':1}{event.trial:>{len(self._start) - 10}} {event.state:8}",
             [results.get(name, "-") for name in self._results],
             [format_number(event.params.get(name, "-")) for name in self._params],
         )
@@ -53,7 +58,7 @@ class TrialTable:
         """The first parameters, as many as fit on a line."""
         if self.max_width is None:
             return widths
-        used = len(" trial state   ") + sum(columns + 1 for columns in self._results.values())
+        used = len(self._start) + sum(columns + 1 for columns in self._results.values())
         for count in range(len(widths), 0, -1):
             more = f" +{len(widths) - count} more" if count < len(widths) else ""
             first = dict(list(widths.items())[:count])
@@ -84,14 +89,14 @@ def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[s
     )
     if event.folds:
         signers = f"{train} in {event.folds} cross-validation folds ({event.clips['train']:,} clips), {sealed}"
-    each = [f"each trial trains {event.trainings} models; its value is their mean"] if event.trainings > 1 else []
+    each = [f"each {event.unit} trains {event.trainings} models; its value is their mean"] if event.trainings > 1 else []
     rows = [
         ("study", event.study + (f": {event.about}" if event.about else "")),
         ("data", f"{event.data}: {event.words:,} words"),
         ("signers", signers),
-        *(("trials", text) for text in each),
+        *(("models", text) for text in each),
         ("device", f"{event.device}{workers}, storage {event.storage}"),
-        ("target", f"{event.target:,} finished trials, {event.finished:,} so far"),
+        ("target", f"{event.target:,} finished {event.unit}s, {event.finished:,} so far"),
     ]
     return [line for label, text in rows for line in labeled(label, text, max_width)]
 

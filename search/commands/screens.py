@@ -83,17 +83,19 @@ class PlainScreen:
         match event:
             case RunStarted():
                 self._started = event
-                self._table = TrialTable(event.space, event.objectives, self._width())
+                self._table = TrialTable(event.space, event.objectives, self._width(), event.unit)
                 self._print([*run_started_lines(event, self._width()), self._table.head()])
             case Notice():
                 self.announce(event.text)
             case TrialStarted():
                 if event.remark:
-                    self.announce(f"trial {event.trial} was interrupted: {event.remark}")
+                    self.announce(f"{self._unit} {event.trial} was interrupted: {event.remark}")
                 self._show_step("training", 0, 0)
             case WorkerDied():
                 deaths = f"{event.deaths} of {event.allowed}"
-                self.announce(f"the worker of trial {event.trial} died: {event.reason}; another worker continues ({deaths})")
+                self.announce(
+                    f"the worker of {self._unit} {event.trial} died: {event.reason}; another worker continues ({deaths})"
+                )
             case Working():
                 self._show_step(event.what, event.done, event.total)
             case DataPrepared():
@@ -101,7 +103,7 @@ class PlainScreen:
             case EpochFinished():
                 record = event.record
                 numbers = f"val_loss {record.val_loss:.4f}, top1 {record.val_top1:.4f}"
-                self._report(f"trial {event.trial}: epoch {record.epoch}, {numbers}")
+                self._report(f"{self._unit} {event.trial}: epoch {record.epoch}, {numbers}")
             case TrialFinished():
                 self._print_trial(event)
             case RunFinished():
@@ -112,6 +114,10 @@ class PlainScreen:
     def announce(self, text: str) -> None:
         """Prints a sentence, wrapped at the width."""
         self._print(wrap_line(text, self._width()))
+
+    @property
+    def _unit(self) -> str:
+        return "trial" if self._started is None else self._started.unit
 
     def _show_step(self, what: str, finished: int, total: int) -> None:
         """Shows a step before, between or after the trials."""
@@ -170,7 +176,8 @@ class LiveScreen(PlainScreen):
     def _print_trial(self, event: TrialFinished) -> None:
         """Prints the table's head again if another width has changed it."""
         if self._started is not None and self._table.max_width != self._width():
-            before, self._table = self._table, TrialTable(self._started.space, self._started.objectives, self._width())
+            space, objectives, unit = self._started.space, self._started.objectives, self._started.unit
+            before, self._table = self._table, TrialTable(space, objectives, self._width(), unit)
             if before.head() != self._table.head():
                 self._print([self._table.head()])
         row, *reason = self._table.rows(event)

@@ -40,9 +40,9 @@ class InlineEngine:
             return self._step(self._job)
         except torch.AcceleratorError as error:  # after this, CUDA is unusable in this process
             raise ResourceError(
-                f"the GPU failed in trial {self._job.trial}",
+                f"the GPU failed in {self._job.name}",
                 got=str(error).splitlines()[0],
-                hint="the same command resumes this trial; with `--engine processes` a new worker does so automatically",
+                hint="the same command resumes it; with `--engine processes` a new worker does so automatically",
             ) from error
 
     def _step(self, job: Job) -> EngineEvent:

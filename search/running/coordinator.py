@@ -167,7 +167,7 @@ class Coordinator:
             if self.running.pop(number, None) is not None:
                 self.engine.cancel(number)
             self.recorder.forget(number)
-            self.emit(Notice(f"trial {number} was ended by another program; its training stops"))
+            self.emit(Notice(f"{self.trial_source.unit} {number} was ended by another program; its training stops"))
         if self.recorder.has_unannounced and not self.ledger.waiting_s:
             self.recorder.follow_up(self.trial_source.target)
 

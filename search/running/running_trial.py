@@ -115,7 +115,7 @@ class RunningTrial:
                 return f"{times}: {reason}"
             emit(WorkerDied(self.job.trial, reason, deaths, allowed))
         else:
-            emit(Notice(f"trial {self.job.trial} lost its machine ({reason}): it resumes from its checkpoint"))
+            emit(Notice(f"{self.job.name} lost its machine ({reason}): it resumes from its checkpoint"))
         self._reset_curves()
         self.job = self.job.resumed()
         return ""

@@ -36,6 +36,8 @@ from search.trial.job import Job, sampler_seed, trial_seed
 class SearchTrials:
     """The trials of one run of a search."""
 
+    unit = "trial"
+
     def __init__(
         self,
         study: optuna.Study,

@@ -27,6 +27,11 @@ class TrialSource(Protocol):
     """Where the coordinator's trials come from."""
 
     @property
+    def unit(self) -> str:
+        """What a trial is called: `trial`, or in a confirmation `training`."""
+        ...
+
+    @property
     def target(self) -> int:
         """How many finished trials there will be, as far as is known."""
         ...
@@ -80,8 +85,10 @@ def situation(ledger: Ledger, trials: Sequence[FrozenTrial]) -> Situation:
 class WaitNotices:
     """Notifies, once, that this run waits for other runs."""
 
-    def __init__(self, emit: Listener) -> None:
+    def __init__(self, emit: Listener, unit: str = "trial") -> None:
+        """`unit`: what a trial is called."""
         self._emit = emit
+        self._unit = unit
         self._has_named_others = False
         self._missed_since = 0.0
         """Since when another run has had the turn; 0 if this run got its last one."""
@@ -102,8 +109,9 @@ class WaitNotices:
     def wait_for(self, others: Sequence[FrozenTrial]) -> None:
         """Notes that only trials of other runs are left."""
         if not self._has_named_others:
-            names = ", ".join(f"trial {t.number} (process {who.pid})" for t in others if (who := owner(t)) is not None)
-            self._emit(Notice(f"waiting for trials of another run: {names}"))
+            owned = [(t.number, who.pid) for t in others if (who := owner(t)) is not None]
+            names = ", ".join(f"{self._unit} {number} (process {pid})" for number, pid in owned)
+            self._emit(Notice(f"waiting for {self._unit}s of another run: {names}"))
         self._has_named_others = True
 
 

@@ -35,6 +35,14 @@ class Job:
     keeps_models: bool = False
     """Whether to save the weights of the kept epochs in the folder."""
 
+    unit: str = "trial"
+    """What it is called: `trial`, or in a confirmation `training`."""
+
+    @property
+    def name(self) -> str:
+        """Such as `trial 7`."""
+        return f"{self.unit} {self.trial}"
+
     def resumed(self) -> Job:
         """The same job, resumed from its checkpoint."""
         return replace(self, is_resumed=True)

@@ -232,8 +232,8 @@ class RayEngine(WorkerPool[_Worker]):
         machine = worker.machine or self._cluster.machine_of(worker.actor)
         if worker.job is not None:
             if not self._rejections[worker.job.trial]:
-                trial = worker.job.trial
-                self._emit(Notice(f"trial {trial} could not be given to a worker; another worker gets it: {reason}"))
+                name = worker.job.name
+                self._emit(Notice(f"{name} could not be given to a worker; another worker gets it: {reason}"))
             self._object_store = ObjectStore(self._trial_clips)  # what it held may be lost
         try:
             self._startup_failures[machine].add(reason)

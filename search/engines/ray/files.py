@@ -61,7 +61,7 @@ def write_job_file(job: Job, file: ChangedFile) -> None:
         ResourceError: it cannot be written.
     """
     path = job.folder / Path(file.name).name
-    with os_errors(f"a file of trial {job.trial} cannot be written", where=path, hint=DISK_HINT):
+    with os_errors(f"a file of {job.name} cannot be written", where=path, hint=DISK_HINT):
         write_atomically(path, file.content)
 
 
@@ -70,7 +70,7 @@ def job_files(job: Job) -> dict[str, bytes]:
     path = job.folder / CHECKPOINT
     if not job.is_resumed or not path.exists():
         return {}
-    with os_errors(f"the checkpoint of trial {job.trial} cannot be read", where=path, hint="is the disk damaged?"):
+    with os_errors(f"the checkpoint of {job.name} cannot be read", where=path, hint="is the disk damaged?"):
         return {CHECKPOINT: path.read_bytes()}
 
 

@@ -193,6 +193,7 @@ def _started(
         folds=len(trial_clips.split.folds),
         trainings=len(folds) * plan.repeats,
         run=lease.owner.run,
+        unit=trial_source.unit,
     )
 
 

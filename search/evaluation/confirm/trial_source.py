@@ -64,10 +64,11 @@ class ConfirmTrials:
     """The companion's, under `--runs`."""
 
     emit: Listener
+    unit: str = "training"
 
     def __post_init__(self) -> None:
         self._retry_before = len(self._trials())
-        self._waiting = WaitNotices(self.emit)
+        self._waiting = WaitNotices(self.emit, self.unit)
 
     def values(self, trials: Sequence[FrozenTrial] | None = None) -> dict[int, dict[int, float | None]]:
         """The values so far. Trainings that failed because of the machine before this run are left out, and so retried."""
@@ -150,6 +151,7 @@ class ConfirmTrials:
             is_resumed=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
             folds=self.folds[seed],
             keeps_models=True,
+            unit=self.unit,
         )
         reported, deaths = dict(frozen.intermediate_values), attribute(frozen, "deaths", [])
         attempts = read_attempts(attribute(frozen, ATTEMPTS))
