@@ -104,7 +104,7 @@ def test_run_ends_by_stagnation(place: Path, tiny: Path, cli: Cli) -> None:
     done = cli(*run, "--trials", 9)
     assert done.code == 0
     assert "3 of 9 trials finished" in done.out
-    assert "the search has ended: the last 2 trials brought no improvement beyond the noise (1e+02)" in done.out
+    assert "ended    the last 2 trials brought no improvement beyond the noise (1e+02)" in done.out
     assert len(stored_trials(place)) == 3
     assert cli(*run, "--trials", 9).code == 0
     assert len(stored_trials(place)) == 3
@@ -116,5 +116,5 @@ def test_run_ends_by_training_time(place: Path, tiny: Path, cli: Cli) -> None:
     """The running trial is finished, and no other is started."""
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 9, "--set", "time=0.0001s")
     assert done.code == 0
-    assert "the search has ended: its trials trained for" in done.out
+    assert "ended    its trials trained for" in done.out
     assert len(stored_trials(place)) == 1
