@@ -21,11 +21,16 @@ _FEW_OPTIONS = 9
 
 
 class HelpCommand(TyperCommand):
-    """A command with this help. Its `epilog` holds examples: one per line, each with what it does after two spaces."""
+    """A command with this help. Its `epilog` holds examples: one per line, each with what it does after two spaces.
+
+    The metavar of an argument is shown as it is: with brackets if it can be left out.
+    """
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Writes what to type."""
-        names = [_argument_name(one) for one in self.get_params(ctx) if one.param_type_name == "argument"]
+        parameters = self.get_params(ctx)
+        names = [_argument_name(one) for one in parameters if one.param_type_name == "argument"]
+        names += [_option_name(one) for one in parameters if one.param_type_name == "option" and one.required]
         formatter.write_usage(ctx.command_path, " ".join([*names, "[OPTIONS]"]))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -84,8 +89,7 @@ def version_option(program: str, version: str) -> Any:
 
 
 def _argument_name(argument: Any) -> str:
-    name = argument.metavar or argument.name.upper()
-    return name if argument.required else f"[{name}]"
+    return str(argument.metavar or argument.name.upper())
 
 
 def _write_parameters(parameters: Iterable[Any], formatter: Any) -> None:

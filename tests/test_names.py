@@ -19,7 +19,6 @@ from search.study.latest import latest_study
 from search.study.study_id import ID
 
 NAMELESS = ("status", "trials", "analyze", "export", "show 2")
-COMMANDS = ("status", "trials", "export", "report", "analyze", "confirm", "test", "dashboard")
 ONLY = "study tiny: the only one in the storage"
 
 
@@ -72,6 +71,10 @@ def test_no_name_is_needed(searched_copy: Path, cli: Cli) -> None:
             for name in ("status", "trials", "export", "report", "analyze", "confirm", "test", "dashboard")
         ),
         ("show tinny 3", "tiny"),
+        ("stop tinny", "tiny"),
+        ("delete tinny", "tiny"),
+        ("rename tinny other", "tiny"),
+        ("report tiny tinny", "tiny"),
         ("copy tinny --to sqlite:///there.db", "tiny"),
         ("status tin", "tiny"),
         ("status ./tinny.yaml", "tiny"),

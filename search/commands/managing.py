@@ -13,7 +13,6 @@ from search.commands.studies import chosen_study
 from search.commands.waiting import doing
 from search.errors import DefinitionError
 
-_Named = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without this option, only show what would be done, and exit with 2.")]
 _POLL_S = 0.2
 
@@ -41,7 +40,7 @@ def stop(
         print_result(f"{runs} ended; everything is kept")
 
 
-def delete(study: _Named, storage: opt.Storage = opt.STORAGE, runs: opt.Runs = opt.RUNS, yes: _Yes = False) -> None:
+def delete(study: opt.NamedStudy, storage: opt.Storage = opt.STORAGE, runs: opt.Runs = opt.RUNS, yes: _Yes = False) -> None:
     """Delete a study with its confirmation and files. That its test signers were opened stays on record."""
     from search.commands.console import print_note, print_result
     from search.definition.study_file import study_name
@@ -63,7 +62,7 @@ def delete(study: _Named, storage: opt.Storage = opt.STORAGE, runs: opt.Runs = o
 
 
 def rename(
-    study: _Named,
+    study: opt.NamedStudy,
     new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.")],
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,

@@ -26,7 +26,7 @@ MOST = 10**9
 Definition = Annotated[
     str | None,
     typer.Argument(
-        metavar="STUDY",
+        metavar="[STUDY]",
         help="Path of a study file, or name of a study in ./studies. [default: label_smoothing]",
         autocompletion=runnable_studies,
     ),
@@ -34,10 +34,13 @@ Definition = Annotated[
 Study = Annotated[
     str | None,
     typer.Argument(
-        metavar="STUDY",
+        metavar="[STUDY]",
         help="Name of a study in the storage. [default: the one that was active last]",
         autocompletion=stored_studies,
     ),
+]
+NamedStudy = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Name of a study in the storage.", autocompletion=stored_studies)
 ]
 Storage = Annotated[
     str,

@@ -17,7 +17,7 @@ from search.errors import DefinitionError, ExitCode
 def report(
     study: opt.Study = None,
     other: Annotated[
-        str | None, typer.Argument(metavar="OTHER", help="A second study, to show both side by side.", show_default=False)
+        str | None, typer.Argument(metavar="[OTHER]", help="A second study, to show both side by side.", show_default=False)
     ] = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,

@@ -232,7 +232,9 @@ def trials(
 
 def show(
     study: opt.Study = None,
-    trial: Annotated[int | None, typer.Argument(min=0, metavar="TRIAL", help="Number of the trial.")] = None,
+    trial: Annotated[
+        int | None, typer.Argument(min=0, metavar="TRIAL", help="Number of the trial.", show_default=False)
+    ] = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
     as_json: opt.AsJson = False,
