@@ -52,6 +52,9 @@ class PageFiller:
         """`notify` gets a line when the page is filled for the first time, and one per distinct error."""
         self._study, self._storage, self._url, self._runs, self._notify = study, storage, url, runs, notify
         self._last_state: Any = None
+        self._names = {study.study_name}
+        """Of the study and of its confirmations."""
+
         self._num_runs = 0
         """How many runs worked on the study when it was last looked at."""
 
@@ -101,7 +104,7 @@ class PageFiller:
         """Whether the last run on the study has ended since the last call. Then a full page slows nothing down."""
         before = self._num_runs
         with contextlib.suppress(Exception):  # the database cannot be reached now: the next update reports it
-            self._num_runs = observe(self._url, self._study.study_name).num_runs()
+            self._num_runs = sum(observe(self._url, name).num_runs() for name in self._names)
         return before > 0 and self._num_runs == 0
 
     def _update(self) -> float | None:
@@ -130,12 +133,13 @@ class PageFiller:
         """A value that changes whenever there is something new to show."""
         ended = (*FINISHED_STATES, optuna.trial.TrialState.FAIL)
         own, name = self._study._study_id, self._study.study_name
-        confirmations = [
-            one._study_id
+        confirmations = {
+            one.study_name: one._study_id
             for one in all_studies(self._storage)
             if is_companion(one.study_name) and one.study_name.startswith(f"{name}/")
-        ]
-        counts = [(one, self._storage.get_n_trials(one, state=ended)) for one in (own, *confirmations)]
+        }
+        self._names = {name, *confirmations}
+        counts = [(one, self._storage.get_n_trials(one, state=ended)) for one in (own, *confirmations.values())]
         return counts, self._storage.get_study_user_attrs(own)
 
     def _fill(self) -> FillResult:

@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 _STYLE = b"""<style>
-main, main div { min-width: 0 !important; }
+:where(main, main div) { min-width: 0; }
 main table { min-width: 0 !important; }
-main td, main p { overflow-wrap: anywhere; }
+main .MuiTableCell-root, main p { overflow-wrap: anywhere; }
+main table:not(.MuiTable-root) { display: block; overflow-x: auto; }
 @media (max-width: 600px) {
+    main p { min-width: 0 !important; }
     main [class*="MuiGrid-grid-xs-"] { flex-basis: 100% !important; max-width: 100% !important; }
+    main div:has(> div > .MuiList-root) { flex-direction: column; }
+    main div:has(> .MuiList-root) { max-height: 9em; flex-shrink: 0; }
 }
 </style></head>"""
-"""Boxes may become narrower than their content, which then wraps or scrolls by itself; on a phone they stand below each other.
-The names of classes are those of Material UI, https://mui.com/material-ui/api/grid/."""
+"""Boxes may become narrower than their content, which then wraps or scrolls by itself; on a phone they stand below each other,
+and the list of trials above the trial. `:where` leaves boxes alone for which optuna-dashboard sets a width.
+The names of classes are those of Material UI, https://mui.com/material-ui/api/grid/ and /list/."""
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
