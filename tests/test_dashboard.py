@@ -41,7 +41,7 @@ def test_it_lists_the_study(searched_copy: Path) -> None:
         process = start_cli("dashboard", "tiny", "--port", str(port), cwd=searched_copy)
         try:
             assert process.stderr is not None
-            line = process.stderr.readline()
+            line = next(line for line in process.stderr if not line.endswith(" ...\n"))
             where = r"(http://127\.0\.0\.1:(\d+))/dashboard/studies/1"
             told = re.fullmatch(rf"optuna-dashboard on {where}  \(stop with Ctrl-C\)\n", line)
             assert told, line

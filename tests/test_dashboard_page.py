@@ -9,6 +9,7 @@ import signal
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,9 @@ def dashboard(once_confirmed: Path, tmp_path_factory: pytest.TempPathFactory) ->
     process = start_cli("dashboard", "tiny", "--port", str(free_port("127.0.0.1", 20_000)), cwd=folder)
     try:
         assert process.stderr is not None
-        lines = [process.stderr.readline(), process.stderr.readline()]
-        found = re.match(r"optuna-dashboard on (http://\S+)/studies/1 ", lines[0])
+        lines = list(takewhile(lambda line: not line.startswith("filled: "), process.stderr))
+        found = re.match(r"optuna-dashboard on (http://\S+)/studies/1 ", lines[-1])
         assert found, lines
-        assert lines[1].startswith("filled: "), lines
         yield found[1]
     finally:
         process.send_signal(signal.SIGINT)
