@@ -297,10 +297,9 @@ class Study:
             DefinitionError: there is no such trial, or it cannot be trained again.
         """
         from search.exporting.export import choose_trial, exported_of
-        from search.study.study import get_trial
 
         study = self.optuna
-        chosen, why = choose_trial(study, None if trial is None else get_trial(study, trial), searched=searched)
+        chosen, why = choose_trial(study, trial, searched=searched)
         return exported_of(study, chosen), why
 
     def export(self, file: str | Path, trial: int | None = None, *, searched: bool = False) -> Path:
@@ -325,11 +324,10 @@ class Study:
         """
         from search.exporting.export import choose_trial, exported_of
         from search.exporting.writing import export_model
-        from search.study.study import get_trial
         from search.study.trials import trial_configs
 
         study, storage = self.opened()
-        chosen, why = choose_trial(study, None if trial is None else get_trial(study, trial), searched=searched)
+        chosen, why = choose_trial(study, trial, searched=searched)
         exported, configs = exported_of(study, chosen), trial_configs(chosen)
         export_model(study, storage, exported, configs, Path(folder), runs=self.runs, onnx=onnx, why=why)
         return Path(folder)

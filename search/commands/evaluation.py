@@ -36,33 +36,31 @@ def confirm(
     noise?
     """
     loading()
+    from search.api import Study
     from search.commands.console import print_note
     from search.commands.resume import resume_command
     from search.commands.screens import stoppable_screen
-    from search.engines.engine_options import EngineOptions
-    from search.evaluation.confirm.confirm import ConfirmOptions
-    from search.evaluation.confirm.confirm import confirm as run_confirm
-    from search.wording import parse_duration
 
-    chosen = chosen_study(study, storage)
-    options = ConfirmOptions(
-        study=chosen,
-        storage=storage,
-        runs=runs,
-        data=data,
-        top=top,
-        seeds=seeds,
-        engine=EngineOptions(device=device, workers=workers, engine=engine, address=address),
-        max_restarts=max_restarts,
-        lease_s=parse_duration(lease, "--lease"),
-        patience_s=parse_duration(storage_patience, "--storage-patience"),
-    )
+    made = Study(chosen_study(study, storage), data=data, storage=storage, runs=runs, notify=print_note)
     with stoppable_screen(as_json=as_json, progress=progress) as (screen, stop):
-        confirmed = run_confirm(options, screen, stop)
+        confirmed = made.confirm(
+            top,
+            seeds,
+            callback=screen,
+            progress=False,
+            stop=stop,
+            workers=workers,
+            device=device,
+            engine=engine,
+            address=address,
+            max_restarts=max_restarts,
+            lease=lease,
+            storage_patience=storage_patience,
+        )
     if confirmed is None:
         print_note(f"stopped ({stop.reason}); everything is kept. Resume with:")
         _, *words = sys.argv[1:]
-        print_note(f"  {resume_command(['confirm', *([chosen] if study is None else []), *words])}")
+        print_note(f"  {resume_command(['confirm', *([made.name] if study is None else []), *words])}")
         return stop.exit_code
     return ExitCode.DONE if confirmed.found.recommended is not None else ExitCode.NO
 

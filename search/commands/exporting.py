@@ -11,7 +11,7 @@ import typer
 
 from search.commands import options as opt
 from search.commands.output import STDOUT, require_writable, utf8_stdout, write_output
-from search.commands.studies import chosen_study, get_trial, open_study
+from search.commands.studies import chosen_study, open_study
 from search.commands.waiting import doing, done, loading
 from search.errors import DefinitionError, ExitCode
 
@@ -58,7 +58,7 @@ def export(
         raise DefinitionError("--onnx needs --model", hint="name the model's folder with --model DIR")
     require_writable(output, replace=force)
     opened, opened_storage = open_study(study, storage)
-    chosen, reason = choose_trial(opened, None if trial is None else get_trial(opened, trial), searched=searched)
+    chosen, reason = choose_trial(opened, trial, searched=searched)
     exported = exported_of(opened, chosen)
     made = None
     if model is not None:

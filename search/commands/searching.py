@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from search.commands import options as opt
 from search.commands.output import write_output
-from search.commands.studies import get_trial, open_study
+from search.commands.studies import open_study
 from search.commands.waiting import done, loading
 from search.errors import DefinitionError, ExitCode
 
 if TYPE_CHECKING:
+    from search.api import Study
     from search.definition.definition import StudyDefinition
-    from search.running.run import RunOptions
 
 
 def run(
@@ -53,33 +53,47 @@ def run(
     if dry_run:
         return _print_definition(definition, context, as_json=as_json)
     loading()
+    from search.api import Study
+    from search.commands.console import print_note
     from search.definition.study_file import study_name
-    from search.engines.engine_options import EngineOptions
-    from search.running.run import RunOptions
-    from search.wording import parse_duration
 
-    engine_options = EngineOptions(
-        device=device,
-        workers=workers,
-        engine=engine,
-        address=address,
-        trial_timeout_s=None if trial_timeout is None else parse_duration(trial_timeout, "--trial-timeout", positive=True),
-    )
-    options = RunOptions(
-        data=data,
-        storage=storage,
-        runs=runs,
+    return _search(
+        Study(definition.name, definition=definition, data=data, storage=storage, runs=runs, notify=print_note),
+        timeout=timeout,
+        shows_progress=progress,
+        as_json=as_json,
         more=more,
-        engine=engine_options,
         max_failures=max_failures,
-        max_restarts=max_restarts,
         allow_wider=allow_wider,
         source=None if source is None else study_name(source),
         source_best=source_best,
-        lease_s=parse_duration(lease, "--lease"),
-        patience_s=parse_duration(storage_patience, "--storage-patience"),
+        workers=workers,
+        device=device,
+        engine=engine,
+        address=address,
+        trial_timeout=trial_timeout,
+        max_restarts=max_restarts,
+        lease=lease,
+        storage_patience=storage_patience,
     )
-    return _search(definition, options, timeout=timeout, progress=progress, as_json=as_json)
+
+
+def _search(study: Study, *, timeout: str | None, shows_progress: bool, as_json: bool, **options: Any) -> ExitCode:
+    """Runs a search on a screen; prints how to resume it if it was stopped. `options`: those of `Study.run`."""
+    from search.commands.console import print_note
+    from search.commands.resume import resume_command
+    from search.commands.screens import stoppable_screen
+    from search.wording import parse_duration
+
+    timeout_s = None if timeout is None else parse_duration(timeout, "--timeout")
+    with stoppable_screen(as_json=as_json, progress=shows_progress, timeout_s=timeout_s) as (screen, stop):
+        result = study.run(**options, callback=screen, progress=False, stop=stop)
+    if result.stopped_by:
+        print_note(f"stopped ({result.stopped_by}); everything is kept. Resume with:")
+        print_note(f"  {resume_command(sys.argv[1:], result.target)}")
+    if stop.exit_code != ExitCode.DONE:
+        return stop.exit_code
+    return ExitCode.DONE if result.best else ExitCode.NO
 
 
 def _load(
@@ -131,34 +145,6 @@ def _print_definition(definition: StudyDefinition, context: typer.Context, *, as
         rows.append((f"--{name}", shown, origin))
     print_result(*([{"key": key, "value": value, "from": origin} for key, value, origin in rows] if as_json else align(rows)))
     return ExitCode.DONE
-
-
-def _search(
-    definition: StudyDefinition, options: RunOptions, *, timeout: str | None, progress: bool, as_json: bool
-) -> ExitCode:
-    """Runs a search on a screen; prints how to resume it if it was stopped."""
-    from search.commands.console import print_note
-    from search.commands.resume import resume_command
-    from search.commands.screens import stoppable_screen
-    from search.running.run import run as run_search
-    from search.storage.url import parse_url
-    from search.study.folder import require_free_folder
-    from search.wording import parse_duration
-
-    require_free_folder(options.runs, definition.name, parse_url(options.storage).path)
-    if options.source == definition.name:
-        raise DefinitionError(
-            "a study cannot start from itself", got=options.source, hint="give the new study another name: --as NAME"
-        )
-    timeout_s = None if timeout is None else parse_duration(timeout, "--timeout")
-    with stoppable_screen(as_json=as_json, progress=progress, timeout_s=timeout_s) as (screen, stop):
-        result = run_search(definition, options, screen, stop)
-    if result.stopped_by:
-        print_note(f"stopped ({result.stopped_by}); everything is kept. Resume with:")
-        print_note(f"  {resume_command(sys.argv[1:], result.target)}")
-    if stop.exit_code != ExitCode.DONE:
-        return stop.exit_code
-    return ExitCode.DONE if result.best else ExitCode.NO
 
 
 def status(
@@ -242,6 +228,7 @@ def show(
     """Show one trial: parameters, learning curve, files, error."""
     from search.commands.console import print_result
     from search.reporting.show import show_json, show_lines
+    from search.study.study import get_trial
 
     if trial is None:
         study, trial = None, _trial_number(study)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from search.commands.waiting import doing
-from search.errors import DefinitionError
 
 if TYPE_CHECKING:
     import optuna
@@ -37,18 +36,11 @@ def open_study(study: str | None, storage: str) -> tuple[CheckedStudy, optuna.st
     Raises:
         DefinitionError: there is no such study, or it was not made by this tool.
     """
+    from search.api import Study
     from search.commands.console import print_note
-    from search.definition.study_file import study_name
-    from search.storage.read_only import open_read_only
-    from search.study.identity import require_usable
-    from search.study.study import load_study
 
     doing("reading the study")
-    name = None if study is None else study_name(study)
-    opened = open_read_only(storage)
-    found = load_study(opened, name or _latest(opened), print_note)
-    require_usable(found)
-    return found, opened
+    return Study(chosen_study(study, storage), storage=storage, notify=print_note).opened()
 
 
 def _latest(storage: optuna.storages.BaseStorage) -> str:
@@ -58,20 +50,3 @@ def _latest(storage: optuna.storages.BaseStorage) -> str:
     name, count = latest_study(storage)
     print_note(f"study {name}: {'the only one' if count == 1 else f'the latest of {count:,}'} in the storage")
     return name
-
-
-def get_trial(study: CheckedStudy, number: int) -> optuna.trial.FrozenTrial:
-    """A trial by its number, with its curve. No other trial is read.
-
-    Raises:
-        DefinitionError: the study has no such trial.
-    """
-    found = study.trial(number)
-    if found is None:
-        count = study._storage.get_n_trials(study._study_id)
-        raise DefinitionError(
-            f"the study `{study.study_name}` has no trial {number}",
-            expected=f"0 to {count - 1}" if count else "a study with trials",
-            hint=f"list them with `islr-search trials {study.study_name}`",
-        )
-    return found

@@ -20,10 +20,11 @@ from search.definition.trial_attributes import attribute
 from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
+from search.study.checked import CheckedStudy
 from search.study.confirmed import load_confirmed, num_values
 from search.study.openings import openings
 from search.study.recommendation import MIN_TRIALS, Choice, Recommendation, require_choice
-from search.study.study import study_data, study_objectives, study_plan
+from search.study.study import get_trial, study_data, study_objectives, study_plan
 from search.study.study_id import study_id
 from search.study.trials import STATE_NAMES, complete_trials, lacking, num_finished, pareto_front, trial_result, trial_settings
 from search.trial.result import MEASURED
@@ -92,16 +93,17 @@ class Exported:
     made_with: dict[str, Any]
 
 
-def choose_trial(study: optuna.Study, requested: FrozenTrial | None, *, searched: bool) -> tuple[FrozenTrial, str]:
-    """The trial to export and a sentence on why: the requested one, else the one that `chosen_trial` chooses.
+def choose_trial(study: CheckedStudy, requested: int | None, *, searched: bool) -> tuple[FrozenTrial, str]:
+    """The trial to export and a sentence on why: the one of the requested number, else the one that `chosen_trial` chooses.
 
     `searched` takes the one with the best value.
 
     Raises:
+        DefinitionError: there is no trial of this number.
         NegativeAnswer: no trial is complete, or the confirmation recommends a baseline that failed in the search.
     """
     if requested is not None:
-        return requested, f"this is trial {requested.number}, as requested"
+        return get_trial(study, requested), f"this is trial {requested}, as requested"
     choice = require_choice(study)
     if searched:
         return choice.best, f"this is trial {choice.best.number}, the best of the search; its value is partly luck"

@@ -11,7 +11,7 @@ from data_utils.prepared import fingerprint
 from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
-from search.errors import ResourceError
+from search.errors import DefinitionError, ResourceError
 from search.events import Listener, Notice, RunFinished, RunStarted, Working
 from search.running.preparing import ReadyClips, nothing_left_if_refused, ready_clips
 from search.running.session import Session, SessionOptions, open_session
@@ -25,6 +25,7 @@ from search.storage.leases.lease import Lease
 from search.storage.opening import has_studies, no_studies, opened_storage
 from search.storage.url import parse_url
 from search.study.claiming import claim
+from search.study.folder import require_free_folder
 from search.study.making import open_study
 from search.study.opening_record import describe_openings
 from search.study.study import STRATEGY, load_study
@@ -61,7 +62,10 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     Raises:
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
-    parse_url(options.storage)  # a wrong URL is an error before anything is created
+    require_free_folder(options.runs, definition.name, parse_url(options.storage).path)
+    if options.source == definition.name:
+        hint = "give the new study another name: --as NAME"
+        raise DefinitionError("a study cannot start from itself", got=options.source, hint=hint)
     if options.engine.engine_name() == "ray":
         emit(Working("connecting to Ray"))
     device = options.engine.resolve_device()
