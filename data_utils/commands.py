@@ -35,7 +35,7 @@ SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Skip missing an
 _CORES = os.cpu_count() or 1
 
 _SHOW_EVERY_S = 0.1  # progress on a terminal
-_LOG_EVERY_S = 60.0  # progress of an import in a log file
+_LOG_AFTER_S, _LOG_EVERY_S = 2.0, 60.0  # progress in a log file: the first line, and the pause that others come to
 
 
 class Stopped(Exception):
@@ -220,7 +220,7 @@ def _run_import(plan: ImportPlan, folder: Path, workers: int, skip_broken: bool,
         show(progress_line(done, total, before=before, seconds=time.monotonic() - started))
 
     try:
-        with _progress(log=True) as show:
+        with _progress() as show:
             result = run_import(plan, folder, workers=workers, skip_broken=skip_broken, progress=report)
     except Stopped as stopped:
         raise Stopped(stopped.exit_code - 128, "stopped; run the same command again to continue") from None
@@ -264,11 +264,11 @@ def _extent(clips: int, words: int, signers: int) -> str:
 
 
 @contextlib.contextmanager
-def _progress(*, keep: bool = True, log: bool = False) -> Iterator[Callable[[str], None]]:
+def _progress(*, keep: bool = True) -> Iterator[Callable[[str], None]]:
     """Gives a function that shows a line of progress on stderr, and raises `Stopped` once Ctrl-C or SIGTERM has arrived.
 
     A terminal shows the latest line, at the end too if `keep`: then the block leaves a result, and a signal that arrives after
-    its last line comes too late. Elsewhere lines appear with `log` only, one per minute.
+    its last line comes too late. Elsewhere lines follow each other, more rarely each time, at last one per minute.
 
     A second signal ends the process at once. The first is only noted: an exception raised wherever a signal arrives could be
     inside a destructor, where Python swallows it.
@@ -277,6 +277,7 @@ def _progress(*, keep: bool = True, log: bool = False) -> Iterator[Callable[[str
     terminal = sys.stderr.isatty()
     room = shutil.get_terminal_size().columns - 1
     latest, shown_at = "", -math.inf if terminal else time.monotonic()
+    pause_s = _SHOW_EVERY_S if terminal else _LOG_AFTER_S
 
     def note(number: int, _: object) -> None:
         received.append(number)
@@ -286,16 +287,17 @@ def _progress(*, keep: bool = True, log: bool = False) -> Iterator[Callable[[str
         print(f"\r{line[:room]:<{room}}", end="", file=sys.stderr, flush=True)
 
     def show(line: str) -> None:
-        nonlocal latest, shown_at
+        nonlocal latest, shown_at, pause_s
         if received:
             raise Stopped(received[0])
         latest, now = line, time.monotonic()
-        if now - shown_at < (_SHOW_EVERY_S if terminal else _LOG_EVERY_S):
+        if now - shown_at < pause_s:
             return
         shown_at = now
         if terminal:
             write(line)
-        elif log:
+        else:
+            pause_s = min(2 * pause_s, _LOG_EVERY_S)
             print(line, file=sys.stderr, flush=True)
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()

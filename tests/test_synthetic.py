@@ -230,6 +230,21 @@ def test_the_command_creates_a_set(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_slow_commands_show_progress_on_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no terminal, commands that take longer than a moment print how far they are."""
+    monkeypatch.setattr("data_utils.commands._LOG_AFTER_S", 0.0)
+    folder = str(tmp_path / "data")
+    for words, line in (
+        (["synth", folder, "--clips", "12", "--signs", "2", "--signers", "2"], "5 of 12 clips"),
+        (["info", folder], "5 of 12 clips read"),
+        (["check", folder], "5 clips read"),
+    ):
+        assert execute(words) == 0
+        assert line in capsys.readouterr().err.splitlines()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_stop_it_cleanly(tmp_path: Path, number: int, code: int) -> None:
     """Ctrl-C and SIGTERM end it with their exit codes, without a traceback, and leave nothing."""

@@ -125,6 +125,7 @@ def doctor(
             print_result({"check": check.name, "verdict": check.verdict, "text": check.text})
         else:
             print_result(f"{check.verdict:5}  {check.name:24}  {check.text.replace(chr(10), chr(10) + ' ' * 33)}")
+        doing("checking")
     if not as_json:
         print_result(f"{wrong} wrong" if wrong else "no problems found")
     return ExitCode.NO if wrong else ExitCode.DONE
