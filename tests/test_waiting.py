@@ -60,7 +60,7 @@ def test_on_a_terminal_the_step_gives_way(capsys: pytest.CaptureFixture[str], mo
     waiting.doing("drawing")
     silence()
     print_note("here it is")
-    assert capsys.readouterr().err == "drawing ...\r\x1b[Khere it is\n"
+    assert capsys.readouterr().err == "drawing ...\r\x1b[2Khere it is\n"
     monkeypatch.setenv("TERM", "dumb")
     waiting.doing("drawing")
     silence()

@@ -11,7 +11,7 @@ import time
 _PATIENCE_S = 1.5
 """After two seconds without a word, people wonder whether a program hangs."""
 
-_ERASE = "\r\x1b[K"
+_ERASE = "\r\x1b[2K"
 
 
 class _Waiting:
