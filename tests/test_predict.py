@@ -273,7 +273,8 @@ def test_predict_needs_no_optuna(bundle: Path, tiny: Path, tmp_path: Path) -> No
     code = "import sys; sys.modules['optuna'] = None; from search.cli import main; main()"
     command = [sys.executable, "-c", code, "predict", str(bundle), str(tiny / "9001.hdf5")]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert all(line.endswith(" ...") for line in done.stderr.splitlines()), "only what a slow machine is doing"
     assert len(rows_of(done.stdout)) == len(truth_of(tiny / "9001.hdf5", read_words(tiny)))
     assert list(tmp_path.iterdir()) == []
 
