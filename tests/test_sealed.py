@@ -276,7 +276,7 @@ def test_export_prefers_what_is_confirmed(confirmed: Path, cli: Cli) -> None:
     assert exported.confirmed["mean"] == row["mean"]
     assert exported.sealed == {}
     assert cli("test", "tiny").code == 0
-    assert cli("export", "tiny", "--output", "best.yaml").code == 0
+    assert cli("export", "tiny", "--output", "best.yaml", "--force").code == 0
     assert read_export(Path("best.yaml"))[0].sealed["top1"] == openings(study_of(confirmed))[0].scores[0].top1
     done = cli("export", "tiny", "--searched", "--output", "raw.yaml")
     assert f"this is trial {best}, the best of the search; its value is partly luck" in done.err
