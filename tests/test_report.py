@@ -225,6 +225,8 @@ def test_several_objectives(place: Path, tiny: Path, cli: Cli) -> None:
     page = reported(cli)
     assert "front" in page.drawn
     assert "no other trial is at least as good in all of parameters and val_loss" in page.text
+    trial = stored_trials(place)[0]
+    assert page.text.count(f"{trial.values[0]:,.0f}") >= 2, "in the answer and among the best trials"
 
 
 def test_a_grid_with_repeats(place: Path, tiny: Path, cli: Cli) -> None:

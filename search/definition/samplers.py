@@ -137,7 +137,8 @@ class Qmc(Sampler):
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Sampler):
-    """Every combination of a space of choices, whole numbers and steps, in order; then the study ends."""
+    """Every combination of a space of choices, whole numbers and steps, in order; then the study ends. With `repeats`, all
+    train with the same seeds, so that settings are compared seed by seed."""
 
     supports_wider_ranges: ClassVar[bool] = True
 

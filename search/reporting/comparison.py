@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from data_utils.wording import counted, format_duration
 from search import BASELINE_TRIAL
 from search.evaluation.analysis.intervals import Interval, difference_interval, mean_interval
-from search.reporting.answer import accuracy_cell, answer_of, sentence, value_cell
+from search.reporting.answer import answer_of, sentence
 from search.reporting.cells import Cell, Table, signed
 from search.reporting.facts import Facts
 from search.reporting.figures.comparing import best_so_far, fresh_seeds
 from search.reporting.figures.figure import Figure
+from search.reporting.numbers import accuracy_cell, value_cell
 from search.reporting.sections import Section
 from search.study.confirmed import CandidateResult, num_values
 from search.study.identity import IDENTITY

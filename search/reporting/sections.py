@@ -16,16 +16,17 @@ from search.definition.trial_attributes import attribute
 from search.evaluation.analysis.cost import Cost
 from search.evaluation.confirm.text import signers_text
 from search.exporting.export import export_text, exported_of, reason
-from search.reporting.answer import accuracy_cell, interval_note, sealed_share, sentence, value_cell
+from search.reporting.answer import sentence
 from search.reporting.cells import Cell, Number, Table, number_cell, number_cells, percent, share_of, signed, whole
 from search.reporting.facts import Facts
 from search.reporting.figures.answers import by_signer, worst_pairs
 from search.reporting.figures.figure import Figure, name_of
 from search.reporting.grid import grid_tables, grid_texts
+from search.reporting.numbers import accuracy_cell, interval_note, other_objectives, sealed_share, value_cell
 from search.study.opening_record import other_studies
 from search.study.openings import Opening
 from search.study.trials import trial_result, trial_settings
-from search.wording import format_number, format_params, trial_name
+from search.wording import format_number, format_params, format_value, trial_name
 
 _MAX_BEST = 10
 _MAX_FAILURES = 20
@@ -176,12 +177,15 @@ def _best_trials(facts: Facts) -> Iterator[Table]:
     rows = []
     for trial in facts.ranked[:_MAX_BEST]:
         result = trial_result(trial)
-        cells: list[Cell] = [str(trial.number), value_cell(facts, trial), accuracy_cell(facts, trial)]
+        others = (format_value(trial.values[n]) for n in other_objectives(facts))
+        cells: list[Cell] = [str(trial.number), value_cell(facts, trial), *others, accuracy_cell(facts, trial)]
         cells.append(Number(f"trials.{trial.number}.epoch", result["epoch"], whole))
         rows.append((*cells, *(_param_cell(trial, dim) for dim in facts.space)))
     best = "The only complete trial" if len(facts.complete) == 1 else f"The best of {len(facts.complete):,} complete trials"
     note = f"{best}. `trials` lists every trial; `show` shows one in full."
-    yield Table(("trial", facts.objective, "accuracy", "epoch", *(dim.name for dim in facts.space)), tuple(rows), note)
+    others = (facts.objectives[n].name for n in other_objectives(facts))
+    header = ("trial", facts.objective, *others, "accuracy", "epoch", *(dim.name for dim in facts.space))
+    yield Table(header, tuple(rows), note)
 
 
 def _pairs(facts: Facts) -> Iterator[Table]:

@@ -109,7 +109,8 @@ def isolation(facts: Facts) -> Figure:
     base = _baseline(facts, dim, having)
     yaxis = {"title": {"text": label_text(facts.objective)}, "range": shown.range}
     plot = styled_figure([dots, *lines, *base], xaxis=axis, yaxis=yaxis)
-    level = chance_line(plot, facts.metric, len(facts.data.words), [one.best or 0.0 for one in bins], shown.range)
+    values = [facts.values[trial.number] for trial in shown.trials]
+    level = chance_line(plot, facts.metric, len(facts.data.words), values, shown.range)
     best = min(bins, key=lambda one: (one.best, one.trial))
     assert best.best is not None, "bins without trials are left out"
     caption = (
