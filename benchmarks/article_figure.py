@@ -87,7 +87,8 @@ def summary_table(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
 
 
 def difference_table(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
-    """A table of each setting minus no smoothing, with the 95% interval of Welch's t-test over the seeds."""
+    """A table of each setting minus no smoothing, seed by seed, with 95% intervals (paired t-test) widened for the number of
+    settings (Bonferroni)."""
     chosen = {title: name for title, name in COLUMNS.items() if title in COMPARED}
     lines = ["| label_smoothing | " + " | ".join(chosen) + " |", "|" + "---|" * (1 + len(chosen))]
     values = {eps: [all_values(history) for history in seeds] for eps, seeds in curves.items()}
@@ -96,7 +97,7 @@ def difference_table(curves: dict[float, list[list[EpochRecord]]]) -> list[str]:
         for title, name in chosen.items():
             sign = -1 if "top1" in title else 1
             pair = [[sign * one[name] for one in values[either]] for either in (eps, 0.0)]
-            interval = stats.ttest_ind(*pair, equal_var=False).confidence_interval()
+            interval = stats.ttest_rel(*pair).confidence_interval(1 - 0.05 / (len(curves) - 1))
             gap = statistics.fmean(pair[0]) - statistics.fmean(pair[1])
             cells.append(f"{gap:+.3f} [{interval.low:+.2f}, {interval.high:+.2f}]")
         lines.append("| " + " | ".join(cells) + " |")
