@@ -144,6 +144,8 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[0] = request["cwd"]
     sys.argv = ["search", *request["words"]]
+    waiting = importlib.import_module("search.commands.waiting")
+    waiting._PATIENCE_S = 3600.0  # on a busy machine each command may be slow, and would say so
     runpy.run_module("search", run_name="__main__", alter_sys=True)
 
 

@@ -229,7 +229,7 @@ def test_deleting_says_what_goes(place: Path, tiny: Path, cli: Cli) -> None:
     assert done.code == 0, done.err
     assert "deleted: study `tiny` with 4 trials" in done.out
     assert "kept: runs/tiny, which holds other files too" in done.out
-    assert "kept: the record that its test signers were opened 1 time" in done.out
+    assert "kept: the record that its test signers were opened once" in done.out
     assert [one.study_name.split("/")[0] for one in optuna.get_all_study_summaries(A)] == ["test signers opened"]
     assert [path.name for path in (place / "runs" / "tiny").rglob("*")] == ["mine.txt"]
     assert not list((place / "runs" / "artifacts").iterdir())

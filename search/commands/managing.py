@@ -56,7 +56,8 @@ def delete(study: opt.NamedStudy, storage: opt.Storage = opt.STORAGE, runs: opt.
     if found.folder is not None and yes and found.folder.exists():
         print_result(f"kept: {found.folder}, which holds other files too")
     if found.openings:
-        print_result(f"kept: the record that its test signers were opened {counted(found.openings, 'time')}")
+        times = "once" if found.openings == 1 else f"{found.openings} times"
+        print_result(f"kept: the record that its test signers were opened {times}")
     if not yes:
         raise DefinitionError("nothing was deleted", hint="`--yes` deletes this for good; `islr-search copy` keeps a copy")
 
