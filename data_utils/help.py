@@ -111,7 +111,7 @@ def _write_parameters(parameters: Iterable[Any], formatter: Any) -> None:
 
 def _option_name(option: Any) -> str:
     names = ", ".join(sorted(option.opts, key=len)) + "".join(f"/{name}" for name in option.secondary_opts)
-    value = "" if option.is_flag else option.metavar or ("N" if option.type_descriptor.is_ranged else "TEXT")
+    value = "" if option.is_flag else option.metavar or "N"
     return f"{names} {value}".rstrip()
 
 

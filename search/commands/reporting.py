@@ -57,7 +57,8 @@ def dashboard(
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Anyone who can reach it has access: there is no password.")
+        str,
+        typer.Option(metavar="HOST", help="Address to listen on. Anyone who can reach it has access: there is no password."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port, or the next free one if it is taken.")] = 8080,
     print_command: Annotated[

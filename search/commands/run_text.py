@@ -40,7 +40,11 @@ class TrialTable:
     def rows(self, event: TrialFinished) -> list[str]:
         """One trial: a row, starred if it is the new best, and the reason of a failure below it."""
         results = {name: format_value(value) for name, value in event.values.items()}
-        results |= {"top1": or_dash(event.val_top1), "epochs": str(event.epochs), "time": format_duration(event.seconds)}
+        results |= {
+            "top1": or_dash(event.val_top1),
+            "epochs": str(event.epochs),
+            "time": "-" if event.state in ("running", "waiting") else format_duration(event.seconds),
+        }
         row = self._line(
             f"{'*' if event.is_best else '':1}{event.trial:>{len(self._start) - 10}} {event.state:8}",
             [results.get(name, "-") for name in self._results],
