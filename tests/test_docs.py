@@ -48,7 +48,7 @@ def workshop(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workshop")
     (folder / "letters.yaml").write_text(TINY_STUDY, encoding="utf-8")
     shutil.copytree(tiny, folder / "letters")
-    shutil.copy(next(tiny.glob("*.hdf5")), folder / "letters" / "3004.hdf5")
+    shutil.copy(next(tiny.glob("*.hdf5")), folder / "letters" / "ase.hdf5")
     for name in ("other", "letters"):
         run_in(folder, "run", "letters.yaml", "--data", "letters", "--as", name, *FASTER["run"])
     run_in(folder, "confirm", "letters", *FASTER["confirm"])

@@ -408,7 +408,7 @@ def test_card_names_left_out_and_validation_signers() -> None:
         (1, 0, "the only model that the confirmation trained for trial 3"),
         (2, 1, "the worse by val_loss of the 2 models that the confirmation trained for trial 3"),
         (3, 1, "the median by val_loss of the 3 models that the confirmation trained for trial 3"),
-        (4, 1, "the worse of the two middle ones by val_loss of the 4 models that the confirmation trained for trial 3"),
+        (4, 1, "the upper median by val_loss of the 4 models that the confirmation trained for trial 3"),
     ],
 )
 def test_which_model_was_exported(count: int, training: int, text: str) -> None:
@@ -461,7 +461,7 @@ def test_median_over_repeats_and_seeds(place: Path, tiny: Path, cli: Cli) -> Non
     number = load_bundle("model").metrics["trial"]
     values = sorted(one["value"] for t in trials if t.params["candidate"] == number for one in trial_result(t)["trainings"])
     assert len(values) == 4
-    assert mine["validation"]["val_loss"] == values[2], "the worse of the two middle ones"
+    assert mine["validation"]["val_loss"] == values[2], "the upper median"
     (signer,) = mine["sealed"]["signers"]
     rows = rows_of(cli("predict", "model", tiny / f"{signer}.hdf5").out)
     found = accuracy(rows, truth_of(tiny / f"{signer}.hdf5", read_words(tiny)))

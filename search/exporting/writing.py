@@ -256,7 +256,7 @@ def _which(count: int, trial: str, metric: str) -> str:
     """Which of a confirmation's models was chosen, as text."""
     if count == 1:
         return f"the only model that the confirmation trained for {trial}"
-    place = "the worse" if count == 2 else "the median" if count % 2 else "the worse of the two middle ones"
+    place = "the worse" if count == 2 else "the median" if count % 2 else "the upper median"
     return f"{place} by {metric} of the {count} models that the confirmation trained for {trial}"
 
 
