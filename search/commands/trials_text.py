@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from search.commands.run_text import TrialTable
 from search.definition.objectives import primary_index
+from search.definition.trial_attributes import attribute
 from search.events import TrialFinished
 from search.study.searched_space import study_space
 from search.study.study import study_objectives
@@ -44,5 +45,5 @@ def _event(trial: FrozenTrial, *, is_best: bool) -> TrialFinished:
         is_best=is_best,
         finished=0,
         target=0,
-        reason=trial.user_attrs.get("reason", ""),
+        reason=attribute(trial, "reason", ""),
     )
