@@ -386,7 +386,7 @@ def test_studies_that_cannot_be_compared(searched_copy: Path, tiny: Path, cli: C
         page = Page(Path(f"runs/tiny-vs-{name}.html").read_text(encoding="utf-8"))
         assert "These studies cannot be compared." in page.text
         assert reason in page.text
-    assert page.drawn == [], "values of different objectives are not drawn together"
+        assert page.drawn == [], "values that do not mean the same are not drawn together"
     done = cli("report", "tiny", "tiny")
     assert (done.code, Path("runs/tiny-vs-tiny.html").exists()) == (2, False)
     assert "a study cannot be compared with itself" in done.err

@@ -43,7 +43,7 @@ def compare(one: Facts, other: Facts) -> Comparison:
     """Compares two studies."""
     obstacles = tuple(_obstacles(one, other))
     headline, because = _verdict(one, other, comparable=not obstacles)
-    figures = () if one.objective != other.objective else (fresh_seeds(one, other), best_so_far(one, other))
+    figures = () if obstacles else (fresh_seeds(one, other), best_so_far(one, other))
     header = ("", one.name, other.name)
     differences = tuple(_differences(one, other))
     rest = "Everything else" if differences else "Everything"
@@ -85,7 +85,7 @@ def _cautions(one: Facts, other: Facts) -> Iterator[str]:
     for facts in (one, other):
         if facts.chosen is None:
             yield f"{facts.name} has no complete trial yet."
-        elif facts.confirmed is None:
+        elif facts.confirmed is None and facts.analysis.grid is None:
             yield f"{facts.name} is not confirmed: its best value is partly luck (`islr-search confirm {facts.name}`)."
     counts = [len(facts.trials) for facts in (one, other)]
     if min(counts) and max(counts) >= 2 * min(counts):
