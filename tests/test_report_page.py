@@ -158,6 +158,8 @@ def test_no_page_scrolls_sideways(open_page: Open, report: Path, comparison: Pat
         opened = open_drawn(open_page, file, viewport={"width": 390, "height": 800})
         for width in (390, 1280, 1920):
             opened.page.set_viewport_size({"width": width, "height": 800})
+            fits = "[...document.querySelectorAll('.canvas')].every(one => one.scrollWidth <= one.clientWidth)"
+            opened.page.wait_for_function(fits)  # a plot follows the window a moment later
             scroll = opened.page.evaluate("document.documentElement.scrollWidth")
             assert scroll <= width, (file.name, width)
             ((_, rail),) = widths(opened, "nav")
