@@ -64,7 +64,7 @@ def test_the_page_says_how(place: Path, tiny: Path, postgres_url: str) -> None:
     assert Counter(trial.state.name for trial in trials) == {"COMPLETE": 30}
     assert len({tuple(trial.params.values()) for trial in trials}) == 30
     assert [f"{count} of {count} trials finished" for count in (6, 20, 30)] == [
-        next(text for text in text.splitlines() if "trials finished" in text).split(" (")[0]
+        next(text for text in text.splitlines() if "trials finished" in text).split(" (")[0].removeprefix("search   ")
         for line, text in said.items()
         if " run " in line
     ]
