@@ -150,7 +150,7 @@ def _sealed_rows(n: int, opening: Opening, chosen: FrozenTrial, base: FrozenTria
     )
     yield (f"accuracy on {signers}", mine_right, other_right, gain)
     if ends:
-        yield ("95% interval of the change, over seeds and clips", "", "", ends)
+        yield ("95% interval of the change, for the seeds of both", "", "", ends)
     yield (f"loss on {signers}", _number(mine, "loss"), _number(other, "loss"), "")
 
 

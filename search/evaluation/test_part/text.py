@@ -36,4 +36,4 @@ def _gain_text(opening: Opening) -> str:
     if opening.gain is None or opening.gain_low is None or opening.gain_high is None:
         return "unknown: the baseline has no models to compare with"
     interval = f"95% interval {opening.gain_low:+.4f} to {opening.gain_high:+.4f}, over seeds and clips"
-    return f"{opening.gain:+.4f} in accuracy ({interval})"
+    return f"{opening.gain:+.4f} in accuracy with the seeds that both trained with ({interval})"
