@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -26,7 +27,7 @@ with warnings.catch_warnings(action="ignore"):  # that its bar is text where ipy
 from data_utils.errors import ExplainedError
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.definition.ranges import Choices, Range
-from search.errors import DefinitionError
+from search.errors import DefinitionError, require_in_range
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -51,7 +52,7 @@ def define(
     *,
     name: str | None = None,
     changes: Mapping[str, Any] | Sequence[str] = (),
-    seed: int = 0,
+    seed: int | None = None,
     data: str | Path | None = None,
     storage: str = DEFAULT_STORAGE,
     runs: str | Path = DEFAULT_RUNS,
@@ -62,7 +63,7 @@ def define(
         study: the name or path of a study file, its content as a mapping, or a checked definition.
         name: of the study; required with a mapping, otherwise the file's.
         changes: values by key, such as `{"train.epochs": 20}`, or `KEY=VALUE` as for `--set`; not for a checked definition.
-        seed: of the search. A checked definition has its own.
+        seed: of the search; None: 0, or that of a checked definition.
         data: folder of the data set; None: the demo set under `runs`.
         storage: URL of the database.
         runs: folder for everything that is written.
@@ -76,13 +77,15 @@ def define(
     if isinstance(changes, Mapping):
         changes = [f"{key}={json.dumps(plain(value))}" for key, value in changes.items()]
     if isinstance(study, StudyDefinition):
+        if changes or seed is not None:
+            raise DefinitionError("a checked definition has its settings and seed", hint="change it with `dataclasses.replace`")
         definition = study if name is None else dataclasses.replace(study, name=validate_name(name))
     elif isinstance(study, Mapping):
         if name is None:
             raise DefinitionError("a study that is not from a file needs a name", hint='define({...}, name="letters")')
-        definition = definition_of(study, name, changes, seed=seed)
+        definition = definition_of(study, name, changes, seed=seed or 0)
     else:
-        definition = load_definition(str(study), changes, name=None if name is None else validate_name(name), seed=seed)
+        definition = load_definition(str(study), changes, name=None if name is None else validate_name(name), seed=seed or 0)
     return Study(definition.name, definition=definition, data=data, storage=storage, runs=runs)
 
 
@@ -105,14 +108,9 @@ def load(
         DefinitionError: there is no such study, or it was not made by this tool.
         ResourceError: the storage cannot be read.
     """
-    if name is None:
-        from search.storage.opening import closing_storage
-        from search.storage.read_only import open_read_only
-        from search.study.latest import latest_study
+    from search.study.latest import latest_in
 
-        with closing_storage(open_read_only(storage)) as opened:
-            name, _ = latest_study(opened)
-    study = Study(name, data=data, storage=storage, runs=runs, notify=notify)
+    study = Study(name or latest_in(storage)[0], data=data, storage=storage, runs=runs, notify=notify)
     study.optuna  # noqa: B018 (fails here if there is none)
     return study
 
@@ -165,7 +163,7 @@ class Study:
             more: this many more trials instead.
             timeout: stop after this time.
             source: a study of this storage whose best trials are tried first, `source_best` of them.
-            callback: gets every event (`search/events.py`). `progress`: whether to show a progress bar.
+            callback: gets every event (`search/events.py`). `progress`: whether to show a bar.
             stop: asks the run to stop; None: signals and `timeout` do.
             session: `workers`, `device` and the others of `SessionKeywords`.
 
@@ -183,11 +181,8 @@ class Study:
             what = f"the study `{self.name}` was loaded, and has no definition here"
             raise DefinitionError(what, hint=f'define("{self.name}.yaml", ...) reads its file; then run it')
         if trials is not None and more is not None:
-            raise DefinitionError(
-                "`trials` and `more` cannot be given together", hint="`trials` is the target, `more` adds to it"
-            )
-        if (trials is not None and trials < 1) or (more is not None and more < 1):
-            raise DefinitionError("a search needs at least one trial", got=str(trials or more))
+            raise DefinitionError("`trials` and `more` were both given", hint="`trials` is the target, `more` adds to it")
+        require_in_range("trials", 1 if trials is None else trials, 1)
         definition = self.definition if trials is None else dataclasses.replace(self.definition, trials=trials)
         options = RunOptions(
             **session_options(self.data, self.storage, self.runs, **session),
@@ -257,18 +252,23 @@ class Study:
         require_usable(study)
         return study, storage
 
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[CheckedStudy, BaseStorage]]:
+        from search.storage.opening import closing_storage
+
+        study, storage = self.opened()
+        with closing_storage(storage):
+            yield study, storage
+
     def trials(self) -> list[dict[str, Any]]:
         """Every trial as a flat row: number, state, values, metrics, cost, seed, parameters (`param_NAME`), why it failed."""
         from search.reporting.table import trial_rows
 
-        return trial_rows(self.optuna)
+        with self._reading() as (study, _):
+            return trial_rows(study)
 
     def frame(self) -> Any:
-        """The rows of `trials` as a pandas DataFrame.
-
-        Raises:
-            DefinitionError: pandas is not installed.
-        """
+        """The rows of `trials` as a pandas DataFrame. Raises `DefinitionError` if pandas is not installed."""
         try:
             import pandas
         except ImportError as error:
@@ -278,12 +278,12 @@ class Study:
     def choice(self) -> Choice:
         """The trial to use and why: a confirmation recommends it, the model believes in it, or it has the best value.
 
-        Raises:
-            NegativeAnswer: no trial is complete.
+        Raises `NegativeAnswer` if no trial is complete.
         """
         from search.study.recommendation import require_choice
 
-        return require_choice(self.optuna)
+        with self._reading() as (study, _):
+            return require_choice(study)
 
     def configuration(self, trial: int | None = None, *, searched: bool = False) -> tuple[Exported, str]:
         """The best configuration, complete enough to train again anywhere, and a sentence on why it is this one.
@@ -298,15 +298,20 @@ class Study:
         """
         from search.exporting.export import choose_trial, exported_of
 
-        study = self.optuna
-        chosen, why = choose_trial(study, trial, searched=searched)
-        return exported_of(study, chosen), why
+        with self._reading() as (study, _):
+            chosen, why = choose_trial(study, trial, searched=searched)
+            return exported_of(study, chosen), why
 
-    def export(self, file: str | Path, trial: int | None = None, *, searched: bool = False) -> Path:
-        """Writes the best configuration as YAML, which `islr-search retrain` trains again. Arguments: see `configuration`."""
+    def export(self, file: str | Path, trial: int | None = None, *, searched: bool = False, force: bool = False) -> Path:
+        """Writes the best configuration as YAML, which `islr-search retrain` trains again. `force`: replace an existing file.
+
+        The others: see `configuration`.
+        """
         from data_utils.files import write_atomically
         from search.exporting.export import export_text
 
+        if Path(file).exists() and not force:
+            raise DefinitionError("the file exists already", where=str(file), hint="name another, or say `force=True`")
         write_atomically(Path(file), export_text(*self.configuration(trial, searched=searched)).encode())
         return Path(file)
 
@@ -326,10 +331,10 @@ class Study:
         from search.exporting.writing import export_model
         from search.study.trials import trial_configs
 
-        study, storage = self.opened()
-        chosen, why = choose_trial(study, trial, searched=searched)
-        exported, configs = exported_of(study, chosen), trial_configs(chosen)
-        export_model(study, storage, exported, configs, Path(folder), runs=self.runs, onnx=onnx, why=why)
+        with self._reading() as (study, storage):
+            chosen, why = choose_trial(study, trial, searched=searched)
+            exported, configs = exported_of(study, chosen), trial_configs(chosen)
+            export_model(study, storage, exported, configs, Path(folder), runs=self.runs, onnx=onnx, why=why)
         return Path(folder)
 
     def report(self) -> Report:
@@ -337,7 +342,8 @@ class Study:
         from search.reporting.facts import Facts
         from search.reporting.report import Report, report_html
 
-        return Report(report_html(Facts(*self.opened(), url=self.storage, runs=self.runs)))
+        with self._reading() as opened:
+            return Report(report_html(Facts(*opened, url=self.storage, runs=self.runs)))
 
 
 def _warn(text: str) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "SearchError",
     "exit_code_of",
     "os_errors",
+    "require_in_range",
 ]
 
 
@@ -76,3 +77,12 @@ def exit_code_of(error: ExplainedError) -> ExitCode:
     if isinstance(error, DataError):
         return ExitCode.WRONG_INPUT
     return ExitCode.RESOURCE if isinstance(error, ResourceError) else ExitCode.BUG
+
+
+def require_in_range(name: str, value: float, low: int, high: int = 10**9) -> None:
+    """Raises:
+    DefinitionError: the value of an option is not between `low` and `high`.
+    """
+    if not low <= value <= high:
+        limit = f"at least {low:,}" if value < low else f"at most {high:,}"
+        raise DefinitionError(f"`{name}` is out of its range", got=str(value), expected=limit)

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from conftest import Cli
@@ -45,7 +46,7 @@ def test_the_same_study_three_times(place: Path) -> None:
 
 def test_changes_are_those_of_set(place: Path) -> None:
     """Values and dataclasses by key; an unknown key is an error."""
-    changes = {"epochs": 7, "space.dropout": Choices(choices=[0.1, 0.2])}
+    changes = {"epochs": np.int64(7), "space.dropout": Choices(choices=[0.1, 0.2])}
     changed, typed = define("tiny.yaml", changes=changes), define("tiny.yaml", changes=["epochs=7"])
     assert changed.definition is not None
     assert typed.definition is not None
@@ -101,12 +102,23 @@ def test_what_is_wrong_is_said(searched_copy: Path) -> None:
         load("nothing")
     with pytest.raises(DefinitionError, match="has no definition here"):
         load("tiny").run()
-    with pytest.raises(DefinitionError, match="cannot be given together"):
+    with pytest.raises(DefinitionError, match="were both given"):
         define("tiny.yaml").run(3, more=1)
-    with pytest.raises(DefinitionError, match="at least one trial"):
+    with pytest.raises(DefinitionError, match="is out of its range"):
         define("tiny.yaml").run(0)
     with pytest.raises(DefinitionError, match="has no trial 99"):
         load("tiny").configuration(99)
+    for wrong in ({"workers": 0}, {"max_failures": -1}, {"max_restarts": -1}, {"more": 0}):
+        with pytest.raises(DefinitionError, match="is out of its range"):
+            define("tiny.yaml").run(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match="is out of its range"):
+        load("tiny").confirm(seeds=0)
+    with pytest.raises(DefinitionError, match="has its settings and seed"):
+        define(define("tiny.yaml").definition, changes={"epochs": 3})  # type: ignore[arg-type]
+    Path("mine.yaml").touch()
+    with pytest.raises(DefinitionError, match="the file exists already"):
+        load("tiny").export("mine.yaml")
+    assert load("tiny").export("mine.yaml", force=True).stat().st_size > 0
     with pytest.raises(TypeError):
         define("tiny.yaml").run(worker=2)  # type: ignore[call-arg]
 

@@ -159,6 +159,8 @@ def test_an_index(tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     own.write_text("\ufeffsigner,word,path\nanna,hello,videos/2.pose\n", encoding="utf-8")
     assert plan_import(source, index=own).clips_of.keys() == {"anna"}
+    own.write_bytes(own.read_bytes().replace(b"\n", b"\r"))  # lines as old spreadsheets end them
+    assert plan_import(source, index=own).clips_of.keys() == {"anna"}
     for text, what in (
         ("path,word\nvideos/1.pose,a\n", "does not tell the signer"),
         ("path,word,signer\nvideos/1.pose,,b\n", "a line of the index is incomplete"),

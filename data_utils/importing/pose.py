@@ -84,17 +84,16 @@ def _by_folders(name: str, source: Path) -> ListedClip:
 
 def _indexed(text: str, folder: str, file: Path) -> Iterator[ListedClip]:
     """The clips that an index lists; their paths are relative to a folder of the source."""
-    reader = csv.DictReader(io.StringIO(text))
-    header = reader.fieldnames or []
+    reader = csv.DictReader(io.StringIO(text, newline=None))
+    try:
+        header, rows = reader.fieldnames or [], list(reader)
+    except csv.Error as error:
+        raise DataError("the index is not a CSV file", file=file, got=str(error)) from error
     column = {what: next((name for name in names if name in header), "") for what, names in _COLUMNS.items()}
     for what, name in column.items():
         if not name:
             expected = f"a column {' or '.join(f'`{one}`' for one in _COLUMNS[what])}"
             raise DataError(f"the index does not tell the {what}", file=file, got=", ".join(header)[:200], expected=expected)
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise DataError("the index is not a CSV file", file=file, got=str(error)) from error
     for number, row in enumerate(rows, 1):
         path, signer, word = (
             unicodedata.normalize("NFC", (row[column[what]] or "").strip()) for what in ("path", "signer", "word")

@@ -115,15 +115,13 @@ def _print_default(storage: str) -> None:
     """Prints which study `run` trains if none is named, where the storage holds others that may be meant."""
     from data_utils.errors import ExplainedError
     from search.commands.console import print_note
-    from search.storage.opening import closing_storage, has_studies
-    from search.storage.read_only import open_read_only
-    from search.study.latest import latest_study
+    from search.storage.opening import has_studies
+    from search.study.latest import latest_in
 
     with contextlib.suppress(ExplainedError):  # an error of the storage is reported where the run opens it
         if not has_studies(storage):
             return
-        with closing_storage(open_read_only(storage)) as opened:
-            latest, _ = latest_study(opened)
+        latest, _ = latest_in(storage)
         if latest != opt.STUDY:
             print_note(f"study {opt.STUDY}, as none is named; to continue {latest}, the latest, name its study file")
 

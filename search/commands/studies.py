@@ -18,14 +18,15 @@ def chosen_study(study: str | None, storage: str) -> str:
     Raises:
         DefinitionError: none is given, and the storage holds none.
     """
+    from search.commands.console import print_note
     from search.definition.study_file import study_name
-    from search.storage.opening import closing_storage
-    from search.storage.read_only import open_read_only
+    from search.study.latest import latest_in
 
     if study is not None:
         return study_name(study)
-    with closing_storage(open_read_only(storage)) as opened:
-        return _latest(opened)
+    name, count = latest_in(storage)
+    print_note(f"study {name}: {'the only one' if count == 1 else f'the latest of {count:,}'} in the storage")
+    return name
 
 
 def open_study(study: str | None, storage: str) -> tuple[CheckedStudy, optuna.storages.BaseStorage]:
@@ -41,12 +42,3 @@ def open_study(study: str | None, storage: str) -> tuple[CheckedStudy, optuna.st
 
     doing("reading the study")
     return Study(chosen_study(study, storage), storage=storage, notify=print_note).opened()
-
-
-def _latest(storage: optuna.storages.BaseStorage) -> str:
-    from search.commands.console import print_note
-    from search.study.latest import latest_study
-
-    name, count = latest_study(storage)
-    print_note(f"study {name}: {'the only one' if count == 1 else f'the latest of {count:,}'} in the storage")
-    return name

@@ -12,6 +12,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_utils.wording import closest
 from search.definition.assignments import SECTIONS, apply_assignment, value_paths
 from search.definition.definition import StudyDefinition
@@ -68,7 +70,9 @@ def plain(value: Any) -> Any:
         return name | {key: plain(one) for key, one in given.items() if one is not None}
     if isinstance(value, Mapping):
         return {key: plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, np.generic):
+        return value.item()
+    return [plain(one) for one in value] if isinstance(value, list | tuple | np.ndarray) else value
 
 
 def study_name(study: str) -> str:

@@ -18,7 +18,7 @@ from search.engines.engine import Engine
 from search.engines.inline import InlineEngine
 from search.engines.job_run import Setup
 from search.engines.processes import ProcessEngine, visible_gpus
-from search.errors import DefinitionError
+from search.errors import DefinitionError, require_in_range
 from search.trial.clips import TrialClips
 from search.trial.machine import checked_device
 
@@ -41,6 +41,9 @@ class EngineOptions:
 
     address: str | None = None
     """Of the Ray cluster; None: the value of RAY_ADDRESS, else a local Ray instance that is started for this run."""
+
+    def __post_init__(self) -> None:
+        require_in_range("workers", self.workers, 1)
 
     def engine_name(self) -> str:
         """The engine to use.

@@ -11,7 +11,7 @@ from data_utils.prepared import fingerprint
 from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
-from search.errors import DefinitionError, ResourceError
+from search.errors import DefinitionError, ResourceError, require_in_range
 from search.events import Listener, Notice, RunFinished, RunStarted, Working
 from search.running.preparing import ReadyClips, nothing_left_if_refused, ready_clips
 from search.running.session import Session, SessionOptions, open_session
@@ -54,6 +54,12 @@ class RunOptions(SessionOptions):
 
     source_best: int = 5
     """How many of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_in_range("more", 1 if self.more is None else self.more, 1)
+        require_in_range("max_failures", self.max_failures, 0)
+        require_in_range("source_best", self.source_best, 1)
 
 
 def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: StopSignals) -> RunFinished:

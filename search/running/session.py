@@ -16,6 +16,7 @@ from data_utils.wording import counted
 from search.definition.definition import Resources
 from search.definition.objectives import StudyObjective
 from search.engines.engine_options import EngineOptions
+from search.errors import require_in_range
 from search.events import Listener, Notice, Working
 from search.running.coordinator import Coordinator
 from search.running.ledger import Ledger
@@ -52,6 +53,9 @@ class SessionOptions:
 
     patience_s: float = PATIENCE_S
     """With a database server: how many seconds the run continues while the server cannot be reached."""
+
+    def __post_init__(self) -> None:
+        require_in_range("max_restarts", self.max_restarts, 0)
 
 
 class SessionKeywords(TypedDict, total=False):

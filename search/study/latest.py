@@ -8,11 +8,19 @@ import datetime
 import optuna
 
 from search.errors import DefinitionError
+from search.storage.opening import closing_storage
+from search.storage.read_only import open_read_only
 from search.study.companion import study_of
 from search.study.identity import IDENTITY
 from search.study.openings import is_record
 from search.study.presence import all_studies
 from search.study.study_id import ID
+
+
+def latest_in(url: str) -> tuple[str, int]:
+    """The study of a storage that was active last, and how many there are. Raises: same as `latest_study`, `open_read_only`."""
+    with closing_storage(open_read_only(url)) as storage:
+        return latest_study(storage)
 
 
 def latest_study(storage: optuna.storages.BaseStorage) -> tuple[str, int]:

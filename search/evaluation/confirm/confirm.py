@@ -13,6 +13,7 @@ from search import BASELINE_TRIAL
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
 from search.definition.trial_attributes import attribute
+from search.errors import require_in_range
 from search.evaluation.confirm.allocation import Allocation, most_competing
 from search.evaluation.confirm.candidates import trials_to_confirm
 from search.evaluation.confirm.evidence import compare_candidates
@@ -55,6 +56,11 @@ class ConfirmOptions(SessionOptions):
 
     seeds: int
     """The most fresh seeds that each is trained with."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_in_range("top", self.top, 1)
+        require_in_range("seeds", self.seeds, 2, 1000)
 
 
 def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confirmed | None:
