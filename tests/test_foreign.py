@@ -345,7 +345,7 @@ MISSING = object()
 
 OF_STUDY = [
     *("about", "seed", "goals", "plan", "space", "data", "identity", "target", "exhausted", "resources"),
-    *("confirmed", "openings", "warm_start", "widened", "copied", "confirms", "id", "confirmed_study"),
+    *("confirmed", "openings", "warm_start", "widened", "shares_seeds", "copied", "confirms", "id", "confirmed_study"),
 ]
 OF_TRIAL = ["owner", "seed", "settings", "result", "reason", "deaths", "stints", "made_with", "pruned_at", "from"]
 

@@ -227,3 +227,35 @@ def test_a_pruning_decision_survives_a_kill(
     assert died, codes
     assert codes[: len(died) + 1] == [130] * len(died) + [0]
     assert outcomes(place) == outcomes(place / "uninterrupted")
+
+
+@pytest.mark.parametrize("began", ["now", "before seeds were shared"])
+def test_a_grid_with_repeats_goes_on_as_it_began(
+    began: str, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupted trial of a grid resumes exactly, and its study is never mixed: all trials share seeds, or none do."""
+    grid = GRID.replace(", adamw", "").split("  weight_decay")[0].replace("[0.0, 0.3]", "[0.0, 0.1, 0.3]")
+    text = f"trials: 3\nrepeats: 2\nsampler: {{name: grid}}\n{grid}baseline: {{label_smoothing: 0.0}}\n"
+    (place / "tiny.yaml").write_text(text, encoding="utf-8")
+    (place / "uninterrupted").mkdir()
+    is_old, real = began != "now", RunningTrial.report
+
+    def report(self: RunningTrial, *args: Any, **kwargs: Any) -> bool:
+        goes_on = real(self, *args, **kwargs)
+        if self.job.trial == 1 and Path("uninterrupted").exists():
+            raise KeyboardInterrupt
+        return goes_on
+
+    with monkeypatch.context() as patches:
+        if is_old:  # neither shared nor recorded
+            patches.setattr(StudyDefinition, "shares_seeds", False)
+            patches.setattr("search.study.making.SHARES_SEEDS", "unknown")
+        patches.setattr(RunningTrial, "report", report)
+        assert cli("run", "tiny.yaml", "--data", tiny).code == 130
+        patches.chdir(place / "uninterrupted")
+        assert cli("run", "../tiny.yaml", "--data", tiny).code == 0
+    resumed = cli("run", "tiny.yaml", "--data", tiny)
+    assert resumed.code == 0, resumed.err
+    assert "starting over" not in resumed.out + resumed.err
+    assert outcomes(place) == outcomes(place / "uninterrupted")
+    assert len({trial.user_attrs["seed"] for trial in stored_trials(place)}) == (3 if is_old else 1)

@@ -111,7 +111,8 @@ class StudyDefinition:
 
     @property
     def shares_seeds(self) -> bool:
-        """Whether all trials train with the same seeds, so that settings are compared seed by seed: a grid with repeats."""
+        """Whether all trials of a new study train with the same seeds, so that settings are compared seed by seed: a grid with
+        repeats. An existing study goes on as it began."""
         return isinstance(self.sampler, Grid) and self.repeats > 1
 
     @property

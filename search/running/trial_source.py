@@ -27,7 +27,7 @@ from search.running.running_trial import PRUNED_AT, RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.folder import trial_folder
-from search.study.study import EXHAUSTED
+from search.study.study import EXHAUSTED, SHARES_SEEDS
 from search.study.trials import STATE_NAMES, num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT
 from search.trial.job import Job, sampler_seed, trial_seed
@@ -173,12 +173,27 @@ class SearchTrials:
         return Job(
             trial=frozen.number,
             configs=self.definition.configs(params),
-            seed=trial_seed(self.definition.seed, BASELINE_TRIAL if self.definition.shares_seeds else frozen.number),
+            seed=self._seed(frozen),
             plan=self.definition.plan,
             device=self.device,
             folder=folder,
             is_resumed=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
         )
+
+    def _seed(self, frozen: FrozenTrial) -> int:
+        """The seed of a trial. One that was begun keeps the seed that it has."""
+        begun = None if owner(frozen) is None else attribute(frozen, "seed")
+        if begun is not None:
+            return int(begun)
+        return trial_seed(self.definition.seed, BASELINE_TRIAL if self._shares_seeds() else frozen.number)
+
+    def _shares_seeds(self) -> bool:
+        """Whether all trials train with the same seeds. A study of an earlier version goes on like its first trials."""
+        recorded = self.study.user_attrs.get(SHARES_SEEDS)
+        if recorded is not None:
+            return bool(recorded)
+        seeds = (attribute(trial, "seed") for trial in self._trials() if trial.number != BASELINE_TRIAL)
+        return next((seed for seed in seeds if seed is not None), None) == trial_seed(self.definition.seed, BASELINE_TRIAL)
 
     def _params(self, trial: optuna.Trial, frozen: FrozenTrial) -> dict[str, Any] | None:
         """Chooses the trial's parameters. If it cannot try any, fails it and returns None."""

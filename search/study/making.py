@@ -17,7 +17,7 @@ from search.definition.samplers import ignore_experimental
 from search.storage.tables import uncached
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
 from search.study.presence import study_names
-from search.study.study import EXHAUSTED, checked_study
+from search.study.study import EXHAUSTED, SHARES_SEEDS, checked_study
 from search.study.study_id import assign_id
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _describe(
     study.set_user_attr("seed", definition.seed)
     study.set_user_attr("goals", [dataclasses.asdict(objective) for objective in definition.objectives])
     study.set_user_attr("plan", dataclasses.asdict(definition.plan))
+    study.set_user_attr(SHARES_SEEDS, definition.shares_seeds)
     roles = {dim.name: {"key": dim.setting.key, "range": dim.text(), "role": dim.role} for dim in definition.space}
     study.set_user_attr("space", json.dumps(roles, ensure_ascii=False))
     about_data = {

@@ -179,6 +179,7 @@ OPTIONAL_OF_STUDY: Mapping[str, Check] = {
     "target": plain(NonNegative),
     "confirmed": json_text(Confirmed),
     "exhausted": plain(bool),
+    "shares_seeds": plain(bool),
     "widened": plain(list[dict[str, Any]]),
     RESOURCES: _resources,
 }

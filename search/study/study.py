@@ -67,6 +67,10 @@ def get_trial(study: CheckedStudy, number: int) -> FrozenTrial:
     return found
 
 
+SHARES_SEEDS = "shares_seeds"
+"""The study attribute that says whether all trials train with the same seeds. It is written when the study is made, and holds
+whatever sampler goes on with it. Studies of earlier versions lack it."""
+
 STRATEGY = "strategy"
 """The study attribute with the sampler and the pruner of its last run. Studies of earlier versions lack it."""
 
