@@ -358,6 +358,16 @@ def test_a_deleted_file_stays_deleted(searched_copy: Path) -> None:
     assert dump() == before
 
 
+def test_a_file_that_is_gone_is_written_again(searched_copy: Path) -> None:
+    """As with a study whose files a copy of it names too; the attributes stay as they are."""
+    filled()
+    before = dump()
+    for path in (RUNS / "artifacts").glob("*"):
+        path.unlink()
+    filled()
+    assert dump() == before
+
+
 def test_the_page_sees_new_files(searched_copy: Path) -> None:
     """New files of finished trials are shown at once, although Optuna caches finished trials."""
     with opened() as (study, storage):

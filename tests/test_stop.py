@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import optuna
 import pytest
 from conftest import Cli
 from launch import is_in_trial, start_cli, states, stored_trials, wait_until
@@ -14,9 +15,14 @@ from search.definition.study_file import load_definition
 from search.engines.engine_options import EngineOptions
 from search.evaluation.confirm.confirm import ConfirmOptions, confirm
 from search.events import EpochFinished, Event
+from search.running.ledger import Ledger
 from search.running.run import RunOptions, run
 from search.running.signals import StopSignals
-from search.study.stopping import ask_to_stop, still_working
+from search.storage.leases.choice import lease_of, observe
+from search.storage.leases.lease import new_owner
+from search.storage.opening import closing_storage, open_storage
+from search.study import stopping
+from search.study.stopping import ask_to_stop, wait_for_end
 
 URL = "sqlite:///runs/studies.db"
 CPU = EngineOptions(device="cpu")
@@ -32,7 +38,7 @@ class Asking:
         """Receives an event."""
         if isinstance(event, EpochFinished) and not self.asked:
             self.asked = {name: list(runs) for name, runs in ask_to_stop("tiny", URL, str).items()}
-            assert still_working(self.asked, URL) == 1
+            assert [observe(URL, name).num_runs() for name in self.asked] == [1]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +55,7 @@ def test_a_run_is_asked_to_stop(place: Path, tiny: Path) -> None:
     result = run(definition, options, asking, stop)
     assert (result.stopped_by, stop.exit_code) == ("islr-search stop", 130)
     assert list(asking.asked) == ["tiny"]
-    assert still_working(asking.asked, URL) == 0
+    assert wait_for_end(asking.asked, URL) == 0
     assert states(place) == ["RUNNING"]
     stop = StopSignals()
     assert run(definition, options, lambda event: None, stop).stopped_by == ""
@@ -82,3 +88,24 @@ def test_the_command_waits_for_the_end(place: Path, tiny: Path, cli: Cli) -> Non
     assert trial.state.name == "RUNNING"
     assert cli("stop").out == "no run is working on `tiny`\n"
     assert cli("stop", "other").code == 2
+
+
+def test_a_run_that_was_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has another name then, and obeys a request to its earlier one. The command counts other names, but does not wait."""
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    looked: list[str] = []
+    monkeypatch.setattr(stopping, "observe", lambda *where: looked.append(where[1]) or observe(*where))
+    monkeypatch.setattr(stopping, "_POLL_S", 0.0)
+    with closing_storage(open_storage(url, create=True)) as storage, lease_of(url, "s") as lease:
+        study = optuna.create_study(storage=storage, study_name="s")
+        ledger = Ledger(storage, "s", lease)
+        asked = {"s": [lease.owner.run]}
+        storage.set_study_system_attr(study._study_id, "stop", asked["s"])
+        lease.owner = new_owner()
+        ledger.refresh()
+        assert ledger.is_asked_to_stop
+        with lease_of(url, "s") as other:
+            answers = iter([[*asked["s"], other.owner.run], [*asked["s"]], [other.owner.run]])
+            monkeypatch.setattr(type(other.observer), "runs", lambda observer: next(answers))
+            assert wait_for_end(asked, url) == 1
+    assert looked == ["s"], "an observer of a server has connections of its own"

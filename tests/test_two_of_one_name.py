@@ -26,6 +26,7 @@ from optuna_dashboard import wsgi
 
 from search.definition.trial_attributes import attribute
 from search.storage.leases.choice import lease_of
+from search.study import managing
 from search.study.folder import MARKER, find_folder
 from search.study.study_id import study_id
 
@@ -221,25 +222,87 @@ def test_deleting_says_what_goes(place: Path, tiny: Path, cli: Cli) -> None:
             "error: a run is working on the study `tiny`\nhint: `islr-search stop tiny` stops it\n",
         )
     assert cli("delete", "tiny/confirm", "--yes", *where).code == 2
-    assert cli("dashboard", "tiny", "--print-command", *where).code == 0
-    assert list((place / "runs" / "artifacts").iterdir())
-    (place / "runs" / "tiny" / "trials" / "0000" / "mine.txt").touch()
-    (place / "runs" / "tiny" / "mine.txt").touch()
+    shared, others = show_on_dashboard(cli), files_of_others(place / "runs" / "tiny")
+    assert "to delete: its 23 files for optuna-dashboard in runs/artifacts\n" in cli("delete", "tiny", *where).out
     done = cli("delete", "tiny", "--yes", *where)
     assert done.code == 0, done.err
     assert "deleted: study `tiny` with 4 trials" in done.out
     assert "kept: runs/tiny, which holds other files too" in done.out
     assert "kept: the record that its test signers were opened once" in done.out
-    assert [one.study_name.split("/")[0] for one in optuna.get_all_study_summaries(A)] == ["test signers opened"]
-    assert [path.name for path in (place / "runs" / "tiny").rglob("*")] == ["mine.txt"]
-    assert not list((place / "runs" / "artifacts").iterdir())
+    assert {one.study_name.split("/")[0] for one in optuna.get_all_study_summaries(A)} == {"test signers opened", "twin"}
+    assert {path for path in (place / "runs" / "tiny").rglob("*") if path.is_file()} == others
+    assert [path.name for path in (place / "runs" / "artifacts").iterdir()] == [shared]
+    assert Path("victim.txt").exists()
+    assert not Path(".a.db.locks", "tiny").exists()
     again = cli("run", "tiny.yaml", "--data", tiny, "--set", "data.test=auto", "--trials", 1, *where)
     assert "opened once (also for an earlier study of this name" in again.err
     assert "left over" not in cli("doctor", *where).out
 
 
+def show_on_dashboard(cli: Cli) -> str:
+    """Fills the page of `tiny`, one of whose files another study shows too; returns that file's name. A copy shows none."""
+    Path("victim.txt").touch()
+    with contextlib.closing(sqlite3.connect("a.db")) as connection, connection:
+        key = "artifacts:../../victim.txt"
+        connection.execute("INSERT INTO trial_system_attributes (trial_id, key, value_json) VALUES (1, ?, '\"{}\"')", (key,))
+    shown = cli("dashboard", "tiny", "--print-command", "--storage", A)
+    assert (shown.code, "error" in shown.err) == (0, False), shown.err
+    attributes = stored(A, "tiny")[1].system_attrs
+    key = next(key for key in attributes if key.startswith("artifacts:"))
+    twin = optuna.create_study(storage=A, study_name="twin")
+    twin.add_trial(optuna.create_trial(value=0.0, system_attrs={key: attributes[key]}))
+    assert cli("copy", "tiny", "--storage", A, "--to", B).code == 0
+    assert not [key for one in stored(B, "tiny") for key in one.system_attrs if "artifacts:" in key and "victim" not in key]
+    return key.removeprefix("artifacts:")
+
+
+def files_of_others(folder: Path) -> set[Path]:
+    """Files that a person, another program and another study have in a study's folder."""
+    names = ("mine.txt", "trials/0000/mine.txt", "trials/0001/.ipynb_checkpoints/a", "trials/0001.other-ab12/config.yaml")
+    for name in (*names, "logs/mine.jsonl"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    return {folder / name for name in (*names, "logs/mine.jsonl")}
+
+
+def test_deleting_where_a_file_cannot_be_deleted(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, and all else goes, while no other run can have the study's turn. `doctor` finds what is left."""
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "curve.csv":
+            with lease_of(A, "tiny").turn() as is_mine:
+                turns.append(is_mine)
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        really(path, missing_ok)
+
+    really, turns = Path.unlink, list[bool]()
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", unlink)
+        done = cli("delete", "tiny", "--yes", "--storage", A)
+    assert done.code == 3
+    assert "got: runs/tiny/confirm/trials/0000/curve.csv: Permission denied" in done.err
+    assert "deleted: study `tiny` with 4 trials" in done.out
+    assert {path.name for path in (place / "runs" / "tiny").rglob("*") if path.is_file()} == {"curve.csv", MARKER}
+    assert set(turns) == {False}
+    assert "tiny" not in cli("list", "--storage", A).out
+    assert "runs/tiny holds the files of `tiny`" in cli("doctor", "--storage", A).out
+
+
+def test_deleting_leaves_a_folder_without_its_id(place: Path, cli: Cli) -> None:
+    """Its files may be another study's. A confirmation that is just beginning keeps the study."""
+    optuna.delete_study(study_name="tiny/confirm", storage=A)
+    with lease_of(A, "tiny/confirm"):
+        assert "a run is working on the study `tiny/confirm`" in cli("delete", "tiny", "--yes", "--storage", A).err
+    (place / "runs" / "tiny" / MARKER).unlink()
+    before = set((place / "runs" / "tiny").rglob("*"))
+    done = cli("delete", "tiny", "--yes", "--storage", A)
+    assert done.code == 0, done.err
+    assert "kept: runs/tiny, which does not carry the id of this study\n" in done.out
+    assert set((place / "runs" / "tiny").rglob("*")) == before
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_renaming_keeps_everything(kind: str, place: Path, tiny: Path, cli: Cli) -> None:
+def test_renaming_keeps_everything(kind: str, place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the new name: the same id, numbers, confirmation, openings and files. The old name is free."""
     url = A if kind == "sqlite" else "journal:///j.log"
     if kind == "journal":
@@ -252,8 +315,12 @@ def test_renaming_keeps_everything(kind: str, place: Path, tiny: Path, cli: Cli)
     for new in ("tiny", "a/b", "tiny/confirm", "taken"):
         (place / "runs" / "taken").mkdir(exist_ok=True)
         assert cli("rename", "tiny", new, "--yes", *where).code == 2
+    turns: list[str] = []
+    monkeypatch.setattr(managing, "lease_of", lambda url, name: turns.append(name) or lease_of(url, name))
     done = cli("rename", "tiny", "renamed", "--yes", *where)
     assert done.code == 0, done.err
+    assert turns == ["renamed", "tiny", "tiny/confirm"], "in this order too when the other name is given first"
+    assert not [path for path in Path().glob(".*.locks/tiny*") if url == A or "j.log" in path.parent.name]
     assert "its files are in runs/renamed" in done.out
     names = {one.study_name for one in optuna.get_all_study_summaries(stored)}
     assert {name for name in names if "opened" not in name} == {"renamed", "renamed/confirm"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -11,10 +10,9 @@ from data_utils.wording import counted
 from search.commands import options as opt
 from search.commands.studies import chosen_study
 from search.commands.waiting import doing
-from search.errors import DefinitionError
+from search.errors import DefinitionError, ResourceError
 
 _Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without this option, only show what would be done, and exit with 2.")]
-_POLL_S = 0.2
 
 
 def stop(
@@ -24,7 +22,7 @@ def stop(
 ) -> None:
     """Stop all runs of a study, here and on other machines. They end as after their first Ctrl-C: everything is kept."""
     from search.commands.console import print_note, print_result
-    from search.study.stopping import ask_to_stop, still_working
+    from search.study.stopping import ask_to_stop, wait_for_end
 
     name = chosen_study(study, storage)
     asked = ask_to_stop(name, storage, print_note)
@@ -33,33 +31,39 @@ def stop(
         print_result(f"no run is working on `{name}`")
         return
     print_result(f"{runs} of `{name}` asked to stop after the epoch in progress")
+    if not wait:
+        return
     doing("waiting for the end of the epoch")
-    while wait and still_working(asked, storage):
-        time.sleep(_POLL_S)
-    if wait:
-        print_result(f"{runs} ended; everything is kept")
+    others = wait_for_end(asked, storage)
+    print_result(f"{runs} ended; everything is kept")
+    if others:
+        print_note(
+            f"{counted(others, 'run')} of `{name}` that came later {'works' if others == 1 else 'work'} on: "
+            f"`islr-search stop {name}` stops {'it' if others == 1 else 'them'} too"
+        )
 
 
 def delete(study: opt.NamedStudy, storage: opt.Storage = opt.STORAGE, runs: opt.Runs = opt.RUNS, yes: _Yes = False) -> None:
     """Delete a study with its confirmation and files. That its test signers were opened stays on record."""
     from search.commands.console import print_note, print_result
     from search.definition.study_file import study_name
-    from search.reporting.dashboard.serve import artifact_folder
     from search.study.managing import belongings, delete_study
 
     name = study_name(study)
+    problems: list[str] = []
     if yes:
-        found = delete_study(name, storage, runs, artifact_folder(runs), print_note)
+        found, problems = delete_study(name, storage, runs, print_note)
     else:
         found = belongings(name, storage, runs, print_note)
     print_result(*(f"{'deleted' if yes else 'to delete'}: {line}" for line in found.lines()))
-    if found.folder is not None and yes and found.folder.exists():
-        print_result(f"kept: {found.folder}, which holds other files too")
-    if found.openings:
-        times = "once" if found.openings == 1 else f"{found.openings} times"
-        print_result(f"kept: the record that its test signers were opened {times}")
+    if yes and not problems and found.folders and found.folders[-1].exists():
+        print_result(f"kept: {found.folders[-1]}, which holds other files too")
+    print_result(*(f"kept: {line}" for line in found.kept()))
     if not yes:
         raise DefinitionError("nothing was deleted", hint="`--yes` deletes this for good; `islr-search copy` keeps a copy")
+    if problems:
+        hint = "the rest is deleted; delete these yourself"
+        raise ResourceError("some files could not be deleted", where=str(runs), got="\n     ".join(problems[:5]), hint=hint)
 
 
 def rename(

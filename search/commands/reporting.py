@@ -68,11 +68,12 @@ def dashboard(
     """Serve the study with optuna-dashboard. Its page is filled with notes, plots and files first."""
     from search.commands.console import print_note, print_result
     from search.reporting.dashboard.background import PageFiller
-    from search.reporting.dashboard.serve import address, artifact_folder, free_port, plain_command, serve
+    from search.reporting.dashboard.serve import address, free_port, plain_command, serve
     from search.storage.opening import open_storage
     from search.storage.read_only import open_read_only
     from search.storage.sqlite import is_writable
     from search.storage.url import parse_url
+    from search.study.artifacts import artifact_folder
     from search.study.identity import require_complete
     from search.study.study import load_study
 

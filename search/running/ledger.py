@@ -141,7 +141,7 @@ class Ledger(optuna.storages.BaseStorage):
         """
         with reading(self._behind, self._study, self._name):
             found, count = self._found(), self._behind.get_n_trials(self._study)
-            self.is_asked_to_stop |= is_asked_to_stop(self._behind, self._study, self.lease.owner.run)
+            self.is_asked_to_stop |= is_asked_to_stop(self._behind, self._study, self.lease.names)
         if (gone := why_gone(self._behind, self._study, self._name)) is not None:
             raise gone
         for trial in sorted(found, key=lambda trial: trial.number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import math
 import re
@@ -14,6 +15,7 @@ from optuna.distributions import distribution_to_json
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from search.study.artifacts import without_our_artifacts
 from search.study.companion import CONFIRMED_STUDY
 from search.study.identity import COPIED
 from search.study.presence import reading
@@ -39,6 +41,7 @@ class Snapshot:
     """Its system attributes: among them the names of the objectives, and what the dashboard stores."""
 
     trials: Sequence[FrozenTrial]
+    """Without the files that the dashboard shows of them: it adds new ones to a copy."""
 
     @property
     def num_reports(self) -> int:
@@ -57,8 +60,14 @@ def snapshot(study: optuna.Study, storage: optuna.storages.BaseStorage) -> Snaps
         attributes = storage.get_study_user_attrs(study._study_id)
         user = {key: value for key, value in attributes.items() if key not in (COPIED, ID, CONFIRMED_STUDY)}
         system = storage.get_study_system_attrs(study._study_id)
-        trials = storage.get_all_trials(study._study_id, deepcopy=False)
+        trials = [_without_artifacts(one) for one in storage.get_all_trials(study._study_id, deepcopy=False)]
     return Snapshot(study.study_name, study.directions, user, dict(system), trials)
+
+
+def _without_artifacts(trial: FrozenTrial) -> FrozenTrial:
+    bare = copy.copy(trial)  # the storage keeps the trial itself
+    bare._system_attrs = without_our_artifacts(trial.system_attrs)
+    return bare
 
 
 def with_trial_ids(system: Mapping[str, Any], old_ids: Sequence[int], new_ids: Sequence[int]) -> dict[str, Any]:

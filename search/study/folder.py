@@ -176,13 +176,13 @@ def may_take_over(folder: Path, study: optuna.Study, *, apart: bool = False) -> 
     if apart:
         return False
     trials = _by_number(study.get_trials(deepcopy=False))
-    return any(_is_known(one, trials) for one in _trial_folders(folder) if (one / "config.yaml").exists())
+    return any(_is_known(one, trials) for one in trial_folders(folder) if (one / "config.yaml").exists())
 
 
 def _set_strangers_aside(folder: Path, study: optuna.Study) -> list[str]:
     """Renames the folders of trials that are not this study's. Returns a sentence if there are any."""
     trials = _by_number(study.get_trials(deepcopy=False))
-    strangers = [one for one in _trial_folders(folder) if not _is_known(one, trials)]
+    strangers = [one for one in trial_folders(folder) if not _is_known(one, trials)]
     for one in strangers:
         one.rename(one.with_name(f"{one.name}.other-{uuid.uuid4().hex[:4]}"))
     if not strangers:
@@ -191,7 +191,8 @@ def _set_strangers_aside(folder: Path, study: optuna.Study) -> list[str]:
     return [f"{folder / TRIALS} also holds trials of another study ({numbers}): kept as NUMBER.other-..., and not used"]
 
 
-def _trial_folders(folder: Path) -> list[Path]:
+def trial_folders(folder: Path) -> list[Path]:
+    """The folders of trials in a study's folder, without those of another study's trials, which were set aside."""
     return sorted(one for one in (folder / TRIALS).glob("*") if one.name.isdecimal() and one.is_dir())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 
 import optuna
 
@@ -15,6 +16,8 @@ from search.study.study import load_study
 
 _STOP = "stop"
 """The system attribute of a study with the names of the runs that are asked to stop."""
+
+_POLL_S = 1.0
 
 Runs = Mapping[str, Sequence[str]]
 """Names of runs by the study that they work on: a search, or its confirmation."""
@@ -37,17 +40,27 @@ def ask_to_stop(study: str, url: str, notify: Notify) -> Runs:
     return asked
 
 
-def is_asked_to_stop(storage: optuna.storages.BaseStorage, study: int, run: str) -> bool:
-    """Whether a run is asked to stop. Of what other programs may have stored under the key, only a list of names counts."""
+def is_asked_to_stop(storage: optuna.storages.BaseStorage, study: int, names: Collection[str]) -> bool:
+    """Whether a run is asked to stop, under any of the names that it has had.
+
+    Of what other programs may have stored under the key, only a list of names counts.
+    """
     asked = storage.get_study_system_attrs(study).get(_STOP)
-    return isinstance(asked, list) and run in asked
+    return isinstance(asked, list) and any(name in asked for name in names)
 
 
-def still_working(asked: Runs, url: str) -> int:
-    """How many of these runs have not ended.
+def wait_for_end(asked: Runs, url: str) -> int:
+    """Waits until these runs have ended. Returns how many others work on their studies then.
+
+    Others began later, or are one of these that was out of touch with the database for so long that it got another name.
 
     Raises:
         ResourceError: the database cannot be used.
     """
     with database_errors(url):
-        return sum(len(set(runs) & set(observe(url, study).runs())) for study, runs in asked.items())
+        observers = {study: observe(url, study) for study in asked}
+        while True:
+            now = {study: set(observer.runs()) for study, observer in observers.items()}
+            if not any(now[study] & set(runs) for study, runs in asked.items()):
+                return sum(map(len, now.values()))
+            time.sleep(_POLL_S)

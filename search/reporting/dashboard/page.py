@@ -27,11 +27,11 @@ from search.reporting.dashboard.attributes import Draft, drafting
 from search.reporting.dashboard.confusion_svg import confusion_svg
 from search.reporting.dashboard.contents import Contents, pages_of
 from search.reporting.dashboard.notes import theirs_of, with_ours
-from search.reporting.dashboard.serve import artifact_folder
 from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
 from search.storage.tables import Tables, tables_of
+from search.study.artifacts import ARTIFACTS, artifact_folder, our_artifacts
 from search.trial.files import read_rows
 from search.trial.outcome import AnswerCount
 from search.wording import wrap
@@ -46,7 +46,6 @@ MAX_PLOT_CHARACTERS = 50_000
 _PLOT = "search-"
 _PLOTS = "dashboard:plot_data:"
 _NOTE_VERSION = re.compile(r"dashboard:(\d+):note_ver")
-_ARTIFACTS = "artifacts:"
 _CAPTION_COLUMNS = 90
 _TITLE_PX, _LINE_PX = 42, 19
 """Heights of a plot's title with its padding, and of a line of its caption."""
@@ -203,19 +202,18 @@ def _fill_artifacts(
     tables = tables_of(storage)
     if tables is None:  # a journal accepts no attributes for finished trials
         return
-    store = FileSystemArtifactStore(folder)
     with filelock.FileLock(folder.with_name(".artifacts.lock")):  # two dashboards must not add a file twice
         errors: list[Exception] = []
         for page in pages:
             with tables.reading() as connection:
-                known = tables.trial_attributes(connection, page.study_id, _ARTIFACTS)
+                known = tables.trial_attributes(connection, page.study_id, ARTIFACTS)
             result.artifacts += sum(value != "null" for attributes in known.values() for value in attributes.values())
             for trial in page.with_files:
                 if should_stop():
                     break
                 try:
-                    shown, folder = known.get(trial._trial_id, {}), page.folder.of_trial(trial)
-                    result.artifacts += _add_files(trial, shown, folder, facts.data.words, store, tables)
+                    shown, files = known.get(trial._trial_id, {}), page.folder.of_trial(trial)
+                    result.artifacts += _add_files(trial, shown, files, facts.data.words, folder, tables)
                 except Exception as error:  # the other trials get their files all the same
                     errors.append(error)
     result.errors += errors[:1]
@@ -226,14 +224,18 @@ def _add_files(
     known: dict[str, Any],
     folder: Path,
     words: Sequence[str],
-    store: FileSystemArtifactStore,
+    artifacts: Path,
     tables: Tables,
 ) -> int:
-    """Adds the files that a trial does not show yet and returns their number; 0 if a person has deleted one of its files."""
-    metas = [json.loads(value) for value in known.values()]
-    if None in metas:
+    """Adds the files that a trial does not show yet and returns their number; 0 if a person has deleted one of its files.
+
+    A file that the trial names but that is gone, such as with a study of which this one is a copy, is written again.
+    """
+    if any(json.loads(value) is None for value in known.values()):
         return 0
-    shown = {meta["filename"] for meta in metas}
+    store, named = FileSystemArtifactStore(artifacts), our_artifacts(known)
+    shown = {name for id, name in named.items() if (artifacts / id).is_file()}
+    gone = {name: id for id, name in named.items() if name not in shown}
     with tempfile.TemporaryDirectory() as drawn:
         paths = [folder / name for name in ("curve.csv", "config.yaml") if name not in shown and (folder / name).is_file()]
         if trial.state == TrialState.COMPLETE and _CONFUSION not in {Path(name).stem for name in shown}:
@@ -243,17 +245,21 @@ def _add_files(
         added = _Attributes()
         try:
             for path in paths:
+                if path.name in gone:
+                    with path.open("rb") as stream:
+                        store.write(gone[path.name], stream)
+                    continue
                 upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, storage=added)  # type: ignore[arg-type]
             with tables.writing() as connection:
                 tables.set_trial_attributes(connection, trial._trial_id, added)
         except BaseException:
             for key in added:
                 with contextlib.suppress(Exception):
-                    store.remove(key.removeprefix(_ARTIFACTS))
+                    store.remove(key.removeprefix(ARTIFACTS))
             raise
     # The page reads a finished trial only once. The dictionary is replaced, not changed: the page may be reading it now.
     trial._system_attrs = {**trial._system_attrs, **added}
-    return len(paths)
+    return len(added)
 
 
 def _draw_confusion(trial: FrozenTrial, kept: Path, words: Sequence[str], folder: Path) -> list[Path]:

@@ -85,11 +85,6 @@ def serve(
         server.serve_forever()
 
 
-def artifact_folder(runs: Path) -> Path:
-    """The folder of the files that optuna-dashboard shows of trials."""
-    return runs / "artifacts"
-
-
 def plain_command(storage_url: str, host: str, port: int, artifacts: Path) -> str:
     """The command of optuna-dashboard itself that serves the same page."""
     where = ["--host", host, "--port", str(port), "--artifact-dir", str(artifacts)]

@@ -78,6 +78,12 @@ class FileLease(Lease):
         _own_runs.discard(self.owner.run)
         Path(self._own.lock_file).unlink(missing_ok=True)
         self._own.release()
+        with contextlib.suppress(OSError):  # it holds the turn's lock, unless the study was forgotten
+            self.folder.rmdir()
+
+    def forget_study(self) -> None:
+        """Deletes the turn's lock; the folder goes with the lease. A run that waits for the turn waits for a new lock."""
+        Path(self._turn.lock_file).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def turn(self, timeout_s: float = 0) -> Iterator[bool]:

@@ -128,6 +128,9 @@ class Lease(abc.ABC):
     def __init__(self, study: str, observer: Observer, where: str) -> None:
         """`where` names the place in errors."""
         self.owner = new_owner()
+        self.names = {self.owner.run}
+        """The names that this run has had: it gets another one when it was taken for dead."""
+
         self.study = study
         self.observer = observer
         self._where = where
@@ -197,6 +200,9 @@ class Lease(abc.ABC):
     def rejoin(self) -> None:
         """After `LeaseLost`: continues under a new name, which owns nothing yet."""
         raise NotImplementedError
+
+    def forget_study(self) -> None:  # noqa: B027 (rows of runs go with their runs)
+        """Removes what is kept of the study for its next run. Only in the study's turn, and if no other run works on it."""
 
     def stored(self) -> dict[str, Any]:
         """The owner, as recorded in trials."""

@@ -146,6 +146,7 @@ class RowLease(Lease):
     def rejoin(self) -> None:
         """Takes a new name, and inserts a row for it."""
         self.owner = new_owner()
+        self.names.add(self.owner.run)
         self._insert_row()
 
     @contextlib.contextmanager
