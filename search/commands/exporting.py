@@ -129,6 +129,7 @@ def retrain(
     loading()
     from search.exporting.export import read_export
     from search.exporting.setup import set_up
+    from search.running.refused import nothing_left_if_refused
     from search.running.signals import StopSignals
     from search.trial.machine import checked_device
 
@@ -138,7 +139,7 @@ def retrain(
     exported, configs = read_export(file)
     used = checked_device(device or str(exported.made_with.get("device", "auto")))
     doing("reading the data set")
-    with StopSignals() as stop:
+    with nothing_left_if_refused(runs), StopSignals() as stop:
         setup = set_up(exported, configs, data=data, seed=seed, device=used, runs=runs, output=output, onnx=onnx)
         return _train_final(setup, output, stop) if all_signers and output is not None else _reproduce(setup, stop)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import optuna
 
-from data_utils.errors import DataError, ExplainedError
+from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from data_utils.synthetic.synthetic import synthesize
@@ -51,34 +49,6 @@ def ready_clips(definition: StudyDefinition, folder: Path | None, runs: Path, em
     trial_clips = TrialClips(data, split, data_store(runs), emit)
     folds = trial_clips.folds(definition.configs(definition.baseline).preprocess)
     return ReadyClips(trial_clips, count_clips(folds))
-
-
-@contextlib.contextmanager
-def nothing_left_if_refused(runs: Path) -> Iterator[None]:
-    """Removes what the block makes under `runs` if it raises an error that a person should put right.
-
-    Only the demo set and prepared clips are removed, which can be made again, and only if they were not there before; then
-    `runs`, if that was not there. If another run has begun there meanwhile, nothing is removed.
-    """
-    before = _contents(runs)
-    made = [folder for folder in (data_store(runs), _demo_folder(runs)) if not folder.exists()]
-    emptied = [folder for folder in (_demo_folder(runs).parent, runs, *runs.parents) if not folder.exists()]
-    try:
-        yield
-    except ExplainedError:
-        if _contents(runs) - before - {data_store(runs), _demo_folder(runs).parent}:
-            raise
-        for folder in made:
-            shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for folder in emptied:
-                if folder.exists():
-                    folder.rmdir()
-        raise
-
-
-def _contents(folder: Path) -> set[Path]:
-    return set(folder.iterdir()) if folder.is_dir() else set()
 
 
 def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
@@ -138,7 +108,7 @@ def demo_data(runs: Path, emit: Listener) -> Path:
     Raises:
         ResourceError: it cannot be written.
     """
-    folder = _demo_folder(runs)
+    folder = demo_folder(runs)
     emit(Notice(f"No --data and no SEARCH_DATA: searching on the demo set of synthetic signs in {folder}"))
     if not folder.exists():
         with os_errors("the demo set cannot be written", where=folder, hint="name another folder with --runs"):
@@ -147,7 +117,8 @@ def demo_data(runs: Path, emit: Listener) -> Path:
     return folder
 
 
-def _demo_folder(runs: Path) -> Path:
+def demo_folder(runs: Path) -> Path:
+    """The folder of the demo set."""
     return runs / "data" / "demo"
 
 

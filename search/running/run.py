@@ -13,7 +13,8 @@ from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
 from search.errors import DefinitionError, ResourceError, require_in_range
 from search.events import Listener, Notice, RunFinished, RunStarted, Working
-from search.running.preparing import ReadyClips, nothing_left_if_refused, ready_clips
+from search.running.preparing import ReadyClips, ready_clips
+from search.running.refused import nothing_left_if_refused
 from search.running.session import Session, SessionOptions, open_session
 from search.running.signals import StopSignals
 from search.running.summary import run_finished, trial_summary
@@ -79,7 +80,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
         options.engine.require_precision(precision, device)
     lease = lease_of(options.storage, definition.name, lease_s=options.lease_s)
     with database_errors(options.storage), contextlib.ExitStack() as stack:
-        with nothing_left_if_refused(options.runs):
+        with nothing_left_if_refused(options.runs, makes_demo=options.data is None):
             storage, source, clips = _opened(definition, options, stack, emit)
             stack.enter_context(lease)
             with lease.wait_for_turn():

@@ -20,7 +20,8 @@ from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.signers import signer_spread
 from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
 from search.events import ConfirmFinished, Listener, Notice, RunStarted, Working
-from search.running.preparing import make_folder, nothing_left_if_refused, open_same
+from search.running.preparing import make_folder, open_same
+from search.running.refused import nothing_left_if_refused
 from search.running.session import Session, SessionOptions, open_session
 from search.running.signals import StopSignals
 from search.storage.errors import database_errors
