@@ -607,7 +607,7 @@ def test_signals_stop_it_cleanly(number: int, whole: bool, code: int, larger: tu
     else:
         process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (code, "stopped; run the same command again to continue\n")
+    assert (process.returncode, err.splitlines()[-1]) == (code, "stopped; run the same command again to continue")
     assert not list((tmp_path / "data").glob(".*.part"))
     assert not (tmp_path / "data" / DICTIONARY_NAME).exists()
     assert run(larger[0], tmp_path / "data") == 0
@@ -624,7 +624,7 @@ def test_a_killed_process_is_reported(larger: tuple[Path, Path], tmp_path: Path)
     psutil.Process(int(part.name.split(".")[-2])).kill()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert err.startswith("error: a process of the import was killed\n")
+    assert "error: a process of the import was killed" in err.splitlines()
     assert "Traceback" not in err
     assert run(larger[0], tmp_path / "data") == 0
     assert contents(tmp_path / "data") == contents(larger[1])

@@ -28,11 +28,13 @@ def test_every_event_is_logged(place: Path, tiny: Path, cli: Cli) -> None:
     assert shown.code == 0
     (log,) = logged(place)
     printed = [json.loads(line) for line in shown.out.splitlines()]
-    assert [{k: v for k, v in line.items() if k not in ("time", "elapsed")} for line in log] == [
-        event for event in printed if event["event"] != "data_prepared"
-    ], "all events after the study was opened"
+    opened = next(number for number, event in enumerate(printed) if event["event"] == "run_started")
+    assert [{k: v for k, v in line.items() if k not in ("time", "elapsed")} for line in log] == printed[opened:], (
+        "all events after the study was opened"
+    )
     assert [line["event"] for line in log] == [
-        "run_started", *["trial_started", "epoch_finished", "epoch_finished", "trial_finished"] * 2, "run_finished",
+        "run_started", *["trial_started", "epoch_finished", "epoch_finished", "trial_finished"] * 2,
+        "working", "run_finished",
     ]  # fmt: skip
     times = [datetime.datetime.fromisoformat(line["time"]) for line in log]
     assert all(time.tzinfo == datetime.UTC for time in times)
