@@ -116,7 +116,7 @@ def test_again(confirmed: Path, cli: Cli) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("workers", "kills"), [(1, ((1, signal.SIGKILL), (5, signal.SIGKILL))), (2, ((2, signal.SIGKILL), (4, signal.SIGTERM)))]
+    ("workers", "kills"), [(1, ((1, signal.SIGKILL), (3, signal.SIGKILL))), (2, ((2, signal.SIGKILL), (4, signal.SIGTERM)))]
 )
 def test_killed_anywhere(
     workers: int,

@@ -486,7 +486,7 @@ def test_an_incomplete_copy_is_refused(kind: str, trials: int, new_place: NewPla
 def test_killed_while_it_copies(there: str, new_place: NewPlace, tmp_path: Path) -> None:
     """After `kill -9` the incomplete copy is refused, and the same command completes it."""
     source, target = new_place("sqlite"), new_place(there)
-    make_big(source, 300)
+    make_big(source, 150)
     slow_down(target)
     words = ("copy", "tiny", "--storage", source, "--to", target)
     process = start_cli(*words, cwd=tmp_path)
