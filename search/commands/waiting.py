@@ -87,9 +87,13 @@ def starting() -> None:
 
 
 def loading() -> None:
-    """Says at once that PyTorch and Optuna are imported next, which takes seconds where they have not been yet."""
+    """Imports PyTorch and Optuna, which takes seconds where they have not been yet, and says so at once."""
     if "torch" not in sys.modules:
-        _waiting.begin("loading PyTorch and Optuna", at_once=True)
+        _waiting.begin("loading PyTorch", at_once=True)
+        import torch  # noqa: F401
+
+        _waiting.begin("loading Optuna", at_once=True)
+        import optuna  # noqa: F401
 
 
 def printing() -> None:
