@@ -26,7 +26,7 @@ from search.reporting.dashboard.attributes import Draft, drafting
 from search.reporting.dashboard.background import PageFiller
 from search.reporting.dashboard.confusion_svg import confusion_svg
 from search.reporting.dashboard.contents import DRAWN_BY_OPTUNA
-from search.reporting.dashboard.notes import MARKER, code_block, markdown, theirs_of, with_ours
+from search.reporting.dashboard.notes import MARKER, code_block, markdown, prose, theirs_of, with_ours
 from search.reporting.dashboard.page import FillResult, fill_page
 from search.reporting.facts import Facts
 from search.reporting.figures.every import figures
@@ -280,6 +280,12 @@ def test_parts_of_a_note() -> None:
 def test_markdown_escapes(text: str, shown: str) -> None:
     """Users' text is escaped for Markdown and for HTML."""
     assert markdown(text) == shown
+
+
+def test_commands_in_a_sentence_are_code() -> None:
+    """Text between backticks is shown as it is; a single backtick is a user's."""
+    assert prose("a_b (`--set 'x={low: 0}'`) *c*") == r"a\_b (`--set 'x={low: 0}'`) \*c\*"
+    assert prose("one ` alone") == markdown("one ` alone")
 
 
 def test_commands_keep_their_backticks() -> None:

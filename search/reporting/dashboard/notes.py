@@ -46,6 +46,15 @@ def markdown(text: Any) -> str:
     return _SPECIAL_AT_START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", line))
 
 
+def prose(text: str) -> str:
+    """A sentence with text between backticks as code; everything else is escaped."""
+    parts = " ".join(text.split()).split("`")
+    if len(parts) % 2 == 0:  # an odd number of backticks: they are part of a user's text
+        return markdown(text)
+    shown = (f"`{part}`" if n % 2 else _SPECIAL.sub(r"\\\1", html.escape(part, quote=False)) for n, part in enumerate(parts))
+    return _SPECIAL_AT_START.sub(r"\1\\\2", "".join(shown))
+
+
 def code_block(lines: Sequence[str]) -> str:
     """A code block that shows lines as they are."""
     longest = max(map(len, re.findall("`+", "\n".join(lines))), default=0)
@@ -96,7 +105,7 @@ def _answer_parts(facts: Facts) -> list[str]:
     if answer.settings:
         parts.append("### Settings\n\n" + _params(answer.settings))
     if answer.warnings:
-        parts.append("### Warnings\n\n" + "\n".join(f"- {markdown(warning)}" for warning in answer.warnings))
+        parts.append("### Warnings\n\n" + "\n".join(f"- {prose(warning)}" for warning in answer.warnings))
     if answer.commands:
         lines = [line for what, command in answer.commands for line in (f"# {what}", " ".join(command.splitlines()))]
         parts.append("### Next steps\n\n" + code_block(lines))
