@@ -102,5 +102,11 @@ class DataError(ExplainedError):
         self.path = path
 
 
+def not_installed(what: str, package: str, extra: str, error: ImportError) -> DataError:
+    """The error for files that need a package which is not installed. `what`: which files these are, as a clause."""
+    hint = f"pip install 'islr-search[{extra}]'"
+    return DataError(f"{what}, and {package} is not installed", got=str(error), expected=package, hint=hint)
+
+
 class ResourceError(ExplainedError):
     """A disk, database, GPU, worker or another run is in the way. Trying again may help."""

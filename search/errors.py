@@ -80,8 +80,10 @@ def exit_code_of(error: ExplainedError) -> ExitCode:
 
 
 def require_in_range(name: str, value: float, low: int, high: int = 10**9) -> None:
-    """Raises:
-    DefinitionError: the value of an option is not between `low` and `high`.
+    """Refuses the value of an option that is not between `low` and `high`.
+
+    Raises:
+        DefinitionError: see above.
     """
     if not low <= value <= high:
         limit = f"at least {low:,}" if value < low else f"at most {high:,}"

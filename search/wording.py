@@ -95,6 +95,12 @@ def strong(lines: Iterable[str]) -> list[str]:
     return [Strong(line) for line in lines]
 
 
+def prose_and_code(text: str) -> list[str]:
+    """A sentence in parts, prose and code in turn: code stands between backticks. An odd backtick is a user's: all is prose."""
+    parts = text.split("`")
+    return parts if len(parts) % 2 else [text]
+
+
 def truncate(text: str, room: int) -> str:
     """A text of at most `room` columns; `..` replaces what is left out."""
     return text if width(text) <= room else _start(text, max(room - 2, 0)) + ".."[:room]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
-from data_utils.errors import DataError
+from data_utils.errors import DataError, not_installed
 from data_utils.folder import check_plain_file
 from data_utils.importing.importing import FORBIDDEN_CHARACTERS, check_name
 from data_utils.importing.record import ImportPlan, ListedClip, make_plan
@@ -104,12 +104,7 @@ def _import_pyarrow() -> Any:
         import pyarrow as arrow
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(
-            "Kaggle's files are in Parquet format, and pyarrow is not installed",
-            got=str(error),
-            expected="pyarrow",
-            hint="pip install 'islr-search[kaggle]'",
-        ) from error
+        raise not_installed("Kaggle's files are in Parquet format", "pyarrow", "kaggle", error) from error
     return arrow
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.clips import check_shape, checked_landmarks
-from data_utils.errors import DataError
+from data_utils.errors import DataError, not_installed
 from data_utils.landmarks import FILE_PARTS, NUM_COORDINATES, NUM_LANDMARKS
 
 COMPONENTS: Mapping[str, str] = {
@@ -107,12 +107,7 @@ def import_pose_format() -> Any:
     try:
         from pose_format import Pose
     except ImportError as error:
-        raise DataError(
-            "these are .pose files, and pose-format is not installed",
-            got=str(error),
-            expected="pose-format",
-            hint="pip install 'islr-search[pose]'",
-        ) from error
+        raise not_installed("these are .pose files", "pose-format", "pose", error) from error
     return Pose
 
 

@@ -27,7 +27,7 @@ from search.reporting.figures.every import figures
 from search.reporting.figures.figure import Figure
 from search.reporting.sections import sections
 from search.study.trials import count_states
-from search.wording import format_number
+from search.wording import format_number, prose_and_code
 
 _SMALL = re.compile(r"\d[\d.]*e-\d+")
 """A number that a browser would break at its hyphen."""
@@ -111,9 +111,7 @@ def cell_html(cell: Cell) -> markupsafe.Markup:
 
 def prose_html(text: str) -> markupsafe.Markup:
     """A sentence with text between backticks as code; everything is escaped."""
-    parts = [str(markupsafe.escape(part)) for part in text.split("`")]
-    if len(parts) % 2 == 0:  # an odd number of backticks: they are part of a user's text
-        return markupsafe.Markup("`".join(parts))
+    parts = [str(markupsafe.escape(part)) for part in prose_and_code(text)]
     return markupsafe.Markup("".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts)))
 
 

@@ -23,7 +23,7 @@ from search.reporting.figures.figure import name_of
 from search.study.companion import CANDIDATE, SEED
 from search.study.confirmed import CandidateResult, num_values
 from search.study.recommendation import Recommendation
-from search.wording import format_number, format_value
+from search.wording import format_number, format_value, prose_and_code
 
 MARKER = "*What follows is written by the search and is replaced when it changes.*"
 """A person's text is above this line, ours is below it. Stored: earlier notes contain the same line."""
@@ -48,9 +48,7 @@ def markdown(text: Any) -> str:
 
 def prose(text: str) -> str:
     """A sentence with text between backticks as code; everything else is escaped."""
-    parts = " ".join(text.split()).split("`")
-    if len(parts) % 2 == 0:  # an odd number of backticks: they are part of a user's text
-        return markdown(text)
+    parts = prose_and_code(" ".join(text.split()))
     shown = (f"`{part}`" if n % 2 else _SPECIAL.sub(r"\\\1", html.escape(part, quote=False)) for n, part in enumerate(parts))
     return _SPECIAL_AT_START.sub(r"\1\\\2", "".join(shown))
 
