@@ -15,7 +15,10 @@ from typing import NoReturn
 
 import typer
 
-from data_utils import __version__, commands
+from data_utils import __version__
+from data_utils.commands import importing, looking, making
+from data_utils.commands.options import DONE, INTERRUPTED, RESOURCE, WRONG_INPUT
+from data_utils.commands.progress import Stopped
 from data_utils.errors import ExplainedError, ResourceError
 from data_utils.help import CONTEXT, HelpCommand, HelpGroup, version_option
 from data_utils.streams import install_safe_streams, lost_output, safe_streams
@@ -38,8 +41,8 @@ islr-data import-pose recordings data""",
 app.callback()(version_option(_PROGRAM, __version__))
 
 _PANELS = {
-    "Look at a data set": (commands.check, commands.info),
-    "Make one": (commands.synth, commands.import_pose, commands.import_kaggle, commands.import_holistic),
+    "Look at a data set": (looking.check, looking.info),
+    "Make one": (making.synth, importing.import_pose, importing.import_kaggle, importing.import_holistic),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
@@ -56,14 +59,14 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Errors are printed to stderr, never as a traceback."""
     with safe_streams():
         code = _execute(arguments)
-        return _fail(lost) if code == commands.DONE and (lost := lost_output()) is not None else code
+        return _fail(lost) if code == DONE and (lost := lost_output()) is not None else code
 
 
 def _execute(arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name=_PROGRAM, standalone_mode=False)
-        if code == commands.INTERRUPTED:  # typer has caught a KeyboardInterrupt
-            raise commands.Stopped(signal.SIGINT)
+        if code == INTERRUPTED:  # typer has caught a KeyboardInterrupt
+            raise Stopped(signal.SIGINT)
         return int(code or 0)
     except ExplainedError as error:
         return _fail(error)
@@ -71,7 +74,7 @@ def _execute(arguments: Sequence[str] | None) -> int:
         message = error.format_message()
         command = getattr(getattr(error, "ctx", None), "command_path", _PROGRAM)
         return _fail(ExplainedError(message[:1].lower() + message[1:].rstrip("."), hint=f"see `{command} --help`"))
-    except commands.Stopped as stopped:
+    except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.exit_code
     except OSError as error:
@@ -87,4 +90,4 @@ def _execute(arguments: Sequence[str] | None) -> int:
 
 def _fail(error: ExplainedError) -> int:
     print(error.render(), file=sys.stderr)
-    return commands.RESOURCE if isinstance(error, ResourceError) else commands.WRONG_INPUT
+    return RESOURCE if isinstance(error, ResourceError) else WRONG_INPUT

@@ -1,0 +1,131 @@
+"""`islr-data import-...`: data sets of other layouts become ours."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from data_utils.commands.options import CORES, DONE, FOUND_PROBLEMS, Json, NewFolder, SkipBroken, Workers, extent, print_json
+from data_utils.commands.progress import Stopped, progress_shown
+from data_utils.errors import ExplainedError, escape_line
+from data_utils.wording import counted
+
+if TYPE_CHECKING:
+    from data_utils.importing.importing import ImportResult
+    from data_utils.importing.record import ImportPlan
+
+
+def import_kaggle(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that contains train.csv.")],
+    folder: NewFolder,
+    top: Annotated[int | None, typer.Option(metavar="N", help="Only the N most frequent signs, renumbered.")] = None,
+    signs: Annotated[str | None, typer.Option(metavar="A,B,C", help="Only these signs, renumbered.")] = None,
+    workers: Workers = CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Import the data of Kaggle's competition asl-signs (needs pyarrow).
+
+    An import that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
+    """
+    from data_utils.importing import kaggle
+
+    if top is not None and signs is not None:
+        raise ExplainedError("--top and --signs exclude each other", hint="give one of them, or neither to import all signs")
+    names = None if signs is None else [sign.strip() for sign in signs.split(",")]
+    return _run_import(kaggle.plan_import(source, top=top, signs=names), folder, workers, skip_broken, as_json)
+
+
+def import_pose(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or ZIP archive (a wheel is one) with .pose files.")],
+    folder: NewFolder,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV file with the columns path, signer and word; paths within SRC. [default: index.csv in SRC, if there]",
+        ),
+    ] = None,
+    words: Annotated[str | None, typer.Option(metavar="A,B,C", help="Only these words.")] = None,
+    min_signers: Annotated[int, typer.Option(min=1, metavar="N", help="Only words that at least N signers have.")] = 1,
+    workers: Workers = CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Import .pose files with MediaPipe Holistic landmarks: SRC/<signer>/<word>.pose or <signer>/<word>/<clip>.pose.
+
+    Needs pose-format. An import that was stopped or killed continues with the same command. Exits with 1 if it found broken
+    files.
+    """
+    from data_utils.importing import pose
+
+    def note(text: str) -> None:
+        print(escape_line(text), file=sys.stderr)
+
+    names = None if words is None else [word.strip() for word in words.split(",")]
+    plan = pose.plan_import(source, index=index, words=names, min_signers=min_signers, notify=note)
+    return _run_import(plan, folder, workers, skip_broken, as_json)
+
+
+def import_holistic(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that contains one folder per signer.")],
+    folder: NewFolder,
+    workers: Workers = CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Import MediaPipe Holistic results saved per frame: SRC/<signer>/<word>/<clip>/<frame>.npy of 1662 numbers.
+
+    An import that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
+    """
+    from data_utils.importing import holistic
+
+    return _run_import(holistic.plan_import(source), folder, workers, skip_broken, as_json)
+
+
+def _run_import(plan: ImportPlan, folder: Path, workers: int, skip_broken: bool, as_json: bool) -> int:
+    from data_utils.importing.importing import progress_line, run_import
+
+    started = time.monotonic()
+
+    def report(done: int, total: int, before: int) -> None:
+        show(progress_line(done, total, before=before, seconds=time.monotonic() - started))
+
+    try:
+        with progress_shown() as show:
+            result = run_import(plan, folder, workers=workers, skip_broken=skip_broken, progress=report)
+    except Stopped as stopped:
+        raise Stopped(stopped.exit_code - 128, "stopped; run the same command again to continue") from None
+    return _report_import(result, plan.source, folder, as_json=as_json)
+
+
+def _report_import(result: ImportResult, source: Path, folder: Path, *, as_json: bool) -> int:
+    if as_json:
+        for kind, clips in (("broken", result.broken), ("skipped", result.skipped)):
+            for clip in clips:
+                print_json(kind=kind, signer=clip.signer, clip=clip.clip, file=clip.file, why=clip.why)
+        counts = {"clips": result.clips, "words": result.words, "signers": result.signers, "imported": result.imported}
+        faults = {"skipped": len(result.skipped), "broken": len(result.broken)}
+        print_json(kind="summary", complete=result.complete, folder=str(folder), **counts, **faults)
+    if result.skipped:
+        listed = "" if as_json else ":\n" + "\n".join(f"  {clip.file}: {clip.why}" for clip in result.skipped)
+        print(f"skipped {counted(len(result.skipped), 'broken clip')}{listed}", file=sys.stderr)
+    if result.complete:
+        done = "" if result.imported else "nothing to do: "
+        print(f"{done}{extent(result.clips, result.words, result.signers)} in {folder}", file=sys.stderr)
+        return DONE
+    error = ExplainedError("no clip could be read", where=str(source), hint="is it complete, and of this kind?")
+    if result.broken:
+        signers = counted(len({clip.signer for clip in result.broken}), "signer")
+        error = ExplainedError(
+            f"{counted(len(result.broken), 'clip')} cannot be read: {signers} and the dictionary of words were not written",
+            where=str(source),
+            got=None if as_json else "\n".join(f"{clip.file}: {clip.why}" for clip in result.broken),
+            hint="repair them and run the same command again, or skip them with --skip-broken",
+        )
+    print(error.render(), file=sys.stderr)
+    return FOUND_PROBLEMS
