@@ -243,10 +243,13 @@ def test_broken_clips_are_skipped_on_request(tree: Path, tmp_path: Path, capsys:
     assert (broken["kind"], broken["signer"], broken["clip"]) == ("broken", "anna", "あした__1")
     assert broken["file"] == "anna/あした/1"
     assert broken["why"] == "the frame has the wrong number of values: 99"
+    assert broken["expected"].startswith("1662: pose 33 x 4")
     assert (summary["complete"], summary["broken"], summary["clips"]) == (False, 1, 4)
     assert "--skip-broken" in err
     assert run(tree, tmp_path / "data", "--skip-broken") == 0
-    assert "  anna/あした/1: the frame has the wrong number of values: 99\n" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "  anna/あした/1: the frame has the wrong number of values: 99\n" in err
+    assert "\nexpected: 1662: pose 33 x 4, face 468 x 3" in err
     assert run(tree, tmp_path / "fresh", "--skip-broken") == 0
     assert contents(tmp_path / "data") == contents(tmp_path / "fresh")
 

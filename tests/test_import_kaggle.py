@@ -382,7 +382,8 @@ def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path,
     assert not (tmp_path / "data").exists()
     assert run(release, tmp_path / "data", "--skip-broken") == 0
     err = capsys.readouterr().err
-    assert err.count(".parquet: there is no such file\n") == 11
+    assert err.count(".parquet: there is no such file\n") == 10
+    assert "\n  ... 11 in total\n" in err
     assert "2 clips of 5 words by 1 signer in" in err
     assert find_problems(tmp_path / "data") == []
     assert held(tmp_path / "data") == {"26": [("2600001", 1), ("2600002", 3)]}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,10 @@ from data_utils.wording import counted
 
 if TYPE_CHECKING:
     from data_utils.importing.importing import ImportResult
-    from data_utils.importing.record import ImportPlan
+    from data_utils.importing.record import BrokenClip, ImportPlan
+
+_MAX_EXAMPLES = 10  # broken clips that are listed
+_MAX_EXPECTED = 3
 
 
 def import_kaggle(
@@ -107,13 +112,17 @@ def _report_import(result: ImportResult, source: Path, folder: Path, *, as_json:
     if as_json:
         for kind, clips in (("broken", result.broken), ("skipped", result.skipped)):
             for clip in clips:
-                print_json(kind=kind, signer=clip.signer, clip=clip.clip, file=clip.file, why=clip.why)
+                print_json(
+                    kind=kind, signer=clip.signer, clip=clip.clip, file=clip.file, why=clip.why, expected=clip.expected or None
+                )
         counts = {"clips": result.clips, "words": result.words, "signers": result.signers, "imported": result.imported}
         faults = {"skipped": len(result.skipped), "broken": len(result.broken)}
         print_json(kind="summary", complete=result.complete, folder=str(folder), **counts, **faults)
     if result.skipped:
-        listed = "" if as_json else ":\n" + "\n".join(f"  {clip.file}: {clip.why}" for clip in result.skipped)
+        listed = "" if as_json else f":\n{_examples(result.skipped)}"
         print(f"skipped {counted(len(result.skipped), 'broken clip')}{listed}", file=sys.stderr)
+        if accepted := _accepted(result.skipped):
+            print(f"expected: {accepted}", file=sys.stderr)
     if result.complete:
         done = "" if result.imported else "nothing to do: "
         print(f"{done}{extent(result.clips, result.words, result.signers)} in {folder}", file=sys.stderr)
@@ -124,8 +133,24 @@ def _report_import(result: ImportResult, source: Path, folder: Path, *, as_json:
         error = ExplainedError(
             f"{counted(len(result.broken), 'clip')} cannot be read: {signers} and the dictionary of words were not written",
             where=str(source),
-            got=None if as_json else "\n".join(f"{clip.file}: {clip.why}" for clip in result.broken),
+            got=None if as_json else _examples(result.broken),
+            expected=_accepted(result.broken),
             hint="repair them and run the same command again, or skip them with --skip-broken",
         )
     print(error.render(), file=sys.stderr)
     return FOUND_PROBLEMS
+
+
+def _examples(clips: Sequence[BrokenClip]) -> str:
+    """A few clips of each reason, one per line, and how many there are."""
+    by_reason: dict[str, list[BrokenClip]] = {}
+    for clip in clips:
+        by_reason.setdefault(clip.why, []).append(clip)
+    alternating = [clip for group in itertools.zip_longest(*by_reason.values()) for clip in group if clip is not None]
+    lines = [f"  {escape_line(f'{clip.file}: {clip.why}')}" for clip in sorted(alternating[:_MAX_EXAMPLES])]
+    return "\n".join([*lines, f"  ... {len(clips):,} in total"] if len(clips) > _MAX_EXAMPLES else lines)
+
+
+def _accepted(clips: Sequence[BrokenClip]) -> str | None:
+    """What would have been accepted instead of broken clips."""
+    return "\n".join(list(dict.fromkeys(clip.expected for clip in clips if clip.expected))[:_MAX_EXPECTED]) or None

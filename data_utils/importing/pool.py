@@ -130,7 +130,7 @@ def _readable_clips(task: _Task, broken: list[BrokenClip]) -> Iterator[Clip]:
             feature_CTJ = _read(task, clip)
         except DataError as fault:
             why = fault.what if fault.got is None else f"{fault.what}: {' '.join(fault.got.split())}"
-            broken.append(BrokenClip(task.signer, clip.name, clip.file, why))
+            broken.append(BrokenClip(task.signer, clip.name, clip.file, why, fault.expected or ""))
         else:
             if task.skip_broken or not broken:
                 yield Clip(clip.name, feature_CTJ, clip.label)

@@ -99,6 +99,9 @@ class BrokenClip:
 
     why: str
 
+    expected: str = ""
+    """What would have been accepted, if the error says so."""
+
 
 @dataclass(frozen=True)
 class FinishedSigner:

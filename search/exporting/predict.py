@@ -65,7 +65,8 @@ def _predict(bundle: Bundle, batch: Sequence[_Prepared], top: int) -> Iterator[P
     guesses = iter(bundle.predict_prepared([clip for _, _, clip in batch if not isinstance(clip, DataError)], top))
     for file, name, clip in batch:
         if isinstance(clip, DataError):
-            problem = " ".join((clip.what + (f" ({clip.got})" if clip.got else "")).split())
+            found, wanted = (f" ({clip.got})" if clip.got else ""), (f"; expected: {clip.expected}" if clip.expected else "")
+            problem = " ".join(f"{clip.what}{found}{wanted}".split())
             yield Prediction(file, name, None, (), problem)
         else:
             yield Prediction(file, name, len(clip), tuple(next(guesses)))
