@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_utils.errors import DataError
@@ -55,7 +56,7 @@ def parse_words(path: Path) -> tuple[str, ...]:
 
     check_plain_file(path)
     try:
-        numbers = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=reject_duplicates)
+        numbers = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=reject_duplicates)
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a number of 5,000 digits
         raise DataError(
             "the dictionary is not valid JSON in UTF-8",
@@ -77,6 +78,15 @@ def parse_words(path: Path) -> tuple[str, ...]:
             expected=f"0 to {len(numbers) - 1}",
         )
     return tuple(sorted(numbers, key=lambda word: numbers[word]))
+
+
+def odd_words(words: Sequence[str]) -> list[str]:
+    """Empty words, and groups of words that differ only by Unicode form, case or spaces; a remark about each."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for number, word in enumerate(words):
+        shown = f"class {number} is {word!r}" if word.strip() else f"class {number} is empty: {word!r}"
+        groups["".join(unicodedata.normalize("NFKC", word).split()).casefold()].append(shown)
+    return [", ".join(group) for text, group in groups.items() if len(group) > 1 or not text]
 
 
 def write_words(folder: Path, words: Iterable[str]) -> None:

@@ -110,6 +110,23 @@ def only_word(label: int, keep: int) -> Callable[[Path], None]:
     return act
 
 
+def renamed(name: str, to: str) -> Callable[[Path], None]:
+    """Moves a file within the folder."""
+
+    def act(folder: Path) -> None:
+        (folder / to).parent.mkdir(exist_ok=True)
+        (folder / name).rename(folder / to)
+
+    return act
+
+
+def words(*names: str) -> Callable[[Path], None]:
+    """Renames the words."""
+    return lambda folder: write_words(folder, names)
+
+
+ALIKE = "words are empty, or differ only by Unicode form, case or spaces"
+
 UNUSUAL: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "leak": (
         copied("9001", "9002"),
@@ -133,6 +150,11 @@ UNUSUAL: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "long": (changed(lambda f: np.resize(f, (3, 500, 543))), "clips of more than 450 frames", "9001.hdf5"),
     "no hand": (changed(without("left_hand"), count=99), "the left hand of 1 signer is never detected", "9001 (12 clips)"),
     "no face": (changed(without("face"), count=99), "the face of 1 signer is never detected", "9001 (12 clips)"),
+    "unread": (renamed("9002.hdf5", "9002.hdf5.bak"), "1 file in the data folder is not read", ""),
+    "deeper": (renamed("9002.hdf5", "more/9002.hdf5"), "1 file in the data folder is not read", ""),
+    "alike": (words("Hello", "hello ", "look"), ALIKE, "the dictionary"),
+    "forms": (words("カ\u3099", "ガ", "look"), ALIKE, "the dictionary"),
+    "empty": (words("", "hello", "look"), ALIKE, "the dictionary"),
     "one signer": (only_word(1, 99), "words of one signer only", "the dictionary"),
     "few clips": (only_word(1, 2), "words with fewer than 5 clips", "the dictionary"),
 }
@@ -300,7 +322,10 @@ def test_overview(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
                 "the right hand of 1 signer is never detected",
             ],
         ),
-        ("gislr_sample", ["words with fewer than 5 clips", "words of one signer only"]),
+        (
+            "gislr_sample",
+            ["1 file in the data folder is not read", "words with fewer than 5 clips", "words of one signer only"],
+        ),
     ],
 )
 def test_real_sets(name: str, expected: list[str]) -> None:

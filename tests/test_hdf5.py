@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -454,6 +455,30 @@ def test_hidden_files_are_ignored(folder: Path) -> None:
     (folder / "LICENSE.txt").write_text("")
     assert find_problems(folder) == []
     assert [file.signer for file in signer_files(folder)] == ["1001", "1002"]
+
+
+def test_every_ending_of_hdf5_is_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """.h5 and endings in capitals are read as well; two files of one signer are an error."""
+    before = fingerprint(open_data(folder))
+    shutil.copy(folder / "1001.hdf5", folder / "1003.HDF5")
+    shutil.copy(folder / "1001.hdf5", folder / "1004_swap.h5")
+    (folder / "1002.hdf5").rename(folder / "1004.h5")
+    assert [(file.signer, file.mirrored) for file in signer_files(folder)] == [
+        *(("1001", False), ("1003", False), ("1004", False), ("1004", True))
+    ]
+    assert execute(["check", str(folder)]) == 0
+    assert "6 clips of 2 words by 3 signers" in capsys.readouterr().out
+    assert fingerprint(open_data(folder)) != before
+    shutil.copy(folder / "1001.hdf5", folder / "1001.h5")
+    assert execute(["check", str(folder)]) == 1
+    assert "two files of one signer" in capsys.readouterr().out
+
+
+def test_a_dictionary_may_begin_with_a_byte_order_mark(folder: Path) -> None:
+    """Windows writes one."""
+    path = folder / DICTIONARY_NAME
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_words(folder) == ("hello", "thanks")
 
 
 def test_suggestions() -> None:

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from data_utils.checking.folder import folder_warnings
 from data_utils.checking.warnings import ClipFacts, WarningRecord, find_warnings, inspect_clip
 from data_utils.hdf5 import Clip, read_clips
 from data_utils.landmarks import FILE_PARTS
@@ -130,7 +131,9 @@ def _summary(data: DataSet, clips: Sequence[ClipFacts]) -> Summary:
         },
         histogram=_histogram(lengths),
         missing=_missing(own),
-        warnings=[warning.record() for warning in find_warnings(clips, data.words)],
+        warnings=[
+            warning.record() for warning in (*folder_warnings(data.folder, data.words), *find_warnings(clips, data.words))
+        ],
         fingerprint=fingerprint(data),
     )
 

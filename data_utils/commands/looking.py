@@ -16,6 +16,7 @@ from data_utils.wording import counted
 
 def check(folder: Folder, as_json: Json = False) -> int:
     """Read a whole data set and list every problem. Exits with 0 if there is none, with 1 otherwise."""
+    from data_utils.checking.folder import folder_warnings
     from data_utils.checking.problems import find_problems
     from data_utils.checking.warnings import ClipFacts, find_warnings, inspect_clip
     from data_utils.folder import SignerFile, signer_files
@@ -32,7 +33,9 @@ def check(folder: Folder, as_json: Json = False) -> int:
             show(f"{len(clips):,} clips read")
 
         faults = find_problems(folder, add)
-    warnings = [] if faults else find_warnings(clips, read_words(folder))  # half a data set would give false warnings
+    words = [] if faults else read_words(folder)
+    # Half a data set would give false warnings.
+    warnings = [] if faults else [*folder_warnings(folder, words), *find_warnings(clips, words)]
     if as_json:
         for fault in faults:
             place = {"where": fault.where, "file": None if fault.file is None else str(fault.file), "path": fault.path}
@@ -48,7 +51,7 @@ def check(folder: Folder, as_json: Json = False) -> int:
         return FOUND_PROBLEMS
     own = [clip for clip in clips if not clip.mirrored]
     also = f", {counted(len(warnings), 'warning')}" if warnings else ""
-    print(f"no problems{also}: {extent(len(own), len(read_words(folder)), len({clip.signer for clip in own}))}")
+    print(f"no problems{also}: {extent(len(own), len(words), len({clip.signer for clip in own}))}")
     return DONE
 
 
