@@ -53,7 +53,7 @@ def write_kaggle_tree(folder: Path, clips: Mapping[str, Sequence[Clip]], words: 
     (folder / DICTIONARY_NAME).write_text(json.dumps(numbers, ensure_ascii=False), encoding="utf-8")
 
 
-def write_list(folder: Path, rows: Sequence[Sequence[str]], heads: Sequence[str] = COLUMNS) -> None:
-    """Writes `train.csv`."""
-    with (folder / "train.csv").open("w", encoding="utf-8", newline="") as stream:
+def write_list(folder: Path, rows: Sequence[Sequence[str]], heads: Sequence[str] = COLUMNS, name: str = "train.csv") -> None:
+    """Writes `train.csv`, or a list of another name."""
+    with (folder / name).open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([heads, *rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -321,9 +323,9 @@ PATH = "train_landmark_files/4/400000.parquet"
     [
         ([], "contains no clip"),
         ([("../4.parquet", "4", "1", "TV")], "outside the release"),
-        ([("/etc/passwd", "4", "1", "TV")], "outside the release"),
         ([("", "4", "1", "TV")], "outside the release"),
-        ([("a\\b", "4", "1", "TV")], "outside the release"),
+        ([("..\\b", "4", "1", "TV")], "outside the release"),
+        ([(PATH, "4", "1", "")], "has no word"),
         ([("a\0b", "4", "1", "TV")], "outside the release"),
         ([(PATH, "../4", "1", "TV")], "a signer cannot be used as a file name"),
         ([(PATH, ".4", "1", "TV")], "a signer cannot be used as a file name"),
@@ -352,7 +354,10 @@ def test_an_invalid_list_is_an_error(release: Path) -> None:
     path = release / "train.csv"
     for content, message in (
         (b"", "lacks columns"),
-        (b"path,sequence_id,sign\n", "lacks columns"),
+        (b"path,sequence_id,participant_id\n", "lacks columns"),
+        (b"sign,sequence_id,participant_id\n", "lacks columns"),
+        (b"path,sign\n", "contains no clip"),
+        (b"path,file_id,sequence_id,participant_id,phrase\n", "asl-fingerspelling"),
         (b"path,participant_id,sequence_id,sign\na,4,1,caf\xe9\n", "CSV in UTF-8"),
         (b'path,participant_id,sequence_id,sign\n"a,4,1,TV\n', "CSV in UTF-8"),
         ("path,participant_id,sequence_id,sign\n".encode("utf-16"), "CSV in UTF-8"),
@@ -365,6 +370,71 @@ def test_an_invalid_list_is_an_error(release: Path) -> None:
         kaggle.plan_import(release)
     with pytest.raises(DataError, match="no such folder"):
         kaggle.plan_import(release / "nowhere")
+
+
+def own_set(release: Path, head: str, change: Callable[[list[str]], list[str]]) -> Path:
+    """The release with other columns, in another file, and without a dictionary, as people lay out their own clips."""
+    with (release / "train.csv").open(newline="") as stream:
+        rows = list(csv.reader(stream))[1:]
+    (release / "train.csv").unlink()
+    (release / DICTIONARY_NAME).unlink()
+    write_list(release, list(dict.fromkeys(tuple(change(row)) for row in rows)), head.split(","), "own.csv")
+    return release
+
+
+@pytest.mark.parametrize(
+    ("head", "change", "options", "signers", "told"),
+    [
+        ("path,sign", lambda row: [row[0], row[3]], [], {"26", "30", "4"}, "are taken as signers"),
+        ("path, word", lambda row: [row[0].replace("/", "\\"), f" {row[3]} "], [], {"26", "30", "4"}, "are taken as signers"),
+        ("sign,path", lambda row: [row[3], f"D:\\asl\\{row[0]}"], ["--signer", "anna"], {"anna"}, "5 words by 1 signer"),
+        ("path,gloss", lambda row: [f"/gone/{row[0]}", row[3]], ["--signer", "anna"], {"anna"}, "5 words by 1 signer"),
+        ("path,sign,signer", lambda row: [row[0], row[3], "010"], [], {"010"}, "13 clips of 5 words by 1 signer"),
+    ],
+    ids=["folders", "backslashes", "another machine", "absolute", "another column"],
+)
+def test_own_sets(
+    *,
+    head: str,
+    change: Callable[[list[str]], list[str]],
+    options: list[str],
+    signers: set[str],
+    told: str,
+    release: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A list of paths and words is enough: signers come from a column, the folders or an option."""
+    assert run(own_set(release, head, change), tmp_path / "data", *options) == 0
+    assert told in capsys.readouterr().err
+    assert read_words(tmp_path / "data") == tuple(sorted(WORDS))
+    found = held(tmp_path / "data")
+    assert set(found) == signers
+    names = {f"{signer}00{number:03}" for signer, labels in LABELS.items() for number in range(len(labels))}
+    assert {name for own in found.values() for name, _ in own} == names
+
+
+def test_a_list_without_signers(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If nothing names the signers, the clips count as one signer's: each as its own would leak people between parts."""
+    own_set(release, "path,sign", lambda row: [f"clips/{row[3]}/1.parquet", row[3]])
+    for row in (release / "own.csv").read_text().splitlines()[1:]:
+        path = release / row.split(",")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(parquet_of(release), path)
+    assert run(release, tmp_path / "data") == 0
+    assert "all clips count as one, `unknown`" in capsys.readouterr().err
+    assert {name for name, _ in held(tmp_path / "data")["unknown"]} == {f"{word}__1" for word in WORDS}
+    assert run(release, tmp_path / "again", "--signer", "") == 2
+
+
+def test_words_in_another_unicode_form(release: Path, tmp_path: Path) -> None:
+    """A word of the list is the dictionary's if both are the same in Unicode form NFC."""
+    composed, decomposed = "聞がく", unicodedata.normalize("NFD", "聞がく")
+    write_list(release, [(PATH, "4", "1", decomposed), (PATH.replace("000.", "001."), "4", "2", "TV")])
+    (release / DICTIONARY_NAME).write_text(json.dumps({"TV": 0, composed: 1}))
+    assert run(release, tmp_path / "data", "--signs", f"TV,{decomposed}") == 0
+    assert read_words(tmp_path / "data") == ("TV", composed)
+    assert held(tmp_path / "data") == {"4": [("1", 1), ("2", 0)]}
 
 
 def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,12 +29,16 @@ def import_kaggle(
     folder: NewFolder,
     top: Annotated[int | None, typer.Option(metavar="N", help="Only the N most frequent signs, renumbered.")] = None,
     signs: Annotated[str | None, typer.Option(metavar="A,B,C", help="Only these signs, renumbered.")] = None,
+    signer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who signs all clips, if the list has no column participant_id.")
+    ] = None,
     workers: Workers = CORES,
     skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> int:
-    """Import the data of Kaggle's competition asl-signs (needs pyarrow).
+    """Import the data of Kaggle's competition asl-signs, or your own in its layout (needs pyarrow).
 
+    The list train.csv needs the columns path and sign; participant_id and sequence_id should be there.
     An import that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
     """
     from data_utils.importing import kaggle
@@ -42,7 +46,9 @@ def import_kaggle(
     if top is not None and signs is not None:
         raise ExplainedError("--top and --signs exclude each other", hint="give one of them, or neither to import all signs")
     names = None if signs is None else [sign.strip() for sign in signs.split(",")]
-    return _run_import(kaggle.plan_import(source, top=top, signs=names), folder, workers, skip_broken, as_json)
+    return _run_import(
+        kaggle.plan_import(source, top=top, signs=names, signer=signer, notify=_note), folder, workers, skip_broken, as_json
+    )
 
 
 def import_pose(
@@ -68,11 +74,8 @@ def import_pose(
     """
     from data_utils.importing import pose
 
-    def note(text: str) -> None:
-        print(escape_line(text), file=sys.stderr)
-
     names = None if words is None else [word.strip() for word in words.split(",")]
-    plan = pose.plan_import(source, index=index, words=names, min_signers=min_signers, notify=note)
+    plan = pose.plan_import(source, index=index, words=names, min_signers=min_signers, notify=_note)
     return _run_import(plan, folder, workers, skip_broken, as_json)
 
 
@@ -90,6 +93,10 @@ def import_holistic(
     from data_utils.importing import holistic
 
     return _run_import(holistic.plan_import(source), folder, workers, skip_broken, as_json)
+
+
+def _note(text: str) -> None:
+    print(escape_line(text), file=sys.stderr)
 
 
 def _run_import(plan: ImportPlan, folder: Path, workers: int, skip_broken: bool, as_json: bool) -> int:

@@ -1,7 +1,7 @@
 """Imports Kaggle's "Google - Isolated Sign Language Recognition" (asl-signs). No other file reads Parquet.
 
-    SRC/train.csv                                             path, participant_id, sequence_id, sign
-    SRC/sign_to_prediction_index_map.json                     {"TV": 0, "after": 1, ...}
+    SRC/train.csv                                             see `data_utils.importing.kaggle_list`
+    SRC/sign_to_prediction_index_map.json                     {"TV": 0, "after": 1, ...}; own data sets may lack it
     SRC/train_landmark_files/<participant>/<sequence>.parquet
         frame int16, type (face, left_hand, pose, right_hand), landmark_index int16, x, y, z float64; row_id is ignored
 
@@ -12,9 +12,9 @@ Source: https://www.kaggle.com/competitions/asl-signs/data
 
 from __future__ import annotations
 
-import csv
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +23,56 @@ import numpy as np
 from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
 from data_utils.errors import DataError, not_installed
 from data_utils.folder import check_plain_file
-from data_utils.importing.importing import FORBIDDEN_CHARACTERS, check_name
-from data_utils.importing.record import ImportPlan, ListedClip, make_plan
+from data_utils.importing.kaggle_list import COPY_AGAIN, LIST_NAME, find_list, listed_clips
+from data_utils.importing.record import ImportPlan, make_plan
 from data_utils.landmarks import FILE_PARTS, NUM_COORDINATES, NUM_LANDMARKS
 from data_utils.wording import suggest
 from data_utils.words import DICTIONARY_NAME, parse_words
 
-_LIST = "train.csv"
-_LIST_COLUMNS = ("path", "participant_id", "sequence_id", "sign")
 _NUMBERS, _TYPE, _COORDINATES = ("frame", "landmark_index"), "type", ("x", "y", "z")
 _COLUMNS = (*_NUMBERS, _TYPE, *_COORDINATES)
+_MAX_NAMED = 10  # columns
 _DAMAGED = "the Parquet file cannot be read: it is damaged or cut short"
-_COPY_AGAIN = "copy or download it again"
 
 
-def plan_import(source: Path, *, top: int | None = None, signs: Sequence[str] | None = None) -> ImportPlan:
+def plan_import(
+    source: Path,
+    *,
+    top: int | None = None,
+    signs: Sequence[str] | None = None,
+    signer: str | None = None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> ImportPlan:
     """Plans the import of every sign, of the `top` most frequent ones (ties by name), or of `signs`.
 
-    With all signs, the release's class numbers are kept; otherwise they are 0 to K - 1 in alphabetical order.
+    With all signs, the release's class numbers are kept; otherwise, or without a dictionary, they are 0 to K - 1 in
+    alphabetical order.
+
+    Args:
+        signer: who signs all clips, if the list does not say it.
+        notify: receives a line about what the list does not say.
 
     Raises:
         DataError: pyarrow is not installed, the list or the dictionary is invalid or lacks a sign.
     """
     _import_pyarrow()
     if not source.is_dir():
-        raise DataError("there is no such folder", file=source, hint="name the folder that contains train.csv")
-    for name in (_LIST, DICTIONARY_NAME):
-        if not (source / name).exists():
-            hint = "name the folder with the unpacked files of the competition asl-signs"
-            raise DataError("this is not the Kaggle release: a file is missing", file=source, expected=name, hint=hint)
-    words = parse_words(source / DICTIONARY_NAME)
-    clips = list(_listed_clips(source / _LIST, frozenset(words)))
-    if not clips:
-        raise DataError("the list contains no clip", file=source / _LIST, hint=_COPY_AGAIN)
+        raise DataError("there is no such folder", file=source, hint=f"name the folder that contains {LIST_NAME}")
+    found = find_list(source)
+    words = parse_words(source / DICTIONARY_NAME) if (source / DICTIONARY_NAME).exists() else None
+    clips = listed_clips(found, words, signer, notify)
+    if words is None:
+        words = tuple(sorted({clip.word for clip in clips}))
     if top is not None or signs is not None:
-        words = _select_signs(Counter(clip.word for clip in clips), words, top, signs)
+        names = None if signs is None else [_as_in(words, sign) for sign in signs]
+        words = _select_signs(Counter(clip.word for clip in clips), words, top, names)
     return make_plan("kaggle", source, words, clips, read_clip)
+
+
+def _as_in(words: Sequence[str], sign: str) -> str:
+    """A sign as the dictionary spells it: the same word in another Unicode form is found."""
+    form = unicodedata.normalize("NFC", sign)
+    return next((word for word in words if unicodedata.normalize("NFC", word) == form), sign)
 
 
 def read_clip(path: Path) -> np.ndarray:
@@ -115,7 +129,7 @@ def _read(path: Path) -> Any:
     if not path.exists():
         raise DataError("there is no such file", file=path)
     if path.stat().st_size == 0:
-        raise DataError("the file is empty", file=path, hint=_COPY_AGAIN)
+        raise DataError("the file is empty", file=path, hint=COPY_AGAIN)
     try:
         with arrow.parquet.ParquetFile(path, read_dictionary=[_TYPE]) as file:
             _check_columns(arrow, file.schema_arrow, path)
@@ -124,9 +138,9 @@ def _read(path: Path) -> Any:
                 raise DataError("the clip is far too long for one sign", file=path, got=got, expected=expected)
             table = file.read(columns=list(_COLUMNS), use_threads=False)
     except KeyError as error:  # raised for the column that is read as a dictionary
-        raise _other_columns(path, f"no column `{_TYPE}`") from error
+        raise _other_columns(arrow.parquet.read_schema(path).names, path) from error
     except (arrow.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise DataError(_DAMAGED, file=path, got=str(error), hint=_COPY_AGAIN) from error
+        raise DataError(_DAMAGED, file=path, got=str(error), hint=COPY_AGAIN) from error
     for name in (*_NUMBERS, _TYPE):
         if table[name].null_count:
             raise DataError("a row lacks a value", file=path, got=f"no `{name}` in {table[name].null_count} rows")
@@ -142,13 +156,22 @@ def _check_columns(arrow: Any, schema: Any, path: Path) -> None:
     for names, is_right, kind in kinds:
         for name in names:
             if schema.names.count(name) != 1:
-                raise _other_columns(path, ", ".join(schema.names))
+                raise _other_columns(schema.names, path)
             found = schema.field(name).type
             if not is_right(found):
                 raise DataError(f"the column `{name}` has the wrong type", file=path, got=str(found), expected=kind)
 
 
-def _other_columns(path: Path, got: str) -> DataError:
+def _other_columns(names: Sequence[str], path: Path) -> DataError:
+    got = ", ".join(names) if len(names) <= _MAX_NAMED else f"{len(names):,} columns: {', '.join(names[:_MAX_NAMED])}, ..."
+    if any(name.startswith("x_face_") for name in names):
+        return DataError(
+            "this is a file of Kaggle's other release, asl-fingerspelling: many sequences of spelled phrases, one column per "
+            "coordinate",
+            file=path,
+            got=got,
+            expected=f"asl-signs, with one sign per file: {', '.join(_COLUMNS)}",
+        )
     return DataError("the file has the wrong columns", file=path, got=got, expected=f"{', '.join(_COLUMNS)}, each once")
 
 
@@ -164,55 +187,6 @@ def _parts(table: Any, path: Path) -> np.ndarray:
         got = str(names[column.indices[int(np.argmax(part_R < 0))].as_py()])
         raise DataError("a row is of an unknown type", file=path, got=got, expected=", ".join(known))
     return part_R
-
-
-def _listed_clips(path: Path, words: frozenset[str]) -> Iterator[ListedClip]:
-    """The clips in the list.
-
-    Raises:
-        DataError: at the first fault.
-    """
-    check_plain_file(path)
-    names: set[tuple[str, str]] = set()
-    files: set[str] = set()
-    expected = ", ".join(_LIST_COLUMNS)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            columns = reader.fieldnames or ()
-            if not set(_LIST_COLUMNS) <= set(columns):
-                got = ", ".join(columns) or "an empty file"
-                raise DataError("the list lacks columns", file=path, got=got, expected=expected)
-            for fields in reader:
-                line = f"line {reader.line_num}"
-                clip = _listed_clip(fields, path, line, words)
-                if (clip.signer, clip.name) in names:
-                    got = f"{clip.name} of {clip.signer}"
-                    raise DataError("a signer has a sequence twice", file=path, path=line, got=got)
-                if clip.file in files:
-                    raise DataError("a file is listed twice", file=path, path=line, got=clip.file, hint=_COPY_AGAIN)
-                names.add((clip.signer, clip.name))
-                files.add(clip.file)
-                yield clip
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError("the list is not valid CSV in UTF-8", file=path, got=str(error), expected=expected) from error
-
-
-def _listed_clip(fields: dict[str, str | None], path: Path, line: str, words: frozenset[str]) -> ListedClip:
-    file, signer, name, word = (fields[column] for column in _LIST_COLUMNS)
-    if file is None or signer is None or name is None or word is None:
-        raise DataError("a line of the list is cut short", file=path, path=line, hint=_COPY_AGAIN)
-    if None in fields:  # the reader's key for surplus fields
-        raise DataError("a line of the list has too many fields", file=path, path=line, hint="quote fields with a comma")
-    if not file or file.startswith("/") or ".." in file.split("/") or FORBIDDEN_CHARACTERS.search(file):
-        expected = "train_landmark_files/<participant>/<sequence>.parquet"
-        raise DataError("a path in the list is outside the release", file=path, path=line, got=file, expected=expected)
-    check_name(signer, "a signer", file=path)
-    check_name(name, "a clip", file=path, may_end_in_swap=True)
-    if word not in words:
-        hint = suggest(word, words)
-        raise DataError("the dictionary lacks a sign of the list", file=path, path=line, got=word, hint=hint)
-    return ListedClip(signer, name, word, file)
 
 
 def _select_signs(clips: Counter[str], words: Sequence[str], top: int | None, signs: Sequence[str] | None) -> tuple[str, ...]:
