@@ -427,6 +427,19 @@ def test_a_list_without_signers(release: Path, tmp_path: Path, capsys: pytest.Ca
     assert run(release, tmp_path / "again", "--signer", "") == 2
 
 
+def test_the_other_release_is_named(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The files of asl-fingerspelling hold many sequences, one column per coordinate."""
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    columns = {f"{axis}_{part}_0": arrow.array([0.5]) for axis in "xyz" for part in ("face", "left_hand", "pose", "right_hand")}
+    parquet.write_table(arrow.table({"frame": arrow.array([0]), **columns}), wide / "5414471.parquet")
+    assert run(wide, tmp_path / "data") == 2
+    assert "asl-fingerspelling: many sequences" in capsys.readouterr().err
+    (wide / "5414471.parquet").rename(parquet_of(release))
+    with pytest.raises(DataError, match="asl-fingerspelling"):
+        read_clip(parquet_of(release))
+
+
 def test_words_in_another_unicode_form(release: Path, tmp_path: Path) -> None:
     """A word of the list is the dictionary's if both are the same in Unicode form NFC."""
     composed, decomposed = "聞がく", unicodedata.normalize("NFD", "聞がく")

@@ -12,6 +12,7 @@ Source: https://www.kaggle.com/competitions/asl-signs/data
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -58,7 +59,11 @@ def plan_import(
     _import_pyarrow()
     if not source.is_dir():
         raise DataError("there is no such folder", file=source, hint=f"name the folder that contains {LIST_NAME}")
-    found = find_list(source)
+    try:
+        found = find_list(source)
+    except DataError:
+        _refuse_fingerspelling(source)
+        raise
     words = parse_words(source / DICTIONARY_NAME) if (source / DICTIONARY_NAME).exists() else None
     clips = listed_clips(found, words, signer, notify)
     if words is None:
@@ -67,6 +72,20 @@ def plan_import(
         names = None if signs is None else [_as_in(words, sign) for sign in signs]
         words = _select_signs(Counter(clip.word for clip in clips), words, top, names)
     return make_plan("kaggle", source, words, clips, read_clip)
+
+
+def _refuse_fingerspelling(source: Path) -> None:
+    """Names the other release if the folder contains a file of it."""
+    example = next(itertools.chain(source.glob("*.parquet"), source.glob("*/*.parquet")), None)
+    if example is None:
+        return
+    arrow = _import_pyarrow()
+    try:
+        names = arrow.parquet.read_schema(example).names
+    except (arrow.ArrowException, OSError, ValueError):
+        return
+    if _is_fingerspelling(names):
+        raise _other_columns(names, example)
 
 
 def _as_in(words: Sequence[str], sign: str) -> str:
@@ -162,9 +181,13 @@ def _check_columns(arrow: Any, schema: Any, path: Path) -> None:
                 raise DataError(f"the column `{name}` has the wrong type", file=path, got=str(found), expected=kind)
 
 
+def _is_fingerspelling(names: Sequence[str]) -> bool:
+    return any(name.startswith("x_face_") for name in names)
+
+
 def _other_columns(names: Sequence[str], path: Path) -> DataError:
     got = ", ".join(names) if len(names) <= _MAX_NAMED else f"{len(names):,} columns: {', '.join(names[:_MAX_NAMED])}, ..."
-    if any(name.startswith("x_face_") for name in names):
+    if _is_fingerspelling(names):
         return DataError(
             "this is a file of Kaggle's other release, asl-fingerspelling: many sequences of spelled phrases, one column per "
             "coordinate",
