@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from launch import outcomes, stored_trials
 
 from data_utils.errors import DataError
 from data_utils.splits import split_signers
+from data_utils.words import write_words
 from model.bundle import load_bundle
 from search.definition.study_file import load_definition
 from search.definition.trial_attributes import attribute
@@ -117,7 +119,7 @@ def test_a_trial_of_folds(place: Path, tiny: Path, cli: Cli) -> None:
 
 def test_repeats_differ_by_seed_alone(place: Path, tiny: Path, cli: Cli) -> None:
     """The first training equals that of a trial without repeats; the others start from other weights."""
-    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1).code == 0
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", "1").code == 0
     assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 1, "--set", "repeats=3", "--as", "three").code == 0
     (alone,) = read_curves(place / "runs" / "tiny" / "trials" / "0000" / "curve.csv").values()
     three = read_curves(place / "runs" / "three" / "trials" / "0000" / "curve.csv")
@@ -208,3 +210,17 @@ def test_wilcoxon_compares_folds_not_seeds(place: Path, tiny: Path, cli: Cli) ->
         assert trial.intermediate_values == means
         rows = json.loads(attribute(trial, "result"))["trainings"]
         assert [row["fold"] for row in rows] == [n // 2 for n in range(2 * folds)]
+
+
+def test_a_run_says_what_is_odd_about_the_data(place: Path, tiny: Path, cli: Cli) -> None:
+    """Files that are not read and words that look alike are named when a search starts; a signer is meant as written."""
+    data = Path(shutil.copytree(tiny, place / "data"))
+    (data / "9001.hdf5").rename(data / "010.HDF5")
+    (data / "9002.hdf5").rename(data / "9002.hdf5.old")
+    write_words(data, ["look", "Look ", "listen"])
+    done = cli(
+        *("run", "tiny.yaml", "--data", data, "--trials", "1"), *("--set", "data.validation=[010]", "--set", "data.test=none")
+    )
+    assert done.code == 0
+    assert f"1 file in {data} not read, such as 9002.hdf5.old" in done.err
+    assert "words that look alike, or are empty (class 0 is 'look', class 1 is 'Look ')" in done.err

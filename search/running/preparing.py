@@ -9,9 +9,12 @@ from typing import NamedTuple
 import optuna
 
 from data_utils.errors import DataError
+from data_utils.folder import unread_files
 from data_utils.prepared import DataSet, fingerprint
 from data_utils.splits import Split, split_signers
 from data_utils.synthetic.synthetic import synthesize
+from data_utils.wording import counted
+from data_utils.words import odd_words
 from search.definition.checks import require_fits_data
 from search.definition.definition import StudyDefinition
 from search.definition.pruners import NoPruning
@@ -44,7 +47,7 @@ def ready_clips(definition: StudyDefinition, folder: Path | None, runs: Path, em
     data = open_indexed(folder or demo_data(runs, emit), runs, emit)
     split = split_of(definition, data)
     require_fits_data(definition, len(split.folds) or definition.repeats, len(data.words))
-    for note in _notes(definition, split):
+    for note in (*_data_notes(data), *_notes(definition, split)):
         emit(Notice(note))
     trial_clips = TrialClips(data, split, data_store(runs), emit)
     folds = trial_clips.folds(definition.configs(definition.baseline).preprocess)
@@ -120,6 +123,14 @@ def demo_data(runs: Path, emit: Listener) -> Path:
 def demo_folder(runs: Path) -> Path:
     """The folder of the demo set."""
     return runs / "data" / "demo"
+
+
+def _data_notes(data: DataSet) -> Iterator[str]:
+    """What `islr-data check` explains."""
+    if unread := unread_files(data.folder):
+        yield f"{counted(len(unread), 'file')} in {data.folder} not read, such as {unread[0]}: see `islr-data check`"
+    if odd := odd_words(data.words):
+        yield f"words that look alike, or are empty ({odd[0]}): see `islr-data check`"
 
 
 def _notes(definition: StudyDefinition, split: Split) -> Iterator[str]:
