@@ -323,7 +323,7 @@ PATH = "train_landmark_files/4/400000.parquet"
     [
         ([], "contains no clip"),
         ([("../4.parquet", "4", "1", "TV")], "outside the release"),
-        ([("", "4", "1", "TV")], "outside the release"),
+        ([(" ", "4", "1", "TV")], "has no path"),
         ([("..\\b", "4", "1", "TV")], "outside the release"),
         ([(PATH, "4", "1", "")], "has no word"),
         ([("a\0b", "4", "1", "TV")], "outside the release"),
@@ -441,9 +441,12 @@ def test_the_other_release_is_named(release: Path, tmp_path: Path, capsys: pytes
 
 
 def test_words_in_another_unicode_form(release: Path, tmp_path: Path) -> None:
-    """A word of the list is the dictionary's if both are the same in Unicode form NFC."""
+    """Words and paths of the list, which may have semicolons, are found if they are the same in Unicode form NFC."""
     composed, decomposed = "聞がく", unicodedata.normalize("NFD", "聞がく")
-    write_list(release, [(PATH, "4", "1", decomposed), (PATH.replace("000.", "001."), "4", "2", "TV")])
+    shutil.copy(release / PATH, release / f"{decomposed}.parquet")
+    rows = [(f"{composed}.parquet", "4", "1", decomposed), (PATH.replace("000.", "001."), "4", "2", "TV")]
+    write_list(release, rows)
+    (release / "train.csv").write_text((release / "train.csv").read_text().replace(",", ";"))
     (release / DICTIONARY_NAME).write_text(json.dumps({"TV": 0, composed: 1}))
     assert run(release, tmp_path / "data", "--signs", f"TV,{decomposed}") == 0
     assert read_words(tmp_path / "data") == ("TV", composed)

@@ -41,9 +41,10 @@ _ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 
 @dataclass(frozen=True)
 class ClipList:
-    """The file of a list and its columns."""
+    """The file of a list, its delimiter and its columns."""
 
     path: Path
+    delimiter: str
     column: Mapping[str, str]
     """Name of the column of each kind in `_COLUMNS`; missing kinds are left out."""
 
@@ -54,7 +55,8 @@ def find_list(source: Path) -> ClipList:
     Raises:
         DataError: there is none, or it is of the fingerspelling release.
     """
-    heads = {path: _head(path) for path in sorted(source.glob("*.csv")) if not path.name.startswith(".")}
+    delimiters = {path: _delimiter(path) for path in sorted(source.glob("*.csv")) if not path.name.startswith(".")}
+    heads = {path: _head(path, delimiter) for path, delimiter in delimiters.items()}
     for path, head in heads.items():
         if "phrase" in head and "sign" not in head:
             raise DataError(
@@ -75,7 +77,7 @@ def find_list(source: Path) -> ClipList:
     if path not in usable:
         got, expected = ", ".join(heads[path]) or "an empty file", f"{_EXPECTED}; at least path and sign"
         raise DataError("the list lacks columns", file=path, got=got, expected=expected)
-    return ClipList(path, _columns(heads[path]))
+    return ClipList(path, delimiters[path], _columns(heads[path]))
 
 
 def listed_clips(
@@ -127,12 +129,19 @@ class _Row:
     word: str
 
 
-def _head(path: Path) -> list[str]:
-    """The column names of a CSV file; none if it is not one, which `_rows` explains."""
+def _delimiter(path: Path) -> str:
+    """What separates the columns of a CSV file: spreadsheets write semicolons where the comma is in numbers, or tabs."""
     check_plain_file(path)
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        line = stream.readline()
+    return max(",;\t", key=line.count)
+
+
+def _head(path: Path, delimiter: str) -> list[str]:
+    """The column names of a CSV file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            return [name.strip() for name in next(csv.reader(stream, strict=True), [])]
+            return [name.strip() for name in next(csv.reader(stream, delimiter=delimiter, strict=True), [])]
     except (csv.Error, UnicodeDecodeError) as error:
         raise _not_csv(path, error) from error
 
@@ -149,7 +158,7 @@ def _not_csv(path: Path, error: Exception) -> DataError:
 def _rows(found: ClipList, by_form: Mapping[str, str] | None) -> Iterator[_Row]:
     try:
         with found.path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
+            reader = csv.DictReader(stream, delimiter=found.delimiter, strict=True)
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             for fields in reader:
                 yield _row(fields, found, reader.line_num, by_form)
@@ -164,8 +173,10 @@ def _row(fields: dict[str, str | None], found: ClipList, line: int, by_form: Map
         raise DataError("a line of the list is cut short", file=found.path, path=place, hint=COPY_AGAIN)
     if None in fields:  # the reader's key for surplus fields
         raise DataError("a line of the list has too many fields", file=found.path, path=place, hint="quote fields with a comma")
-    file = str(values["path"]).replace("\\", "/")
-    if not file or ".." in file.split("/") or FORBIDDEN_CHARACTERS.search(file):
+    file = str(values["path"]).strip().replace("\\", "/")
+    if not file:
+        raise DataError("a line of the list has no path", file=found.path, path=place)
+    if ".." in file.split("/") or FORBIDDEN_CHARACTERS.search(file):
         expected = f"{_LANDMARK_FOLDER}/<participant>/<sequence>.parquet"
         raise DataError("a path in the list is outside the release", file=found.path, path=place, got=file, expected=expected)
     word = _nfc(str(values["sign"]))
@@ -214,22 +225,32 @@ def _participants(rows: Sequence[_Row]) -> list[str] | None:
 
 
 class _Locator:
-    """Finds the file of an absolute path: as it is, or below the source, where the release was copied to."""
+    """Finds the file of a path: of an absolute one below the source too, where the release was copied to.
+
+    A file is also found under another Unicode form of its name, which archives made on macOS have.
+    """
 
     def __init__(self, source: Path) -> None:
         self._source = source
         self._skip = 0  # leading components that the latest path does not share with the source
 
     def __call__(self, file: str) -> str:
-        if not _ABSOLUTE.match(file) or Path(file).exists():
+        """The path, relative to the source unless the file lies elsewhere on this machine."""
+        if not _ABSOLUTE.match(file):
+            return file if file.isascii() else self._below_source(file) or file
+        if Path(file).exists():
             return file
         parts = file.split("/")
         for skip in (self._skip, *range(1, len(parts))):
             tail = "/".join(parts[skip:])
-            if skip and tail and (self._source / tail).exists():
+            if skip and tail and (below := self._below_source(tail)):
                 self._skip = skip
-                return tail
+                return below
         return "/".join(parts[-3:])  # missing: told as such, with all others
+
+    def _below_source(self, file: str) -> str | None:
+        forms = dict.fromkeys((file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD"))))
+        return next((form for form in forms if (self._source / form).exists()), None)
 
 
 def _nfc(text: str) -> str:
