@@ -256,12 +256,13 @@ def test_notations_that_yaml_readers_disagree_about(text: str, tmp_path: Path) -
     assert text == "010" or error_of(SPACE, f"time={text}", folder=tmp_path).startswith("error: this is not a duration")
 
 
-@pytest.mark.parametrize("text", ["1e3", ".5", "1.0", "true", "~"])
-def test_what_is_not_text_must_be_quoted_to_be_a_signer(text: str, tmp_path: Path) -> None:
-    """A signer whose name is a number with a fraction, a truth value or nothing is refused without quotes."""
-    shown = error_of(SPACE, f"data.test=[{text}]", folder=tmp_path)
-    assert shown.splitlines()[-1] == "hint: put it in quotes if it is meant as text"
-    assert load(SPACE, f"data.test=['{text}']", folder=tmp_path).signers.test == (text,)
+@pytest.mark.parametrize("text", ["1e3", ".5", "1.0", "1.50", "true", "~", "null", "-3", "!x"])
+def test_a_signer_is_what_is_written(text: str, tmp_path: Path) -> None:
+    """A name that looks like a number, a truth value or nothing is the name, in a file and in every spelling of `--set`."""
+    written = "'!x'" if text == "!x" else text
+    assert load(f"data: {{validation: [{written}, a]}}\n" + SPACE, folder=tmp_path).signers.validation == (text, "a")
+    assert load(SPACE, f"data.test=[{written}]", folder=tmp_path).signers.test == (text,)
+    assert load(SPACE, f"data={{test: [{written}]}}", folder=tmp_path).signers.test == (text,)
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("On", True), ("true", True), ("no", False), ("OFF", False)])

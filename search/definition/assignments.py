@@ -37,7 +37,7 @@ def apply_assignment(raw: dict[str, Any], assignment: str, source: str) -> dict[
     where = f"--set {assignment}"
     if not equals or not key:
         raise DefinitionError("`--set` needs KEY=VALUE", got=assignment, hint="for example `--set train.epochs=20`")
-    value = parse_yaml(text, where)
+    value = parse_yaml(text, where, key=key)
     steps = key.split(".")
     if steps[0] not in SECTIONS:
         setting = find_setting(key, where)

@@ -76,20 +76,41 @@ _MALFORMED = (yaml.YAMLError, RecursionError, ValueError, LookupError, Attribute
 """What PyYAML raises for malformed text. The last four come from values that contradict their tag, such as `!!bool maybe`."""
 
 
+def _keep_signers(node: yaml.Node | None, key: str) -> None:
+    """Marks the entries of lists under `data` as text."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            if key == "data" or (not key and name.value == "data"):
+                _keep_signers(value, f"{key}.{name.value}" if key else "data")
+    elif isinstance(node, yaml.SequenceNode) and key.startswith("data."):
+        for entry in node.value:
+            if isinstance(entry, yaml.ScalarNode):
+                entry.tag = "tag:yaml.org,2002:str"
+
+
 def dump_yaml(value: Mapping[str, Any]) -> str:
     """YAML that `parse_yaml` reads as the same values."""
     text: str = yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain values from YAML.
+def parse_yaml(text: str, where: str, *, key: str = "") -> Any:
+    """Plain values from YAML. In lists of signers (`data.validation: [1e5, no]`) every value is the text that is written.
+
+    Args:
+        key: the dotted key of a study file that the text is the value of; empty for a whole file.
 
     Raises:
         DefinitionError: it is malformed, or holds something that `_Loader` refuses.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
+        loader = _Loader(text)  # a SafeLoader: builds plain values only
+        try:
+            node = loader.get_single_node()
+            _keep_signers(node, key)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except _MALFORMED as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
