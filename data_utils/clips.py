@@ -4,20 +4,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import tokenize
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_utils.errors import DataError
-from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS, POINTS
+from data_utils.landmarks import LEFT_HAND_START, NUM_COORDINATES, NUM_IRISES, NUM_LANDMARKS, POINTS
 
 MAX_FRAMES = 10_000
 """Longest clip that is read: more than five minutes at 30 frames per second. Guards against files that declare huge sizes."""
 
-_UNREADABLE = (OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
-"""What NumPy raises for a damaged file; the last four for a damaged header, which it parses as Python literals."""
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, MemoryError),
+    *(SyntaxError, TypeError, OverflowError, tokenize.TokenError),  # a damaged header, which NumPy parses as Python literals
+    *(zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, struct.error),  # a damaged or encrypted archive
+)
+"""What NumPy raises for a damaged file."""
+
+_MAX_BYTES = MAX_FRAMES * (NUM_LANDMARKS + NUM_IRISES) * 4 * 8  # four float64 per landmark
 
 _MAX_COORDINATE = 1e4  # in picture widths; float16 can hold it, and float32 its square
 
@@ -81,12 +91,67 @@ def read_array(path: Path) -> np.ndarray:
     """Reads the array of a `.npy` file without unpickling: an array of Python objects is an error.
 
     Raises:
+        DataError: the file cannot be read, contains something else, or far more than a clip.
+    """
+    with _array_file(path), path.open("rb") as stream:
+        _check_bytes(path.stat().st_size, path)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def array_shape(path: Path) -> tuple[int, ...]:
+    """The shape of the array in a `.npy` file, from its header.
+
+    Raises:
         DataError: the file cannot be read, or contains something else.
     """
+    with _array_file(path), path.open("rb") as stream:
+        first = np.lib.format.read_magic(stream) == (1, 0)
+        header = np.lib.format.read_array_header_1_0(stream) if first else np.lib.format.read_array_header_2_0(stream)
+        shape: tuple[int, ...] = header[0]
+        return shape
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a `.npz` file by their names, without unpickling.
+
+    Raises:
+        DataError: the file cannot be read, contains something else, or far more than a clip.
+    """
+    arrays = {}
+    with _array_file(path), zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        _check_bytes(sum(member.file_size for member in members), path)
+        for member in members:
+            with archive.open(member) as stream:
+                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
+
+
+@contextlib.contextmanager
+def _array_file(path: Path) -> Iterator[None]:
+    """Converts what NumPy raises for a damaged file to a DataError."""
     if not path.is_file():  # opening a pipe would block forever
         raise DataError("this is not a file", file=path)
     try:
-        with path.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+        yield
     except _UNREADABLE as error:
-        raise DataError("the file is not a NumPy array, or is damaged", file=path, got=str(error)) from error
+        objects = "allow_pickle" in str(error)
+        raise DataError(
+            "the file is not a NumPy array, or is damaged",
+            file=path,
+            got="an array of Python objects" if objects else str(error),
+            hint="save numbers, not objects: np.save(file, np.stack(frames))" if objects else None,
+        ) from error
+
+
+def _check_bytes(size: int, path: Path) -> None:
+    if size > _MAX_BYTES:
+        got, expected = f"{size / 1e6:,.0f} MB", f"one clip per file, at most {MAX_FRAMES:,} frames"
+        raise DataError("the file is far too large for one sign", file=path, got=got, expected=expected)
+
+
+def without_irises(values: np.ndarray) -> np.ndarray:
+    """Landmarks `[..., 543]` of `[..., 553]`: without the last ten of 478 face points. Other shapes are returned unchanged."""
+    if values.ndim and values.shape[-1] == NUM_LANDMARKS + NUM_IRISES:
+        return np.delete(values, slice(LEFT_HAND_START, LEFT_HAND_START + NUM_IRISES), axis=-1)
+    return values

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from data_utils.errors import DataError
 
-_MIRRORED_SUFFIX = "_swap"
+MIRRORED_SUFFIX = "_swap"
+"""Of the name of a file of mirrored copies."""
+
 _ENDINGS = (".hdf5", ".h5", ".hdf")  # in any case
 _OTHER_DATA = (
     *(".npy", ".npz", ".parquet", ".pose", ".mat", ".pkl", ".pickle"),
@@ -49,7 +51,7 @@ def signer_files(folder: Path) -> list[SignerFile]:
     files: dict[str, SignerFile] = {}
     for path in paths:
         name = unicodedata.normalize("NFC", path.stem)
-        file = SignerFile(path, name.removesuffix(_MIRRORED_SUFFIX), name.endswith(_MIRRORED_SUFFIX))
+        file = SignerFile(path, name.removesuffix(MIRRORED_SUFFIX), name.endswith(MIRRORED_SUFFIX))
         if known := files.get(name):
             got = f"{known.path.name} and {path.name}"
             raise DataError("two files of one signer", file=folder, got=got, hint="move one of them elsewhere")

@@ -16,12 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.clips import checked_landmarks, read_array
 from data_utils.errors import DataError
 from data_utils.hdf5 import read_unlabeled
-from data_utils.importing.holistic import NUM_VALUES, landmarks, without_irises
-from data_utils.importing.holistic import read_clip as read_frames
-from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
+from data_utils.importing.array_files import frame_paths, read_frames, read_rows, to_landmarks
+from data_utils.importing.order import find_order
 
 _HDF5 = (".hdf5", ".h5")
 _KINDS = (*_HDF5, ".parquet", ".npy")
@@ -72,30 +70,14 @@ def read_inputs(paths: Sequence[Path]) -> Iterator[Input]:
 
 
 def _read_one(path: Path) -> np.ndarray:
-    if path.is_dir():
-        return read_frames(path)
     if path.suffix.lower() == ".parquet":
         from data_utils.importing.kaggle import read_clip  # needs pyarrow
 
         return read_clip(path)
-    return _read_array(path)
+    return _read_arrays(path)
 
 
-def _read_array(path: Path) -> np.ndarray:
-    found = read_array(path)
-    if found.dtype.kind != "f":
-        raise DataError("the landmarks are not floats", file=path, got=str(found.dtype), expected="float32")
-    found = without_irises(found) if found.ndim == 2 else found
-    if found.ndim == 2 and found.shape[1] == NUM_VALUES:
-        return checked_landmarks(landmarks(found), file=path)
-    if found.ndim == 3 and found.shape[1:] == (NUM_LANDMARKS, NUM_COORDINATES):
-        return checked_landmarks(found.transpose(2, 0, 1), file=path)
-    if found.ndim == 3 and (found.shape[0], found.shape[2]) == (NUM_COORDINATES, NUM_LANDMARKS):
-        return checked_landmarks(found, file=path)
-    raise DataError(
-        "the landmarks have the wrong shape",
-        file=path,
-        got=str(list(found.shape)),
-        expected=f"[frames, {NUM_LANDMARKS}, {NUM_COORDINATES}], [{NUM_COORDINATES}, frames, {NUM_LANDMARKS}] "
-        f"or [frames, {NUM_VALUES}]",
-    )
+def _read_arrays(path: Path) -> np.ndarray:
+    clip = read_frames(frame_paths(path)) if path.is_dir() else [read_rows(path)]
+    orders = {clip[0].reading.usual: find_order([clip]).order}
+    return to_landmarks(clip, orders, file=path)

@@ -12,6 +12,9 @@ import numpy as np
 NUM_LANDMARKS = 543
 """Landmarks per frame in a file."""
 
+NUM_IRISES = 10
+"""More points that refined face landmarks have, after the other 468. They are left out wherever landmarks are read."""
+
 NUM_COORDINATES = 3
 """x and y as fractions of the picture's width and height, and z, a relative depth."""
 

@@ -101,36 +101,22 @@ COMMANDS = {
     "delete": ["study=None", STORAGE, "--runs=runs", "--yes=False"],
     "doctor": ["--data=None", STORAGE, "--runs=runs", "--json=False"],
 }
+_IMPORT = [
+    "--swap-hands=None",
+    "--mirrored=None",
+    f"--workers={os.cpu_count() or 1}",
+    "--skip-broken=False",
+    "--json=False",
+]
+_IMPORT_NPY = ["source=None", "folder=None", "--signer=None", "--layout=None", "--order=None", *_IMPORT]
 DATA_COMMANDS = {
     "check": ["folder=None", "--json=False"],
     "info": ["folder=None", "--json=False", "--overview=None"],
     "synth": ["folder=None", "--clips=480", "--signs=10", "--signers=10", "--seed=0"],
-    "import-kaggle": [
-        "source=None",
-        "folder=None",
-        "--top=None",
-        "--signs=None",
-        f"--workers={os.cpu_count() or 1}",
-        "--skip-broken=False",
-        "--json=False",
-    ],
-    "import-pose": [
-        "source=None",
-        "folder=None",
-        "--index=None",
-        "--words=None",
-        "--min-signers=1",
-        f"--workers={os.cpu_count() or 1}",
-        "--skip-broken=False",
-        "--json=False",
-    ],
-    "import-holistic": [
-        "source=None",
-        "folder=None",
-        f"--workers={os.cpu_count() or 1}",
-        "--skip-broken=False",
-        "--json=False",
-    ],
+    "import-kaggle": ["source=None", "folder=None", "--top=None", "--signs=None", "--signer=None", *_IMPORT],
+    "import-pose": ["source=None", "folder=None", "--index=None", "--words=None", "--min-signers=1", *_IMPORT],
+    "import-npy": _IMPORT_NPY,
+    "import-holistic": _IMPORT_NPY,
 }
 VARIABLES = {"--data": "SEARCH_DATA", "--storage": "SEARCH_STORAGE", "--runs": "SEARCH_RUNS"}
 EXIT_CODES = {"DONE": 0, "NO": 1, "WRONG_INPUT": 2, "RESOURCE": 3, "BUG": 4, "INTERRUPTED": 130, "TERMINATED": 143}

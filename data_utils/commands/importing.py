@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 import time
@@ -11,7 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_utils.commands.options import CORES, DONE, FOUND_PROBLEMS, Json, NewFolder, SkipBroken, Workers, extent, print_json
+from data_utils.commands.options import (
+    CORES,
+    DONE,
+    FOUND_PROBLEMS,
+    Json,
+    Mirrored,
+    NewFolder,
+    PartOrder,
+    SkipBroken,
+    SwapHands,
+    Workers,
+    extent,
+    print_json,
+)
 from data_utils.commands.progress import Stopped, progress_shown
 from data_utils.errors import ExplainedError, escape_line
 from data_utils.wording import counted
@@ -32,6 +46,8 @@ def import_kaggle(
     signer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who signs all clips, if the list has no column participant_id.")
     ] = None,
+    swap_hands: SwapHands = None,
+    mirrored: Mirrored = None,
     workers: Workers = CORES,
     skip_broken: SkipBroken = False,
     as_json: Json = False,
@@ -46,9 +62,8 @@ def import_kaggle(
     if top is not None and signs is not None:
         raise ExplainedError("--top and --signs exclude each other", hint="give one of them, or neither to import all signs")
     names = None if signs is None else [sign.strip() for sign in signs.split(",")]
-    return _run_import(
-        kaggle.plan_import(source, top=top, signs=names, signer=signer, notify=_note), folder, workers, skip_broken, as_json
-    )
+    plan = kaggle.plan_import(source, top=top, signs=names, signer=signer, notify=_note)
+    return _run_import(_corrected(plan, swap_hands, mirrored), folder, workers, skip_broken, as_json)
 
 
 def import_pose(
@@ -63,6 +78,8 @@ def import_pose(
     ] = None,
     words: Annotated[str | None, typer.Option(metavar="A,B,C", help="Only these words.")] = None,
     min_signers: Annotated[int, typer.Option(min=1, metavar="N", help="Only words that at least N signers have.")] = 1,
+    swap_hands: SwapHands = None,
+    mirrored: Mirrored = None,
     workers: Workers = CORES,
     skip_broken: SkipBroken = False,
     as_json: Json = False,
@@ -76,27 +93,54 @@ def import_pose(
 
     names = None if words is None else [word.strip() for word in words.split(",")]
     plan = pose.plan_import(source, index=index, words=names, min_signers=min_signers, notify=_note)
-    return _run_import(plan, folder, workers, skip_broken, as_json)
+    return _run_import(_corrected(plan, swap_hands, mirrored), folder, workers, skip_broken, as_json)
 
 
-def import_holistic(
+def import_npy(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that contains one folder per signer.")],
     folder: NewFolder,
+    signer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who signs in all clips: the folders in SRC are words.")
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Other paths within SRC, such as '{word}/{signer}_{clip}.npy'. "
+            "Fields: {signer} {word} {clip} {session} {frame} {any}.",
+        ),
+    ] = None,
+    order: PartOrder = None,
+    swap_hands: SwapHands = None,
+    mirrored: Mirrored = None,
     workers: Workers = CORES,
     skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> int:
-    """Import MediaPipe Holistic results saved per frame: SRC/<signer>/<word>/<clip>/<frame>.npy of 1662 numbers.
+    """Import NumPy arrays of MediaPipe landmarks: SRC/<signer>/<word>/<clip>.npy, or <clip>/<frame>.npy with a file per frame.
 
-    An import that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
+    Reads .npy and .npz with pose, face and hands, or some of these, in most of the ways in which people save them. An import
+    that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
     """
-    from data_utils.importing import holistic
+    from data_utils.importing import npy
+    from data_utils.importing.arrays import parse_order
 
-    return _run_import(holistic.plan_import(source), folder, workers, skip_broken, as_json)
+    parts = None if order is None else parse_order(order)
+    plan = npy.plan_import(source, signer=signer, layout=layout, order=parts, notify=_note)
+    return _run_import(_corrected(plan, swap_hands, mirrored), folder, workers, skip_broken, as_json)
 
 
 def _note(text: str) -> None:
     print(escape_line(text), file=sys.stderr)
+
+
+def _corrected(plan: ImportPlan, swap_hands: str | None, mirrored: str | None) -> ImportPlan:
+    """The plan with the corrections that a user asked for."""
+    from data_utils.importing.corrections import Corrections, parse_signers
+
+    corrections = Corrections(parse_signers(swap_hands), parse_signers(mirrored))
+    corrections.check(plan.clips_of)
+    return dataclasses.replace(plan, corrections=corrections)
 
 
 def _run_import(plan: ImportPlan, folder: Path, workers: int, skip_broken: bool, as_json: bool) -> int:

@@ -19,6 +19,21 @@ NewFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the da
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, and nothing else there.")]
 Workers = Annotated[int, typer.Option(metavar="N", help="Number of processes.", show_default="as many as cores")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Skip missing and broken clips, and list them.")]
+SwapHands = Annotated[
+    str | None,
+    typer.Option(metavar="SIGNERS", help="Signers whose left and right hand are swapped: all, or names with commas."),
+]
+Mirrored = Annotated[
+    str | None,
+    typer.Option(metavar="SIGNERS", help="Signers whose x is mirrored, corrected to 1 - x: all, or names with commas."),
+]
+PartOrder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PARTS",
+        help="Order of the parts in a frame, such as pose,face,left_hand,right_hand. [default: the one that fits the body]",
+    ),
+]
 CORES = os.cpu_count() or 1
 
 

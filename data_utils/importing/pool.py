@@ -17,6 +17,7 @@ import numpy as np
 
 from data_utils.errors import DataError, ResourceError
 from data_utils.hdf5 import Clip, write_signer
+from data_utils.importing.corrections import Corrections
 from data_utils.importing.record import BrokenClip, FinishedSigner, ImportPlan, SourceClip, file_size, signer_path
 from data_utils.processes import end_with_parent, without_ctrl_c, without_main_module
 
@@ -48,7 +49,7 @@ def import_signers(
             pending = {
                 pool.submit(
                     _import_signer,
-                    _Task(index, signer, plan.clips_of[signer], plan.read, plan.source, folder, skip_broken),
+                    _Task(index, signer, plan.clips_of[signer], plan.read, plan.corrections, plan.source, folder, skip_broken),
                 )
                 for index, signer in enumerate(sorted(todo, key=lambda signer: (-len(plan.clips_of[signer]), signer)))
             }
@@ -77,6 +78,7 @@ class _Task:
     signer: str
     clips: Sequence[SourceClip]
     read: Callable[[Path], np.ndarray]
+    corrections: Corrections
     source: Path
     folder: Path
     skip_broken: bool
@@ -142,6 +144,6 @@ def _readable_clips(task: _Task, broken: list[BrokenClip]) -> Iterator[Clip]:
 def _read(task: _Task, clip: SourceClip) -> np.ndarray:
     path = task.source / clip.file
     try:
-        return task.read(path)
+        return task.corrections.apply(task.signer, task.read(path))
     except OSError as error:
         raise DataError("the file cannot be opened", file=path, got=error.strerror, hint="check its permissions") from error

@@ -1,10 +1,10 @@
 """What an import is to do, and the record of what it has finished.
 
     DIR/.import.json    {"schema": 1, "kind": ..., "words": [...], "clips": {"number": ..., "sha256": ...},
-                         "signers": {"<signer>": {"clips": ..., "bytes": ..., "skipped": [...]}, ...}}
+                         "options": {...}, "signers": {"<signer>": {"clips": ..., "bytes": ..., "skipped": [...]}, ...}}
 
 The file is hidden, because any other `.json` would be read as the dictionary of words. It contains no times: an import that was
-killed and continued ends with the same bytes as an uninterrupted one.
+killed and continued ends with the same bytes as an uninterrupted one. `options` is missing where there are none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from data_utils.errors import DataError
 from data_utils.files import PART_SUFFIX, write_atomically
+from data_utils.importing.corrections import Corrections
 
 RECORD_NAME = ".import.json"
 LOCK_NAME = ".import.lock"
@@ -27,7 +28,8 @@ _IGNORED = (LOCK_NAME, ".DS_Store")
 _SCHEMA = 1
 
 ReadClip = Callable[[Path], np.ndarray]
-"""Reads one clip as float32 `[3, T, 543]`; raises DataError if it is broken. A module-level function: processes call it."""
+"""Reads one clip as float32 `[3, T, 543]`; raises DataError if it is broken. Processes call it: a module-level function, or a
+`functools.partial` of one."""
 
 
 class ListedClip(NamedTuple):
@@ -41,6 +43,9 @@ class ListedClip(NamedTuple):
     file: str
     """Its file or folder within the source."""
 
+    session: str = ""
+    """The recording session, if the source tells it."""
+
 
 @dataclass(frozen=True)
 class SourceClip:
@@ -52,6 +57,9 @@ class SourceClip:
     label: int
     file: str
     """Its file or folder within the source."""
+
+    session: str = ""
+    """The recording session, if the source tells it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,12 @@ class ImportPlan:
     exists: Callable[[Path], bool] = Path.exists
     """Whether the file of a clip is there."""
 
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else decides about the result, such as an unusual order of the parts. JSON."""
+
+    corrections: Corrections = field(default_factory=Corrections)
+    """Applied to each clip after it was read."""
+
 
 def make_plan(
     kind: str,
@@ -78,14 +92,15 @@ def make_plan(
     clips: Iterable[ListedClip],
     read: ReadClip,
     exists: Callable[[Path], bool] = Path.exists,
+    options: Mapping[str, Any] | None = None,
 ) -> ImportPlan:
     """A plan for those of the clips whose word is among `words`."""
     labels = {word: label for label, word in enumerate(words)}
     clips_of: dict[str, list[SourceClip]] = {}
     for clip in clips:
         if clip.word in labels:
-            clips_of.setdefault(clip.signer, []).append(SourceClip(clip.name, labels[clip.word], clip.file))
-    return ImportPlan(kind, source, words, clips_of, read, exists)
+            clips_of.setdefault(clip.signer, []).append(SourceClip(clip.name, labels[clip.word], clip.file, clip.session))
+    return ImportPlan(kind, source, words, clips_of, read, exists, options or {})
 
 
 @dataclass(frozen=True, order=True)
@@ -116,9 +131,15 @@ class FinishedSigner:
 
 def identity_of(plan: ImportPlan) -> dict[str, Any]:
     """What identifies an import in its record. It does not depend on the order in which the clips are listed."""
-    rows = sorted((signer, clip.name, clip.label, clip.file) for signer, clips in plan.clips_of.items() for clip in clips)
+    rows = sorted(
+        (signer, clip.name, clip.label, clip.file, *([clip.session] if clip.session else []))
+        for signer, clips in plan.clips_of.items()
+        for clip in clips
+    )
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    return {"kind": plan.kind, "words": list(plan.words), "clips": {"number": len(rows), "sha256": digest}}
+    identity = {"kind": plan.kind, "words": list(plan.words), "clips": {"number": len(rows), "sha256": digest}}
+    options = {**plan.options, **plan.corrections.options()}
+    return {**identity, "options": options} if options else identity
 
 
 def write_record(identity: Mapping[str, Any], folder: Path, finished: Mapping[str, FinishedSigner]) -> None:
@@ -151,7 +172,9 @@ def read_record(identity: Mapping[str, Any], folder: Path) -> dict[str, Finished
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] != _SCHEMA:
             raise ValueError(f"its schema is {record['schema']}, not {_SCHEMA}")
-        different = [key for key in identity if record[key] != identity[key]]
+        different = [key for key in ("kind", "words", "clips") if record[key] != identity[key]]
+        if record.get("options", {}) != identity.get("options", {}):
+            different.append("options")
         finished = {
             signer: FinishedSigner(int(entry["clips"]), int(entry["bytes"]), [BrokenClip(**one) for one in entry["skipped"]])
             for signer, entry in record["signers"].items()

@@ -1,0 +1,155 @@
+"""Where the clips of whom are in a folder of files: a pattern of paths such as `{word}/{signer}_{clip}.npy`.
+
+{signer} {word} {clip} {session} {any}      some text without a slash
+{frame}                                     a frame's number: each file holds one frame
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_utils.errors import DataError
+from data_utils.importing.array_files import SUFFIXES, is_array_name
+from data_utils.wording import suggest
+
+_FIELDS = ("signer", "word", "clip", "session", "frame", "any")
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_FOREIGN_FOLDERS = frozenset({"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder of the source."""
+
+    names: tuple[str, ...]
+    """Of the folders from the source to this one, as on the disk."""
+
+    arrays: int
+    """Number of array files directly in it."""
+
+    first: str
+    """The first of them by name; empty if there is none."""
+
+    others: int
+    """Number of other files in it, without hidden ones."""
+
+    @property
+    def path(self) -> str:
+        """Its path within the source."""
+        return "/".join(self.names)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A pattern of paths, compiled."""
+
+    text: str
+    pattern: re.Pattern[str]
+    levels: int
+    """Number of names in a path."""
+
+    frames: bool
+    """Whether each file holds one frame."""
+
+    frames_fill_folders: bool
+    """Whether all frames in a folder belong to one clip."""
+
+    def fields(self, path: str) -> dict[str, str] | None:
+        """The texts of a path's fields; None for another path. `any` has all texts of its fields, joined by two underscores."""
+        match = self.pattern.fullmatch(unicodedata.normalize("NFC", path))
+        if match is None:
+            return None
+        found = match.groupdict()
+        anything = [found.pop(name) for name in sorted(found) if name.startswith("any")]
+        return {**found, "any": "__".join(anything)}
+
+    def clip_key(self, fields: Mapping[str, str]) -> tuple[str, ...]:
+        """What the frames of one clip have in common."""
+        return tuple(sorted(f"{name}={text}" for name, text in fields.items() if name != "frame"))
+
+    def has(self, field: str) -> bool:
+        """Whether it has a field."""
+        return f"{{{field}}}" in self.text
+
+
+@functools.cache
+def parse_layout(text: str) -> Layout:
+    """Compiles a pattern of paths. Without an ending, `.npy` and `.npz` are both meant.
+
+    Raises:
+        DataError: it has an unknown field, or lacks the word.
+    """
+    plain = unicodedata.normalize("NFC", text.strip().removeprefix("./"))
+    names = _FIELD.findall(plain)
+    for name in names:
+        if name not in _FIELDS:
+            known = " ".join(f"{{{field}}}" for field in _FIELDS)
+            raise DataError(f"--layout: there is no field `{{{name}}}`", got=text, expected=known, hint=suggest(name, _FIELDS))
+    if "word" not in names:
+        raise DataError("--layout does not tell the word", got=text, expected="a pattern with {word}", hint=_EXAMPLE)
+    if plain.startswith("/") or ".." in plain.split("/"):
+        raise DataError("--layout is not a path within the source", got=text, hint=_EXAMPLE)
+    last = plain.rsplit("/", 1)[-1]
+    expression, seen = "", []
+    for piece in re.split(r"(\{[^{}]*\})", plain):
+        name = piece[1:-1] if _FIELD.fullmatch(piece) else ""
+        if name == "any":
+            seen.append(name)
+            expression += f"(?P<any{len(seen)}>[^/]*?)"
+        elif name in seen:
+            expression += f"(?P={name})"
+        elif name:
+            seen.append(name)
+            expression += f"(?P<{name}>{r'[0-9]+' if name == 'frame' else '[^/]+?'})"
+        else:
+            expression += re.escape(piece)
+    if not last.lower().endswith(SUFFIXES):
+        expression += r"\.(?:npy|npz)"
+    fill = set(_FIELD.findall(last)) == {"frame"}
+    return Layout(plain, re.compile(expression, re.IGNORECASE), plain.count("/") + 1, "frame" in names, fill)
+
+
+_EXAMPLE = "for example --layout '{word}/{signer}_{clip}.npy'"
+
+
+def scan(source: Path) -> list[Found]:
+    """All folders of the source and the source itself, sorted, without hidden ones and those of systems, such as `__MACOSX`.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not source.is_dir():
+        raise DataError("there is no such folder", file=source, expected="a folder with .npy or .npz files")
+    return list(_scan(source, ()))
+
+
+def array_names(folder: Path) -> list[str]:
+    """Names of the array files in a folder, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if is_array_name(entry.name))
+
+
+def _scan(folder: Path, names: tuple[str, ...]) -> Iterator[Found]:
+    first, arrays, others = "", 0, 0
+    deeper = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if is_array_name(entry.name) and not entry.is_dir():
+                arrays += 1
+                first = min(first, entry.name) if first else entry.name
+            elif entry.is_dir():
+                deeper.append(entry.name)
+            else:
+                others += entry.name not in ("Thumbs.db", "desktop.ini")
+    yield Found(names, arrays, first, others)
+    for name in sorted(deeper):
+        if name not in _FOREIGN_FOLDERS:
+            yield from _scan(folder / name, (*names, name))

@@ -1,0 +1,232 @@
+"""Finds the clips in a folder of array files, with their signers and words: by the levels of folders, or by a layout."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from data_utils.clips import array_shape
+from data_utils.errors import DataError
+from data_utils.importing.array_files import read_rows
+from data_utils.importing.arrays import is_one_frame
+from data_utils.importing.importing import check_name
+from data_utils.importing.layout import Found, Layout, array_names
+from data_utils.importing.record import ListedClip
+from data_utils.wording import counted
+
+Notify = Callable[[str], None]
+"""Receives a line for the user."""
+
+_SAMPLE = 24  # files whose shapes are read
+_EXAMPLES = 10
+_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+_FRAMES = ("signer", "word", "clip", "frame")
+_CLIPS = ("signer", "word", "clip")
+
+
+def clips_by_folders(source: Path, found: Sequence[Found], signer: str | None, notify: Notify) -> list[ListedClip]:
+    """The clips in folders of signers and words, or of words only if the signer is given.
+
+    A folder without arrays is no word and no signer. It is a clip, without frames, if another clip of its word has some.
+
+    Raises:
+        DataError: the folders have other levels.
+    """
+    holding = [folder for folder in found if folder.arrays]
+    frames = _hold_frames(source, holding)
+    levels = (_FRAMES if frames else _CLIPS)[signer is not None :]
+    depths = Counter(len(folder.names) for folder in holding)
+    depth = max(depths, key=lambda depth: (depths[depth], -depth))
+    if depth != len(levels) - 1:
+        raise _other_levels(source, [folder for folder in holding if len(folder.names) == depth], levels, signer)
+    _check_levels(source, [folder for folder in holding if len(folder.names) != depth], depths[depth], levels)
+    if signer is None:
+        _check_no_splits(source, {folder.names[0] for folder in holding}, levels)
+    word_level = levels.index("word")
+    words = {folder.names[: word_level + 1] for folder in holding}
+    folders = [one for one in found if len(one.names) == depth and one.names[: word_level + 1] in words]
+    _tell_left_out(found, folders, notify)
+    notify(f"files: SRC/{_shown(levels)}, one {'frame' if frames else 'clip'} per file")
+    paths = (path for folder in folders for path in ([folder.names] if frames else _files(source, folder)))
+    return [_clip(_fields(path, levels, is_file=not frames), signer, "/".join(path), source) for path in paths]
+
+
+def clips_by_layout(
+    source: Path, found: Sequence[Found], layout: Layout, signer: str | None, notify: Notify
+) -> list[ListedClip]:
+    """The clips whose paths have a layout. Other arrays are left out, and the user is told.
+
+    Raises:
+        DataError: no path has the layout, or nothing tells the signer.
+    """
+    if (signer is None) != layout.has("signer"):
+        what = "--layout does not tell the signer" if signer is None else "--signer and --layout both tell the signer"
+        hint = "put {signer} into it, or add --signer NAME" if signer is None else "leave out --signer, or {signer}"
+        raise DataError(what, got=layout.text, hint=hint)
+    clips: dict[tuple[str, ...], ListedClip] = {}
+    others: list[str] = []
+    for folder in (folder for folder in found if folder.arrays):
+        paths = [(*folder.names, folder.first)] if layout.frames_fill_folders else _files(source, folder)
+        for path in paths:
+            fields = layout.fields("/".join(path))
+            if fields is None:
+                others.append("/".join(path))
+                continue
+            kept = path[:-1] if layout.frames_fill_folders else path
+            key = (*folder.names, *layout.clip_key(fields)) if layout.frames else path
+            clips.setdefault(key, _clip(fields, signer, "/".join(kept), source))
+    if not clips:
+        raise DataError(
+            "no file has the layout",
+            file=source,
+            got="\n".join(_examples(others)),
+            expected=layout.text,
+            hint="fields stand in braces, all else is taken literally: {signer} {word} {clip} {session} {frame} {any}",
+        )
+    if others:
+        notify(f"left out {counted(len(others), 'path')} unlike {layout.text}:")
+        for line in _examples(others):
+            notify(f"  {line}")
+    return list(clips.values())
+
+
+def without_repeats(clips: Iterable[ListedClip], source: Path) -> list[ListedClip]:
+    """The clips, after it was checked that no two of a signer have the same name.
+
+    Raises:
+        DataError: two have.
+    """
+    known: dict[tuple[str, str], ListedClip] = {}
+    for clip in clips:
+        if (clip.signer, clip.name) in known:
+            got = f"{known[clip.signer, clip.name].file} and {clip.file}"
+            hint = "rename one of them; in a --layout, {any} or {session} can tell them apart"
+            raise DataError("two clips would get the same name", file=source, got=got, hint=hint)
+        known[clip.signer, clip.name] = clip
+    return list(known.values())
+
+
+def _clip(fields: Mapping[str, str], signer: str | None, file: str, source: Path) -> ListedClip:
+    signer = unicodedata.normalize("NFC", signer) if signer is not None else fields["signer"]
+    session = fields.get("session", "")
+    name = "__".join(filter(None, (fields["word"], session, fields.get("any"), fields.get("clip", "0"))))
+    check_name(signer, "a signer", file=source / file)
+    check_name(name, "a clip", file=source / file, may_end_in_swap=True)
+    return ListedClip(signer, name, fields["word"], file, session)
+
+
+def _files(source: Path, folder: Found) -> Iterator[tuple[str, ...]]:
+    """The paths of a folder's arrays within the source."""
+    return ((*folder.names, name) for name in array_names(source / folder.path))
+
+
+def _fields(path: Sequence[str], levels: Sequence[str], *, is_file: bool) -> dict[str, str]:
+    """The names of a path by their levels, in Unicode form NFC; of a file's name without its ending."""
+    names = [*path[:-1], PurePosixPath(path[-1]).stem if is_file else path[-1]]
+    return {level: unicodedata.normalize("NFC", name) for level, name in zip(levels, names, strict=False)}
+
+
+def _hold_frames(source: Path, holding: Sequence[Found]) -> bool:
+    """Whether most of the files hold one frame only.
+
+    Raises:
+        DataError: none of the files that were tried can be read.
+    """
+    single, fault = [], None
+    for folder in holding[:: -(-len(holding) // _SAMPLE)]:
+        path = source / _first_file(folder)
+        try:
+            shape = array_shape(path) if path.suffix.lower() == ".npy" else read_rows(path).values_TV.shape
+            single.append(is_one_frame(shape))
+        except DataError as error:
+            fault = fault or error
+    if not single and fault is not None:
+        raise fault
+    return sum(single) > len(single) / 2
+
+
+def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str], signer: str | None) -> DataError:
+    """The error for folders that are not the levels which were expected."""
+    names, kind = examples[0].names, "frame" if levels[-1] == "frame" else "clip"
+    too_few = len(levels) - 1 - len(names)
+    usual = f"SRC/{_shown(levels)}"
+    pattern = "--layout '{word}/{signer}_{clip}.npy'"
+    if signer is None and too_few == 1:
+        what = "the level of signers is missing"
+        usual += f"; or with --signer NAME SRC/{_shown(levels[1:])}"
+        hint = f"add --signer NAME if one person signs in all clips, or describe the paths, such as {pattern}"
+        if kind == "frame":
+            hint += "; --layout '{signer}/{word}/{clip}.npy' if each file is a clip of one frame"
+    elif signer is not None and too_few == -1:
+        what, hint = "there is a level too many for --signer", "leave out --signer if the top folders are signers"
+    elif too_few < 0 and len({one.names[0] for one in examples}) == 1:
+        what, hint = "there are levels too many", f"name a folder inside, such as {source / names[0]}"
+    else:
+        missing = " and ".join(f"{level}s" for level in levels[:too_few])
+        what = "there are levels too many" if too_few < 0 else f"the levels of {missing} are missing"
+        hint = f"describe the paths, such as {pattern}, with {{any}} for what does not matter"
+        if kind == "frame" and len(names) == 1:
+            hint = "--layout '{word}/{clip}.npy' --signer NAME if each file is a clip of one frame"
+    got = f"{_first_file(examples[0])}, a file of one {kind}"
+    return DataError(f"the folders have the wrong layout: {what}", file=source, got=got, expected=usual, hint=hint)
+
+
+def _check_levels(source: Path, strays: Sequence[Found], others: int, levels: Sequence[str]) -> None:
+    """Checks that no arrays lie elsewhere.
+
+    Raises:
+        DataError: some do.
+    """
+    if strays:
+        raise DataError(
+            "arrays are at different levels of folders",
+            file=source,
+            got="\n".join(_examples([_first_file(folder) for folder in strays])),
+            expected=f"SRC/{_shown(levels)}, as in {counted(others, 'other folder')}",
+            hint="move them elsewhere, or describe the paths that are meant with --layout",
+        )
+
+
+def _check_no_splits(source: Path, tops: set[str], levels: Sequence[str]) -> None:
+    """Checks that the folders at the top may be signers.
+
+    Raises:
+        DataError: they are named train, test and the like.
+    """
+    if {name.lower() for name in tops} <= _SPLITS:
+        pattern = "/".join(f"{{{level}}}" for level in ("any", *levels[1:])) + ".npy"
+        raise DataError(
+            "the folders at the top are named like parts of a split, not like signers",
+            file=source,
+            got=", ".join(sorted(tops)),
+            expected=f"SRC/{_shown(levels)}",
+            hint=f"--layout '{pattern}' --signer NAME if one person signs in all clips",
+        )
+
+
+def _tell_left_out(found: Sequence[Found], folders: Sequence[Found], notify: Notify) -> None:
+    """Tells which folders hold files, but no arrays."""
+    used = {folder.names[:depth] for folder in folders for depth in range(len(folder.names) + 1)}
+    tops = set()
+    for folder in found:
+        if folder.others and folder.names not in used:
+            depth = next(depth for depth in range(1, len(folder.names) + 1) if folder.names[:depth] not in used)
+            tops.add("/".join(folder.names[:depth]))
+    if tops:
+        notify(f"left out {counted(len(tops), 'folder')} without arrays: {', '.join(_examples(tops))}")
+
+
+def _first_file(folder: Found) -> str:
+    return "/".join((*folder.names, folder.first))
+
+
+def _shown(levels: Sequence[str]) -> str:
+    return "/".join(f"<{level}>" for level in levels) + ".npy"
+
+
+def _examples(names: Collection[str]) -> list[str]:
+    """A few names, and how many there are."""
+    lines = sorted(names)[:_EXAMPLES]
+    return [*lines, f"... {len(names):,} in total"] if len(names) > _EXAMPLES else lines

@@ -1,0 +1,172 @@
+"""Imports landmarks saved by NumPy: a file per frame or per clip, `.npy` or `.npz`.
+
+    SRC/<signer>/<word>/<clip>/<frame>.npy      files of one frame
+    SRC/<signer>/<word>/<clip>.npy              files of one clip
+    SRC/<word>/...                              all by one signer, who is named
+    anything else                               described by a layout, see `data_utils.importing.layout`
+
+Which of these it is, and the order of the parts in a frame, are found from the files. What the arrays may hold:
+`data_utils.importing.arrays`.
+"""
+
+# T frames, J landmarks (543)
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_utils.errors import DataError
+from data_utils.importing.array_files import frame_paths, is_array_name, read_frames, read_rows, sorted_frames, to_landmarks
+from data_utils.importing.arrays import KAGGLE, TUTORIAL, Order, Rows
+from data_utils.importing.layout import Layout, array_names, parse_layout, scan
+from data_utils.importing.listing import Notify, clips_by_folders, clips_by_layout, without_repeats
+from data_utils.importing.order import find_order
+from data_utils.importing.record import ImportPlan, ListedClip, make_plan
+
+_SAMPLE, _MAX_SAMPLE = 24, 60  # clips whose arrays are read
+_MAX_READINGS = 3  # that are told
+
+
+def plan_import(
+    source: Path,
+    *,
+    signer: str | None = None,
+    layout: str | None = None,
+    order: Order | None = None,
+    notify: Notify = lambda text: None,
+) -> ImportPlan:
+    """Plans the import of all clips. Words are numbered in alphabetical order; clips are named `<word>__<clip>`.
+
+    Names are normalized to one Unicode form (NFC), because file systems encode the same letter differently. Folders without
+    arrays are left out.
+
+    Args:
+        source: a folder.
+        signer: who signs in all clips; then folders are words.
+        layout: a pattern of paths, for other folders than those above.
+        order: the order of the parts in a frame; by default the one that fits the body.
+        notify: receives lines about what was found and left out.
+
+    Raises:
+        DataError: the files have another layout or are not what is read, or two clips would get the same name.
+    """
+    found = scan(source)
+    if not any(folder.arrays for folder in found):
+        expected = "SRC/<signer>/<word>/<clip>/<frame>.npy or SRC/<signer>/<word>/<clip>.npy"
+        raise DataError("the folder contains no clip: no .npy or .npz file", file=source, expected=expected)
+    if layout is None:
+        listed = clips_by_folders(source, found, signer, notify)
+    else:
+        listed = clips_by_layout(source, found, parse_layout(layout), signer, notify)
+    clips = without_repeats(listed, source)
+    orders = _orders(source, clips, order, layout, notify)
+    words = tuple(sorted({clip.word for clip in clips}))
+    unusual = {",".join(usual): ",".join(one) for usual, one in orders.items() if not _is_usual(usual, one)}
+    read = functools.partial(read_clip, order=order, layout=layout, orders=tuple(orders.items()))
+    return make_plan("holistic", source, words, clips, read, options={"order": unusual} if unusual else None)
+
+
+def read_clip(
+    path: Path, *, order: Order | None = None, layout: str | None = None, orders: Sequence[tuple[Order, Order]] = ()
+) -> np.ndarray:
+    """Reads one clip, float32 `[3, T, 543]`, NaN = not detected: a file, a folder of frames, or the first of several frames.
+
+    Args:
+        path: the file or folder.
+        order: the order of the parts if it was given; it may decide what the numbers stand for.
+        layout: the layout by which other frames of the clip are found in the same folder.
+        orders: the order of the parts, by the usual order.
+
+    Raises:
+        DataError: the clip cannot be read, or contains something else.
+    """
+    given = {} if order is None else dict.fromkeys((TUTORIAL, KAGGLE), order)
+    return to_landmarks(_rows(path, order, layout), {**given, **dict(orders)}, file=path)
+
+
+def _rows(path: Path, order: Order | None, layout: str | None) -> list[Rows]:
+    pattern = None if layout is None else parse_layout(layout)
+    if pattern is not None and pattern.frames and not pattern.frames_fill_folders:
+        return read_frames(_frames_beside(path, pattern), order)
+    if is_array_name(path.name) and not path.is_dir():
+        return [read_rows(path, order)]
+    return read_frames(frame_paths(path), order)
+
+
+def _frames_beside(path: Path, layout: Layout) -> list[Path]:
+    """All frames of the clip to which a frame belongs."""
+    levels = path.parts[-layout.levels : -1]
+    fields = layout.fields("/".join((*levels, path.name)))
+    if fields is None:
+        raise DataError("the file does not have the layout", file=path, expected=layout.text)
+    names = _names_by_clip(path.parent, levels, layout)[layout.clip_key(fields)]
+    return [path.parent / name for name in sorted_frames(names, path.parent)]
+
+
+@functools.lru_cache(maxsize=2)
+def _names_by_clip(folder: Path, levels: tuple[str, ...], layout: Layout) -> dict[tuple[str, ...], list[str]]:
+    """Names of the frames of all clips in a folder. `levels`: its path within the source."""
+    names_of: dict[tuple[str, ...], list[str]] = {}
+    for name in array_names(folder):
+        fields = layout.fields("/".join((*levels, name)))
+        if fields is not None:
+            names_of.setdefault(layout.clip_key(fields), []).append(name)
+    return names_of
+
+
+def _orders(
+    source: Path, clips: Sequence[ListedClip], order: Order | None, layout: str | None, notify: Notify
+) -> dict[Order, Order]:
+    """The order of the parts by the usual order, from a sample of clips. Tells what the arrays hold.
+
+    Raises:
+        DataError: none of them can be read, or the order cannot be found.
+    """
+    sample = list(_sample(source, clips, order, layout))
+    by_usual: dict[Order, list[list[Rows]]] = {}
+    for clip in sample:
+        by_usual.setdefault(clip[0].reading.usual, []).append(clip)
+    orders = {}
+    for usual, own in by_usual.items():
+        if order is not None:
+            parts = {part for clip in own for rows in clip for part in rows.reading.parts}
+            orders[usual] = tuple(part for part in order if part in parts)
+        else:
+            found = find_order(own)
+            orders[usual] = found.order
+            notify(found.text)
+    shapes = Counter((rows.width, rows.reading.described(orders[rows.reading.usual])) for clip in sample for rows in clip)
+    for (width, text), _ in shapes.most_common(_MAX_READINGS):
+        notify(f"numbers: {width:,} per frame: {text}")
+    return orders
+
+
+def _sample(source: Path, clips: Sequence[ListedClip], order: Order | None, layout: str | None) -> Iterator[list[Rows]]:
+    """Some clips of every signer, or of many. Clips that cannot be read are left out.
+
+    Raises:
+        DataError: none can be read, all for the same reason.
+    """
+    of_signer: dict[str, list[ListedClip]] = {}
+    for clip in clips:
+        of_signer.setdefault(clip.signer, []).append(clip)
+    each = max(1, _SAMPLE // len(of_signer))
+    chosen = [clip for own in of_signer.values() for clip in own[:: -(-len(own) // each)]]
+    read, faults = 0, []
+    for clip in chosen[:: -(-len(chosen) // _MAX_SAMPLE)]:
+        try:
+            yield _rows(source / clip.file, order, layout)
+            read += 1
+        except DataError as fault:
+            faults.append(fault)
+    if not read and len({fault.what for fault in faults}) == 1 and faults[0].hint is not None:
+        raise faults[0]
+
+
+def _is_usual(usual: Order, order: Order) -> bool:
+    return order == tuple(part for part in usual if part in order)
