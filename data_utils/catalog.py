@@ -1,4 +1,4 @@
-"""The catalog of a data set: clip names, labels, lengths and a digest of each signer's file, without the landmarks.
+"""The catalog of a data set: clip names, labels, lengths, sessions and a digest of each signer's file, without landmarks.
 
 Reading it takes a while for 94,000 clips, so the entries are cached in a folder. A cached entry is valid while the file's size,
 modification time and inode stay the same.
@@ -12,14 +12,19 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from data_utils.errors import DataError
 from data_utils.files import write_atomically
 from data_utils.folder import SignerFile, check_plain_file
 
-_FORMAT = 1
+_FORMAT = 2
+_COLUMNS = ("names", "labels", "lengths", "sessions", "digests")
+"""The fields of an entry with a value for each clip."""
 
 Progress = Callable[[int, int], None]
 """Receives how much is done, and of how much."""
@@ -35,6 +40,26 @@ class CatalogEntry:
     labels: tuple[int, ...]
     lengths: tuple[int, ...]
     """Frames of each clip."""
+
+    sessions: tuple[str, ...] = ()
+    """The recording session of each clip; empty text where it is not known."""
+
+    digests: tuple[str, ...] = ()
+    """Of each clip's landmarks; see `ClipIndex`."""
+
+    selected: str = ""
+    """A digest of the clips' names if they are not all of the file's; else empty."""
+
+    def select(self, selected_C: np.ndarray) -> CatalogEntry:
+        """The entry with some of its clips, by a mask with at least one of them."""
+        if selected_C.all():
+            return self
+
+        def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(value for value, is_selected in zip(values, selected_C, strict=True) if is_selected)
+
+        columns: dict[str, Any] = {name: some(getattr(self, name)) for name in _COLUMNS}
+        return replace(self, **columns, selected=hashlib.sha256("\0".join(columns["names"]).encode()).hexdigest())
 
 
 def read_catalog(
@@ -76,8 +101,8 @@ def _entry(file: SignerFile, cache: Path | None) -> CatalogEntry:
         raise DataError("the file cannot be opened", file=file.path, got=error.strerror, hint=hint) from error
     from data_utils.hdf5 import read_index  # here: workers, which find every entry cached, need no HDF5
 
-    names, labels, lengths = (tuple(column) for column in zip(*read_index(file), strict=True))
-    entry = CatalogEntry(file, digest, names, labels, lengths)
+    columns: list[Any] = list(zip(*read_index(file), strict=True))
+    entry = CatalogEntry(file, digest, *columns)
     if cached is not None:
         _save(cached, entry, stamp)
     return entry
@@ -97,19 +122,14 @@ def _load(cached: Path, file: SignerFile, stamp: list[int]) -> CatalogEntry | No
         stored = json.loads(cached.read_text(encoding="utf-8"))
         if stored["stamp"] != stamp:
             return None
-        return CatalogEntry(file, stored["sha256"], tuple(stored["names"]), tuple(stored["labels"]), tuple(stored["lengths"]))
+        columns: dict[str, Any] = {name: tuple(stored[name]) for name in _COLUMNS}
+        return CatalogEntry(file, stored["sha256"], **columns)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # missing or damaged: the file is read again
 
 
 def _save(cached: Path, entry: CatalogEntry, stamp: list[int]) -> None:
-    stored = {
-        "stamp": stamp,
-        "file": str(entry.file.path),
-        "sha256": entry.sha256,
-        "names": entry.names,
-        "labels": entry.labels,
-        "lengths": entry.lengths,
-    }
+    stored = {"stamp": stamp, "file": str(entry.file.path), "sha256": entry.sha256}
+    stored |= {name: getattr(entry, name) for name in _COLUMNS}
     with contextlib.suppress(OSError):  # a full or read-only disk: the next run reads the file again
         write_atomically(cached, json.dumps(stored, ensure_ascii=False))

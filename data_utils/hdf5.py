@@ -3,6 +3,7 @@
     FOLDER/<signer>.hdf5              one file per signer; `<signer>_swap.hdf5` contains mirrored copies of their clips
         /<clip>/feature  float [3, T, 543]   x, y, z of 543 landmarks; NaN = the part was not detected in that frame
         /<clip>/token    int   [1]           class number of the word
+        /<clip>          attribute `session`: the recording session, text; optional
     FOLDER/sign_to_prediction_index_map.json   {"word": class number, ...}, numbers 0 .. K-1
 
 T is at most 10,000. Both datasets are stored in the file itself, not behind links to other files, so that a digest of the file
@@ -14,11 +15,14 @@ covers everything that is read. All values are validated while they are read.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -42,26 +46,42 @@ class Clip:
     """float32 `[3, T, 543]`, NaN = not detected."""
 
     label: int
+    session: str = ""
+    """The recording session; empty if it is not known."""
 
 
-def read_clips(file: SignerFile, num_words: int) -> Iterator[Clip]:
-    """A signer's clips, sorted by name.
+class ClipIndex(NamedTuple):
+    """What the catalog holds of a clip."""
+
+    name: str
+    label: int
+    length: int
+    """Frames."""
+
+    session: str
+    digest: str
+    """Of its landmarks as they are stored: equal for exact copies that the same program has written."""
+
+
+def read_clips(file: SignerFile, num_words: int, names: Collection[str] | None = None) -> Iterator[Clip]:
+    """A signer's clips, sorted by name; with `names`, only these. No other clip's landmarks are read.
 
     Raises:
         DataError: at the first fault of the file or of a clip.
     """
-    for result in read_clips_and_faults(file.path, num_words):
+    for result in read_clips_and_faults(file.path, num_words, names):
         if isinstance(result, DataError):
             raise result
         yield result
 
 
-def read_clips_and_faults(path: Path, num_words: int) -> Iterator[Clip | DataError]:
-    """The clips of a file, sorted by name, and every fault of the file and of its clips."""
+def read_clips_and_faults(path: Path, num_words: int, names: Collection[str] | None = None) -> Iterator[Clip | DataError]:
+    """The clips of a file, sorted by name, and every fault of the file and of its clips. `names` as in `read_clips`."""
     try:
         with _open(path) as h5:
             for name in _clip_names(h5, path):
-                yield from _clip_or_faults(h5, path, name, num_words)
+                if names is None or name in names:
+                    yield from _clip_or_faults(h5, path, name, num_words)
     except DataError as fault:
         yield fault
 
@@ -80,8 +100,8 @@ def read_unlabeled(path: Path) -> Iterator[tuple[str, np.ndarray | DataError]]:
                 yield name, fault
 
 
-def read_index(file: SignerFile) -> list[tuple[str, int, int]]:
-    """Name, class number and number of frames of each clip, sorted by name. Does not read the landmarks.
+def read_index(file: SignerFile) -> list[ClipIndex]:
+    """What the catalog holds of each clip, sorted by name. The landmarks are not decoded.
 
     Class numbers are not compared with a dictionary here; see `label_outside`.
 
@@ -89,10 +109,33 @@ def read_index(file: SignerFile) -> list[tuple[str, int, int]]:
         DataError: at the first fault.
     """
     with _open(file.path) as h5:
-        return [
-            (name, _read_label(h5, file.path, name), _feature_dataset(h5, file.path, name).shape[1])
-            for name in _clip_names(h5, file.path)
-        ]
+        return [_index_of(h5, file.path, name) for name in _clip_names(h5, file.path)]
+
+
+def _index_of(h5: h5py.File, path: Path, name: str) -> ClipIndex:
+    label, feature = _read_label(h5, path, name), _feature_dataset(h5, path, name)
+    return ClipIndex(name, label, feature.shape[1], _read_session(h5, path, name), _stored_digest(feature, path))
+
+
+def _read_session(h5: h5py.File, path: Path, name: str) -> str:
+    with _reading("the session", path, f"/{name}"):
+        session = h5[name].attrs.get("session", "")
+    text = session.decode("utf-8", "replace") if isinstance(session, bytes) else str(session)
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _stored_digest(feature: h5py.Dataset, path: Path) -> str:
+    """A digest of the bytes of a dataset in its file."""
+    digest = hashlib.blake2b(f"{feature.dtype.str} {feature.shape}".encode(), digest_size=12)
+    with _reading("the dataset", path, feature.name):
+        if feature.chunks is None:
+            digest.update(np.asarray(feature[()]).tobytes())
+        else:
+            offsets: list[tuple[int, ...]] = []
+            feature.id.chunk_iter(lambda chunk: offsets.append(chunk.chunk_offset))
+            for offset in sorted(offsets):
+                digest.update(feature.id.read_direct_chunk(offset)[1])
+    return digest.hexdigest()
 
 
 def label_outside(path: Path, clip: str, label: int, num_words: int) -> DataError:
@@ -122,6 +165,8 @@ def write_signer(path: Path, clips: Iterable[Clip]) -> None:
                     "feature", data=feature, chunks=chunk, compression="gzip", compression_opts=1, shuffle=True
                 )
                 group.create_dataset("token", data=np.array([clip.label], dtype=np.int64))
+                if clip.session:
+                    group.attrs["session"] = clip.session
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -141,7 +186,7 @@ def _clip_or_faults(h5: h5py.File, path: Path, name: str, num_words: int) -> lis
         # If a clip is not a group, or lacks both datasets, both faults name the same place: the first is enough.
         if not any(isinstance(known, DataError) and known.path == fault.path for known in faults):
             faults.append(fault)
-    return faults or [Clip(name, feature_CTJ, label)]
+    return faults or [Clip(name, feature_CTJ, label, _read_session(h5, path, name))]
 
 
 @contextlib.contextmanager

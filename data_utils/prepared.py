@@ -139,7 +139,15 @@ def prepare(data: DataSet, signers: Sequence[str], config: PreprocessConfig, *, 
     Raises:
         DataError: a clip is invalid, or the signers have none.
     """
-    entries = data.entries_of(signers, mirrored=mirrored)
+    return prepare_entries(data.entries_of(signers, mirrored=mirrored), config)
+
+
+def prepare_entries(entries: Sequence[CatalogEntry], config: PreprocessConfig) -> ClipSet:
+    """Preprocesses the clips of some files in memory, and reads no others.
+
+    Raises:
+        DataError: a clip is invalid.
+    """
     frames_NF = np.zeros((count_rows(entries), NUM_FEATURES), np.float32)
     real_N = np.zeros(len(frames_NF), bool)
     for entry, rows in row_ranges(entries):
@@ -169,8 +177,9 @@ def fill_frames(frames_NF: np.ndarray, entry: CatalogEntry, config: PreprocessCo
     """
     from data_utils.hdf5 import read_clips  # here: workers, which find prepared clips, need no HDF5
 
-    start = 0
-    for clip, name, length in zip(read_clips(entry.file, max(entry.labels) + 1), entry.names, entry.lengths, strict=False):
+    start, names = 0, frozenset(entry.names) if entry.selected else None
+    clips = read_clips(entry.file, max(entry.labels) + 1, names)
+    for clip, name, length in zip(clips, entry.names, entry.lengths, strict=False):
         clip_TF = preprocess(clip.feature_CTJ, config)
         if clip.name != name or len(clip_TF) != length:
             raise DataError("the file changed while it was read", file=entry.file.path, hint="run the command again")

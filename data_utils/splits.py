@@ -1,18 +1,19 @@
 """Splits by signer: training, validation and test part, or folds. No signer is in two parts.
 
-Signers are compared by their whole names. The test part is sealed: only `search test` may read its clips.
+Signers are compared by their whole names. The test part is sealed: only `search test` may read its clips. `Split` also holds
+splits by clip, which `clip_split.py` makes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from data_utils.errors import DataError
-from data_utils.wording import counted, suggest
+from data_utils.wording import SAME_PEOPLE, counted, suggest
 
 SignerSelection = Sequence[str] | Literal["rest", "none", "auto"]
 """Names of signers, `rest` (those in no other part), `none`, or `auto`."""
@@ -28,11 +29,53 @@ Group = tuple[str, ...]
 
 _AUTO_SHARE = 5  # `auto` takes one signer in five
 _NUM_DRAWS = 200
+_BY_CLIPS = f"`--set data.split=clips` holds out clips instead of signers ({SAME_PEOPLE})"
+
+
+@dataclass(frozen=True)
+class ClipSplit:
+    """How clips are divided instead of signers: the arguments of `clip_split.divide`, and what came of it."""
+
+    signers: Group
+    """Whose clips are divided."""
+
+    test: bool
+    """Whether some are sealed for the test."""
+
+    folds: int
+    """Number of groups that validate in turn; 0: one part validates."""
+
+    seed: int
+    fold_seed: int
+    """Of the folds alone: a confirmation draws others, with the same test part."""
+
+    digest: str = ""
+    """Of all clips with their parts: proves that they are divided as they were. Empty: not compared."""
+
+    sealed: str = ""
+    """Of the clips of the test part; empty if there is none."""
+
+    num_train: int = 0
+    """Clips of the training part; with folds, of all folds. Mirrored copies do not count."""
+
+    num_validation: int = 0
+    num_test: int = 0
+    num_sessions: int = 0
+    """Recording sessions by which they are divided; 0: each clip by itself."""
+
+    def text(self) -> str:
+        """How many clips are in each part, as a clause."""
+        parts = f"{self.num_train:,} train, {self.num_validation:,} validate"
+        if self.folds:
+            parts = f"{self.num_train:,} in {self.folds} folds, each used once for validation"
+        by = f"by {counted(self.num_sessions, 'recording session')}" if self.num_sessions else "one by one"
+        sealed = f"{self.num_test:,} are sealed" if self.test else "none is sealed"
+        return f"clips of {counted(len(self.signers), 'signer')} are divided {by}: {parts}, {sealed}"
 
 
 @dataclass(frozen=True)
 class Split:
-    """The signers of each part, sorted by name."""
+    """The signers of each part, sorted by name. In a split by clip the same signers are in several parts."""
 
     train: Group
     validation: Group
@@ -44,10 +87,20 @@ class Split:
     folds: tuple[Group, ...] = ()
     """With folds: the groups of training signers that are validated on in turn. There is no validation part then."""
 
+    clips: ClipSplit | None = None
+    """How the clips are divided; None: the split is by signer."""
+
+    @property
+    def kind(self) -> str:
+        """What is held out: `signers` or `clips`."""
+        return "signers" if self.clips is None else "clips"
+
     def train_validation_pairs(self) -> tuple[tuple[Group, Group], ...]:
         """Training and validation signers of each model that a trial trains: one pair, or one per fold."""
         if not self.folds:
             return ((self.train, self.validation),)
+        if self.clips is not None:
+            return tuple((self.train, fold) for fold in self.folds)
         return tuple((tuple(signer for signer in self.train if signer not in fold), fold) for fold in self.folds)
 
     def parts(self) -> dict[str, Group]:
@@ -68,14 +121,14 @@ def split_signers(
 
     `auto` takes about a fifth of the signers (at least one) for validation and another fifth for the test part. Of 200 seeded
     draws, those in which training lacks a word are discarded; of the others, the first one whose held-out parts contain the
-    most words is used. With fewer than three signers there is no test part, and `note` says so.
+    most words is used. With fewer than three signers there is no test part, and `note` says so, as it names what a part lacks.
 
     With `folds` there is no validation part: the training signers are dealt into groups of nearly equal size. The draw is
     chosen in the same way; every word must be in the training clips of every fold.
 
     Raises:
-        DataError: an unknown signer, a signer in two parts, an empty training or validation part, a word that training lacks,
-            or more folds than signers.
+        DataError: one signer, an unknown one, a signer in two parts, an empty training or validation part, a word that training
+            lacks, or more folds than signers.
     """
     if folds is not None:
         validation = "none"
@@ -83,6 +136,13 @@ def split_signers(
     if train == "auto":
         raise DataError("training signers cannot be `auto`", expected="a list of signers, or `rest`")
     assigned = _named_parts(requested, words_of)
+    if len(words_of) < 2:
+        raise DataError(
+            "one signer is not enough: a search trains on some signers and validates on others",
+            got=f"1 signer: {', '.join(words_of)}",
+            expected="2 signers or more, 3 with a test part",
+            hint=f"record another signer; or {_BY_CLIPS}",
+        )
     note = ""
     if test == "auto" and len(words_of) < 3:
         assigned["test"] = ()
@@ -91,15 +151,26 @@ def split_signers(
         assigned |= _draw_parts(words_of, auto, assigned, seed)
     rest = [part for part in requested if requested[part] == "rest"]
     if len(rest) > 1:
-        raise DataError("only one part can be `rest`", got=", ".join(rest))
+        raise DataError("only one part can be `rest`", got=", ".join(rest), hint=f"`--set data.{rest[-1]}=auto`")
     if rest:
         assigned[rest[0]] = _unassigned(words_of, assigned)
     parts = {part: tuple(sorted(signers)) for part, signers in assigned.items()}
     split = Split(parts["train"], parts["validation"], parts["test"], note)
     if folds is not None:
         split = _with_folds(split, len(split.train) if folds == "each" else folds, words_of, seed)
-    _check(split, words_of)
-    return split
+    _check(split, words_of, requested)
+    remarks = _lacking_words(split, words_of)
+    return replace(split, note="; ".join(text for text in (split.note, *remarks) if text))
+
+
+def unknown_signer(signer: str, part: str, known: Iterable[str]) -> DataError:
+    """The error for a signer who is not in the data set."""
+    names = sorted(known)
+    return DataError(
+        f"there is no signer `{signer}` for the {part} part",
+        expected=f"one of {', '.join(names)}",
+        hint=suggest(signer, names) or "a signer's name is the name of their file without .hdf5",
+    )
 
 
 def _named_parts(requested: Mapping[str, SignerSelection], words_of: WordsOf) -> dict[str, Group]:
@@ -113,16 +184,14 @@ def _named_parts(requested: Mapping[str, SignerSelection], words_of: WordsOf) ->
             continue
         for signer in selection:
             if signer not in words_of:
-                raise DataError(
-                    f"there is no signer `{signer}` for the {part} part",
-                    expected=f"one of {', '.join(sorted(words_of))}",
-                    hint=suggest(signer, words_of) or "a signer's name is the name of their file without .hdf5",
-                )
+                raise unknown_signer(signer, part, words_of)
             if signer in part_of:
                 where = "twice in" if part_of[signer] == part else f"in the {part_of[signer]} part and in"
+                fewer = ", ".join(dict.fromkeys(one for one in selection if part_of.get(one, part) == part))
                 raise DataError(
                     f"signer `{signer}` is {where} the {part} part",
-                    hint="validation on a signer seen in training is too optimistic: keep each signer in one part",
+                    expected="each signer in one part: validation on a signer seen in training is too optimistic",
+                    hint=f"`--set data.{part}={f'[{fewer}]' if fewer else 'auto'}`",
                 )
             part_of[signer] = part
         named[part] = tuple(selection)
@@ -144,7 +213,7 @@ def _draw_parts(words_of: WordsOf, auto: Sequence[str], assigned: Mapping[str, G
             f"too few signers for {' and '.join(auto)} by `auto`",
             got=f"{len(free)} of {len(words_of)} without a part",
             expected=f"{len(auto) + reserved} or more",
-            hint="name the signers of each part, or set `data.test` to `none`",
+            hint=_more_free(auto, assigned),
         )
     size = min(max(1, round(len(words_of) / _AUTO_SHARE)), (len(free) - reserved) // len(auto))
 
@@ -157,9 +226,18 @@ def _draw_parts(words_of: WordsOf, auto: Sequence[str], assigned: Mapping[str, G
     if drawn is None:
         raise DataError(
             f"no draw of {' and '.join(auto)} signers leaves every word in training",
-            hint="name the signers of each part under `data` in the study file",
+            got="some words have clips of few signers",
+            hint=f"name the signers of each part, as in `--set data.validation=[{free[0]}]`; or {_BY_CLIPS}",
         )
     return dict(zip(auto, drawn, strict=True))
+
+
+def _more_free(auto: Sequence[str], assigned: Mapping[str, Group]) -> str:
+    """What leaves more signers to `auto`."""
+    if "test" in auto or assigned.get("test"):
+        return "`--set data.test=none`"
+    named = next((part for part in ("train", "validation") if assigned.get(part)), None)
+    return _BY_CLIPS if named is None else f"`--set data.{named}={'rest' if named == 'train' else 'auto'}`"
 
 
 def _with_folds(split: Split, count: int, words_of: WordsOf, seed: int) -> Split:
@@ -169,7 +247,7 @@ def _with_folds(split: Split, count: int, words_of: WordsOf, seed: int) -> Split
         raise DataError(
             f"{count} folds cannot be made of {counted(len(signers), 'signer')}",
             expected=f"2 to {len(signers)} folds" if len(signers) >= 2 else "at least two signers outside the test part",
-            hint="lower `data.folds`, or set `data.test` to `none`",
+            hint=f"`--set data.folds={len(signers)}`" if len(signers) >= 2 else "`--set data.test=none --set data.train=rest`",
         )
 
     def deal(order: Group) -> tuple[list[Group], list[Group]]:
@@ -184,13 +262,9 @@ def _with_folds(split: Split, count: int, words_of: WordsOf, seed: int) -> Split
         raise DataError(
             f"no draw of {count} folds leaves every word in the training of each",
             got=f"class {', '.join(rare)} has clips of one signer only" if rare else "some words have few signers",
-            hint="try fewer folds, or name a validation part instead",
+            hint="`--set data.folds=none` validates on one part instead",
         )
-    note = split.note
-    if lacking := [str(number) for number, fold in enumerate(folds, 1) if _words(fold, words_of) != everything]:
-        remark = f"fold {', '.join(lacking)} validates without some words: its signers have no clip of them"
-        note = f"{note}; {remark}" if note else remark
-    return replace(split, folds=tuple(folds), note=note)
+    return replace(split, folds=tuple(folds))
 
 
 def _best_draw(
@@ -216,21 +290,36 @@ def _best_draw(
     return best
 
 
-def _check(split: Split, words_of: WordsOf) -> None:
+def _check(split: Split, words_of: WordsOf, requested: Mapping[str, SignerSelection]) -> None:
+    held_out = [part for part in ("validation", "test") if requested[part] not in ("auto", "none")]
     for part, signers in (("training", split.train), ("validation", split.folds or split.validation)):
         if not signers:
+            again = "train=rest" if requested["train"] == "none" else f"{(*held_out, 'validation')[0]}=auto"
             raise DataError(
                 f"the {part} part has no signer",
                 got=f"{counted(len(words_of), 'signer')} in total",
-                hint="a search needs at least one signer to train on and another to validate on",
+                expected="at least one signer to train on and another to validate on",
+                hint=f"`--set data.{again}`" if part == "training" else "`--set data.validation=auto`",
             )
     lacking = _words(split.validation + split.test, words_of) - _words(split.train, words_of)
     if lacking:
+        again = f"`--set data.{held_out[0]}=auto`" if held_out else "`--set data.train=rest`"
         raise DataError(
             "a word is held out but never trained on",
             got=f"class {', '.join(str(word) for word in sorted(lacking))}",
-            hint="move a signer who signs it to the training part",
+            hint=f"move a signer who signs it to the training part; {again} draws others",
         )
+
+
+def _lacking_words(split: Split, words_of: WordsOf) -> Iterator[str]:
+    """Which parts cannot evaluate some words."""
+    everything = _words(split.train + split.validation, words_of)
+    if lacking := [str(number) for number, fold in enumerate(split.folds, 1) if _words(fold, words_of) != everything]:
+        yield f"fold {', '.join(lacking)} validates without some words: its signers have no clip of them"
+    for part in ("validation", "test"):
+        signers = split.parts()[part]
+        if signers and (count := len(everything - _words(signers, words_of))):
+            yield f"the {part} part lacks {counted(count, 'word')}, of which its signers have no clip"
 
 
 def _words(signers: Iterable[str], words_of: WordsOf) -> frozenset[int]:

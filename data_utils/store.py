@@ -77,7 +77,7 @@ def load_prepared(
 
 def _key(entries: Sequence[CatalogEntry], config: PreprocessConfig) -> str:
     parts = [str(_LAYOUT), json.dumps(dataclasses.asdict(config), sort_keys=True)]
-    parts += [f"{entry.file.path.name} {entry.sha256}" for entry in entries]
+    parts += [f"{entry.file.path.name} {entry.sha256} {entry.selected}".rstrip() for entry in entries]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 

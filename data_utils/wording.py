@@ -6,6 +6,14 @@ import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+SAME_PEOPLE = "the same people in training and validation: this says nothing about new signers"
+"""What limits every result of a split by clips. The only wording of it."""
+
+
+def caution_of(split: str) -> str:
+    """What limits the results of a kind of split; empty for a split by signer."""
+    return SAME_PEOPLE if split == "clips" else ""
+
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
     """`did you mean ...?` for a misspelt name, or None."""
@@ -41,6 +49,12 @@ def _char_width(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def some(texts: Sequence[str], most: int = 3) -> str:
+    """The first of some texts, and how many more there are."""
+    rest = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def counted(count: int, noun: str) -> str:

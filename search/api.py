@@ -18,6 +18,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -133,7 +134,7 @@ class Study:
         self.data = None if data is None else Path(data)
         self.storage = storage
         self.runs = Path(runs)
-        self._notify = notify or _warn
+        self._notify = notify or partial(warnings.warn, stacklevel=2)
 
     def __repr__(self) -> str:
         from search.storage.url import redact_url
@@ -208,10 +209,7 @@ class Study:
         """Trains the best trials again with fresh seeds; starts and resumes. None if it was stopped.
 
         Args:
-            top: the most trials to train again.
-            seeds: the most fresh seeds for each of them.
-
-            The others are those of `run`.
+            top: the most trials to train again, with at most `seeds` fresh seeds each. The others are those of `run`.
 
         Raises: same as `run`.
         """
@@ -228,6 +226,14 @@ class Study:
         )
         with watched(callback, progress) as emit, stop_signals(stop) as request:
             return confirm(options, emit, request)
+
+    @property
+    def caution(self) -> str:
+        """What limits every result of a study that exists: that it trains and validates on the same people. Else empty."""
+        from search.study.study import study_caution
+
+        with self._reading() as (study, _):
+            return study_caution(study)
 
     @property
     def optuna(self) -> CheckedStudy:
@@ -318,10 +324,7 @@ class Study:
     def export_model(self, folder: str | Path, trial: int | None = None, *, searched: bool = False, onnx: bool = False) -> Path:
         """Writes a model that the confirmation trained to a new folder, for `islr-search predict` and `model.load_bundle`.
 
-        Args:
-            onnx: whether to write it as ONNX too.
-
-            The others are those of `configuration`.
+        `onnx`: whether to write it as ONNX too. The others: see `configuration`.
 
         Raises:
             NegativeAnswer: there is no trained model, since the trial was not confirmed.
@@ -344,7 +347,3 @@ class Study:
 
         with self._reading() as opened:
             return Report(report_html(Facts(*opened, url=self.storage, runs=self.runs)))
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=3)

@@ -29,7 +29,7 @@ class RunStarted:
     """Signers by part: `train`, `validation` and the sealed `test`."""
 
     clips: Mapping[str, int]
-    """Number of clips of the training and validation parts."""
+    """Number of clips of the training and validation parts; in a split by clip, also of the sealed `test` part."""
 
     device: str
     workers: int
@@ -62,6 +62,9 @@ class RunStarted:
 
     unit: str = "trial"
     """What the run trains, and the events below call a trial: `trial`, or in a confirmation `training`."""
+
+    caution: str = ""
+    """What limits its results: in a split by clip the same people are in all parts. Else empty."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,9 @@ class RunFinished:
 
     believed: Recommendation | None = None
     """The trial that a model believes in; None without a model."""
+
+    caution: str = ""
+    """See `RunStarted`."""
 
 
 @dataclass(frozen=True)

@@ -337,7 +337,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert [clip.name for clip in clips] == ["10", "9"]
     np.testing.assert_array_equal(clips[1].feature_CTJ, lost)
     assert clips[1].feature_CTJ.dtype == np.float32
-    assert [(name, label) for name, label, _ in read_index(file)] == [("10", 0), ("9", 1)]
+    assert [(clip.name, clip.label) for clip in read_index(file)] == [("10", 0), ("9", 1)]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

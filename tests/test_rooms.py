@@ -50,6 +50,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "sqlalchemy": ("search/storage",),
     "scipy": (
         "data_utils/checking/copies.py",
+        "data_utils/clip_split.py",
         "search/surrogate",
         "search/definition/gp.py",
         "search/evaluation",

@@ -232,7 +232,7 @@ def test_settings_and_their_defaults() -> None:
 
 
 EVENTS = """
-run_started: study about data words parts clips device workers storage runs finished target epochs space objectives folds trainings run best unit
+run_started: study about data words parts clips device workers storage runs finished target epochs space objectives folds trainings run best unit caution
 notice: text
 working: what done total
 data_prepared: done total
@@ -240,7 +240,7 @@ trial_started: trial params epochs done remark
 epoch_finished: trial record step
 worker_died: trial reason deaths allowed
 trial_finished: trial state params value values val_top1 epochs seconds is_best finished target reason
-run_finished: study finished target counts best baseline front edges noise seconds stopped_by ended_by continue_with believed
+run_finished: study finished target counts best baseline front edges noise seconds stopped_by ended_by continue_with believed caution
 run_failed: error exit_code
 confirm_finished: study confirmed seconds
 """  # noqa: E501

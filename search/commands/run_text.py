@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
-from data_utils.wording import format_duration, width
+from data_utils.wording import counted, format_duration, width
 from search import DEFAULT_RUNS, DEFAULT_STORAGE
 from search.events import RunFinished, RunStarted, TrialFinished
 from search.reporting.summaries import answer_lines
@@ -87,17 +88,25 @@ def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[s
     """What a run is about to do, in at most `max_width` columns."""
     train, validation, test = (len(event.parts[part]) for part in ("train", "validation", "test"))
     workers = f", {event.workers} workers" if event.workers > 1 else ""
-    sealed = f"{test} sealed for the test" if test else "no test part"
+    sealed = f"{event.clips.get('test', test):,} sealed for the test" if test else "no test part"
     signers = (
         f"{train} train ({event.clips['train']:,} clips), {validation} validate ({event.clips['validation']:,} clips), {sealed}"
     )
     if event.folds:
         signers = f"{train} in {event.folds} cross-validation folds ({event.clips['train']:,} clips), {sealed}"
+    label = "signers"
+    if event.caution:
+        label, of = "clips", f"of {counted(len({*chain(*event.parts.values())}), 'signer')}"
+        parts = f"{event.clips['train']:,} train, {event.clips['validation']:,} validate"
+        if event.folds:
+            parts = f"{event.clips['train']:,} in {event.folds} cross-validation folds"
+        signers = f"{parts}, {sealed}, {of}"
     each = [f"each {event.unit} trains {event.trainings} models; its value is their mean"] if event.trainings > 1 else []
     rows = [
         ("study", event.study + (f": {event.about}" if event.about else "")),
         ("data", f"{event.data}: {event.words:,} words"),
-        ("signers", signers),
+        (label, signers),
+        ("people", event.caution),
         *(("models", text) for text in each),
         ("device", f"{event.device}{workers}, storage {event.storage}"),
         ("target", f"{event.target:,} finished {event.unit}s, {event.finished:,} so far"),
@@ -114,6 +123,7 @@ def run_finished_lines(
     """
     study = study_args(event.study, storage)
     lines = ["", *answer_lines(event.best, event.baseline, event.front, event.believed, max_width)]
+    lines += labeled("people", event.caution, max_width)
     lines += [] if event.stopped_by else _luck_lines(event, max_width)
     counts = ", ".join(f"{event.counts[state]} {state}" for state in ("complete", "pruned", "failed"))
     finished = f"{event.finished:,} of {event.target:,} trials finished ({counts})"

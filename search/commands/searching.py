@@ -172,12 +172,15 @@ def status(
 
 def list_studies(storage: opt.Storage = opt.STORAGE, as_json: opt.AsJson = False) -> None:
     """List the studies in the database, and those that can be run."""
-    from data_utils.wording import align
+    from data_utils.wording import align, caution_of
     from search.commands.console import print_result
     from search.reporting.status import all_studies
 
     rows = all_studies(storage)
-    cells = [["study", "finished", "about"], *([row["study"], row["progress"], row["about"]] for row in rows)]
+    cells = [["study", "finished", "about"]]
+    for row in rows:
+        cautious = filter(None, (row["about"], caution_of(row["split"] or "")))
+        cells.append([row["study"], row["progress"], "; ".join(cautious)])
     print_result(*(rows if as_json else align(cells)))
 
 

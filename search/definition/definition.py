@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Unit
 
@@ -52,8 +52,9 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions:
-    """How the study file divides the signers into parts or folds."""
+    """How the study file divides the signers, or with `split: clips` their clips, into parts or folds."""
 
+    split: Literal["signers", "clips"] = "signers"
     train: SignerSelection = "rest"
     validation: SignerSelection = "auto"
     test: SignerSelection = "auto"

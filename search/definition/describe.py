@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from data_utils.wording import caution_of
 from search.definition.definition import StudyDefinition
 from search.definition.settings import settings
 from search.definition.strategy import strategy_name
@@ -47,6 +48,7 @@ def _signers(definition: StudyDefinition) -> list[Row]:
     if options["folds"]:
         del options["validation"]
     texts = {key: ", ".join(value) if isinstance(value, tuple) else str(value or "none") for key, value in options.items()}
+    texts["split"] += f" ({caution})" if (caution := caution_of(definition.signers.split)) else ""
     return [(f"data.{key}", text, _origin(definition, f"data.{key}")) for key, text in texts.items()]
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import jinja2
 from annotated_types import Ge, Gt, Le, Lt, Unit
 
+from data_utils.wording import SAME_PEOPLE
 from search.definition.definition import Resources, Stagnation
 from search.definition.objectives import StudyObjective
 from search.definition.pruners import PRUNERS
@@ -37,6 +38,7 @@ def page() -> str:
     )
     environment.filters |= {"doc": _doc, "fields": _fields}
     return environment.get_template("keys.md").render(
+        same_people=SAME_PEOPLE,
         studies=sorted(known_studies(packaged_only=True).items()),
         objective=StudyObjective,
         stagnation=Stagnation,

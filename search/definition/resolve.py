@@ -106,10 +106,12 @@ def _refuse_second(key: str, seen: list[str], where: str) -> None:
 
 
 def _split_options(section: Any, source: str) -> SplitOptions:
-    require_mapping(section, "data", source, ("train", "validation", "test", "folds"))
+    require_mapping(section, "data", source, ("split", "train", "validation", "test", "folds"))
     options: dict[str, Any] = {}
     for key, given in section.items():
-        if key == "folds":
+        if key == "split":
+            options[key] = validate(Literal["signers", "clips"], given, "data.split", source, "`signers` or `clips`")
+        elif key == "folds":
             folds = validate(_FOLDS, given, "data.folds", source, "2 or more, `each` or `none`")
             options[key] = None if folds == "none" else folds
         else:
@@ -120,9 +122,36 @@ def _split_options(section: Any, source: str) -> SplitOptions:
         raise DefinitionError(
             "`data.folds` and `data.validation` cannot be combined",
             where=source,
-            hint="with folds every signer validates once; remove one of them",
+            hint="with folds every signer validates once: `--set data.validation=auto`, or `--set data.folds=none`",
         )
-    return SplitOptions(**options)
+    found = SplitOptions(**options)
+    if found.split == "clips":
+        _require_clips(found, source)
+    return found
+
+
+def _require_clips(options: SplitOptions, source: str) -> None:
+    """Refuses what a split by clip cannot do."""
+    by_signer = "with `data.split: clips` the same signers are in all parts"
+    allowed = {"train": ("rest",), "validation": ("auto", "none") if options.folds else ("auto",), "test": ("auto", "none")}
+    for key, texts in allowed.items():
+        given = getattr(options, key)
+        if given not in texts and (key != "train" or isinstance(given, str)):
+            names = isinstance(given, tuple)
+            raise DefinitionError(
+                f"{by_signer}: `data.{key}` cannot " + ("name signers" if names else f"be `{given}`"),
+                where=source,
+                got=", ".join(given) if names else given,
+                expected=" or ".join(f"`{text}`" for text in texts) + (", or a list of signers" if key == "train" else ""),
+                hint=f"`--set data.{key}={texts[0]}`; a split by signer has `data.split: signers`",
+            )
+    if options.folds == "each":
+        raise DefinitionError(
+            f"{by_signer}: `data.folds` cannot be `each`",
+            where=source,
+            expected="a number of folds, into which the clips are dealt",
+            hint="`--set data.folds=5`; a split by signer has `data.split: signers`",
+        )
 
 
 def _baseline(section: Any, space: tuple[Dimension, ...], source: str) -> dict[str, Any]:

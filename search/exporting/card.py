@@ -32,6 +32,7 @@ def card_text(exported: Exported, metrics: Mapping[str, Any], folder: str) -> st
         mine=metrics["this_model"],
         temperature_known="temperature" in exported.recorded,
         confirmed=metrics["configuration"]["confirmed"],
+        caution=exported.caution,
         rows=list(_rows(metrics, has_folds=bool(exported.data.get("folds")))),
     )
 

@@ -12,6 +12,8 @@ import optuna
 from annotated_types import Gt
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.splits import ClipSplit, Split
+from data_utils.wording import caution_of
 from model.objective import Objective
 from search import BASELINE_TRIAL
 from search.definition.objectives import StudyObjective, primary_index
@@ -21,7 +23,7 @@ from search.definition.yaml_text import dump_yaml, parse_yaml
 from search.errors import DefinitionError, NegativeAnswer
 from search.running.summary import baseline_summary
 from search.study.checked import CheckedStudy
-from search.study.confirmed import load_confirmed, num_values
+from search.study.confirmed import from_plain, load_confirmed, num_values
 from search.study.openings import openings
 from search.study.recommendation import MIN_TRIALS, Choice, Recommendation, require_choice
 from search.study.study import get_trial, study_data, study_objectives, study_plan
@@ -52,7 +54,16 @@ class ExportedData:
     """Groups of training signers that validate in turn; empty with a single validation part."""
 
     test: list[str]
-    """Sealed signers: neither the search nor `retrain` reads their clips."""
+    """Sealed signers: neither the search nor `retrain` reads their clips. In a split by clip, the signers of sealed clips."""
+
+    clips: ClipSplit | None = None
+    """How the clips were divided; None: the split is by signer."""
+
+    @property
+    def split(self) -> Split:
+        """The split of the search."""
+        folds = tuple(map(tuple, self.folds))
+        return Split(tuple(self.train), tuple(self.validation), tuple(self.test), folds=folds, clips=self.clips)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +102,16 @@ class Exported:
     augment: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any]
     made_with: dict[str, Any]
+
+    @property
+    def recorded_data(self) -> ExportedData:
+        """The data set and split of the search."""
+        return from_plain(ExportedData, self.data)
+
+    @property
+    def caution(self) -> str:
+        """What limits its results; empty for a split by signer."""
+        return caution_of("clips" if self.data.get("clips") else "signers")
 
 
 def choose_trial(study: CheckedStudy, requested: int | None, *, searched: bool) -> tuple[FrozenTrial, str]:
@@ -197,6 +218,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
             "words": list(data.words),
             **{part: list(signers) for part, signers in data.split.parts().items()},
             "folds": [list(fold) for fold in data.split.folds],
+            **({} if data.split.clips is None else {"clips": dataclasses.asdict(data.split.clips)}),
         },
         made_with=json.loads(attribute(trial, "made_with", "{}")),
     )
@@ -207,7 +229,7 @@ def export_text(exported: Exported, why: str = "") -> str:
     content = {name: value for name, value in dataclasses.asdict(exported).items() if name != "front" or value}
     return (
         f"# The configuration of trial {exported.trial} of the study {exported.study}. "
-        f"Train it again: islr-search retrain FILE\n{_comment(why)}{dump_yaml(content)}"
+        f"Train it again: islr-search retrain FILE\n{_comment(why)}{_comment(exported.caution)}{dump_yaml(content)}"
     )
 
 

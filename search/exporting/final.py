@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_utils.splits import Split
 from model.metrics import TEMPERATURES
 from model.objective import Objective
 from model.record import EpochRecord
@@ -38,7 +37,7 @@ class FinalPlan:
     """Those of them who were sealed until `search test` opened them."""
 
     left_out: tuple[str, ...]
-    """Sealed signers, who are not trained on."""
+    """Sealed signers, who are not trained on; in a split by clip, signers whose sealed clips are not."""
 
     epochs: int
     temperature: float
@@ -55,10 +54,10 @@ def plan_final(setup: Setup) -> FinalPlan:
         DataError: a signer is missing from the data set.
         DefinitionError: the exported configuration lacks a number that the training or the model card needs.
     """
-    exported, stored = setup.exported, setup.recorded_data
+    exported, split = setup.exported, setup.split
     epochs, temperature = _recorded(exported)
-    opened = tuple(stored.test) if exported.sealed else ()
-    signers = (*stored.train, *stored.validation, *opened)
+    opened = split.test if exported.sealed else ()
+    signers = tuple(dict.fromkeys((*split.train, *split.validation, *opened)))
     for signer in signers:
         setup.data.entries_of([signer], mirrored=False)
     differences = list(setup.differences)
@@ -68,7 +67,7 @@ def plan_final(setup: Setup) -> FinalPlan:
         setup=setup,
         signers=signers,
         opened=opened,
-        left_out=() if opened else tuple(stored.test),
+        left_out=() if opened else split.test,
         epochs=min(epochs, setup.configs.train.epochs),
         temperature=temperature,
         differences=differences,
@@ -102,11 +101,11 @@ def train_final(plan: FinalPlan, output: Path, *, emit: Listener, on_epoch: Call
         ResourceError: the model cannot be written.
     """
     setup, configs = plan.setup, plan.setup.configs
-    split = Split(train=plan.signers, validation=(), test=plan.left_out)
+    trial_clips = TrialClips(setup.data, setup.split, setup.store, emit)
     with training_errors():
         training = new_training(
             configs,
-            train=TrialClips(setup.data, split, setup.store, emit).all_training_clips(configs.preprocess),
+            train=trial_clips.all_clips(configs.preprocess, with_test=not plan.left_out),
             validation=None,
             num_words=len(setup.data.words),
             seed=setup.seed,
@@ -116,7 +115,7 @@ def train_final(plan: FinalPlan, output: Path, *, emit: Listener, on_epoch: Call
         fit(training, lambda record: on_epoch(record) and record.epoch < plan.epochs)
     if len(training.history) < plan.epochs:
         return None
-    who = "all signers except the sealed ones" if plan.left_out else "all signers"
+    who = f"all {setup.split.kind}{' except the sealed ones' if plan.left_out else ''}"
     provenance = Provenance(
         kind="final",
         text=f"the configuration of {trial_name(setup.exported.trial)} trained on {who} for the epochs of the search",

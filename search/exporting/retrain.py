@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from data_utils.files import write_atomically
-from data_utils.splits import Split, split_signers
+from data_utils.splits import split_signers
 from model.objective import Objective
 from model.record import EpochRecord
 from model.training import Training, fit
@@ -46,6 +46,9 @@ class Retrained:
     invalid: str
     """Why the result cannot be right; empty if it is plausible."""
 
+    caution: str = ""
+    """What limits it; empty for a split by signer."""
+
     @property
     def is_reproduced(self) -> bool:
         """Whether the value equals the recorded one bit for bit."""
@@ -74,10 +77,10 @@ def retrain(
     """
     exported, configs, num_words = setup.exported, setup.configs, len(setup.data.words)
     objective = Objective(**exported.objective)  # type: ignore[arg-type]  # checked by `read_export`
-    split = _recorded_split(setup)
+    _require_signers(setup)
     curves = Curves(objective, one_by_one=True)
     with training_errors():
-        folds = TrialClips(setup.data, split, setup.store, emit).folds(configs.preprocess)
+        folds = TrialClips(setup.data, setup.split, setup.store, emit).folds(configs.preprocess)
         plan = Plan(objective=objective, repeats=exported.repeats)
         trainings = start_trainings(configs, setup.seed, setup.device, plan, folds, num_words)
         for number, training in enumerate(trainings):
@@ -92,21 +95,22 @@ def retrain(
         measured=measured([objective.kept_epoch(history) for history in curves.histories.values()]),
         differences=setup.differences,
         invalid=why_invalid(configs.train, num_words, curves.histories, trainings[0].label_smoothing_used),
+        caution=exported.caution,
     )
     if setup.output is not None:
         _write_models(setup, result, trainings, folds)
     return result
 
 
-def _recorded_split(setup: Setup) -> Split:
-    """The split of the record, with the folds that were drawn then. Raises `DataError` for missing signers."""
-    stored, words_of = setup.recorded_data, setup.data.words_of
-    if not stored.folds:
-        return split_signers(words_of, train=stored.train, validation=stored.validation, test="none")
-    for fold in stored.folds:
-        rest = [signer for signer in stored.train if signer not in fold]
-        split_signers(words_of, train=rest, validation=fold, test="none")  # only for its checks
-    return Split(tuple(stored.train), (), (), folds=tuple(tuple(fold) for fold in stored.folds))
+def _require_signers(setup: Setup) -> None:
+    """Checks that the data set has the signers of the recorded split, and that every word is trained.
+
+    Raises:
+        DataError: it does not.
+    """
+    if setup.split.clips is None:
+        for train, held_out in setup.split.train_validation_pairs():
+            split_signers(setup.data.words_of, train=train, validation=held_out, test="none")
 
 
 def _write_models(setup: Setup, result: Retrained, trainings: Sequence[Training], folds: Sequence[Fold]) -> None:

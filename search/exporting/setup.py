@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from data_utils.clip_split import split_clips
 from data_utils.errors import DataError
 from data_utils.prepared import DataSet, fingerprint
+from data_utils.splits import Split
 from model.bundle import require_new
 from model.onnx import require_onnx
 from model.paths import choose_path
@@ -51,10 +53,8 @@ class Setup:
     onnx: bool
     """Whether to write the model as ONNX too."""
 
-    @property
-    def recorded_data(self) -> ExportedData:
-        """The data set and split as they were recorded."""
-        return ExportedData(**self.exported.data)
+    split: Split
+    """The recorded split; one by clip is made again from the data set."""
 
 
 def set_up(
@@ -79,7 +79,9 @@ def set_up(
         require_new(output)
     if onnx:
         require_onnx()
-    data_set = _open_recorded(ExportedData(**exported.data), data, runs)
+    stored = exported.recorded_data
+    data_set = _open_recorded(stored, data, runs)
+    split = _made_again(stored, data_set)
     seed = exported.seed if seed is None else seed
     configs = with_path(configs, exported.made_with)
     path = choose_path(configs.model, configs.train, torch.device(device))
@@ -92,10 +94,11 @@ def set_up(
         seed=seed,
         device=device,
         made_with=here,
-        differences=_differences(exported, found, seed, here),
+        differences=_differences(exported, found, split, seed, here),
         store=data_store(runs),
         output=output,
         onnx=onnx,
+        split=split,
     )
 
 
@@ -124,8 +127,31 @@ def _open_recorded(stored: ExportedData, folder: Path | None, runs: Path) -> Dat
     return data_set
 
 
-def _differences(exported: Exported, data_fingerprint: str, seed: int, here: dict[str, Any]) -> list[str]:
+def _made_again(stored: ExportedData, data_set: DataSet) -> Split:
+    """The recorded split. One by clip is a function of the data, so that other data are divided too.
+
+    Raises:
+        DataError: the data set has too few clips for it.
+    """
+    if (clips := stored.clips) is None:
+        return stored.split
+    return split_clips(
+        data_set.entries,
+        data_set.words,
+        train=clips.signers,
+        test=clips.test,
+        folds=clips.folds,
+        seed=clips.seed,
+        fold_seed=clips.fold_seed,
+    )
+
+
+def _differences(exported: Exported, data_fingerprint: str, split: Split, seed: int, here: dict[str, Any]) -> list[str]:
     lines = []
+    was_divided, is_divided = exported.recorded_data.clips, split.clips
+    if was_divided is not None and is_divided is not None and was_divided.digest != is_divided.digest:
+        digests = f"digest {was_divided.digest[:12]}... -> {is_divided.digest[:12]}..."
+        lines.append(f"split: other clips in training and validation, {digests}")
     if data_fingerprint != exported.data["fingerprint"]:
         lines.append(f"data: fingerprint {exported.data['fingerprint'][:12]}... -> {data_fingerprint[:12]}...")
     if seed != exported.seed:

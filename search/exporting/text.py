@@ -26,21 +26,26 @@ def final_lines(plan: FinalPlan) -> list[str]:
     exported = plan.setup.exported
     opened = f", {len(plan.opened)} of them sealed until a test opened them" if plan.opened else ""
     lines = [f"signers  {len(plan.signers)}{opened}", f"epochs   {plan.epochs}, as in the search"]
+    if (clips := plan.setup.split.clips) is not None:
+        lines[0] = f"clips    all of {counted(len(plan.signers), 'signer')}{', also the opened ones' if plan.opened else ''}"
+        lines += labeled("people", exported.caution)
     if plan.left_out:
-        sealed = counted(len(plan.left_out), "sealed signer")
+        sealed = counted(len(plan.left_out), "sealed signer") if clips is None else counted(clips.num_test, "sealed clip")
         lines += labeled("sealed", f"without the {sealed}: no test has opened them for this configuration")
     if plan.differences:
         lines += ["note     differences from the recorded training:", *(f"  {line}" for line in plan.differences)]
-    known = f"top1 {exported.recorded['val_top1']:.4f} on the validation signers of the search"
+    kind = plan.setup.split.kind
+    known = f"top1 {exported.recorded['val_top1']:.4f} on the validation {kind} of the search"
     if exported.sealed:
-        known += f", {exported.sealed['top1']:.4f} on the sealed signers"
-    unmeasured = "the model is not measured" if plan.left_out else "no signer is left to measure the model on"
-    return [*lines, *labeled("expect", f"{unmeasured}; trained on fewer signers, the configuration gave {known}")]
+        known += f", {exported.sealed['top1']:.4f} on the sealed {kind}"
+    unmeasured = "the model is not measured" if plan.left_out else f"no {kind[:-1]} is left to measure the model on"
+    return [*lines, *labeled("expect", f"{unmeasured}; trained on fewer {kind}, the configuration gave {known}")]
 
 
 def retrained_lines(result: Retrained) -> list[str]:
     """Whether the recorded value was reproduced and, if not, why that may be."""
     lines = [
+        *labeled("people", result.caution),
         f"recorded {result.name} {result.recorded!r}",
         f"now      {result.name} {result.value!r}, top1 {result.measured['val_top1']:.4f} at epoch {result.measured['epoch']}",
     ]

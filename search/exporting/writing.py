@@ -26,7 +26,7 @@ from search.definition.settings import Configs
 from search.definition.trial_attributes import attribute
 from search.errors import NegativeAnswer, os_errors
 from search.exporting.card import card_text
-from search.exporting.export import Exported, ExportedData, export_text
+from search.exporting.export import Exported, export_text
 from search.study.companion import SEED, complete_trainings, find_companion
 from search.study.folder import find_folder
 from search.study.openings import Opening, openings
@@ -69,7 +69,7 @@ class Provenance:
     """Fingerprint of the data set with their clips."""
 
     left_out: Sequence[str] = ()
-    """Sealed signers that a final model was not trained on."""
+    """Sealed signers that a final model was not trained on; in a split by clip, signers whose sealed clips were left out."""
 
     differences: Sequence[str] = ()
     """What differs from the recorded training, one line each."""
@@ -89,6 +89,7 @@ def metrics_of(exported: Exported, origin: Provenance) -> dict[str, Any]:
         "study": exported.study,
         "study_id": exported.study_id,
         "trial": exported.trial,
+        **({"split": "clips", "caution": exported.caution} if exported.caution else {}),
         "objective": dataclasses.asdict(Objective(**exported.objective)),  # type: ignore[arg-type]  # it was checked
         "words": len(exported.data["words"]),
         "this_model": {
@@ -237,7 +238,7 @@ def provenance_of(
     chosen: ConfirmModel, clips: int, count: int, exported: Exported, openings_of_signers: Sequence[Opening]
 ) -> Provenance:
     """The provenance of a confirmation's model, chosen from `count`. `clips` is the number of its validation clips."""
-    data = ExportedData(**exported.data)
+    data = exported.recorded_data
     return Provenance(
         kind="confirmed",
         text=_which(count, trial_name(exported.trial), exported.objective["metric"]),

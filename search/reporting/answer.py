@@ -125,6 +125,8 @@ def _why_none(facts: Facts) -> str:
 
 def _warnings(facts: Facts) -> Iterator[str]:
     """Reasons to doubt the answer or to look closer."""
+    if facts.caution:
+        yield sentence(facts.caution)
     finished = num_finished(facts.trials)
     if finished < facts.target:
         yield f"The search is not finished: {finished:,} of {facts.target:,} trials so far."
@@ -153,23 +155,24 @@ def _test_warnings(facts: Facts) -> Iterator[str]:
     """Reasons to doubt the results on the sealed test signers."""
     if facts.all_openings:
         if others := other_studies(facts.all_openings, facts.study):
-            yield f"The same test signers were also opened for {', '.join(others)}."
+            yield f"The same test {facts.held_out} were also opened for {', '.join(others)}."
         last = facts.all_openings[-1].opening.time
         if _continued_after(facts, last):
-            yield f"The search continued after the test signers were opened ({last[:10]}): they are no independent test now."
+            opened = f"after the test {facts.held_out} were opened ({last[:10]})"
+            yield f"The search continued {opened}: they are no independent test now."
     if facts.last_opening is not None and facts.chosen is not None:
         opening = facts.last_opening[1]
         low, high = opening.gain_low, opening.gain_high
         if opening.trial != facts.chosen.number:
-            yield f"The test signers were opened for {name_of(opening.trial)}, not for the setting recommended now."
+            yield f"The test {facts.held_out} were opened for {name_of(opening.trial)}, not for the setting recommended now."
         elif opening.trial != BASELINE_TRIAL and low is not None and high is not None and low <= 0:
             interval = f"95% interval {points(low)} to {points(high)}"
             if high < 0:
-                yield f"On the test signers the accuracy is lower than the baseline's ({interval})."
+                yield f"On the test {facts.held_out} the accuracy is lower than the baseline's ({interval})."
             else:
-                yield f"On the test signers the gain in accuracy may be zero ({interval})."
+                yield f"On the test {facts.held_out} the gain in accuracy may be zero ({interval})."
     if (times := len(facts.all_openings)) > 1:
-        yield f"The test signers were opened {times} times; with each opening they are worth less as a test."
+        yield f"The test {facts.held_out} were opened {times} times; with each opening they are worth less as a test."
 
 
 def _continued_after(facts: Facts, opened: str) -> bool:
@@ -193,7 +196,7 @@ def _commands(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.confirmed is None:
         yield "train the best settings again with fresh seeds", f"{search} confirm {study_and_runs}"
     elif not facts.all_openings and facts.data.split.test:
-        yield "evaluate on the sealed test signers, once", f"{search} test {study_and_runs}"
+        yield f"evaluate on the sealed test {facts.held_out}, once", f"{search} test {study_and_runs}"
     answered = _answered(facts)
     other = f" --trial {answered.number}" if answered is not None and answered.number != facts.chosen.number else ""
     yield "write the configuration", f"{search} export {study}{other} --output best.yaml"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from data_utils.wording import counted, format_duration
+from data_utils.wording import SAME_PEOPLE, counted, format_duration
 from search import BASELINE_TRIAL
 from search.evaluation.analysis.intervals import Interval, difference_interval, mean_interval
 from search.reporting.answer import answer_of, sentence
@@ -65,6 +65,14 @@ def _obstacles(one: Facts, other: Facts) -> Iterator[str]:
     """Why values of the two studies do not mean the same."""
     if one.data.fingerprint != other.data.fingerprint:
         yield f"They cannot be compared: other data ({one.data.folder} and {other.data.folder})."
+    elif one.held_out != other.held_out:
+        by_clips, by_signer = (facts.name for facts in sorted((one, other), key=lambda facts: facts.held_out))
+        yield (
+            f"They cannot be compared: {by_signer} validates on signers that it does not train on, {by_clips} on clips of the "
+            f"signers that it trains on ({SAME_PEOPLE})."
+        )
+    elif one.caution and _clips(one) != _clips(other):
+        yield "They cannot be compared: they validate on other clips."
     elif _judges(one) != _judges(other):
         yield "They cannot be compared: they validate on other signers, and some signers are harder than others."
     if one.objective != other.objective:
@@ -76,12 +84,19 @@ def _judges(facts: Facts) -> set[frozenset[str]]:
     return {frozenset(validation) for _, validation in facts.data.split.train_validation_pairs()}
 
 
+def _clips(facts: Facts) -> str:
+    """A digest of which clips validate."""
+    return "" if facts.data.split.clips is None else facts.data.split.clips.digest
+
+
 def _cautions(one: Facts, other: Facts) -> Iterator[str]:
     """What makes a comparison less fair."""
+    if one.caution and other.caution:
+        yield sentence(SAME_PEOPLE)
     if one.data.fingerprint == other.data.fingerprint and one.data.split.train != other.data.split.train:
         yield "They were trained on other signers."
-    if one.data.split.test != other.data.split.test:
-        yield "Their sealed test signers are not the same."
+    if one.held_out == other.held_out and one.data.split.test != other.data.split.test:
+        yield f"Their sealed test {one.held_out} are not the same."
     for facts in (one, other):
         if facts.chosen is None:
             yield f"{facts.name} has no complete trial yet."
@@ -105,7 +120,7 @@ def _verdict(one: Facts, other: Facts, *, comparable: bool) -> tuple[str, str]:
     text = (
         f"{one.objective} of {_setting(other, theirs)} minus that of {_setting(one, mine)}: {signed(difference.mean)} "
         f"(95% interval {signed(difference.low)} to {signed(difference.high)}, {how}, "
-        "on the same validation signers). Lower is better."
+        f"on the same validation {one.held_out}). Lower is better."
     )
     if difference.low <= 0 <= difference.high:
         return "Neither study is shown to have found the better setting.", text
@@ -170,6 +185,7 @@ def _found(one: Facts, other: Facts) -> Iterator[tuple[Cell, ...]]:
 
     yield row("answer", lambda facts: answer_of(facts).headline)
     yield row("its settings", lambda facts: "" if facts.chosen is None else format_params(facts.chosen.params))
+    yield row("limits", lambda facts: facts.caution)
     yield row("trials", _trials)
     yield row("best value of the search", _best)
     yield row("the baseline in the search", lambda facts: "" if facts.baseline is None else _searched(facts, BASELINE_TRIAL))
@@ -177,7 +193,7 @@ def _found(one: Facts, other: Facts) -> Iterator[tuple[Cell, ...]]:
     yield row("confirmed mean", lambda facts: "" if (found := _recommended(facts)) is None else _mean(facts, found))
     yield row("its change to the baseline", _change)
     yield row("verdict", lambda facts: "" if facts.confirmed is None else sentence(facts.confirmed.found.verdict))
-    yield row("accuracy on sealed test signers", _sealed)
+    yield row("accuracy on the sealed test part", _sealed)
     yield row("spent", _spent)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import caution_of
 from model.record import EpochRecord
 from search import BASELINE_TRIAL
 from search.definition.objectives import StudyObjective, primary_index
@@ -77,6 +78,10 @@ class Facts:
         self.primary = primary_index(self.objectives)
         self.space: tuple[Dimension, ...] = study_space(study)
         self.data: StudyData = study_data(study)
+        self.held_out = self.data.split.kind
+        """What is held out: `signers` or `clips`."""
+
+        self.caution = caution_of(self.held_out)
         self.seed: int = study.user_attrs.get("seed", 0)
         self.target: int = study.user_attrs.get("target", 0)
         self.confirmed: Confirmed | None = load_confirmed(study)

@@ -142,7 +142,7 @@ def _sealed_rows(n: int, opening: Opening, chosen: FrozenTrial, base: FrozenTria
     if chosen.number not in scores:
         return
     mine, other, both = scores[chosen.number], _source_of(base, scores), _Source(f"openings.{n}", opening)
-    signers = counted(len(opening.signers), "sealed test signer")
+    signers = counted(opening.clips, "sealed clip") if opening.caution else counted(len(opening.signers), "sealed test signer")
     ends = "" if other is None or opening.gain is None else _interval(both, "gain_low", "gain_high", points)
     gain = _number(both, "gain", points) if ends else ""
     mine_right, other_right = (

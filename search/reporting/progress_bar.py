@@ -25,6 +25,8 @@ class ProgressBar:
             case RunStarted():
                 self._bar.reset(total=event.target)
                 self._bar.update(event.finished)
+                if event.caution:
+                    self._bar.write(event.caution)
                 if event.best is not None:
                     self._show_best(event.best.value, event.best.trial)
             case Notice():

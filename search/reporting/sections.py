@@ -66,9 +66,10 @@ def sections(facts: Facts, drawn: Mapping[str, Figure]) -> Iterator[Section]:
     yield Section("history", "How did the search go?", of("history", "front"), (), tuple(_best_trials(facts)))
     yield Section("space", "Where are the good settings?", of("slices", "contour", "parallel"))
     yield Section("words", "Which words are confused?", of("confusion"), (), tuple(_pairs(facts)))
-    yield Section("signers", "Which signers are hard?", of("signers"), (), tuple(_signers(facts)))
+    yield Section("signers", "Which signers are hard?", of("signers"), tuple(_caution(facts)), tuple(_signers(facts)))
     yield Section("sure", "Is its confidence calibrated?", of("reliability"))
-    yield Section("sealed", "What about the sealed test signers?", (), tuple(_test_texts(facts)), tuple(_test_scores(facts)))
+    sealed = f"What about the sealed test {facts.held_out}?"
+    yield Section("sealed", sealed, (), tuple(_test_texts(facts)), tuple(_test_scores(facts)))
     yield Section("time", "Which worker trained what when?", of("timeline"))
     yield Section("cost", "What did it cost?", (), (), (_cost(facts),))
     yield Section("failures", "What failed?", (), tuple(_failure_texts(facts)), tuple(_failures(facts)))
@@ -88,7 +89,8 @@ def _noise(facts: Facts) -> Iterator[str]:
         "pruned."
     )
     if facts.confirmed is not None:
-        yield f"The intervals below cover other seeds on the same validation signers. {sentence(signers_text(facts.confirmed))}"
+        same = f"The intervals below cover other seeds on the same validation {facts.held_out}."
+        yield f"{same} {sentence(signers_text(facts.confirmed))}"
 
 
 def _confirmation(facts: Facts) -> Iterator[Table]:
@@ -214,12 +216,19 @@ def _signers(facts: Facts) -> Iterator[Table]:
     yield Table(header, tuple(rows), "Correct answers of all the setting's models, the hardest signer first.")
 
 
+def _caution(facts: Facts) -> Iterator[str]:
+    if facts.caution:
+        yield sentence(facts.caution)
+
+
 def _test_texts(facts: Facts) -> Iterator[str]:
+    yield from _caution(facts)
     sealed = len(facts.data.split.test)
     if not sealed:
-        yield "This study has no sealed test signers."
+        yield f"This study has no sealed test {facts.held_out}."
     elif not facts.all_openings:
-        yield f"Nothing yet: {counted(sealed, 'signer')} sealed, never opened."
+        clips = "" if facts.data.split.clips is None else f"{counted(facts.data.split.clips.num_test, 'clip')} of "
+        yield f"Nothing yet: {clips}{counted(sealed, 'signer')} sealed, never opened."
     by_study: dict[str, list[Opening]] = {}
     for one in facts.all_openings:
         name = next(iter(other_studies([one], facts.study)), f"`{facts.name}`")
@@ -285,7 +294,10 @@ def _failures(facts: Facts) -> Iterator[Table]:
 def _reproduce(facts: Facts) -> Iterator[str]:
     parts = {part: ", ".join(signers) or "none" for part, signers in facts.data.split.parts().items()}
     yield f"Data: {facts.data.folder}, fingerprint {facts.data.fingerprint}."
-    if folds := facts.data.split.folds:
+    yield from _caution(facts)
+    if (clips := facts.data.split.clips) is not None:
+        yield f"{sentence(clips.text())} Seed {clips.seed}, digest of the division {clips.digest}."
+    elif folds := facts.data.split.folds:
         yield f"Folds, each used once for validation: {'; '.join(', '.join(fold) for fold in folds)}."
     yield f"Signers: {'; '.join(f'{part} {names}' for part, names in parts.items())}."
     yield f"The study's seed is {facts.seed}; the seed of every trial is derived from it."

@@ -16,7 +16,7 @@ from model.objective import Metric, Reduce
 from search import BASELINE_TRIAL
 from search.definition.trial_attributes import attribute
 from search.study.folder import find_folder
-from search.study.study import study_data, study_objectives, study_plan
+from search.study.study import study_caution, study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
 from search.trial.files import read_curves, read_rows
 from search.trial.outcome import SignerScore
@@ -32,6 +32,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "study": study.study_name,
         "trial": trial.number,
         "state": STATE_NAMES[trial.state],
+        "caution": study_caution(study),
         "params": trial.params,
         "result": trial_result(trial) or None,
         "seed": attribute(trial, "seed"),
@@ -50,6 +51,8 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
     shown = show_json(study, trial, runs)
     baseline = " (the baseline)" if trial.number == BASELINE_TRIAL else ""
     lines = [f"trial    {trial.number} of {study.study_name}{baseline}: {shown['state']}"]
+    if shown["caution"]:
+        lines.append(f"people   {shown['caution']}")
     if shown["reason"]:
         lines.append(f"reason   {shown['reason']}")
     lines += [f"worker   died: {reason}" for reason in shown["deaths"]]

@@ -26,11 +26,11 @@ from search.storage.read_only import open_read_only
 from search.storage.url import redact_url
 from search.study.companion import CONFIRMS
 from search.study.confirmed import Confirmed, load_confirmed
-from search.study.identity import is_complete
+from search.study.identity import IDENTITY, is_complete
 from search.study.openings import is_record, openings
 from search.study.presence import study_names
 from search.study.recommendation import believed_trial
-from search.study.study import checked_study, study_objectives, study_plan
+from search.study.study import checked_study, study_caution, study_data, study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 from search.wording import labeled, study_args
 
@@ -50,6 +50,8 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     return {
         "study": study.study_name,
         "about": study.user_attrs.get("about", ""),
+        "split": study_data(study).split.kind,
+        "caution": study_caution(study),
         "finished": num_finished(trials),
         "target": study.user_attrs.get("target"),
         "working": runs > 0,
@@ -89,6 +91,7 @@ def status_lines(study: optuna.Study, storage: str, room: int | None = None) -> 
     about = study.user_attrs.get("about", "")
     working = {0: "no run is working on it", 1: "a run is working on it"}.get(runs, f"{runs} runs are working on it")
     lines = labeled("study", study.study_name + (f": {about}" if about else ""), room)
+    lines += labeled("people", study_caution(study), room)
     best, baseline, front = _summaries(study, trials)
     confirmed = load_confirmed(study)
     searched = answer_lines(
@@ -168,13 +171,14 @@ def all_studies(storage: str) -> list[dict[str, Any]]:
             if (row := _row(opened, name)) is not None:
                 rows[name] = row
     for name, about in known_studies().items():
-        rows.setdefault(name, {"study": name, "finished": 0, "target": None, "progress": "not started", "about": about})
+        new = {"finished": 0, "target": None, "progress": "not started", "about": about, "split": None}
+        rows.setdefault(name, {"study": name, **new})
     return list(rows.values())
 
 
 def _row(storage: optuna.storages.BaseStorage, name: str) -> dict[str, Any] | None:
     """One study of the list; None for a confirmation."""
-    finished, target, about = 0, None, ""
+    finished, target, about, split = 0, None, "", "signers"
     with contextlib.suppress(KeyError):  # deleted in this moment
         study = checked_study(storage, name, notify=lambda text: None)
         finished = storage.get_n_trials(study._study_id, FINISHED_STATES)
@@ -187,8 +191,9 @@ def _row(storage: optuna.storages.BaseStorage, name: str) -> dict[str, Any] | No
             if CONFIRMS in attributes or is_record(name):
                 return None
             target, about = attributes.get("target"), attributes.get("about", "")
+            split = study_data(study).split.kind if IDENTITY in attributes else split
             progress = INCOMPLETE_COPY if not is_whole else f"{finished:,} of {target:,}" if target else progress
-        return {"study": name, "finished": finished, "target": target, "progress": progress, "about": about}
+        return {"study": name, "finished": finished, "target": target, "progress": progress, "about": about, "split": split}
     return None
 
 

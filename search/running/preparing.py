@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import optuna
 
+from data_utils.clip_split import split_clips
 from data_utils.errors import DataError
 from data_utils.folder import unread_files
 from data_utils.prepared import DataSet, fingerprint
@@ -51,7 +52,7 @@ def ready_clips(definition: StudyDefinition, folder: Path | None, runs: Path, em
         emit(Notice(note))
     trial_clips = TrialClips(data, split, data_store(runs), emit)
     folds = trial_clips.folds(definition.configs(definition.baseline).preprocess)
-    return ReadyClips(trial_clips, count_clips(folds))
+    return ReadyClips(trial_clips, count_clips(folds, split))
 
 
 def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
@@ -95,6 +96,11 @@ def split_of(definition: StudyDefinition, data: DataSet) -> Split:
             "there is nothing to classify", file=data.folder, got=f"1 word: {data.words[0]}", expected="2 words or more"
         )
     requested = definition.signers
+    if requested.split == "clips":
+        assert not isinstance(requested.folds, str), "checked with the definition"
+        signers = "rest" if isinstance(requested.train, str) else requested.train
+        folds, seed = requested.folds or 0, definition.seed
+        return split_clips(data.entries, data.words, train=signers, test=requested.test != "none", folds=folds, seed=seed)
     return split_signers(
         data.words_of,
         train=requested.train,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from data_utils.prepared import fingerprint
+from data_utils.wording import caution_of
 from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
@@ -209,6 +210,7 @@ def _run_started(
         folds=len(split.folds),
         trainings=len(split.train_validation_pairs()) * definition.repeats,
         run=session.run,
+        caution=caution_of(split.kind),
         best=trial_summary(best_trial(session.study.get_trials(deepcopy=False), primary_index(definition.objectives))),
     )
 

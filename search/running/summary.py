@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
+from data_utils.wording import caution_of
 from search import BASELINE_TRIAL
 from search.definition.definition import StudyDefinition
 from search.definition.objectives import primary_index
@@ -42,6 +43,7 @@ def run_finished(
         stopped_by=stopped_by,
         ended_by=trial_source.ended_by,
         continue_with=trial_source.continue_with,
+        caution=caution_of(definition.signers.split),
         believed=None if choice is not None and choice.by == "confirmation" else believed,
     )
 

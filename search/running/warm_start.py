@@ -27,12 +27,17 @@ def require_source(source: optuna.Study, split: Split) -> None:
         DefinitionError: `source` has no complete trial, or has used signers that are sealed here.
     """
     require_usable(source)
-    seen = sorted(_seen_by(source) & set(split.test))
+    seen = sorted(_seen_by(source, split) & set(split.test))
     if seen:
+        what = "signers that are sealed here"
+        same = "give this study the same test signers, with `--set data.test=[...]`"
+        if split.clips is not None:
+            what = "signers of whom clips are sealed here"
+            same = "with the data, the `--seed` and the `data.train` of that study, the same clips are sealed"
         raise DefinitionError(
-            f"the study `{source.study_name}` chose its best trials with signers that are sealed here",
+            f"the study `{source.study_name}` chose its best trials with {what}",
             got=", ".join(seen),
-            hint="give this study the same test signers, with `--set data.test=[...]`",
+            hint=same,
         )
     if not _ranked(source):
         raise DefinitionError(f"no trial of `{source.study_name}` is complete", hint="name another study with --from")
@@ -45,6 +50,7 @@ def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefin
     """
     if study.user_attrs.get(_ATTRIBUTE):
         return
+    split = study_data(study).split
     trials = study.get_trials(deepcopy=False)
     known = {key_of(fixed_params(trial, definition)) for trial in trials}
     numbers: list[int] = []
@@ -59,16 +65,20 @@ def warm_start(study: optuna.Study, source: optuna.Study, definition: StudyDefin
             known.add(key_of(params))
             numbers.append(trial.number)
             study.enqueue_trial(params, user_attrs={"from": f"{source.study_name} trial {trial.number}"})
-    study.set_user_attr(_ATTRIBUTE, {"study": source.study_name, "trials": numbers, "seen": sorted(_seen_by(source))})
+    study.set_user_attr(_ATTRIBUTE, {"study": source.study_name, "trials": numbers, "seen": sorted(_seen_by(source, split))})
     tried = f"trial {', '.join(map(str, numbers))}" if numbers else "none"
     emit(Notice(f"tried first, from the best of {source.study_name}: {tried}"))
 
 
-def _seen_by(study: optuna.Study) -> set[str]:
-    """Signers that a study trained or validated on, opened test signers, and those that its own source used."""
-    split = study_data(study).split
-    opened = split.test if openings(study) else ()
-    return {*split.train, *split.validation, *opened, *study.user_attrs.get(_ATTRIBUTE, {}).get("seen", [])}
+def _seen_by(study: optuna.Study, split: Split) -> set[str]:
+    """Signers that a study trained or validated on, opened test signers, and those that its own source used.
+
+    Those whose clips it divided as `split` does are left out: it has not seen the clips that are sealed there.
+    """
+    own, earlier = study_data(study).split, study.user_attrs.get(_ATTRIBUTE, {}).get("seen", [])
+    if own.clips is not None and split.clips is not None and own.clips.sealed == split.clips.sealed and not openings(study):
+        return set(earlier)
+    return {*own.train, *own.validation, *(own.test if openings(study) else ()), *earlier}
 
 
 def translated_params(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, object]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data_utils.wording import caution_of
+
 if TYPE_CHECKING:
     import optuna
 
@@ -199,12 +201,20 @@ class Confirmed:
     """Name of the objective that was compared."""
 
     sealed: int = 0
-    """Number of sealed test signers."""
+    """Number of signers with clips in the sealed test part."""
+
+    split: str = "signers"
+    """What the study holds out: `signers` or `clips`."""
 
     signers: SignerSpread | None = None
     """How much the result depends on the validation signers; None if nothing was measured, or by an earlier version."""
 
     found: Confirmation
+
+    @property
+    def caution(self) -> str:
+        """What limits the result; empty for a split by signer."""
+        return caution_of(self.split)
 
 
 _Plain = TypeVar("_Plain")

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from data_utils.splits import Split
+from data_utils.splits import ClipSplit, Split
 from search.definition.definition import StudyDefinition
 from search.definition.ranges import Choices, Range
 from search.definition.samplers import SAMPLERS
@@ -32,6 +32,8 @@ IDENTITY = "identity"
 _WIDENED = "widened"
 _SPACE = "space: "
 _ABSENT = "not there"
+_SPLIT = "data: split"
+"""Only in the identity of a split by clip: that of a split by signer is as in earlier versions."""
 
 
 def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dict[str, str]:
@@ -50,11 +52,24 @@ def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dic
             lines[f"baseline: {dim.name}"] = str(definition.baseline.get(dim.name, "does not apply"))
         else:
             lines[f"fixed: {key}"] = str(definition.fixed.get(key, setting.default))
-    for part, signers in split.parts().items():
-        lines[f"data: {part} signers"] = " ".join(signers) or "none"
-    lines |= {f"data: fold {number}": " ".join(fold) for number, fold in enumerate(split.folds, 1)}
+    if split.clips is None:
+        lines |= {f"data: {part} signers": " ".join(signers) or "none" for part, signers in split.parts().items()}
+        lines |= {f"data: fold {number}": " ".join(fold) for number, fold in enumerate(split.folds, 1)}
+    else:
+        lines |= _lines_of_clips(split.clips)
     lines["data: fingerprint"] = fingerprint
     return lines
+
+
+def _lines_of_clips(clips: ClipSplit) -> dict[str, str]:
+    """A split by clip. The digest stands for all its clips."""
+    return {
+        _SPLIT: "clips",
+        "data: signers": " ".join(clips.signers),
+        "data: folds": str(clips.folds or "none"),
+        "data: test clips": f"{clips.num_test:,}, digest {clips.sealed[:12]}" if clips.test else "none",
+        "data: clips": f"digest {clips.digest[:12]}",
+    }
 
 
 def store_identity(study: optuna.Study, lines: Mapping[str, str]) -> None:
@@ -141,7 +156,11 @@ def accept_wider_ranges(study: optuna.Study, lines: Mapping[str, str], definitio
 def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The old and the new text of every key where they differ."""
     stored = json.loads(study.user_attrs[IDENTITY])
-    both = {key: (stored.get(key, _old_text(key)), lines.get(key, _ABSENT)) for key in sorted(stored.keys() | lines.keys())}
+    missing = {_SPLIT: "signers"}
+    both = {
+        key: (stored.get(key, _old_text(key)), lines.get(key, missing.get(key, _ABSENT)))
+        for key in sorted(stored.keys() | lines.keys())
+    }
     return {key: (old, new) for key, (old, new) in both.items() if old != new and not is_rounding(key, old, new)}
 
 
@@ -156,8 +175,8 @@ def is_rounding(key: str, old: str, new: str) -> bool:
 def _old_text(key: str) -> str:
     """The text of a key that a study of an earlier version lacks: what the setting was before it could be chosen."""
     name = key.removeprefix("fixed: ")
-    if key == "repeats":
-        return "1"
+    if key in (earlier := {"repeats": "1", _SPLIT: "signers"}):
+        return earlier[key]
     return str(LEGACY_DEFAULTS.get(name, settings()[name].default)) if name in settings() else _ABSENT
 
 

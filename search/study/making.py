@@ -94,6 +94,7 @@ def _describe(
         "words": list(data.words),
         "folds": split.folds,
     }
-    study.set_user_attr("data", json.dumps({**about_data, **split.parts()}, ensure_ascii=False))
+    clips = {} if split.clips is None else {"clips": dataclasses.asdict(split.clips)}
+    study.set_user_attr("data", json.dumps({**about_data, **split.parts(), **clips}, ensure_ascii=False))
     assign_id(study)
     store_identity(study, lines)  # last: a study with an identity has all the rest

@@ -119,7 +119,8 @@ def _own_openings(study: optuna.Study) -> list[RecordedOpening]:
 def openings_of_signers(study: optuna.Study, storage: optuna.storages.BaseStorage, runs: Path | None) -> list[RecordedOpening]:
     """Every opening of any of a study's sealed signers, oldest first.
 
-    All studies on the same data count, also deleted ones, because a study under another name has the same signers.
+    All studies on the same data count, also deleted ones, because a study under another name has the same signers. Of a split
+    by clip every opening of clips of the same signers counts: another seed seals others of them, which the choice has seen.
 
     Raises:
         DefinitionError: the file under `runs` is damaged.
@@ -149,7 +150,10 @@ def describe_openings(study: optuna.Study, storage: optuna.storages.BaseStorage,
     times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
     others = other_studies(earlier, study)
     also_for = f" (also for {', '.join(others)})" if others else ""
-    return f"the sealed signers of `{study.study_name}` were opened {times}{also_for}, last on {earlier[-1].opening.time[:10]}"
+    sealed = f"the sealed {study_data(study).split.kind} of `{study.study_name}`"
+    if study_data(study).split.clips is not None:
+        sealed += ", or others of the same signers,"
+    return f"{sealed} were opened {times}{also_for}, last on {earlier[-1].opening.time[:10]}"
 
 
 def _make_record(storage: optuna.storages.BaseStorage, fingerprint: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import search
+from data_utils.wording import caution_of
 from search.errors import DefinitionError
 from search.study.confirmed import from_plain
 
@@ -107,6 +108,9 @@ class Opening:
 
     signers: tuple[str, ...]
     clips: int
+    split: str = "signers"
+    """What the study seals: `signers`, or `clips` of signers that it also trains on."""
+
     scores: tuple[SettingScore, ...] = ()
     """Of the recommended trial and the baseline; empty if the evaluation was interrupted."""
 
@@ -117,6 +121,11 @@ class Opening:
     """Lower end of its 95% interval, over seeds and clips."""
 
     gain_high: float | None = None
+
+    @property
+    def caution(self) -> str:
+        """What limits the result; empty for a split by signer."""
+        return caution_of(self.split)
 
 
 def openings(study: optuna.Study | FrozenStudy) -> list[Opening]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Lt
 from pydantic import Field, TypeAdapter, ValidationError
 
+from data_utils.splits import ClipSplit
 from search.definition.definition import RESOURCES, Plan, Resources
 from search.definition.objectives import StudyObjective
 from search.definition.settings import GROUPS, settings
@@ -50,6 +51,7 @@ class _Data:
     validation: list[str]
     test: list[str]
     folds: list[list[str]] = _ABSENT
+    clips: ClipSplit = _ABSENT
 
 
 @dataclass

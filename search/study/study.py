@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from data_utils.splits import Split
-from data_utils.wording import suggest
+from data_utils.wording import caution_of, suggest
 from model.objective import Objective
 from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective
@@ -89,6 +89,11 @@ def study_data(study: optuna.Study) -> StudyData:
     """The data that a study was created with."""
     stored = json.loads(study.user_attrs["data"])
     return from_plain(StudyData, {**stored, "split": stored})
+
+
+def study_caution(study: optuna.Study) -> str:
+    """What limits every result of a study; empty for a split by signer."""
+    return caution_of(study_data(study).split.kind)
 
 
 def study_objectives(study: optuna.Study) -> tuple[StudyObjective, ...]:

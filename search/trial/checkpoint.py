@@ -117,6 +117,7 @@ def _matching_key(job: Job, trial_clips: TrialClips, machine: dict[str, Any]) ->
         "data": fingerprint(trial_clips.data),
         **trial_clips.split.parts(),
         "folds": trial_clips.split.folds,
+        **({} if trial_clips.split.clips is None else {"clips": dataclasses.asdict(trial_clips.split.clips)}),
         "plan": dataclasses.asdict(job.plan),
         "made_with": {name: value for name, value in machine.items() if name != "optuna"},  # Optuna does not train
     }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from data_utils.catalog import CatalogEntry
+from data_utils.clip_split import SEALED, TRAINS
 from data_utils.normalize import PreprocessConfig
+from data_utils.parts import parts_of, selected_entries
 from data_utils.prepared import ClipSet, DataSet, open_data
 from data_utils.splits import Split
 from data_utils.store import load_prepared
@@ -43,21 +46,20 @@ class TrialClips:
     transferred: ClipSet | None = None
     """The prepared clips of `entries`, on a machine where neither the data set nor the store can be read."""
 
-    def with_folds(self, folds: tuple[tuple[str, ...], ...]) -> TrialClips:
-        """The same data with other folds; with the study's own if `folds` is empty."""
-        return replace(self, split=replace(self.split, folds=folds)) if folds else self
+    def with_split(self, split: Split | None) -> TrialClips:
+        """The same data with another split; with the study's own if it is None."""
+        return self if split is None else replace(self, split=split)
 
     @property
     def entries(self) -> list[CatalogEntry]:
-        """The files of all folds, in the order of the data set.
+        """The files of all folds with the clips that train or validate, in the order of the data set.
 
         Raises:
-            DataError: signers have no clips.
+            DataError: signers have no clips, or the clips are not divided as they were.
         """
-        folds = self.split.train_validation_pairs()
-        wanted = {entry.file.path for train, _ in folds for entry in self.data.entries_of(train, mirrored=True)}
-        wanted |= {entry.file.path for _, held_out in folds for entry in self.data.entries_of(held_out, mirrored=False)}
-        return [entry for entry in self.data.entries if entry.file.path in wanted]
+        for group in (signers for pair in self.split.train_validation_pairs() for signers in pair):
+            self.data.entries_of(group, mirrored=False)
+        return selected_entries(self.data.entries, self._used)
 
     def clips(self, config: PreprocessConfig) -> ClipSet:
         """The clips of `entries` with this preprocessing.
@@ -74,26 +76,38 @@ class TrialClips:
             ResourceError: the store cannot be written.
         """
         entries, clips = self.entries, self.clips(config)
+        part_C = np.concatenate([part_C[is_used_C] for part_C, is_used_C in zip(self._parts, self._used, strict=True)])
         entry_C = np.repeat(np.arange(len(entries)), [len(entry.names) for entry in entries])
+        is_own_C = np.array([not entry.file.mirrored for entry in entries])[entry_C]
         folds = []
-        for train, held_out in self.split.train_validation_pairs():
-            is_train = np.array([entry.file.signer in train for entry in entries])
-            signer = [
-                held_out.index(entry.file.signer) if entry.file.signer in held_out and not entry.file.mirrored else -1
-                for entry in entries
-            ]
-            signer_C = np.array(signer)[entry_C]
-            validates_C = signer_C >= 0
-            validation = clips.select(validates_C)
-            folds.append(Fold(clips.select(is_train[entry_C]), train, validation, held_out, signer_C[validates_C]))
+        for number, (train, held_out) in enumerate(self.split.train_validation_pairs(), 1):
+            validates_C = (part_C == number) & is_own_C
+            if self.split.clips is not None:  # a signer's clips may all be in this fold
+                train = tuple(sorted({entries[n].file.signer for n in entry_C[part_C != number]}))
+            place = {signer: n for n, signer in enumerate(held_out)}
+            signer_C = np.array([place.get(entry.file.signer, -1) for entry in entries])[entry_C[validates_C]]
+            trained = clips.select(part_C != number)
+            folds.append(Fold(trained, train, clips.select(validates_C), held_out, signer_C))
         return tuple(folds)
 
-    def all_training_clips(self, config: PreprocessConfig) -> ClipSet:
-        """The clips of all training signers, with mirrored copies, for a training without validation.
+    def all_clips(self, config: PreprocessConfig, *, with_test: bool) -> ClipSet:
+        """The clips of all parts, with mirrored copies, for a training without validation. `with_test`: also of the test part.
 
         Raises: same as `folds`.
         """
-        return self._prepared(self.data.entries_of(self.split.train, mirrored=True), config)
+        wanted = [(part_C >= TRAINS) | ((part_C == SEALED) & with_test) for part_C in self._parts]
+        return self._prepared(selected_entries(self.data.entries, wanted), config)
+
+    @cached_property
+    def _parts(self) -> tuple[np.ndarray, ...]:
+        """For each file of the data set the part of each of its clips."""
+        return parts_of(self.split, self.data.entries)
+
+    @cached_property
+    def _used(self) -> list[np.ndarray]:
+        """For each file of the data set which clips train or validate. A mirrored copy does not validate."""
+        only_trains = [entry.file.mirrored and not self.split.folds for entry in self.data.entries]
+        return [part_C == TRAINS if only else part_C >= TRAINS for only, part_C in zip(only_trains, self._parts, strict=True)]
 
     def _prepared(self, entries: Sequence[CatalogEntry], config: PreprocessConfig) -> ClipSet:
         return load_prepared(
@@ -105,11 +119,15 @@ class TrialClips:
         )
 
 
-def count_clips(folds: Sequence[Fold]) -> dict[str, int]:
-    """Clips of the training and validation parts; with several folds, all clips count as training."""
+def count_clips(folds: Sequence[Fold], split: Split) -> dict[str, int]:
+    """Clips of the training and validation parts; with several folds, all clips count as training.
+
+    In a split by clip also of the test part: how many are sealed is not told by its signers.
+    """
+    sealed = {} if split.clips is None else {"test": split.clips.num_test}
     if len(folds) > 1:
-        return {"train": sum(len(fold.validation) for fold in folds), "validation": 0}
-    return {"train": len(folds[0].train), "validation": len(folds[0].validation)}
+        return {"train": sum(len(fold.validation) for fold in folds), "validation": 0, **sealed}
+    return {"train": len(folds[0].train), "validation": len(folds[0].validation), **sealed}
 
 
 def data_store(runs: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_utils.splits import Split
 from search.definition.definition import Plan
 from search.definition.settings import Configs
 
@@ -29,8 +30,8 @@ class Job:
     is_resumed: bool = False
     """Whether the trial was started before. It resumes from its checkpoint, if there is one."""
 
-    folds: tuple[tuple[str, ...], ...] = ()
-    """Groups of training signers that validate in turn, instead of the study's; empty for the study's."""
+    split: Split | None = None
+    """A split with other folds than the study's; None: the study's."""
 
     keeps_models: bool = False
     """Whether to save the weights of the kept epochs in the folder."""

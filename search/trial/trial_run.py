@@ -106,7 +106,7 @@ class TrialRun:
             ValueError: the settings are not compatible with each other or with the data.
         """
         self._job = job
-        self._trial_clips = trial_clips = trial_clips.with_folds(job.folds)
+        self._trial_clips = trial_clips = trial_clips.with_split(job.split)
         self._folds = trial_clips.folds(job.configs.preprocess)
         self._words = trial_clips.data.words
         self._configs = job.configs

@@ -34,7 +34,7 @@ class ObjectStore:
     def __init__(self, trial_clips: TrialClips) -> None:
         self._trial_clips = trial_clips
         self._data: Any = None
-        self._clips: dict[tuple[PreprocessConfig, tuple[Path, ...]], Any] = {}
+        self._clips: dict[tuple[PreprocessConfig, tuple[tuple[Path, str], ...]], Any] = {}
 
     def data_and_clips(self, job: Job) -> tuple[Any, Any]:
         """References to the index of the data set and to the clips of the job, which are prepared first if necessary.
@@ -44,8 +44,8 @@ class ObjectStore:
             ResourceError: the store of prepared clips cannot be written.
             ray.exceptions.RayError: the object store is full.
         """
-        trial_clips = self._trial_clips.with_folds(job.folds)
-        key = job.configs.preprocess, tuple(entry.file.path for entry in trial_clips.entries)
+        trial_clips = self._trial_clips.with_split(job.split)
+        key = job.configs.preprocess, tuple((entry.file.path, entry.selected) for entry in trial_clips.entries)
         if key not in self._clips:
             clips = trial_clips.clips(job.configs.preprocess)
             # A plain array instead of a memory map: Ray transfers it without a copy.

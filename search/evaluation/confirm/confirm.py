@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from data_utils.wording import caution_of
 from search import BASELINE_TRIAL
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
@@ -18,7 +19,7 @@ from search.evaluation.confirm.allocation import Allocation, most_competing
 from search.evaluation.confirm.candidates import trials_to_confirm
 from search.evaluation.confirm.evidence import compare_candidates
 from search.evaluation.confirm.signers import signer_spread
-from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_folds
+from search.evaluation.confirm.trial_source import ConfirmTrials, fresh_split
 from search.events import ConfirmFinished, Listener, Notice, RunStarted, Working
 from search.running.preparing import make_folder, open_same
 from search.running.refused import nothing_left_if_refused
@@ -121,7 +122,6 @@ def _trial_source(
     device: str,
 ) -> ConfirmTrials:
     seeds = {number: fresh_seed(study.user_attrs["seed"], number) for number in range(1, options.seeds + 1)}
-    words_of, split = trial_clips.data.words_of, trial_clips.split
     session.study.pruner = optuna.pruners.NopPruner()
     return ConfirmTrials(
         study=session.study,
@@ -132,7 +132,7 @@ def _trial_source(
         primary=primary_index(study_objectives(study)),
         plan=study_plan(study),
         seeds=seeds,
-        folds={number: fresh_folds(split, words_of, seed) for number, seed in seeds.items()},
+        splits={number: fresh_split(trial_clips.split, trial_clips.data, seed) for number, seed in seeds.items()},
         device=device,
         folder=session.folder,
         emit=session.emit,
@@ -187,7 +187,7 @@ def _started(
         data=str(trial_clips.data.folder),
         words=len(trial_clips.data.words),
         parts=trial_clips.split.parts(),
-        clips=count_clips(folds),
+        clips=count_clips(folds, trial_clips.split),
         device=device,
         workers=options.engine.workers,
         storage=redact_url(options.storage),
@@ -201,11 +201,13 @@ def _started(
         trainings=len(folds) * plan.repeats,
         run=lease.owner.run,
         unit=trial_source.unit,
+        caution=caution_of(trial_clips.split.kind),
     )
 
 
 def _compare_and_store(study: optuna.Study, companion: optuna.Study, trial_source: ConfirmTrials, finished: int) -> Confirmed:
     objective, seeds = study_objectives(study)[trial_source.primary], trial_source.seeds
+    split = study_data(study).split
     trained = companion.get_trials(deepcopy=False)
     values = {
         number: {seed: value for seed, value in by_seed.items() if seed in seeds}
@@ -219,7 +221,8 @@ def _compare_and_store(study: optuna.Study, companion: optuna.Study, trial_sourc
         time=utc_now(),
         trials=finished,
         objective=objective.name,
-        sealed=len(study_data(study).split.test),
+        sealed=len(split.test),
+        split=split.kind,
         signers=_signer_spread(objective.metric, found, trained, trial_source.folder),
         found=found,
     )

@@ -46,7 +46,7 @@ def confirmed_answer(confirmed: Confirmed, room: int = 80) -> list[str]:
     lines += labeled("because", f"{found.why}{_risk_text(found)}", room)
     for text in _optimism(found):
         lines += labeled("luck", text, room)
-    lines += labeled("noise", f"{or_dash(found.noise)} between seeds on the same validation signers", room)
+    lines += labeled("noise", f"{or_dash(found.noise)} between seeds on the same validation {confirmed.split}", room)
     return lines + labeled("signers", signers_text(confirmed), room)
 
 
@@ -64,6 +64,8 @@ def confirmed_table(confirmed: Confirmed, room: int = 80) -> list[str]:
 
 def signers_text(confirmed: Confirmed) -> str:
     """How far the result would move with other validation signers, which the intervals over seeds do not say."""
+    if confirmed.caution:
+        return confirmed.caution
     spread, silent = confirmed.signers, "the intervals, over seeds alone, say nothing about that"
     if spread is None:
         return f"other validation signers would move the values further than other seeds do; {silent}"

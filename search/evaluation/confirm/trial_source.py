@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from data_utils.clip_split import split_clips
 from data_utils.errors import DataError
-from data_utils.splits import Folds, Split, split_signers
+from data_utils.prepared import DataSet
+from data_utils.splits import Split, split_signers
 from search.definition.definition import Plan
 from search.definition.settings import Configs
 from search.definition.trial_attributes import attribute, new_attributes, set_attribute
@@ -56,8 +58,8 @@ class ConfirmTrials:
     seeds: Mapping[int, int]
     """By number, from 1."""
 
-    folds: Mapping[int, tuple[tuple[str, ...], ...]]
-    """By the number of their seed."""
+    splits: Mapping[int, Split]
+    """With the folds of each seed, by its number."""
 
     device: str
     folder: Path
@@ -149,7 +151,7 @@ class ConfirmTrials:
             device=self.device,
             folder=folder,
             is_resumed=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
-            folds=self.folds[seed],
+            split=self.splits[seed],
             keeps_models=True,
             unit=self.unit,
         )
@@ -161,18 +163,22 @@ class ConfirmTrials:
         return self.study.get_trials(deepcopy=False)
 
 
-def fresh_folds(split: Split, words_of: Mapping[str, frozenset[int]], seed: int) -> tuple[tuple[str, ...], ...]:
-    """The training signers divided anew into as many folds as the study has; empty for a study without folds.
+def fresh_split(split: Split, data: DataSet, seed: int) -> Split:
+    """The split with its training signers, or their clips, divided anew into as many folds; itself without folds.
 
     If words are so rare that this seed finds no other folds, the study's own.
     """
-    if not split.folds:
-        return ()
-    folds: Folds = len(split.folds)
+    folds = len(split.folds)
+    if not folds:
+        return split
     try:
-        return split_signers(words_of, train=split.train, test=split.test or "none", folds=folds, seed=seed).folds
+        if (own := split.clips) is not None:
+            signers, words = own.signers, data.words
+            return split_clips(data.entries, words, train=signers, test=own.test, folds=folds, seed=own.seed, fold_seed=seed)
+        fresh = split_signers(data.words_of, train=split.train, test=split.test or "none", folds=folds, seed=seed)
+        return replace(split, folds=fresh.folds)
     except DataError:
-        return split.folds
+        return split
 
 
 def _key(trial: FrozenTrial) -> tuple[int, int]:

@@ -16,7 +16,8 @@ import torch
 from optuna.trial import FrozenTrial
 from safetensors.torch import load
 
-from data_utils.prepared import ClipSet, DataSet, prepare
+from data_utils.parts import sealed_entries
+from data_utils.prepared import ClipSet, DataSet, prepare_entries
 from model.objective import all_values
 from model.training import fit
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
@@ -24,7 +25,7 @@ from search import BASELINE_TRIAL
 from search.definition.settings import Configs
 from search.definition.trial_attributes import attribute
 from search.errors import NegativeAnswer, os_errors
-from search.evaluation.confirm.trial_source import fresh_folds
+from search.evaluation.confirm.trial_source import fresh_split
 from search.evaluation.test_part.scores import SeedLogits, gain_interval, hit_rates, score_setting
 from search.events import Listener, Notice
 from search.running.preparing import open_same
@@ -72,7 +73,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
         confirmed, trial = _recommended(study)
         earlier = next((opening for opening in reversed(openings(study)) if opening.scores), None)
         if earlier is not None and not options.again:
-            text = f"the sealed signers were opened on {earlier.time[:10]}; these are the scores of that opening"
+            text = f"the sealed {earlier.split} were opened on {earlier.time[:10]}; these are the scores of that opening"
             emit(Notice(f"{text}. `--again` opens them again"))
             if earlier.trial != trial:
                 emit(Notice(f"trial {trial} is recommended now; these are scores of trial {earlier.trial}"))
@@ -95,6 +96,7 @@ def evaluate_test_part(options: EvaluationOptions, emit: Listener) -> Opening:
                     trial=trial,
                     signers=study_data(study).split.test,
                     clips=evaluator.num_clips,
+                    split=study_data(study).split.kind,
                 )
                 _store(opening, study, storage, options.runs)  # first: an interrupted opening counts
             opening = evaluator.evaluate(opening, models)
@@ -117,13 +119,13 @@ def _recommended(study: optuna.Study) -> tuple[Confirmed, int]:
     """
     if not study_data(study).split.test:
         raise NegativeAnswer(
-            f"the study `{study.study_name}` has no sealed signers",
-            hint="a study seals some if `data.test` is `auto` or a list of signers",
+            f"the study `{study.study_name}` has no sealed test part",
+            hint="a study seals one if `data.test` is `auto` or a list of signers, and the data are enough for it",
         )
     confirmed = load_confirmed(study)
     if confirmed is None or confirmed.found.recommended is None:
         raise NegativeAnswer(
-            f"nothing of `{study.study_name}` is confirmed yet, and the sealed signers must not be used for choosing",
+            f"nothing of `{study.study_name}` is confirmed yet, and the sealed test part must not be used for choosing",
             hint=f"run `islr-search confirm {study.study_name}` first",
         )
     return confirmed, confirmed.found.recommended
@@ -157,11 +159,12 @@ class Evaluator:
         self._companion = companion
         self._plan = study_plan(study)
         self._split = study_data(study).split
+        self._sealed = sealed_entries(self._split, self._data.entries)
 
     @property
     def num_clips(self) -> int:
         """The number of sealed clips."""
-        return sum(len(entry.labels) for entry in self._data.entries_of(self._split.test, mirrored=False))
+        return sum(len(entry.labels) for entry in self._sealed)
 
     def load_models(self, trial: int) -> Mapping[int, Sequence[_Trained]]:
         """The complete trainings of a trial and of the baseline, with their models.
@@ -175,12 +178,11 @@ class Evaluator:
 
     def evaluate(self, opening: Opening, models: Mapping[int, Sequence[_Trained]]) -> Opening:
         """The opening with the models' scores on the sealed clips."""
-        entries = self._data.entries_of(self._split.test, mirrored=False)
-        names = [entry.file.signer for entry in entries]
-        signer_C = np.repeat(np.arange(len(entries)), [len(entry.labels) for entry in entries])
+        names = [entry.file.signer for entry in self._sealed]
+        signer_C = np.repeat(np.arange(len(names)), [len(entry.labels) for entry in self._sealed])
         hits, scores = [], []
         for number, ones in models.items():
-            clips = prepare(self._data, self._split.test, self._configs(number).preprocess, mirrored=False)
+            clips = prepare_entries(self._sealed, self._configs(number).preprocess)
             labels_C = torch.from_numpy(clips.labels_C)
             seeds = [self._logits(one, clips) for one in ones]
             hits.append(dict(zip([one.seed for one in seeds], hit_rates(seeds, labels_C), strict=True)))
@@ -221,7 +223,7 @@ class Evaluator:
         self._emit(Notice(f"{which} is missing or was changed: it is trained again"))
         made = json.loads(attribute(training, "made_with", "{}"))
         configs = with_path(self._configs(number), made)
-        split = replace(self._split, folds=fresh_folds(self._split, self._data.words_of, seed))
+        split = fresh_split(self._split, self._data, seed)
         folds = TrialClips(self._data, split, data_store(self._runs), self._emit).folds(configs.preprocess)
         device = made.get("device", "cpu") if torch.cuda.is_available() else "cpu"
         trainings = start_trainings(configs, seed, device, self._plan, folds, len(self._data.words))

@@ -12,8 +12,9 @@ def opening_lines(opening: Opening) -> list[str]:
     """The scores on the sealed signers, the gain over the baseline, and the accuracy on each signer."""
     names = {one.trial: "baseline" if one.trial == BASELINE_TRIAL else f"trial {one.trial}" for one in opening.scores}
     count = "first opening" if opening.count == 1 else f"opening {opening.count}"
-    signers = f"{counted(len(opening.signers), 'signer')}, {opening.clips:,} clips"
-    lines = [f"sealed   {signers}, opened {opening.time[:10]} ({count})", *labeled("version", opening.commit)]
+    signers = f"{counted(len(opening.signers), 'signer')}, {counted(opening.clips, 'clip')}"
+    lines = [f"sealed   {signers}, opened {opening.time[:10]} ({count})", *labeled("people", opening.caution)]
+    lines += labeled("version", opening.commit)
     head = ["", "top1", "sd", "loss", "sd", "loss_ts", "ece", "ece_ts", "mass", "mass_ts"]
     rows = []
     for one in opening.scores:

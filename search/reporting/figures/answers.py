@@ -117,9 +117,10 @@ def _confusion_caption(facts: Facts, models: ModelAnswers, count: int) -> str:
         most = f"the most frequent mistake is `{answer}` for `{word}` ({times} of {signed} answers)"
     words = len(facts.data.words)
     some = "" if count == words else f" Only the {count} of {words} words that are confused most often are shown."
+    whose = f"that they were not trained on ({facts.caution})" if facts.caution else "of signers that they were not trained on"
     return (
-        f"{_whose(models)} gave {right:,} correct answers of {total:,} ({right / (total or 1):.0%}) to {clips} of signers that "
-        f"they were not trained on; {most}.{some}"
+        f"{_whose(models)} gave {right:,} correct answers of {total:,} ({right / (total or 1):.0%}) to {clips} {whose}; "
+        f"{most}.{some}"
     )
 
 
@@ -165,7 +166,7 @@ def signers(facts: Facts, models: ModelAnswers | None, baseline: ModelAnswers | 
     if len(means) > 1:
         spread = f"from {means[low]:.0%} (signer {low}) to {means[high]:.0%} (signer {high})"
     caption = (
-        f"Accuracy of {name_of(models.trial)} on the validation signers: {spread}. A bar is the mean of its models, "
+        f"Accuracy of {name_of(models.trial)} on the validation {facts.held_out}: {spread}. A bar is the mean of its models, "
         "a dot is one model."
     )
     return Figure("signers", title, caption, plot)
