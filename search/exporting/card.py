@@ -32,7 +32,7 @@ def card_text(exported: Exported, metrics: Mapping[str, Any], folder: str) -> st
         mine=metrics["this_model"],
         temperature_known="temperature" in exported.recorded,
         confirmed=metrics["configuration"]["confirmed"],
-        caution=exported.caution,
+        caution=exported.caution[:1].upper() + exported.caution[1:],
         rows=list(_rows(metrics, has_folds=bool(exported.data.get("folds")))),
     )
 
@@ -43,7 +43,8 @@ def _rows(metrics: Mapping[str, Any], *, has_folds: bool) -> Iterator[tuple[str,
     if results := mine["validation"]:
         yield "this model", _whose("validation", results), results["val_top1"], results["val_loss"]
     else:
-        whose = "training signers, by fold" if has_folds else "validation signers"
+        of = metrics.get("split", "signers")
+        whose = f"training {of}, by fold" if has_folds else f"validation {of}"
         yield "in the search", whose, known["searched"]["val_top1"], known["searched"]["val_loss"]
     if results := mine["sealed"]:
         yield "this model", _whose("sealed", results), results["top1"], results["loss"]

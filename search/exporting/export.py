@@ -12,7 +12,7 @@ import optuna
 from annotated_types import Gt
 from optuna.trial import FrozenTrial, TrialState
 
-from data_utils.splits import ClipSplit, Split
+from data_utils.splits import Split
 from data_utils.wording import caution_of
 from model.objective import Objective
 from search import BASELINE_TRIAL
@@ -56,14 +56,17 @@ class ExportedData:
     test: list[str]
     """Sealed signers: neither the search nor `retrain` reads their clips. In a split by clip, the signers of sealed clips."""
 
-    clips: ClipSplit | None = None
-    """How the clips were divided; None: the split is by signer."""
+    clips: dict[str, Any] = field(default_factory=dict)
+    """How the clips were divided, as in `ClipSplit`; empty: the split is by signer."""
 
     @property
     def split(self) -> Split:
-        """The split of the search."""
-        folds = tuple(map(tuple, self.folds))
-        return Split(tuple(self.train), tuple(self.validation), tuple(self.test), folds=folds, clips=self.clips)
+        """The split of the search.
+
+        Raises:
+            ValueError: `clips` has a wrong value.
+        """
+        return from_plain(Split, {**dataclasses.asdict(self), "clips": self.clips or None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ class Exported:
     @property
     def recorded_data(self) -> ExportedData:
         """The data set and split of the search."""
-        return from_plain(ExportedData, self.data)
+        return ExportedData(**self.data)
 
     @property
     def caution(self) -> str:
@@ -293,7 +296,11 @@ def read_export(path: Path) -> tuple[Exported, Configs]:
     if exported.schema not in _READABLE_SCHEMAS:
         expected = " or ".join(map(str, _READABLE_SCHEMAS))
         raise DefinitionError("the file has an unsupported schema", where=where, got=str(exported.schema), expected=expected)
-    build(ExportedData, exported.data, "data", where)
+    try:
+        build(ExportedData, exported.data, "data", where).split  # noqa: B018 (reads what `build` does not look into)
+    except ValueError as error:  # pydantic's
+        got = " ".join(str(error).split())[:200]
+        raise DefinitionError("`data.clips` has a wrong value", where=where, got=got, hint=EXPORT_HINT) from error
     values: dict[str, Any] = dict(LEGACY_DEFAULTS) if exported.schema == 1 else {}
     for group in GROUPS:
         settings = getattr(exported, group)

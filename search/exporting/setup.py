@@ -133,7 +133,7 @@ def _made_again(stored: ExportedData, data_set: DataSet) -> Split:
     Raises:
         DataError: the data set has too few clips for it.
     """
-    if (clips := stored.clips) is None:
+    if (clips := stored.split.clips) is None:
         return stored.split
     return split_clips(
         data_set.entries,
@@ -148,7 +148,7 @@ def _made_again(stored: ExportedData, data_set: DataSet) -> Split:
 
 def _differences(exported: Exported, data_fingerprint: str, split: Split, seed: int, here: dict[str, Any]) -> list[str]:
     lines = []
-    was_divided, is_divided = exported.recorded_data.clips, split.clips
+    was_divided, is_divided = exported.recorded_data.split.clips, split.clips
     if was_divided is not None and is_divided is not None and was_divided.digest != is_divided.digest:
         digests = f"digest {was_divided.digest[:12]}... -> {is_divided.digest[:12]}..."
         lines.append(f"split: other clips in training and validation, {digests}")

@@ -33,7 +33,7 @@ def require_source(source: optuna.Study, split: Split) -> None:
         same = "give this study the same test signers, with `--set data.test=[...]`"
         if split.clips is not None:
             what = "signers of whom clips are sealed here"
-            same = "with the data, the `--seed` and the `data.train` of that study, the same clips are sealed"
+            same = "`--set data.test=none` seals none; with the same data, `--seed` and `data.train` both seal the same clips"
         raise DefinitionError(
             f"the study `{source.study_name}` chose its best trials with {what}",
             got=", ".join(seen),
