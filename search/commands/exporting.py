@@ -70,9 +70,7 @@ def export(
     if model is None or output is not None:
         write_output(export_text(exported, reason), output)
     is_file = output is not None and output != STDOUT
-    print_note(reason)
-    if exported.caution:
-        print_note(exported.caution)
+    print_note("\n".join(filter(None, (reason, exported.caution))))
     if made is not None and model is not None:
         print_note(f"wrote a model to {model}: {made.text}")
         print_note(f"  {', '.join(sorted(path.name for path in model.iterdir()))}")
