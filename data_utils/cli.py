@@ -1,5 +1,5 @@
 """The command line for data sets: `islr-data check DIR`, `info`, `synth`, `import-pose`, `import-kaggle`
-and `import-npy` (also named `import-holistic`).
+and `import-npy` (also named `import-holistic`), `import-hdf5`.
 
 Exit codes: 0 done; 1 `check` found problems or an import found broken files; 2 wrong usage or wrong data, nothing was started;
 3 a disk, a permission or another import is in the way, or the output cannot be written; 130 or 143 stopped by Ctrl-C or
@@ -42,7 +42,7 @@ app.callback()(version_option(_PROGRAM, __version__))
 
 _PANELS = {
     "Look at a data set": (looking.check, looking.info),
-    "Make one": (making.synth, importing.import_pose, importing.import_kaggle, importing.import_npy),
+    "Make one": (making.synth, importing.import_pose, importing.import_kaggle, importing.import_npy, importing.import_hdf5),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import struct
 import tokenize
 import zipfile
@@ -35,12 +36,15 @@ _MAX_COORDINATE = 1e4  # in picture widths; float16 can hold it, and float32 its
 def checked_landmarks(values: np.ndarray, *, file: Path | str | None = None, path: str | None = None) -> np.ndarray:
     """The landmarks of one clip as float32 `[3, T, 543]`, NaN = not detected, after validation.
 
+    Of 553 landmarks, with a face of 478 points, the ten of the irises are left out.
+
     `file` and `path` are named in errors.
 
     Raises:
         DataError: wrong shape or type, an infinite or far too large number, or nothing detected in the whole clip.
     """
     check_shape(values.shape, values.dtype, file=file, path=path)
+    values = _without_irises(values)
     if (np.abs(values) > _MAX_COORDINATE).any():  # False for NaN
         raise DataError(
             "the landmarks contain an infinite or far too large number",
@@ -62,18 +66,21 @@ def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | st
     """Checks the shape and type of a clip's landmarks.
 
     Raises:
-        DataError: they are not floats of shape `[3, T, 543]` with 1 to 10,000 frames.
+        DataError: they are not floats of shape `[3, T, 543]`, or 553 with irises, with 1 to 10,000 frames.
     """
     found = list(shape or ())
     if dtype.kind != "f":
         raise DataError("the landmarks are not floats", file=file, path=path, got=str(dtype), expected="float32")
-    if len(found) != 3 or found[0] != NUM_COORDINATES or found[2] != NUM_LANDMARKS:
+    if len(found) != 3 or found[0] != NUM_COORDINATES or found[2] not in (NUM_LANDMARKS, NUM_LANDMARKS + NUM_IRISES):
         raise DataError(
             "the landmarks have the wrong shape",
             file=file,
             path=path,
             got=str(found),
             expected=f"[{NUM_COORDINATES}, frames, {NUM_LANDMARKS}]",
+            hint=None
+            if file is None or path is None
+            else f"try islr-data import-hdf5 {shlex.quote(str(Path(file).parent))} NEW",
         )
     if found[1] == 0:
         raise DataError("the clip has no frame", file=file, path=path, got=str(found), expected="at least one frame")
@@ -85,6 +92,17 @@ def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | st
             got=f"{found[1]:,} frames",
             expected=f"at most {MAX_FRAMES:,} frames",
         )
+
+
+def _without_irises(values: np.ndarray) -> np.ndarray:
+    """Landmarks `[3, T, 543]` of `[3, T, 553]`; those of `[3, T, 543]` are returned unchanged."""
+    if values.shape[2] == NUM_LANDMARKS:
+        return values
+    return np.delete(values, slice(LEFT_HAND_START, LEFT_HAND_START + NUM_IRISES), axis=2)
+
+
+def _how_to_copy(file: Path) -> str:
+    return f"try islr-data import-hdf5 {shlex.quote(str(file.parent))} NEW: it reads other shapes too"
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -148,10 +166,3 @@ def _check_bytes(size: int, path: Path) -> None:
     if size > _MAX_BYTES:
         got, expected = f"{size / 1e6:,.0f} MB", f"one clip per file, at most {MAX_FRAMES:,} frames"
         raise DataError("the file is far too large for one sign", file=path, got=got, expected=expected)
-
-
-def without_irises(values: np.ndarray) -> np.ndarray:
-    """Landmarks `[..., 543]` of `[..., 553]`: without the last ten of 478 face points. Other shapes are returned unchanged."""
-    if values.ndim and values.shape[-1] == NUM_LANDMARKS + NUM_IRISES:
-        return np.delete(values, slice(LEFT_HAND_START, LEFT_HAND_START + NUM_IRISES), axis=-1)
-    return values

@@ -6,8 +6,9 @@
         /<clip>          attribute `session`: the recording session, text; optional
     FOLDER/sign_to_prediction_index_map.json   {"word": class number, ...}, numbers 0 .. K-1
 
-T is at most 10,000. Both datasets are stored in the file itself, not behind links to other files, so that a digest of the file
-covers everything that is read. All values are validated while they are read.
+T is at most 10,000. Of 553 landmarks, those of the irises (468 to 477) are left out. Both datasets are stored in the file
+itself, not behind links to other files, so that a digest of the file covers everything that is read. All values are validated
+while they are read.
 """
 
 # C coordinates (3), T frames, J landmarks (543)
@@ -30,9 +31,9 @@ import numpy as np
 from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
 from data_utils.errors import DataError
 from data_utils.folder import SignerFile, check_plain_file
-from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
+from data_utils.landmarks import NUM_COORDINATES, NUM_IRISES, NUM_LANDMARKS
 
-_MAX_NUMBERS = NUM_COORDINATES * MAX_FRAMES * NUM_LANDMARKS
+_MAX_NUMBERS = NUM_COORDINATES * MAX_FRAMES * (NUM_LANDMARKS + NUM_IRISES)
 _COPY_AGAIN = "copy or download it again"
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
 
@@ -136,6 +137,26 @@ def _stored_digest(feature: h5py.Dataset, path: Path) -> str:
             for offset in sorted(offsets):
                 digest.update(feature.id.read_direct_chunk(offset)[1])
     return digest.hexdigest()
+
+
+def read_labels(path: Path) -> list[tuple[str, int]]:
+    """Name and class number of each clip, sorted by name, whatever the landmarks look like.
+
+    Raises:
+        DataError: at the first fault.
+    """
+    with _open(path) as h5:
+        return [(name, _read_label(h5, path, name)) for name in _clip_names(h5, path)]
+
+
+def read_unchecked(path: Path, clip: str) -> np.ndarray:
+    """The landmarks of a clip as they are stored, in any shape and order.
+
+    Raises:
+        DataError: the file or the clip cannot be read.
+    """
+    with _open(path) as h5:
+        return _read(_dataset(h5, path, clip, "feature"), path)
 
 
 def label_outside(path: Path, clip: str, label: int, num_words: int) -> DataError:

@@ -19,7 +19,7 @@ import numpy as np
 from data_utils.errors import DataError
 from data_utils.hdf5 import read_unlabeled
 from data_utils.importing.array_files import frame_paths, read_frames, read_rows, to_landmarks
-from data_utils.importing.order import find_order
+from data_utils.importing.order import SampleClip, find_order
 
 _HDF5 = (".hdf5", ".h5")
 _KINDS = (*_HDF5, ".parquet", ".npy")
@@ -79,5 +79,5 @@ def _read_one(path: Path) -> np.ndarray:
 
 def _read_arrays(path: Path) -> np.ndarray:
     clip = read_frames(frame_paths(path)) if path.is_dir() else [read_rows(path)]
-    orders = {clip[0].reading.usual: find_order([clip]).order}
+    orders = {clip[0].reading.usual: find_order([SampleClip(clip)]).order}
     return to_landmarks(clip, orders, file=path)

@@ -116,6 +116,7 @@ DATA_COMMANDS = {
     "import-kaggle": ["source=None", "folder=None", "--top=None", "--signs=None", "--signer=None", *_IMPORT],
     "import-pose": ["source=None", "folder=None", "--index=None", "--words=None", "--min-signers=1", *_IMPORT],
     "import-npy": _IMPORT_NPY,
+    "import-hdf5": ["source=None", "folder=None", "--order=None", *_IMPORT],
     "import-holistic": _IMPORT_NPY,
 }
 VARIABLES = {"--data": "SEARCH_DATA", "--storage": "SEARCH_STORAGE", "--runs": "SEARCH_RUNS"}

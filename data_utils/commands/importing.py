@@ -31,6 +31,7 @@ from data_utils.errors import ExplainedError, escape_line
 from data_utils.wording import counted
 
 if TYPE_CHECKING:
+    from data_utils.importing.corrections import Corrections
     from data_utils.importing.importing import ImportResult
     from data_utils.importing.record import BrokenClip, ImportPlan
 
@@ -63,7 +64,7 @@ def import_kaggle(
         raise ExplainedError("--top and --signs exclude each other", hint="give one of them, or neither to import all signs")
     names = None if signs is None else [sign.strip() for sign in signs.split(",")]
     plan = kaggle.plan_import(source, top=top, signs=names, signer=signer, notify=_note)
-    return _run_import(_corrected(plan, swap_hands, mirrored), folder, workers, skip_broken, as_json)
+    return _run_import(_corrected(plan, _corrections(swap_hands, mirrored)), folder, workers, skip_broken, as_json)
 
 
 def import_pose(
@@ -93,7 +94,7 @@ def import_pose(
 
     names = None if words is None else [word.strip() for word in words.split(",")]
     plan = pose.plan_import(source, index=index, words=names, min_signers=min_signers, notify=_note)
-    return _run_import(_corrected(plan, swap_hands, mirrored), folder, workers, skip_broken, as_json)
+    return _run_import(_corrected(plan, _corrections(swap_hands, mirrored)), folder, workers, skip_broken, as_json)
 
 
 def import_npy(
@@ -126,19 +127,47 @@ def import_npy(
     from data_utils.importing.arrays import parse_order
 
     parts = None if order is None else parse_order(order)
-    plan = npy.plan_import(source, signer=signer, layout=layout, order=parts, notify=_note)
-    return _run_import(_corrected(plan, swap_hands, mirrored), folder, workers, skip_broken, as_json)
+    corrections = _corrections(swap_hands, mirrored)
+    plan = npy.plan_import(source, signer=signer, layout=layout, order=parts, corrections=corrections, notify=_note)
+    return _run_import(_corrected(plan, corrections), folder, workers, skip_broken, as_json)
+
+
+def import_hdf5(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of a data set to copy; it stays as it is.")],
+    folder: NewFolder,
+    order: PartOrder = None,
+    swap_hands: SwapHands = None,
+    mirrored: Mirrored = None,
+    workers: Workers = CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Copy a data set of HDF5 files and correct it: other axes, another order of the parts, swapped hands, mirrored pictures.
+
+    Reads `feature` as [3, T, 543], [T, 543, 3], with 553 points and in other shapes. An import that was stopped or killed
+    continues with the same command. Exits with 1 if it found broken clips.
+    """
+    from data_utils.importing import hdf5_copy
+    from data_utils.importing.arrays import parse_order
+
+    parts = None if order is None else parse_order(order)
+    corrections = _corrections(swap_hands, mirrored)
+    plan = hdf5_copy.plan_import(source, order=parts, corrections=corrections, notify=_note)
+    return _run_import(_corrected(plan, corrections), folder, workers, skip_broken, as_json)
 
 
 def _note(text: str) -> None:
     print(escape_line(text), file=sys.stderr)
 
 
-def _corrected(plan: ImportPlan, swap_hands: str | None, mirrored: str | None) -> ImportPlan:
-    """The plan with the corrections that a user asked for."""
+def _corrections(swap_hands: str | None, mirrored: str | None) -> Corrections:
     from data_utils.importing.corrections import Corrections, parse_signers
 
-    corrections = Corrections(parse_signers(swap_hands), parse_signers(mirrored))
+    return Corrections(parse_signers(swap_hands), parse_signers(mirrored))
+
+
+def _corrected(plan: ImportPlan, corrections: Corrections) -> ImportPlan:
+    """The plan with the corrections that a user asked for."""
     corrections.check(plan.clips_of)
     return dataclasses.replace(plan, corrections=corrections)
 

@@ -121,6 +121,8 @@ def to_landmarks(clip: Sequence[Rows], orders: Mapping[Order, Order], *, file: P
     Raises:
         DataError: a number is infinite or far too large, or nothing was detected.
     """
+    frames = sum(len(rows.values_TV) for rows in clip)
+    check_shape((NUM_COORDINATES, frames, NUM_LANDMARKS), np.dtype(np.float32), file=file, path=None)
     feature_CTJ = np.concatenate([landmarks(rows, orders.get(rows.reading.usual)) for rows in clip], axis=1)
     return checked_landmarks(feature_CTJ, file=file)
 

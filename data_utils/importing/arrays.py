@@ -188,7 +188,7 @@ def landmarks(rows: Rows, order: Order | None = None) -> np.ndarray:
             place = slice(place.start, min(place.stop, place.start + one.points))
             part_CTP = values_TV.reshape(-1, one.points, one.numbers).transpose(2, 0, 1)[: one.coordinates]
             part_CTP = part_CTP[:, :, : place.stop - place.start]
-            missing_T = (part_CTP == part_CTP[:, :, :1]).all(axis=(0, 2))
+            missing_T = (part_CTP[:2] == part_CTP[:2, :, :1]).all(axis=(0, 2))
             feature_CTJ[: one.coordinates, :, place] = np.where(missing_T[:, None], np.nan, part_CTP)
             if one.coordinates == 2:
                 feature_CTJ[2, :, place] = np.where(np.isnan(feature_CTJ[0, :, place]), np.nan, 0)

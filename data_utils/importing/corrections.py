@@ -57,6 +57,9 @@ class Corrections:
                     raise DataError(f"{option}: there is no signer `{signer}`", expected=expected, hint=suggest(signer, known))
 
 
+NO_CORRECTIONS = Corrections()
+
+
 def parse_signers(text: str | None) -> tuple[str, ...]:
     """The signers that a user typed, separated by commas."""
     return () if text is None else tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -23,6 +23,7 @@ import filelock
 
 from data_utils.errors import DataError, ResourceError
 from data_utils.files import PART_SUFFIX
+from data_utils.folder import MIRRORED_SUFFIX
 from data_utils.importing.pool import Progress, import_signers
 from data_utils.importing.record import (
     LOCK_NAME,
@@ -103,7 +104,7 @@ def run_import(plan: ImportPlan, folder: Path, *, workers: int, skip_broken: boo
             import_signers(plan, folder, todo, workers, skip_broken, on_finished, progress)
         result = ImportResult(
             words=len(plan.words),
-            signers=sum(entry.clips > 0 for entry in finished.values()),
+            signers=len({signer.removesuffix(MIRRORED_SUFFIX) for signer, entry in finished.items() if entry.clips > 0}),
             clips=_count_clips(finished),
             imported=_count_clips(finished) - before,
             skipped=sorted(clip for entry in finished.values() for clip in entry.skipped),

@@ -26,7 +26,7 @@ from data_utils.errors import DataError, not_installed
 from data_utils.folder import check_plain_file
 from data_utils.importing.kaggle_list import COPY_AGAIN, LIST_NAME, find_list, listed_clips
 from data_utils.importing.record import ImportPlan, make_plan
-from data_utils.landmarks import FILE_PARTS, NUM_COORDINATES, NUM_LANDMARKS
+from data_utils.landmarks import FILE_PARTS, LEFT_HAND_START, NUM_COORDINATES, NUM_IRISES, NUM_LANDMARKS
 from data_utils.wording import suggest
 from data_utils.words import DICTIONARY_NAME, parse_words
 
@@ -99,13 +99,17 @@ def read_clip(path: Path) -> np.ndarray:
 
     Frames are sorted by number. The numbers need not start at 0, and gaps are closed, as in the loader that the competition
     provides (each 543 consecutive rows are a frame, whatever its number). Rows may be in any order; a landmark without a row
-    was not detected.
+    was not detected. Of 478 face points the last ten are left out.
 
     Raises:
         DataError: pyarrow is not installed, or the file cannot be read or contains something else.
     """
     table = _read(path)
     part_R, index_R = _parts(table, path), table["landmark_index"].to_numpy().astype(np.int64)
+    face_points = LEFT_HAND_START
+    iris_R = (part_R == list(FILE_PARTS).index("face")) & (index_R >= face_points) & (index_R < face_points + NUM_IRISES)
+    if iris_R.any():
+        table, part_R, index_R = table.filter(~iris_R), part_R[~iris_R], index_R[~iris_R]
     start_P = np.array([part.start for part in FILE_PARTS.values()])
     size_P = np.array([part.stop for part in FILE_PARTS.values()]) - start_P
     outside_R = (index_R < 0) | (index_R >= size_P[part_R])
@@ -152,7 +156,7 @@ def _read(path: Path) -> Any:
     try:
         with arrow.parquet.ParquetFile(path, read_dictionary=[_TYPE]) as file:
             _check_columns(arrow, file.schema_arrow, path)
-            if file.metadata.num_rows > MAX_FRAMES * NUM_LANDMARKS:
+            if file.metadata.num_rows > MAX_FRAMES * (NUM_LANDMARKS + NUM_IRISES):
                 got, expected = f"{file.metadata.num_rows:,} rows", f"at most {MAX_FRAMES:,} frames of {NUM_LANDMARKS} rows"
                 raise DataError("the clip is far too long for one sign", file=path, got=got, expected=expected)
             table = file.read(columns=list(_COLUMNS), use_threads=False)

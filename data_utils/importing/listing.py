@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data_utils.clips import array_shape
@@ -13,11 +13,9 @@ from data_utils.importing.array_files import read_rows
 from data_utils.importing.arrays import is_one_frame
 from data_utils.importing.importing import check_name
 from data_utils.importing.layout import Found, Layout, array_names
+from data_utils.importing.order import Notify
 from data_utils.importing.record import ListedClip
 from data_utils.wording import counted
-
-Notify = Callable[[str], None]
-"""Receives a line for the user."""
 
 _SAMPLE = 24  # files whose shapes are read
 _EXAMPLES = 10

@@ -14,22 +14,19 @@ Which of these it is, and the order of the parts in a frame, are found from the 
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_utils.errors import DataError
 from data_utils.importing.array_files import frame_paths, is_array_name, read_frames, read_rows, sorted_frames, to_landmarks
-from data_utils.importing.arrays import KAGGLE, TUTORIAL, Order, Rows
+from data_utils.importing.arrays import Order, Rows
+from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
 from data_utils.importing.layout import Layout, array_names, parse_layout, scan
-from data_utils.importing.listing import Notify, clips_by_folders, clips_by_layout, without_repeats
-from data_utils.importing.order import find_order
-from data_utils.importing.record import ImportPlan, ListedClip, make_plan
-
-_SAMPLE, _MAX_SAMPLE = 24, 60  # clips whose arrays are read
-_MAX_READINGS = 3  # that are told
+from data_utils.importing.listing import clips_by_folders, clips_by_layout, without_repeats
+from data_utils.importing.order import Notify, order_options, orders_of_clips
+from data_utils.importing.record import ImportPlan, make_plan
 
 
 def plan_import(
@@ -38,6 +35,7 @@ def plan_import(
     signer: str | None = None,
     layout: str | None = None,
     order: Order | None = None,
+    corrections: Corrections = NO_CORRECTIONS,
     notify: Notify = lambda text: None,
 ) -> ImportPlan:
     """Plans the import of all clips. Words are numbered in alphabetical order; clips are named `<word>__<clip>`.
@@ -50,6 +48,7 @@ def plan_import(
         signer: who signs in all clips; then folders are words.
         layout: a pattern of paths, for other folders than those above.
         order: the order of the parts in a frame; by default the one that fits the body.
+        corrections: what the plan's caller will correct: the order is found for corrected clips.
         notify: receives lines about what was found and left out.
 
     Raises:
@@ -64,11 +63,10 @@ def plan_import(
     else:
         listed = clips_by_layout(source, found, parse_layout(layout), signer, notify)
     clips = without_repeats(listed, source)
-    orders = _orders(source, clips, order, layout, notify)
+    orders = orders_of_clips(clips, lambda clip: _rows(source / clip.file, order, layout), order, corrections, notify)
     words = tuple(sorted({clip.word for clip in clips}))
-    unusual = {",".join(usual): ",".join(one) for usual, one in orders.items() if not _is_usual(usual, one)}
     read = functools.partial(read_clip, order=order, layout=layout, orders=tuple(orders.items()))
-    return make_plan("holistic", source, words, clips, read, options={"order": unusual} if unusual else None)
+    return make_plan("holistic", source, words, clips, read, options=order_options(orders))
 
 
 def read_clip(
@@ -85,8 +83,7 @@ def read_clip(
     Raises:
         DataError: the clip cannot be read, or contains something else.
     """
-    given = {} if order is None else dict.fromkeys((TUTORIAL, KAGGLE), order)
-    return to_landmarks(_rows(path, order, layout), {**given, **dict(orders)}, file=path)
+    return to_landmarks(_rows(path, order, layout), dict(orders), file=path)
 
 
 def _rows(path: Path, order: Order | None, layout: str | None) -> list[Rows]:
@@ -117,56 +114,3 @@ def _names_by_clip(folder: Path, levels: tuple[str, ...], layout: Layout) -> dic
         if fields is not None:
             names_of.setdefault(layout.clip_key(fields), []).append(name)
     return names_of
-
-
-def _orders(
-    source: Path, clips: Sequence[ListedClip], order: Order | None, layout: str | None, notify: Notify
-) -> dict[Order, Order]:
-    """The order of the parts by the usual order, from a sample of clips. Tells what the arrays hold.
-
-    Raises:
-        DataError: none of them can be read, or the order cannot be found.
-    """
-    sample = list(_sample(source, clips, order, layout))
-    by_usual: dict[Order, list[list[Rows]]] = {}
-    for clip in sample:
-        by_usual.setdefault(clip[0].reading.usual, []).append(clip)
-    orders = {}
-    for usual, own in by_usual.items():
-        if order is not None:
-            parts = {part for clip in own for rows in clip for part in rows.reading.parts}
-            orders[usual] = tuple(part for part in order if part in parts)
-        else:
-            found = find_order(own)
-            orders[usual] = found.order
-            notify(found.text)
-    shapes = Counter((rows.width, rows.reading.described(orders[rows.reading.usual])) for clip in sample for rows in clip)
-    for (width, text), _ in shapes.most_common(_MAX_READINGS):
-        notify(f"numbers: {width:,} per frame: {text}")
-    return orders
-
-
-def _sample(source: Path, clips: Sequence[ListedClip], order: Order | None, layout: str | None) -> Iterator[list[Rows]]:
-    """Some clips of every signer, or of many. Clips that cannot be read are left out.
-
-    Raises:
-        DataError: none can be read, all for the same reason.
-    """
-    of_signer: dict[str, list[ListedClip]] = {}
-    for clip in clips:
-        of_signer.setdefault(clip.signer, []).append(clip)
-    each = max(1, _SAMPLE // len(of_signer))
-    chosen = [clip for own in of_signer.values() for clip in own[:: -(-len(own) // each)]]
-    read, faults = 0, []
-    for clip in chosen[:: -(-len(chosen) // _MAX_SAMPLE)]:
-        try:
-            yield _rows(source / clip.file, order, layout)
-            read += 1
-        except DataError as fault:
-            faults.append(fault)
-    if not read and len({fault.what for fault in faults}) == 1 and faults[0].hint is not None:
-        raise faults[0]
-
-
-def _is_usual(usual: Order, order: Order) -> bool:
-    return order == tuple(part for part in usual if part in order)

@@ -20,7 +20,7 @@ import numpy as np
 
 from data_utils.errors import DataError
 from data_utils.files import PART_SUFFIX, write_atomically
-from data_utils.importing.corrections import Corrections
+from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
 
 RECORD_NAME = ".import.json"
 LOCK_NAME = ".import.lock"
@@ -81,7 +81,7 @@ class ImportPlan:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else decides about the result, such as an unusual order of the parts. JSON."""
 
-    corrections: Corrections = field(default_factory=Corrections)
+    corrections: Corrections = NO_CORRECTIONS
     """Applied to each clip after it was read."""
 
 
