@@ -49,6 +49,7 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "pydantic": ("search/definition", "search/study", "search/exporting", "model/bundle.py"),
     "sqlalchemy": ("search/storage",),
     "scipy": (
+        "data_utils/checking/candidates.py",
         "data_utils/checking/copies.py",
         "data_utils/clip_split.py",
         "search/surrogate",

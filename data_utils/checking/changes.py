@@ -16,13 +16,23 @@ _MOST_FRAMES = 64  # of the shorter clip that are compared
 
 
 def frame_distances(one_AP2: np.ndarray, other_BP2: np.ndarray) -> np.ndarray:
-    """`[A, B]`: root mean square difference of the numbers that two frames have both; `_FAR` if they have too few."""
-    one_AN, other_BN = (points.reshape(len(points), -1).astype(np.float32) for points in (one_AP2, other_BP2))
-    known_AN, known_BN = (np.isfinite(one_AN).astype(np.float32), np.isfinite(other_BN).astype(np.float32))
-    one_AN, other_BN = np.nan_to_num(one_AN), np.nan_to_num(other_BN)
-    square_AB = (one_AN * one_AN) @ known_BN.T + known_AN @ (other_BN * other_BN).T - 2 * one_AN @ other_BN.T
-    count_AB = known_AN @ known_BN.T
+    """`[A, B]`: root mean square difference of the numbers that two frames have both; `_FAR` if they have too few.
+
+    Both may have further axes in front, the same.
+    """
+    (one_AN, known_AN), (other_BN, known_BN) = _numbers(one_AP2), _numbers(other_BP2)
+    other_NB, known_NB = np.swapaxes(other_BN, -1, -2), np.swapaxes(known_BN, -1, -2)
+    square_AB = (one_AN * one_AN) @ known_NB + known_AN @ (other_NB * other_NB) - 2 * one_AN @ other_NB
+    count_AB = known_AN @ known_NB
     return np.where(count_AB < _FEWEST, _FAR, np.sqrt(np.maximum(square_AB, 0) / np.maximum(count_AB, 1)))
+
+
+def _numbers(points_TP2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`[T, N]`, 0 where not detected, and 1 where detected."""
+    numbers_TN = points_TP2.reshape(*points_TP2.shape[:-2], -1).astype(np.float32)
+    missing_TN = np.isnan(numbers_TN)
+    numbers_TN[missing_TN] = 0
+    return numbers_TN, 1 - missing_TN.astype(np.float32)
 
 
 def chosen_frames(length: int) -> np.ndarray:

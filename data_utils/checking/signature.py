@@ -1,11 +1,10 @@
 """What is kept of a clip to recognize it under another name, whatever was done to it.
 
 Every frame is reduced to a few points in the coordinates of its own body: no affine change of the picture alters them, and they
-do not depend on where the clip was cut. Frames in which an arm is at an extreme place are the clip's keys.
+do not depend on where the clip was cut.
 """
 
-# C coordinates (x, y, z), T frames, J landmarks (543), U landmarks that are read, P points of a frame (9), K keys of a clip
-# (8), D numbers of a key (10), last axis 2 = x y
+# C coordinates (x, y, z), T frames, J landmarks (543), U landmarks that are read, P points of a frame (9), last axis 2 = x y
 
 from __future__ import annotations
 
@@ -35,11 +34,7 @@ _POINTS = (  # landmarks that are averaged: their noise is averaged, too
 )
 _HEAD, _LEFT_SHOULDER, _RIGHT_SHOULDER = 9, 10, 11
 NUM_POINTS = 9
-_MIRRORED_POINTS = [1, 0, 3, 2, 4, 6, 5, 8, 7]
-_KEY_POINTS = 5  # the first five, which the pose and the face give: hands come and go
-_MIRRORED_KEYS = (6, 3, 4, 1, 2, 7, 0, 5)
-"""The key that each key becomes in a mirrored clip: where the left arm is farthest to the left, the right arm is farthest to
-the right."""
+MIRRORED_POINTS = [1, 0, 3, 2, 4, 6, 5, 8, 7]
 
 _READ = np.array(sorted({number for point in _POINTS for number in point}))
 _AVERAGE_UP = np.stack([np.isin(_READ, point) / len(point) for point in _POINTS], axis=1).astype(np.float32)
@@ -51,16 +46,13 @@ _SAMPLE = slice(0, NUM_LANDMARKS, 7)  # landmarks that the digest covers
 
 @dataclass(frozen=True)
 class Signature:
-    """What is kept of one clip, about 1.5 kB for 38 frames."""
+    """What is kept of one clip, 1.4 kB for 38 frames."""
 
     digest: bytes
     """Equal for clips that are equal in x and y, wherever they are detected. Empty if nothing is."""
 
     points_TP2: Float[np.ndarray, "T 9 2"]
     """float16, NaN = not detected. The shoulders are at (0.5, 0) and (-0.5, 0), the head at (0, 1)."""
-
-    keys_KD: Float[np.ndarray, "8 10"]
-    """float16. Five points in the frames in which x and y of the left and right arm are largest, then smallest."""
 
     place_6: np.ndarray
     """float32 `[6]`, in the picture: middle of the shoulders, vector between them (to the left one), vector to the head."""
@@ -80,7 +72,6 @@ def signature(feature_CTJ: Float[np.ndarray, "3 T 543"]) -> Signature:
     return Signature(
         digest=hashlib.blake2b(sample.tobytes(), digest_size=16).digest() if sample.any() else b"",
         points_TP2=points_TP2,
-        keys_KD=_keys(points_TP2).astype(np.float16),
         place_6=place_6,
         detected=missing_TJ.size - int(missing_TJ.sum()),
     )
@@ -133,21 +124,6 @@ def smooth(points_TP2: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _keys(points_TP2: np.ndarray) -> np.ndarray:
-    """`[8, 10]`: five points, 0 where not detected, where each coordinate of the arms is largest, then smallest."""
-    points_TP2 = smooth(points_TP2[:, :_KEY_POINTS])
-    arms_T4 = points_TP2[:, :2].reshape(-1, 4)
-    frames_K = np.concatenate([np.nan_to_num(sign * arms_T4, nan=-np.inf).argmax(axis=0) for sign in (1, -1)])
-    return np.nan_to_num(points_TP2[frames_K].reshape(len(frames_K), 2 * _KEY_POINTS))
-
-
 def mirrored_points(points_TP2: np.ndarray) -> np.ndarray:
     """The points of the mirrored clip, with left and right renamed."""
-    return points_TP2[:, _MIRRORED_POINTS] * np.array([-1, 1], points_TP2.dtype)
-
-
-def mirrored_keys(keys_SKD: np.ndarray) -> np.ndarray:
-    """`[S, 8, 10]`: the keys of mirrored clips."""
-    points = keys_SKD.reshape(*keys_SKD.shape[:2], _KEY_POINTS, 2)[:, list(_MIRRORED_KEYS)]
-    mirrored = points[:, :, _MIRRORED_POINTS[:_KEY_POINTS]] * np.array([-1, 1], keys_SKD.dtype)
-    return mirrored.reshape(keys_SKD.shape)
+    return points_TP2[:, MIRRORED_POINTS] * np.array([-1, 1], points_TP2.dtype)
