@@ -16,7 +16,7 @@ from typing import NoReturn
 import typer
 
 from data_utils import __version__
-from data_utils.commands import importing, looking, making
+from data_utils.commands import importing, looking, making, video
 from data_utils.commands.options import DONE, INTERRUPTED, RESOURCE, WRONG_INPUT
 from data_utils.commands.progress import Stopped
 from data_utils.errors import ExplainedError, ResourceError
@@ -42,7 +42,10 @@ app.callback()(version_option(_PROGRAM, __version__))
 
 _PANELS = {
     "Look at a data set": (looking.check, looking.info),
-    "Make one": (making.synth, importing.import_pose, importing.import_kaggle, importing.import_npy, importing.import_hdf5),
+    "Make one": (
+        *(making.synth, importing.import_pose, importing.import_kaggle, importing.import_npy, importing.import_hdf5),
+        *(importing.import_video, video.setup_video),
+    ),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

@@ -1,13 +1,21 @@
-"""Atomic file writes: a temporary file is written, synced and renamed."""
+"""Atomic file writes (a temporary file is written, synced and renamed), and the user's cache folder."""
 
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from pathlib import Path
 
 PART_SUFFIX = ".part"
 """Suffix of temporary files. Those that a killed process left behind can be deleted."""
+
+
+def user_cache(name: str) -> Path:
+    """A folder or file of this project in the user's cache, which need not exist."""
+    home = Path.home()
+    usual = {"darwin": home / "Library" / "Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))}
+    return Path(os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform, home / ".cache")) / "islr-search" / name
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -4,12 +4,14 @@
     <sequence>.parquet    one clip of the Kaggle release
     <clip>.npy            one clip: [T, 543, 3], [3, T, 543], or [T, 1662], a common layout of MediaPipe Holistic results
     a folder of .npy      one clip, one file of 1662 numbers per frame
+    <clip>.mp4, .mov ...  one clip: a video, see `data_utils.importing.video`
 
 T frames; landmarks that were not detected are NaN, or zeros in rows of 1662 numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,12 @@ from data_utils.errors import DataError
 from data_utils.hdf5 import read_unlabeled
 from data_utils.importing.array_files import frame_paths, read_frames, read_rows, to_landmarks
 from data_utils.importing.order import SampleClip, find_order
+from data_utils.importing.video import KIND as VIDEOS
+from data_utils.importing.video_process import VideoReader
+from data_utils.importing.video_setup import check_set_up, interpreter
 
 _HDF5 = (".hdf5", ".h5")
-_KINDS = (*_HDF5, ".parquet", ".npy")
+_KINDS = (*_HDF5, ".parquet", ".npy", *VIDEOS.suffixes)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Input:
 
 
 def check_inputs(paths: Sequence[Path]) -> None:
-    """Checks that all files exist and have a supported format.
+    """Checks that all files exist and have a supported format, and that videos can be read.
 
     Raises:
         DataError: for the first file that does not.
@@ -54,22 +59,27 @@ def check_inputs(paths: Sequence[Path]) -> None:
             raise DataError("this file format is not supported", file=path, got=path.suffix, expected=", ".join(_KINDS))
         elif not path.is_file():
             raise DataError("this is not a file", file=path)
+    if any(path.suffix.lower() in VIDEOS.suffixes for path in paths):
+        check_set_up()
 
 
 def read_inputs(paths: Sequence[Path]) -> Iterator[Input]:
     """Every clip of every file, one at a time, in the given order. A file that cannot be read is one clip with an error."""
-    for path in paths:
-        try:
-            if path.is_file() and path.suffix.lower() in _HDF5:
-                for name, found in read_unlabeled(path):
-                    yield Input(path, name, found)
-            else:
-                yield Input(path, path.stem, _read_one(path))
-        except DataError as fault:
-            yield Input(path, path.stem, fault)
+    with contextlib.closing(VideoReader(interpreter())) as videos:
+        for path in paths:
+            try:
+                if path.is_file() and path.suffix.lower() in _HDF5:
+                    for name, found in read_unlabeled(path):
+                        yield Input(path, name, found)
+                else:
+                    yield Input(path, path.stem, _read_one(path, videos))
+            except DataError as fault:
+                yield Input(path, path.stem, fault)
 
 
-def _read_one(path: Path) -> np.ndarray:
+def _read_one(path: Path, videos: VideoReader) -> np.ndarray:
+    if path.is_file() and path.suffix.lower() in VIDEOS.suffixes:
+        return videos.read(path)
     if path.suffix.lower() == ".parquet":
         from data_utils.importing.kaggle import read_clip  # needs pyarrow
 

@@ -118,6 +118,8 @@ DATA_COMMANDS = {
     "import-npy": _IMPORT_NPY,
     "import-hdf5": ["source=None", "folder=None", "--order=None", *_IMPORT],
     "import-holistic": _IMPORT_NPY,
+    "import-video": ["source=None", "folder=None", "--signer=None", "--layout=None", *_IMPORT[1:]],
+    "setup-video": ["--python=None", "--remove=False"],
 }
 VARIABLES = {"--data": "SEARCH_DATA", "--storage": "SEARCH_STORAGE", "--runs": "SEARCH_RUNS"}
 EXIT_CODES = {"DONE": 0, "NO": 1, "WRONG_INPUT": 2, "RESOURCE": 3, "BUG": 4, "INTERRUPTED": 130, "TERMINATED": 143}

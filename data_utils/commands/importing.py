@@ -156,6 +156,43 @@ def import_hdf5(
     return _run_import(_corrected(plan, corrections), folder, workers, skip_broken, as_json)
 
 
+def import_video(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with videos.")],
+    folder: NewFolder,
+    signer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who signs in all videos: the folders in SRC are words.")
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Other paths within SRC, such as '{word}/{signer}_{clip}.mp4'. "
+            "Fields: {signer} {word} {clip} {session} {any}.",
+        ),
+    ] = None,
+    mirrored: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIGNERS", help="Signers whose pictures are mirrored, as some webcams do: all, or names with commas."
+        ),
+    ] = None,
+    workers: Workers = CORES,
+    skip_broken: SkipBroken = False,
+    as_json: Json = False,
+) -> int:
+    """Import videos: SRC/<signer>/<word>/<clip>.mp4, <signer>/<word>.mp4, or <word>/<clip>.mp4 with --signer.
+
+    MediaPipe finds the landmarks, once `islr-data setup-video` has installed it. An import that was stopped or killed continues
+    with the same command. Exits with 1 if it found broken files.
+    """
+    from data_utils.importing import video
+    from data_utils.importing.corrections import parse_signers
+
+    names = parse_signers(mirrored)
+    plan = video.plan_import(source, folder, signer=signer, layout=layout, mirrored=names, notify=_note)
+    return _run_import(plan, folder, workers, skip_broken, as_json)
+
+
 def _note(text: str) -> None:
     print(escape_line(text), file=sys.stderr)
 

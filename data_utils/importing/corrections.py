@@ -33,9 +33,13 @@ class Corrections:
         signer = signer.removesuffix(MIRRORED_SUFFIX)
         if _includes(self.swap_hands, signer):
             feature_CTJ = feature_CTJ[:, :, _SWAPPED]
-        if _includes(self.mirrored, signer):
+        if self.is_mirrored(signer):
             feature_CTJ = np.concatenate([1 - feature_CTJ[:1], feature_CTJ[1:]])
         return feature_CTJ
+
+    def is_mirrored(self, signer: str) -> bool:
+        """Whether a signer's x runs from right to left."""
+        return _includes(self.mirrored, signer)
 
     def options(self) -> Mapping[str, list[str]]:
         """What identifies them in the record of an import: nothing if there are none."""

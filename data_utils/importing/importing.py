@@ -28,6 +28,7 @@ from data_utils.importing.pool import Progress, import_signers
 from data_utils.importing.record import (
     LOCK_NAME,
     BrokenClip,
+    Extraction,
     FinishedSigner,
     ImportPlan,
     SourceClip,
@@ -101,6 +102,8 @@ def run_import(plan: ImportPlan, folder: Path, *, workers: int, skip_broken: boo
         if todo:
             (folder / DICTIONARY_NAME).unlink(missing_ok=True)
             write_record(identity, folder, finished)
+            if plan.extraction is not None:
+                progress = _extract(plan.extraction, plan, todo, workers, progress)
             import_signers(plan, folder, todo, workers, skip_broken, on_finished, progress)
         result = ImportResult(
             words=len(plan.words),
@@ -112,7 +115,19 @@ def run_import(plan: ImportPlan, folder: Path, *, workers: int, skip_broken: boo
         )
         if result.complete and not _has_words(folder, plan.words):
             write_words(folder, plan.words)
+        if plan.extraction is not None:
+            unfinished = [signer for signer in plan.clips_of if signer not in finished or finished[signer].skipped]
+            plan.extraction.clean(clip for signer in unfinished for clip in plan.clips_of[signer])
         return result
+
+
+def _extract(extraction: Extraction, plan: ImportPlan, todo: Sequence[str], workers: int, progress: Progress) -> Progress:
+    """Runs the slow first part. Returns a progress for the rest, which is fast: it shows all clips as finished."""
+    clips = [clip for signer in todo for clip in plan.clips_of[signer]]
+    total = sum(map(len, plan.clips_of.values()))
+    others = total - len(clips)
+    extraction.run(clips, workers, lambda done, before: progress(others + done, total, others + before))
+    return lambda *_: progress(total, total, total)
 
 
 def check_name(name: str, what: str, *, file: Path, may_end_in_swap: bool = False) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import DataError
-from data_utils.importing.array_files import SUFFIXES, is_array_name
 from data_utils.wording import suggest
 
 _FIELDS = ("signer", "word", "clip", "session", "frame", "any")
@@ -24,20 +23,36 @@ _FOREIGN_FOLDERS = frozenset({"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of files."""
+
+    noun: str
+    suffixes: tuple[str, ...]
+    """Endings in lower case, the usual one first. In names, they may have any case."""
+
+    def has(self, name: str) -> bool:
+        """Whether a file of this name is of the kind, and not hidden."""
+        return name.lower().endswith(self.suffixes) and not name.startswith(".")
+
+
+@dataclass(frozen=True)
 class Found:
     """A folder of the source."""
+
+    kind: Kind
+    """Of the files that are searched."""
 
     names: tuple[str, ...]
     """Of the folders from the source to this one, as on the disk."""
 
-    arrays: int
-    """Number of array files directly in it."""
+    files: int
+    """Number of these files directly in it."""
 
     first: str
     """The first of them by name; empty if there is none."""
 
     others: int
-    """Number of other files in it, without hidden ones."""
+    """Number of files of other kinds in it, without hidden ones."""
 
     @property
     def path(self) -> str:
@@ -79,12 +94,13 @@ class Layout:
 
 
 @functools.cache
-def parse_layout(text: str) -> Layout:
-    """Compiles a pattern of paths. Without an ending, `.npy` and `.npz` are both meant.
+def parse_layout(text: str, kind: Kind) -> Layout:
+    """Compiles a pattern of paths. Without an ending, all endings of the kind are meant.
 
     Raises:
         DataError: it has an unknown field, or lacks the word.
     """
+    example = f"for example --layout '{{word}}/{{signer}}_{{clip}}{kind.suffixes[0]}'"
     plain = unicodedata.normalize("NFC", text.strip().removeprefix("./"))
     names = _FIELD.findall(plain)
     for name in names:
@@ -92,9 +108,9 @@ def parse_layout(text: str) -> Layout:
             known = " ".join(f"{{{field}}}" for field in _FIELDS)
             raise DataError(f"--layout: there is no field `{{{name}}}`", got=text, expected=known, hint=suggest(name, _FIELDS))
     if "word" not in names:
-        raise DataError("--layout does not tell the word", got=text, expected="a pattern with {word}", hint=_EXAMPLE)
+        raise DataError("--layout does not tell the word", got=text, expected="a pattern with {word}", hint=example)
     if plain.startswith("/") or ".." in plain.split("/"):
-        raise DataError("--layout is not a path within the source", got=text, hint=_EXAMPLE)
+        raise DataError("--layout is not a path within the source", got=text, hint=example)
     last = plain.rsplit("/", 1)[-1]
     expression, seen = "", []
     for piece in re.split(r"(\{[^{}]*\})", plain):
@@ -109,47 +125,48 @@ def parse_layout(text: str) -> Layout:
             expression += f"(?P<{name}>{r'[0-9]+' if name == 'frame' else '[^/]+?'})"
         else:
             expression += re.escape(piece)
-    if not last.lower().endswith(SUFFIXES):
-        expression += r"\.(?:npy|npz)"
+    if not last.lower().endswith(kind.suffixes):
+        expression += f"(?:{'|'.join(map(re.escape, kind.suffixes))})"
     fill = set(_FIELD.findall(last)) == {"frame"}
     return Layout(plain, re.compile(expression, re.IGNORECASE), plain.count("/") + 1, "frame" in names, fill)
 
 
-_EXAMPLE = "for example --layout '{word}/{signer}_{clip}.npy'"
-
-
-def scan(source: Path) -> list[Found]:
+def scan(source: Path, kind: Kind) -> list[Found]:
     """All folders of the source and the source itself, sorted, without hidden ones and those of systems, such as `__MACOSX`.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or no file of the kind in it.
     """
+    expected = f"a folder with {kind.noun}s: {', '.join(kind.suffixes)}"
     if not source.is_dir():
-        raise DataError("there is no such folder", file=source, expected="a folder with .npy or .npz files")
-    return list(_scan(source, ()))
+        raise DataError("there is no such folder", file=source, expected=expected)
+    found = list(_scan(source, (), kind))
+    if not any(folder.files for folder in found):
+        raise DataError(f"the folder contains no {kind.noun}", file=source, expected=expected)
+    return found
 
 
-def array_names(folder: Path) -> list[str]:
-    """Names of the array files in a folder, sorted."""
+def file_names(folder: Path, kind: Kind) -> list[str]:
+    """Names of the files of a kind in a folder, sorted."""
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if is_array_name(entry.name))
+        return sorted(entry.name for entry in entries if kind.has(entry.name) and not entry.is_dir())
 
 
-def _scan(folder: Path, names: tuple[str, ...]) -> Iterator[Found]:
-    first, arrays, others = "", 0, 0
+def _scan(folder: Path, names: tuple[str, ...], kind: Kind) -> Iterator[Found]:
+    first, files, others = "", 0, 0
     deeper = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if is_array_name(entry.name) and not entry.is_dir():
-                arrays += 1
+            if kind.has(entry.name) and not entry.is_dir():
+                files += 1
                 first = min(first, entry.name) if first else entry.name
             elif entry.is_dir():
                 deeper.append(entry.name)
             else:
                 others += entry.name not in ("Thumbs.db", "desktop.ini")
-    yield Found(names, arrays, first, others)
+    yield Found(kind, names, files, first, others)
     for name in sorted(deeper):
         if name not in _FOREIGN_FOLDERS:
-            yield from _scan(folder / name, (*names, name))
+            yield from _scan(folder / name, (*names, name), kind)

@@ -1,4 +1,4 @@
-"""Finds the clips in a folder of array files, with their signers and words: by the levels of folders, or by a layout."""
+"""Finds the clips in a folder of files, with their signers and words: by the levels of folders, or by a layout."""
 
 from __future__ import annotations
 
@@ -7,46 +7,49 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from data_utils.clips import array_shape
 from data_utils.errors import DataError
-from data_utils.importing.array_files import read_rows
-from data_utils.importing.arrays import is_one_frame
 from data_utils.importing.importing import check_name
-from data_utils.importing.layout import Found, Layout, array_names
+from data_utils.importing.layout import Found, Layout, file_names
 from data_utils.importing.order import Notify
 from data_utils.importing.record import ListedClip
 from data_utils.wording import counted
 
-_SAMPLE = 24  # files whose shapes are read
 _EXAMPLES = 10
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
-_FRAMES = ("signer", "word", "clip", "frame")
-_CLIPS = ("signer", "word", "clip")
 
 
-def clips_by_folders(source: Path, found: Sequence[Found], signer: str | None, notify: Notify) -> list[ListedClip]:
+def clips_by_folders(
+    source: Path, found: Sequence[Found], levels: Sequence[str], signer: str | None, notify: Notify
+) -> list[ListedClip]:
     """The clips in folders of signers and words, or of words only if the signer is given.
 
-    A folder without arrays is no word and no signer. It is a clip, without frames, if another clip of its word has some.
+    A folder without files is no word and no signer. It is a clip, without frames, if another clip of its word has some.
+
+    Args:
+        source: the folder.
+        found: what is in it.
+        levels: what folders and files stand for: `signer`, `word`, and perhaps `clip` and `frame`.
+        signer: who signs in all clips; then the level of signers is left out.
+        notify: receives lines about what was found and left out.
 
     Raises:
         DataError: the folders have other levels.
     """
-    holding = [folder for folder in found if folder.arrays]
-    frames = _hold_frames(source, holding)
-    levels = (_FRAMES if frames else _CLIPS)[signer is not None :]
+    levels = levels[signer is not None :]
+    frames = levels[-1] == "frame"
+    holding = [folder for folder in found if folder.files]
     depths = Counter(len(folder.names) for folder in holding)
     depth = max(depths, key=lambda depth: (depths[depth], -depth))
     if depth != len(levels) - 1:
         raise _other_levels(source, [folder for folder in holding if len(folder.names) == depth], levels, signer)
     _check_levels(source, [folder for folder in holding if len(folder.names) != depth], depths[depth], levels)
     if signer is None:
-        _check_no_splits(source, {folder.names[0] for folder in holding}, levels)
+        _check_no_splits(source, holding, levels)
     word_level = levels.index("word")
     words = {folder.names[: word_level + 1] for folder in holding}
     folders = [one for one in found if len(one.names) == depth and one.names[: word_level + 1] in words]
     _tell_left_out(found, folders, notify)
-    notify(f"files: SRC/{_shown(levels)}, one {'frame' if frames else 'clip'} per file")
+    notify(f"files: SRC/{_shown(levels, found)}, one {'frame' if frames else 'clip'} per file")
     paths = (path for folder in folders for path in ([folder.names] if frames else _files(source, folder)))
     return [_clip(_fields(path, levels, is_file=not frames), signer, "/".join(path), source) for path in paths]
 
@@ -54,7 +57,7 @@ def clips_by_folders(source: Path, found: Sequence[Found], signer: str | None, n
 def clips_by_layout(
     source: Path, found: Sequence[Found], layout: Layout, signer: str | None, notify: Notify
 ) -> list[ListedClip]:
-    """The clips whose paths have a layout. Other arrays are left out, and the user is told.
+    """The clips whose paths have a layout. Other files are left out, and the user is told.
 
     Raises:
         DataError: no path has the layout, or nothing tells the signer.
@@ -65,7 +68,7 @@ def clips_by_layout(
         raise DataError(what, got=layout.text, hint=hint)
     clips: dict[tuple[str, ...], ListedClip] = {}
     others: list[str] = []
-    for folder in (folder for folder in found if folder.arrays):
+    for folder in (folder for folder in found if folder.files):
         paths = [(*folder.names, folder.first)] if layout.frames_fill_folders else _files(source, folder)
         for path in paths:
             fields = layout.fields("/".join(path))
@@ -116,8 +119,8 @@ def _clip(fields: Mapping[str, str], signer: str | None, file: str, source: Path
 
 
 def _files(source: Path, folder: Found) -> Iterator[tuple[str, ...]]:
-    """The paths of a folder's arrays within the source."""
-    return ((*folder.names, name) for name in array_names(source / folder.path))
+    """The paths of a folder's files within the source."""
+    return ((*folder.names, name) for name in file_names(source / folder.path, folder.kind))
 
 
 def _fields(path: Sequence[str], levels: Sequence[str], *, is_file: bool) -> dict[str, str]:
@@ -126,37 +129,19 @@ def _fields(path: Sequence[str], levels: Sequence[str], *, is_file: bool) -> dic
     return {level: unicodedata.normalize("NFC", name) for level, name in zip(levels, names, strict=False)}
 
 
-def _hold_frames(source: Path, holding: Sequence[Found]) -> bool:
-    """Whether most of the files hold one frame only.
-
-    Raises:
-        DataError: none of the files that were tried can be read.
-    """
-    single, fault = [], None
-    for folder in holding[:: -(-len(holding) // _SAMPLE)]:
-        path = source / _first_file(folder)
-        try:
-            shape = array_shape(path) if path.suffix.lower() == ".npy" else read_rows(path).values_TV.shape
-            single.append(is_one_frame(shape))
-        except DataError as error:
-            fault = fault or error
-    if not single and fault is not None:
-        raise fault
-    return sum(single) > len(single) / 2
-
-
 def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str], signer: str | None) -> DataError:
     """The error for folders that are not the levels which were expected."""
     names, kind = examples[0].names, "frame" if levels[-1] == "frame" else "clip"
+    ending = examples[0].kind.suffixes[0]
     too_few = len(levels) - 1 - len(names)
-    usual = f"SRC/{_shown(levels)}"
-    pattern = "--layout '{word}/{signer}_{clip}.npy'"
+    usual = f"SRC/{_shown(levels, examples)}"
+    pattern = f"--layout '{{word}}/{{signer}}_{{clip}}{ending}'"
     if signer is None and too_few == 1:
         what = "the level of signers is missing"
-        usual += f"; or with --signer NAME SRC/{_shown(levels[1:])}"
+        usual += f"; or with --signer NAME SRC/{_shown(levels[1:], examples)}"
         hint = f"add --signer NAME if one person signs in all clips, or describe the paths, such as {pattern}"
         if kind == "frame":
-            hint += "; --layout '{signer}/{word}/{clip}.npy' if each file is a clip of one frame"
+            hint += f"; --layout '{{signer}}/{{word}}/{{clip}}{ending}' if each file is a clip of one frame"
     elif signer is not None and too_few == -1:
         what, hint = "there is a level too many for --signer", "leave out --signer if the top folders are signers"
     elif too_few < 0 and len({one.names[0] for one in examples}) == 1:
@@ -166,46 +151,47 @@ def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str]
         what = "there are levels too many" if too_few < 0 else f"the levels of {missing} are missing"
         hint = f"describe the paths, such as {pattern}, with {{any}} for what does not matter"
         if kind == "frame" and len(names) == 1:
-            hint = "--layout '{word}/{clip}.npy' --signer NAME if each file is a clip of one frame"
+            hint = f"--layout '{{word}}/{{clip}}{ending}' --signer NAME if each file is a clip of one frame"
     got = f"{_first_file(examples[0])}, a file of one {kind}"
     return DataError(f"the folders have the wrong layout: {what}", file=source, got=got, expected=usual, hint=hint)
 
 
 def _check_levels(source: Path, strays: Sequence[Found], others: int, levels: Sequence[str]) -> None:
-    """Checks that no arrays lie elsewhere.
+    """Checks that no files lie elsewhere.
 
     Raises:
         DataError: some do.
     """
     if strays:
         raise DataError(
-            "arrays are at different levels of folders",
+            f"{strays[0].kind.noun}s are at different levels of folders",
             file=source,
             got="\n".join(_examples([_first_file(folder) for folder in strays])),
-            expected=f"SRC/{_shown(levels)}, as in {counted(others, 'other folder')}",
+            expected=f"SRC/{_shown(levels, strays)}, as in {counted(others, 'other folder')}",
             hint="move them elsewhere, or describe the paths that are meant with --layout",
         )
 
 
-def _check_no_splits(source: Path, tops: set[str], levels: Sequence[str]) -> None:
+def _check_no_splits(source: Path, holding: Sequence[Found], levels: Sequence[str]) -> None:
     """Checks that the folders at the top may be signers.
 
     Raises:
         DataError: they are named train, test and the like.
     """
+    tops = {folder.names[0] for folder in holding}
     if {name.lower() for name in tops} <= _SPLITS:
-        pattern = "/".join(f"{{{level}}}" for level in ("any", *levels[1:])) + ".npy"
+        pattern = "/".join(f"{{{level}}}" for level in ("any", *levels[1:])) + holding[0].kind.suffixes[0]
         raise DataError(
             "the folders at the top are named like parts of a split, not like signers",
             file=source,
             got=", ".join(sorted(tops)),
-            expected=f"SRC/{_shown(levels)}",
+            expected=f"SRC/{_shown(levels, holding)}",
             hint=f"--layout '{pattern}' --signer NAME if one person signs in all clips",
         )
 
 
 def _tell_left_out(found: Sequence[Found], folders: Sequence[Found], notify: Notify) -> None:
-    """Tells which folders hold files, but no arrays."""
+    """Tells which folders hold files of other kinds only."""
     used = {folder.names[:depth] for folder in folders for depth in range(len(folder.names) + 1)}
     tops = set()
     for folder in found:
@@ -213,15 +199,15 @@ def _tell_left_out(found: Sequence[Found], folders: Sequence[Found], notify: Not
             depth = next(depth for depth in range(1, len(folder.names) + 1) if folder.names[:depth] not in used)
             tops.add("/".join(folder.names[:depth]))
     if tops:
-        notify(f"left out {counted(len(tops), 'folder')} without arrays: {', '.join(_examples(tops))}")
+        notify(f"left out {counted(len(tops), 'folder')} without {found[0].kind.noun}s: {', '.join(_examples(tops))}")
 
 
 def _first_file(folder: Found) -> str:
     return "/".join((*folder.names, folder.first))
 
 
-def _shown(levels: Sequence[str]) -> str:
-    return "/".join(f"<{level}>" for level in levels) + ".npy"
+def _shown(levels: Sequence[str], found: Sequence[Found]) -> str:
+    return "/".join(f"<{level}>" for level in levels) + found[0].kind.suffixes[0]
 
 
 def _examples(names: Collection[str]) -> list[str]:

@@ -19,14 +19,26 @@ from pathlib import Path
 
 import numpy as np
 
+from data_utils.clips import array_shape
 from data_utils.errors import DataError
-from data_utils.importing.array_files import frame_paths, is_array_name, read_frames, read_rows, sorted_frames, to_landmarks
-from data_utils.importing.arrays import Order, Rows
+from data_utils.importing.array_files import (
+    SUFFIXES,
+    frame_paths,
+    is_array_name,
+    read_frames,
+    read_rows,
+    sorted_frames,
+    to_landmarks,
+)
+from data_utils.importing.arrays import Order, Rows, is_one_frame
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
-from data_utils.importing.layout import Layout, array_names, parse_layout, scan
+from data_utils.importing.layout import Found, Kind, Layout, file_names, parse_layout, scan
 from data_utils.importing.listing import clips_by_folders, clips_by_layout, without_repeats
 from data_utils.importing.order import Notify, order_options, orders_of_clips
 from data_utils.importing.record import ImportPlan, make_plan
+
+_ARRAYS = Kind("array", SUFFIXES)
+_SAMPLE = 24  # files whose shapes are read
 
 
 def plan_import(
@@ -54,14 +66,12 @@ def plan_import(
     Raises:
         DataError: the files have another layout or are not what is read, or two clips would get the same name.
     """
-    found = scan(source)
-    if not any(folder.arrays for folder in found):
-        expected = "SRC/<signer>/<word>/<clip>/<frame>.npy or SRC/<signer>/<word>/<clip>.npy"
-        raise DataError("the folder contains no clip: no .npy or .npz file", file=source, expected=expected)
+    found = scan(source, _ARRAYS)
     if layout is None:
-        listed = clips_by_folders(source, found, signer, notify)
+        levels = ("signer", "word", "clip", *(["frame"] if _hold_frames(source, found) else []))
+        listed = clips_by_folders(source, found, levels, signer, notify)
     else:
-        listed = clips_by_layout(source, found, parse_layout(layout), signer, notify)
+        listed = clips_by_layout(source, found, parse_layout(layout, _ARRAYS), signer, notify)
     clips = without_repeats(listed, source)
     orders = orders_of_clips(clips, lambda clip: _rows(source / clip.file, order, layout), order, corrections, notify)
     words = tuple(sorted({clip.word for clip in clips}))
@@ -87,7 +97,7 @@ def read_clip(
 
 
 def _rows(path: Path, order: Order | None, layout: str | None) -> list[Rows]:
-    pattern = None if layout is None else parse_layout(layout)
+    pattern = None if layout is None else parse_layout(layout, _ARRAYS)
     if pattern is not None and pattern.frames and not pattern.frames_fill_folders:
         return read_frames(_frames_beside(path, pattern), order)
     if is_array_name(path.name) and not path.is_dir():
@@ -109,8 +119,28 @@ def _frames_beside(path: Path, layout: Layout) -> list[Path]:
 def _names_by_clip(folder: Path, levels: tuple[str, ...], layout: Layout) -> dict[tuple[str, ...], list[str]]:
     """Names of the frames of all clips in a folder. `levels`: its path within the source."""
     names_of: dict[tuple[str, ...], list[str]] = {}
-    for name in array_names(folder):
+    for name in file_names(folder, _ARRAYS):
         fields = layout.fields("/".join((*levels, name)))
         if fields is not None:
             names_of.setdefault(layout.clip_key(fields), []).append(name)
     return names_of
+
+
+def _hold_frames(source: Path, found: Sequence[Found]) -> bool:
+    """Whether most of the files hold one frame only.
+
+    Raises:
+        DataError: none of the files that were tried can be read.
+    """
+    holding = [folder for folder in found if folder.files]
+    single, fault = [], None
+    for folder in holding[:: -(-len(holding) // _SAMPLE)]:
+        path = source / folder.path / folder.first
+        try:
+            shape = array_shape(path) if path.suffix.lower() == ".npy" else read_rows(path).values_TV.shape
+            single.append(is_one_frame(shape))
+        except DataError as error:
+            fault = fault or error
+    if not single and fault is not None:
+        raise fault
+    return sum(single) > len(single) / 2

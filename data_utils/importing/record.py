@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +62,17 @@ class SourceClip:
     """The recording session, if the source tells it."""
 
 
+@runtime_checkable
+class Extraction(Protocol):
+    """The slow first part of an import, whose results `ReadClip` reads."""
+
+    def run(self, clips: Iterable[SourceClip], workers: int, progress: Callable[[int, int], None]) -> None:
+        """Prepares the clips that are not prepared yet. `progress` receives how many are, and how many were at the start."""
+
+    def clean(self, needed: Iterable[SourceClip]) -> None:
+        """Removes what was prepared, but for some clips."""
+
+
 @dataclass(frozen=True)
 class ImportPlan:
     """What is to be imported."""
@@ -83,6 +94,8 @@ class ImportPlan:
 
     corrections: Corrections = NO_CORRECTIONS
     """Applied to each clip after it was read."""
+
+    extraction: Extraction | None = None
 
 
 def make_plan(

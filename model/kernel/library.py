@@ -12,14 +12,13 @@ import functools
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from data_utils.errors import DataError
-from data_utils.files import write_atomically
+from data_utils.files import user_cache, write_atomically
 from model.kernel import compiling
 from model.kernel.compiling import MACHINE, SYSTEM, Compiler, CompilerError
 
@@ -117,7 +116,7 @@ def build(instructions: str, compiler: Compiler) -> Library:
     origin = f"built with {compiler.name}"
     try:
         try:
-            functions = _from_cache(_cache(), key, instructions, compiler)
+            functions = _from_cache(user_cache("kernel"), key, instructions, compiler)
         except (OSError, RuntimeError):  # it cannot be written, knows no locks, is locked for too long, or there is no home
             functions = _from_cache(_own_folder(), key, instructions, compiler)
     except (CompilerError, OSError) as error:
@@ -216,13 +215,6 @@ def _opened(path: Path) -> ctypes.CDLL | None:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _cache() -> Path:
-    """The folder for built libraries in the user's cache."""
-    home = Path.home()
-    usual = {"darwin": home / "Library" / "Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))}
-    return Path(os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform, home / ".cache")) / "islr-search" / "kernel"
 
 
 @functools.cache

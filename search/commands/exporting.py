@@ -189,7 +189,7 @@ def _train_final(setup: Setup, output: Path, stop: StopSignals) -> ExitCode:
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a model, written by `export --model`.")],
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Clips: HDF5, parquet, npy, or a folder of npy frames.")
+        list[Path], typer.Argument(metavar="FILE...", help="Clips: HDF5, parquet, npy, a folder of npy frames, or videos.")
     ],
     top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="Number of words per clip, most probable first.")] = 3,
     output: opt.OutputFile = None,
