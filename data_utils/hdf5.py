@@ -31,9 +31,9 @@ import numpy as np
 from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
 from data_utils.errors import DataError
 from data_utils.folder import SignerFile, check_plain_file
-from data_utils.landmarks import NUM_COORDINATES, NUM_IRISES, NUM_LANDMARKS
+from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
-_MAX_NUMBERS = NUM_COORDINATES * MAX_FRAMES * (NUM_LANDMARKS + NUM_IRISES)
+_MAX_NUMBERS = NUM_COORDINATES * MAX_FRAMES * NUM_LANDMARKS
 _COPY_AGAIN = "copy or download it again"
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py raises for a damaged file
 

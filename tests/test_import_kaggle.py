@@ -182,7 +182,7 @@ def numbered(frames: int) -> Callable[[arrow.Table], arrow.Table]:
 BROKEN: list[tuple[str, Callable[[arrow.Table], arrow.Table], str]] = [
     ("duplicate", lambda table: arrow.concat_tables([table, table.slice(600, 1)]), "two rows in a frame"),
     ("type", one_value("type", "foot"), "unknown type"),
-    ("index", one_value("landmark_index", 468), "index is out of range"),
+    ("index", one_value("landmark_index", 478), "index is out of range"),
     ("negative", one_value("landmark_index", -1), "index is out of range"),
     ("no frame", one_value("frame", None), "a row lacks a value"),
     ("no type", one_value("type", None), "a row lacks a value"),
@@ -208,6 +208,15 @@ def test_broken_clips_are_errors(tmp_path: Path, change: Callable[[arrow.Table],
     with pytest.raises(DataError, match=message) as caught:
         read_clip(path)
     assert str(path) in caught.value.render()
+
+
+def test_irises_are_left_out(tmp_path: Path) -> None:
+    """Of 478 face points the first 468 are read."""
+    table = table_of(made_clip(1))
+    face = table.filter(arrow.compute.equal(table["type"], "face")).slice(0, 468)
+    irises = with_column(face.slice(0, 10), "landmark_index", arrow.array(np.arange(468, 478), arrow.int16()))
+    parquet.write_table(arrow.concat_tables([irises, table]), tmp_path / "clip.parquet")
+    np.testing.assert_array_equal(read_clip(tmp_path / "clip.parquet"), made_clip(1))
 
 
 def test_too_many_rows_are_rejected_without_reading(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def _read(path: Path) -> Any:
     try:
         with arrow.parquet.ParquetFile(path, read_dictionary=[_TYPE]) as file:
             _check_columns(arrow, file.schema_arrow, path)
-            if file.metadata.num_rows > MAX_FRAMES * (NUM_LANDMARKS + NUM_IRISES):
+            if file.metadata.num_rows > MAX_FRAMES * NUM_LANDMARKS:
                 got, expected = f"{file.metadata.num_rows:,} rows", f"at most {MAX_FRAMES:,} frames of {NUM_LANDMARKS} rows"
                 raise DataError("the clip is far too long for one sign", file=path, got=got, expected=expected)
             table = file.read(columns=list(_COLUMNS), use_threads=False)
