@@ -1,17 +1,19 @@
 """Clips to predict, without labels, from several file formats.
 
-    <signer>.hdf5, .h5    many clips: the layout of `data_utils.hdf5`; labels are optional
-    <sequence>.parquet    one clip of the Kaggle release
-    <clip>.npy            one clip: [T, 543, 3], [3, T, 543], or [T, 1662], a common layout of MediaPipe Holistic results
-    a folder of .npy      one clip, one file of 1662 numbers per frame
-    <clip>.mp4, .mov ...  one clip: a video, see `data_utils.importing.video`
+    <signer>.hdf5, .h5, .hdf    many clips: the layout of `data_utils.hdf5`; labels are optional
+    <sequence>.parquet          one clip of the Kaggle release
+    <clip>.npy, .npz            one clip, in most of the ways in which people save one: `data_utils.importing.arrays`
+    a folder of .npy or .npz    one clip, one file per frame
+    <clip>.pose                 one clip of MediaPipe Holistic landmarks
+    <clip>.mp4, .mov ...        one clip: a video, see `data_utils.importing.video`
 
-T frames; landmarks that were not detected are NaN, or zeros in rows of 1662 numbers.
+Landmarks that were not detected are NaN, or as in `data_utils.importing.arrays`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +22,15 @@ import numpy as np
 
 from data_utils.errors import DataError
 from data_utils.hdf5 import read_unlabeled
-from data_utils.importing.array_files import frame_paths, read_frames, read_rows, to_landmarks
+from data_utils.importing.array_files import SUFFIXES, frame_paths, is_array_name, read_frames, read_rows, to_landmarks
+from data_utils.importing.arrays import Order
 from data_utils.importing.order import SampleClip, find_order
 from data_utils.importing.video import KIND as VIDEOS
 from data_utils.importing.video_process import VideoReader
 from data_utils.importing.video_setup import check_set_up, interpreter
 
-_HDF5 = (".hdf5", ".h5")
-_KINDS = (*_HDF5, ".parquet", ".npy", *VIDEOS.suffixes)
+_HDF5 = (".hdf5", ".h5", ".hdf")
+_KINDS = (*_HDF5, ".parquet", *SUFFIXES, ".pose", *VIDEOS.suffixes)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Input:
     landmarks: np.ndarray | DataError
     """float32 `[3, T, 543]`, NaN = not detected; or the error if the clip cannot be read."""
 
+    note: str = ""
+    """What to tell about how it was read, in one line; mostly empty."""
+
 
 def check_inputs(paths: Sequence[Path]) -> None:
     """Checks that all files exist and have a supported format, and that videos can be read.
@@ -52,9 +58,7 @@ def check_inputs(paths: Sequence[Path]) -> None:
         if not path.exists():
             raise DataError("there is no such file", file=path)
         if path.is_dir():
-            if not any(path.glob("*.npy")):
-                hint = f"name its files one by one, such as {path / '*.hdf5'}" if any(path.glob("*.hdf5")) else None
-                raise DataError("the folder contains no frames", file=path, expected="files named <frame>.npy", hint=hint)
+            _check_folder(path)
         elif path.suffix.lower() not in _KINDS:
             raise DataError("this file format is not supported", file=path, got=path.suffix, expected=", ".join(_KINDS))
         elif not path.is_file():
@@ -63,8 +67,34 @@ def check_inputs(paths: Sequence[Path]) -> None:
         check_set_up()
 
 
-def read_inputs(paths: Sequence[Path]) -> Iterator[Input]:
-    """Every clip of every file, one at a time, in the given order. A file that cannot be read is one clip with an error."""
+def _check_folder(folder: Path) -> None:
+    """Checks that a folder holds frames, or says how to name what it holds."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    arrays = [name for name in names if is_array_name(name)]
+    suffix = next((Path(name).suffix for name in names if Path(name).suffix.lower() in _KINDS), None)
+    hint = None if suffix is None else f"name its files one by one: {shlex.quote(str(folder))}/*{suffix}"
+    if not arrays:
+        inside = next((name for name in names if (folder / name).is_dir()), None)
+        if hint is None and inside is not None:
+            hint = f"name one of the folders in it, such as {shlex.quote(str(folder / inside))}"
+        expected = "files of one frame each, such as 0.npy, 1.npy, 2.npy"
+        raise DataError("the folder contains no frames", file=folder, expected=expected, hint=hint)
+    try:
+        rows = read_rows(folder / arrays[0])
+    except DataError:
+        return  # told as a clip that cannot be read
+    if len(rows.values_TV) > 1:
+        got = f"{arrays[0]}: {len(rows.values_TV):,} frames"
+        raise DataError("the files in the folder are clips, not frames", file=folder, got=got, hint=hint)
+
+
+def read_inputs(paths: Sequence[Path], order: Order | None = None) -> Iterator[Input]:
+    """Every clip of every file, one at a time, in the given order. A file that cannot be read is one clip with an error.
+
+    Args:
+        paths: files, and folders of frames.
+        order: the order of the parts in NumPy arrays; by default the one that fits the body.
+    """
     with contextlib.closing(VideoReader(interpreter())) as videos:
         for path in paths:
             try:
@@ -72,22 +102,25 @@ def read_inputs(paths: Sequence[Path]) -> Iterator[Input]:
                     for name, found in read_unlabeled(path):
                         yield Input(path, name, found)
                 else:
-                    yield Input(path, path.stem, _read_one(path, videos))
+                    yield _read_one(path, order, videos)
             except DataError as fault:
                 yield Input(path, path.stem, fault)
 
 
-def _read_one(path: Path, videos: VideoReader) -> np.ndarray:
+def _read_one(path: Path, order: Order | None, videos: VideoReader) -> Input:
     if path.is_file() and path.suffix.lower() in VIDEOS.suffixes:
-        return videos.read(path)
+        return Input(path, path.stem, videos.read(path))
     if path.suffix.lower() == ".parquet":
-        from data_utils.importing.kaggle import read_clip  # needs pyarrow
+        from data_utils.importing.kaggle import read_clip as read_parquet  # needs pyarrow
 
-        return read_clip(path)
-    return _read_arrays(path)
+        return Input(path, path.stem, read_parquet(path))
+    if path.suffix.lower() == ".pose":
+        from data_utils.importing.pose_file import read_clip as read_pose  # needs pose-format
 
-
-def _read_arrays(path: Path) -> np.ndarray:
-    clip = read_frames(frame_paths(path)) if path.is_dir() else [read_rows(path)]
-    orders = {clip[0].reading.usual: find_order([SampleClip(clip)]).order}
-    return to_landmarks(clip, orders, file=path)
+        return Input(path, path.stem, read_pose(path))
+    clip = read_frames(frame_paths(path), order) if path.is_dir() else [read_rows(path, order)]
+    usual, note = clip[0].reading.usual, ""
+    if order is None:
+        found = find_order([SampleClip(clip)])
+        order, note = found.order, "" if found.sure else found.text
+    return Input(path, path.stem, to_landmarks(clip, {usual: order}, file=path), note)

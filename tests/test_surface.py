@@ -93,7 +93,7 @@ COMMANDS = {
         "--onnx=False",
         "--runs=runs",
     ],
-    "predict": ["bundle=None", "files=None", "--top=3", "--output=None", "--device=auto", "--json=False"],
+    "predict": ["bundle=None", "files=None", "--top=3", "--order=None", "--output=None", "--device=auto", "--json=False"],
     "copy": ["--to=None", "study=None", STORAGE, "--runs=runs"],
     "dashboard": ["study=None", STORAGE, "--runs=runs", "--host=127.0.0.1", "--port=8080", "--print-command=False"],
     "stop": ["study=None", STORAGE, "--wait/--no-wait=True"],

@@ -53,7 +53,8 @@ class FoundOrder:
     text: str
     """How it was found, in one line."""
 
-    usual: bool
+    sure: bool
+    """Whether it is the usual one, and was checked."""
 
 
 def orders_of_clips(
@@ -133,25 +134,27 @@ def find_order(clips: Sequence[SampleClip]) -> FoundOrder:
     parts = tuple(part for part in usual if any(part in rows.reading.parts for clip in clips for rows in clip.rows))
     name = ", ".join(parts)
     if len(parts) == 1 or all(rows.reading.named for clip in clips for rows in clip.rows):
-        return FoundOrder(parts, f"parts: {name}", usual=True)
+        return FoundOrder(parts, f"parts: {name}", sure=True)
     orders = list(itertools.permutations(parts))
     costs_OK = np.array([[_cost(clip, order) for clip in clips] for order in orders])
     costs_OK = np.where(np.isnan(costs_OK), _MAX_COST, costs_OK)[:, ~np.isnan(costs_OK).all(axis=0)]
     if not costs_OK.shape[1]:
         why = "the usual one; nothing to check it with, because it takes a pose and hands or a face"
-        return FoundOrder(parts, f"order of the parts: {name} ({why})", usual=True)
+        return FoundOrder(parts, f"order of the parts: {name} ({why})", sure=False)
     best = int(np.argmin(costs_OK.mean(axis=1)))
     close = [order for order, costs_K in zip(orders, costs_OK, strict=True) if _excess(costs_K, costs_OK[best]) <= _MARGIN]
     if parts in close:
-        return FoundOrder(parts, f"order of the parts: {name} (the usual one; no other fits the body better)", usual=True)
+        return FoundOrder(parts, f"order of the parts: {name} (the usual one; no other fits the body better)", sure=True)
     if _without_sides(orders[best]) == _without_sides(parts):
         better_K = (costs_OK[best] < costs_OK[orders.index(parts)])[costs_OK[best] != costs_OK[orders.index(parts)]]
         if better_K.mean() < _MOST:
             why = f"the usual one, but the hands are swapped in {better_K.sum()} of {len(better_K)} clips that were looked at"
-            return FoundOrder(parts, f"order of the parts: {name} ({why})", usual=True)
+            return FoundOrder(parts, f"order of the parts: {name} ({why})", sure=False)
     if costs_OK[best].mean() >= _FITS:
         why = "the usual one; hands and face do not fit the body in any order"
-        return FoundOrder(parts, f"order of the parts: {name} ({why})", usual=True)
+        return FoundOrder(parts, f"order of the parts: {name} ({why})", sure=False)
+    if len({tuple(costs_OK[orders.index(one)]) for one in close}) == 1 and len(set(map(_without_sides, close))) == 1:
+        close = close[:1]  # no hand was detected
     if len(close) > 1:
         raise DataError(
             "the order of the parts cannot be found: several fit the body",
@@ -162,11 +165,11 @@ def find_order(clips: Sequence[SampleClip]) -> FoundOrder:
     swapped = _without_sides(close[0]) == _without_sides(parts)
     why = "the usual order with the hands swapped" if swapped else "not the usual one"
     why = f"{why}; found by how hands and face fit the body"
-    return FoundOrder(close[0], f"order of the parts: {', '.join(close[0])} ({why})", usual=False)
+    return FoundOrder(close[0], f"order of the parts: {', '.join(close[0])} ({why})", sure=False)
 
 
-def _without_sides(order: Order) -> list[str]:
-    return ["hand" if part.endswith("hand") else part for part in order]
+def _without_sides(order: Order) -> Order:
+    return tuple("hand" if part.endswith("hand") else part for part in order)
 
 
 def _excess(costs_K: np.ndarray, best_K: np.ndarray) -> float:

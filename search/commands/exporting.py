@@ -189,15 +189,24 @@ def _train_final(setup: Setup, output: Path, stop: StopSignals) -> ExitCode:
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a model, written by `export --model`.")],
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Clips: HDF5, parquet, npy, a folder of npy frames, or videos.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Clips: HDF5, parquet, npy, npz, pose, a folder of frames, or videos."),
     ],
     top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="Number of words per clip, most probable first.")] = 3,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARTS",
+            help="Order of the parts in arrays, such as pose,face,left_hand,right_hand. [default: the one that fits the body]",
+        ),
+    ] = None,
     output: opt.OutputFile = None,
     device: opt.Device = "auto",
     as_json: opt.AsJson = False,
 ) -> int:
     """Predict the words of clips with a model. Writes the most probable words and their probabilities as CSV."""
     doing("loading the model")
+    from data_utils.importing.arrays import parse_order
     from data_utils.inputs import check_inputs
     from data_utils.streams import output_error
     from data_utils.wording import counted
@@ -206,6 +215,7 @@ def predict(
     from search.exporting.predict import csv_header, csv_row, json_row, predictions
     from search.trial.machine import checked_device
 
+    parts = None if order is None else parse_order(order)
     check_inputs(files)
     require_writable(output)
     model = load_bundle(bundle, checked_device(device))
@@ -216,7 +226,7 @@ def predict(
     if not as_json:
         write_cells(csv_header(count))
     doing("predicting")
-    for prediction in predictions(model, files, count):
+    for prediction in predictions(model, files, count, order=parts, notify=print_note):
         if not clips:
             done()
         if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,30 @@ class Prediction:
 _Prepared = tuple[Path, str, np.ndarray | DataError]  # file, clip, and the model's input
 
 
-def predictions(bundle: Bundle, paths: Sequence[Path], top: int) -> Iterator[Prediction]:
-    """Predictions for all clips of some files, in their order. Memory holds one batch of clips."""
+def predictions(
+    bundle: Bundle,
+    paths: Sequence[Path],
+    top: int,
+    *,
+    order: tuple[str, ...] | None = None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Iterator[Prediction]:
+    """Predictions for all clips of some files, in their order. Memory holds one batch of clips.
+
+    Args:
+        bundle: the model.
+        paths: files, and folders of frames.
+        top: number of words per clip.
+        order: the order of the parts in NumPy arrays; by default the one that fits the body.
+        notify: receives a line about how clips were read, once.
+    """
     batch: list[_Prepared] = []
     frames = 0
-    for clip in read_inputs(paths):
+    told: set[str] = set()
+    for clip in read_inputs(paths, order):
+        if clip.note and clip.note not in told:
+            told.add(clip.note)
+            notify(f"{clip.file}: {clip.note}")
         prepared = _prepare(bundle, clip)
         batch.append((clip.file, clip.clip, prepared))
         frames += 0 if isinstance(prepared, DataError) else len(prepared)
