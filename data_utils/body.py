@@ -19,6 +19,7 @@ from data_utils.landmarks import FACE_START, LEFT_HAND_START, POSE_START, RIGHT_
 NOSE = POSE_START
 LEFT_SHOULDER, RIGHT_SHOULDER = POSE_START + 11, POSE_START + 12
 LEFT_WRIST, RIGHT_WRIST = POSE_START + 15, POSE_START + 16
+LEFT_HIP, RIGHT_HIP = POSE_START + 23, POSE_START + 24
 FACE_NOSE = FACE_START + 1
 """The tip of the nose in the face mesh."""
 
@@ -26,7 +27,17 @@ RIGHT_EYE, LEFT_EYE = FACE_START + 33, FACE_START + 263
 """The outer corners of the eyes in the face mesh."""
 
 _MIDDLE_KNUCKLE = 9  # of a hand
-_JOINTS = ((LEFT_HAND_START, LEFT_WRIST), (RIGHT_HAND_START, RIGHT_WRIST), (FACE_NOSE, NOSE))
+_JOINTS = (  # the same point of the body in two parts: of each hand, and of the face (nose, corners of the eyes and the mouth)
+    ((LEFT_HAND_START, LEFT_WRIST),),
+    ((RIGHT_HAND_START, RIGHT_WRIST),),
+    (
+        (FACE_NOSE, NOSE),
+        (RIGHT_EYE, POSE_START + 6),
+        (LEFT_EYE, POSE_START + 3),
+        (FACE_START + 61, POSE_START + 10),
+        (FACE_START + 291, POSE_START + 9),
+    ),
+)
 _LENGTHS = (  # two points, and limits that hold from 0.4 to 2 times what was measured in recordings of three sources
     (RIGHT_EYE, LEFT_EYE, 0.2, 0.6),
     (LEFT_HAND_START, LEFT_HAND_START + _MIDDLE_KNUCKLE, 0.1, 0.8),
@@ -38,9 +49,9 @@ _NECK = (0.35, 1.8)  # height of the nose above the middle of the shoulders; 0.4
 def body_misfit(feature_CTJ: Float[np.ndarray, "3 T 543"]) -> float | None:
     """How badly hands and face fit the pose, in shoulder widths.
 
-    The distances of hands from their own arms' wrists and of the face's nose from the pose's nose (medians over the frames in
-    which both are detected, averaged), plus the logarithm of the factor by which the distance of the eyes, the lengths of the
-    palms and the height of the nose are outside of what bodies have.
+    The distances of hands from their own arms' wrists, and of the face from the pose's nose, eyes and mouth (medians over the
+    frames in which both are detected, averaged over each part and then over the parts), plus the logarithm of the factor by
+    which the distance of the eyes, the lengths of the palms and the height of the nose are outside of what bodies have.
 
     About 0.1 as recorded; above 0.3 and mostly far more if parts are in the wrong order, hands are swapped, or a part is in
     other units. Hands that are close together fit either arm.
@@ -50,8 +61,11 @@ def body_misfit(feature_CTJ: Float[np.ndarray, "3 T 543"]) -> float | None:
     width = shoulder_width(feature_CTJ)
     if width is None:
         return None
-    distances = [median(distance_T(feature_CTJ, own, other)) for own, other in _JOINTS]
-    known = [one / width for one in distances if one is not None]
+    known = []
+    for pairs in _JOINTS:
+        distances = [median(distance_T(feature_CTJ, one, other)) for one, other in pairs]
+        if found := [distance for distance in distances if distance is not None]:
+            known.append(sum(found) / len(found) / width)
     if not known:
         return None
     shoulders_T = feature_CTJ[1, :, LEFT_SHOULDER] / 2 + feature_CTJ[1, :, RIGHT_SHOULDER] / 2

@@ -159,6 +159,15 @@ def read_unchecked(path: Path, clip: str) -> np.ndarray:
         return _read(_dataset(h5, path, clip, "feature"), path)
 
 
+def list_clips(path: Path) -> list[str]:
+    """The sorted names of a file's clips; none if it cannot be read."""
+    try:
+        with _open(path) as h5:
+            return _clip_names(h5, path)
+    except DataError:
+        return []
+
+
 def label_outside(path: Path, clip: str, label: int, num_words: int) -> DataError:
     """The error for a class number that the dictionary does not contain."""
     return DataError(

@@ -9,7 +9,36 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def map_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    """The results of a function, in the order of the tasks, computed in several processes.
+
+    In this process if one is enough, if it may not have children, and if one was killed (for memory, or by a signal to all).
+    The function is one of a module, not of a script. When the iterator is closed, tasks that have not begun are dropped.
+    """
+    done = 0
+    if workers > 1 and len(tasks) > 1 and not multiprocessing.current_process().daemon:  # daemons cannot have children
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=end_with_parent)
+        try:
+            with without_main_module(), without_ctrl_c():  # all processes are started here
+                results = pool.map(function, tasks)
+            for result in results:
+                done += 1
+                yield result
+        except BrokenProcessPool:
+            pass
+        finally:
+            pool.shutdown(cancel_futures=True)
+    yield from map(function, tasks[done:])
 
 
 @contextlib.contextmanager

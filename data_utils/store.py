@@ -18,9 +18,6 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +30,7 @@ from data_utils.files import PART_SUFFIX
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, row_ranges
-from data_utils.processes import end_with_parent, without_ctrl_c, without_main_module
+from data_utils.processes import map_in_processes
 
 _LAYOUT = 1  # increased whenever preprocessing or the layout of the files changes
 _FRAMES_PER_PROCESS = 10_000  # about a second of work; starting a process costs half a second
@@ -142,21 +139,8 @@ def _fill(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Pat
     Not in threads: HDF5 reads in one thread at a time, and reading takes most of the time.
     """
     tasks = [(entry, rows, config, frames) for entry, rows in row_ranges(entries)]
-    workers = min(os.cpu_count() or 1, len(tasks), count_rows(entries) // _FRAMES_PER_PROCESS)
-    filled = 0
-    if workers > 1 and not current_process().daemon:  # daemons cannot have children
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
-        try:
-            with without_main_module(), without_ctrl_c():  # all processes are started here
-                results = pool.map(_fill_one, tasks)
-            for real in results:
-                filled += 1
-                yield real
-        except BrokenProcessPool:  # one was killed, for memory or by a signal to all: this process does the rest
-            pass
-        finally:
-            pool.shutdown(cancel_futures=True)
-    yield from map(_fill_one, tasks[filled:])
+    workers = min(os.cpu_count() or 1, count_rows(entries) // _FRAMES_PER_PROCESS)
+    return map_in_processes(_fill_one, tasks, workers)
 
 
 def _fill_one(task: tuple[CatalogEntry, slice, PreprocessConfig, Path]) -> np.ndarray:

@@ -137,7 +137,7 @@ UNUSUAL: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "two words": (copied("9001", "9001", label=1), "the same clip with different words", "9001.hdf5"),
     "pixels": (changed(lambda f: f * np.float32(480)), "coordinates look like pixels", "9001.hdf5"),
     "depth": (changed(deep), "z is far larger than x and y", "9001.hdf5"),
-    "outside": (changed(part("face", 2.5)), "hands or face are far outside the picture", "9001.hdf5"),
+    "outside": (changed(lambda f: f + np.float32(2)), "hands or face are far outside the picture", "9001.hdf5"),
     "upside down": (
         changed(lambda f: np.stack([f[0], 1 - f[1], f[2]])),
         "the nose is below the shoulders",

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from browser import Open, Opened, chromium, contrast, luminance, open_page, parse_color
 
+from data_utils.checking.data_warning import WarningRecord
 from data_utils.checking.examples import Example
 from data_utils.checking.overview import MAX_COLUMNS, MAX_STRIPS, _percent, _round_step, overview_html
 from data_utils.checking.skeleton_svg import draw_strip, guess_picture_shapes
 from data_utils.checking.summary import Bar, SignerCount, Summary, WordCount
-from data_utils.checking.warnings import WarningRecord
 from data_utils.landmarks import FILE_PARTS, POSE_START
 from data_utils.synthetic.skeleton import Body, Posture, landmarks
 

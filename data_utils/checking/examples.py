@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_utils.checking.warnings import LONGEST_SIGN, ClipFacts
+from data_utils.checking.facts import LONGEST_SIGN, ClipFacts
 from data_utils.hdf5 import Clip
 
 
@@ -34,6 +34,12 @@ class Examples:
         rank = round(detected, 1), facts.digest
         if facts.label not in self._best or rank > self._best[facts.label][0]:
             self._best[facts.label] = rank, Example(facts.signer, facts.name, clip.feature_CTJ)
+
+    def merge(self, others: Examples) -> None:
+        """Considers the examples of other clips."""
+        for label, (rank, example) in others._best.items():
+            if label not in self._best or rank > self._best[label][0]:
+                self._best[label] = rank, example
 
     def by_word(self, words: tuple[str, ...]) -> dict[str, Example]:
         """The examples by word; words without clips are missing."""

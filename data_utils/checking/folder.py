@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_utils.checking.warnings import DataWarning
+from data_utils.checking.data_warning import DataWarning
 from data_utils.folder import unread_files
 from data_utils.wording import counted
 from data_utils.words import odd_words

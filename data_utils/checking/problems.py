@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from data_utils.checking.reading import Progress, Reading, no_progress, read_files
 from data_utils.errors import DataError
 from data_utils.folder import SignerFile, missing_originals, signer_files
-from data_utils.hdf5 import Clip, read_clips_and_faults
 from data_utils.words import read_words
 
 
-def find_problems(folder: Path, on_clip: Callable[[SignerFile, Clip], None] | None = None) -> list[DataError]:
-    """Every problem of a data set; empty if it is valid. `on_clip` is called for every valid clip."""
+def find_problems(folder: Path, *, workers: int = 1) -> list[DataError]:
+    """Every problem of a data set; empty if it is valid."""
+    return read_data(folder, workers=workers).faults
+
+
+def read_data(folder: Path, *, workers: int, progress: Progress = no_progress) -> Reading:
+    """Reads a whole data set: every problem, and the facts of every valid clip. Without a problem the data set is valid."""
     faults: list[DataError] = []
     num_words = int(np.iinfo(np.int64).max)  # without a dictionary no label is too large; the rest is still checked
     files: list[SignerFile] = []
@@ -28,10 +32,6 @@ def find_problems(folder: Path, on_clip: Callable[[SignerFile, Clip], None] | No
         if fault.render() not in {known.render() for known in faults}:
             faults.append(fault)
     faults.extend(missing_originals(files))
-    for file in files:
-        for result in read_clips_and_faults(file.path, num_words):
-            if isinstance(result, DataError):
-                faults.append(result)
-            elif on_clip is not None:
-                on_clip(file, result)
-    return faults
+    reading = read_files(files, num_words, workers=workers, progress=progress)
+    reading.faults[:0] = faults
+    return reading

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
+from data_utils.checking.data_warning import WarningRecord
+from data_utils.checking.examples import Examples
+from data_utils.checking.facts import ClipFacts
 from data_utils.checking.folder import folder_warnings
-from data_utils.checking.warnings import ClipFacts, WarningRecord, find_warnings, inspect_clip
-from data_utils.hdf5 import Clip, read_clips
+from data_utils.checking.reading import Progress, no_progress, read_files
+from data_utils.checking.warnings import corrected_copy, find_warnings
 from data_utils.landmarks import FILE_PARTS
 from data_utils.prepared import DataSet, fingerprint, open_data
 
@@ -70,26 +73,18 @@ class Summary(TypedDict):
     fingerprint: str
 
 
-def summarize(
-    folder: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    on_clip: Callable[[ClipFacts, Clip], None] | None = None,
-) -> Summary:
-    """Reads a whole data set. `progress` receives the number of clips read and their total; `on_clip` receives every clip.
+def summarize(folder: Path, *, workers: int = 1, progress: Progress = no_progress, examples: Examples | None = None) -> Summary:
+    """Reads a whole data set. `examples` receives an example of each word.
 
     Raises:
         DataError: the data set has a problem.
     """
     data = open_data(folder)
-    total = sum(len(entry.names) for entry in data.entries)
-    clips: list[ClipFacts] = []
-    for entry in data.entries:
-        for clip in read_clips(entry.file, len(data.words)):
-            clips.append(inspect_clip(entry.file, clip))
-            if on_clip is not None:
-                on_clip(clips[-1], clip)
-            progress(len(clips), total)
-    return _summary(data, clips)
+    files = [entry.file for entry in data.entries]
+    reading = read_files(files, len(data.words), workers=workers, progress=progress, examples=examples)
+    for fault in reading.faults:
+        raise fault
+    return _summary(data, reading.clips)
 
 
 def _summary(data: DataSet, clips: Sequence[ClipFacts]) -> Summary:
@@ -132,7 +127,11 @@ def _summary(data: DataSet, clips: Sequence[ClipFacts]) -> Summary:
         histogram=_histogram(lengths),
         missing=_missing(own),
         warnings=[
-            warning.record() for warning in (*folder_warnings(data.folder, data.words), *find_warnings(clips, data.words))
+            warning.record()
+            for warning in (
+                *folder_warnings(data.folder, data.words),
+                *find_warnings(clips, data.words, corrected_copy(data.folder)),
+            )
         ],
         fingerprint=fingerprint(data),
     )

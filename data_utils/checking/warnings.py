@@ -1,62 +1,22 @@
 """Warnings about a data set: not errors, but worth checking before the results of a search are trusted.
 
-Each clip is read once and reduced to a digest and a few numbers. Each kind of warning appears once, however many clips it
-concerns.
+Each clip is read once and reduced to its facts. Each kind of warning appears once, however many clips it concerns.
 """
-
-# C coordinates (x, y, z), T frames, J landmarks (543)
 
 from __future__ import annotations
 
-import hashlib
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from pathlib import Path
 
-import numpy as np
-
-from data_utils.errors import ExplainedError
-from data_utils.folder import SignerFile
-from data_utils.hdf5 import Clip
-from data_utils.landmarks import FILE_PARTS, POSE_START
+from data_utils.checking.body_warnings import Mend, body_warnings, by_file, order_warnings
+from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning, some
+from data_utils.checking.facts import LONGEST_SIGN, ClipFacts
 from data_utils.wording import counted
 
-_MAX_NAMED = 3  # clips, files or words that a warning names
 _FEW_CLIPS = 5  # of a word: next to nothing is left if validation and test each take one
-_MIN_CLIPS = 5  # of a signer, before a hand that is never detected is worth a warning
-
-LONGEST_SIGN = 450
-"""Frames. The longest of 1,192 clips of the Kaggle release has 404; 450 are 15 seconds at 30 frames per second."""
-
-_INSIDE = (-1.0, 2.0)
-"""Plausible range of x and y of hands and face: up to one picture size outside the picture. The pose is excluded, because
-MediaPipe places hips and legs that it does not see far below."""
-
-_PIXELS = 10.0
-"""A median |x| or |y|, or a |z| of hands or face, above this is in pixels: fractions of a picture are of the order of 1."""
-
-_NOSE, _SHOULDERS = POSE_START, (POSE_START + 11, POSE_START + 12)
-
-
-class WarningRecord(TypedDict):
-    """A warning as plain values."""
-
-    what: str
-    where: str | None
-    got: str | None
-    hint: str | None
-
-
-class DataWarning(ExplainedError):
-    """A warning: what is unusual, where, and what can be done."""
-
-    label = "warning"
-
-    def record(self) -> WarningRecord:
-        """The warning as plain values."""
-        return WarningRecord(what=self.what, where=self.where, got=self.got, hint=self.hint)
-
+_MIN_CLIPS = 5  # of a signer, before a part that is never detected is worth a warning
 
 _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
     "pixels": (
@@ -68,8 +28,21 @@ _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
         "hands or face are far outside the picture",
         "look at these clips: `info DIR --overview FILE.html` draws some",
     ),
-    "upside_down": ("the nose is below the shoulders", "y increases downwards here: is y or the camera inverted?"),
+    "head": ("the nose is below the shoulders", "y increases downwards here: is y or the camera inverted?"),
+    "hips": ("the hips are above the shoulders", "y increases downwards here: is y of the pose inverted?"),
+    "world_body": (
+        "the body is in world coordinates: meters around the hips",
+        "landmarks are fractions of the picture's size: use `pose_landmarks`, not `pose_world_landmarks`",
+    ),
+    "world_hands": (
+        "hands are in world coordinates: meters around their middle",
+        "landmarks are fractions of the picture's size: use the hands' landmarks, not their world landmarks",
+    ),
     "zeros": ("parts are at exactly 0", "landmarks that were not detected must be NaN, not 0"),
+    "constant": (
+        "all points of a part are at one place",
+        "landmarks that were not detected must be NaN: were missing values filled with a number?",
+    ),
     "partly": (
         "single points of a part are missing",
         "MediaPipe loses whole parts only: were points removed? `preprocess.missing: aware` ignores such points",
@@ -81,91 +54,25 @@ _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
 """Warnings about single clips: kind -> what is unusual, and a hint."""
 
 
-@dataclass(frozen=True)
-class ClipFacts:
-    """What is kept of one clip."""
-
-    signer: str
-    mirrored: bool
-    name: str
-    label: int
-    frames: int
-    missing: dict[str, int]
-    """Frames in which each part was not detected."""
-
-    digest: bytes
-    """Of its landmarks as float32: equal for equal clips."""
-
-    warnings: tuple[str, ...]
-    """Kinds of warnings, as in `_CLIP_WARNINGS`."""
-
-    @property
-    def file(self) -> str:
-        """The name of its file."""
-        return f"{self.signer}{'_swap' if self.mirrored else ''}.hdf5"
-
-    @property
-    def place(self) -> str:
-        """Its file and its name in it."""
-        return f"{self.file}: /{self.name}"
+def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) -> list[DataWarning]:
+    """Every warning about the clips of a data set, those that can invalidate a comparison first."""
+    return [*_repeated(clips, words), *clip_warnings(clips, mend), *_of_signers(clips, words), *_of_words(clips, words)]
 
 
-def inspect_clip(file: SignerFile, clip: Clip) -> ClipFacts:
-    """Reduces a clip to its facts."""
-    feature_CTJ = np.ascontiguousarray(clip.feature_CTJ)
-    missing_TJ = np.isnan(feature_CTJ[0])
-    return ClipFacts(
-        signer=file.signer,
-        mirrored=file.mirrored,
-        name=clip.name,
-        label=clip.label,
-        frames=feature_CTJ.shape[1],
-        missing={part: int(missing_TJ[:, where].all(axis=1).sum()) for part, where in FILE_PARTS.items()},
-        digest=_digest(feature_CTJ),
-        warnings=tuple(_warnings_of_clip(feature_CTJ, missing_TJ)),
-    )
+def clip_warnings(clips: Sequence[ClipFacts], mend: Mend) -> list[DataWarning]:
+    """Warnings about the clips as such, whichever words and signers there are."""
+    misread, others = order_warnings(clips, mend)
+    return [*misread, *body_warnings(others, mend), *_of_clips(others, len(clips))]
 
 
-def _digest(feature_CTJ: np.ndarray) -> bytes:
-    """Equal for equal numbers, although there are several NaNs and two zeros."""
-    missing_CTJ = np.isnan(feature_CTJ)
-    content = np.where(missing_CTJ, np.float32(0), feature_CTJ) + np.float32(0)
-    return hashlib.sha256(content.tobytes() + np.packbits(missing_CTJ).tobytes()).digest()[:16]
+def corrected_copy(folder: Path) -> Mend:
+    """The command that copies a data set and corrects it."""
+    return lambda options: f"`islr-data import-hdf5 {shlex.quote(str(folder))} NEW {options}`"
 
 
-def _warnings_of_clip(feature_CTJ: np.ndarray, missing_TJ: np.ndarray) -> Iterator[str]:
-    frames = feature_CTJ.shape[1]
-    filled_CTJ = np.nan_to_num(feature_CTJ)
-    detected = filled_CTJ[:2][:, ~missing_TJ]
-    if len(detected[0]) and float(np.median(np.abs(detected), axis=1).max()) > _PIXELS:
-        yield "pixels"
-    else:
-        near_CTJ = np.concatenate([filled_CTJ[:, :, where] for part, where in FILE_PARTS.items() if part != "pose"], axis=2)
-        if near_CTJ[:2].min() < _INSIDE[0] or near_CTJ[:2].max() > _INSIDE[1]:
-            yield "outside"
-        if float(np.abs(near_CTJ[2]).max()) > _PIXELS:
-            yield "depth"
-    shoulders_T = feature_CTJ[1, :, _SHOULDERS].mean(axis=0)
-    below_T = feature_CTJ[1, :, _NOSE] - shoulders_T
-    known_T = below_T[~np.isnan(below_T)]
-    if len(known_T) and float(np.median(known_T)) > 0:
-        yield "upside_down"
-    parts = FILE_PARTS.values()
-    if any(((filled_CTJ[:2, :, part] == 0) & ~missing_TJ[:, part]).all(axis=(0, 2)).any() for part in parts):
-        yield "zeros"
-    if any((missing_TJ[:, part].any(axis=1) & ~missing_TJ[:, part].all(axis=1)).any() for part in parts):
-        yield "partly"
-    if frames == 1:
-        yield "one_frame"
-    elif np.array_equal(filled_CTJ, np.broadcast_to(filled_CTJ[:, :1], filled_CTJ.shape)):
-        yield "still"
-    if frames > LONGEST_SIGN:
-        yield "long"
-
-
-def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str]) -> list[DataWarning]:
-    """Every warning about a data set, those that can invalidate a comparison first."""
-    return [*_repeated(clips, words), *_of_clips(clips), *_of_signers(clips, words), *_of_words(clips, words)]
+def imported_again(options: str) -> str:
+    """What corrects a data set that was just imported."""
+    return f"import again into a new folder with `{options}`"
 
 
 def _repeated(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:
@@ -176,40 +83,39 @@ def _repeated(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[Data
     groups = [group for group in same.values() if len(group) > 1]
 
     def got(groups: Sequence[Sequence[ClipFacts]], remark: Callable[[Sequence[ClipFacts]], str] = lambda _: "") -> str:
-        places = [" = ".join(clip.place for clip in group[:_MAX_NAMED]) + remark(group) for group in groups]
-        return f"{counted(len(groups), 'clip')}: {_some(places)}"
+        places = [" = ".join(clip.place for clip in group[:3]) + remark(group) for group in groups]
+        return f"{counted(len(groups), 'clip')}: {some(places)}"
 
     if leaks := [group for group in groups if len({clip.signer for clip in group}) > 1]:
         signers = sorted({clip.signer for group in leaks for clip in group})
         yield DataWarning(
             f"the same clips under {len(signers)} signers: training on one leaks into the evaluation of the other",
-            where=_some(signers, 10),
+            where=some(signers, MAX_SIGNERS),
             got=got(leaks),
             hint="keep them under one signer, or put these signers into the same part of the split",
         )
     if repeated := [group for group in groups if len({clip.signer for clip in group}) < len(group)]:
         yield DataWarning(
             "the same clips more than once",
-            where=_some(sorted({clip.signer for group in repeated for clip in group})),
+            where=some(sorted({clip.signer for group in repeated for clip in group})),
             got=got(repeated),
             hint="they have more weight than others: remove the copies",
         )
     if unlike := [group for group in groups if len({clip.label for clip in group}) > 1]:
         yield DataWarning(
             "the same clip with different words",
-            where=_some(sorted({clip.file for group in unlike for clip in group})),
+            where=some(sorted({clip.file for group in unlike for clip in group})),
             got=got(unlike, lambda group: f": {', '.join(sorted({words[clip.label] for clip in group}))}"),
             hint="one of the words is wrong",
         )
 
 
-def _of_clips(clips: Sequence[ClipFacts]) -> Iterator[DataWarning]:
+def _of_clips(clips: Sequence[ClipFacts], total: int) -> Iterator[DataWarning]:
     """Warnings about single clips, one per kind."""
     for kind, (what, hint) in _CLIP_WARNINGS.items():
         if found := [clip for clip in clips if kind in clip.warnings]:
-            files = list(dict.fromkeys(clip.file for clip in found))
-            got = f"{len(found):,} of {len(clips):,} clips: {_some([clip.place for clip in found])}"
-            yield DataWarning(what, where=_some(files), got=got, hint=hint)
+            got = f"{len(found):,} of {total:,} clips: {some([clip.place for clip in found])}"
+            yield DataWarning(what, where=some(list(by_file(found))), got=got, hint=hint)
 
 
 def _of_signers(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:
@@ -218,20 +124,7 @@ def _of_signers(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[Da
     for clip in clips:
         if not clip.mirrored:
             own[clip.signer].append(clip)
-    for part in FILE_PARTS:
-        never = [
-            f"{signer} ({counted(len(mine), 'clip')})"
-            for signer, mine in sorted(own.items())
-            if len(mine) >= _MIN_CLIPS and all(clip.missing[part] == clip.frames for clip in mine)
-        ]
-        if never:
-            yield DataWarning(
-                f"the {part.replace('_', ' ')} of {counted(len(never), 'signer')} is never detected",
-                where=_some(never),
-                hint="do they sign with the other hand? `augment.flip` mirrors clips in training"
-                if part.endswith("hand")
-                else "was it removed when the landmarks were exported?",
-            )
+    yield from _never_detected(own)
     lacking: dict[str, list[str]] = {}
     for signer, mine in sorted(own.items()):
         present = {clip.label for clip in mine}
@@ -240,10 +133,39 @@ def _of_signers(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[Da
     if lacking:
         yield DataWarning(
             "signers lack words",
-            where=_some(list(lacking)),
-            got="; ".join(f"{signer} lacks {_some(names)}" for signer, names in list(lacking.items())[:_MAX_NAMED]),
+            where=some(list(lacking)),
+            got="; ".join(f"{signer} lacks {some(names)}" for signer, names in list(lacking.items())[:3]),
             hint="if a part of the split has only these signers, it cannot evaluate these words",
         )
+
+
+def _never_detected(own: dict[str, list[ClipFacts]]) -> Iterator[DataWarning]:
+    lost = {
+        signer: {part for part in mine[0].missing if all(clip.missing[part] == clip.frames for clip in mine)}
+        for signer, mine in sorted(own.items())
+        if len(mine) >= _MIN_CLIPS
+    }
+    hands = {"left_hand", "right_hand"}
+    for what, hint, never in (
+        (
+            "neither hand of {} is ever detected",
+            "are the hands cut off, or were they removed when the landmarks were exported?",
+            [signer for signer, parts in lost.items() if hands <= parts],
+        ),
+        *(
+            (
+                f"the {part.replace('_', ' ')} of {{}} is never detected",
+                "do they sign with the other hand? `augment.flip` mirrors clips in training"
+                if part in hands
+                else "was it removed when the landmarks were exported?",
+                [signer for signer, parts in lost.items() if part in parts and not (part in hands and hands <= parts)],
+            )
+            for part in ("face", "left_hand", "pose", "right_hand")
+        ),
+    ):
+        if never:
+            where = some([f"{signer} ({counted(len(own[signer]), 'clip')})" for signer in never])
+            yield DataWarning(what.format(counted(len(never), "signer")), where=where, hint=hint)
 
 
 def _of_words(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:
@@ -254,14 +176,11 @@ def _of_words(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[Data
         signers[clip.label].add(clip.signer)
     few = [f"{word} ({count[number]})" for number, word in enumerate(words) if count[number] < _FEW_CLIPS]
     single = [word for number, word in enumerate(words) if len(signers[number]) == 1]
+    if len({clip.signer for clip in clips}) == 1:
+        single = []  # of course
     for what, found, hint in (
         (f"words with fewer than {_FEW_CLIPS} clips", few, "remove them, or record more"),
         ("words of one signer only", single, "no split by signer can both train and test them"),
     ):
         if found:
-            yield DataWarning(what, where="the dictionary", got=_some(found), hint=hint)
-
-
-def _some(texts: Sequence[str], most: int = _MAX_NAMED) -> str:
-    rest = len(texts) - most
-    return ", ".join(texts[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+            yield DataWarning(what, where="the dictionary", got=some(found), hint=hint)

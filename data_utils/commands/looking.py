@@ -8,34 +8,28 @@ from typing import Annotated
 
 import typer
 
-from data_utils.commands.options import DONE, FOUND_PROBLEMS, Folder, Json, extent, print_json
-from data_utils.commands.progress import progress_shown
+from data_utils.commands.options import CORES, DONE, FOUND_PROBLEMS, Folder, Json, Workers, extent, print_json
+from data_utils.commands.progress import clips_read, progress_shown
 from data_utils.errors import ExplainedError, escape_line
 from data_utils.wording import counted
 
 
-def check(folder: Folder, as_json: Json = False) -> int:
+def check(folder: Folder, workers: Workers = CORES, as_json: Json = False) -> int:
     """Read a whole data set and list every problem. Exits with 0 if there is none, with 1 otherwise."""
     from data_utils.checking.folder import folder_warnings
-    from data_utils.checking.problems import find_problems
-    from data_utils.checking.warnings import ClipFacts, find_warnings, inspect_clip
-    from data_utils.folder import SignerFile, signer_files
-    from data_utils.hdf5 import Clip
+    from data_utils.checking.problems import read_data
+    from data_utils.checking.warnings import corrected_copy, find_warnings
+    from data_utils.folder import signer_files
     from data_utils.words import read_words
 
     if not folder.is_dir():
         signer_files(folder)  # raises the error for it
-    clips: list[ClipFacts] = []
     with progress_shown(keep=False) as show:
-
-        def add(file: SignerFile, clip: Clip) -> None:
-            clips.append(inspect_clip(file, clip))
-            show(f"{len(clips):,} clips read")
-
-        faults = find_problems(folder, add)
+        reading = read_data(folder, workers=workers, progress=clips_read(show))
+    faults, clips = reading.faults, reading.clips
     words = [] if faults else read_words(folder)
     # Half a data set would give false warnings.
-    warnings = [] if faults else [*folder_warnings(folder, words), *find_warnings(clips, words)]
+    warnings = [] if faults else [*folder_warnings(folder, words), *find_warnings(clips, words, corrected_copy(folder))]
     if as_json:
         for fault in faults:
             place = {"where": fault.where, "file": None if fault.file is None else str(fault.file), "path": fault.path}
@@ -57,6 +51,7 @@ def check(folder: Folder, as_json: Json = False) -> int:
 
 def info(
     folder: Folder,
+    workers: Workers = CORES,
     as_json: Json = False,
     overview: Annotated[
         Path | None,
@@ -64,23 +59,19 @@ def info(
     ] = None,
 ) -> int:
     """Describe a data set: its words, signers, lengths, missing parts, warnings and fingerprint."""
+    from data_utils.checking.data_warning import DataWarning
     from data_utils.checking.describe import describe
     from data_utils.checking.examples import Examples
     from data_utils.checking.overview import overview_html
     from data_utils.checking.summary import summarize
-    from data_utils.checking.warnings import DataWarning
     from data_utils.files import write_atomically
 
     if overview is not None and (overview.suffix.lower() not in (".html", ".htm") or overview.is_dir()):
         raise ExplainedError("the page needs a file of its own", where=str(overview), expected="a name that ends in .html")
-    examples = Examples()
+    examples = None if overview is None else Examples()
     with progress_shown(keep=False) as show:
-        summary = summarize(
-            folder,
-            lambda done, total: show(f"{done:,} of {total:,} clips read"),
-            None if overview is None else examples.add,
-        )
-    if overview is not None:
+        summary = summarize(folder, workers=workers, progress=clips_read(show), examples=examples)
+    if overview is not None and examples is not None:
         words = tuple(word["word"] for word in summary["words"])
         write_atomically(overview, overview_html(summary, examples.by_word(words)))
         print(f"wrote {overview}", file=sys.stderr)

@@ -11,8 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from data_utils.wording import format_duration
+
 _SHOW_EVERY_S = 0.1  # progress on a terminal
 _LOG_AFTER_S, _LOG_EVERY_S = 2.0, 60.0  # progress in a log file: the first line, and the pause that others come to
+_LEFT_AFTER_S = 5.0  # before the time left can be told
 
 
 class Stopped(Exception):
@@ -72,3 +75,16 @@ def progress_shown(*, keep: bool = True) -> Iterator[Callable[[str], None]]:
         if terminal and latest:
             write(latest if keep else "")
             print(end="\n" if keep else "\r", file=sys.stderr, flush=True)
+
+
+def clips_read(show: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Shows how many clips of a data set were read: `1,234 of 94,477 clips`, and after a while how long the rest takes."""
+    started = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        line, seconds = f"{done:,} of {total:,} clips read", time.monotonic() - started
+        if seconds > _LEFT_AFTER_S and 0 < done < total:
+            line += f", {format_duration(seconds / done * (total - done))} left"
+        show(line)
+
+    return progress

@@ -135,7 +135,7 @@ def _data(folder: Path) -> Iterator[Check]:
     from data_utils.checking.problems import find_problems
     from data_utils.prepared import open_data
 
-    problems = find_problems(folder)
+    problems = find_problems(folder, workers=os.cpu_count() or 1)
     yield from (Check("data", "wrong", problem.render()) for problem in problems)
     if not problems:
         data = open_data(folder)

@@ -1,0 +1,174 @@
+"""Warnings about clips whose parts do not form a body, or whose frames do not form a movement.
+
+A few sound clips fail such a check (MediaPipe confuses crossed hands), so a warning needs more of them than chance gives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning, some
+from data_utils.checking.facts import ClipFacts
+from data_utils.checking.luck import failing
+from data_utils.checking.orders import NO_ORDER, PartOrder
+
+Mend = Callable[[str], str]
+"""Makes the command that corrects clips from its options, such as `--swap-hands 1002`, as the end of a hint."""
+
+_SIDES: dict[frozenset[str], tuple[str, str, tuple[str, ...]]] = {  # failed checks: what, the likely cause, options
+    frozenset({"hands"}): (
+        "hands are at the other arm's wrist",
+        "left and right hand seem to be swapped",
+        ("--swap-hands",),
+    ),
+    frozenset({"shoulders"}): (
+        "the left shoulder is on the right shoulder's side",
+        "x seems to be mirrored after detection",
+        ("--mirrored",),
+    ),
+    frozenset({"shoulders", "hands"}): (
+        "the left shoulder is on the right shoulder's side, and hands are at the other arm's wrist",
+        "x seems to be mirrored and the hands to be swapped, after detection",
+        ("--mirrored", "--swap-hands"),
+    ),
+    frozenset({"eyes"}): ("the left eye is on the right eye's side", "the face alone seems to be mirrored", ()),
+    frozenset({"eyes", "hands"}): (
+        "the left eye is on the right eye's side, and hands are at the other arm's wrist",
+        "the face seems to be mirrored and the hands to be swapped",
+        (),
+    ),
+}
+_POSE_ALONE = "left and right of the pose alone seem to be swapped, or its x to be mirrored"
+
+_NAMED = 0.2
+"""Share of a file's clips that must fit in the same order: missing parts hide the order of many, and no sound clip has one."""
+
+_LOOK = "`islr-data info DIR --overview FILE.html` draws some clips"
+_OTHERS = {  # check: what, and a hint
+    "hand_place": ("hands are at nobody's wrist", f"is a part in other units, or cropped, or of other frames? {_LOOK}"),
+    "face_place": ("the face is far from the head", f"is a part in other units, or cropped, or of other frames? {_LOOK}"),
+    "text_order": (
+        "frames seem to be sorted by their names as text: 0, 1, 10, 11, 2",
+        "sort them by number where the clips are made, and import again",
+    ),
+    "shuffled": (
+        "frames are not in the order of time: steps are as long as between frames drawn at random",
+        "were their files listed without sorting? Sort them by number where the clips are made, and import again",
+    ),
+}
+
+
+def order_warnings(clips: Sequence[ClipFacts], mend: Mend) -> tuple[list[DataWarning], list[ClipFacts]]:
+    """Warnings about parts in a wrong order, and the clips that have nothing to do with these."""
+    clips_of = by_file(clips)
+    misread: dict[PartOrder, list[str]] = defaultdict(list)
+    for name, mine in clips_of.items():
+        orders = Counter(clip.order for clip in mine if clip.order is not None)
+        sought = orders.total()
+        del orders[NO_ORDER]
+        if orders and (best := orders.most_common(1)[0])[1] >= _NAMED * sought:
+            misread[best[0]].append(name)
+    if misread:  # other files that are mostly wrong, for the same reason
+        most = max(misread.values(), key=len)
+        known = {name for names in misread.values() for name in names}
+        most += [name for name, mine in clips_of.items() if name not in known and 2 * sum(map(_strange, mine)) > len(mine)]
+    warnings = []
+    for order, names in misread.items():
+        wrong = [clip for name in names for clip in clips_of[name] if _strange(clip)]
+        option = f"--order {order.parts}"
+        again = mend(option) if order.landmarks else f"import the source again with `{option}`"
+        warnings.append(
+            DataWarning(
+                "hands and face do not fit the body: the parts are in another order",
+                where=_signers(wrong),
+                got=_count(wrong, sum(len(clips_of[name]) for name in names)),
+                hint=f"they fit in the order {order.parts}: {again}",
+            )
+        )
+    named = {name for names in misread.values() for name in names}
+    whole = {name for name in named if 2 * sum(map(_strange, clips_of[name])) > len(clips_of[name])}
+    return warnings, [clip for clip in clips if clip.file not in (named if _strange(clip) else whole)]
+
+
+def _strange(clip: ClipFacts) -> bool:
+    """Whether anything about the body of a clip is wrong."""
+    misplaced = clip.failed & {"shoulders", "eyes", "hand_place", "face_place"}
+    return clip.misfit or bool(misplaced) or bool({"head", "hips"} & {*clip.warnings})
+
+
+def body_warnings(clips: Sequence[ClipFacts], mend: Mend) -> Iterator[DataWarning]:
+    """Warnings about sides, places and the order of time."""
+    clips_of = by_file(clips)
+    yield from _sides(clips_of, mend)
+    for check, (what, hint) in _OTHERS.items():
+        for found in failing(clips_of, check):
+            wrong = [clip for clip in found.failed if check != "face_place" or "eyes" not in clip.failed]
+            if wrong:
+                yield DataWarning(what, where=_signers(wrong), got=_count(wrong, found.judged), hint=hint)
+
+
+def by_file(clips: Sequence[ClipFacts]) -> dict[str, list[ClipFacts]]:
+    """The clips by the name of their file."""
+    clips_of: dict[str, list[ClipFacts]] = defaultdict(list)
+    for clip in clips:
+        clips_of[clip.file].append(clip)
+    return clips_of
+
+
+def _sides(clips_of: Mapping[str, Sequence[ClipFacts]], mend: Mend) -> Iterator[DataWarning]:
+    """Warnings about left and right; one for all files in which the same checks fail."""
+    checks_of: dict[str, set[str]] = defaultdict(set)
+    for check in ("hands", "shoulders", "eyes"):
+        for found in failing(clips_of, check):
+            for name in found.files:
+                checks_of[name].add(check)
+            if not found.files:
+                what, cause, _ = _SIDES[frozenset({check})]
+                hint = f"{cause} in single clips: were they recorded or detected in another way? Remove them"
+                yield DataWarning(what, where=_signers(found.failed), got=_count(found.failed, found.judged), hint=hint)
+    groups: dict[tuple[frozenset[str], bool], list[str]] = defaultdict(list)
+    for name, checks in checks_of.items():
+        pose_alone = "shoulders" in checks and "eyes" not in checks and any("eyes" in clip.judged for clip in clips_of[name])
+        # A mirrored face is certain of a mirrored pose only; without a face, the pose tells enough.
+        groups[frozenset(checks - {"eyes"} if "shoulders" in checks else checks), pose_alone].append(name)
+    for (kind, pose_alone), names in groups.items():
+        clips = [clip for name in names for clip in clips_of[name]]
+        failed = [clip for clip in clips if kind & clip.failed]
+        judged = sum(bool(kind & clip.judged) for clip in clips)
+        what, cause, options = _SIDES[kind]
+        if pose_alone:
+            cause, options = _POSE_ALONE, ()
+        yield DataWarning(
+            what,
+            where=_signers(failed),
+            got=_count(failed, judged),
+            hint=f"{cause}: {_mended(names, clips_of, kind, options, mend)}",
+        )
+
+
+def _mended(
+    names: Sequence[str],
+    clips_of: Mapping[str, Sequence[ClipFacts]],
+    checks: frozenset[str],
+    options: Sequence[str],
+    mend: Mend,
+) -> str:
+    """What corrects the clips of some files."""
+    first = {name: clips_of[name][0] for name in clips_of}
+    signers = sorted({first[name].signer for name in names if not first[name].mirrored})
+    if not signers:
+        return "remove these files, `augment.flip` mirrors clips in training"
+    if not options:
+        return "correct it where the clips are made, and import again"
+    others = {first[name].signer for name in clips_of if any(checks & clip.judged for clip in clips_of[name])} - set(signers)
+    return mend(" ".join(f"{option} {','.join(signers) if others else 'all'}" for option in options))
+
+
+def _signers(clips: Sequence[ClipFacts]) -> str:
+    """The signers of some clips; those of mirrored copies under the name of their file."""
+    return some(list(dict.fromkeys(clip.file if clip.mirrored else clip.signer for clip in clips)), MAX_SIGNERS)
+
+
+def _count(wrong: Sequence[ClipFacts], judged: int) -> str:
+    return f"{len(wrong):,} of {judged:,} clips: {some([clip.place for clip in wrong])}"
