@@ -94,5 +94,6 @@ def distance_T(feature_CTJ: np.ndarray, one: int, other: int) -> np.ndarray:
 
 def median(values: np.ndarray) -> float | None:
     """Median of the numbers that are not NaN; None if all are."""
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else None
+    known = np.sort(values[~np.isnan(values)])  # np.median takes twice as long
+    middle = len(known) // 2
+    return float(known[middle] / 2 + known[middle - 1 + len(known) % 2] / 2) if len(known) else None

@@ -14,6 +14,7 @@ from data_utils.body import body_misfit
 from data_utils.checking.geometry import sides_and_places
 from data_utils.checking.motion import order_of_time
 from data_utils.checking.orders import MISFIT, PartOrder, fitting_order
+from data_utils.checking.signature import Signature, signature
 from data_utils.folder import SignerFile
 from data_utils.hdf5 import Clip
 from data_utils.landmarks import FILE_PARTS, LEFT_HAND_START, POSE_START, RIGHT_HAND_START
@@ -55,6 +56,9 @@ class ClipFacts:
 
     warnings: tuple[str, ...]
     """Kinds of warnings that are certain, as in `CLIP_WARNINGS`."""
+
+    signature: Signature
+    """By which changed copies are recognized."""
 
     judged: frozenset[str] = frozenset()
     """Checks, as in `data_utils.checking.body_warnings`, that can tell something about the clip. A few sound clips fail one."""
@@ -109,6 +113,7 @@ def inspect_clip(file: SignerFile, clip: Clip, *, seek_order: bool = True) -> Cl
         missing=dict(zip(FILE_PARTS, map(int, (lost_TP == _SIZES_P).sum(axis=0)), strict=True)),
         digest=digest,
         warnings=tuple(found),
+        signature=signature(feature_CTJ),
         judged=frozenset(kind for kind, failed in checks.items() if failed is not None),
         failed=frozenset(kind for kind, failed in checks.items() if failed),
         misfit=misfit,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_utils.checking.body_warnings import Mend, body_warnings, by_file, order_warnings
-from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning, some
+from data_utils.checking.data_warning import DataWarning, some
 from data_utils.checking.facts import LONGEST_SIGN, ClipFacts
+from data_utils.checking.repeats import repeated_clips
 from data_utils.wording import counted
 
 _FEW_CLIPS = 5  # of a word: next to nothing is left if validation and test each take one
@@ -56,7 +57,7 @@ _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
 
 def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) -> list[DataWarning]:
     """Every warning about the clips of a data set, those that can invalidate a comparison first."""
-    return [*_repeated(clips, words), *clip_warnings(clips, mend), *_of_signers(clips, words), *_of_words(clips, words)]
+    return [*repeated_clips(clips, words), *clip_warnings(clips, mend), *_of_signers(clips, words), *_of_words(clips, words)]
 
 
 def clip_warnings(clips: Sequence[ClipFacts], mend: Mend) -> list[DataWarning]:
@@ -73,41 +74,6 @@ def corrected_copy(folder: Path) -> Mend:
 def imported_again(options: str) -> str:
     """What corrects a data set that was just imported."""
     return f"import again into a new folder with `{options}`"
-
-
-def _repeated(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:
-    """Clips that occur more than once."""
-    same: dict[bytes, list[ClipFacts]] = defaultdict(list)
-    for clip in clips:
-        same[clip.digest].append(clip)
-    groups = [group for group in same.values() if len(group) > 1]
-
-    def got(groups: Sequence[Sequence[ClipFacts]], remark: Callable[[Sequence[ClipFacts]], str] = lambda _: "") -> str:
-        places = [" = ".join(clip.place for clip in group[:3]) + remark(group) for group in groups]
-        return f"{counted(len(groups), 'clip')}: {some(places)}"
-
-    if leaks := [group for group in groups if len({clip.signer for clip in group}) > 1]:
-        signers = sorted({clip.signer for group in leaks for clip in group})
-        yield DataWarning(
-            f"the same clips under {len(signers)} signers: training on one leaks into the evaluation of the other",
-            where=some(signers, MAX_SIGNERS),
-            got=got(leaks),
-            hint="keep them under one signer, or put these signers into the same part of the split",
-        )
-    if repeated := [group for group in groups if len({clip.signer for clip in group}) < len(group)]:
-        yield DataWarning(
-            "the same clips more than once",
-            where=some(sorted({clip.signer for group in repeated for clip in group})),
-            got=got(repeated),
-            hint="they have more weight than others: remove the copies",
-        )
-    if unlike := [group for group in groups if len({clip.label for clip in group}) > 1]:
-        yield DataWarning(
-            "the same clip with different words",
-            where=some(sorted({clip.file for group in unlike for clip in group})),
-            got=got(unlike, lambda group: f": {', '.join(sorted({words[clip.label] for clip in group}))}"),
-            hint="one of the words is wrong",
-        )
 
 
 def _of_clips(clips: Sequence[ClipFacts], total: int) -> Iterator[DataWarning]:
