@@ -110,8 +110,8 @@ _IMPORT = [
 ]
 _IMPORT_NPY = ["source=None", "folder=None", "--signer=None", "--layout=None", "--order=None", *_IMPORT]
 DATA_COMMANDS = {
-    "check": ["folder=None", "--json=False"],
-    "info": ["folder=None", "--json=False", "--overview=None"],
+    "check": ["folder=None", f"--workers={os.cpu_count() or 1}", "--json=False"],
+    "info": ["folder=None", f"--workers={os.cpu_count() or 1}", "--json=False", "--overview=None"],
     "synth": ["folder=None", "--clips=480", "--signs=10", "--signers=10", "--seed=0"],
     "import-kaggle": ["source=None", "folder=None", "--top=None", "--signs=None", "--signer=None", *_IMPORT],
     "import-pose": ["source=None", "folder=None", "--index=None", "--words=None", "--min-signers=1", *_IMPORT],
