@@ -25,35 +25,49 @@ _BATCH, _LONG = 500, 1_000  # pairs that are compared together; frames of a clip
 
 
 def candidates(signatures: Sequence[Signature], signers: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
-    """Pairs of clips of different signers with similar keys, and whether one is mirrored; the most similar first.
-
-    Signers are numbered. Two different numbers differ in a binary digit, so that it is enough to look, for every digit, for the
-    nearest neighbors of the clips with a 1 among those with a 0.
-    """
+    """Pairs of clips of different signers with similar keys, and whether one is mirrored; the most similar first."""
     if not signatures:
         return
-    code_S = np.unique(np.array(signers), return_inverse=True)[1]
     keys_SKD = np.stack([_keys(one.points_TP2) for one in signatures])
     flipped_SKD = _mirrored_keys(keys_SKD)
-    found: list[np.ndarray] = []
-    for digit in range(int(code_S.max()).bit_length()):
-        ones, zeros = (np.flatnonzero((code_S >> digit) & 1 == side) for side in (1, 0))
-        for key in range(keys_SKD.shape[1]):
-            tree = cKDTree(keys_SKD[zeros, key], leafsize=32, balanced_tree=False, compact_nodes=False)
-            for mirrored, query_SKD in enumerate((keys_SKD, flipped_SKD)):
-                distance, neighbor = tree.query(query_SKD[ones, key], k=_NEIGHBORS, distance_upper_bound=_KEY_RADIUS)
-                near = np.isfinite(distance)
-                pair = np.broadcast_to(ones[:, None], near.shape)[near], zeros[neighbor[near]]
-                found.append(np.stack([np.maximum(*pair), np.minimum(*pair), np.full(len(pair[0]), mirrored)], axis=1))
-    pairs_N3 = np.unique(np.concatenate(found), axis=0) if found else np.empty((0, 3), np.int64)
-    distances = [_key_distances(keys_SKD, flipped_SKD, part) for part in np.array_split(pairs_N3, len(pairs_N3) // 10_000 + 1)]
-    distance_NK = np.concatenate(distances)
-    nearest_N, agreeing_N = distance_NK.min(axis=1), (distance_NK < _KEY_RADIUS).sum(axis=1)
+    pairs_N3 = _neighbors(keys_SKD, flipped_SKD, np.unique(np.array(signers), return_inverse=True)[1])
+    nearest_N, agreeing_N = np.empty(len(pairs_N3), np.float32), np.empty(len(pairs_N3), np.int8)
+    for start in range(0, len(pairs_N3), 10_000):
+        part = slice(start, start + 10_000)
+        one_N, other_N, mirrored_N = pairs_N3[part].T
+        other_NKD = np.where(mirrored_N[:, None, None] == 1, flipped_SKD[other_N], keys_SKD[other_N])
+        distance_NK = np.linalg.norm(keys_SKD[one_N].astype(np.float32) - other_NKD, axis=2)
+        nearest_N[part], agreeing_N[part] = distance_NK.min(axis=1), (distance_NK < _KEY_RADIUS).sum(axis=1)
     worth_N = np.flatnonzero((agreeing_N > 1) | (nearest_N < _SURE_RADIUS))
     worth_N = worth_N[_alike([one.points_TP2 for one in signatures], pairs_N3[worth_N])]
     for number in worth_N[np.argsort(nearest_N[worth_N], kind="stable")]:
         one, other, mirrored = pairs_N3[number].tolist()
         yield one, other, bool(mirrored)
+
+
+def _neighbors(keys_SKD: np.ndarray, flipped_SKD: np.ndarray, signer_S: np.ndarray) -> np.ndarray:
+    """`[N, 3]`: two clips of different signers of which a key is near, and 1 if one of them is mirrored.
+
+    Signers are divided into halves again and again. Each time, the neighbors of the clips of one half are sought in the other,
+    so that every two signers are compared once.
+    """
+    count, codes = len(keys_SKD), [np.empty(0, np.int64)]
+    halves = [np.unique(signer_S)]
+    while halves:
+        signers = halves.pop()
+        if len(signers) < 2:
+            continue
+        halves += [signers[: len(signers) // 2], signers[len(signers) // 2 :]]
+        these, those = (np.flatnonzero(np.isin(signer_S, half)) for half in halves[-2:])
+        for key in range(keys_SKD.shape[1]):
+            tree = cKDTree(keys_SKD[these, key], leafsize=32, balanced_tree=False, compact_nodes=False)
+            for mirrored, query_SKD in enumerate((keys_SKD, flipped_SKD)):
+                distance, neighbor = tree.query(query_SKD[those, key], k=_NEIGHBORS, distance_upper_bound=_KEY_RADIUS)
+                near = np.isfinite(distance)
+                one, other = np.broadcast_to(those[:, None], near.shape)[near], these[neighbor[near]]
+                codes.append(np.unique((one * count + other) * 2 + mirrored))
+    code_N = np.unique(np.concatenate(codes))
+    return np.stack([code_N // 2 // count, code_N // 2 % count, code_N % 2], axis=1).astype(np.int32)
 
 
 def _keys(points_TP2: np.ndarray) -> np.ndarray:
@@ -65,7 +79,7 @@ def _keys(points_TP2: np.ndarray) -> np.ndarray:
     places_T8 = points_TP2[:, :_EXTREME_POINTS].reshape(len(points_TP2), -1)
     frames_K = np.concatenate([np.where(np.isnan(places_T8), -np.inf, sign * places_T8).argmax(axis=0) for sign in (1, -1)])
     points_K52 = np.nan_to_num(points_TP2[frames_K])
-    return (points_K52 * _KEY_WEIGHTS_5[:, None]).reshape(len(frames_K), -1).astype(np.float32)
+    return (points_K52 * _KEY_WEIGHTS_5[:, None]).reshape(len(frames_K), -1).astype(np.float16)
 
 
 def _mirrored_keys(keys_SKD: np.ndarray) -> np.ndarray:
@@ -74,13 +88,6 @@ def _mirrored_keys(keys_SKD: np.ndarray) -> np.ndarray:
     keys = keys_SKD.reshape(count, 2, _EXTREME_POINTS, 2, _KEY_POINTS, 2)[:, :, MIRRORED_POINTS[:_EXTREME_POINTS]].copy()
     keys[:, :, :, 0] = keys[:, ::-1, :, 0]
     return (keys[:, :, :, :, points] * np.array([-1, 1], keys.dtype)).reshape(keys_SKD.shape)
-
-
-def _key_distances(keys_SKD: np.ndarray, flipped_SKD: np.ndarray, pairs_N3: np.ndarray) -> np.ndarray:
-    """`[N, K]`: distance of each key of the first clip from that of the second, which may be mirrored."""
-    one_N, other_N, mirrored_N = pairs_N3.T
-    other_NKD = np.where(mirrored_N[:, None, None] == 1, flipped_SKD[other_N], keys_SKD[other_N])
-    return np.asarray(np.linalg.norm(keys_SKD[one_N] - other_NKD, axis=2))
 
 
 def _alike(clips: Sequence[np.ndarray], pairs_N3: np.ndarray) -> np.ndarray:

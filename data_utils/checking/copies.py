@@ -21,9 +21,10 @@ from data_utils.checking.signature import Signature, mirrored_points, signature,
 
 __all__ = ["Signature", "find_copies", "signature"]
 
-_NEAR = 0.02
-"""Largest median distance of the frames of a copy, in body units (about shoulder widths), root mean square over the points. The
-closest of 5,000 synthetic clips of 50 signs are 0.024 apart, of real recordings by different signers 0.04 and 0.06."""
+_LIMITS = ((1, 0, 0.02), (3, 1, 0.02), (16, 3, 0.025))
+"""From how many frames on, how often smoothed once more (against noise), and the largest median distance of the frames of a
+copy, in body units (about shoulder widths), root mean square over the points. The closest of 5,000 synthetic clips of 50 signs
+are 0.024, 0.024 and 0.040 apart, of real recordings by different signers 0.04."""
 
 _ENOUGH = 10  # frames, less 2; the distance of shorter clips must be smaller, because they resemble each other more easily
 
@@ -82,7 +83,11 @@ def is_copy(one_AP2: np.ndarray, other_BP2: np.ndarray, mirrored: bool) -> bool:
     short, long = sorted((one_AP2, mirrored_points(other_BP2) if mirrored else other_BP2), key=len)
     rows_A = chosen_frames(len(short))
     different = 1 + np.count_nonzero(np.any(np.diff(np.nan_to_num(short[rows_A]), axis=0), axis=(1, 2)))
-    most = _NEAR * min(1.0, (different + 2) / _ENOUGH)
-    if np.median(frame_distances(short[rows_A], long).min(axis=1)) <= most:
-        return True
-    return len(short) > 2 and bool(np.median(frame_distances(smooth(short)[rows_A], smooth(long)).min(axis=1)) <= most)
+    for frames, times, limit in _LIMITS:
+        if different < frames:
+            return False
+        for _ in range(times):
+            short, long = smooth(short), smooth(long)
+        if np.median(frame_distances(short[rows_A], long).min(axis=1)) <= limit * min(1.0, (different + 2) / _ENOUGH):
+            return True
+    return False
