@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_utils.checking.copies import find_copies, signature
+from data_utils.checking.facts import inspect_clip
+from data_utils.checking.repeats import repeated_clips
+from data_utils.folder import SignerFile
+from data_utils.hdf5 import Clip
 from data_utils.landmarks import FILE_PARTS
 from data_utils.synthetic.signing import draw_sign, draw_signer, perform
 from data_utils.synthetic.skeleton import landmarks
@@ -113,3 +118,23 @@ def test_unusual_clips() -> None:
     assert both == [(number, number + len(clips), "exact") for number in range(len(clips))]
     trimmed = [signature(clip) for clip in [*hands, hands[0][:, 4:]]]
     assert find_copies(trimmed, ["a", "b", "c", "d"]) == [(0, 3, "trimmed")]
+
+
+def test_warning_names_signers_clips_and_changes(originals: list[tuple[str, np.ndarray]]) -> None:
+    """One warning for all changed copies; equal clips have their own."""
+    first = [clip for _, clip in originals[:4]]
+    copied = [_mirrored(first[0]), first[1][:, 8:], np.nan_to_num(first[2]), first[3]]
+    facts = [
+        inspect_clip(SignerFile(Path(f"{signer}.hdf5"), signer, False), Clip(f"clip{number}", clip, 0))
+        for signer, clips in (("anna", first), ("ben", copied))
+        for number, clip in enumerate(clips)
+    ]
+    same, changed = (warning.record() for warning in repeated_clips(facts, ["hello"]))
+    assert same["got"] == "1 clip: anna.hdf5: /clip3 = ben.hdf5: /clip3"
+    assert changed["what"] == "changed copies of clips under 2 signers: training on one leaks into the evaluation of the other"
+    assert changed["where"] == "anna, ben"
+    assert changed["got"] == (
+        "6 of 8 clips (mirrored, trimmed, same x and y): anna.hdf5: /clip0 = ben.hdf5: /clip0 (mirrored), "
+        "anna.hdf5: /clip1 = ben.hdf5: /clip1 (trimmed), anna.hdf5: /clip2 = ben.hdf5: /clip2 (same x and y)"
+    )
+    assert "put these signers into the same part of the split" in str(changed["hint"])

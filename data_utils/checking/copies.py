@@ -32,28 +32,29 @@ _ENOUGH = 10  # frames, less 2; the distance of shorter clips must be smaller, b
 def find_copies(signatures: Sequence[Signature], signers: Sequence[str]) -> list[tuple[int, int, str]]:
     """Pairs of clips under different signers that show one recording, and what was changed, such as `mirrored, trimmed`.
 
-    `exact` means that nothing was changed. If a recording occurs more than twice, each copy appears in at least one pair, but
+    `exact` means that x and y are the same. If a recording occurs more than twice, each copy appears in at least one pair, but
     not every pair is listed.
     """
     equal: dict[bytes, list[int]] = defaultdict(list)
-    for number, one in enumerate(signatures):
-        if one.digest:
-            equal[one.digest].append(number)
-    pairs = [(*pair, "exact") for group in equal.values() for pair in _across_signers(group, signers)]
-    found = DisjointSet()
+    for number, signed in enumerate(signatures):
+        if signed.digest:
+            equal[signed.digest].append(number)
+    pairs: list[tuple[int, int, str]] = []
+    recordings = DisjointSet()
     chosen: list[int] = []
     for group in equal.values():
-        others = [number for number in group if signers[number] != signers[group[0]]]
-        chosen += [group[0], *others[:1]]
-        if others:
-            _join(found, group[0], others[0])
+        same = list(_across_signers(group, signers))
+        pairs += [(one, other, "exact") for one, other in same]
+        chosen += same[0] if same else group[:1]
+        if same:
+            _join(recordings, *same[0])
     for this, that, mirrored in candidates([signatures[number] for number in chosen], [signers[number] for number in chosen]):
-        first, second = sorted((chosen[this], chosen[that]))
-        if _joined(found, first, second):
+        one, other = sorted((chosen[this], chosen[that]))
+        if _joined(recordings, one, other):
             continue
-        if is_copy(signatures[first].points_TP2, signatures[second].points_TP2, mirrored):
-            _join(found, first, second)
-            pairs.append((first, second, changes(signatures[first], signatures[second], mirrored)))
+        if is_copy(signatures[one].points_TP2, signatures[other].points_TP2, mirrored):
+            _join(recordings, one, other)
+            pairs.append((one, other, changes(signatures[one], signatures[other], mirrored)))
     return sorted(pairs)
 
 
@@ -68,14 +69,14 @@ def _across_signers(group: list[int], signers: Sequence[str]) -> Iterator[tuple[
             yield min(number, others[0]), max(number, others[0])
 
 
-def _joined(found: DisjointSet, one: int, other: int) -> bool:
-    return one in found and other in found and bool(found.connected(one, other))
+def _joined(recordings: DisjointSet, one: int, other: int) -> bool:
+    return one in recordings and other in recordings and bool(recordings.connected(one, other))
 
 
-def _join(found: DisjointSet, one: int, other: int) -> None:
-    found.add(one)
-    found.add(other)
-    found.merge(one, other)
+def _join(recordings: DisjointSet, one: int, other: int) -> None:
+    recordings.add(one)
+    recordings.add(other)
+    recordings.merge(one, other)
 
 
 def is_copy(one_AP2: np.ndarray, other_BP2: np.ndarray, mirrored: bool) -> bool:

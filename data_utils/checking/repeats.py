@@ -49,17 +49,23 @@ def repeated_clips(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator
 
 def _changed_copies(clips: Sequence[ClipFacts]) -> Iterator[DataWarning]:
     """A warning about recordings that other signers have too, but changed."""
+    found = find_copies([clip.signature for clip in clips], [clip.signer for clip in clips])
     pairs = [
-        pair for pair in find_copies([clip.signature for clip in clips], [clip.signer for clip in clips]) if pair[2] != "exact"
+        (one, other, change.replace("exact", "same x and y"))
+        for one, other, change in found
+        if clips[one].digest != clips[other].digest
     ]
     if not pairs:
         return
-    signers = sorted({clips[number].signer for one, other, _ in pairs for number in (one, other)})
+    numbers = {number for one, other, _ in pairs for number in (one, other)}
+    signers = sorted({clips[number].signer for number in numbers})
     changes = Counter(change for _, _, changes in pairs for change in changes.split(", "))
+    kinds = ", ".join(change for change, _ in changes.most_common())
     places = [f"{clips[one].place} = {clips[other].place} ({change})" for one, other, change in pairs]
     yield DataWarning(
         f"changed copies of clips under {len(signers)} signers: training on one leaks into the evaluation of the other",
         where=some(signers, MAX_SIGNERS),
-        got=f"{counted(len(pairs), 'pair')} ({', '.join(change for change, _ in changes.most_common())}): {some(places)}",
-        hint="keep them under one signer, or remove the copies: training changes clips itself (`augment`)",
+        got=f"{len(numbers):,} of {len(clips):,} clips ({kinds}): {some(places)}",
+        hint="keep them under one signer, put these signers into the same part of the split, or remove the copies: training "
+        "changes clips itself (`augment`)",
     )

@@ -57,9 +57,6 @@ class Signature:
     place_6: np.ndarray
     """float32 `[6]`, in the picture: middle of the shoulders, vector between them (to the left one), vector to the head."""
 
-    detected: int
-    """Number of landmarks detected, all frames together."""
-
 
 def signature(feature_CTJ: Float[np.ndarray, "3 T 543"]) -> Signature:
     """Reduces a clip, NaN = not detected, to what is kept of it. Points with constants instead of NaN, such as (0, 0),
@@ -67,13 +64,11 @@ def signature(feature_CTJ: Float[np.ndarray, "3 T 543"]) -> Signature:
     points_PT2 = _points(feature_CTJ[:2])
     own_PT2, place_6 = _in_body_coordinates(points_PT2)
     points_TP2 = np.ascontiguousarray(own_PT2.transpose(1, 0, 2), dtype=np.float16)
-    missing_TJ = np.isnan(feature_CTJ[0])
     sample = np.nan_to_num(feature_CTJ[:2, :, _SAMPLE]) + np.float32(0)
     return Signature(
         digest=hashlib.blake2b(sample.tobytes(), digest_size=16).digest() if sample.any() else b"",
         points_TP2=points_TP2,
         place_6=place_6,
-        detected=missing_TJ.size - int(missing_TJ.sum()),
     )
 
 
