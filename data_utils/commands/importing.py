@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data_utils.commands.inspecting import inspect_import, print_warnings
 from data_utils.commands.options import (
     CORES,
     DONE,
@@ -222,6 +223,8 @@ def _run_import(plan: ImportPlan, folder: Path, workers: int, skip_broken: bool,
             result = run_import(plan, folder, workers=workers, skip_broken=skip_broken, progress=report)
     except Stopped as stopped:
         raise Stopped(stopped.exit_code - 128, "stopped; run the same command again to continue") from None
+    warnings = inspect_import(folder, plan.corrections, workers) if result.complete and result.imported else []
+    print_warnings(warnings, as_json=as_json)
     return _report_import(result, plan.source, folder, as_json=as_json)
 
 
