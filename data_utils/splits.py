@@ -227,7 +227,7 @@ def _draw_parts(words_of: WordsOf, auto: Sequence[str], assigned: Mapping[str, G
         raise DataError(
             f"no draw of {' and '.join(auto)} signers leaves every word in training",
             got="some words have clips of few signers",
-            hint=f"name the signers of each part, as in `--set data.validation=[{free[0]}]`; or {_BY_CLIPS}",
+            hint="`--set data.test=none` leaves more signers for training" if "test" in auto else _BY_CLIPS,
         )
     return dict(zip(auto, drawn, strict=True))
 
