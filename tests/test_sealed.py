@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -125,9 +126,9 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     read: set[str] = set()
     real = hdf5.read_clips
 
-    def spy(file: SignerFile, num_words: int) -> object:
+    def spy(file: SignerFile, num_words: int, names: Collection[str] | None = None) -> object:
         read.add(file.signer)
-        return real(file, num_words)
+        return real(file, num_words, names)
 
     monkeypatch.setattr(hdf5, "read_clips", spy)
     return read
