@@ -89,13 +89,20 @@ def _clips(facts: Facts) -> str:
     return "" if facts.data.split.clips is None else facts.data.split.clips.digest
 
 
+def _sealed_part(facts: Facts) -> tuple[str, ...]:
+    """What identifies the clips that are sealed."""
+    split = facts.data.split
+    return split.test if split.clips is None else (split.clips.sealed,)
+
+
 def _cautions(one: Facts, other: Facts) -> Iterator[str]:
     """What makes a comparison less fair."""
     if one.caution and other.caution:
         yield sentence(SAME_PEOPLE)
-    if one.data.fingerprint == other.data.fingerprint and one.data.split.train != other.data.split.train:
+    same_kind = one.data.fingerprint == other.data.fingerprint and one.held_out == other.held_out
+    if same_kind and one.data.split.train != other.data.split.train:
         yield "They were trained on other signers."
-    if one.held_out == other.held_out and one.data.split.test != other.data.split.test:
+    if one.held_out == other.held_out and _sealed_part(one) != _sealed_part(other):
         yield f"Their sealed test {one.held_out} are not the same."
     for facts in (one, other):
         if facts.chosen is None:

@@ -117,15 +117,17 @@ def _recommended(study: optuna.Study) -> tuple[Confirmed, int]:
     Raises:
         NegativeAnswer: nothing is confirmed, or no signers are sealed.
     """
-    if not study_data(study).split.test:
+    split = study_data(study).split
+    if not split.test:
+        names = " or a list of signers" if split.clips is None else ", and the words have enough clips"
         raise NegativeAnswer(
-            f"the study `{study.study_name}` has no sealed test part",
-            hint="a study seals one if `data.test` is `auto` or a list of signers, and the data are enough for it",
+            f"the study `{study.study_name}` has no sealed {split.kind}",
+            hint=f"a study seals some if `data.test` is `auto`{names}",
         )
     confirmed = load_confirmed(study)
     if confirmed is None or confirmed.found.recommended is None:
         raise NegativeAnswer(
-            f"nothing of `{study.study_name}` is confirmed yet, and the sealed test part must not be used for choosing",
+            f"nothing of `{study.study_name}` is confirmed yet, and the sealed {split.kind} must not be used for choosing",
             hint=f"run `islr-search confirm {study.study_name}` first",
         )
     return confirmed, confirmed.found.recommended
