@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_utils.catalog import CatalogEntry
+from data_utils.checking.size import size_warnings
 from data_utils.clip_split import SEALED, UNUSED, divide, split_clips
 from data_utils.errors import DataError, ExplainedError
 from data_utils.folder import SignerFile
@@ -238,3 +239,23 @@ def test_the_way_out_for_one_signer_says_what_it_means() -> None:
     assert error is not None
     assert "`--set data.split=clips`" in (error.hint or "")
     assert SAME_PEOPLE in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("words_of", "said"),
+    [
+        ({"a": [0, 1, 2] * 5}, ["one signer: no search can tell how well new signers are recognized"]),
+        ({"a": [0, 1, 2] * 5, "b": [0, 1, 2] * 5}, ["two signers: one validates, and none is left for a test part"]),
+        ({"a": [0] * 5, "b": [1] * 5, "c": [2] * 5}, ["no search can hold out signers", "words of one signer only"]),
+        ({"a": [0, 0, 1, 2]}, ["one signer", "words with fewer than 5 clips"]),
+        ({signer: [0, 1, 2] for signer in "abcde"}, []),
+    ],
+)
+def test_check_says_what_a_set_is_too_small_for(words_of: Mapping[str, list[int]], said: list[str]) -> None:
+    """One signer, two, words that only one signs or of which there are few clips; nothing of a sound set."""
+    found = list(size_warnings(words_of, WORDS))
+    assert [text for text, warning in zip(said, found, strict=True) if not warning.what.startswith(text)] == []
+    if len(words_of) == 1:
+        assert "`islr-search run --set data.split=clips`" in found[0].render()
+    if "fewer" in "".join(said):
+        assert "a split by clip takes 3 of each" in found[1].render()

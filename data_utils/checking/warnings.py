@@ -6,7 +6,7 @@ Each clip is read once and reduced to its facts. Each kind of warning appears on
 from __future__ import annotations
 
 import shlex
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from data_utils.checking.body_warnings import Mend, body_warnings, by_file, orde
 from data_utils.checking.data_warning import DataWarning, some
 from data_utils.checking.facts import LONGEST_SIGN, ClipFacts
 from data_utils.checking.repeats import repeated_clips
+from data_utils.checking.size import size_warnings
 from data_utils.wording import counted
 
-_FEW_CLIPS = 5  # of a word: next to nothing is left if validation and test each take one
 _MIN_CLIPS = 5  # of a signer, before a part that is never detected is worth a warning
 
 _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
@@ -57,7 +57,12 @@ _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
 
 def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) -> list[DataWarning]:
     """Every warning about the clips of a data set, those that can invalidate a comparison first."""
-    return [*repeated_clips(clips, words), *clip_warnings(clips, mend), *_of_signers(clips, words), *_of_words(clips, words)]
+    labels_of: dict[str, list[int]] = defaultdict(list)
+    for clip in clips:
+        if not clip.mirrored:
+            labels_of[clip.signer].append(clip.label)
+    found = [*repeated_clips(clips, words), *clip_warnings(clips, mend), *_of_signers(clips, words)]
+    return [*found, *size_warnings(labels_of, words)]
 
 
 def clip_warnings(clips: Sequence[ClipFacts], mend: Mend) -> list[DataWarning]:
@@ -132,21 +137,3 @@ def _never_detected(own: dict[str, list[ClipFacts]]) -> Iterator[DataWarning]:
         if never:
             where = some([f"{signer} ({counted(len(own[signer]), 'clip')})" for signer in never])
             yield DataWarning(what.format(counted(len(never), "signer")), where=where, hint=hint)
-
-
-def _of_words(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:
-    """Words that no split can evaluate."""
-    count = Counter(clip.label for clip in clips if not clip.mirrored)
-    signers: dict[int, set[str]] = defaultdict(set)
-    for clip in clips:
-        signers[clip.label].add(clip.signer)
-    few = [f"{word} ({count[number]})" for number, word in enumerate(words) if count[number] < _FEW_CLIPS]
-    single = [word for number, word in enumerate(words) if len(signers[number]) == 1]
-    if len({clip.signer for clip in clips}) == 1:
-        single = []  # of course
-    for what, found, hint in (
-        (f"words with fewer than {_FEW_CLIPS} clips", few, "remove them, or record more"),
-        ("words of one signer only", single, "no split by signer can both train and test them"),
-    ):
-        if found:
-            yield DataWarning(what, where="the dictionary", got=some(found), hint=hint)
