@@ -20,6 +20,9 @@ from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
 SUFFIXES = (".npy", ".npz")
 
+_MAX_MEDIAN = 5.0
+"""Of x and y. A body that fills the picture reaches from 0 to about 2.5, where its legs are below the picture."""
+
 _PART_NAMES = {
     "pose": ("pose", "body"),
     "face": ("face", "facemesh"),
@@ -119,12 +122,22 @@ def to_landmarks(clip: Sequence[Rows], orders: Mapping[Order, Order], *, file: P
         file: named in errors.
 
     Raises:
-        DataError: a number is infinite or far too large, or nothing was detected.
+        DataError: a number is infinite or far too large, coordinates are pixels, or nothing was detected.
     """
     frames = sum(len(rows.values_TV) for rows in clip)
     check_shape((NUM_COORDINATES, frames, NUM_LANDMARKS), np.dtype(np.float32), file=file, path=None)
     feature_CTJ = np.concatenate([landmarks(rows, orders.get(rows.reading.usual)) for rows in clip], axis=1)
-    return checked_landmarks(feature_CTJ, file=file)
+    feature_CTJ = checked_landmarks(feature_CTJ, file=file)
+    values = np.abs(feature_CTJ[:2])
+    if (middle := float(np.median(values[~np.isnan(values)]))) > _MAX_MEDIAN:
+        raise DataError(
+            "the landmarks are in pixels, of a picture of unknown size",
+            file=file,
+            got=f"x and y around {middle:,.0f}",
+            expected="fractions of the picture's width and height",
+            hint="divide x by the width and y by the height of the picture",
+        )
+    return feature_CTJ
 
 
 def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path: Path) -> Rows:

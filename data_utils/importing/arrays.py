@@ -136,6 +136,8 @@ def rows_of(values: np.ndarray, order: Order | None, *, file: Path) -> Rows:
         )
     if values.dtype.kind != "f":
         raise DataError("the landmarks are not floats", file=file, got=str(values.dtype), expected=ACCEPTED)
+    if not values.size:
+        raise DataError("the clip has no frame", file=file, got=str(list(values.shape)), expected="at least one frame")
     values = values.reshape(_plain_shape(values.shape))
     if values.ndim == 2:
         return Rows(values, _reading_of_row(values.shape[1], order, file))
@@ -284,7 +286,7 @@ def _only_reading(found: Sequence[Reading], order: Order | None, got: str, file:
         if not kept:
             readings = "; or ".join(one.described() for one in found)
             raise DataError(
-                "the frames have other parts than --order", file=file, got=f"{got}: {readings}", expected=str(order)
+                "the frames have other parts than --order", file=file, got=f"{got}: {readings}", expected=", ".join(order)
             )
     else:
         kept = [one for one in found if {"left_hand", "right_hand"} <= set(one.parts)] or list(found)
@@ -294,12 +296,13 @@ def _only_reading(found: Sequence[Reading], order: Order | None, got: str, file:
         if points not in best or one.segments[0].coordinates > best[points].segments[0].coordinates:
             best[points] = one
     if len(best) > 1:
-        readings = "\n".join(dict.fromkeys(one.described() for one in best.values()))
+        readings = "; or ".join(dict.fromkeys(one.described() for one in best.values()))
+        such = f"--order {','.join(next(iter(best.values())).parts)}"
         raise DataError(
             "the frames can be read in different ways",
             file=file,
-            got=f"{got}, which may be\n{readings}",
-            expected="one reading",
-            hint=f"say which parts there are, and in which order, such as --order {','.join(next(iter(best.values())).parts)}",
+            got=f"{got}: {readings}",
+            expected=f"the parts, in their order, such as {such}",
+            hint=f"name the parts that there are, in their order, such as {such}",
         )
     return next(iter(best.values()))

@@ -139,7 +139,7 @@ def find_order(clips: Sequence[SampleClip]) -> FoundOrder:
     costs_OK = np.array([[_cost(clip, order) for clip in clips] for order in orders])
     costs_OK = np.where(np.isnan(costs_OK), _MAX_COST, costs_OK)[:, ~np.isnan(costs_OK).all(axis=0)]
     if not costs_OK.shape[1]:
-        why = "the usual one; it cannot be checked, which takes a pose, and hands or a face"
+        why = "the usual one; it cannot be checked without a pose and hands or a face"
         return FoundOrder(parts, f"order of the parts: {name} ({why})", sure=False)
     best = int(np.argmin(costs_OK.mean(axis=1)))
     close = [order for order, costs_K in zip(orders, costs_OK, strict=True) if _excess(costs_K, costs_OK[best]) <= _MARGIN]
