@@ -139,14 +139,14 @@ def _stored_digest(feature: h5py.Dataset, path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_labels(path: Path) -> list[tuple[str, int]]:
-    """Name and class number of each clip, sorted by name, whatever the landmarks look like.
+def read_labels(path: Path) -> list[tuple[str, int, str]]:
+    """Name, class number and session of each clip, sorted by name, whatever the landmarks look like.
 
     Raises:
         DataError: at the first fault.
     """
     with _open(path) as h5:
-        return [(name, _read_label(h5, path, name)) for name in _clip_names(h5, path)]
+        return [(name, _read_label(h5, path, name), _read_session(h5, path, name)) for name in _clip_names(h5, path)]
 
 
 def read_unchecked(path: Path, clip: str) -> np.ndarray:

@@ -42,10 +42,10 @@ def plan_import(
     clips = []
     for file in signer_files(source):
         name = file.signer + MIRRORED_SUFFIX * file.mirrored
-        for clip, label in read_labels(file.path):
+        for clip, label, session in read_labels(file.path):
             if not 0 <= label < len(words):
                 raise label_outside(file.path, clip, label, len(words))
-            clips.append(ListedClip(name, clip, words[label], f"{file.path.name}/{clip}"))
+            clips.append(ListedClip(name, clip, words[label], f"{file.path.name}/{clip}", session))
     orders = orders_of_clips(clips, lambda clip: [_rows(source / clip.file, order)], order, corrections, notify)
     read = functools.partial(read_clip, order=order, orders=tuple(orders.items()))
     return make_plan("hdf5", source, words, clips, read, exists=_exists, options=order_options(orders))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import unicodedata
@@ -17,6 +18,14 @@ from pathlib import Path
 from data_utils.errors import DataError
 from data_utils.wording import suggest
 
+_COMMANDS = {
+    "import-npy": (".npy", ".npz"),
+    "import-hdf5": (".hdf5", ".h5", ".hdf"),
+    "import-kaggle": (".parquet",),
+    "import-pose": (".pose",),
+    "import-video": (".mp4", ".mov", ".avi", ".mkv", ".webm"),
+}
+_MAX_LOOKED_AT = 10_000  # names of files
 _FIELDS = ("signer", "word", "clip", "session", "frame", "any")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _FOREIGN_FOLDERS = frozenset({"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
@@ -142,8 +151,18 @@ def scan(source: Path, kind: Kind) -> list[Found]:
         raise DataError("there is no such folder", file=source, expected=expected)
     found = list(_scan(source, (), kind))
     if not any(folder.files for folder in found):
-        raise DataError(f"the folder contains no {kind.noun}", file=source, expected=expected)
+        raise DataError(f"the folder contains no {kind.noun}", file=source, expected=expected, hint=_other_command(source))
     return found
+
+
+def _other_command(source: Path) -> str | None:
+    """The command that reads what is in a folder instead, if there is one."""
+    names = (name.lower() for _, _, names in os.walk(source) for name in names if not name.startswith("."))
+    for name in itertools.islice(names, _MAX_LOOKED_AT):
+        for command, suffixes in _COMMANDS.items():
+            if name.endswith(suffixes):
+                return f"{Path(name).suffix} files are read by islr-data {command}"
+    return None
 
 
 def file_names(folder: Path, kind: Kind) -> list[str]:

@@ -135,7 +135,7 @@ def _readable_clips(task: _Task, broken: list[BrokenClip]) -> Iterator[Clip]:
             broken.append(BrokenClip(task.signer, clip.name, clip.file, why, fault.expected or ""))
         else:
             if task.skip_broken or not broken:
-                yield Clip(clip.name, feature_CTJ, clip.label)
+                yield Clip(clip.name, feature_CTJ, clip.label, clip.session)
         _counters[task.index] += 1
     if broken and not task.skip_broken:
         raise _Cancelled
