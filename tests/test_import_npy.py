@@ -21,6 +21,7 @@ from data_utils.folder import signer_files
 from data_utils.hdf5 import read_clips
 from data_utils.importing import arrays, npy
 from data_utils.importing.npy import read_clip
+from data_utils.importing.record import identity_of
 from data_utils.landmarks import FILE_PARTS
 from data_utils.words import read_words
 
@@ -315,3 +316,136 @@ def test_a_missing_source_is_an_error() -> None:
         npy.plan_import(Path("nowhere"))
     with pytest.raises(DataError, match="no such folder"):
         read_clip(Path("nowhere"))
+
+
+LAYOUTS: dict[str, tuple[list[str], dict[str, str], list[tuple[str, str, str]]]] = {
+    # paths of clips, or of frames with *; options; signer, name and session of each clip
+    "clips of signers": (["anna/hi/1.npy", "ben/hi/1.npz"], {}, [("anna", "hi__1", ""), ("ben", "hi__1", "")]),
+    "clips of words": (["hi/1.npy", "bye/2.NPY"], {"signer": "anna"}, [("anna", "bye__2", ""), ("anna", "hi__1", "")]),
+    "frames of words": (["hi/1/*.npy", "hi/2/frame_*.npy"], {"signer": "anna"}, [("anna", "hi__1", ""), ("anna", "hi__2", "")]),
+    "frames with names": (["anna/hi/1/frame_*.npy", "anna/hi/2/img0*.npz"], {}, [("anna", "hi__1", ""), ("anna", "hi__2", "")]),
+    "one folder": (
+        ["anna_hi_1.npy", "anna_x_hi_2.npy"],
+        {"layout": "{signer}_{word}_{clip}.npy"},
+        [("anna", "hi__1", ""), ("anna", "x__hi_2", "")],
+    ),
+    "literal text": (["a-b/hi.v1.npy"], {"layout": "{signer}-b/{word}.v{clip}"}, [("a", "hi__1", "")]),
+    "a field twice": (["hi/anna/hi_1.npy"], {"layout": "{word}/{signer}/{word}_{clip}"}, [("anna", "hi__1", "")]),
+    "sessions": (
+        ["may/hi/1.npy", "june/hi/1.npy"],
+        {"layout": "{session}/{word}/{clip}", "signer": "anna"},
+        [("anna", "hi__june__1", "june"), ("anna", "hi__may__1", "may")],
+    ),
+    "anything": (
+        ["train/hi/1.npy", "test/hi/1.npy"],
+        {"layout": "{any}/{word}/{clip}", "signer": "anna"},
+        [("anna", "hi__test__1", ""), ("anna", "hi__train__1", "")],
+    ),
+    "frames in a layout": (["hi/anna_1/f*.npy"], {"layout": "{word}/{signer}_{clip}/f{frame}.npy"}, [("anna", "hi__1", "")]),
+    "frames beside each other": (
+        ["hi/anna_1_*.npy", "hi/anna_12_*.npy"],
+        {"layout": "{word}/{signer}_{clip}_{frame}.npy"},
+        [("anna", "hi__1", ""), ("anna", "hi__12", "")],
+    ),
+    "a folder is a clip": (["anna/hi/*.npy"], {"layout": "{signer}/{word}/{frame}.npy"}, [("anna", "hi__0", "")]),
+    "still pictures": (["anna/A/1.npy"], {"layout": "{signer}/{word}/{clip}.npy"}, [("anna", "A__1", "")]),
+}
+
+
+def write_paths(folder: Path, paths: list[str], frames: int = 3) -> dict[str, np.ndarray]:
+    """Writes a clip per path, frames where the path has a star. Returns the landmarks by path."""
+    made = {}
+    for seed, path in enumerate(paths):
+        values_TV = vectors(seed, 1 if path == "anna/A/1.npy" else frames)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        files = {path.replace("*", str(n)): value for n, value in enumerate(values_TV, 8)} if "*" in path else {path: values_TV}
+        for file, values in files.items():
+            with (folder / file).open("wb") as stream:
+                np.savez(stream, values) if file.endswith("npz") else np.save(stream, values)
+        made[path] = landmarks(values_TV)
+    return made
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts(name: str, tmp_path: Path) -> None:
+    """Clips are found by the levels of folders or by a pattern of paths, with their frames in order."""
+    paths, options, expected = LAYOUTS[name]
+    made = write_paths(tmp_path, paths)
+    plan = npy.plan_import(tmp_path, **options)  # type: ignore[arg-type]
+    clips = [(signer, clip) for signer, own in sorted(plan.clips_of.items()) for clip in sorted(own, key=lambda one: one.name)]
+    assert [(signer, clip.name, clip.session) for signer, clip in clips] == expected
+    found = [plan.read(tmp_path / clip.file) for _, clip in clips]
+    for feature in made.values():
+        assert any(np.array_equal(feature, one, equal_nan=True) for one in found)
+
+
+WRONG_LAYOUTS: dict[str, tuple[list[str], dict[str, str], str, str]] = {  # paths, options, the error
+    "words of clips": (["hi/1.npy"], {}, "the level of signers is missing", "--signer NAME"),
+    "words of frames": (["hi/1/*.npy"], {}, "the level of signers is missing", "--signer NAME"),
+    "still pictures": (["anna/A/1.npy"], {}, "the level of signers is missing", "--layout '{signer}/{word}/{clip}.npy'"),
+    "a folder above": (["data/anna/hi/1.npy"], {}, "levels too many", "data"),
+    "a signer too many": (["anna/hi/1.npy"], {"signer": "ben"}, "a level too many for --signer", "leave out --signer"),
+    "parts of a split": (["train/hi/1.npy", "Test/hi/1.npy"], {}, "parts of a split", "--layout '{any}/{word}/{clip}.npy'"),
+    "two levels": (["anna/hi/1.npy", "anna/bye/1.npy", "ben/1.npy"], {}, "different levels", "ben/1.npy"),
+    "files of a folder": (["1.npy"], {}, "the levels of signers and words are missing", "--layout"),
+    "no array": ([], {}, "contains no array", ".npy"),
+    "no word": (["anna_1.npy"], {"layout": "{signer}_{clip}"}, "does not tell the word", "{word}"),
+    "no signer": (["hi_1.npy"], {"layout": "{word}_{clip}"}, "does not tell the signer", "--signer NAME"),
+    "two signers": (["a_hi.npy"], {"layout": "{signer}_{word}", "signer": "b"}, "both tell the signer", "leave out --signer"),
+    "unknown field": (["a_hi.npy"], {"layout": "{signr}_{word}"}, "no field `{signr}`", "did you mean `signer`"),
+    "unlike": (["anna/hi.npy"], {"layout": "{signer}_{word}"}, "no file has the layout", "anna/hi.npy"),
+    "one name twice": (["anna/hi/1.npy", "anna/hi/1.npz"], {}, "two clips would get the same name", "1.npz"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LAYOUTS)
+def test_wrong_layouts(name: str, tmp_path: Path) -> None:
+    """Folders that do not tell who signs what are an error that says what is there, and what to type."""
+    paths, options, message, more = WRONG_LAYOUTS[name]
+    write_paths(tmp_path, paths)
+    with pytest.raises(DataError) as caught:
+        npy.plan_import(tmp_path, **options)  # type: ignore[arg-type]
+    text = caught.value.render()
+    assert message in text
+    assert more in text
+
+
+def test_folders_without_arrays_are_no_words(tree: Path) -> None:
+    """Folders of other programs and folders without arrays are neither signers nor words; those that hold files are told."""
+    for folder in (
+        "__MACOSX/anna/bye/0",
+        "anna/Logs/train",
+        "anna/.ipynb_checkpoints/0",
+        "models",
+        "nobody/never/0",
+        "anna/bye/1",
+    ):
+        (tree / folder).mkdir(parents=True)
+    for file in (
+        "__MACOSX/anna/bye/0/._0.npy",
+        "anna/Logs/train/events",
+        "anna/.ipynb_checkpoints/0/0.npy",
+        "models/a.h5",
+        "Thumbs.db",
+    ):
+        (tree / file).write_bytes(b"x")
+    told: list[str] = []
+    plan = npy.plan_import(tree, notify=told.append)
+    assert plan.words == ("bye", "hello", "あした")
+    assert sorted(plan.clips_of) == ["anna", "Žofie"]
+    assert [clip.name for clip in plan.clips_of["anna"]] == ["bye__0", "bye__1", "あした__0", "あした__1"]
+    assert told[0] == "left out 2 folders without arrays: anna/Logs, models"
+    with pytest.raises(DataError, match="no frame"):
+        plan.read(tree / "anna/bye/1")
+
+
+def test_an_earlier_import_continues(tree: Path, tmp_path: Path) -> None:
+    """The record of an import in the usual order is that of earlier versions; another order is another import."""
+    plan = npy.plan_import(tree)
+    assert identity_of(plan).keys() == {"kind", "words", "clips"}
+    assert identity_of(plan)["kind"] == "holistic"
+    assert identity_of(npy.plan_import(tree, order=arrays.TUTORIAL)) == identity_of(plan)
+    other = npy.plan_import(tree, order=("face", "pose", "left_hand", "right_hand"))
+    assert identity_of(other)["options"] == {"order": {"pose,face,left_hand,right_hand": "face,pose,left_hand,right_hand"}}
+    assert run(tree, tmp_path / "data", "--order", "face,pose,left_hand,right_hand") == 0
+    assert run(tree, tmp_path / "data") == 2

@@ -99,7 +99,7 @@ def test_files_that_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.pose"
     wrong: list[tuple[dict[str, object], str, str]] = [
         ({"components": {"pose_keypoints_2d": 25, "face_keypoints_2d": 70}}, "another program", "pose_keypoints_2d, face"),
-        ({"components": {"FACE_LANDMARKS": 128}}, "FACE_LANDMARKS has other points", "128"),
+        ({"components": {"FACE_LANDMARKS": 128}}, "FACE_LANDMARKS has other points", "128 points: lacks 340"),
         ({"people": 2}, "does not show one person", "2 people"),
         ({"size": (0, 0)}, "how large the picture is", "0 x 0"),
         ({"unseen": list(HOLISTIC), "frames": 0}, "no frame", "[3, 0, 543]"),

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,10 @@ def orders_of_clips(
     order: Order | None,
     corrections: Corrections,
     notify: Notify,
-) -> dict[Order, Order]:
+) -> tuple[dict[Order, Order], dict[str, Any]]:
     """The order of the parts in the clips of a source, by the usual order of their frames. Tells what the frames hold.
+
+    Returns: the orders, and what identifies them in the record of an import: those that are not usual.
 
     Args:
         clips: all clips; some of every signer are read, or of some signers if there are many.
@@ -86,20 +88,16 @@ def orders_of_clips(
             found = find_order(own)
             orders[usual] = found.order
             notify(found.text)
+    unusual = {}
+    for usual, own in by_usual.items():
+        parts = {part for clip in own for rows in clip.rows for part in rows.reading.parts}
+        found_order = [part for part in orders[usual] if part in parts]
+        if found_order != [part for part in usual if part in parts]:
+            unusual[",".join(usual)] = ",".join(found_order)
     shapes = Counter((rows.width, rows.reading.described(orders[rows.reading.usual])) for clip in sample for rows in clip.rows)
     for (width, text), _ in shapes.most_common(_MAX_READINGS):
         notify(f"numbers: {width:,} per frame: {text}")
-    return orders
-
-
-def order_options(orders: Mapping[Order, Order]) -> dict[str, Any]:
-    """What identifies orders in the record of an import: those that are not usual."""
-    unusual = {
-        ",".join(usual): ",".join(order)
-        for usual, order in orders.items()
-        if order != tuple(part for part in usual if part in order)
-    }
-    return {"order": unusual} if unusual else {}
+    return orders, {"order": unusual} if unusual else {}
 
 
 def _sample(

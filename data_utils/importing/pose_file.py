@@ -25,7 +25,7 @@ import numpy as np
 
 from data_utils.clips import check_shape, checked_landmarks
 from data_utils.errors import DataError, not_installed
-from data_utils.landmarks import FILE_PARTS, NUM_COORDINATES, NUM_LANDMARKS
+from data_utils.landmarks import FILE_PARTS, NUM_COORDINATES, NUM_IRISES, NUM_LANDMARKS
 
 COMPONENTS: Mapping[str, str] = {
     "FACE_LANDMARKS": "face",
@@ -127,23 +127,45 @@ def _landmarks(
     size: tuple[float, float],
     path: Path,
 ) -> np.ndarray:
+    _check_components(components, path)
     feature_CTJ = np.full((NUM_COORDINATES, len(data_TPC), NUM_LANDMARKS), np.nan, np.float32)
-    start, found = 0, False
+    start = 0
     for name, points in components:
         part_TPC, seen_TP = data_TPC[:, start : start + len(points)], confidence_TP[:, start : start + len(points)] > 0
         start += len(points)
-        if name not in COMPONENTS:
-            continue
-        found = True
-        place = FILE_PARTS[COMPONENTS[name]]
-        count = place.stop - place.start
-        if len(points) != count and not (name == "FACE_LANDMARKS" and len(points) == count + 10):
-            expected = f"{count} points" + (f", or {count + 10} with irises" if name == "FACE_LANDMARKS" else "")
-            raise DataError(f"{name} has other points", file=path, got=f"{len(points)} points", expected=expected)
-        for channel in range(min(NUM_COORDINATES, part_TPC.shape[-1])):
-            values_TP = part_TPC[:, :count, channel] / (*size, 1.0)[channel]
-            feature_CTJ[channel, :, place] = np.where(seen_TP[:, :count], values_TP, np.nan)
-    if not found:
+        if name in COMPONENTS:
+            place = FILE_PARTS[COMPONENTS[name]]
+            count = place.stop - place.start
+            for channel in range(min(NUM_COORDINATES, part_TPC.shape[-1])):
+                values_TP = part_TPC[:, :count, channel] / (*size, 1.0)[channel]
+                feature_CTJ[channel, :, place] = np.where(seen_TP[:, :count], values_TP, np.nan)
+    if data_TPC.shape[-1] == 2:  # the model reads x and y alone
+        feature_CTJ[2] = np.where(np.isnan(feature_CTJ[0]), np.nan, 0)
+    elif not np.isnan(feature_CTJ[2]).all() and np.nanmedian(feature_CTJ[2]) > size[0] / 4:
+        feature_CTJ[2] -= size[0] / 2
+    return feature_CTJ
+
+
+def _check_components(components: list[tuple[str, tuple[str, ...]]], path: Path) -> None:
+    """Checks that there are parts of MediaPipe Holistic, with all their points.
+
+    Raises:
+        DataError: there are none, or some lack points.
+    """
+    expected = []
+    for name, part in COMPONENTS.items():
+        count = FILE_PARTS[part].stop - FILE_PARTS[part].start
+        expected.append(f"{name} {count}" + (f" or {count + NUM_IRISES}" if part == "face" else ""))
+    wrong = []
+    for name, points in components:
+        if name in COMPONENTS:
+            place = FILE_PARTS[COMPONENTS[name]]
+            lacking = place.stop - place.start - len(points)
+            if lacking > 0:
+                wrong.append(f"{name} {len(points)} points: lacks {lacking}")
+            elif lacking not in (0, -NUM_IRISES):
+                wrong.append(f"{name} {len(points)} points")
+    if not any(name in COMPONENTS for name, _ in components):
         raise DataError(
             "the file holds landmarks of another program",
             file=path,
@@ -151,11 +173,14 @@ def _landmarks(
             expected=f"MediaPipe Holistic: {', '.join(COMPONENTS)}",
             hint="extract the landmarks with `video_to_pose --format mediapipe`",
         )
-    if data_TPC.shape[-1] == 2:  # the model reads x and y alone
-        feature_CTJ[2] = np.where(np.isnan(feature_CTJ[0]), np.nan, 0)
-    elif not np.isnan(feature_CTJ[2]).all() and np.nanmedian(feature_CTJ[2]) > size[0] / 4:
-        feature_CTJ[2] -= size[0] / 2
-    return feature_CTJ
+    if wrong:
+        raise DataError(
+            f"{wrong[0].split()[0]} has other points than MediaPipe Holistic",
+            file=path,
+            got=", ".join(wrong),
+            expected=", ".join(expected),
+            hint="take the file as `video_to_pose --format mediapipe` writes it",
+        )
 
 
 def _archive_of(path: Path) -> Path | None:
