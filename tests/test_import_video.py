@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -99,8 +100,9 @@ def test_import(python: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
         (("bye.mp4", "hello.avi"), {"signer": "ann"}, ("ann bye bye__0", "ann hello hello__0")),
         (("bye/ann_1.mp4", "bye/ann_2.webm"), {"layout": "{word}/{signer}_{clip}"}, ("ann bye bye__1", "ann bye bye__2")),
         (("a/1.mp4", "b/1.mp4"), {"layout": "{signer}/{word}.mp4"}, ("a 1 1__0", "b 1 1__0")),
-        (("bye/take1.mp4", "bye/take2.mp4", "hello/take1.mp4"), {}, "the folders may be signers or words"),
-        (("bye/x.mp4", "hello/y.mp4"), {}, "the folders may be signers or words"),
+        (("bye/take1.mp4", "bye/take2.mp4", "hello/take1.mp4"), {}, "hardly words: they differ by numbers only"),
+        (("1.mp4", "2.mp4"), {"signer": "ann"}, "hardly words: they differ by numbers only"),
+        (("bye/x.mp4", "hello/y.mp4"), {}, "hardly words: each is in one folder only"),
         (("bye.mp4",), {}, "the levels of signers and words are missing"),
         (("a/hello/1.mp4", "a/bye.mp4", "a/no.mp4"), {"signer": "ann"}, "level"),
         (("hello/photo.jpg",), {}, "contains no video"),
@@ -249,6 +251,20 @@ def test_setup(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         video_setup.remove()
     assert execute(["setup-video", "--remove"]) == 0
     assert not video_setup.environment().exists()
+
+
+def test_another_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this Python is too new, one in the path is taken that can be started."""
+    monkeypatch.setattr(video_setup, "_NEWEST", (3, 10))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "python3.10").write_text("#!/bin/sh\necho 'pyenv: python3.10: command not found' >&2; exit 127\n")
+    (tmp_path / "python3.10").chmod(0o755)
+    older = fake_python(tmp_path, "true", minor=9)
+    Path(older).rename(tmp_path / "python3.9")
+    assert video_setup.suitable_python(None) == str(tmp_path / "python3.9")
+    (tmp_path / "python3.9").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(DataError, match="no other in the path"):
+        video_setup.suitable_python(None)
 
 
 def test_setup_interrupted(cache: Path, tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ def scan(source: Path, kind: Kind) -> list[Found]:
     """
     expected = f"a folder with {kind.noun}s: {', '.join(kind.suffixes)}"
     if not source.is_dir():
-        raise DataError("there is no such folder", file=source, expected=expected)
+        what = "the source is a file, not a folder" if source.exists() else "there is no such folder"
+        raise DataError(what, file=source, expected=expected)
     found = list(_scan(source, (), kind))
     if not any(folder.files for folder in found):
         raise DataError(f"the folder contains no {kind.noun}", file=source, expected=expected, hint=_other_command(source))

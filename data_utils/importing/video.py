@@ -79,8 +79,8 @@ def plan_import(
     else:
         depths = Counter(len(one.names) for one in found if one.files)
         is_word = depths.most_common(1)[0][0] == (1 if signer is None else 0)  # the name of each file
-        if is_word and signer is None:
-            _check_words(source, found)
+        if is_word:
+            _check_words(source, found, signer)
         listed = clips_by_folders(source, found, ("signer", "word", *([] if is_word else ["clip"])), signer, notify)
     clips = without_repeats(listed, source)
     corrections = Corrections(mirrored=mirrored)
@@ -93,23 +93,27 @@ def plan_import(
     return dataclasses.replace(plan, extraction=extraction)
 
 
-def _check_words(source: Path, found: Sequence[Found]) -> None:
-    """Checks that files in folders of signers may be named after words. They could as well be clips in folders of words.
+def _check_words(source: Path, found: Sequence[Found], signer: str | None) -> None:
+    """Checks that files may be named after words. They could as well be clips, in folders of words.
 
     Raises:
         DataError: names differ only by numbers, or no name is in two folders.
     """
-    names_of = [{Path(name).stem.lower() for name in file_names(source / one.path, KIND)} for one in found if one.files]
+    holding = [folder for folder in found if folder.files]
+    names_of = [{Path(name).stem.lower() for name in file_names(source / folder.path, KIND)} for folder in holding]
     numbered = any(len({_DIGITS.sub("0", name) for name in names}) < len(names) for names in names_of)
-    repeated = len(names_of) == 1 or any(count > 1 for count in Counter(itertools.chain(*names_of)).values())
+    repeated = len(names_of) == 1 or max(Counter(itertools.chain(*names_of)).values()) > 1
     if numbered or not repeated:
+        why = "they differ by numbers only" if numbered else "each is in one folder only"
+        pattern = "{signer}/{word}" if signer is None else "{word}"
+        others = "add --signer NAME if the folders are words; else " if signer is None else "make a folder per word, or "
         raise DataError(
-            "the folders may be signers or words",
+            f"the names of the files are hardly words: {why}",
             file=source,
-            got=next(f"{one.path}/{one.first}" for one in found if one.files),
-            expected="SRC/<signer>/<word>/<clip>.mp4",
-            hint="add --signer NAME if the folders are words and one person signs; else describe the paths: "
-            "--layout '{signer}/{word}_{clip}.mp4', or --layout '{signer}/{word}.mp4' if each file is named after its word",
+            got="/".join((*holding[0].names, holding[0].first)),
+            expected=f"SRC/{'<signer>/' if signer is None else ''}<word>/<clip>.mp4",
+            hint=f"{others}describe the paths: --layout '{pattern}_{{clip}}.mp4', "
+            f"or --layout '{pattern}.mp4' if they are words after all",
         )
 
 

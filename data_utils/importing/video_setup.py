@@ -97,11 +97,12 @@ def suitable_python(python: str | None) -> str:
         return python
     if _OLDEST <= sys.version_info[:2] <= _NEWEST:
         return sys.executable
-    names = [f"python3.{minor}" for minor in range(_NEWEST[1], _OLDEST[1] - 1, -1)]
-    found = next((path for name in names if (path := shutil.which(name)) is not None), None)
-    if found is None:
-        raise _no_wheel(f"Python {_dotted(sys.version_info[:2])}, and no other in the path", sys.executable)
-    return found
+    for minor in range(_NEWEST[1], _OLDEST[1] - 1, -1):
+        found = shutil.which(f"python3.{minor}")
+        with contextlib.suppress(DataError):  # a stub for a Python that is not installed
+            if found is not None and _version_of(found) == (3, minor):
+                return found
+    raise _no_wheel(f"Python {_dotted(sys.version_info[:2])}, and no other in the path", sys.executable)
 
 
 def set_up(python: str, waiting: Callable[[], None] = lambda: None) -> None:
@@ -182,7 +183,8 @@ def _version_of(python: str) -> tuple[int, int]:
         major, minor = json.loads(done.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         hint = f"name the program itself, such as --python /usr/bin/python{_dotted(_NEWEST)}"
-        raise DataError("this is not a Python that can be started", file=python, got=str(error), hint=hint) from error
+        got = (getattr(error, "stderr", None) or str(error)).strip()
+        raise DataError("this is not a Python that can be started", file=python, got=got, hint=hint) from error
     return major, minor
 
 
