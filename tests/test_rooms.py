@@ -44,6 +44,8 @@ ONLY_IN = {  # a third-party module -> the files or folders that may import it
     "ray": ("search/engines/ray",),
     "pose_format": ("data_utils/importing/pose_file.py",),
     "pyarrow": ("data_utils/importing/kaggle.py",),
+    "cv2": ("data_utils/importing/video_worker.py",),
+    "mediapipe": ("data_utils/importing/video_worker.py",),
     "onnx": ("model/onnx.py",),
     "onnxruntime": (),
     "pydantic": ("search/definition", "search/study", "search/exporting", "model/bundle.py"),

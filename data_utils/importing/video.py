@@ -150,7 +150,6 @@ class VideoExtraction:
                 An exception that it raises stops the processes.
 
         Raises:
-            DataError: MediaPipe is not set up.
             ResourceError: MediaPipe does not start.
             OSError: landmarks cannot be kept.
         """
@@ -161,7 +160,6 @@ class VideoExtraction:
                 todo.put(video)
         if todo.empty():
             return
-        check_set_up()
         before = len(videos) - todo.qsize()
         readers = [VideoReader(interpreter()) for _ in range(min(workers, todo.qsize()))]
         finished: queue.SimpleQueue[Path] = queue.SimpleQueue()

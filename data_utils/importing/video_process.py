@@ -124,6 +124,7 @@ class _Process:
                     env={**os.environ, **_ONE_ARENA},
                 )
         except OSError as error:
+            self._log.close()
             raise _does_not_start(python, str(error)) from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -154,7 +154,7 @@ def _remove() -> bool:
 
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    """Holds the lock, and removes at both ends what an earlier process or this one left half-made."""
+    """Holds the lock, and finally removes what this process or an earlier one left half-made."""
     folder = environment()
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -165,15 +165,10 @@ def _locked() -> Iterator[None]:
         ) from None
     with held:
         try:
-            _remove_leftovers(folder)
             yield
         finally:
-            _remove_leftovers(folder)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for leftover in folder.parent.glob(f"{folder.name}.*{PART_SUFFIX}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+            for leftover in folder.parent.glob(f"{folder.name}.*{PART_SUFFIX}"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _version_of(python: str) -> tuple[int, int]:
