@@ -62,7 +62,8 @@ def read_frames(paths: Sequence[Path], order: Order | None = None) -> list[Rows]
             raise DataError(
                 "the file does not hold one frame", file=path, got=f"{len(rows.values_TV):,} frames", expected="one per file"
             )
-        if found and found[0][0].without_irises != rows.reading.without_irises:
+        same = bool(found) and found[-1][0] == rows.reading
+        if found and not same and found[0][0].without_irises != rows.reading.without_irises:
             first = f"{paths[0].name} {found[0][1][0].shape[1]:,}"
             raise DataError(
                 "the frames of the clip have different numbers of values",
@@ -70,7 +71,7 @@ def read_frames(paths: Sequence[Path], order: Order | None = None) -> list[Rows]
                 got=f"{rows.width:,}; {first}",
                 expected="the same parts in every frame, with zeros or NaN for a part that was not detected",
             )
-        if not found or found[-1][0] != rows.reading or found[-1][1][-1].shape != rows.values_TV.shape:
+        if not found or not same or found[-1][1][-1].shape != rows.values_TV.shape:
             found.append((rows.reading, []))
         found[-1][1].append(rows.values_TV)
     return [Rows(np.concatenate(values), reading) for reading, values in found]
