@@ -26,6 +26,7 @@ from launch import ROOT, environment
 from safetensors.torch import load_file
 
 from data_utils.hdf5 import read_unlabeled
+from data_utils.landmarks import FILE_PARTS
 from data_utils.prepared import open_data, prepare
 from data_utils.words import read_words
 from model import Training, fit, load_bundle
@@ -134,7 +135,7 @@ def test_predictions_have_the_stated_accuracy(confirmed: Path, tiny: Path, cli: 
 
 
 def test_all_file_formats_give_the_same_prediction(bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
-    """The same clip from HDF5 with and without a label, parquet and three forms of npy gets the same prediction."""
+    """The same clip gets the same prediction in every format, with irises too; an order that was found is told once."""
     from kaggle_tree import write_clip
 
     name, clip = next(iter(read_unlabeled(tiny / "9001.hdf5")))
@@ -153,9 +154,18 @@ def test_all_file_formats_give_the_same_prediction(bundle: Path, tiny: Path, tmp
     (tmp_path / "frames").mkdir()
     for number, row in enumerate(rows_TV):
         np.save(tmp_path / "frames" / f"{number}.npy", row)
+    with h5py.File(tmp_path / "irises.HDF5", "w") as h5:
+        h5.create_group(name).create_dataset("feature", data=np.insert(clip, [468] * 10, 0.5, axis=2))
+    named = {part: clip[:, :, place].transpose(1, 2, 0) for part, place in FILE_PARTS.items()}
+    np.savez(tmp_path / "parts.npz", **named)
+    for number in (1, 2):
+        np.save(tmp_path / f"other{number}.npy", np.roll(rows_TV, 126, axis=1))  # hands first
     files = ["bare.h5", "clip.parquet", "last.npy", "first.npy", "rows.npy", "irises.npy", "frames"]
+    files += ["irises.HDF5", "parts.npz", "other1.npy", "other2.npy"]
     done = cli("predict", bundle, tiny / "9001.hdf5", *(tmp_path / file for file in files))
-    assert (done.code, done.err) == (0, "")
+    why = "not the usual one; found by how hands and face fit the body"
+    told = f"{tmp_path / 'other1.npy'}: order of the parts: left_hand, right_hand, pose, face ({why})\n"
+    assert (done.code, done.err) == (0, told)
     rows = rows_of(done.out)
     first, others = rows[0], rows[-len(files) :]
     assert (first["clip"], int(first["frames"])) == (name, clip.shape[1])
@@ -255,17 +265,23 @@ def test_unwritable_output_is_refused(
         ("words.txt", "this file format is not supported"),
         ("empty", "the folder contains no frames"),
         ("signers", "the folder contains no frames"),
+        ("release", "the folder contains no frames"),
+        ("clips", "the files in the folder are clips, not frames"),
     ],
 )
 def test_refused_files(file: str, first: str, bundle: Path, tiny: Path, tmp_path: Path, cli: Cli) -> None:
     """Files without clips are refused before the first prediction: exit code 2, and nothing on stdout."""
     (tmp_path / "words.txt").write_text("", encoding="utf-8")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "signers").mkdir()
-    shutil.copy(tiny / "9001.hdf5", tmp_path / "signers")
+    for folder, name in (("signers", "9001.hdf5"), ("release", "1.parquet"), ("clips", "a.npy")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(tiny / "9001.hdf5", tmp_path / folder / name)
+    np.save(tmp_path / "clips" / "a.npy", np.full((9, 258), 0.5))
     done = cli("predict", bundle, tiny / "9001.hdf5", tmp_path / file)
     assert (done.code, done.out, done.err.splitlines()[0]) == (2, "", f"error: {first}")
     assert done.err.splitlines()[1] == f"  --> {tmp_path / file}"
+    ending = {"signers": "hdf5", "release": "parquet", "clips": "npy"}.get(file)
+    assert (f"hint: name its files one by one: {tmp_path / file}/*.{ending}\n" in done.err) == (ending is not None)
 
 
 def test_predict_needs_no_optuna(bundle: Path, tiny: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -66,7 +67,8 @@ NO_CORRECTIONS = Corrections()
 
 def parse_signers(text: str | None) -> tuple[str, ...]:
     """The signers that a user typed, separated by commas."""
-    return () if text is None else tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = [unicodedata.normalize("NFC", name.strip()) for name in (text or "").split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _includes(chosen: Iterable[str], signer: str) -> bool:

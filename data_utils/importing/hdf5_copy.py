@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils.folder import MIRRORED_SUFFIX, signer_files
+from data_utils.folder import MIRRORED_SUFFIX, signer_files, unread_files
 from data_utils.hdf5 import label_outside, read_labels, read_unchecked
 from data_utils.importing.array_files import to_landmarks
 from data_utils.importing.arrays import Order, Rows, rows_of
@@ -39,6 +39,8 @@ def plan_import(
         DataError: the data set, a file or a label cannot be read, or the order of the parts cannot be found.
     """
     words = read_words(source)
+    if unread := unread_files(source):
+        notify(f"not read: {', '.join(unread[:10])}" + (f", ... {len(unread):,} in total" if len(unread) > 10 else ""))
     clips = []
     for file in signer_files(source):
         name = file.signer + MIRRORED_SUFFIX * file.mirrored
