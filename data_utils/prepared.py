@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from data_utils.folder import missing_originals, signer_files
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig, detected, preprocess
 from data_utils.words import read_words
+
+if TYPE_CHECKING:
+    from data_utils.hdf5 import Clip
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,15 @@ def row_ranges(entries: Sequence[CatalogEntry]) -> Iterator[tuple[CatalogEntry, 
         start = stop
 
 
-def fill_frames(frames_NF: np.ndarray, entry: CatalogEntry, config: PreprocessConfig) -> np.ndarray:
+def fill_frames(
+    frames_NF: np.ndarray,
+    entry: CatalogEntry,
+    config: PreprocessConfig,
+    on_clip: Callable[[Clip], None] = lambda clip: None,
+) -> np.ndarray:
     """Writes the preprocessed frames of a file into `frames_NF`. Returns which frames the model attends to, bool `[N]`.
+
+    `on_clip` receives every clip as it was read.
 
     Raises:
         DataError: a clip is invalid, or the file has changed since the catalog was read.
@@ -184,5 +195,6 @@ def fill_frames(frames_NF: np.ndarray, entry: CatalogEntry, config: PreprocessCo
         if clip.name != name or len(clip_TF) != length:
             raise DataError("the file changed while it was read", file=entry.file.path, hint="run the command again")
         frames_NF[start : start + length] = clip_TF
+        on_clip(clip)
         start += length
     return detected(frames_NF) if config.mask == "detected" else np.ones(len(frames_NF), bool)

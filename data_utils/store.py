@@ -2,7 +2,7 @@
 
     STORE/<key>/frames.npy   float32 [N, 260], mapped copy-on-write: all processes share the same pages
                 real.npy     bool [N]
-                about.json   inputs, sizes, modification times and checksums
+                about.json   inputs, sizes, modification times and checksums; warnings about the clips
 
 The key is a digest of the signers' files, the preprocessing and the layout version. A folder is written under a temporary name
 and renamed; a damaged one is computed again. If several processes need the same data, one computes it and the others wait.
@@ -18,8 +18,9 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -32,8 +33,13 @@ from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, row_ranges
 from data_utils.processes import map_in_processes
 
+if TYPE_CHECKING:
+    from data_utils.folder import SignerFile
+    from data_utils.hdf5 import Clip
+
 _LAYOUT = 1  # increased whenever preprocessing or the layout of the files changes
 _FRAMES_PER_PROCESS = 10_000  # about a second of work; starting a process costs half a second
+_INSPECTED = 16  # clips of each file: enough to tell a signer's clips from chance, too few to take time
 
 Report = Callable[[str], None]
 """Receives a line of text for the user."""
@@ -42,10 +48,29 @@ Progress = Callable[[int, int], None]
 """Receives the number of finished clips and their total."""
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """Looks at some of the clips that are read anyway while they are prepared."""
+
+    inspect: Callable[[SignerFile, Clip], Any]
+    """Reduces a clip to facts; a module-level function, which processes call."""
+
+    conclude: Callable[[Sequence[Any]], list[str]]
+    """Turns the facts into warnings, which are kept with the prepared data."""
+
+
 def load_prepared(
-    entries: Sequence[CatalogEntry], config: PreprocessConfig, store: Path, *, report: Report, progress: Progress | None = None
+    entries: Sequence[CatalogEntry],
+    config: PreprocessConfig,
+    store: Path,
+    *,
+    report: Report,
+    progress: Progress | None = None,
+    inspection: Inspection | None = None,
 ) -> ClipSet:
     """The preprocessed clips of some files from `store`; computed first if they are missing or damaged there.
+
+    `inspection` looks at a sample of the clips if they are computed; `stored_warnings` tells what it found.
 
     Raises:
         DataError: a clip is invalid.
@@ -61,7 +86,7 @@ def load_prepared(
                 report(f"the prepared data in {folder} {fault}: computing it again")
                 shutil.rmtree(folder)
             if not folder.exists():
-                _compute(entries, config, folder, progress or (lambda done, total: None))
+                _compute(entries, config, folder, progress or (lambda done, total: None), inspection)
             return _load(entries, folder)
     except OSError as error:
         raise ResourceError(
@@ -70,6 +95,15 @@ def load_prepared(
             got=error.strerror,
             hint="check whether the disk is full or read-only",
         ) from error
+
+
+def stored_warnings(entries: Sequence[CatalogEntry], config: PreprocessConfig, store: Path) -> list[str]:
+    """What an inspection found when these clips were prepared."""
+    try:
+        about = json.loads((store / _key(entries, config) / "about.json").read_text(encoding="utf-8"))
+        return [str(text) for text in about.get("warnings", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
 
 
 def _key(entries: Sequence[CatalogEntry], config: PreprocessConfig) -> str:
@@ -108,7 +142,9 @@ def _fault(folder: Path) -> str:
     return ""
 
 
-def _compute(entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: Path, progress: Progress) -> None:
+def _compute(
+    entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: Path, progress: Progress, inspection: Inspection | None
+) -> None:
     for leftover in folder.parent.glob(f".{folder.name}.*{PART_SUFFIX}"):
         shutil.rmtree(leftover)  # of a killed process: this one holds the lock
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}{PART_SUFFIX}")
@@ -118,12 +154,16 @@ def _compute(entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: 
         np.lib.format.open_memmap(temporary / "frames.npy", mode="w+", dtype=np.float32, shape=(num_rows, NUM_FEATURES)).flush()
         real_N = np.zeros(num_rows, bool)
         done, total = 0, sum(len(entry.names) for entry in entries)
-        for (entry, rows), real in zip(row_ranges(entries), _fill(entries, config, temporary / "frames.npy"), strict=True):
+        facts: list[Any] = []
+        filled = _fill(entries, config, temporary / "frames.npy", inspection)
+        for (entry, rows), (real, found) in zip(row_ranges(entries), filled, strict=True):
             real_N[rows] = real
+            facts += found
             done += len(entry.names)
             progress(done, total)
         np.save(temporary / "real.npy", real_N)
         about = {"layout": _LAYOUT, "preprocess": dataclasses.asdict(config), "clips": total, "rows": num_rows}
+        about["warnings"] = inspection.conclude(facts) if inspection is not None else []
         about["signers"] = [entry.file.path.name for entry in entries]
         about["files"] = {name: _stamp(temporary / name) for name in ("frames.npy", "real.npy")}
         (temporary / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -133,22 +173,41 @@ def _compute(entries: Sequence[CatalogEntry], config: PreprocessConfig, folder: 
         raise
 
 
-def _fill(entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Path) -> Iterator[np.ndarray]:
-    """Writes the frames of each file, in several processes if there are many. Yields which frames are real, per file.
+def _fill(
+    entries: Sequence[CatalogEntry], config: PreprocessConfig, frames: Path, inspection: Inspection | None
+) -> Iterator[tuple[np.ndarray, list[Any]]]:
+    """Writes the frames of each file, in several processes if there are many.
 
-    Not in threads: HDF5 reads in one thread at a time, and reading takes most of the time.
+    Yields which frames are real, and the facts of a sample of clips, per file. Not in threads: HDF5 reads in one thread at a
+    time, and reading takes most of the time.
     """
-    tasks = [(entry, rows, config, frames) for entry, rows in row_ranges(entries)]
+    inspect = None if inspection is None else inspection.inspect
+    tasks = [_Task(entry, rows, config, frames, inspect) for entry, rows in row_ranges(entries)]
     workers = min(os.cpu_count() or 1, count_rows(entries) // _FRAMES_PER_PROCESS)
     return map_in_processes(_fill_one, tasks, workers)
 
 
-def _fill_one(task: tuple[CatalogEntry, slice, PreprocessConfig, Path]) -> np.ndarray:
-    entry, rows, config, path = task
-    frames_NF = np.lib.format.open_memmap(path, mode="r+")
-    real = fill_frames(frames_NF[rows], entry, config)
+class _Task(NamedTuple):
+    entry: CatalogEntry
+    rows: slice
+    config: PreprocessConfig
+    frames: Path
+    inspect: Callable[[SignerFile, Clip], Any] | None
+
+
+def _fill_one(task: _Task) -> tuple[np.ndarray, list[Any]]:
+    facts: list[Any] = []
+    names = task.entry.names
+    sample = {names[number] for number in np.linspace(0, len(names) - 1, _INSPECTED).astype(int)}
+
+    def on_clip(clip: Clip) -> None:
+        if task.inspect is not None and clip.name in sample:
+            facts.append(task.inspect(task.entry.file, clip))
+
+    frames_NF = np.lib.format.open_memmap(task.frames, mode="r+")
+    real = fill_frames(frames_NF[task.rows], task.entry, task.config, on_clip)
     frames_NF.flush()
-    return real
+    return real, facts
 
 
 def _stamp(path: Path) -> dict[str, Any]:

@@ -10,49 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_utils.checking.body_warnings import Mend, body_warnings, by_file, order_warnings
+from data_utils.checking.body_warnings import Mend
+from data_utils.checking.clip_warnings import clip_warnings
 from data_utils.checking.data_warning import DataWarning, some
-from data_utils.checking.facts import LONGEST_SIGN, ClipFacts
+from data_utils.checking.facts import ClipFacts
 from data_utils.checking.repeats import repeated_clips
 from data_utils.checking.size import size_warnings
 from data_utils.wording import counted
 
 _MIN_CLIPS = 5  # of a signer, before a part that is never detected is worth a warning
-
-_CLIP_WARNINGS: dict[str, tuple[str, str]] = {
-    "pixels": (
-        "coordinates look like pixels",
-        "divide x by the picture's width and y by its height: landmarks are fractions of the picture's size",
-    ),
-    "depth": ("z is far larger than x and y", "is z in pixels? The model reads x and y only, but other tools may read z"),
-    "outside": (
-        "hands or face are far outside the picture",
-        "look at these clips: `info DIR --overview FILE.html` draws some",
-    ),
-    "head": ("the nose is below the shoulders", "y increases downwards here: is y or the camera inverted?"),
-    "hips": ("the hips are above the shoulders", "y increases downwards here: is y of the pose inverted?"),
-    "world_body": (
-        "the body is in world coordinates: meters around the hips",
-        "landmarks are fractions of the picture's size: use `pose_landmarks`, not `pose_world_landmarks`",
-    ),
-    "world_hands": (
-        "hands are in world coordinates: meters around their middle",
-        "landmarks are fractions of the picture's size: use the hands' landmarks, not their world landmarks",
-    ),
-    "zeros": ("parts are at exactly 0", "landmarks that were not detected must be NaN, not 0"),
-    "constant": (
-        "all points of a part are at one place",
-        "landmarks that were not detected must be NaN: were missing values filled with a number?",
-    ),
-    "partly": (
-        "single points of a part are missing",
-        "MediaPipe loses whole parts only: were points removed? `preprocess.missing: aware` ignores such points",
-    ),
-    "still": ("all frames are the same", "was a still picture recorded instead of a sign?"),
-    "one_frame": ("clips of a single frame", "a sign needs several frames: was the clip cut?"),
-    "long": (f"clips of more than {LONGEST_SIGN} frames", "does each contain one sign only?"),
-}
-"""Warnings about single clips: kind -> what is unusual, and a hint."""
 
 
 def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) -> list[DataWarning]:
@@ -65,12 +31,6 @@ def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) 
     return [*found, *size_warnings(labels_of, words)]
 
 
-def clip_warnings(clips: Sequence[ClipFacts], mend: Mend) -> list[DataWarning]:
-    """Warnings about the clips as such, whichever words and signers there are."""
-    misread, others = order_warnings(clips, mend)
-    return [*misread, *body_warnings(others, mend), *_of_clips(others, len(clips))]
-
-
 def corrected_copy(folder: Path) -> Mend:
     """The command that copies a data set and corrects it."""
     return lambda options: f"`islr-data import-hdf5 {shlex.quote(str(folder))} NEW {options}`"
@@ -79,14 +39,6 @@ def corrected_copy(folder: Path) -> Mend:
 def imported_again(options: str) -> str:
     """What corrects a data set that was just imported."""
     return f"import again into a new folder with `{options}`"
-
-
-def _of_clips(clips: Sequence[ClipFacts], total: int) -> Iterator[DataWarning]:
-    """Warnings about single clips, one per kind."""
-    for kind, (what, hint) in _CLIP_WARNINGS.items():
-        if found := [clip for clip in clips if kind in clip.warnings]:
-            got = f"{len(found):,} of {total:,} clips: {some([clip.place for clip in found])}"
-            yield DataWarning(what, where=some(list(by_file(found))), got=got, hint=hint)
 
 
 def _of_signers(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:

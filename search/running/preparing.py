@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +52,10 @@ def ready_clips(definition: StudyDefinition, folder: Path | None, runs: Path, em
     for note in (*_data_notes(data), *_notes(definition, split)):
         emit(Notice(note))
     trial_clips = TrialClips(data, split, data_store(runs), emit)
-    folds = trial_clips.folds(definition.configs(definition.baseline).preprocess)
+    preprocess = definition.configs(definition.baseline).preprocess
+    folds = trial_clips.folds(preprocess)
+    for warning in trial_clips.warnings(preprocess):
+        emit(Notice(f"the clips look wrong: {warning}; `islr-data check {shlex.quote(str(data.folder))}` tells what to do"))
     return ReadyClips(trial_clips, count_clips(folds, split))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +16,13 @@ from data_utils.normalize import PreprocessConfig
 from data_utils.parts import parts_of, selected_entries
 from data_utils.prepared import ClipSet, DataSet, open_data
 from data_utils.splits import Split
-from data_utils.store import load_prepared
+from data_utils.store import Inspection, load_prepared, stored_warnings
 from search.events import DataPrepared, Listener, Notice, counting
+
+if TYPE_CHECKING:
+    from data_utils.checking.facts import ClipFacts
+    from data_utils.folder import SignerFile
+    from data_utils.hdf5 import Clip
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,10 @@ class TrialClips:
         only_trains = [entry.file.mirrored and not self.split.folds for entry in self.data.entries]
         return [part_C == TRAINS if only else part_C >= TRAINS for only, part_C in zip(only_trains, self._parts, strict=True)]
 
+    def warnings(self, config: PreprocessConfig) -> list[str]:
+        """What looked wrong about the clips of `entries` when they were prepared, one line each."""
+        return stored_warnings(self.entries, config, self.store)
+
     def _prepared(self, entries: Sequence[CatalogEntry], config: PreprocessConfig) -> ClipSet:
         return load_prepared(
             entries,
@@ -116,7 +126,20 @@ class TrialClips:
             self.store,
             report=lambda text: self.emit(Notice(text)),
             progress=lambda done, total: self.emit(DataPrepared(done, total)),
+            inspection=Inspection(_inspect, _warnings),
         )
+
+
+def _inspect(file: SignerFile, clip: Clip) -> ClipFacts:
+    from data_utils.checking.facts import inspect_clip  # here: where clips are prepared already, it is not needed
+
+    return inspect_clip(file, clip)
+
+
+def _warnings(clips: Sequence[ClipFacts]) -> list[str]:
+    from data_utils.checking.clip_warnings import serious_warnings
+
+    return serious_warnings(clips)
 
 
 def count_clips(folds: Sequence[Fold], split: Split) -> dict[str, int]:
