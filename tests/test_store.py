@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_utils import hdf5, store
+from data_utils import hdf5, processes, store
 from data_utils.catalog import CatalogEntry
 from data_utils.errors import DataError, ResourceError
 from data_utils.normalize import PreprocessConfig
@@ -84,19 +84,21 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _press_ctrl_c_and_fill(task: tuple[CatalogEntry, slice, PreprocessConfig, Path]) -> np.ndarray:
+def _press_ctrl_c_and_fill(task: store._Task) -> tuple[np.ndarray, list[object]]:
     os.kill(os.getpid(), signal.SIGINT)
     return store._fill_one(task)
 
 
-@pytest.mark.parametrize(("name", "instead"), [("end_with_parent", _die), ("_fill_one", _press_ctrl_c_and_fill)])
+@pytest.mark.parametrize(
+    ("module", "name", "instead"), [(processes, "end_with_parent", _die), (store, "_fill_one", _press_ctrl_c_and_fill)]
+)
 def test_killed_and_interrupted_processes_change_nothing(
-    name: str, instead: object, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: object, name: str, instead: object, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where processes are killed, this one does their work. Ctrl-C does not reach them: this one decides what it means."""
     alone, _ = make(data, tmp_path / "one")
     monkeypatch.setattr(store, "_FRAMES_PER_PROCESS", 1)
-    monkeypatch.setattr(store, name, instead)
+    monkeypatch.setattr(module, name, instead)
     assert same(alone, make(data, tmp_path / "many")[0])
 
 
