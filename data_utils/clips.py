@@ -30,13 +30,15 @@ _UNREADABLE = (
 
 _MAX_BYTES = MAX_FRAMES * (NUM_LANDMARKS + NUM_IRISES) * 4 * 8  # four float64 per landmark
 
+_COUNTS = (NUM_LANDMARKS, NUM_LANDMARKS + NUM_IRISES)
+
 _MAX_COORDINATE = 1e4  # in picture widths; float16 can hold it, and float32 its square
 
 
 def checked_landmarks(values: np.ndarray, *, file: Path | str | None = None, path: str | None = None) -> np.ndarray:
     """The landmarks of one clip as float32 `[3, T, 543]`, NaN = not detected, after validation.
 
-    Of 553 landmarks, with a face of 478 points, the ten of the irises are left out.
+    The values may be `[T, 543, 3]` too. Of 553 landmarks, with a face of 478 points, the ten of the irises are left out.
 
     `file` and `path` are named in errors.
 
@@ -44,7 +46,7 @@ def checked_landmarks(values: np.ndarray, *, file: Path | str | None = None, pat
         DataError: wrong shape or type, an infinite or far too large number, or nothing detected in the whole clip.
     """
     check_shape(values.shape, values.dtype, file=file, path=path)
-    values = _without_irises(values)
+    values = _without_irises(values.transpose(2, 0, 1) if _is_frames_first(values.shape) else values)
     if (np.abs(values) > _MAX_COORDINATE).any():  # False for NaN
         raise DataError(
             "the landmarks contain an infinite or far too large number",
@@ -62,36 +64,43 @@ def checked_landmarks(values: np.ndarray, *, file: Path | str | None = None, pat
     return feature_CTJ
 
 
-def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | str | None, path: str | None) -> None:
-    """Checks the shape and type of a clip's landmarks.
+def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | str | None, path: str | None) -> int:
+    """Checks the shape and type of a clip's landmarks. Returns the number of frames.
 
     Raises:
-        DataError: they are not floats of shape `[3, T, 543]`, or 553 with irises, with 1 to 10,000 frames.
+        DataError: they are not floats of shape `[3, T, 543]` or `[T, 543, 3]`, or 553 with irises, with 1 to 10,000 frames.
     """
     found = list(shape or ())
     if dtype.kind != "f":
         raise DataError("the landmarks are not floats", file=file, path=path, got=str(dtype), expected="float32")
-    if len(found) != 3 or found[0] != NUM_COORDINATES or found[2] not in (NUM_LANDMARKS, NUM_LANDMARKS + NUM_IRISES):
+    if not _is_frames_first(found) and (len(found) != 3 or found[0] != NUM_COORDINATES or found[2] not in _COUNTS):
         raise DataError(
             "the landmarks have the wrong shape",
             file=file,
             path=path,
             got=str(found),
-            expected=f"[{NUM_COORDINATES}, frames, {NUM_LANDMARKS}]",
+            expected=f"[{NUM_COORDINATES}, frames, {NUM_LANDMARKS}] or [frames, {NUM_LANDMARKS}, {NUM_COORDINATES}]",
             hint=None
             if file is None or path is None
             else f"try islr-data import-hdf5 {shlex.quote(str(Path(file).parent))} NEW",
         )
-    if found[1] == 0:
+    frames: int = found[0] if _is_frames_first(found) else found[1]
+    if frames == 0:
         raise DataError("the clip has no frame", file=file, path=path, got=str(found), expected="at least one frame")
-    if found[1] > MAX_FRAMES:
+    if frames > MAX_FRAMES:
         raise DataError(
             "the clip is far too long for one sign",
             file=file,
             path=path,
-            got=f"{found[1]:,} frames",
+            got=f"{frames:,} frames",
             expected=f"at most {MAX_FRAMES:,} frames",
         )
+    return frames
+
+
+def _is_frames_first(shape: Sequence[int]) -> bool:
+    """Whether it is `[T, 543, 3]` instead of `[3, T, 543]`."""
+    return len(shape) == 3 and shape[1] in _COUNTS and shape[2] == NUM_COORDINATES
 
 
 def _without_irises(values: np.ndarray) -> np.ndarray:
@@ -99,10 +108,6 @@ def _without_irises(values: np.ndarray) -> np.ndarray:
     if values.shape[2] == NUM_LANDMARKS:
         return values
     return np.delete(values, slice(LEFT_HAND_START, LEFT_HAND_START + NUM_IRISES), axis=2)
-
-
-def _how_to_copy(file: Path) -> str:
-    return f"try islr-data import-hdf5 {shlex.quote(str(file.parent))} NEW: it reads other shapes too"
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -6,9 +6,9 @@
         /<clip>          attribute `session`: the recording session, text; optional
     FOLDER/sign_to_prediction_index_map.json   {"word": class number, ...}, numbers 0 .. K-1
 
-T is at most 10,000. Of 553 landmarks, those of the irises (468 to 477) are left out. Both datasets are stored in the file
-itself, not behind links to other files, so that a digest of the file covers everything that is read. All values are validated
-while they are read.
+T is at most 10,000. Landmarks may also be stored as [T, 543, 3]. Of 553 landmarks, those of the irises (468 to 477) are left
+out. Both datasets are stored in the file itself, not behind links to other files, so that a digest of the file covers
+everything that is read. All values are validated while they are read.
 """
 
 # C coordinates (3), T frames, J landmarks (543)
@@ -115,7 +115,8 @@ def read_index(file: SignerFile) -> list[ClipIndex]:
 
 def _index_of(h5: h5py.File, path: Path, name: str) -> ClipIndex:
     label, feature = _read_label(h5, path, name), _feature_dataset(h5, path, name)
-    return ClipIndex(name, label, feature.shape[1], _read_session(h5, path, name), _stored_digest(feature, path))
+    frames = check_shape(feature.shape, feature.dtype, file=path, path=feature.name)
+    return ClipIndex(name, label, frames, _read_session(h5, path, name), _stored_digest(feature, path))
 
 
 def _read_session(h5: h5py.File, path: Path, name: str) -> str:

@@ -138,7 +138,7 @@ CLIP_FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "feature is a group": (group_as_feature, "no dataset `feature`", f"/{CLIP}"),
     "two axes": (replace("feature", feature()[0]), "wrong shape", f"/{CLIP}/feature"),
     "one frame without its axis": (replace("feature", feature()[:, 0]), "wrong shape", f"/{CLIP}/feature"),
-    "axes in another order": (replace("feature", feature().transpose(1, 2, 0)), "wrong shape", f"/{CLIP}/feature"),
+    "axes in another order": (replace("feature", feature().transpose(2, 0, 1)), "wrong shape", f"/{CLIP}/feature"),
     "too few landmarks": (replace("feature", feature()[..., :75]), "wrong shape", f"/{CLIP}/feature"),
     "landmarks as whole numbers": (replace("feature", feature().astype(np.int32)), "not floats", f"/{CLIP}/feature"),
     "landmarks as text": (replace("feature", np.array(b"none")), "not floats", f"/{CLIP}/feature"),
@@ -457,6 +457,22 @@ def test_hidden_files_are_ignored(folder: Path) -> None:
     (folder / "LICENSE.txt").write_text("")
     assert find_problems(folder) == []
     assert [file.signer for file in signer_files(folder)] == ["1001", "1002"]
+
+
+def test_frames_may_come_first(folder: Path, tmp_path: Path) -> None:
+    """[T, 543, 3] is read as [3, T, 543]: the same index, clips and prepared data, also with 3 frames."""
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    with h5py.File(other / "1001.hdf5", "r+") as h5:
+        for clip in h5.values():
+            values = clip["feature"][()]
+            del clip["feature"]
+            clip["feature"] = values.transpose(1, 2, 0)
+    (before, *_), (after, *_) = signer_files(folder), signer_files(other)
+    assert [one[:3] for one in read_index(after)] == [one[:3] for one in read_index(before)]
+    for one, two in zip(read_clips(before, 2), read_clips(after, 2), strict=True):
+        np.testing.assert_array_equal(two.feature_CTJ, one.feature_CTJ)
+    sets = [prepare(open_data(place), ["1001"], PreprocessConfig(), mirrored=False) for place in (folder, other)]
+    np.testing.assert_array_equal(sets[0].frames_NF, sets[1].frames_NF)
 
 
 def test_every_ending_of_hdf5_is_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
