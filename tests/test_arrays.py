@@ -15,7 +15,7 @@ from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips
 from data_utils.importing import hdf5_copy
-from data_utils.importing.array_files import to_landmarks
+from data_utils.importing.array_files import read_rows, to_landmarks
 from data_utils.importing.arrays import KAGGLE, TUTORIAL, Order, parse_order, rows_of
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
 from data_utils.importing.order import SampleClip, find_order
@@ -190,6 +190,7 @@ def test_every_container_is_read(clip: np.ndarray, tmp_path: Path) -> None:
     )
     (tmp_path / "c.NPZ.npz").rename(tmp_path / "c.NPZ")
     np.savez(tmp_path / "d.npz", **{name: np.nan_to_num(values) for name, values in names.items()}, label=np.arange(3))
+    np.savez(tmp_path / "i.npz", points_TJC, labels=np.arange(len(points_TJC)), times=np.linspace(0, 1, len(points_TJC)))
     np.savez(tmp_path / "e.npz", **{name: values.reshape(len(values), -1) for name, values in names.items()})
     for folder, save, suffix in (("f", np.save, "npy"), ("g", np.savez, "npz")):
         (tmp_path / folder).mkdir()
@@ -204,6 +205,21 @@ def test_every_container_is_read(clip: np.ndarray, tmp_path: Path) -> None:
         assert not isinstance(found.landmarks, DataError), found.landmarks
         np.testing.assert_array_equal(found.landmarks, clip, err_msg=str(found.file))
         assert found.note == ""
+
+
+def test_archives_that_are_refused(clip: np.ndarray, tmp_path: Path) -> None:
+    """Several clips in one archive, parts of different lengths, and parts without a name of their own are errors."""
+    points_TJC = clip.transpose(1, 2, 0)
+    cases = {
+        "does not hold one clip": {"a": points_TJC, "b": points_TJC},
+        "different numbers of frames": {"pose": points_TJC[:, 489:522], "lh": points_TJC[1:, 468:489]},
+        "does not tell its part": {"pose": points_TJC[:, 489:522], "hands": points_TJC[:, :42]},
+        "another number of values": {"pose": points_TJC[:, :21]},
+    }
+    for message, arrays in cases.items():
+        np.savez(tmp_path / "x.npz", **arrays)
+        with pytest.raises(DataError, match=message):
+            read_rows(tmp_path / "x.npz")
 
 
 REFUSED: dict[str, tuple[np.ndarray, str, str]] = {

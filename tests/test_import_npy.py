@@ -327,8 +327,9 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], list[tuple[str, str, str]]]]
     "one folder": (
         ["anna_hi_1.npy", "anna_x_hi_2.npy"],
         {"layout": "{signer}_{word}_{clip}.npy"},
-        [("anna", "hi__1", ""), ("anna", "x__hi_2", "")],
+        [("anna", "hi__1", ""), ("anna", "x_hi__2", "")],
     ),
+    "names of frames": (["hi/1/frame_*.npy"], {"layout": "{word}/{clip}/{frame}", "signer": "anna"}, [("anna", "hi__1", "")]),
     "literal text": (["a-b/hi.v1.npy"], {"layout": "{signer}-b/{word}.v{clip}"}, [("a", "hi__1", "")]),
     "a field twice": (["hi/anna/hi_1.npy"], {"layout": "{word}/{signer}/{word}_{clip}"}, [("anna", "hi__1", "")]),
     "sessions": (

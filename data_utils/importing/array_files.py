@@ -146,6 +146,10 @@ def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path
     arrays = {name: values for name, values in arrays.items() if values.ndim and values.dtype.kind not in "US"}
     parts = {part: values for name, values in arrays.items() if (part := _part_of(name)) is not None}
     if parts:
+        unknown = [name for name in arrays if _part_of(name) is None and re.search("hand|pose|face|land|point", name.lower())]
+        if unknown := [name for name in unknown if "world" not in name.lower()]:
+            expected = "names such as pose, face, left_hand and right_hand"
+            raise DataError("an array's name does not tell its part", file=path, got=", ".join(unknown), expected=expected)
         rows = {part: rows_of(values, (part,), file=path) for part, values in parts.items() if values.size}
         lengths = {part: len(one.values_TV) for part, one in rows.items()}
         if len(set(lengths.values())) > 1:
@@ -153,7 +157,8 @@ def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path
             raise DataError("the parts have different numbers of frames", file=path, got=got, expected="the same number")
         if rows:
             return joined(rows.values())
-    if len(arrays) != 1:
+    readable = {name: values for name, values in arrays.items() if len(arrays) == 1 or _may_be_clip(values, order, path)}
+    if len(readable) != 1:
         raise DataError(
             "the file does not hold one clip",
             file=path,
@@ -161,7 +166,16 @@ def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path
             expected="one array, or one per part, named pose, face, left_hand and right_hand",
             hint="save each clip as its own file",
         )
-    return rows_of(next(iter(arrays.values())), order, file=path)
+    return rows_of(next(iter(readable.values())), order, file=path)
+
+
+def _may_be_clip(values: np.ndarray, order: Order | None, path: Path) -> bool:
+    """Whether an array can be read as frames, unlike labels and times."""
+    try:
+        rows_of(values, order, file=path)
+    except DataError:
+        return False
+    return True
 
 
 def _part_of(name: str) -> str | None:

@@ -74,7 +74,9 @@ class Layout:
     """A pattern of paths, compiled."""
 
     text: str
-    pattern: re.Pattern[str]
+    patterns: tuple[re.Pattern[str], ...]
+    """The first that matches a path tells its fields. In the first, a clip is a number: thank_you_1 is clip 1 of thank_you."""
+
     levels: int
     """Number of names in a path."""
 
@@ -86,7 +88,8 @@ class Layout:
 
     def fields(self, path: str) -> dict[str, str] | None:
         """The texts of a path's fields; None for another path. `any` has all texts of its fields, joined by two underscores."""
-        match = self.pattern.fullmatch(unicodedata.normalize("NFC", path))
+        path = unicodedata.normalize("NFC", path)
+        match = next(filter(None, (pattern.fullmatch(path) for pattern in self.patterns)), None)
         if match is None:
             return None
         found = match.groupdict()
@@ -120,24 +123,30 @@ def parse_layout(text: str, kind: Kind) -> Layout:
         raise DataError("--layout does not tell the word", got=text, expected="a pattern with {word}", hint=example)
     if plain.startswith("/") or ".." in plain.split("/"):
         raise DataError("--layout is not a path within the source", got=text, hint=example)
-    last = plain.rsplit("/", 1)[-1]
-    expression, seen = "", []
-    for piece in re.split(r"(\{[^{}]*\})", plain):
+    fill = set(_FIELD.findall(plain.rsplit("/", 1)[-1])) == {"frame"}
+    texts = {"frame": "[^/]+?" if fill else "[0-9]+"}
+    patterns = (_pattern(plain, {**texts, "clip": "[0-9]+"}, kind), _pattern(plain, texts, kind))
+    return Layout(plain, patterns, plain.count("/") + 1, "frame" in names, fill)
+
+
+def _pattern(layout: str, texts: Mapping[str, str], kind: Kind) -> re.Pattern[str]:
+    """The pattern of a layout. `texts`: patterns of fields that are not any text."""
+    expression = ""
+    seen: list[str] = []
+    for piece in re.split(r"(\{[^{}]*\})", layout):
         name = piece[1:-1] if _FIELD.fullmatch(piece) else ""
-        if name == "any":
-            seen.append(name)
+        if not name:
+            expression += re.escape(piece)
+        elif name == "any":
             expression += f"(?P<any{len(seen)}>[^/]*?)"
         elif name in seen:
             expression += f"(?P={name})"
-        elif name:
-            seen.append(name)
-            expression += f"(?P<{name}>{r'[0-9]+' if name == 'frame' else '[^/]+?'})"
         else:
-            expression += re.escape(piece)
-    if not last.lower().endswith(kind.suffixes):
+            expression += f"(?P<{name}>{texts.get(name, '[^/]+?')})"
+        seen.append(name)
+    if not layout.lower().endswith(kind.suffixes):
         expression += f"(?:{'|'.join(map(re.escape, kind.suffixes))})"
-    fill = set(_FIELD.findall(last)) == {"frame"}
-    return Layout(plain, re.compile(expression, re.IGNORECASE), plain.count("/") + 1, "frame" in names, fill)
+    return re.compile(expression, re.IGNORECASE)
 
 
 def scan(source: Path, kind: Kind) -> list[Found]:

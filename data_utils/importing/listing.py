@@ -86,6 +86,9 @@ def clips_by_layout(
             expected=layout.text,
             hint="fields stand in braces, all else is taken literally: {signer} {word} {clip} {session} {frame} {any}",
         )
+    clip = next(iter(clips.values()))
+    session = f", session {clip.session}" if clip.session else ""
+    notify(f"files: {layout.text}, such as {clip.file}: signer {clip.signer}, word {clip.word}{session}, clip {clip.name}")
     if others:
         notify(f"left out {counted(len(others), 'path')} unlike {layout.text}:")
         for line in _examples(others):
@@ -150,7 +153,9 @@ def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str]
         missing = " and ".join(f"{level}s" for level in levels[:too_few])
         what = "there are levels too many" if too_few < 0 else f"the levels of {missing} are missing"
         hint = f"describe the paths, such as {pattern}, with {{any}} for what does not matter"
-        if kind == "frame" and len(names) == 1:
+        if not names and kind == "clip":
+            hint = f"describe the names, such as --layout '{{word}}_{{clip}}{ending}' --signer NAME, or {pattern}"
+        elif kind == "frame" and len(names) == 1:
             hint = f"--layout '{{word}}/{{clip}}{ending}' --signer NAME if each file is a clip of one frame"
     got = f"{_first_file(examples[0])}, a file of one {kind}"
     return DataError(f"the folders have the wrong layout: {what}", file=source, got=got, expected=usual, hint=hint)
