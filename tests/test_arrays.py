@@ -214,7 +214,7 @@ def test_archives_that_are_refused(clip: np.ndarray, tmp_path: Path) -> None:
         "does not hold one clip": {"a": points_TJC, "b": points_TJC},
         "different numbers of frames": {"pose": points_TJC[:, 489:522], "lh": points_TJC[1:, 468:489]},
         "does not tell its part": {"pose": points_TJC[:, 489:522], "hands": points_TJC[:, :42]},
-        "another number of values": {"pose": points_TJC[:, :21]},
+        "the pose has another shape": {"pose": points_TJC[:, :21]},
     }
     for message, arrays in cases.items():
         np.savez(tmp_path / "x.npz", **arrays)

@@ -150,7 +150,7 @@ def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path
         if unknown := [name for name in unknown if "world" not in name.lower()]:
             expected = "names such as pose, face, left_hand and right_hand"
             raise DataError("an array's name does not tell its part", file=path, got=", ".join(unknown), expected=expected)
-        rows = {part: rows_of(values, (part,), file=path) for part, values in parts.items() if values.size}
+        rows = {part: _rows_of_part(values, part, path) for part, values in parts.items() if values.size}
         lengths = {part: len(one.values_TV) for part, one in rows.items()}
         if len(set(lengths.values())) > 1:
             got = ", ".join(f"{part} {frames}" for part, frames in lengths.items())
@@ -167,6 +167,17 @@ def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path
             hint="save each clip as its own file",
         )
     return rows_of(next(iter(readable.values())), order, file=path)
+
+
+def _rows_of_part(values: np.ndarray, part: str, path: Path) -> Rows:
+    try:
+        return rows_of(values, (part,), file=path)
+    except DataError as error:
+        if values.dtype.kind != "f":
+            raise
+        points = {"pose": "33 or 25", "face": "468 or 478"}.get(part, "21")
+        expected = f"{points} points, such as [frames, {points.split()[0]}, 3]"
+        raise DataError(f"the {part} has another shape", file=path, got=str(list(values.shape)), expected=expected) from error
 
 
 def _may_be_clip(values: np.ndarray, order: Order | None, path: Path) -> bool:
