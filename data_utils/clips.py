@@ -82,7 +82,7 @@ def check_shape(shape: Sequence[int] | None, dtype: np.dtype, *, file: Path | st
             expected=f"[{NUM_COORDINATES}, frames, {NUM_LANDMARKS}] or [frames, {NUM_LANDMARKS}, {NUM_COORDINATES}]",
             hint=None
             if file is None or path is None
-            else f"try islr-data import-hdf5 {shlex.quote(str(Path(file).parent))} NEW",
+            else f"`islr-data import-hdf5 {shlex.quote(str(Path(file).parent))} NEW` reads other shapes too",
         )
     frames: int = found[0] if _is_frames_first(found) else found[1]
     if frames == 0:
