@@ -14,6 +14,7 @@ from conftest import Cli, enter_copy, run_in
 from launch import ROOT, TINY_STUDY
 
 from data_utils.cli import execute
+from data_utils.words import DICTIONARY_NAME
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = ("several-machines.md",)
@@ -44,13 +45,19 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workshop(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the pages name: data sets, a study file, and a study `letters` that is confirmed. Read-only."""
+    """A folder with what the pages name: data sets, a study file, and a study `letters` that is confirmed. Read-only.
+
+    The data set `mine` has one signer.
+    """
     folder = tmp_path_factory.mktemp("workshop")
     (folder / "letters.yaml").write_text(TINY_STUDY, encoding="utf-8")
     shutil.copytree(tiny, folder / "letters")
     for file, signer in zip(sorted((folder / "letters").glob("*.hdf5")), ("ssp", "svk", "swl", "tsm"), strict=True):
         file.rename(file.with_stem(signer))
     shutil.copy(folder / "letters" / "ssp.hdf5", folder / "letters" / "ase.hdf5")
+    (folder / "mine").mkdir()
+    for name in ("ssp.hdf5", DICTIONARY_NAME):
+        shutil.copy(folder / "letters" / name, folder / "mine")
     for name in ("other", "letters"):
         run_in(folder, "run", "letters.yaml", "--data", "letters", "--as", name, *FASTER["run"])
     run_in(folder, "confirm", "letters", *FASTER["confirm"])
@@ -61,7 +68,7 @@ def workshop(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_of_a_page(
     page: Path, workshop: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From top to bottom, in one folder; those of an import have tests of their own, and are only parsed."""
+    """From top to bottom, in one folder; importing and setting up have tests of their own, and are only parsed."""
     place = enter_copy(workshop, tmp_path / "place", monkeypatch)
     monkeypatch.setenv("SEARCH_DATA", "letters")
     if page.name == "README.md":
@@ -69,7 +76,9 @@ def test_the_commands_of_a_page(
     for line in commands(page):
         program, *words = shlex.split(os.path.expandvars(line))
         if program == "islr-data":
-            code = execute([*words, "--help"] if words[0].startswith("import") else [*words, *FASTER.get(words[0], ())])
+            code = execute(
+                [*words, "--help"] if words[0].startswith(("import", "setup")) else [*words, *FASTER.get(words[0], ())]
+            )
             assert code == 0, (line, capsys.readouterr().err)
             continue
         done = cli(*words, *FASTER.get(words[0], ()))
