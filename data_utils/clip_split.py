@@ -165,7 +165,9 @@ def _held_out(units: Sequence[_Unit], free: Collection[int], keep: int, rng: np.
     """
     of_word = _by_word(units, free)
     left = Counter({word: len(numbers) for word, numbers in of_word.items()})
-    total = sum((Counter(unit.words) for unit in units), Counter[int]())
+    total: Counter[int] = Counter()
+    for unit in units:
+        total.update(unit.words)
     goal = {word: max(1, round(count / _AUTO_SHARE)) for word, count in total.items()}
     held: Counter[int] = Counter()
     chosen: set[int] = set()
