@@ -49,9 +49,10 @@ def clips_by_folders(
     words = {folder.names[: word_level + 1] for folder in holding}
     folders = [one for one in found if len(one.names) == depth and one.names[: word_level + 1] in words]
     _tell_left_out(found, folders, notify)
-    notify(f"files: SRC/{_shown(levels, found)}, one {'frame' if frames else 'clip'} per file")
     paths = (path for folder in folders for path in ([folder.names] if frames else _files(source, folder)))
-    return [_clip(_fields(path, levels, is_file=not frames), signer, "/".join(path), source) for path in paths]
+    clips = [_clip(_fields(path, levels, is_file=not frames), signer, "/".join(path), source) for path in paths]
+    notify(f"files: SRC/{_shown(levels, found)}, one {'frame' if frames else 'clip'} per file; {_example(clips[0])}")
+    return clips
 
 
 def clips_by_layout(
@@ -86,9 +87,7 @@ def clips_by_layout(
             expected=layout.text,
             hint="fields stand in braces, all else is taken literally: {signer} {word} {clip} {session} {frame} {any}",
         )
-    clip = next(iter(clips.values()))
-    session = f", session {clip.session}" if clip.session else ""
-    notify(f"files: {layout.text}, such as {clip.file}: signer {clip.signer}, word {clip.word}{session}, clip {clip.name}")
+    notify(f"files: {layout.text}; {_example(next(iter(clips.values())))}")
     if others:
         notify(f"left out {counted(len(others), 'path')} unlike {layout.text}:")
         for line in _examples(others):
@@ -119,6 +118,11 @@ def _clip(fields: Mapping[str, str], signer: str | None, file: str, source: Path
     check_name(signer, "a signer", file=source / file)
     check_name(name, "a clip", file=source / file, may_end_in_swap=True)
     return ListedClip(signer, name, fields["word"], file, session)
+
+
+def _example(clip: ListedClip) -> str:
+    session = f", session {clip.session}" if clip.session else ""
+    return f"{clip.file} is signer {clip.signer}, word {clip.word}{session}, clip {clip.name}"
 
 
 def _files(source: Path, folder: Found) -> Iterator[tuple[str, ...]]:
