@@ -2,12 +2,12 @@
 
     <signer>.hdf5, .h5, .hdf    many clips: the layout of `data_utils.hdf5`; labels are optional
     <sequence>.parquet          one clip of the Kaggle release
-    <clip>.npy, .npz            one clip, in most of the ways in which people save one: `data_utils.importing.arrays`
+    <clip>.npy, .npz            one clip, in most of the ways in which people save one: `data_utils.importing.readings`
     a folder of .npy or .npz    one clip, one file per frame
     <clip>.pose                 one clip of MediaPipe Holistic landmarks
     <clip>.mp4, .mov ...        one clip: a video, see `data_utils.importing.video`
 
-Landmarks that were not detected are NaN, or as in `data_utils.importing.arrays`.
+Landmarks that were not detected are NaN, or as in `data_utils.importing.readings`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 from data_utils.errors import DataError
 from data_utils.hdf5 import read_unlabeled
 from data_utils.importing.array_files import SUFFIXES, frame_paths, is_array_name, read_frames, read_rows, to_landmarks
-from data_utils.importing.arrays import Order
 from data_utils.importing.order import SampleClip, find_order
+from data_utils.importing.readings import Order
 from data_utils.importing.video import KIND as VIDEOS
 from data_utils.importing.video_process import VideoReader
 from data_utils.importing.video_setup import check_set_up, interpreter

@@ -16,9 +16,10 @@ from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips
 from data_utils.importing import hdf5_copy
 from data_utils.importing.array_files import read_rows, to_landmarks
-from data_utils.importing.arrays import KAGGLE, TUTORIAL, Order, parse_order, rows_of
+from data_utils.importing.arrays import rows_of
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
 from data_utils.importing.order import SampleClip, find_order
+from data_utils.importing.readings import KAGGLE, TUTORIAL, Order, parse_order
 from data_utils.inputs import check_inputs, read_inputs
 from data_utils.landmarks import FILE_PARTS
 from data_utils.synthetic.synthetic import synthesize

@@ -19,7 +19,7 @@ from data_utils.cli import execute
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import read_clips
-from data_utils.importing import arrays, npy
+from data_utils.importing import arrays, npy, readings
 from data_utils.importing.npy import read_clip
 from data_utils.importing.record import identity_of
 from data_utils.landmarks import FILE_PARTS
@@ -445,7 +445,7 @@ def test_an_earlier_import_continues(tree: Path, tmp_path: Path) -> None:
     plan = npy.plan_import(tree)
     assert identity_of(plan).keys() == {"kind", "words", "clips"}
     assert identity_of(plan)["kind"] == "holistic"
-    assert identity_of(npy.plan_import(tree, order=arrays.TUTORIAL)) == identity_of(plan)
+    assert identity_of(npy.plan_import(tree, order=readings.TUTORIAL)) == identity_of(plan)
     other = npy.plan_import(tree, order=("face", "pose", "left_hand", "right_hand"))
     assert identity_of(other)["options"] == {"order": {"pose,face,left_hand,right_hand": "face,pose,left_hand,right_hand"}}
     assert run(tree, tmp_path / "data", "--order", "face,pose,left_hand,right_hand") == 0

@@ -125,7 +125,7 @@ def import_npy(
     that was stopped or killed continues with the same command. Exits with 1 if it found broken files.
     """
     from data_utils.importing import npy
-    from data_utils.importing.arrays import parse_order
+    from data_utils.importing.readings import parse_order
 
     parts = None if order is None else parse_order(order)
     corrections = _corrections(swap_hands, mirrored)
@@ -149,7 +149,7 @@ def import_hdf5(
     continues with the same command. Exits with 1 if it found broken clips.
     """
     from data_utils.importing import hdf5_copy
-    from data_utils.importing.arrays import parse_order
+    from data_utils.importing.readings import parse_order
 
     parts = None if order is None else parse_order(order)
     corrections = _corrections(swap_hands, mirrored)

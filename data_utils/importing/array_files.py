@@ -15,7 +15,8 @@ import numpy as np
 
 from data_utils.clips import check_shape, checked_landmarks, read_archive, read_array
 from data_utils.errors import DataError
-from data_utils.importing.arrays import Order, Reading, Rows, joined, landmarks, rows_of
+from data_utils.importing.arrays import Rows, joined, landmarks, rows_of
+from data_utils.importing.readings import Order, Reading
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
 
 SUFFIXES = (".npy", ".npz")

@@ -13,9 +13,10 @@ import numpy as np
 from data_utils.folder import MIRRORED_SUFFIX, signer_files, unread_files
 from data_utils.hdf5 import label_outside, read_labels, read_unchecked
 from data_utils.importing.array_files import to_landmarks
-from data_utils.importing.arrays import Order, Rows, rows_of
+from data_utils.importing.arrays import Rows, rows_of
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
 from data_utils.importing.order import Notify, orders_of_clips
+from data_utils.importing.readings import Order
 from data_utils.importing.record import ImportPlan, ListedClip, make_plan
 from data_utils.words import read_words
 
@@ -30,7 +31,7 @@ def plan_import(
     """Plans a copy of all clips with their names and class numbers. Files of mirrored copies are copied as such.
 
     Args:
-        source: the folder of a data set; `feature` may be any array that `data_utils.importing.arrays` can read.
+        source: the folder of a data set; `feature` may be any array that `data_utils.importing.readings` can read.
         order: the order of the parts in a frame; by default the one that fits the body.
         corrections: what the plan's caller will correct: the order is found for corrected clips.
         notify: receives lines about what was found.

@@ -6,7 +6,7 @@
     anything else                               described by a layout, see `data_utils.importing.layout`
 
 Which of these it is, and the order of the parts in a frame, are found from the files. What the arrays may hold:
-`data_utils.importing.arrays`.
+`data_utils.importing.readings`.
 """
 
 # T frames, J landmarks (543)
@@ -30,11 +30,12 @@ from data_utils.importing.array_files import (
     sorted_frames,
     to_landmarks,
 )
-from data_utils.importing.arrays import Order, Rows, is_one_frame
+from data_utils.importing.arrays import Rows, is_one_frame
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
 from data_utils.importing.layout import Found, Kind, Layout, file_names, parse_layout, scan
 from data_utils.importing.listing import clips_by_folders, clips_by_layout, without_repeats
 from data_utils.importing.order import Notify, orders_of_clips
+from data_utils.importing.readings import Order
 from data_utils.importing.record import ImportPlan, make_plan
 
 _ARRAYS = Kind("array", SUFFIXES)

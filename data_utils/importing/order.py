@@ -20,8 +20,9 @@ import numpy as np
 
 from data_utils.body import body_misfit
 from data_utils.errors import DataError
-from data_utils.importing.arrays import KAGGLE, TUTORIAL, Order, Rows, landmarks
+from data_utils.importing.arrays import Rows, landmarks
 from data_utils.importing.corrections import Corrections
+from data_utils.importing.readings import KAGGLE, TUTORIAL, Order
 from data_utils.importing.record import ListedClip
 
 Notify = Callable[[str], None]

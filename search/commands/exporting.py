@@ -206,7 +206,7 @@ def predict(
 ) -> int:
     """Predict the words of clips with a model. Writes the most probable words and their probabilities as CSV."""
     doing("loading the model")
-    from data_utils.importing.arrays import parse_order
+    from data_utils.importing.readings import parse_order
     from data_utils.inputs import check_inputs
     from data_utils.streams import output_error
     from data_utils.wording import counted
