@@ -140,7 +140,7 @@ def _misfits(feature_CTJ: np.ndarray, checks: dict[str, bool | None]) -> bool:
 def _digest(feature_CTJ: np.ndarray) -> bytes:
     """Equal for equal numbers, although there are several NaNs and two zeros."""
     content = feature_CTJ + np.float32(0)
-    content[np.isnan(content)] = np.nan
+    np.copyto(content, np.nan, where=np.isnan(content))
     return hashlib.sha256(content.data).digest()[:16]
 
 

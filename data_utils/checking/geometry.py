@@ -133,7 +133,8 @@ def _world_body(feature_CTJ: np.ndarray) -> bool | None:
     known_T = ~np.isnan(hips_CTP).any(axis=(0, 2)) & (hips_CTP != 0).any(axis=(0, 2))
     if not known_T.any():
         return None
-    return bool(np.median(np.abs(hips_CTP[:, known_T].mean(axis=2)).max(axis=0)) < _NEAR_ZERO)
+    middle = median(np.abs(hips_CTP[:, known_T].sum(axis=2)).max(axis=0) / 2)
+    return middle is not None and middle < _NEAR_ZERO
 
 
 def _world_hands(feature_CTJ: np.ndarray) -> bool | None:
@@ -141,10 +142,10 @@ def _world_hands(feature_CTJ: np.ndarray) -> bool | None:
     found = None
     for part in ("left_hand", "right_hand"):
         hand_CTP = feature_CTJ[:2, :, FILE_PARTS[part]]
-        hand_CTP = hand_CTP[:, ~np.isnan(hand_CTP[0, :, 0])]
-        if hand_CTP.shape[1] and (span := float(np.median(np.ptp(hand_CTP, axis=2)))) > 0:
-            middle = float(np.median(np.abs(hand_CTP.mean(axis=2)).max(axis=0)))
-            found = bool(found) or (middle < _NEAR_ZERO and span < _HAND_SPAN)
+        span = median(np.ptp(hand_CTP, axis=2))
+        if span:
+            middle = median(np.abs(hand_CTP.mean(axis=2)).max(axis=0))
+            found = bool(found) or (middle is not None and middle < _NEAR_ZERO and span < _HAND_SPAN)
     return found
 
 
