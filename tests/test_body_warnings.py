@@ -166,12 +166,12 @@ SPOILED: dict[str, tuple[Change, str, str]] = {
     "order of points": (
         points_in_order("pose", "left_hand", "right_hand", "face"),
         ORDER,
-        "FIX --order pose,left_hand,right_hand,face",
+        "--order pose,left_hand,right_hand,face",
     ),
     "order of numbers": (
         read_as_usual("left_hand", "right_hand", "pose", "face"),
         ORDER,
-        "import the source again with `--order left_hand,right_hand,pose,face`",
+        "--order left_hand,right_hand,pose,face`",
     ),
     "by text": (by_text(0), SORTED, "sort them by number"),
     "by text from 1": (by_text(1), SORTED, "sort them by number"),

@@ -14,7 +14,8 @@ from data_utils.checking.luck import failing
 from data_utils.checking.orders import NO_ORDER, PartOrder
 
 Mend = Callable[[str], str]
-"""Makes the command that corrects clips from its options, such as `--swap-hands 1002`, as the end of a hint."""
+"""Makes the end of a hint from options such as `--swap-hands 1002`: what corrects the clips. Without options they are copied,
+which makes parts at one place NaN."""
 
 _SIDES: dict[frozenset[str], tuple[str, str, tuple[str, ...]]] = {  # failed checks: what, the likely cause, options
     frozenset({"hands"}): (
@@ -78,6 +79,8 @@ def order_warnings(clips: Sequence[ClipFacts], mend: Mend) -> tuple[list[DataWar
         wrong = [clip for name in names for clip in clips_of[name] if _strange(clip)]
         option = f"--order {order.parts}"
         again = mend(option) if order.landmarks else f"import the source again with `{option}`"
+        if len(names) < len(clips_of):  # the option applies to every file
+            again = f"import their files, from a folder of their own, with `{option}`"
         warnings.append(
             DataWarning(
                 "hands and face do not fit the body: the parts are in another order",

@@ -31,7 +31,7 @@ _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
     "zeros": ("parts are at exactly 0", "landmarks that were not detected must be NaN, not 0"),
     "constant": (
         "all points of a part are at one place",
-        "landmarks that were not detected must be NaN: were missing values filled with a number?",
+        "were missing values filled with a number? Landmarks that were not detected must be NaN",
     ),
     "partly": (
         "single points of a part are missing",
@@ -43,6 +43,7 @@ _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
 }
 """Warnings about single clips: kind -> what is unusual, and a hint."""
 
+_MENDED_BY_COPYING = ("zeros", "constant")
 _SERIOUS = ("pixels", "head", "hips", "world_body", "world_hands", "constant")
 """Those that spoil a training with the usual preprocessing."""
 
@@ -50,22 +51,24 @@ _SERIOUS = ("pixels", "head", "hips", "world_body", "world_hands", "constant")
 def clip_warnings(clips: Sequence[ClipFacts], mend: Mend) -> list[DataWarning]:
     """Every warning about clips as such, those about whole signers first."""
     misread, others = order_warnings(clips, mend)
-    return [*misread, *body_warnings(others, mend), *_of_clips(others, len(clips))]
+    return [*misread, *body_warnings(others, mend), *_of_clips(others, len(clips), mend)]
 
 
 def serious_warnings(clips: Sequence[ClipFacts]) -> list[str]:
     """What spoils a training, about a sample of the clips of some signers: one line per warning."""
     misread, others = order_warnings(clips, str)
     certain = {kind: _CLIP_WARNINGS[kind] for kind in _SERIOUS}
-    warnings = [*misread, *body_warnings(others, str), *_of_clips(others, len(clips), certain)]
+    warnings = [*misread, *body_warnings(others, str), *_of_clips(others, len(clips), str, certain)]
     return [f"{one.what}: {one.where} ({(one.got or '').split(':')[0]} of a sample)" for one in warnings]
 
 
 def _of_clips(
-    clips: Sequence[ClipFacts], total: int, kinds: Mapping[str, tuple[str, str]] = _CLIP_WARNINGS
+    clips: Sequence[ClipFacts], total: int, mend: Mend, kinds: Mapping[str, tuple[str, str]] = _CLIP_WARNINGS
 ) -> Iterator[DataWarning]:
     """Warnings about single clips, one per kind."""
     for kind, (what, hint) in kinds.items():
         if found := [clip for clip in clips if kind in clip.warnings]:
             got = f"{len(found):,} of {total:,} clips: {some([clip.place for clip in found])}"
+            if kind in _MENDED_BY_COPYING:
+                hint = f"{hint}: {mend('')} makes them NaN"
             yield DataWarning(what, where=some(list(by_file(found))), got=got, hint=hint)

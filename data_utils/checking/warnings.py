@@ -33,12 +33,7 @@ def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) 
 
 def corrected_copy(folder: Path) -> Mend:
     """The command that copies a data set and corrects it."""
-    return lambda options: f"`islr-data import-hdf5 {shlex.quote(str(folder))} NEW {options}`"
-
-
-def imported_again(options: str) -> str:
-    """What corrects a data set that was just imported."""
-    return f"import again into a new folder with `{options}`"
+    return lambda options: f"`islr-data import-hdf5 {shlex.quote(str(folder))} NEW {options}".rstrip() + "`"
 
 
 def _of_signers(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:

@@ -22,10 +22,12 @@ def inspect_import(folder: Path, corrections: Corrections, workers: int) -> list
     """
     from data_utils.checking.folder import folder_warnings
     from data_utils.checking.problems import read_data
-    from data_utils.checking.warnings import find_warnings
+    from data_utils.checking.warnings import corrected_copy, find_warnings
     from data_utils.words import read_words
 
     def mend(options: str) -> str:
+        if not options:
+            return corrected_copy(folder)(options)
         given = [name for name in corrections.options() if f"--{name.replace('_', '-')}" in options]
         if given:
             names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
