@@ -50,10 +50,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Inspection:
-    """Looks at some of the clips that are read anyway while they are prepared."""
+    """Looks at the clips that are read anyway while they are prepared."""
 
-    inspect: Callable[[SignerFile, Clip], Any]
-    """Reduces a clip to facts; a module-level function, which processes call."""
+    inspect: Callable[[SignerFile, Clip, bool], Any]
+    """Reduces a clip to facts; a module-level function, which processes call. The last argument is true for a sample of a
+    file's clips, which may take more time."""
 
     conclude: Callable[[Sequence[Any]], list[str]]
     """Turns the facts into warnings, which are kept with the prepared data."""
@@ -70,7 +71,7 @@ def load_prepared(
 ) -> ClipSet:
     """The preprocessed clips of some files from `store`; computed first if they are missing or damaged there.
 
-    `inspection` looks at a sample of the clips if they are computed; `stored_warnings` tells what it found.
+    `inspection` looks at the clips if they are computed; `stored_warnings` tells what it found.
 
     Raises:
         DataError: a clip is invalid.
@@ -178,7 +179,7 @@ def _fill(
 ) -> Iterator[tuple[np.ndarray, list[Any]]]:
     """Writes the frames of each file, in several processes if there are many.
 
-    Yields which frames are real, and the facts of a sample of clips, per file. Not in threads: HDF5 reads in one thread at a
+    Yields which frames are real, and the facts of the clips, per file. Not in threads: HDF5 reads in one thread at a
     time, and reading takes most of the time.
     """
     inspect = None if inspection is None else inspection.inspect
@@ -192,7 +193,7 @@ class _Task(NamedTuple):
     rows: slice
     config: PreprocessConfig
     frames: Path
-    inspect: Callable[[SignerFile, Clip], Any] | None
+    inspect: Callable[[SignerFile, Clip, bool], Any] | None
 
 
 def _fill_one(task: _Task) -> tuple[np.ndarray, list[Any]]:
@@ -201,8 +202,8 @@ def _fill_one(task: _Task) -> tuple[np.ndarray, list[Any]]:
     sample = {names[number] for number in np.linspace(0, len(names) - 1, _INSPECTED).astype(int)}
 
     def on_clip(clip: Clip) -> None:
-        if task.inspect is not None and clip.name in sample:
-            facts.append(task.inspect(task.entry.file, clip))
+        if task.inspect is not None:
+            facts.append(task.inspect(task.entry.file, clip, clip.name in sample))
 
     frames_NF = np.lib.format.open_memmap(task.frames, mode="r+")
     real = fill_frames(frames_NF[task.rows], task.entry, task.config, on_clip)

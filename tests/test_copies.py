@@ -10,7 +10,7 @@ import pytest
 
 from data_utils.checking.copies import find_copies, signature
 from data_utils.checking.facts import inspect_clip
-from data_utils.checking.repeats import repeated_clips
+from data_utils.checking.repeats import copies_in_short, repeated_clips
 from data_utils.folder import SignerFile
 from data_utils.hdf5 import Clip
 from data_utils.landmarks import FILE_PARTS
@@ -138,3 +138,8 @@ def test_warning_names_signers_clips_and_changes(originals: list[tuple[str, np.n
         "anna.hdf5: /clip1 = ben.hdf5: /clip1 (trimmed), anna.hdf5: /clip2 = ben.hdf5: /clip2 (same x and y)"
     )
     assert "put these signers into the same part of the split" in str(changed["hint"])
+    assert copies_in_short(facts) == [
+        "the same recordings under 2 signers: anna, ben (8 of 8 clips, such as anna.hdf5: /clip0 = ben.hdf5: /clip0, "
+        "mirrored), so that training on one leaks into the evaluation of the other"
+    ]
+    assert not copies_in_short(facts[:4])

@@ -36,16 +36,29 @@ _CERTAIN = ("head", "hips", "world_body", "world_hands")
 """Checks of the body that no sound clip fails: single clips are named, however few."""
 
 
-@dataclass(frozen=True)
-class ClipFacts:
-    """What is kept of one clip."""
+@dataclass(frozen=True, kw_only=True)
+class ClipTrace:
+    """By what a clip is recognized elsewhere."""
 
     signer: str
-    mirrored: bool
     file: str
     """The name of its file."""
 
     name: str
+    signature: Signature
+    """By which changed copies are recognized."""
+
+    @property
+    def place(self) -> str:
+        """Its file and its name in it."""
+        return f"{self.file}: /{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFacts(ClipTrace):
+    """What is kept of one clip."""
+
+    mirrored: bool
     label: int
     frames: int
     missing: dict[str, int]
@@ -56,9 +69,6 @@ class ClipFacts:
 
     warnings: tuple[str, ...]
     """Kinds of warnings that are certain, as in `CLIP_WARNINGS`."""
-
-    signature: Signature
-    """By which changed copies are recognized."""
 
     judged: frozenset[str] = frozenset()
     """Checks, as in `data_utils.checking.body_warnings`, that can tell something about the clip. A few sound clips fail one."""
@@ -72,10 +82,10 @@ class ClipFacts:
     order: PartOrder | None = None
     """The order of parts in which they would fit one body, if it was sought; `NO_ORDER` if there is none."""
 
-    @property
-    def place(self) -> str:
-        """Its file and its name in it."""
-        return f"{self.file}: /{self.name}"
+
+def trace_clip(file: SignerFile, clip: Clip) -> ClipTrace:
+    """The trace of a clip alone, which takes a fifth of the time."""
+    return ClipTrace(signer=file.signer, file=file.path.name, name=clip.name, signature=signature(clip.feature_CTJ))
 
 
 def inspect_clip(file: SignerFile, clip: Clip, *, seek_order: bool = True) -> ClipFacts:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from data_utils.checking.copies import find_copies
 from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning, some
-from data_utils.checking.facts import ClipFacts
+from data_utils.checking.facts import ClipFacts, ClipTrace
 from data_utils.wording import counted
 
 
@@ -69,3 +69,18 @@ def _changed_copies(clips: Sequence[ClipFacts]) -> Iterator[DataWarning]:
         hint="keep them under one signer, put these signers into the same part of the split, or remove the copies: training "
         "changes clips itself (`augment`)",
     )
+
+
+def copies_in_short(clips: Sequence[ClipTrace]) -> list[str]:
+    """One line about recordings that several signers have, exactly or changed; none if there are none."""
+    pairs = find_copies([clip.signature for clip in clips], [clip.signer for clip in clips])
+    if not pairs:
+        return []
+    one, other, change = pairs[0]
+    numbers = {number for pair in pairs for number in pair[:2]}
+    signers = sorted({clips[number].signer for number in numbers})
+    return [
+        f"the same recordings under {len(signers)} signers: {some(signers, MAX_SIGNERS)} ({len(numbers):,} of {len(clips):,} "
+        f"clips, such as {clips[one].place} = {clips[other].place}, {change}), so that training on one leaks into the "
+        "evaluation of the other"
+    ]

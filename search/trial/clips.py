@@ -20,7 +20,7 @@ from data_utils.store import Inspection, load_prepared, stored_warnings
 from search.events import DataPrepared, Listener, Notice, counting
 
 if TYPE_CHECKING:
-    from data_utils.checking.facts import ClipFacts
+    from data_utils.checking.facts import ClipFacts, ClipTrace
     from data_utils.folder import SignerFile
     from data_utils.hdf5 import Clip
 
@@ -130,16 +130,18 @@ class TrialClips:
         )
 
 
-def _inspect(file: SignerFile, clip: Clip) -> ClipFacts:
-    from data_utils.checking.facts import inspect_clip  # here: where clips are prepared already, it is not needed
+def _inspect(file: SignerFile, clip: Clip, sampled: bool) -> ClipFacts | ClipTrace:
+    from data_utils.checking.facts import inspect_clip, trace_clip  # here: where clips are prepared already, it is not needed
 
-    return inspect_clip(file, clip)
+    return inspect_clip(file, clip) if sampled else trace_clip(file, clip)
 
 
-def _warnings(clips: Sequence[ClipFacts]) -> list[str]:
+def _warnings(clips: Sequence[ClipFacts | ClipTrace]) -> list[str]:
     from data_utils.checking.clip_warnings import serious_warnings
+    from data_utils.checking.facts import ClipFacts
+    from data_utils.checking.repeats import copies_in_short
 
-    return serious_warnings(clips)
+    return [*copies_in_short(clips), *serious_warnings([clip for clip in clips if isinstance(clip, ClipFacts)])]
 
 
 def count_clips(folds: Sequence[Fold], split: Split) -> dict[str, int]:
