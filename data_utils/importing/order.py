@@ -30,6 +30,7 @@ Notify = Callable[[str], None]
 
 _SAMPLE, _MAX_SAMPLE = 24, 60  # clips that are read to find the order
 _MAX_READINGS = 3  # that are told
+_CLEAR = 0.15  # mean cost of an order that needs no comparison with all others; those of wrong orders are above `_FITS`
 _MAX_COST = 1.0  # of one clip: one that fits nothing does not outweigh the others
 _FITS = 0.3  # see `body_misfit`
 _MOST = 0.8  # share of clips in which the hands are swapped if that is the order of the files
@@ -134,6 +135,9 @@ def find_order(clips: Sequence[SampleClip]) -> FoundOrder:
     name = ", ".join(parts)
     if len(parts) == 1 or all(rows.reading.named for clip in clips for rows in clip.rows):
         return FoundOrder(parts, f"parts: {name}", sure=True)
+    fits = f"order of the parts: {name} (the usual one; no other fits the body better)"
+    if _clearly_fits(clips, parts):
+        return FoundOrder(parts, fits, sure=True)
     orders = list(itertools.permutations(parts))
     costs_OK = np.array([[_cost(clip, order) for clip in clips] for order in orders])
     costs_OK = np.where(np.isnan(costs_OK), _MAX_COST, costs_OK)[:, ~np.isnan(costs_OK).all(axis=0)]
@@ -143,7 +147,7 @@ def find_order(clips: Sequence[SampleClip]) -> FoundOrder:
     best = int(np.argmin(costs_OK.mean(axis=1)))
     close = [order for order, costs_K in zip(orders, costs_OK, strict=True) if _excess(costs_K, costs_OK[best]) <= _MARGIN]
     if parts in close:
-        return FoundOrder(parts, f"order of the parts: {name} (the usual one; no other fits the body better)", sure=True)
+        return FoundOrder(parts, fits, sure=True)
     if _without_sides(orders[best]) == _without_sides(parts):
         better_K = (costs_OK[best] < costs_OK[orders.index(parts)])[costs_OK[best] != costs_OK[orders.index(parts)]]
         if better_K.mean() < _MOST:
@@ -169,6 +173,17 @@ def find_order(clips: Sequence[SampleClip]) -> FoundOrder:
 
 def _without_sides(order: Order) -> Order:
     return tuple("hand" if part.endswith("hand") else part for part in order)
+
+
+def _clearly_fits(clips: Sequence[SampleClip], order: Order) -> bool:
+    """Whether an order fits so well that no other is better, not even that with the hands swapped. It saves time."""
+    costs_K = np.array([_cost(clip, order) for clip in clips])
+    known_K = ~np.isnan(costs_K)
+    if not known_K.any() or costs_K[known_K].mean() > _CLEAR:
+        return False
+    sides = {"left_hand": "right_hand", "right_hand": "left_hand"}
+    swapped_K = np.array([_cost(clip, tuple(sides.get(part, part) for part in order)) for clip in clips])
+    return _excess(costs_K[known_K], swapped_K[known_K]) <= _MARGIN
 
 
 def _excess(costs_K: np.ndarray, best_K: np.ndarray) -> float:
