@@ -174,3 +174,13 @@ def test_no_signers_is_an_error(mirrored_set: Path) -> None:
     """Requesting the clips of no signer is an error."""
     with pytest.raises(DataError, match="no clip"):
         prepare(open_data(mirrored_set), [], PreprocessConfig(), mirrored=True)
+
+
+def test_a_part_that_lacks_words_is_named() -> None:
+    """Without folds too, a note says that validation or test part cannot evaluate some words."""
+    words_of = {"a": ALL, "b": ALL, "c": frozenset({0}), "d": frozenset({0, 1})}
+    assert split_signers(words_of, validation=["c"], test=["d"]).note == (
+        "the validation part lacks 2 words, of which its signers have no clip; "
+        "the test part lacks 1 word, of which its signers have no clip"
+    )
+    assert split_signers(words_of, validation=["b"], test="none").note == ""
