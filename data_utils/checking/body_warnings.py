@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning, some
 from data_utils.checking.facts import ClipFacts
-from data_utils.checking.luck import failing
+from data_utils.checking.luck import beyond_luck, failing
 from data_utils.checking.orders import NO_ORDER, PartOrder
 
 Mend = Callable[[str], str]
@@ -63,13 +63,7 @@ _OTHERS = {  # check: what, and a hint
 def order_warnings(clips: Sequence[ClipFacts], mend: Mend) -> tuple[list[DataWarning], list[ClipFacts]]:
     """Warnings about parts in a wrong order, and the clips that have nothing to do with these."""
     clips_of = by_file(clips)
-    misread: dict[PartOrder, list[str]] = defaultdict(list)
-    for name, mine in clips_of.items():
-        orders = Counter(clip.order for clip in mine if clip.order is not None)
-        sought = orders.total()
-        del orders[NO_ORDER]
-        if orders and (best := orders.most_common(1)[0])[1] >= _NAMED * sought:
-            misread[best[0]].append(name)
+    misread = _misread(clips_of)
     if misread:  # other files that are mostly wrong, for the same reason
         most = max(misread.values(), key=len)
         known = {name for names in misread.values() for name in names}
@@ -92,6 +86,26 @@ def order_warnings(clips: Sequence[ClipFacts], mend: Mend) -> tuple[list[DataWar
     named = {name for names in misread.values() for name in names}
     whole = {name for name in named if 2 * sum(map(_strange, clips_of[name])) > len(clips_of[name])}
     return warnings, [clip for clip in clips if clip.file not in (named if _strange(clip) else whole)]
+
+
+def _misread(clips_of: Mapping[str, Sequence[ClipFacts]]) -> dict[PartOrder, list[str]]:
+    """The files that should have been read in another order, by that order."""
+    misread: dict[PartOrder, list[str]] = defaultdict(list)
+    for name, mine in clips_of.items():
+        misfits = sum(clip.misfit for clip in mine)
+        orders = Counter(clip.order for clip in mine if clip.order is not None)
+        sought = orders.total()
+        del orders[NO_ORDER]
+        if not orders or not (beyond_luck(misfits, len(mine)) or misfits == len(mine)):
+            continue
+        order, count = orders.most_common(1)[0]
+        if count >= _NAMED * sought:
+            misread[order].append(name)
+    for order in sorted(misread, key=lambda order: len(misread[order])):  # hands that are rarely seen do not tell their side
+        other_side = order.parts.replace("left_hand", "*").replace("right_hand", "left_hand").replace("*", "right_hand")
+        if (twin := order._replace(parts=other_side)) in misread:
+            misread[twin] += misread.pop(order)
+    return misread
 
 
 def _strange(clip: ClipFacts) -> bool:

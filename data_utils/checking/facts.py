@@ -13,7 +13,7 @@ import numpy as np
 from data_utils.body import body_misfit
 from data_utils.checking.geometry import sides_and_places
 from data_utils.checking.motion import order_of_time
-from data_utils.checking.orders import MISFIT, PartOrder, fitting_order
+from data_utils.checking.orders import FITS, PartOrder, fitting_order
 from data_utils.checking.signature import Signature, signature
 from data_utils.folder import SignerFile
 from data_utils.hdf5 import Clip
@@ -136,7 +136,7 @@ def _misfits(feature_CTJ: np.ndarray, checks: dict[str, bool | None]) -> bool:
     if checks.get("world_body") or checks.get("world_hands"):
         return False
     misfit = body_misfit(feature_CTJ)
-    if misfit is not None and misfit > MISFIT and (checks.get("hands") or checks.get("head")):
+    if misfit is not None and misfit > FITS and (checks.get("hands") or checks.get("head")):
         other_CTJ = feature_CTJ.copy()
         if checks.get("hands"):
             other_CTJ[:, :, LEFT_HAND_START:POSE_START] = feature_CTJ[:, :, RIGHT_HAND_START:]
@@ -144,7 +144,7 @@ def _misfits(feature_CTJ: np.ndarray, checks: dict[str, bool | None]) -> bool:
         if checks.get("head"):
             other_CTJ[1] *= -1
         misfit = body_misfit(other_CTJ)
-    return misfit is None or misfit > MISFIT
+    return misfit is None or misfit > FITS
 
 
 def _digest(feature_CTJ: np.ndarray) -> bytes:
