@@ -194,6 +194,19 @@ def test_warnings(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert f"\nwarning: {what}\n  --> {where}" in capsys.readouterr().out
 
 
+def test_legs_may_be_left_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the last eight points of the pose, which the model does not read, there is no warning; with one more there is."""
+
+    def without_legs(feature_CTJ: np.ndarray) -> np.ndarray:
+        feature_CTJ[:, :, 514:522] = np.nan
+        return feature_CTJ
+
+    changed(without_legs, count=99)(data)
+    assert warnings_of(data, capsys) == []
+    changed(one_point_less)(data)
+    assert len(warnings_of(data, capsys)) == 1
+
+
 def test_many_clips_give_one_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The warning counts the clips and names the first few."""
     changed(one_point_less, count=99)(data)

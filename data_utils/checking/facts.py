@@ -30,6 +30,11 @@ _PIXELS = 10.0
 """A median |x| or |y|, or a |z| of hands or face, above this is in pixels: fractions of a picture are of the order of 1."""
 
 _STARTS_P = np.array([where.start for where in FILE_PARTS.values()])
+_POSE = list(FILE_PARTS).index("pose")
+_NUM_LEGS = 8
+_LEGS = slice(RIGHT_HAND_START - _NUM_LEGS, RIGHT_HAND_START)
+"""The last points of the pose, below the hips: many people save the first 25 alone, and the model reads none of them."""
+
 _SIZES_P = np.array([where.stop - where.start for where in FILE_PARTS.values()])
 _NEAR = (slice(0, POSE_START), slice(RIGHT_HAND_START, None))  # all parts but the pose
 _CERTAIN = ("head", "hips", "world_body", "world_hands")
@@ -167,8 +172,11 @@ def _unusual(feature_CTJ: np.ndarray, missing_TJ: np.ndarray, lost_TP: np.ndarra
             yield "outside"
         if max(float(np.fmax.reduce(np.abs(one[2]), axis=None)) for one in near) > _PIXELS:
             yield "depth"
-    if ((lost_TP > 0) & (lost_TP < _SIZES_P)).any():
-        yield "partly"
+    partly_TP = (lost_TP > 0) & (lost_TP < _SIZES_P)
+    if partly_TP.any():
+        partly_TP[:, _POSE] &= (lost_TP[:, _POSE] > _NUM_LEGS) | ~missing_TJ[:, _LEGS].all(axis=1)
+        if partly_TP.any():
+            yield "partly"
     frames = feature_CTJ.shape[1]
     if frames == 1:
         yield "one_frame"
