@@ -51,10 +51,10 @@ def _char_width(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def some(texts: Sequence[str], most: int = 3) -> str:
+def some(texts: Sequence[str], most: int = 3, separator: str = ", ") -> str:
     """The first of some texts, and how many more there are."""
     rest = len(texts) - most
-    return ", ".join(texts[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+    return separator.join(texts[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def counted(count: int, noun: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning, some
+from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning
 from data_utils.checking.facts import ClipFacts
 from data_utils.checking.luck import beyond_luck, failing
 from data_utils.checking.orders import NO_ORDER, PartOrder
+from data_utils.wording import some
 
 Mend = Callable[[str], str]
 """Makes the end of a hint from options such as `--swap-hands 1002`: what corrects the clips. Without options they are copied,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from data_utils.checking.body_warnings import Mend, body_warnings, by_file, order_warnings
-from data_utils.checking.data_warning import DataWarning, some
+from data_utils.checking.data_warning import DataWarning
 from data_utils.checking.facts import LONGEST_SIGN, ClipFacts
+from data_utils.wording import some
 
 _CLIP_WARNINGS: dict[str, tuple[str, str]] = {
     "pixels": (

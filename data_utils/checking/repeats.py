@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from data_utils.checking.copies import find_copies
-from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning, some
+from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning
 from data_utils.checking.facts import ClipFacts, ClipTrace
-from data_utils.wording import counted
+from data_utils.wording import counted, some
 
 
 def repeated_clips(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:

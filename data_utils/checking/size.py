@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from data_utils.checking.data_warning import DataWarning, some
+from data_utils.checking.data_warning import DataWarning
 from data_utils.errors import DataError
 from data_utils.splits import split_signers
-from data_utils.wording import counted
+from data_utils.wording import counted, some
 
 _FEW_CLIPS = 5  # of a word: next to nothing is left if validation and test each take one
 _FEW_SIGNERS = 3

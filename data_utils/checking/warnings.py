@@ -12,11 +12,11 @@ from pathlib import Path
 
 from data_utils.checking.body_warnings import Mend
 from data_utils.checking.clip_warnings import clip_warnings
-from data_utils.checking.data_warning import DataWarning, some
+from data_utils.checking.data_warning import DataWarning
 from data_utils.checking.facts import ClipFacts
 from data_utils.checking.repeats import repeated_clips
 from data_utils.checking.size import size_warnings
-from data_utils.wording import counted
+from data_utils.wording import counted, some
 
 _MIN_CLIPS = 5  # of a signer, before a part that is never detected is worth a warning
 

@@ -219,6 +219,8 @@ def predict(
     check_inputs(files)
     require_writable(output)
     model = load_bundle(bundle, checked_device(device))
+    if caution := model.metrics.get("caution"):
+        print_note(f"how this model was validated: {caution}")
     count = min(top, len(model.words))
     clips = problems = 0
     stream = utf8_stdout() if output is None else io.StringIO()
