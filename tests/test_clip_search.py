@@ -100,7 +100,7 @@ def test_sealed_clips_are_read_by_test_alone(once: Path, alone: Path, read: set[
     assert len(openings_of_signers(load("other").optuna, load("other").opened()[1], Path("runs"))) == 1
 
 
-def test_everything_says_so(once: Path, cli: Cli, copy: Path) -> None:
+def test_everything_says_so(once: Path, alone: Path, cli: Cli, copy: Path) -> None:
     """What a person or a program reads of a study by clips carries the same sentence."""
     written = {
         name: " ".join((done.out + done.err).split())
@@ -113,6 +113,7 @@ def test_everything_says_so(once: Path, cli: Cli, copy: Path) -> None:
             "dry run": cli("run", "tiny.yaml", *BY_CLIPS, "--dry-run"),
             "export": cli("export", "tiny", "--output", "best.yaml"),
             "model": cli("export", "tiny", "--model", "model"),
+            "predict": cli("predict", "model", alone / "9001.hdf5"),
             "retrain": cli("retrain", "best.yaml"),
             "final": cli("retrain", "best.yaml", "--all-signers", "--output", "final"),
             "confirm": cli("confirm", "tiny", "--top", 1, "--seeds", 2),
