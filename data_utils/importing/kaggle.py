@@ -24,7 +24,8 @@ import numpy as np
 from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
 from data_utils.errors import DataError, not_installed
 from data_utils.folder import check_plain_file
-from data_utils.importing.kaggle_list import COPY_AGAIN, LIST_NAME, find_list, listed_clips
+from data_utils.importing.csv_list import COPY_AGAIN
+from data_utils.importing.kaggle_list import LIST_NAME, find_list, listed_clips
 from data_utils.importing.record import ImportPlan, make_plan
 from data_utils.landmarks import FILE_PARTS, LEFT_HAND_START, NUM_COORDINATES, NUM_IRISES, NUM_LANDMARKS
 from data_utils.wording import suggest
