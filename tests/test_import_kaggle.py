@@ -284,6 +284,8 @@ def test_the_order_of_the_list_does_not_matter(release: Path, tmp_path: Path) ->
     """A list in another order, with a byte order mark, more columns and Windows line ends, gives the same bytes."""
     assert run(release, tmp_path / "a") == 0
     head, *lines = (release / "train.csv").read_text().splitlines()
+    (release / "notes.csv").write_bytes(b"caf\xe9,sign,path\n")
+    (release / "supplement.csv").write_text("path,file_id,phrase\n")
     text = "\r\n".join([f"{head},n", *(f"{line},{number}" for number, line in enumerate(reversed(lines)))])
     (release / "train.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert run(release, tmp_path / "b") == 0
@@ -349,6 +351,14 @@ PATH = "train_landmark_files/4/400000.parquet"
         ([(PATH, "4", "1", "TV", "gone")], "too many fields"),
         ([(PATH, "4", "1", "tv")], "the dictionary lacks a sign of the list"),
         ([(PATH, "4", "1")], "cut short"),
+        (
+            [(PATH, "4", " NaN", "TV")],
+            "has no sequence_id\n  --> {list}: line 2\ngot: `NaN` in the column `sequence_id`\nhint: ",
+        ),
+        ([("", "", "", ""), (PATH, "None", "1", "TV")], "has no signer\n  --> {list}: line 3\ngot: `None` in the column"),
+        ([(PATH, "4", "1", "TV"), (PATH, "4 ", " 1", "cow")], "a signer has a sequence twice"),
+        ([(PATH, "4", "1", "TV"), (f"./{PATH}", "4", "2", "TV")], "a file is listed twice"),
+        ([(f"../input/asl-signs/{PATH}", "4", "1", "TV"), (PATH, "4", "2", "TV")], "a file is listed twice"),
     ],
 )
 def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], message: str, tmp_path: Path) -> None:
@@ -356,7 +366,7 @@ def test_faults_of_the_list(release: Path, rows: list[tuple[str, ...]], message:
     write_list(release, rows)
     with pytest.raises(DataError) as caught:
         kaggle.plan_import(release)
-    assert message in caught.value.render()
+    assert message.format(list=release / "train.csv") in caught.value.render()
     assert "train.csv" in caught.value.render()
 
 
@@ -399,10 +409,11 @@ def own_set(release: Path, head: str, change: Callable[[list[str]], list[str]]) 
         ("path,sign", lambda row: [row[0], row[3]], [], {"26", "30", "4"}, "are taken as signers"),
         ("path, word", lambda row: [row[0].replace("/", "\\"), f" {row[3]} "], [], {"26", "30", "4"}, "are taken as signers"),
         ("sign,path", lambda row: [row[3], f"D:\\asl\\{row[0]}"], ["--signer", "anna"], {"anna"}, "5 words by 1 signer"),
+        ("path,sign", lambda row: [f"../input/asl/{row[0]}", row[3]], [], {"26", "30", "4"}, "are taken as signers"),
         ("path,gloss", lambda row: [f"/gone/{row[0]}", row[3]], ["--signer", "anna"], {"anna"}, "5 words by 1 signer"),
         ("path,sign,signer", lambda row: [row[0], row[3], "010"], [], {"010"}, "13 clips of 5 words by 1 signer"),
     ],
-    ids=["folders", "backslashes", "another machine", "absolute", "another column"],
+    ids=["folders", "backslashes", "another machine", "a notebook", "absolute", "another column"],
 )
 def test_own_sets(
     *,
@@ -415,7 +426,9 @@ def test_own_sets(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A list of paths and words is enough: signers come from a column, the folders or an option."""
+    """A list of paths and words is enough, whatever other CSV files there are: a column, folders or an option tell signers."""
+    (release / "notes.csv").write_bytes(b"caf\xe9\n")
+    (release / "supplement.csv").write_text("path,file_id,phrase\n")
     assert run(own_set(release, head, change), tmp_path / "data", *options) == 0
     assert told in capsys.readouterr().err
     assert read_words(tmp_path / "data") == tuple(sorted(WORDS))
@@ -452,16 +465,16 @@ def test_the_other_release_is_named(release: Path, tmp_path: Path, capsys: pytes
 
 
 def test_words_in_another_unicode_form(release: Path, tmp_path: Path) -> None:
-    """Words and paths of the list, which may have semicolons, are found if they are the same in Unicode form NFC."""
+    """Words, signers and paths of the list, which may have semicolons, are the same in every Unicode form."""
     composed, decomposed = "聞がく", unicodedata.normalize("NFD", "聞がく")
     shutil.copy(release / PATH, release / f"{decomposed}.parquet")
-    rows = [(f"{composed}.parquet", "4", "1", decomposed), (PATH.replace("000.", "001."), "4", "2", "TV")]
+    rows = [(f"{composed}.parquet", decomposed, "1", decomposed), (PATH.replace("000.", "001."), f"{composed} ", " 2", "TV")]
     write_list(release, rows)
     (release / "train.csv").write_text((release / "train.csv").read_text().replace(",", ";"))
     (release / DICTIONARY_NAME).write_text(json.dumps({"TV": 0, composed: 1}))
     assert run(release, tmp_path / "data", "--signs", f"TV,{decomposed}") == 0
     assert read_words(tmp_path / "data") == ("TV", composed)
-    assert held(tmp_path / "data") == {"4": [("1", 1), ("2", 0)]}
+    assert held(tmp_path / "data") == {composed: [("1", 1), ("2", 0)]}
 
 
 def test_missing_files_are_found_before_the_start(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,32 +119,82 @@ def test_files_that_are_rejected(tmp_path: Path) -> None:
             read_clip(path)
 
 
-def test_layouts_of_folders(tmp_path: Path) -> None:
-    """Signer and word are read from the folders; other files and hidden ones are ignored."""
+def test_folders_of_signers_and_words(tmp_path: Path) -> None:
+    """Signer and word are read from the folders; other files and hidden ones are ignored. Words can be chosen."""
     for name in (
-        "anna/hello.pose",
+        "anna/hello/1.pose",
         "anna/bye/1.pose",
-        "anna/bye/2.pose",
-        "Žofie/hello.pose",
+        "anna/bye/2.POSE",
+        "Žofie/hello/x.pose",
         ".hidden/x.pose",
         "anna/._x.pose",
     ):
-        write_pose(tmp_path / "SRC" / name)
+        touch(tmp_path / "SRC" / name)
     (tmp_path / "SRC" / "notes.txt").write_text("recorded in May")
     plan = plan_import(tmp_path / "SRC")
     assert plan.words == ("bye", "hello")
     assert {signer: [(clip.name, clip.label) for clip in clips] for signer, clips in plan.clips_of.items()} == {
-        "anna": [("bye__1", 0), ("bye__2", 0), ("hello__hello", 1)],
-        "Žofie": [("hello__hello", 1)],
+        "anna": [("bye__1", 0), ("bye__2", 0), ("hello__1", 1)],
+        "Žofie": [("hello__x", 1)],
     }
     assert plan_import(tmp_path / "SRC", min_signers=2).words == ("hello",)
     assert list(plan_import(tmp_path / "SRC", words=["bye"]).clips_of) == ["anna"]
     for arguments, what in (({"words": ["hallo"]}, "no clip shows hallo"), ({"min_signers": 3}, "no word has 3 signers")):
         with pytest.raises(DataError, match=what):
             plan_import(tmp_path / "SRC", **arguments)  # type: ignore[arg-type]
-    write_pose(tmp_path / "SRC" / "x.pose")
-    with pytest.raises(DataError, match="neither its signer nor its word"):
-        plan_import(tmp_path / "SRC")
+
+
+def touch(*paths: Path) -> None:
+    """Makes empty files: a plan does not read them."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+_WORDS = tuple(f"{signer}/{word}.pose" for signer in ("anna", "bob") for word in ("bye", "hello"))
+_ARE_WORDS = ("anna bye bye__bye", "anna hello hello__hello", "bob bye bye__bye", "bob hello hello__hello")
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "clips"),
+    [
+        (_WORDS, {}, _ARE_WORDS),
+        (
+            ("anna/bye.pose", "bob/bye.POSE", "__MACOSX/anna/bye.pose", "Logs/x.txt"),
+            {},
+            ("anna bye bye__bye", "bob bye bye__bye"),
+        ),
+        (("a/bye.pose", "b/hello.pose"), {"layout": "{signer}/{word}.pose"}, ("a bye bye__bye", "b hello hello__hello")),
+        (("bye/1.pose", "bye/2.pose", "hi/1.pose"), {"signer": "me"}, ("me bye bye__1", "me bye bye__2", "me hi hi__1")),
+        (("bye.pose", "hello.pose"), {"signer": "me"}, ("me bye bye__bye", "me hello hello__hello")),
+        (("bye/ann_1.pose", "bye/ann_2.Pose"), {"layout": "{word}/{signer}_{clip}"}, ("ann bye bye__1", "ann bye bye__2")),
+        (tuple(f"poses/{name}" for name in _WORDS), {"layout": "poses/{signer}/{word}.pose"}, _ARE_WORDS),
+        (tuple(f"poses/{name}" for name in _WORDS), {}, "not clear what is a signer"),
+        (("bye/01.pose", "bye/02.pose", "hi/01.pose"), {}, "hardly words: they differ by numbers only"),
+        (("bye/1.pose", "hi/1.pose"), {}, "hardly words: they are numbers"),
+        (("bye/a.pose", "hi/b.pose"), {}, "hardly words: each is in one folder only"),
+        (("1.pose", "2.pose"), {"signer": "me"}, "hardly words: they differ by numbers only"),
+        (("train/bye/1.pose", "test/bye/2.pose"), {}, "named like parts of a split"),
+        ((*_WORDS, "anna/bye/1.pose"), {}, "at different levels of folders"),
+        (("x.pose",), {}, "the wrong layout"),
+        (("bye/1.pose",), {"layout": "{word}/{frame}"}, "a .pose file is not a frame"),
+        (("__MACOSX/anna/bye.pose", "bye.txt"), {}, "contains no .pose file"),
+    ],
+)
+def test_signers_and_words(
+    tmp_path: Path, files: Sequence[str], options: Mapping[str, Any], clips: Sequence[str] | str
+) -> None:
+    """They come from the paths, in a folder and in an archive; where the paths leave it open, the user says it."""
+    touch(*(tmp_path / "SRC" / file for file in files))
+    with zipfile.ZipFile(tmp_path / "SRC.zip", "w") as archive:
+        for file in (*files, "../up/bye.pose"):
+            archive.writestr(file, b"")
+    for source in (tmp_path / "SRC", tmp_path / "SRC.zip"):
+        with pytest.raises(DataError, match=clips) if isinstance(clips, str) else contextlib.nullcontext():
+            plan = plan_import(source, **options)
+            found = [f"{signer} {plan.words[clip.label]} {clip.name}" for signer, own in plan.clips_of.items() for clip in own]
+            assert sorted(found) == list(clips)
+            assert all(plan.exists(source / clip.file) for own in plan.clips_of.values() for clip in own)
 
 
 def test_an_index(tmp_path: Path) -> None:
@@ -161,9 +213,24 @@ def test_an_index(tmp_path: Path) -> None:
     assert plan_import(source, index=own).clips_of.keys() == {"anna"}
     own.write_bytes(own.read_bytes().replace(b"\n", b"\r"))  # lines as old spreadsheets end them
     assert plan_import(source, index=own).clips_of.keys() == {"anna"}
+    for text in (
+        "path;Word;signer\nvideos\\2.pose;hello;anna \n;;\n",
+        "path\tword\tsigner\n/gone/lexicon/videos/2.pose\thello\tanna\n",
+        "path,word,signer,\n../lexicon/videos/2.pose,hello,anna,\n",
+    ):
+        own.write_text(text)
+        ((signer, clips),) = plan_import(source, index=own).clips_of.items()
+        assert (signer, [(clip.name, clip.file) for clip in clips]) == ("anna", [("hello__2", "videos/2.pose")])
+    own.write_text("path,word\nvideos/2.pose,hello\n")
+    assert plan_import(source, index=own, signer="me").clips_of.keys() == {"me"}
+    assert plan_import(source, layout="{signer}/{word}").clips_of.keys() == {"videos"}  # without the index
+    with pytest.raises(DataError, match="the index itself names the signers"):
+        plan_import(source, signer="me")
     for text, what in (
         ("path,word\nvideos/1.pose,a\n", "does not tell the signer"),
-        ("path,word,signer\nvideos/1.pose,,b\n", "a line of the index is incomplete"),
+        ("path,word,signer\n\nvideos/1.pose,,b\n", "a line of the list has no word\n  --> .*: line 3"),
+        ("path,word,signer\nvideos/1.pose,a,nan\n", "a line of the list has no signer"),
+        ("path,word,signer\nvideos/1.pose,a\n", "a line of the list is cut short"),
         ("path,word,signer\nvideos/1.pose,a/b,c\n", "cannot be used as a file name"),
         ("path,word,signer\n", "no .pose file"),
         ("path,word,signer\nx/1.pose,a,b\ny/1.pose,a,b\n", "the same name"),

@@ -114,7 +114,10 @@ DATA_COMMANDS = {
     "info": ["folder=None", f"--workers={os.cpu_count() or 1}", "--json=False", "--overview=None"],
     "synth": ["folder=None", "--clips=480", "--signs=10", "--signers=10", "--seed=0"],
     "import-kaggle": ["source=None", "folder=None", "--top=None", "--signs=None", "--signer=None", *_IMPORT],
-    "import-pose": ["source=None", "folder=None", "--index=None", "--words=None", "--min-signers=1", *_IMPORT],
+    "import-pose": [
+        *("source=None", "folder=None", "--index=None", "--signer=None", "--layout=None", "--words=None", "--min-signers=1"),
+        *_IMPORT,
+    ],
     "import-npy": _IMPORT_NPY,
     "import-hdf5": ["source=None", "folder=None", "--order=None", *_IMPORT],
     "import-holistic": _IMPORT_NPY,

@@ -78,6 +78,17 @@ def import_pose(
             help="CSV file with the columns path, signer and word; paths within SRC. [default: index.csv in SRC, if there]",
         ),
     ] = None,
+    signer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who signs in all clips: the folders in SRC are words.")
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Other paths within SRC, such as '{word}/{signer}_{clip}.pose'. "
+            "Fields: {signer} {word} {clip} {session} {any}.",
+        ),
+    ] = None,
     words: Annotated[str | None, typer.Option(metavar="A,B,C", help="Only these words.")] = None,
     min_signers: Annotated[int, typer.Option(min=1, metavar="N", help="Only words that at least N signers have.")] = 1,
     swap_hands: SwapHands = None,
@@ -86,7 +97,7 @@ def import_pose(
     skip_broken: SkipBroken = False,
     as_json: Json = False,
 ) -> int:
-    """Import .pose files with MediaPipe Holistic landmarks: SRC/<signer>/<word>.pose or <signer>/<word>/<clip>.pose.
+    """Import .pose files with MediaPipe Holistic landmarks: SRC/<signer>/<word>/<clip>.pose, or <signer>/<word>.pose.
 
     Needs pose-format. An import that was stopped or killed continues with the same command. Exits with 1 if it found broken
     files.
@@ -94,7 +105,9 @@ def import_pose(
     from data_utils.importing import pose
 
     names = None if words is None else [word.strip() for word in words.split(",")]
-    plan = pose.plan_import(source, index=index, words=names, min_signers=min_signers, notify=_note)
+    plan = pose.plan_import(
+        source, index=index, signer=signer, layout=layout, words=names, min_signers=min_signers, notify=_note
+    )
     return _run_import(_corrected(plan, _corrections(swap_hands, mirrored)), folder, workers, skip_broken, as_json)
 
 

@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,9 @@ class Kind:
     suffixes: tuple[str, ...]
     """Endings in lower case, the usual one first. In names, they may have any case."""
 
+    name_clips: bool = False
+    """Whether a clip is named after its file if nothing else names it."""
+
     def has(self, name: str) -> bool:
         """Whether a file of this name is of the kind, and not hidden."""
         return name.lower().endswith(self.suffixes) and not name.startswith(".")
@@ -63,10 +66,17 @@ class Found:
     others: int
     """Number of files of other kinds in it, without hidden ones."""
 
+    listed: tuple[str, ...] | None = None
+    """Names of the files that are searched, if the folder is in an archive."""
+
     @property
     def path(self) -> str:
         """Its path within the source."""
         return "/".join(self.names)
+
+    def file_names(self, source: Path) -> list[str]:
+        """Names of the files that are searched, sorted."""
+        return file_names(source / self.path, self.kind) if self.listed is None else list(self.listed)
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,39 @@ def scan(source: Path, kind: Kind) -> list[Found]:
     return found
 
 
+def scan_archive(archive: Path, paths: Iterable[str], kind: Kind) -> list[Found]:
+    """All folders of an archive, as `scan` finds them in a folder.
+
+    Args:
+        archive: its file.
+        paths: of the files in it.
+        kind: of the files that are searched.
+
+    Raises:
+        DataError: no file of the kind is in it.
+    """
+    files: dict[tuple[str, ...], list[str]] = {(): []}
+    for path in paths:
+        *folders, file = path.split("/")
+        if not any(name == "" or name.startswith(".") or name in _FOREIGN_FOLDERS for name in folders):
+            for depth in range(len(folders)):
+                files.setdefault(tuple(folders[:depth]), [])
+            files.setdefault(tuple(folders), []).append(file)
+    found = []
+    for names, inside in sorted(files.items()):
+        listed = tuple(sorted(filter(kind.has, inside)))
+        others = sum(_counts(name) for name in inside) - len(listed)
+        found.append(Found(kind, names, len(listed), listed[0] if listed else "", others, listed))
+    if not any(folder.files for folder in found):
+        raise DataError(f"the archive contains no {kind.noun}", file=archive, expected=f"{', '.join(kind.suffixes)} files")
+    return found
+
+
+def _counts(name: str) -> bool:
+    """Whether a file is one that a person put there."""
+    return not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini")
+
+
 def _other_command(source: Path) -> str | None:
     """The command that reads what is in a folder instead, if there is one."""
     names = (name.lower() for _, _, names in os.walk(source) for name in names if not name.startswith("."))
@@ -194,7 +237,7 @@ def _scan(folder: Path, names: tuple[str, ...], kind: Kind) -> Iterator[Found]:
             elif entry.is_dir():
                 deeper.append(entry.name)
             else:
-                others += entry.name not in ("Thumbs.db", "desktop.ini")
+                others += _counts(entry.name)
     yield Found(kind, names, files, first, others)
     for name in sorted(deeper):
         if name not in _FOREIGN_FOLDERS:

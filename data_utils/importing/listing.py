@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from data_utils.errors import DataError
 from data_utils.importing.importing import check_name
-from data_utils.importing.layout import Found, Layout, file_names
+from data_utils.importing.layout import Found, Kind, Layout
 from data_utils.importing.order import Notify
 from data_utils.importing.record import ListedClip
 from data_utils.wording import counted
@@ -38,11 +38,11 @@ def clips_by_folders(
     levels = levels[signer is not None :]
     frames = levels[-1] == "frame"
     holding = [folder for folder in found if folder.files]
-    depths = Counter(len(folder.names) for folder in holding)
-    depth = max(depths, key=lambda depth: (depths[depth], -depth))
+    depth = usual_depth(found)
+    usual = [folder for folder in holding if len(folder.names) == depth]
     if depth != len(levels) - 1:
-        raise _other_levels(source, [folder for folder in holding if len(folder.names) == depth], levels, signer)
-    _check_levels(source, [folder for folder in holding if len(folder.names) != depth], depths[depth], levels)
+        raise _other_levels(source, usual, levels, signer)
+    _check_levels(source, [folder for folder in holding if len(folder.names) != depth], len(usual), levels)
     if signer is None:
         _check_no_splits(source, holding, levels)
     word_level = levels.index("word")
@@ -50,9 +50,16 @@ def clips_by_folders(
     folders = [one for one in found if len(one.names) == depth and one.names[: word_level + 1] in words]
     _tell_left_out(found, folders, notify)
     paths = (path for folder in folders for path in ([folder.names] if frames else _files(source, folder)))
-    clips = [_clip(_fields(path, levels, is_file=not frames), signer, "/".join(path), source) for path in paths]
+    kind = found[0].kind
+    clips = [_clip(_fields(path, levels, is_file=not frames), signer, "/".join(path), source, kind) for path in paths]
     notify(f"files: SRC/{_shown(levels, found)}, one {'frame' if frames else 'clip'} per file; {_example(clips[0])}")
     return clips
+
+
+def usual_depth(found: Iterable[Found]) -> int:
+    """In how many folders, one in another, most of the folders with files are."""
+    depths = Counter(len(folder.names) for folder in found if folder.files)
+    return max(depths, key=lambda depth: (depths[depth], -depth))
 
 
 def clips_by_layout(
@@ -78,7 +85,7 @@ def clips_by_layout(
                 continue
             kept = path[:-1] if layout.frames_fill_folders else path
             key = (*folder.names, *layout.clip_key(fields)) if layout.frames else path
-            clips.setdefault(key, _clip(fields, signer, "/".join(kept), source))
+            clips.setdefault(key, _clip(fields, signer, "/".join(kept), source, folder.kind))
     if not clips:
         raise DataError(
             "no file has the layout",
@@ -111,10 +118,11 @@ def without_repeats(clips: Iterable[ListedClip], source: Path) -> list[ListedCli
     return list(known.values())
 
 
-def _clip(fields: Mapping[str, str], signer: str | None, file: str, source: Path) -> ListedClip:
+def _clip(fields: Mapping[str, str], signer: str | None, file: str, source: Path, kind: Kind) -> ListedClip:
+    clip = fields.get("clip", unicodedata.normalize("NFC", PurePosixPath(file).stem) if kind.name_clips else "0")
     signer = unicodedata.normalize("NFC", signer) if signer is not None else fields["signer"]
     session = fields.get("session", "")
-    name = "__".join(filter(None, (fields["word"], session, fields.get("any"), fields.get("clip", "0"))))
+    name = "__".join(filter(None, (fields["word"], session, fields.get("any"), clip)))
     check_name(signer, "a signer", file=source / file)
     check_name(name, "a clip", file=source / file, may_end_in_swap=True)
     return ListedClip(signer, name, fields["word"], file, session)
@@ -127,7 +135,7 @@ def _example(clip: ListedClip) -> str:
 
 def _files(source: Path, folder: Found) -> Iterator[tuple[str, ...]]:
     """The paths of a folder's files within the source."""
-    return ((*folder.names, name) for name in file_names(source / folder.path, folder.kind))
+    return ((*folder.names, name) for name in folder.file_names(source))
 
 
 def _fields(path: Sequence[str], levels: Sequence[str], *, is_file: bool) -> dict[str, str]:

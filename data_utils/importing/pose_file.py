@@ -83,19 +83,13 @@ def read_bytes(path: Path) -> bytes:
         raise DataError("a file in the archive cannot be read", file=path, got=str(error)) from error
 
 
-def names_in(source: Path) -> list[str]:
-    """The files in a folder or a ZIP archive, by their paths within it, sorted; hidden ones are left out.
+def names_in(archive: Path) -> list[str]:
+    """The paths of the files in a ZIP archive.
 
     Raises:
-        DataError: the source is neither.
+        DataError: it is none.
     """
-    if source.is_dir():
-        names = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
-    elif source.is_file():
-        names = [one.filename for one in _opened(source).infolist() if not one.is_dir()]
-    else:
-        raise DataError("there is no such folder or archive", file=source)
-    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+    return [one.filename for one in _opened(archive).infolist() if not one.is_dir()]
 
 
 def import_pose_format() -> Any:

@@ -16,12 +16,9 @@ import dataclasses
 import functools
 import hashlib
 import io
-import itertools
 import json
 import queue
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +27,10 @@ import numpy as np
 
 from data_utils.errors import DataError
 from data_utils.files import write_atomically
+from data_utils.importing.clip_files import clips_in_files
 from data_utils.importing.corrections import Corrections
-from data_utils.importing.layout import Found, Kind, file_names, parse_layout, scan
-from data_utils.importing.listing import clips_by_folders, clips_by_layout, without_repeats
+from data_utils.importing.layout import Kind, scan
+from data_utils.importing.listing import without_repeats
 from data_utils.importing.order import Notify
 from data_utils.importing.record import ImportPlan, SourceClip, make_plan
 from data_utils.importing.video_process import Stopped, VideoReader
@@ -44,7 +42,6 @@ KIND = Kind("video", (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", "
 
 STORE_NAME = ".videos"
 _POLL_EVERY_S = 0.2
-_DIGITS = re.compile(r"\d+")
 
 
 def plan_import(
@@ -71,18 +68,7 @@ def plan_import(
     """
     found = scan(source, KIND)
     check_set_up()
-    if layout is not None:
-        pattern = parse_layout(layout, KIND)
-        if pattern.frames:
-            raise DataError("--layout: a video is not a frame", got=layout, hint="leave out {frame}")
-        listed = clips_by_layout(source, found, pattern, signer, notify)
-    else:
-        depths = Counter(len(one.names) for one in found if one.files)
-        is_word = depths.most_common(1)[0][0] == (1 if signer is None else 0)  # the name of each file
-        if is_word:
-            _check_words(source, found, signer)
-        listed = clips_by_folders(source, found, ("signer", "word", *([] if is_word else ["clip"])), signer, notify)
-    clips = without_repeats(listed, source)
+    clips = without_repeats(clips_in_files(source, found, layout, signer, notify), source)
     corrections = Corrections(mirrored=mirrored)
     corrections.check({clip.signer for clip in clips})
     flipped = frozenset(clip.file for clip in clips if corrections.is_mirrored(clip.signer))
@@ -91,30 +77,6 @@ def plan_import(
     words = tuple(sorted({clip.word for clip in clips}))
     plan = make_plan("video", source, words, clips, read, options=corrections.options())
     return dataclasses.replace(plan, extraction=extraction)
-
-
-def _check_words(source: Path, found: Sequence[Found], signer: str | None) -> None:
-    """Checks that files may be named after words. They could as well be clips, in folders of words.
-
-    Raises:
-        DataError: names differ only by numbers, or no name is in two folders.
-    """
-    holding = [folder for folder in found if folder.files]
-    names_of = [{Path(name).stem.lower() for name in file_names(source / folder.path, KIND)} for folder in holding]
-    numbered = any(len({_DIGITS.sub("0", name) for name in names}) < len(names) for names in names_of)
-    repeated = len(names_of) == 1 or max(Counter(itertools.chain(*names_of)).values()) > 1
-    if numbered or not repeated:
-        why = "they differ by numbers only" if numbered else "each is in one folder only"
-        pattern = "{signer}/{word}" if signer is None else "{word}"
-        others = "add --signer NAME if the folders are words; else " if signer is None else "make a folder per word, or "
-        raise DataError(
-            f"the names of the files are hardly words: {why}",
-            file=source,
-            got="/".join((*holding[0].names, holding[0].first)),
-            expected=f"SRC/{'<signer>/' if signer is None else ''}<word>/<clip>.mp4",
-            hint=f"{others}describe the paths: --layout '{pattern}_{{clip}}.mp4', "
-            f"or --layout '{pattern}.mp4' if they are words after all",
-        )
 
 
 def read_landmarks(path: Path, *, extraction: VideoExtraction) -> np.ndarray:
