@@ -378,6 +378,7 @@ def test_an_invalid_list_is_an_error(release: Path) -> None:
         (b"path,sequence_id,participant_id\n", "lacks columns"),
         (b"sign,sequence_id,participant_id\n", "lacks columns"),
         (b"path,sign\n", "contains no clip"),
+        (b"path,sign,word,sign\n", "two columns of the list have the same name"),
         (b"path,file_id,sequence_id,participant_id,phrase\n", "asl-fingerspelling"),
         (b"path,participant_id,sequence_id,sign\na,4,1,caf\xe9\n", "CSV in UTF-8"),
         (b'path,participant_id,sequence_id,sign\n"a,4,1,TV\n', "CSV in UTF-8"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
@@ -52,7 +53,7 @@ def _check_words(source: Path, holding: Sequence[Found], signer: str | None) -> 
     """Checks that files may be named after words. They could as well be clips, in folders of words.
 
     Raises:
-        DataError: names are numbers or differ only by numbers, or no name is in two folders.
+        DataError: names differ only by numbers, each has a number, or no name is in two folders.
     """
     why = _not_words(_names_of(source, holding))
     if why is not None:
@@ -87,7 +88,7 @@ def _check_top(source: Path, holding: Sequence[Found]) -> None:
             file=source,
             got=_first_file(holding),
             expected=f"SRC/<signer>/<word>/<clip>{ending} or SRC/<signer>/<word>{ending}",
-            hint=f"--layout '{top}/{{signer}}/{{word}}{ending}' if the files are named after words, "
+            hint=f"--layout {shlex.quote(f'{top}/{{signer}}/{{word}}{ending}')} if the files are named after words, "
             f"or --layout '{{signer}}/{{word}}/{{clip}}{ending}' if {top} is the only signer",
         )
 
@@ -101,8 +102,8 @@ def _not_words(names_of: Sequence[Collection[str]]) -> str | None:
     """Why the names of the files in some folders are hardly words; None if they can be."""
     if any(len({_DIGITS.sub("0", name) for name in names}) < len(names) for names in names_of):
         return "they differ by numbers only"
-    if all(_DIGITS.fullmatch(name) for name in itertools.chain(*names_of)):
-        return "they are numbers"
+    if all(_DIGITS.search(name) for name in itertools.chain(*names_of)):
+        return "each has a number"
     if len(names_of) > 1 and max(Counter(itertools.chain(*names_of)).values()) == 1:
         return "each is in one folder only"
     return None

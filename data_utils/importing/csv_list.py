@@ -124,14 +124,20 @@ def read_list(path: Path, data: bytes, columns: Mapping[str, tuple[str, ...]]) -
         columns: names of the columns by what they tell; the first that exists is read.
 
     Raises:
-        DataError: it is not CSV in UTF-8.
+        DataError: it is not CSV in UTF-8, or two columns have the same name.
     """
     try:
         content = data.decode("utf-8-sig")
         header = header_of(content)
     except (csv.Error, UnicodeDecodeError) as error:
         raise _not_csv(path, error) from error
-    return ClipList(path, content, header, find_columns(header, columns))
+    found = find_columns(header, columns)
+    for name in found.values():
+        if header.count(name) > 1:
+            raise DataError(
+                "two columns of the list have the same name", file=path, got=", ".join(header), hint=f"rename a `{name}`"
+            )
+    return ClipList(path, content, header, found)
 
 
 def header_of(content: str) -> tuple[str, ...]:
