@@ -125,12 +125,14 @@ def array_shape(path: Path) -> tuple[int, ...]:
     """The shape of the array in a `.npy` file, from its header.
 
     Raises:
-        DataError: the file cannot be read, or contains something else.
+        DataError: the file cannot be read, or contains something else or Python objects.
     """
     with _array_file(path), path.open("rb") as stream:
         first = np.lib.format.read_magic(stream) == (1, 0)
-        header = np.lib.format.read_array_header_1_0(stream) if first else np.lib.format.read_array_header_2_0(stream)
-        shape: tuple[int, ...] = header[0]
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        if dtype.hasobject:
+            raise ValueError("an array of objects needs allow_pickle")
         return shape
 
 

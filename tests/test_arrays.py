@@ -14,7 +14,7 @@ from data_utils.cli import execute
 from data_utils.errors import DataError
 from data_utils.folder import signer_files
 from data_utils.hdf5 import Clip, read_clips
-from data_utils.importing import hdf5_copy
+from data_utils.importing import hdf5_copy, npy
 from data_utils.importing.array_files import read_rows, to_landmarks
 from data_utils.importing.arrays import rows_of
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
@@ -159,6 +159,9 @@ def shapes(feature_CTJ: np.ndarray) -> dict[str, np.ndarray]:
         "[1, T, 543, 3]": points_TJC[None],
         "[T, 1, 543, 3]": points_TJC[:, None],
         "[1, T, 1629]": points_TJC.reshape(1, len(points_TJC), -1),
+        "[T, 3, 543]": feature_CTJ.transpose(1, 0, 2),
+        "[1, 21, 1629]": np.resize(points_TJC, (21, 543, 3)).reshape(1, 21, -1),
+        "[T, 1629, 1]": points_TJC.reshape(len(points_TJC), -1, 1),
         "pose first": tutorial,
         "Fortran": np.asfortranarray(points_TJC),
     }
@@ -167,7 +170,10 @@ def shapes(feature_CTJ: np.ndarray) -> dict[str, np.ndarray]:
 def test_every_shape_is_read(clip: np.ndarray) -> None:
     """Points in any order of axes, with irises or visibility, of any float type, give the same landmarks."""
     for name, values in shapes(clip).items():
-        np.testing.assert_array_equal(read(values), clip, err_msg=name)
+        expected = clip if "21" not in name else np.resize(clip.transpose(1, 0, 2), (21, 3, 543)).transpose(1, 0, 2)
+        np.testing.assert_array_equal(read(values), expected, err_msg=name)
+    short = clip[:, :4].transpose(1, 0, 2)
+    np.testing.assert_array_equal(rows_of(short, None, file=Path("x")).values_TV.shape, (4, 1629))
     hands = np.stack([clip[:, :, FILE_PARTS[hand]] for hand in HANDS], axis=2).transpose(1, 2, 3, 0)  # [T, 2, 21, 3]
     np.testing.assert_array_equal(read(hands), carried(clip, HANDS))
     half = clip.transpose(1, 2, 0).astype(np.float16)
@@ -191,6 +197,12 @@ def test_every_container_is_read(clip: np.ndarray, tmp_path: Path) -> None:
     )
     (tmp_path / "c.NPZ.npz").rename(tmp_path / "c.NPZ")
     np.savez(tmp_path / "d.npz", **{name: np.nan_to_num(values) for name, values in names.items()}, label=np.arange(3))
+    for name, pose, face, left, right in (
+        ("j.npz", "pose_kpts", "face_mesh", "left_hand_kps", "right_hand_kps"),
+        ("k.npz", "body", "faceLandmarksXYZ", "hand_left", "hand_right"),
+    ):
+        arrays = zip((pose, face, left, right), (part[one] for one in TUTORIAL), strict=True)
+        np.savez(tmp_path / name, **dict(arrays), world_pose=part["pose"])
     np.savez(tmp_path / "i.npz", points_TJC, labels=np.arange(len(points_TJC)), times=np.linspace(0, 1, len(points_TJC)))
     np.savez(tmp_path / "e.npz", **{name: values.reshape(len(values), -1) for name, values in names.items()})
     for folder, save, suffix in (("f", np.save, "npy"), ("g", np.savez, "npz")):
@@ -217,7 +229,8 @@ def test_archives_that_are_refused(clip: np.ndarray, tmp_path: Path) -> None:
         "does not tell its part": {"pose": points_TJC[:, 489:522], "hands": points_TJC[:, :42]},
         "the pose has another shape": {"pose": points_TJC[:, :21]},
     }
-    for message, arrays in cases.items():
+    others = ({"pose": points_TJC[:, 489:522], name: points_TJC[:, 468:489]} for name in ("l", "Body"))
+    for message, arrays in [*cases.items(), *(("does not tell its part", other) for other in others)]:
         np.savez(tmp_path / "x.npz", **arrays)
         with pytest.raises(DataError, match=message):
             read_rows(tmp_path / "x.npz")
@@ -251,7 +264,7 @@ def test_an_order_decides_between_readings(clip: np.ndarray) -> None:
     """With an order, a row may hold one hand; parts that the frames do not have, and names, are checked."""
     one_hand = row(clip, ("right_hand",))
     np.testing.assert_array_equal(read(one_hand, ("right_hand",)), carried(clip, ("right_hand",)))
-    with pytest.raises(DataError, match="other parts than --order"):
+    with pytest.raises(DataError, match=r"(?s)other parts than --order.*hint: name the parts"):
         read(row(clip, TUTORIAL), ("pose", "left_hand"))
     assert parse_order("Pose, face,left-hand,right_hand") == TUTORIAL
     for text, message in (("pose,feet", "no such part"), ("pose,pose", "given twice"), ("", "no such part")):
@@ -282,6 +295,36 @@ def test_hands_swapped_in_some_clips_are_no_order(made: Path) -> None:
     assert find_order([SampleClip([rows]) for rows in whole]).order == ("face", "right_hand", "pose", "left_hand")
     corrected = find_order([SampleClip([rows], lambda feature: swap("x", feature)) for rows in whole])
     assert (corrected.order, corrected.sure) == (KAGGLE, True)
+
+
+OTHER: Order = ("pose", "left_hand", "right_hand", "face")
+
+
+@pytest.mark.parametrize("others", [("9002",), ("9001", "9002")], ids=" ".join)
+def test_signers_have_orders_of_their_own(others: tuple[str, ...], made: Path, tmp_path: Path) -> None:
+    """Clips of a signer in another order are read in it, and it is told; a given order is kept, and told if it is worse."""
+    for signer, own in clips_of(made).items():
+        for number, one in enumerate(own):
+            (tmp_path / f"src/{signer}/hi").mkdir(parents=True, exist_ok=True)
+            np.save(tmp_path / f"src/{signer}/hi/{number}", row(one.feature_CTJ, OTHER if signer in others else TUTORIAL))
+    told: list[str] = []
+    plan = npy.plan_import(tmp_path / "src", notify=told.append)
+    for signer, own in clips_of(made).items():
+        for number, one in enumerate(own):
+            found = plan.reader(signer)(tmp_path / f"src/{signer}/hi/{number}.npy")
+            np.testing.assert_array_equal(found, carried(one.feature_CTJ, TUTORIAL))
+    if len(others) == 1:
+        assert "order of the parts: pose, face, left_hand, right_hand (the usual one; no other" in told[1]
+        assert told[2].startswith("9002: order of the parts: pose, left_hand, right_hand, face (not the usual one;")
+        assert plan.options == {"order_of": {"9002": {"pose,face,left_hand,right_hand": "pose,left_hand,right_hand,face"}}}
+    else:
+        assert told[1].startswith("order of the parts: pose, left_hand, right_hand, face (not the usual one;")
+    told = []
+    given = npy.plan_import(tmp_path / "src", order=TUTORIAL, notify=told.append)
+    assert (given.options, given.reads) == ({}, {})
+    assert told[1] == (
+        f"--order {','.join(TUTORIAL)} does not fit the body of {', '.join(others)}: pose,left_hand,right_hand,face does"
+    )
 
 
 def rewrite(source: Path, target: Path, change: Callable[[str, np.ndarray], np.ndarray]) -> None:

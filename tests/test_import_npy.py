@@ -250,14 +250,14 @@ def test_broken_clips_are_skipped_on_request(tree: Path, tmp_path: Path, capsys:
     out, err = capsys.readouterr()
     broken, summary = map(json.loads, out.splitlines())
     assert (broken["kind"], broken["signer"], broken["clip"]) == ("broken", "anna", "あした__1")
-    assert broken["file"] == "anna/あした/1"
+    assert broken["file"] == "anna/あした/1/2.npy"
     assert broken["why"] == "the frames have another number of values: 97 numbers per frame"
     assert broken["expected"].startswith("frames of pose (33 or 25 points)")
     assert (summary["complete"], summary["broken"], summary["clips"]) == (False, 1, 4)
     assert "--skip-broken" in err
     assert run(tree, tmp_path / "data", "--skip-broken") == 0
     err = capsys.readouterr().err
-    assert "  anna/あした/1: the frames have another number of values: 97 numbers per frame\n" in err
+    assert "  anna/あした/1/2.npy: the frames have another number of values: 97 numbers per frame\n" in err
     assert "\nexpected: frames of pose (33 or 25 points)" in err
     assert run(tree, tmp_path / "fresh", "--skip-broken") == 0
     assert contents(tmp_path / "data") == contents(tmp_path / "fresh")
@@ -275,14 +275,14 @@ def test_unicode_forms_of_a_word_are_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("levels", "message"),
+    ("levels", "message", "layout"),
     [
-        ("hello/0", "the level of signers is missing\n"),
-        ("0", "the levels of signers and words are missing\n"),
-        ("", "the levels of signers and words and clips are missing\n"),
+        ("hello/0", "the level of signers is missing\n", "{word}/{signer}_{clip}/{frame}.npy"),
+        ("0", "the levels of signers and words are missing\n", "{word}/{clip}.npy"),
+        ("", "the levels of signers and words and clips are missing\n", "{word}_{signer}_{clip}_{frame}.npy"),
     ],
 )
-def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, message: str) -> None:
+def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, message: str, layout: str) -> None:
     """Without folders of signers, as in tutorials, the error says which level is missing."""
     write_frames(tmp_path / levels, vectors(0))
     with pytest.raises(DataError) as caught:
@@ -290,7 +290,7 @@ def test_a_missing_level_of_folders_is_named(tmp_path: Path, levels: str, messag
     text = caught.value.render()
     assert message in text
     assert "expected: SRC/<signer>/<word>/<clip>/<frame>.npy" in text
-    assert "--layout '{word}/" in text
+    assert f"--layout '{layout}" in text
 
 
 @pytest.mark.parametrize(
@@ -326,8 +326,8 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], list[tuple[str, str, str]]]]
     "frames with names": (["anna/hi/1/frame_*.npy", "anna/hi/2/img0*.npz"], {}, [("anna", "hi__1", ""), ("anna", "hi__2", "")]),
     "one folder": (
         ["anna_hi_1.npy", "anna_x_hi_2.npy"],
-        {"layout": "{signer}_{word}_{clip}.npy"},
-        [("anna", "hi__1", ""), ("anna", "x_hi__2", "")],
+        {"layout": "{signer}_{word:[^_]+}_{clip}.npy"},
+        [("anna", "hi__1", ""), ("anna_x", "hi__2", "")],
     ),
     "names of frames": (["hi/1/frame_*.npy"], {"layout": "{word}/{clip}/{frame}", "signer": "anna"}, [("anna", "hi__1", "")]),
     "literal text": (["a-b/hi.v1.npy"], {"layout": "{signer}-b/{word}.v{clip}"}, [("a", "hi__1", "")]),
@@ -348,6 +348,8 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, str], list[tuple[str, str, str]]]]
         {"layout": "{word}/{signer}_{clip}_{frame}.npy"},
         [("anna", "hi__1", ""), ("anna", "hi__12", "")],
     ),
+    "phrases": (["thank_you_1.npy"], {"layout": "{word}_{clip}", "signer": "anna"}, [("anna", "thank_you__1", "")]),
+    "spaces": ([" anna /hi /1.npy"], {}, [("anna", "hi__1", "")]),
     "a folder is a clip": (["anna/hi/*.npy"], {"layout": "{signer}/{word}/{frame}.npy"}, [("anna", "hi__0", "")]),
     "still pictures": (["anna/A/1.npy"], {"layout": "{signer}/{word}/{clip}.npy"}, [("anna", "A__1", "")]),
 }
@@ -389,6 +391,12 @@ WRONG_LAYOUTS: dict[str, tuple[list[str], dict[str, str], str, str]] = {  # path
     "parts of a split": (["train/hi/1.npy", "Test/hi/1.npy"], {}, "parts of a split", "--layout '{any}/{word}/{clip}.npy'"),
     "two levels": (["anna/hi/1.npy", "anna/bye/1.npy", "ben/1.npy"], {}, "different levels", "ben/1.npy"),
     "files of a folder": (["1.npy"], {}, "the levels of signers and words are missing", "--layout"),
+    "names of files": (["hi_anna_1.npy"], {}, "the levels of signers and words", "--layout '{word}_{signer}_{clip}.npy'"),
+    "files of one signer": (["hi_1.npy"], {"signer": "me"}, "the level of words is", "such as --layout '{word}_{clip}.npy'"),
+    "two ways": (["thank_you_me_1.npy"], {"layout": "{word}_{signer}_{clip}"}, "in two ways", "'{word}_{signer:[^_]+}_{clip}'"),
+    "side by side": (["hi/9001.npy"], {"layout": "{word}/{signer}{clip}"}, "in two ways", "signer 900; clip 1"),
+    "no expression": (["hi/9001.npy"], {"layout": "{word:[}/{signer}"}, "wrong regular expression", "[^_]+"),
+    "no name": (["hi/1.npy"], {"signer": "a/b"}, "the name of a signer", "--> --signer"),
     "no array": ([], {}, "contains no array", ".npy"),
     "no word": (["anna_1.npy"], {"layout": "{signer}_{clip}"}, "does not tell the word", "{word}"),
     "no signer": (["hi_1.npy"], {"layout": "{word}_{clip}"}, "does not tell the signer", "--signer NAME"),
@@ -438,6 +446,37 @@ def test_folders_without_arrays_are_no_words(tree: Path) -> None:
     assert told[0] == "left out 2 folders without arrays: anna/Logs, models"
     with pytest.raises(DataError, match="no frame"):
         plan.read(tree / "anna/bye/1")
+
+
+def test_links_to_folders_above_are_not_followed(tmp_path: Path) -> None:
+    """A link to a folder that contains it does not add clips; another link does."""
+    write_paths(tmp_path, ["in/anna/hi/1.npy", "elsewhere/hi/1.npy"])
+    (tmp_path / "in/anna/all").symlink_to(tmp_path / "in")
+    (tmp_path / "in/ben").symlink_to(tmp_path / "elsewhere")
+    plan = npy.plan_import(tmp_path / "in")
+    assert {signer: [clip.file for clip in own] for signer, own in plan.clips_of.items()} == {
+        "anna": ["anna/hi/1.npy"],
+        "ben": ["ben/hi/1.npy"],
+    }
+
+
+@pytest.mark.parametrize("values", [np.array([1.0, None]), np.ones(3 * NUM_VALUES)], ids=["objects", "flat"])
+def test_unreadable_clips_are_no_frames(values: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Arrays that cannot be read say nothing about the levels of folders: the error names what is wrong with them."""
+    (tmp_path / "in/anna/hi").mkdir(parents=True)
+    np.save(tmp_path / "in/anna/hi/1.npy", values)
+    assert run(tmp_path / "in", tmp_path / "data") in (1, 2)
+    err = capsys.readouterr().err
+    assert "anna/hi/1.npy" in err
+    assert "level" not in err
+    assert ("hint: save numbers, not objects" in err) == (values.dtype.kind == "O")
+
+
+def test_an_order_that_decides_is_recorded(tmp_path: Path) -> None:
+    """Frames of one hand, read as the left and as the right one, are different imports."""
+    write_frames(tmp_path / "anna/hi/0", np.random.default_rng(0).random((3, 63)))
+    plans = [npy.plan_import(tmp_path, order=(hand,)) for hand in ("left_hand", "right_hand")]
+    assert identity_of(plans[0]) != identity_of(plans[1])
 
 
 def test_an_earlier_import_continues(tree: Path, tmp_path: Path) -> None:

@@ -245,9 +245,8 @@ def _report_import(result: ImportResult, source: Path, folder: Path, *, as_json:
     if as_json:
         for kind, clips in (("broken", result.broken), ("skipped", result.skipped)):
             for clip in clips:
-                print_json(
-                    kind=kind, signer=clip.signer, clip=clip.clip, file=clip.file, why=clip.why, expected=clip.expected or None
-                )
+                more = {"expected": clip.expected or None, "hint": clip.hint or None}
+                print_json(kind=kind, signer=clip.signer, clip=clip.clip, file=clip.file, why=clip.why, **more)
         counts = {"clips": result.clips, "words": result.words, "signers": result.signers, "imported": result.imported}
         faults = {"skipped": len(result.skipped), "broken": len(result.broken)}
         print_json(kind="summary", complete=result.complete, folder=str(folder), **counts, **faults)
@@ -263,12 +262,14 @@ def _report_import(result: ImportResult, source: Path, folder: Path, *, as_json:
     error = ExplainedError("no clip could be read", where=str(source), hint="is it complete, and of this kind?")
     if result.broken:
         signers = counted(len({clip.signer for clip in result.broken}), "signer")
+        hints = {clip.hint for clip in result.broken}
+        repair = hints.pop() if len(hints) == 1 else ""
         error = ExplainedError(
             f"{counted(len(result.broken), 'clip')} cannot be read: {signers} and the dictionary of words were not written",
             where=str(source),
             got=None if as_json else _examples(result.broken),
             expected=_accepted(result.broken),
-            hint="repair them and run the same command again, or skip them with --skip-broken",
+            hint=f"{repair or 'repair them'}; run the same command again, or skip them with --skip-broken",
         )
     print(error.render(), file=sys.stderr)
     return FOUND_PROBLEMS

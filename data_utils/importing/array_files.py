@@ -31,7 +31,7 @@ _PART_NAMES = {
     "right_hand": ("righthand", "right", "rh", "handright", "rhand", "handr"),
 }
 _PART_OF = {name: part for part, names in _PART_NAMES.items() for name in names}
-_ENDING = re.compile(r"(landmarks?|keypoints?|points?|array|arr)$")
+_ENDING = re.compile(r"(landmarks?|keypoints?|points?|kpts?|kps?|pts?|xyzv?|xyv?|coords?|coordinates|data|array|arr)+$")
 
 
 def is_array_name(name: str) -> bool:
@@ -145,13 +145,13 @@ def to_landmarks(clip: Sequence[Rows], orders: Mapping[Order, Order], *, file: P
 def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path: Path) -> Rows:
     """The frames in an archive of arrays. Arrays of parts are read by their names; single numbers and texts are ignored."""
     arrays = {name: values for name, values in arrays.items() if values.ndim and values.dtype.kind not in "US"}
-    parts = {part: values for name, values in arrays.items() if (part := _part_of(name)) is not None}
-    if parts:
-        unknown = [name for name in arrays if _part_of(name) is None and re.search("hand|pose|face|land|point", name.lower())]
-        if unknown := [name for name in unknown if "world" not in name.lower()]:
-            expected = "names such as pose, face, left_hand and right_hand"
+    name_of = {part: name for name in arrays if (part := _part_of(name)) is not None}
+    if name_of:
+        unknown = [name for name, values in arrays.items() if name not in name_of.values() and _may_be_part(name, values)]
+        if unknown:
+            expected = "names such as pose, face, left_hand and right_hand, each once"
             raise DataError("an array's name does not tell its part", file=path, got=", ".join(unknown), expected=expected)
-        rows = {part: _rows_of_part(values, part, path) for part, values in parts.items() if values.size}
+        rows = {part: _rows_of_part(arrays[name], part, path) for part, name in name_of.items() if arrays[name].size}
         lengths = {part: len(one.values_TV) for part, one in rows.items()}
         if len(set(lengths.values())) > 1:
             got = ", ".join(f"{part} {frames}" for part, frames in lengths.items())
@@ -159,6 +159,8 @@ def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path
         if rows:
             return joined(rows.values())
     readable = {name: values for name, values in arrays.items() if len(arrays) == 1 or _may_be_clip(values, order, path)}
+    if len(readable) > 1:  # without times and labels
+        readable = {name: values for name, values in readable.items() if values.ndim > 1}
     if len(readable) != 1:
         raise DataError(
             "the file does not hold one clip",
@@ -188,6 +190,14 @@ def _may_be_clip(values: np.ndarray, order: Order | None, path: Path) -> bool:
     except DataError:
         return False
     return True
+
+
+def _may_be_part(name: str, values: np.ndarray) -> bool:
+    """Whether an array beside those of parts may be a part too, by its name or its shape. World coordinates are left out."""
+    if "world" in name.lower():
+        return False
+    named = _part_of(name) is not None or re.search("hand|pose|face|land|point", name.lower()) is not None
+    return named or (values.ndim > 1 and any(_may_be_clip(values, order, Path(name)) for order in (None, ("left_hand",))))
 
 
 def _part_of(name: str) -> str | None:

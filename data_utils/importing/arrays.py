@@ -42,8 +42,9 @@ class Rows:
 def rows_of(values: np.ndarray, order: Order | None, *, file: Path) -> Rows:
     """The frames of an array, and what their numbers stand for.
 
-    Accepts `[T, V]`, `[T, P, C]` and `[C, T, P]`, one frame `[V]` or `[P, C]`, hands `[T, 2, 21, C]`, and axes of size 1
-    besides. An `order` decides between readings of the same width with other parts.
+    Accepts `[T, V]`, `[T, P, C]`, `[T, C, P]` and `[C, T, P]`, one frame `[V]` or `[P, C]`, hands `[T, 2, 21, C]`, and axes of
+    size 1 besides. `[3, T, P]` and `[2 or 4, 5 or more, P]` are channels first. An `order` decides between readings of the same
+    width with other parts.
 
     Raises:
         DataError: the array has no such shape or is not of floats, or may stand for different things.
@@ -65,8 +66,10 @@ def rows_of(values: np.ndarray, order: Order | None, *, file: Path) -> Rows:
         return Rows(values, reading_of_row(values.shape[1], order, file))
     if values.ndim == 3 and values.shape[2] in DEPTHS and are_points(values.shape[1]):
         points_TPC = values
-    elif values.ndim == 3 and values.shape[0] in DEPTHS and are_points(values.shape[2]):
+    elif _is_channels_first(values.shape):
         points_TPC = values.transpose(1, 2, 0)
+    elif values.ndim == 3 and values.shape[1] in DEPTHS and are_points(values.shape[2]):
+        points_TPC = values.transpose(0, 2, 1)
     else:
         raise _wrong_shape(values, file)
     reading = reading_of_points(points_TPC.shape[1], points_TPC.shape[2], order, file)
@@ -75,10 +78,11 @@ def rows_of(values: np.ndarray, order: Order | None, *, file: Path) -> Rows:
 
 def is_one_frame(shape: Sequence[int]) -> bool:
     """Whether an array of this shape holds one frame only."""
+    flat = len(shape) == 1
     shape = _plain_shape(tuple(shape))
-    if len(shape) == 3 and shape[0] in DEPTHS and are_points(shape[2]):
+    if _is_channels_first(shape):
         return shape[1] == 1
-    return len(shape) > 1 and shape[0] == 1
+    return len(shape) > 1 and shape[0] == 1 and (not flat or bool(readings_of_width(shape[1])))
 
 
 def joined(parts: Iterable[Rows]) -> Rows:
@@ -125,14 +129,20 @@ def _plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], 2 * HAND_POINTS, shape[3])
     if len(shape) > 3:
         shape = tuple(size for size in shape if size != 1)
-    channels_first = len(shape) == 3 and shape[0] in DEPTHS and are_points(shape[2])
-    if len(shape) == 3 and shape[1] == 1 and not channels_first:
-        return (shape[0], shape[2])
-    if len(shape) == 3 and shape[0] == 1 and not are_points(shape[1]):
+    if len(shape) == 3 and 1 in shape[1:] and not _is_channels_first(shape):
+        return (shape[0], shape[1] * shape[2])
+    if len(shape) == 3 and shape[0] == 1 and not (are_points(shape[1]) and shape[2] in DEPTHS):
         return shape[1:]
     if len(shape) == 1 or (len(shape) == 2 and shape[1] in DEPTHS and are_points(shape[0])):
         return (1, *shape)
     return shape
+
+
+def _is_channels_first(shape: Sequence[int]) -> bool:
+    """Whether it is `[C, T, P]`, also if `[T, C, P]` has the same sizes."""
+    if len(shape) != 3 or not are_points(shape[2]):
+        return False
+    return shape[0] == NUM_COORDINATES or (shape[0] in DEPTHS and shape[1] not in DEPTHS)
 
 
 def _wrong_shape(values: np.ndarray, file: Path) -> DataError:

@@ -15,9 +15,9 @@ from data_utils.hdf5 import label_outside, read_labels, read_unchecked
 from data_utils.importing.array_files import to_landmarks
 from data_utils.importing.arrays import Rows, rows_of
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
-from data_utils.importing.order import Notify, orders_of_clips
 from data_utils.importing.readings import Order
-from data_utils.importing.record import ImportPlan, ListedClip, make_plan
+from data_utils.importing.record import ImportPlan, ListedClip, Notify, make_plan
+from data_utils.importing.source_orders import orders_of_clips
 from data_utils.words import read_words
 
 
@@ -49,9 +49,9 @@ def plan_import(
             if not 0 <= label < len(words):
                 raise label_outside(file.path, clip, label, len(words))
             clips.append(ListedClip(name, clip, words[label], f"{file.path.name}/{clip}", session))
-    orders, options = orders_of_clips(clips, lambda clip: [_rows(source / clip.file, order)], order, corrections, notify)
-    read = functools.partial(read_clip, order=order, orders=tuple(orders.items()))
-    return make_plan("hdf5", source, words, clips, read, exists=_exists, options=options)
+    orders = orders_of_clips(clips, lambda clip: [_rows(source / clip.file, order)], order, corrections, notify)
+    read, reads = orders.readers(functools.partial(read_clip, order=order))
+    return make_plan("hdf5", source, words, clips, read, exists=_exists, options=orders.options, reads=reads)
 
 
 def read_clip(path: Path, *, order: Order | None, orders: Sequence[tuple[Order, Order]]) -> np.ndarray:

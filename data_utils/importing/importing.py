@@ -130,7 +130,7 @@ def _extract(extraction: Extraction, plan: ImportPlan, todo: Sequence[str], work
     return lambda *_: progress(total, total, total)
 
 
-def check_name(name: str, what: str, *, file: Path, may_end_in_swap: bool = False) -> None:
+def check_name(name: str, what: str, *, file: Path | str, may_end_in_swap: bool = False) -> None:
     """Checks that the name of a signer or clip can be used as a file name.
 
     A signer named `x_swap` would be read as mirrored copies of `x`. In a clip's name the ending has no meaning.
@@ -142,7 +142,8 @@ def check_name(name: str, what: str, *, file: Path, may_end_in_swap: bool = Fals
     bad = name == "" or special or FORBIDDEN_CHARACTERS.search(name) is not None or "/" in name
     if bad or len(name.encode()) > _MAX_BYTES:
         expected = f"at most {_MAX_BYTES} bytes of text without slashes, no leading dot, no `_swap` at the end"
-        raise DataError(f"the name of {what} cannot be used as a file name", file=file, got=repr(name), expected=expected)
+        what = f"the name of {what} cannot be used as a file name"
+        raise DataError(what, file=file, got=repr(name), expected=expected, hint="choose another name")
 
 
 def progress_line(done: int, total: int, *, before: int, seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 {signer} {word} {clip} {session} {any}      some text without a slash
 {frame}                                     a frame's number: each file holds one frame
+{signer:[^_]+}                              what matches a regular expression, here a text without underscores
 """
 
 from __future__ import annotations
@@ -10,24 +11,27 @@ import functools
 import itertools
 import os
 import re
+import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import DataError
 from data_utils.wording import suggest
 
-_COMMANDS = {
+COMMANDS = {
     "import-npy": (".npy", ".npz"),
     "import-hdf5": (".hdf5", ".h5", ".hdf"),
     "import-kaggle": (".parquet",),
     "import-pose": (".pose",),
-    "import-video": (".mp4", ".mov", ".avi", ".mkv", ".webm"),
+    "import-video": (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".wmv", ".3gp"),
 }
+"""What reads which files."""
+
 _MAX_LOOKED_AT = 10_000  # names of files
 _FIELDS = ("signer", "word", "clip", "session", "frame", "any")
-_FIELD = re.compile(r"\{([^{}]*)\}")
+_FIELD = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 _FOREIGN_FOLDERS = frozenset({"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 
 
@@ -84,8 +88,9 @@ class Layout:
     """A pattern of paths, compiled."""
 
     text: str
-    patterns: tuple[re.Pattern[str], ...]
-    """The first that matches a path tells its fields. In the first, a clip is a number: thank_you_1 is clip 1 of thank_you."""
+    patterns: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]
+    """The first pair that matches a path tells its fields: one pattern with the shortest texts, one with the longest. In the
+    first pair, a clip is a number: thank_you_1 is clip 1 of thank_you."""
 
     levels: int
     """Number of names in a path."""
@@ -97,12 +102,21 @@ class Layout:
     """Whether all frames in a folder belong to one clip."""
 
     def fields(self, path: str) -> dict[str, str] | None:
-        """The texts of a path's fields; None for another path. `any` has all texts of its fields, joined by two underscores."""
+        """The texts of a path's fields; None for another path. `any` has all texts of its fields, joined by two underscores.
+
+        Raises:
+            DataError: the path can be read in more than one way.
+        """
         path = unicodedata.normalize("NFC", path)
-        match = next(filter(None, (pattern.fullmatch(path) for pattern in self.patterns)), None)
-        if match is None:
+        both = [[one.fullmatch(path) for one in pair] for pair in self.patterns if path.count("/") == self.levels - 1]
+        shortest, longest = next(
+            ([one.groupdict() for one in pair if one is not None] for pair in both if None not in pair), ({}, {})
+        )
+        if not shortest:
             return None
-        found = match.groupdict()
+        found = shortest
+        if differing := [name for name in shortest if shortest[name] != longest[name] and not name.startswith("any")]:
+            raise self._two_ways(path, shortest, longest, differing)
         anything = [found.pop(name) for name in sorted(found) if name.startswith("any")]
         return {**found, "any": "__".join(anything)}
 
@@ -112,7 +126,21 @@ class Layout:
 
     def has(self, field: str) -> bool:
         """Whether it has a field."""
-        return f"{{{field}}}" in self.text
+        return field in (name for name, _ in _FIELD.findall(self.text))
+
+    def _two_ways(self, path: str, one: Mapping[str, str], other: Mapping[str, str], differing: Sequence[str]) -> DataError:
+        told = ["; ".join([path, *(f"{name} {way[name]}" for name in differing)]) for way in (one, other)]
+        field = min(differing, key=lambda name: (name == "word", _FIELDS.index(name)))
+        letter = next((char for char in "_- ." if char in one[field] + other[field]), "")
+        narrow = f"{{{field}:[^{letter}]+}}" if letter else f"{{{field}:[a-z]+}}"
+        which = f"without `{letter}`" if letter else "of letters only"
+        return DataError(
+            "--layout: a path can be read in two ways",
+            got="\n".join(told),
+            expected="one way for every path",
+            hint=f"say what a field may hold, such as {{{field}:[0-9]+}} for numbers, "
+            f"or --layout {shlex.quote(self.text.replace(f'{{{field}}}', narrow))} for every {field} {which}",
+        )
 
 
 @functools.cache
@@ -120,12 +148,14 @@ def parse_layout(text: str, kind: Kind) -> Layout:
     """Compiles a pattern of paths. Without an ending, all endings of the kind are meant.
 
     Raises:
-        DataError: it has an unknown field, or lacks the word.
+        DataError: it has an unknown field or a wrong expression, or lacks the word.
     """
     example = f"for example --layout '{{word}}/{{signer}}_{{clip}}{kind.suffixes[0]}'"
     plain = unicodedata.normalize("NFC", text.strip().removeprefix("./"))
-    names = _FIELD.findall(plain)
-    for name in names:
+    names = [name for name, _ in _FIELD.findall(plain)]
+    for name, inside in _FIELD.findall(plain):
+        if "/" in inside or not _is_expression(inside):
+            raise DataError("--layout: a field has a wrong regular expression", got=inside, hint="for example {signer:[^_]+}")
         if name not in _FIELDS:
             known = " ".join(f"{{{field}}}" for field in _FIELDS)
             raise DataError(f"--layout: there is no field `{{{name}}}`", got=text, expected=known, hint=suggest(name, _FIELDS))
@@ -133,26 +163,46 @@ def parse_layout(text: str, kind: Kind) -> Layout:
         raise DataError("--layout does not tell the word", got=text, expected="a pattern with {word}", hint=example)
     if plain.startswith("/") or ".." in plain.split("/"):
         raise DataError("--layout is not a path within the source", got=text, hint=example)
-    fill = set(_FIELD.findall(plain.rsplit("/", 1)[-1])) == {"frame"}
-    texts = {"frame": "[^/]+?" if fill else "[0-9]+"}
-    patterns = (_pattern(plain, {**texts, "clip": "[0-9]+"}, kind), _pattern(plain, texts, kind))
+    fill = {name for name, _ in _FIELD.findall(plain.rsplit("/", 1)[-1])} == {"frame"}
+    texts = {"frame": "[^/]+" if fill else "[0-9]+"}
+    patterns = tuple(
+        (_pattern(plain, fixed, kind, "?"), _pattern(plain, fixed, kind, "")) for fixed in ({**texts, "clip": "[0-9]+"}, texts)
+    )
     return Layout(plain, patterns, plain.count("/") + 1, "frame" in names, fill)
 
 
-def _pattern(layout: str, texts: Mapping[str, str], kind: Kind) -> re.Pattern[str]:
-    """The pattern of a layout. `texts`: patterns of fields that are not any text."""
+def _is_expression(text: str) -> bool:
+    if "(?P" in text:  # the names of groups are fields
+        return False
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
+def _pattern(layout: str, texts: Mapping[str, str], kind: Kind, lazy: str) -> re.Pattern[str]:
+    """The pattern of a layout.
+
+    Args:
+        layout: the layout.
+        texts: patterns of fields that are not any text.
+        kind: of files.
+        lazy: `?` for the shortest texts of all fields, or empty.
+    """
     expression = ""
     seen: list[str] = []
     for piece in re.split(r"(\{[^{}]*\})", layout):
-        name = piece[1:-1] if _FIELD.fullmatch(piece) else ""
+        field = _FIELD.fullmatch(piece)
+        name, inside = field.groups() if field else ("", None)
         if not name:
             expression += re.escape(piece)
         elif name == "any":
-            expression += f"(?P<any{len(seen)}>[^/]*?)"
+            expression += f"(?P<any{len(seen)}>{inside or '[^/]*' + lazy})"
         elif name in seen:
             expression += f"(?P={name})"
         else:
-            expression += f"(?P<{name}>{texts.get(name, '[^/]+?')})"
+            expression += f"(?P<{name}>{inside or texts.get(name, '[^/]+') + lazy})"
         seen.append(name)
     if not layout.lower().endswith(kind.suffixes):
         expression += f"(?:{'|'.join(map(re.escape, kind.suffixes))})"
@@ -169,7 +219,7 @@ def scan(source: Path, kind: Kind) -> list[Found]:
     if not source.is_dir():
         what = "the source is a file, not a folder" if source.exists() else "there is no such folder"
         raise DataError(what, file=source, expected=expected)
-    found = list(_scan(source, (), kind))
+    found = list(_scan(source, kind))
     if not any(folder.files for folder in found):
         raise DataError(f"the folder contains no {kind.noun}", file=source, expected=expected, hint=_other_command(source))
     return found
@@ -212,7 +262,7 @@ def _other_command(source: Path) -> str | None:
     """The command that reads what is in a folder instead, if there is one."""
     names = (name.lower() for _, _, names in os.walk(source) for name in names if not name.startswith("."))
     for name in itertools.islice(names, _MAX_LOOKED_AT):
-        for command, suffixes in _COMMANDS.items():
+        for command, suffixes in COMMANDS.items():
             if name.endswith(suffixes):
                 return f"{Path(name).suffix} files are read by islr-data {command}"
     return None
@@ -224,21 +274,29 @@ def file_names(folder: Path, kind: Kind) -> list[str]:
         return sorted(entry.name for entry in entries if kind.has(entry.name) and not entry.is_dir())
 
 
-def _scan(folder: Path, names: tuple[str, ...], kind: Kind) -> Iterator[Found]:
-    first, files, others = "", 0, 0
-    deeper = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if kind.has(entry.name) and not entry.is_dir():
-                files += 1
-                first = min(first, entry.name) if first else entry.name
-            elif entry.is_dir():
-                deeper.append(entry.name)
-            else:
-                others += _counts(entry.name)
-    yield Found(kind, names, files, first, others)
-    for name in sorted(deeper):
-        if name not in _FOREIGN_FOLDERS:
-            yield from _scan(folder / name, (*names, name), kind)
+def _scan(source: Path, kind: Kind) -> Iterator[Found]:
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        names = waiting.pop()
+        folder = source.joinpath(*names)
+        first, files, others = "", 0, 0
+        deeper = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if kind.has(entry.name) and not entry.is_dir():
+                    files += 1
+                    first = min(first, entry.name) if first else entry.name
+                elif entry.is_dir():
+                    if entry.name not in _FOREIGN_FOLDERS and not (entry.is_symlink() and _is_above(entry.path, folder)):
+                        deeper.append(entry.name)
+                else:
+                    others += _counts(entry.name)
+        yield Found(kind, names, files, first, others)
+        waiting += [(*names, name) for name in sorted(deeper, reverse=True)]
+
+
+def _is_above(link: str, folder: Path) -> bool:
+    """Whether a link leads to the folder that contains it, or to one above: its files would be found without an end."""
+    return folder.resolve().is_relative_to(os.path.realpath(link))

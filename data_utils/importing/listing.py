@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from data_utils.errors import DataError
 from data_utils.importing.importing import check_name
 from data_utils.importing.layout import Found, Kind, Layout
-from data_utils.importing.order import Notify
-from data_utils.importing.record import ListedClip
+from data_utils.importing.record import ListedClip, Notify
 from data_utils.wording import counted
 
 _EXAMPLES = 10
@@ -119,11 +118,13 @@ def without_repeats(clips: Iterable[ListedClip], source: Path) -> list[ListedCli
 
 
 def _clip(fields: Mapping[str, str], signer: str | None, file: str, source: Path, kind: Kind) -> ListedClip:
-    clip = fields.get("clip", unicodedata.normalize("NFC", PurePosixPath(file).stem) if kind.name_clips else "0")
-    signer = unicodedata.normalize("NFC", signer) if signer is not None else fields["signer"]
+    fields = {name: text.strip() for name, text in fields.items()}
+    clip = fields.get("clip", unicodedata.normalize("NFC", PurePosixPath(file).stem.strip()) if kind.name_clips else "0")
+    where: Path | str = source / file if signer is None else "--signer"
+    signer = unicodedata.normalize("NFC", signer.strip()) if signer is not None else fields["signer"]
     session = fields.get("session", "")
     name = "__".join(filter(None, (fields["word"], session, fields.get("any"), clip)))
-    check_name(signer, "a signer", file=source / file)
+    check_name(signer, "a signer", file=where)
     check_name(name, "a clip", file=source / file, may_end_in_swap=True)
     return ListedClip(signer, name, fields["word"], file, session)
 
@@ -150,7 +151,8 @@ def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str]
     ending = examples[0].kind.suffixes[0]
     too_few = len(levels) - 1 - len(names)
     usual = f"SRC/{_shown(levels, examples)}"
-    pattern = f"--layout '{{word}}/{{signer}}_{{clip}}{ending}'"
+    frame = "" if kind == "clip" else "/{frame}" if names else "_{frame}"
+    pattern = f"--layout '{_layout_of(len(names) - frame.count('/'), signer)}{frame}{ending}'"
     if signer is None and too_few == 1:
         what = "the level of signers is missing"
         usual += f"; or with --signer NAME SRC/{_shown(levels[1:], examples)}"
@@ -163,14 +165,25 @@ def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str]
         what, hint = "there are levels too many", f"name a folder inside, such as {source / names[0]}"
     else:
         missing = " and ".join(f"{level}s" for level in levels[:too_few])
-        what = "there are levels too many" if too_few < 0 else f"the levels of {missing} are missing"
+        what = f"the level of {missing} is missing" if too_few == 1 else f"the levels of {missing} are missing"
+        what = "there are levels too many" if too_few < 0 else what
         hint = f"describe the paths, such as {pattern}, with {{any}} for what does not matter"
-        if not names and kind == "clip":
-            hint = f"describe the names, such as --layout '{{word}}_{{clip}}{ending}' --signer NAME, or {pattern}"
+        if not names and kind == "clip" and signer is None:
+            hint = f"describe the names, such as {pattern}, or --layout '{_layout_of(0, 'me')}{ending}' --signer NAME"
         elif kind == "frame" and len(names) == 1:
             hint = f"--layout '{{word}}/{{clip}}{ending}' --signer NAME if each file is a clip of one frame"
     got = f"{_first_file(examples[0])}, a file of one {kind}"
     return DataError(f"the folders have the wrong layout: {what}", file=source, got=got, expected=usual, hint=hint)
+
+
+def _layout_of(depth: int, signer: str | None) -> str:
+    """A layout for files that are in so many folders, one in another, without an ending."""
+    usual: tuple[str, ...]
+    if signer is None:
+        usual = ("{word}_{signer}_{clip}", "{word}/{signer}_{clip}", "{signer}/{word}/{clip}")
+    else:
+        usual = ("{word}_{clip}", "{word}/{clip}")
+    return "{any}/" * (depth - len(usual) + 1) + usual[min(depth, len(usual) - 1)]
 
 
 def _check_levels(source: Path, strays: Sequence[Found], others: int, levels: Sequence[str]) -> None:

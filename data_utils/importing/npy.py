@@ -34,9 +34,9 @@ from data_utils.importing.arrays import Rows, is_one_frame
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
 from data_utils.importing.layout import Found, Kind, Layout, file_names, parse_layout, scan
 from data_utils.importing.listing import clips_by_folders, clips_by_layout, without_repeats
-from data_utils.importing.order import Notify, orders_of_clips
 from data_utils.importing.readings import Order
-from data_utils.importing.record import ImportPlan, make_plan
+from data_utils.importing.record import ImportPlan, Notify, make_plan
+from data_utils.importing.source_orders import orders_of_clips
 
 _ARRAYS = Kind("array", SUFFIXES)
 _SAMPLE = 24  # files whose shapes are read
@@ -74,10 +74,10 @@ def plan_import(
     else:
         listed = clips_by_layout(source, found, parse_layout(layout, _ARRAYS), signer, notify)
     clips = without_repeats(listed, source)
-    orders, options = orders_of_clips(clips, lambda clip: _rows(source / clip.file, order, layout), order, corrections, notify)
+    orders = orders_of_clips(clips, lambda clip: _rows(source / clip.file, order, layout), order, corrections, notify)
     words = tuple(sorted({clip.word for clip in clips}))
-    read = functools.partial(read_clip, order=order, layout=layout, orders=tuple(orders.items()))
-    return make_plan("holistic", source, words, clips, read, options=options)
+    read, reads = orders.readers(functools.partial(read_clip, order=order, layout=layout))
+    return make_plan("holistic", source, words, clips, read, options=orders.options, reads=reads)
 
 
 def read_clip(

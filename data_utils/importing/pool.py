@@ -49,7 +49,16 @@ def import_signers(
             pending = {
                 pool.submit(
                     _import_signer,
-                    _Task(index, signer, plan.clips_of[signer], plan.read, plan.corrections, plan.source, folder, skip_broken),
+                    _Task(
+                        index,
+                        signer,
+                        plan.clips_of[signer],
+                        plan.reader(signer),
+                        plan.corrections,
+                        plan.source,
+                        folder,
+                        skip_broken,
+                    ),
                 )
                 for index, signer in enumerate(sorted(todo, key=lambda signer: (-len(plan.clips_of[signer]), signer)))
             }
@@ -132,13 +141,20 @@ def _readable_clips(task: _Task, broken: list[BrokenClip]) -> Iterator[Clip]:
             feature_CTJ = _read(task, clip)
         except DataError as fault:
             why = fault.what if fault.got is None else f"{fault.what}: {' '.join(fault.got.split())}"
-            broken.append(BrokenClip(task.signer, clip.name, clip.file, why, fault.expected or ""))
+            file = _file_within(task.source / clip.file, fault.file, task.source)
+            broken.append(BrokenClip(task.signer, clip.name, file, why, fault.expected or "", fault.hint or ""))
         else:
             if task.skip_broken or not broken:
                 yield Clip(clip.name, feature_CTJ, clip.label, clip.session)
         _counters[task.index] += 1
     if broken and not task.skip_broken:
         raise _Cancelled
+
+
+def _file_within(clip: Path, fault: Path | None, source: Path) -> str:
+    """What is broken, within the source: the clip, or the frame that an error names."""
+    frame = fault is not None and fault.is_relative_to(source) and not clip.is_relative_to(fault)
+    return str((fault if frame and fault is not None else clip).relative_to(source))
 
 
 def _read(task: _Task, clip: SourceClip) -> np.ndarray:

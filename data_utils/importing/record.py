@@ -27,6 +27,9 @@ LOCK_NAME = ".import.lock"
 _IGNORED = (LOCK_NAME, ".DS_Store")
 _SCHEMA = 1
 
+Notify = Callable[[str], None]
+"""Receives a line for the user."""
+
 ReadClip = Callable[[Path], np.ndarray]
 """Reads one clip as float32 `[3, T, 543]`; raises DataError if it is broken. Processes call it: a module-level function, or a
 `functools.partial` of one."""
@@ -92,10 +95,17 @@ class ImportPlan:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else decides about the result, such as an unusual order of the parts. JSON."""
 
+    reads: Mapping[str, ReadClip] = field(default_factory=dict)
+    """How the clips of single signers are read, where it is not by `read`."""
+
     corrections: Corrections = NO_CORRECTIONS
     """Applied to each clip after it was read."""
 
     extraction: Extraction | None = None
+
+    def reader(self, signer: str) -> ReadClip:
+        """How the clips of a signer are read."""
+        return self.reads.get(signer, self.read)
 
 
 def make_plan(
@@ -106,6 +116,7 @@ def make_plan(
     read: ReadClip,
     exists: Callable[[Path], bool] = Path.exists,
     options: Mapping[str, Any] | None = None,
+    reads: Mapping[str, ReadClip] | None = None,
 ) -> ImportPlan:
     """A plan for those of the clips whose word is among `words`."""
     labels = {word: label for label, word in enumerate(words)}
@@ -113,7 +124,7 @@ def make_plan(
     for clip in clips:
         if clip.word in labels:
             clips_of.setdefault(clip.signer, []).append(SourceClip(clip.name, labels[clip.word], clip.file, clip.session))
-    return ImportPlan(kind, source, words, clips_of, read, exists, options or {})
+    return ImportPlan(kind, source, words, clips_of, read, exists, options or {}, reads or {})
 
 
 @dataclass(frozen=True, order=True)
@@ -129,6 +140,9 @@ class BrokenClip:
 
     expected: str = ""
     """What would have been accepted, if the error says so."""
+
+    hint: str = ""
+    """How to mend it, if the error says so."""
 
 
 @dataclass(frozen=True)

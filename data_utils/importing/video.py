@@ -29,15 +29,14 @@ from data_utils.errors import DataError
 from data_utils.files import write_atomically
 from data_utils.importing.clip_files import clips_in_files
 from data_utils.importing.corrections import Corrections
-from data_utils.importing.layout import Kind, scan
+from data_utils.importing.layout import COMMANDS, Kind, scan
 from data_utils.importing.listing import without_repeats
-from data_utils.importing.order import Notify
-from data_utils.importing.record import ImportPlan, SourceClip, make_plan
+from data_utils.importing.record import ImportPlan, Notify, SourceClip, make_plan
 from data_utils.importing.video_process import Stopped, VideoReader
 from data_utils.importing.video_setup import check_set_up, interpreter
 from data_utils.processes import without_ctrl_c
 
-KIND = Kind("video", (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".wmv", ".3gp"))
+KIND = Kind("video", COMMANDS["import-video"])
 """The files that are read."""
 
 STORE_NAME = ".videos"
