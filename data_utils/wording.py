@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -55,6 +57,19 @@ def some(texts: Sequence[str], most: int = 3, separator: str = ", ") -> str:
     """The first of some texts, and how many more there are."""
     rest = len(texts) - most
     return separator.join(texts[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Names as a line of CSV, as `split_names` reads it: a name with a comma stands in double quotes."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
+
+
+def split_names(text: str) -> list[str]:
+    """The names in a line of CSV, without spaces around them, each once."""
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def counted(count: int, noun: str) -> str:

@@ -5,6 +5,7 @@ A few sound clips fail such a check (MediaPipe confuses crossed hands), so a war
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -12,7 +13,7 @@ from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning
 from data_utils.checking.facts import ClipFacts
 from data_utils.checking.luck import beyond_luck, failing
 from data_utils.checking.orders import NO_ORDER, PartOrder
-from data_utils.wording import some
+from data_utils.wording import join_names, some
 
 Mend = Callable[[str], str]
 """Makes the end of a hint from options such as `--swap-hands 1002`: what corrects the clips. Without options they are copied,
@@ -180,7 +181,7 @@ def _mended(
     if not options:
         return "correct it where the clips are made, and import again"
     others = {first[name].signer for name in clips_of if any(checks & clip.judged for clip in clips_of[name])} - set(signers)
-    return mend(" ".join(f"{option} {','.join(signers) if others else 'all'}" for option in options))
+    return mend(" ".join(f"{option} {shlex.quote(join_names(signers)) if others else 'all'}" for option in options))
 
 
 def _signers(clips: Sequence[ClipFacts]) -> str:

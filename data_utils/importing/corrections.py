@@ -13,7 +13,7 @@ import numpy as np
 from data_utils.errors import DataError
 from data_utils.folder import MIRRORED_SUFFIX
 from data_utils.landmarks import LEFT_HAND_START, NUM_LANDMARKS, POSE_START, RIGHT_HAND_START
-from data_utils.wording import suggest
+from data_utils.wording import join_names, split_names, suggest
 
 ALL = "all"
 """Stands for every signer."""
@@ -58,7 +58,7 @@ class Corrections:
             for signer in chosen:
                 if signer not in signers and signer != ALL:
                     known = sorted(signers)
-                    expected = ", ".join([ALL, *known[:20]]) + (", ..." if len(known) > 20 else "")
+                    expected = join_names([ALL, *known[:20]]) + (", ..." if len(known) > 20 else "")
                     raise DataError(f"{option}: there is no signer `{signer}`", expected=expected, hint=suggest(signer, known))
 
 
@@ -66,9 +66,8 @@ NO_CORRECTIONS = Corrections()
 
 
 def parse_signers(text: str | None) -> tuple[str, ...]:
-    """The signers that a user typed, separated by commas."""
-    names = [unicodedata.normalize("NFC", name.strip()) for name in (text or "").split(",")]
-    return tuple(dict.fromkeys(name for name in names if name))
+    """The signers that a user typed, separated by commas; a name with a comma stands in double quotes."""
+    return tuple(split_names(unicodedata.normalize("NFC", text or "")))
 
 
 def _includes(chosen: Iterable[str], signer: str) -> bool:

@@ -166,7 +166,11 @@ def _only_reading(found: Sequence[Reading], order: Order | None, got: str, file:
         if not kept:
             readings = "; or ".join(one.described() for one in found)
             raise DataError(
-                "the frames have other parts than --order", file=file, got=f"{got}: {readings}", expected=", ".join(order)
+                "the frames have other parts than --order",
+                file=file,
+                got=f"{got}: {readings}",
+                expected=", ".join(order),
+                hint="name the parts that there are, in their order, or leave out --order",
             )
     else:
         kept = [one for one in found if {"left_hand", "right_hand"} <= set(one.parts)] or list(found)
