@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from data_utils.checking.problems import read_data
 from data_utils.cli import execute
 from data_utils.folder import SignerFile, signer_files
 from data_utils.hdf5 import Clip, read_clips, write_signer
+from data_utils.importing.corrections import parse_signers
 from data_utils.landmarks import FILE_PARTS
 from data_utils.synthetic.synthetic import synthesize
 from data_utils.words import DICTIONARY_NAME
@@ -197,6 +199,19 @@ def test_spoiled_clips(kind: str, signer: str, clips: Clips) -> None:
     assert warning.got is not None
     wrong, judged = (int(word) for word in warning.got.split(" clips: ")[0].split(" of "))
     assert (0.75 * judged if ".hdf5" not in warning.where else 1) <= wrong <= judged
+
+
+def test_a_hint_can_be_typed(clips: Clips) -> None:
+    """Names of signers in a hint are quoted for the shell, and may contain commas."""
+    names = ["Lee, Anna", "O'Neil"]
+    facts = facts_of(clips, swapped, "9001") + facts_of(clips, swapped, "9002")
+    facts = [replace(one, signer=names[int(one.signer[-1]) - 1] if one.signer < "9003" else one.signer) for one in facts]
+    options: list[str] = []
+    clip_warnings(
+        [one for one in facts if one.signer in names or "hands" not in one.failed], lambda text: str(options.append(text))
+    )
+    assert parse_signers(shlex.split(options[0])[1]) == tuple(names)
+    assert parse_signers("9001, 9002,,9001 ") == ("9001", "9002")
 
 
 SOUND: dict[str, Change] = {

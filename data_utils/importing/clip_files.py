@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from data_utils.errors import DataError
 from data_utils.importing.layout import Found, parse_layout
 from data_utils.importing.listing import clips_by_folders, clips_by_layout, usual_depth
-from data_utils.importing.record import Notify
-from data_utils.importing.record import ListedClip
+from data_utils.importing.record import ListedClip, Notify
 
 _DIGITS = re.compile(r"\d+")
 
