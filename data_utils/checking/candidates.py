@@ -62,7 +62,9 @@ def _neighbors(keys_SKD: np.ndarray, flipped_SKD: np.ndarray, signer_S: np.ndarr
         for key in range(keys_SKD.shape[1]):
             tree = cKDTree(keys_SKD[these, key], leafsize=32, balanced_tree=False, compact_nodes=False)
             for mirrored, query_SKD in enumerate((keys_SKD, flipped_SKD)):
-                distance, neighbor = tree.query(query_SKD[those, key], k=_NEIGHBORS, distance_upper_bound=_KEY_RADIUS)
+                distance, neighbor = tree.query(
+                    query_SKD[those, key], k=_NEIGHBORS, distance_upper_bound=_KEY_RADIUS, workers=-1
+                )
                 near = np.isfinite(distance)
                 one, other = np.broadcast_to(those[:, None], near.shape)[near], these[neighbor[near]]
                 codes.append(np.unique((one * count + other) * 2 + mirrored))
