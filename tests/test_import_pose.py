@@ -178,6 +178,17 @@ _ARE_WORDS = ("anna bye bye__bye", "anna hello hello__hello", "bob bye bye__bye"
         (("train/bye/1.pose", "test/bye/2.pose"), {}, "named like parts of a split"),
         ((*_WORDS, "anna/bye/1.pose"), {}, "at different levels of folders"),
         (("x.pose",), {}, "the wrong layout"),
+        (
+            ("poses/ann/bye/1.pose",),
+            {},
+            "levels too many\n(.*\n)*hint: (name a folder inside|--layout 'poses/{signer}/{word}/{clip}.pose')",
+        ),
+        (
+            ("poses/bye/1.pose",),
+            {"signer": "me"},
+            "else (name a folder inside, such as .*/poses|--layout 'poses/{word}/{clip}.pose')",
+        ),
+        (_WORDS, {"signer": " "}, "name of a signer cannot be used .*\n  --> --signer"),
         (("bye/1.pose",), {"layout": "{word}/{frame}"}, "a .pose file is not a frame"),
         (("__MACOSX/anna/bye.pose", "bye.txt"), {}, "contains no .pose file"),
     ],

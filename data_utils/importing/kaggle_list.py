@@ -129,7 +129,7 @@ def listed_clips(
     files: dict[str, int] = {}
     locate = Locator(found.path.parent)
     for row in rows:
-        check_name(row.signer, "a signer", file=found.path)
+        check_name(row.signer, "a signer", file=found.path if signer is None else "--signer")
         check_name(row.name, "a clip", file=found.path, may_end_in_swap=True)
         clip = ListedClip(row.signer, row.name, row.word, locate(row.file))
         if (clip.signer, clip.name) in clips:
@@ -185,7 +185,7 @@ def _with_signers(rows: list[_Row], signer: str | None, notify: Callable[[str], 
                 f"the list names no signers: all clips count as one, `{UNKNOWN_SIGNER}`; "
                 "add a column `participant_id`, or give --signer NAME if it is one person"
             )
-        signers = [UNKNOWN_SIGNER if signer is None else signer] * len(rows)
+        signers = [UNKNOWN_SIGNER if signer is None else nfc(signer)] * len(rows)
     names = {(one, row.name) for one, row in zip(signers, rows, strict=True)}
     for one, row in zip(signers, rows, strict=True):
         row.signer = one

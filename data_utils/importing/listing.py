@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -153,6 +154,11 @@ def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str]
     usual = f"SRC/{_shown(levels, examples)}"
     frame = "" if kind == "clip" else "/{frame}" if names else "_{frame}"
     pattern = f"--layout '{_layout_of(len(names) - frame.count('/'), signer)}{frame}{ending}'"
+    one_top = too_few < 0 and len({one.names[0] for one in examples}) == 1
+    inside = f"name a folder inside, such as {source.joinpath(*names[:1])}"
+    if not source.is_dir():  # an archive
+        fields = (f"{{{level}}}" for level in levels)
+        inside = f"--layout {shlex.quote('/'.join((*names[:1], *['{any}'] * (-too_few - 1), *fields)) + ending)}"
     if signer is None and too_few == 1:
         what = "the level of signers is missing"
         usual += f"; or with --signer NAME SRC/{_shown(levels[1:], examples)}"
@@ -161,8 +167,10 @@ def _other_levels(source: Path, examples: Sequence[Found], levels: Sequence[str]
             hint += f"; --layout '{{signer}}/{{word}}/{{clip}}{ending}' if each file is a clip of one frame"
     elif signer is not None and too_few == -1:
         what, hint = "there is a level too many for --signer", "leave out --signer if the top folders are signers"
-    elif too_few < 0 and len({one.names[0] for one in examples}) == 1:
-        what, hint = "there are levels too many", f"name a folder inside, such as {source / names[0]}"
+        if one_top:
+            hint += f", else {inside}"
+    elif one_top:
+        what, hint = "there are levels too many", inside
     else:
         missing = " and ".join(f"{level}s" for level in levels[:too_few])
         what = f"the level of {missing} is missing" if too_few == 1 else f"the levels of {missing} are missing"

@@ -122,7 +122,7 @@ def _indexed(index: ClipList, folder: str, source: Path, signer: str | None) -> 
         word = line.text("word", hint="fill it in")
         who = nfc(signer) if signer is not None else line.text("signer", empty=MISSING_VALUES, hint="fill it in")
         name = f"{word}__{unicodedata.normalize('NFC', PurePosixPath(file).stem)}"
-        check_name(who, "a signer", file=index.path)
+        check_name(who, "a signer", file=index.path if signer is None else "--signer")
         check_name(name, "a clip", file=index.path, may_end_in_swap=True)
         yield ListedClip(who, name, word, locate(file))
 
