@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[np.ndarray, str, str]] = {
     "one hand": (np.full((9, 63), 0.5), "in different ways", "--order left_hand"),
     "two readings": (np.full((9, 1566), 0.5), "in different ways", "pose 33 x 4, face 478 x 3"),
     "another width": (np.zeros((9, 777)), "another number of values", "[frames, 1662]"),
-    "many clips": (np.zeros((4, 30, 1662)), "holds many clips", "SRC/<signer>/<word>/<clip>.npy"),
+    "many clips": (np.zeros((4, 30, 1662)), "holds many clips", "import-npy reads SRC/<signer>/<word>/<clip>.npy"),
     "many clips of points": (np.zeros((4, 30, 75, 3)), "holds many clips", "one clip per file"),
     "a picture": (np.zeros((480, 640, 3)), "wrong shape", "[frames, 543, 3]"),
     "a number": (np.array(1.0), "wrong shape", "[]"),
@@ -297,34 +297,39 @@ def test_hands_swapped_in_some_clips_are_no_order(made: Path) -> None:
     assert (corrected.order, corrected.sure) == (KAGGLE, True)
 
 
-OTHER: Order = ("pose", "left_hand", "right_hand", "face")
-
-
-@pytest.mark.parametrize("others", [("9002",), ("9001", "9002")], ids=" ".join)
-def test_signers_have_orders_of_their_own(others: tuple[str, ...], made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("order", "others"),
+    [
+        ("pose,left_hand,right_hand,face", ("9002",)),
+        ("left_hand,right_hand,pose", ("9002",)),  # in the usual order, there are no shoulders
+        ("pose,left_hand,right_hand,face", ("9001", "9002")),
+    ],
+)
+def test_signers_have_orders_of_their_own(order: str, others: tuple[str, ...], made: Path, tmp_path: Path) -> None:
     """Clips of a signer in another order are read in it, and it is told; a given order is kept, and told if it is worse."""
+    parts = parse_order(order)
+    usual = tuple(part for part in TUTORIAL if part in parts)
     for signer, own in clips_of(made).items():
         for number, one in enumerate(own):
             (tmp_path / f"src/{signer}/hi").mkdir(parents=True, exist_ok=True)
-            np.save(tmp_path / f"src/{signer}/hi/{number}", row(one.feature_CTJ, OTHER if signer in others else TUTORIAL))
+            np.save(tmp_path / f"src/{signer}/hi/{number}", row(one.feature_CTJ, parts if signer in others else usual))
     told: list[str] = []
     plan = npy.plan_import(tmp_path / "src", notify=told.append)
     for signer, own in clips_of(made).items():
         for number, one in enumerate(own):
             found = plan.reader(signer)(tmp_path / f"src/{signer}/hi/{number}.npy")
-            np.testing.assert_array_equal(found, carried(one.feature_CTJ, TUTORIAL))
+            np.testing.assert_array_equal(found, carried(one.feature_CTJ, parts))
+    found_order = f"order of the parts: {', '.join(parts)} (not the usual one;"
     if len(others) == 1:
-        assert "order of the parts: pose, face, left_hand, right_hand (the usual one; no other" in told[1]
-        assert told[2].startswith("9002: order of the parts: pose, left_hand, right_hand, face (not the usual one;")
-        assert plan.options == {"order_of": {"9002": {"pose,face,left_hand,right_hand": "pose,left_hand,right_hand,face"}}}
+        assert f"order of the parts: {', '.join(usual)} (the usual one; no other" in told[1]
+        assert told[2].startswith(f"9002: {found_order}")
+        assert plan.options == {"order_of": {"9002": {",".join(TUTORIAL): order}}}
     else:
-        assert told[1].startswith("order of the parts: pose, left_hand, right_hand, face (not the usual one;")
+        assert told[1].startswith(found_order)
     told = []
     given = npy.plan_import(tmp_path / "src", order=TUTORIAL, notify=told.append)
     assert (given.options, given.reads) == ({}, {})
-    assert told[1] == (
-        f"--order {','.join(TUTORIAL)} does not fit the body of {', '.join(others)}: pose,left_hand,right_hand,face does"
-    )
+    assert told[1] == f"--order {','.join(TUTORIAL)} does not fit the body of {', '.join(others)}: {order} does"
 
 
 def rewrite(source: Path, target: Path, change: Callable[[str, np.ndarray], np.ndarray]) -> None:

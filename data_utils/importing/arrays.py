@@ -153,6 +153,6 @@ def _wrong_shape(values: np.ndarray, file: Path) -> DataError:
             file=file,
             got=str(list(values.shape)),
             expected="one clip per file",
-            hint="save each clip as its own file, SRC/<signer>/<word>/<clip>.npy",
+            hint="save each clip as its own file; import-npy reads SRC/<signer>/<word>/<clip>.npy",
         )
     return DataError("the landmarks have the wrong shape", file=file, got=str(list(values.shape)), expected=ACCEPTED)

@@ -125,10 +125,12 @@ def few_frames(clip: Sequence[Rows]) -> list[Rows]:
     return [replace(rows, values_TV=rows.values_TV[::step].copy()) for rows in clip]
 
 
-def mean_cost(clips: Sequence[SampleClip], order: Order) -> float:
-    """The mean cost of those clips in which there is something to compare; 0 if there is none."""
-    costs = [cost for clip in clips if not math.isnan(cost := clip.cost(order))]
-    return sum(costs) / len(costs) if costs else 0.0
+def mean_costs(clips: Sequence[SampleClip], one: Order, other: Order) -> tuple[float, float]:
+    """The mean costs of two orders in those clips in which there is something to compare; NaN if there is none."""
+    costs_OK = np.array([[clip.cost(order) for clip in clips] for order in (one, other)])
+    known_OK = costs_OK[:, ~np.isnan(costs_OK).all(axis=0)]
+    means = np.where(np.isnan(known_OK), _MAX_COST, known_OK).mean(axis=1) if known_OK.size else [math.nan, math.nan]
+    return float(means[0]), float(means[1])
 
 
 def without_sides(order: Order) -> Order:

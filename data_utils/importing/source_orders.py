@@ -14,7 +14,7 @@ import numpy as np
 from data_utils.errors import DataError
 from data_utils.importing.arrays import Rows
 from data_utils.importing.corrections import Corrections
-from data_utils.importing.order import FITS, FoundOrder, SampleClip, few_frames, find_order, mean_cost, parts_of, without_sides
+from data_utils.importing.order import FITS, FoundOrder, SampleClip, few_frames, find_order, mean_costs, parts_of, without_sides
 from data_utils.importing.readings import KAGGLE, TUTORIAL, Order
 from data_utils.importing.record import ListedClip, Notify, ReadClip
 from data_utils.landmarks import FILE_PARTS
@@ -139,13 +139,13 @@ def _strays(clips: Sequence[SampleClip], order: Order, *, sides: bool) -> dict[s
         of_signer.setdefault(clip.signer, []).append(clip)
     strays = {}
     for signer, own in of_signer.items():
-        if mean_cost(own, order) < _FAR:
+        if mean_costs(own, order, order)[0] < _FAR:
             continue
         with contextlib.suppress(DataError):  # several orders fit
             found = find_order(own)
-            cost = mean_cost(own, found.order)
-            same = not sides and without_sides(found.order) == without_sides(tuple(one for one in order if one in found.order))
-            if not same and cost < FITS and cost + _FAR < mean_cost(own, order):
+            cost, least = mean_costs(own, order, found.order)
+            same = not sides and without_sides(found.order) == without_sides(parts_of(own, order))
+            if not same and least < FITS and least + _FAR < cost:
                 strays[signer] = found
     return strays
 
