@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from data_utils.errors import DataError
-from data_utils.importing.layout import Found, parse_layout
+from data_utils.importing.layout import parse_layout
 from data_utils.importing.listing import clips_by_folders, clips_by_layout, usual_depth
 from data_utils.importing.record import ListedClip, Notify
+from data_utils.importing.scanning import Found
 
 _DIGITS = re.compile(r"\d+")
 

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from data_utils.errors import DataError
 from data_utils.importing.importing import check_name
-from data_utils.importing.layout import Found, Kind, Layout
+from data_utils.importing.layout import Layout
 from data_utils.importing.record import ListedClip, Notify
+from data_utils.importing.scanning import Found, Kind
 from data_utils.wording import counted
 
 _EXAMPLES = 10

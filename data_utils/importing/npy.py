@@ -32,10 +32,11 @@ from data_utils.importing.array_files import (
 )
 from data_utils.importing.arrays import Rows, is_one_frame
 from data_utils.importing.corrections import NO_CORRECTIONS, Corrections
-from data_utils.importing.layout import Found, Kind, Layout, file_names, parse_layout, scan
+from data_utils.importing.layout import Layout, parse_layout
 from data_utils.importing.listing import clips_by_folders, clips_by_layout, without_repeats
 from data_utils.importing.readings import Order
 from data_utils.importing.record import ImportPlan, Notify, make_plan
+from data_utils.importing.scanning import Found, Kind, file_names, scan
 from data_utils.importing.source_orders import orders_of_clips
 
 _ARRAYS = Kind("array", SUFFIXES)

@@ -19,9 +19,9 @@ from data_utils.errors import DataError
 from data_utils.importing.clip_files import clips_in_files
 from data_utils.importing.csv_list import MISSING_VALUES, ClipList, Locator, is_absolute, nfc, read_list
 from data_utils.importing.importing import check_name
-from data_utils.importing.layout import Found, Kind, scan, scan_archive
 from data_utils.importing.pose_file import exists, import_pose_format, names_in, read_bytes, read_clip
 from data_utils.importing.record import ImportPlan, ListedClip, make_plan
+from data_utils.importing.scanning import Found, Kind, scan, scan_archive
 from data_utils.wording import counted
 
 INDEX_NAME = "index.csv"

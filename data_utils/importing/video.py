@@ -29,9 +29,9 @@ from data_utils.errors import DataError
 from data_utils.files import write_atomically
 from data_utils.importing.clip_files import clips_in_files
 from data_utils.importing.corrections import Corrections
-from data_utils.importing.layout import COMMANDS, Kind, scan
 from data_utils.importing.listing import without_repeats
 from data_utils.importing.record import ImportPlan, Notify, SourceClip, make_plan
+from data_utils.importing.scanning import COMMANDS, Kind, scan
 from data_utils.importing.video_process import Stopped, VideoReader
 from data_utils.importing.video_setup import check_set_up, interpreter
 from data_utils.processes import without_ctrl_c
