@@ -25,6 +25,7 @@ from data_utils.hdf5 import read_unlabeled
 from data_utils.importing.array_files import SUFFIXES, frame_paths, is_array_name, read_frames, read_rows, to_landmarks
 from data_utils.importing.order import SampleClip, find_order
 from data_utils.importing.readings import Order
+from data_utils.importing.source_orders import strays_from, unfit_text
 from data_utils.importing.video import KIND as VIDEOS
 from data_utils.importing.video_process import VideoReader
 from data_utils.importing.video_setup import check_set_up, interpreter
@@ -119,8 +120,11 @@ def _read_one(path: Path, order: Order | None, videos: VideoReader) -> Input:
 
         return Input(path, path.stem, read_pose(path))
     clip = read_frames(frame_paths(path), order) if path.is_dir() else [read_rows(path, order)]
-    usual, note = clip[0].reading.usual, ""
+    usual, note, sample = clip[0].reading.usual, "", [SampleClip(clip)]
     if order is None:
-        found = find_order([SampleClip(clip)])
+        found = find_order(sample)
         order, note = found.order, "" if found.sure else found.text
+    else:
+        for found in strays_from(sample, order, sides=False).values():
+            note = unfit_text(order, found.order, path.name)
     return Input(path, path.stem, to_landmarks(clip, {usual: order}, file=path), note)

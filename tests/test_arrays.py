@@ -220,6 +220,16 @@ def test_every_container_is_read(clip: np.ndarray, tmp_path: Path) -> None:
         assert found.note == ""
 
 
+def test_a_wrong_order_is_told_by_predict(clip: np.ndarray, tmp_path: Path) -> None:
+    """An order that the user names is kept, and it is told if the clip fits the body in another one only."""
+    np.save(tmp_path / "a.npy", row(clip, TUTORIAL))
+    (wrong,) = read_inputs([tmp_path / "a.npy"], ("face", "pose", "left_hand", "right_hand"))
+    assert wrong.note == (
+        "--order face,pose,left_hand,right_hand does not fit the body of a.npy: pose,face,left_hand,right_hand does"
+    )
+    assert next(read_inputs([tmp_path / "a.npy"], TUTORIAL)).note == ""
+
+
 def test_archives_that_are_refused(clip: np.ndarray, tmp_path: Path) -> None:
     """Several clips in one archive, parts of different lengths, and parts without a name of their own are errors."""
     points_TJC = clip.transpose(1, 2, 0)

@@ -73,8 +73,8 @@ def orders_of_clips(
     of_signer: dict[str, dict[Order, Order]] = {}
     for usual, own in by_usual.items():
         if order is not None:
-            for better, signers in _by_order(_strays(own, order, sides=True)).items():
-                notify(f"--order {','.join(order)} does not fit the body of {some(signers)}: {','.join(better)} does")
+            for better, signers in _by_order(strays_from(own, order, sides=True)).items():
+                notify(unfit_text(order, better, some(signers)))
             continue
         found, strays = _found_orders(own)
         of_all[usual] = found.order
@@ -118,7 +118,7 @@ def _options(
 def _found_orders(clips: Sequence[SampleClip]) -> tuple[FoundOrder, dict[str, FoundOrder]]:
     """The order of some clips, and of those signers who have another one."""
     found = find_order(clips)
-    strays = _strays(clips, found.order, sides=False)
+    strays = strays_from(clips, found.order, sides=False)
     if strays:
         others = [clip for clip in clips if clip.signer not in strays]
         most = max(_by_order(strays).values(), key=len)[0]
@@ -126,7 +126,7 @@ def _found_orders(clips: Sequence[SampleClip]) -> tuple[FoundOrder, dict[str, Fo
     return found, {signer: stray for signer, stray in strays.items() if stray.order != found.order}
 
 
-def _strays(clips: Sequence[SampleClip], order: Order, *, sides: bool) -> dict[str, FoundOrder]:
+def strays_from(clips: Sequence[SampleClip], order: Order, *, sides: bool) -> dict[str, FoundOrder]:
     """Those signers whose clips fit the body in another order, and far better, with that order.
 
     Args:
@@ -148,6 +148,11 @@ def _strays(clips: Sequence[SampleClip], order: Order, *, sides: bool) -> dict[s
             if not same and least < FITS and least + _FAR < cost:
                 strays[signer] = found
     return strays
+
+
+def unfit_text(order: Order, better: Order, whose: str) -> str:
+    """What is told if a given order does not fit, in one line."""
+    return f"--order {','.join(order)} does not fit the body of {whose}: {','.join(better)} does"
 
 
 def _by_order(found: Mapping[str, FoundOrder]) -> dict[Order, list[str]]:
