@@ -1,7 +1,8 @@
 """The catalog of a data set: clip names, labels, lengths, sessions and a digest of each signer's file, without landmarks.
 
 Reading it takes a while for 94,000 clips, so the entries are cached in a folder. A cached entry is valid while the file's size,
-modification time and inode stay the same.
+modification time and inode stay the same. Digests of the clips take much longer, so that only a split by clip asks for them;
+they are cached in entries of their own.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class CatalogEntry:
     """The recording session of each clip; empty text where it is not known."""
 
     digests: tuple[str, ...] = ()
-    """Of each clip's landmarks; see `ClipIndex`."""
+    """Of each clip's landmarks; see `ClipIndex`. Empty text if they were not asked for, or the clips are mirrored copies."""
 
     selected: str = ""
     """A digest of the clips' names if they are not all of the file's; else empty."""
@@ -63,18 +64,23 @@ class CatalogEntry:
 
 
 def read_catalog(
-    files: Sequence[SignerFile], num_words: int, cache: Path | None, progress: Progress | None = None
+    files: Sequence[SignerFile],
+    num_words: int,
+    cache: Path | None,
+    progress: Progress | None = None,
+    *,
+    with_digests: bool = False,
 ) -> tuple[CatalogEntry, ...]:
     """An entry for each file, from the folder `cache` where that is still valid.
 
-    `progress` receives the number of files that are read, and their total.
+    `progress` receives the number of files that are read, and their total. `with_digests`: of the landmarks of each clip.
 
     Raises:
-        DataError: a file cannot be read, or a label is outside the dictionary.
+        DataError: a file or, for its digest, a clip cannot be read, or a label is outside the dictionary.
     """
     entries: list[CatalogEntry] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # hashing releases the interpreter lock
-        for entry in pool.map(lambda file: _entry(file, cache), files):
+        for entry in pool.map(lambda file: _entry(file, cache, with_digests and not file.mirrored), files):
             entries.append(entry)
             if progress is not None:
                 progress(len(entries), len(files))
@@ -87,11 +93,11 @@ def read_catalog(
     return tuple(entries)
 
 
-def _entry(file: SignerFile, cache: Path | None) -> CatalogEntry:
+def _entry(file: SignerFile, cache: Path | None, with_digests: bool) -> CatalogEntry:
     check_plain_file(file.path)
     try:
         stamp = _stamp(file.path)  # taken first: a change while the file is read makes the entry invalid
-        cached = None if cache is None else _cache_path(file, cache)
+        cached = None if cache is None else _cache_path(file, cache, with_digests)
         if cached is not None and (known := _load(cached, file, stamp)) is not None:
             return known
         with file.path.open("rb") as stream:
@@ -101,15 +107,16 @@ def _entry(file: SignerFile, cache: Path | None) -> CatalogEntry:
         raise DataError("the file cannot be opened", file=file.path, got=error.strerror, hint=hint) from error
     from data_utils.hdf5 import read_index  # here: workers, which find every entry cached, need no HDF5
 
-    columns: list[Any] = list(zip(*read_index(file), strict=True))
+    columns: list[Any] = list(zip(*read_index(file, with_digests=with_digests), strict=True))
     entry = CatalogEntry(file, digest, *columns)
     if cached is not None:
         _save(cached, entry, stamp)
     return entry
 
 
-def _cache_path(file: SignerFile, cache: Path) -> Path:
-    return cache / f"{hashlib.sha256(str(file.path.resolve()).encode()).hexdigest()[:24]}.json"
+def _cache_path(file: SignerFile, cache: Path, with_digests: bool) -> Path:
+    name = hashlib.sha256(str(file.path.resolve()).encode()).hexdigest()[:24]
+    return cache / f"{name}{'.digests' if with_digests else ''}.json"
 
 
 def _stamp(path: Path) -> list[int]:

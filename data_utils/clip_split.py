@@ -138,6 +138,7 @@ def _units(entries: Sequence[CatalogEntry], signers: Collection[str]) -> list[_U
     for entry in entries:
         if not entry.file.mirrored and (signer := entry.file.signer) in signers:
             for name, label, session, digest in zip(entry.names, entry.labels, entry.sessions, entry.digests, strict=True):
+                assert digest, "the data set was opened without digests"
                 keys = [digest, (signer, session)] if session else [digest]
                 pairs += [(first.setdefault(key, len(clips)), len(clips)) for key in keys]
                 clips.append(((signer, name), label))

@@ -16,7 +16,6 @@ everything that is read. All values are validated while they are read.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import unicodedata
@@ -28,7 +27,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks
+from data_utils.clips import MAX_FRAMES, check_shape, checked_landmarks, digest_of_values
 from data_utils.errors import DataError
 from data_utils.folder import SignerFile, check_plain_file
 from data_utils.landmarks import NUM_COORDINATES, NUM_LANDMARKS
@@ -61,7 +60,8 @@ class ClipIndex(NamedTuple):
 
     session: str
     digest: str
-    """Of its landmarks as they are stored: equal for exact copies that the same program has written."""
+    """Of the values of x and y, which are all that a model sees: equal for copies, however they are stored, whatever their z.
+    Empty if it was not asked for."""
 
 
 def read_clips(file: SignerFile, num_words: int, names: Collection[str] | None = None) -> Iterator[Clip]:
@@ -101,8 +101,11 @@ def read_unlabeled(path: Path) -> Iterator[tuple[str, np.ndarray | DataError]]:
                 yield name, fault
 
 
-def read_index(file: SignerFile) -> list[ClipIndex]:
-    """What the catalog holds of each clip, sorted by name. The landmarks are not decoded.
+def read_index(file: SignerFile, *, with_digests: bool = False) -> list[ClipIndex]:
+    """What the catalog holds of each clip, sorted by name.
+
+    The landmarks are not decoded, except for `with_digests`: a split by clip keeps exact copies in one part, so it must
+    compare all clips, those included that it is going to seal. Nothing but their digests leaves this function.
 
     Class numbers are not compared with a dictionary here; see `label_outside`.
 
@@ -110,13 +113,14 @@ def read_index(file: SignerFile) -> list[ClipIndex]:
         DataError: at the first fault.
     """
     with _open(file.path) as h5:
-        return [_index_of(h5, file.path, name) for name in _clip_names(h5, file.path)]
+        return [_index_of(h5, file.path, name, with_digests) for name in _clip_names(h5, file.path)]
 
 
-def _index_of(h5: h5py.File, path: Path, name: str) -> ClipIndex:
+def _index_of(h5: h5py.File, path: Path, name: str, with_digest: bool) -> ClipIndex:
     label, feature = _read_label(h5, path, name), _feature_dataset(h5, path, name)
     frames = check_shape(feature.shape, feature.dtype, file=path, path=feature.name)
-    return ClipIndex(name, label, frames, _read_session(h5, path, name), _stored_digest(feature, path))
+    digest = digest_of_values(np.nan_to_num(_read_feature(h5, path, name)[:2])).hex() if with_digest else ""
+    return ClipIndex(name, label, frames, _read_session(h5, path, name), digest)
 
 
 def _read_session(h5: h5py.File, path: Path, name: str) -> str:
@@ -124,20 +128,6 @@ def _read_session(h5: h5py.File, path: Path, name: str) -> str:
         session = h5[name].attrs.get("session", "")
     text = session.decode("utf-8", "replace") if isinstance(session, bytes) else str(session)
     return unicodedata.normalize("NFC", text).strip()
-
-
-def _stored_digest(feature: h5py.Dataset, path: Path) -> str:
-    """A digest of the bytes of a dataset in its file."""
-    digest = hashlib.blake2b(f"{feature.dtype.str} {feature.shape}".encode(), digest_size=12)
-    with _reading("the dataset", path, feature.name):
-        if feature.chunks is None:
-            digest.update(np.asarray(feature[()]).tobytes())
-        else:
-            offsets: list[tuple[int, ...]] = []
-            feature.id.chunk_iter(lambda chunk: offsets.append(chunk.chunk_offset))
-            for offset in sorted(offsets):
-                digest.update(feature.id.read_direct_chunk(offset)[1])
-    return digest.hexdigest()
 
 
 def read_labels(path: Path) -> list[tuple[str, int, str]]:

@@ -111,10 +111,13 @@ class DataSet:
         return found
 
 
-def open_data(folder: Path, cache: Path | None = None, progress: Progress | None = None) -> DataSet:
+def open_data(
+    folder: Path, cache: Path | None = None, progress: Progress | None = None, *, with_digests: bool = False
+) -> DataSet:
     """Reads the dictionary and the catalog of a data set, not its landmarks. `cache` is a folder for the catalog.
 
-    `progress` receives the number of files that are read, and their total.
+    `progress` receives the number of files that are read, and their total. `with_digests`: for a split by clip, a digest of
+    each clip's landmarks, which are read for it.
 
     Raises:
         DataError: the folder, a file or a label is invalid.
@@ -123,7 +126,7 @@ def open_data(folder: Path, cache: Path | None = None, progress: Progress | None
     words = read_words(folder)
     for fault in missing_originals(files):
         raise fault
-    return DataSet(folder, words, read_catalog(files, len(words), cache, progress))
+    return DataSet(folder, words, read_catalog(files, len(words), cache, progress, with_digests=with_digests))
 
 
 def fingerprint(data: DataSet) -> str:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from data_utils.checking.geometry import sides_and_places
 from data_utils.checking.motion import order_of_time
 from data_utils.checking.orders import FITS, PartOrder, fitting_order
 from data_utils.checking.signature import Signature, signature
+from data_utils.clips import digest_of_values
 from data_utils.folder import SignerFile
 from data_utils.hdf5 import Clip
 from data_utils.landmarks import FILE_PARTS, LEFT_HAND_START, POSE_START, RIGHT_HAND_START
@@ -99,7 +99,7 @@ def inspect_clip(file: SignerFile, clip: Clip, *, seek_order: bool = True) -> Cl
     missing_TJ = np.isnan(feature_CTJ[0])
     lost_TP = np.add.reduceat(missing_TJ, _STARTS_P, axis=1, dtype=np.int32)
     found = list(_unusual(feature_CTJ, missing_TJ, lost_TP))
-    digest = _digest(feature_CTJ)
+    digest = digest_of_values(feature_CTJ)
     if constant := list(_constant_parts(feature_CTJ)):
         found += sorted({kind for kind, _, _ in constant}, reverse=True)
         feature_CTJ = feature_CTJ.copy()
@@ -150,13 +150,6 @@ def _misfits(feature_CTJ: np.ndarray, checks: dict[str, bool | None]) -> bool:
             other_CTJ[1] *= -1
         misfit = body_misfit(other_CTJ)
     return misfit is None or misfit > FITS
-
-
-def _digest(feature_CTJ: np.ndarray) -> bytes:
-    """Equal for equal numbers, although there are several NaNs and two zeros."""
-    content = feature_CTJ + np.float32(0)
-    np.copyto(content, np.nan, where=np.isnan(content))
-    return hashlib.sha256(content.data).digest()[:16]
 
 
 def _unusual(feature_CTJ: np.ndarray, missing_TJ: np.ndarray, lost_TP: np.ndarray) -> Iterator[str]:

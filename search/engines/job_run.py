@@ -80,7 +80,7 @@ def open_trial_clips(setup: Setup, emit: Listener) -> TrialClips:
     Raises:
         DataError: the data set is missing, or differs from the one that the study was checked against.
     """
-    data = open_indexed(setup.folder, setup.runs)
+    data = open_indexed(setup.folder, setup.runs, kind=setup.split.kind)
     if fingerprint(data) != setup.fingerprint:
         raise DataError("the data set has changed while a search was using it", file=setup.folder)
     return TrialClips(data, setup.split, data_store(setup.runs), emit)

@@ -116,7 +116,7 @@ def training_errors() -> Iterator[None]:
 
 
 def _open_recorded(stored: ExportedData, folder: Path | None, runs: Path) -> DataSet:
-    data_set = open_indexed(folder or Path(stored.folder), runs)
+    data_set = open_indexed(folder or Path(stored.folder), runs, kind=stored.split.kind)
     if list(data_set.words) != stored.words:
         raise DataError(
             "the words of the data set differ from the recorded ones",

@@ -46,7 +46,7 @@ def ready_clips(definition: StudyDefinition, folder: Path | None, runs: Path, em
         ResourceError: `runs` cannot be written.
     """
     make_folder(runs)
-    data = open_indexed(folder or demo_data(runs, emit), runs, emit)
+    data = open_indexed(folder or demo_data(runs, emit), runs, emit, kind=definition.signers.split)
     split = split_of(definition, data)
     require_fits_data(definition, len(split.folds) or definition.repeats, len(data.words))
     for note in (*_data_notes(data), *_notes(definition, split)):
@@ -66,7 +66,7 @@ def open_same(study: optuna.Study, folder: Path | None, runs: Path) -> DataSet:
         DataError: it is not there, or it is another data set.
     """
     about = study_data(study)
-    data = open_indexed(folder or Path(about.folder), runs)
+    data = open_indexed(folder or Path(about.folder), runs, kind=about.split.kind)
     if fingerprint(data) != about.fingerprint:
         raise DataError(
             f"this is not the data set that `{study.study_name}` was searched on",

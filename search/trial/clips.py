@@ -160,11 +160,11 @@ def data_store(runs: Path) -> Path:
     return runs / "prepared"
 
 
-def open_indexed(folder: Path, runs: Path, emit: Listener | None = None) -> DataSet:
-    """The data set in a folder; its index is stored under `runs`.
+def open_indexed(folder: Path, runs: Path, emit: Listener | None = None, *, kind: str = "signers") -> DataSet:
+    """The data set in a folder, for a split of a kind (`Split.kind`); its index is stored under `runs`.
 
     Raises:
         DataError: it is invalid.
     """
     progress = None if emit is None else counting(emit, "reading the data set")
-    return open_data(folder, data_store(runs) / "index", progress)
+    return open_data(folder, data_store(runs) / "index", progress, with_digests=kind == "clips")
