@@ -150,7 +150,10 @@ def _rows_of_archive(arrays: Mapping[str, np.ndarray], order: Order | None, path
         unknown = [name for name, values in arrays.items() if name not in name_of.values() and _may_be_part(name, values)]
         if unknown:
             expected = "names such as pose, face, left_hand and right_hand, each once"
-            raise DataError("an array's name does not tell its part", file=path, got=", ".join(unknown), expected=expected)
+            hint = "rename it, or save the file without arrays that are no parts"
+            raise DataError(
+                "an array's name does not tell its part", file=path, got=", ".join(unknown), expected=expected, hint=hint
+            )
         rows = {part: _rows_of_part(arrays[name], part, path) for part, name in name_of.items() if arrays[name].size}
         lengths = {part: len(one.values_TV) for part, one in rows.items()}
         if len(set(lengths.values())) > 1:
