@@ -168,7 +168,7 @@ SPOILED: dict[str, tuple[Change, str, str]] = {
     "order of points": (
         points_in_order("pose", "left_hand", "right_hand", "face"),
         ORDER,
-        "--order pose,left_hand,right_hand,face",
+        "order pose,left_hand,right_hand,face: FIX  reads every signer",
     ),
     "order of numbers": (
         read_as_usual("left_hand", "right_hand", "pose", "face"),

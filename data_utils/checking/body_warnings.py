@@ -77,6 +77,8 @@ def order_warnings(clips: Sequence[ClipFacts], mend: Mend) -> tuple[list[DataWar
         again = mend(option) if order.landmarks else f"import the source again with `{option}`"
         if len(names) < len(clips_of):  # the option applies to every file
             again = f"import their files, from a folder of their own, with `{option}`"
+            if order.landmarks:
+                again = f"{mend('')} reads every signer in the order that fits"
         warnings.append(
             DataWarning(
                 "hands and face do not fit the body: the parts are in another order",
