@@ -27,6 +27,9 @@ WordsOf = Mapping[str, frozenset[int]]
 Group = tuple[str, ...]
 """Some signers."""
 
+MIN_SIGNERS = 3
+"""For training, validation and a test part by signer."""
+
 _AUTO_SHARE = 5  # `auto` takes one signer in five
 _NUM_DRAWS = 200
 _BY_CLIPS = f"`--set data.split=clips` holds out clips instead of signers ({SAME_PEOPLE})"
@@ -144,7 +147,7 @@ def split_signers(
             hint=f"record another signer; or {_BY_CLIPS}",
         )
     note = ""
-    if test == "auto" and len(words_of) < 3:
+    if test == "auto" and len(words_of) < MIN_SIGNERS:
         assigned["test"] = ()
         note = f"{counted(len(words_of), 'signer')} in total: no test part"
     if auto := [part for part in ("validation", "test") if requested[part] == "auto" and part not in assigned]:

@@ -23,6 +23,7 @@ from data_utils.parts import sealed_entries
 from data_utils.prepared import open_data
 from data_utils.synthetic.synthetic import synthesize
 from data_utils.wording import SAME_PEOPLE
+from data_utils.words import DICTIONARY_NAME
 from search.api import load
 from search.evaluation.confirm.trial_source import fresh_split
 from search.reporting.dashboard.notes import study_note
@@ -166,6 +167,24 @@ def test_workers_divide_alike(alone: Path, tmp_path: Path) -> None:
     assert (fresh.clips is not None, split.clips is not None) == (True, True)
     assert fresh.clips.sealed == split.clips.sealed  # type: ignore[union-attr]
     assert fresh.clips.digest != split.clips.digest  # type: ignore[union-attr]
+
+
+def test_changed_copies_are_pointed_out(alone: Path, tmp_path: Path) -> None:
+    """A search that trains on a clip and validates on its changed copy says so; a split by signer cannot tear them apart."""
+    (tmp_path / "twice").mkdir()
+    shutil.copy(alone / DICTIONARY_NAME, tmp_path / "twice")
+    own = list(read_clips(SignerFile(alone / "9001.hdf5", "9001", mirrored=False), 3))
+    noise = np.random.default_rng(0)
+    copied = [
+        Clip(f"copy{one.name}", one.feature_CTJ + noise.normal(0, 0.002, one.feature_CTJ.shape).astype(np.float32), one.label)
+        for one in own
+    ]
+    write_signer(tmp_path / "twice" / "9001.hdf5", [*own, *copied])
+    data = open_data(tmp_path / "twice", with_digests=True)
+    clips = TrialClips(data, split_clips(data.entries, data.words), tmp_path / "store", emit=lambda event: None)
+    clips.folds(PreprocessConfig())
+    (line,) = clips.warnings(PreprocessConfig())
+    assert "occur more than once, changed (such as 9001.hdf5: " in line
 
 
 def test_folds_of_clips(place: Path, alone: Path, cli: Cli) -> None:

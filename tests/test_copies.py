@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_utils.checking.copies import find_copies, signature
-from data_utils.checking.facts import inspect_clip
-from data_utils.checking.repeats import copies_in_short, repeated_clips
+from data_utils.checking.facts import ClipFacts, inspect_clip
+from data_utils.checking.repeats import changed_copies_in_short, copies_in_short, repeated_clips
 from data_utils.folder import SignerFile
 from data_utils.hdf5 import Clip
 from data_utils.landmarks import FILE_PARTS
@@ -137,9 +137,47 @@ def test_warning_names_signers_clips_and_changes(originals: list[tuple[str, np.n
         "6 of 8 clips (mirrored, trimmed, same x and y): anna.hdf5: /clip0 = ben.hdf5: /clip0 (mirrored), "
         "anna.hdf5: /clip1 = ben.hdf5: /clip1 (trimmed), anna.hdf5: /clip2 = ben.hdf5: /clip2 (same x and y)"
     )
-    assert "put these signers into the same part of the split" in str(changed["hint"])
+    for warning in (same, changed):
+        assert "remove the copies, or put these signers into the same part of a split by signer" in str(warning["hint"])
+        assert "under one signer" not in str(warning["hint"]), "there a split by clip may tear them apart"
     assert copies_in_short(facts) == [
         "the same recordings under 2 signers: anna, ben (8 of 8 clips, such as anna.hdf5: /clip0 = ben.hdf5: /clip0, "
         "mirrored), so that training on one leaks into the evaluation of the other"
     ]
     assert not copies_in_short(facts[:4])
+
+
+def test_copies_under_the_same_name(originals: list[tuple[str, np.ndarray]]) -> None:
+    """With one or two signers, whom a split by clip divides, changed copies are found under one name as well."""
+    own = [clip for _, clip in originals[:6]]
+    copied = [_noised(own[0], np.random.default_rng(0)), _mirrored(own[1]), own[2][:, 2:], np.nan_to_num(own[3])]
+
+    def facts(clips: list[np.ndarray], names: str) -> list[ClipFacts]:
+        files = [SignerFile(Path(f"{name}.hdf5"), name, False) for name in names]
+        numbered = list(enumerate(clips))
+        return [inspect_clip(files[n % len(files)], Clip(f"{n:02}", clip, 0)) for n, clip in numbered]
+
+    found = list(repeated_clips(facts([*own, *copied], "a"), ["hello"]))
+    assert [warning.what for warning in found] == [
+        "changed copies of clips under the same signer: a split by clip may train on one and validate on its copy"
+    ], "of equal x and y it keeps the copies together"
+    assert (found[0].got or "").startswith("6 of 10 clips: a.hdf5: /00 = a.hdf5: /06 (noised), a.hdf5: /01 =")
+    assert "remove the copies" in str(found[0].hint)
+    (line,) = changed_copies_in_short(facts([*own, *copied], "ab"))
+    assert line.startswith(
+        "6 of 10 clips occur more than once, changed (such as a.hdf5: /00 = a.hdf5: /06, noised): a split by"
+    )
+    for clean in (own, [*own, own[0].copy()]):
+        assert not changed_copies_in_short(facts(clean, "a"))
+    assert not list(repeated_clips(facts(own, "a"), ["hello"]))
+
+
+def test_takes_of_one_person_are_not_copies() -> None:
+    """A person repeats a sign almost alike: what would be a copy under another name is none under the same."""
+    clip = _clip(0, 0)
+    moved = np.random.default_rng(0).normal(0, 0.003, (2, 1, 543)).astype(np.float32)
+    alike = clip.copy()
+    alike[:2] += moved
+    both = [signature(clip), signature(alike)]
+    assert find_copies(both, ["a", "b"])
+    assert not find_copies(both)

@@ -1,4 +1,4 @@
-"""Finds pairs of clips of different signers that may show one recording: clips that share a key, found by k-d trees."""
+"""Finds pairs of clips that may show one recording: clips that share a key, found by k-d trees."""
 
 # T frames, S clips, A and B frames of two clips, P points of a frame (9), K keys of a clip (16), D numbers of a key (10),
 # N pairs of clips, last axis 2 = x y
@@ -24,13 +24,17 @@ _FEW, _UNLIKE = 8, 0.08  # frames that are looked for first, and the median dist
 _BATCH, _LONG = 500, 1_000  # pairs that are compared together; frames of a clip that is left to the exact comparison
 
 
-def candidates(signatures: Sequence[Signature], signers: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
-    """Pairs of clips of different signers with similar keys, and whether one is mirrored; the most similar first."""
+def candidates(signatures: Sequence[Signature], signers: Sequence[str] | None) -> Iterator[tuple[int, int, bool]]:
+    """Pairs of clips with similar keys, and whether one is mirrored; the most similar first.
+
+    With `signers`, the clips of a pair have different ones.
+    """
     if not signatures:
         return
     keys_SKD = np.stack([_keys(one.points_TP2) for one in signatures])
     flipped_SKD = _mirrored_keys(keys_SKD)
-    pairs_N3 = _neighbors(keys_SKD, flipped_SKD, np.unique(np.array(signers), return_inverse=True)[1])
+    signer_S = None if signers is None else np.unique(np.array(signers), return_inverse=True)[1]
+    pairs_N3 = _neighbors(keys_SKD, flipped_SKD, signer_S)
     nearest_N, agreeing_N = np.empty(len(pairs_N3), np.float32), np.empty(len(pairs_N3), np.int8)
     for start in range(0, len(pairs_N3), 10_000):
         part = slice(start, start + 10_000)
@@ -45,31 +49,32 @@ def candidates(signatures: Sequence[Signature], signers: Sequence[str]) -> Itera
         yield one, other, bool(mirrored)
 
 
-def _neighbors(keys_SKD: np.ndarray, flipped_SKD: np.ndarray, signer_S: np.ndarray) -> np.ndarray:
-    """`[N, 3]`: two clips of different signers of which a key is near, and 1 if one of them is mirrored.
-
-    Signers are divided into halves again and again. Each time, the neighbors of the clips of one half are sought in the other,
-    so that every two signers are compared once.
-    """
+def _neighbors(keys_SKD: np.ndarray, flipped_SKD: np.ndarray, signer_S: np.ndarray | None) -> np.ndarray:
+    """`[N, 3]`: two clips, with `signer_S` of different signers, of which a key is near, and 1 if one of them is mirrored."""
     count, codes = len(keys_SKD), [np.empty(0, np.int64)]
-    halves = [np.unique(signer_S)]
-    while halves:
-        signers = halves.pop()
-        if len(signers) < 2:
-            continue
-        halves += [signers[: len(signers) // 2], signers[len(signers) // 2 :]]
-        these, those = (np.flatnonzero(np.isin(signer_S, half)) for half in halves[-2:])
+    most = _NEIGHBORS + (signer_S is None)  # a clip is its own neighbor
+    for these, those in _halves(signer_S) if signer_S is not None else [(np.arange(count),) * 2]:
         for key in range(keys_SKD.shape[1]):
             tree = cKDTree(keys_SKD[these, key], leafsize=32, balanced_tree=False, compact_nodes=False)
             for mirrored, query_SKD in enumerate((keys_SKD, flipped_SKD)):
-                distance, neighbor = tree.query(
-                    query_SKD[those, key], k=_NEIGHBORS, distance_upper_bound=_KEY_RADIUS, workers=-1
-                )
+                distance, neighbor = tree.query(query_SKD[those, key], k=most, distance_upper_bound=_KEY_RADIUS, workers=-1)
                 near = np.isfinite(distance)
+                near[near] = np.broadcast_to(those[:, None], near.shape)[near] != these[neighbor[near]]
                 one, other = np.broadcast_to(those[:, None], near.shape)[near], these[neighbor[near]]
                 codes.append(np.unique((one * count + other) * 2 + mirrored))
     code_N = np.unique(np.concatenate(codes))
     return np.stack([code_N // 2 // count, code_N // 2 % count, code_N % 2], axis=1).astype(np.int32)
+
+
+def _halves(signer_S: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Signers are divided into halves again and again: the clips of both. Every two signers are in different halves once."""
+    halves = [np.unique(signer_S)]
+    while halves:
+        signers = halves.pop()
+        if len(signers) > 1:
+            halves += [signers[: len(signers) // 2], signers[len(signers) // 2 :]]
+            these, those = (np.flatnonzero(np.isin(signer_S, half)) for half in halves[-2:])
+            yield these, those
 
 
 def _keys(points_TP2: np.ndarray) -> np.ndarray:

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from data_utils.checking.data_warning import DataWarning
 from data_utils.errors import DataError
-from data_utils.splits import split_signers
+from data_utils.splits import MIN_SIGNERS, split_signers
 from data_utils.wording import counted, some
 
 _FEW_CLIPS = 5  # of a word: next to nothing is left if validation and test each take one
-_FEW_SIGNERS = 3
 _PARTS = 3  # training, validation and test part
 _ONE_SIGNER = "one signer: no search can tell how well new signers are recognized"
 
@@ -26,7 +25,7 @@ def size_warnings(labels_of: Mapping[str, Sequence[int]], words: Sequence[str]) 
     total = Counter(label for labels in labels_of.values() for label in labels)
     if few := [f"{word} ({total[number]})" for number, word in enumerate(words) if total[number] < _FEW_CLIPS]:
         enough = ""
-        if len(labels_of) < _FEW_SIGNERS and any(total[number] < _PARTS for number in range(len(words))):
+        if len(labels_of) < MIN_SIGNERS and any(total[number] < _PARTS for number in range(len(words))):
             enough = f": a split by clip takes {_PARTS} of each, one for training, one for validation and one for the test part"
         what, hint = f"words with fewer than {_FEW_CLIPS} clips", f"remove them, or record more{enough}"
         yield DataWarning(what, where="the dictionary", got=some(few), hint=hint)

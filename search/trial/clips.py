@@ -126,7 +126,7 @@ class TrialClips:
             self.store,
             report=lambda text: self.emit(Notice(text)),
             progress=lambda done, total: self.emit(DataPrepared(done, total)),
-            inspection=Inspection(_inspect, _warnings),
+            inspection=Inspection(_inspect, _warnings if self.split.clips is None else _warnings_by_clip),
         )
 
 
@@ -137,11 +137,22 @@ def _inspect(file: SignerFile, clip: Clip, sampled: bool) -> ClipFacts | ClipTra
 
 
 def _warnings(clips: Sequence[ClipFacts | ClipTrace]) -> list[str]:
-    from data_utils.checking.clip_warnings import serious_warnings
-    from data_utils.checking.facts import ClipFacts
     from data_utils.checking.repeats import copies_in_short
 
-    return [*copies_in_short(clips), *serious_warnings([clip for clip in clips if isinstance(clip, ClipFacts)])]
+    return [*copies_in_short(clips), *_serious(clips)]
+
+
+def _warnings_by_clip(clips: Sequence[ClipFacts | ClipTrace]) -> list[str]:
+    from data_utils.checking.repeats import changed_copies_in_short
+
+    return [*changed_copies_in_short(clips), *_serious(clips)]
+
+
+def _serious(clips: Sequence[ClipFacts | ClipTrace]) -> list[str]:
+    from data_utils.checking.clip_warnings import serious_warnings
+    from data_utils.checking.facts import ClipFacts
+
+    return serious_warnings([clip for clip in clips if isinstance(clip, ClipFacts)])
 
 
 def count_clips(folds: Sequence[Fold], split: Split) -> dict[str, int]:
