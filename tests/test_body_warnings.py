@@ -16,6 +16,7 @@ from data_utils.checking import reading
 from data_utils.checking.clip_warnings import clip_warnings
 from data_utils.checking.facts import ClipFacts, inspect_clip
 from data_utils.checking.luck import beyond_luck
+from data_utils.checking.orders import PartOrder
 from data_utils.checking.problems import read_data
 from data_utils.cli import execute
 from data_utils.folder import SignerFile, signer_files
@@ -97,6 +98,11 @@ def around_middle(hand: np.ndarray) -> np.ndarray:
     return np.asarray((hand - hand.mean(axis=2, keepdims=True)) * 0.4)
 
 
+def from_wrist(hand: np.ndarray) -> np.ndarray:
+    """A hand relative to its wrist."""
+    return hand - hand[:, :, :1]
+
+
 def by_text(first: int) -> Change:
     """Sorts frames by the text of their numbers."""
     return lambda f: f[:, sorted(range(f.shape[1]), key=lambda number: str(first + number))]
@@ -152,6 +158,7 @@ SPOILED: dict[str, tuple[Change, str, str]] = {
     ),
     "face mirrored": (moved(FACE, x_mirrored), "the left eye is on the right eye's side", "the face alone"),
     "sides of the pose": (moved(POSE, lambda p: p[:, :, SIDES]), f"{SHOULDER}, and {WRIST}", "the pose alone"),
+    "pose mirrored": (moved(POSE, x_mirrored), f"{SHOULDER}, and {WRIST}", "the pose alone"),
     "upside down": (lambda f: np.stack([f[0], 1 - f[1], f[2]]), "the nose is below the shoulders", "inverted?"),
     "body in meters": (moved(POSE, around_hips), "the body is in world coordinates: meters around the hips", "pose_landmarks"),
     "hands in meters": (
@@ -163,6 +170,11 @@ SPOILED: dict[str, tuple[Change, str, str]] = {
         lambda f: moved(LEFT, lambda p: p - [[[0]], [[0.8]], [[0]]])(moved(RIGHT, lambda p: p - [[[0]], [[0.8]], [[0]]])(f)),
         "hands are at nobody's wrist",
         "draws some clips",
+    ),
+    "hands around their wrists": (
+        lambda f: moved(LEFT, from_wrist)(moved(RIGHT, from_wrist)(f)),
+        "hands are at nobody's wrist",
+        "where the clips are made",
     ),
     "face elsewhere": (moved(FACE, lambda p: p + 0.4), "the face is far from the head", "draws some clips"),
     "order of points": (
@@ -198,7 +210,7 @@ def test_spoiled_clips(kind: str, signer: str, clips: Clips) -> None:
     assert hint.format(signer or "all") in warning.hint
     assert warning.got is not None
     wrong, judged = (int(word) for word in warning.got.split(" clips: ")[0].split(" of "))
-    assert (0.75 * judged if ".hdf5" not in warning.where else 1) <= wrong <= judged
+    assert 0.4 * judged <= wrong <= judged
 
 
 def test_a_hint_can_be_typed(clips: Clips) -> None:
@@ -236,6 +248,34 @@ def test_sound_clips(kind: str, clips: Clips) -> None:
     """Unusual pictures and bodies give no warning."""
     warnings = clip_warnings(facts_of(clips, SOUND[kind]), str)
     assert [one.render() for one in warnings if one.what != "clips of a single frame"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(swapped, WRIST), (x_mirrored, SHOULDER), (lambda f: swapped(x_mirrored(f)), f"{SHOULDER}, and {WRIST}")],
+)
+def test_half_of_a_signer(change: Change, what: str, clips: Clips) -> None:
+    """Where only some clips of a signer are wrong, no command is named, which would spoil the others, but all clips are."""
+    facts, wrong = facts_of(clips, lambda f: f, "9002"), facts_of(clips, change, "9002")
+    half = [w if number % 2 else one for number, (one, w) in enumerate(zip(facts, wrong, strict=True))]
+    (warning,) = clip_warnings(half, lambda options: f"FIX {options}")
+    assert (warning.what, warning.where) == (what, "9002")
+    assert warning.hint is not None
+    assert "FIX" not in warning.hint
+    assert "in some of their clips only" in warning.hint
+    assert warning.got is not None
+    assert len(warning.record()["clips"]) == int(warning.got.split()[0]) > 3
+
+
+def test_an_order_found_by_chance(clips: Clips) -> None:
+    """Clips that are mirrored, of which a few happen to fit in another order, are named as mirrored."""
+    facts = facts_of(clips, x_mirrored)
+    chance = PartOrder("left_hand,face,pose,right_hand", True)
+    facts = [
+        replace(one, misfit=True, order=None if number % 4 else chance) if one.signer == "9002" and number % 7 == 4 else one
+        for number, one in enumerate(facts)
+    ]
+    assert [one.what for one in clip_warnings(facts, str)] == [SHOULDER]
 
 
 def test_scattered_clips(clips: Clips) -> None:
@@ -324,8 +364,10 @@ def test_sound_data_are_not_warned_of(folder: Path, tmp_path: Path) -> None:
     assert [event for event in events if isinstance(event, Notice)] == []
 
 
-def test_check_names_the_command(folder: Path, clips: Clips, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`check` names the command that corrects one signer's swapped hands, ready to be typed."""
+def test_check_names_the_command(
+    folder: Path, clips: Clips, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` names the command that corrects one signer's swapped hands, ready to be typed, into a new folder."""
     data = tmp_path / "the data"
     shutil.copytree(folder, data)
     file = next(file for file in clips if file.signer == "9002")
@@ -334,3 +376,8 @@ def test_check_names_the_command(folder: Path, clips: Clips, tmp_path: Path, cap
     out = capsys.readouterr().out
     assert f"warning: {WRIST}\n  --> 9002\n" in out
     assert f"swapped: `islr-data import-hdf5 '{data}' NEW --swap-hands 9002`\n" in out
+    assert "\nno errors, 1 warning: 56 clips of 3 words by 4 signers\n" in out
+    data.rename(tmp_path / "NEW")
+    monkeypatch.chdir(tmp_path)
+    assert execute(["check", "NEW"]) == 0
+    assert "swapped: `islr-data import-hdf5 NEW NEW2 --swap-hands 9002`\n" in capsys.readouterr().out

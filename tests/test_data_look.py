@@ -135,20 +135,24 @@ UNUSUAL: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "twice": (copied("9001", "9001"), "the same clips more than once", "9001"),
     "two words": (copied("9001", "9001", label=1), "the same clip with different words", "9001.hdf5"),
-    "pixels": (changed(lambda f: f * np.float32(480)), "coordinates look like pixels", "9001.hdf5"),
-    "depth": (changed(deep), "z is far larger than x and y", "9001.hdf5"),
-    "outside": (changed(lambda f: f + np.float32(2)), "hands or face are far outside the picture", "9001.hdf5"),
+    "pixels": (changed(lambda f: f * np.float32(480)), "coordinates look like pixels", "9001"),
+    "depth": (changed(deep), "z is far larger than x and y", "9001"),
+    "outside": (changed(lambda f: f + np.float32(2), count=5), "hands or face are far outside the picture", "9001"),
     "upside down": (
         changed(lambda f: np.stack([f[0], 1 - f[1], f[2]])),
         "the nose is below the shoulders",
-        "9001.hdf5",
+        "9001",
     ),
-    "zeros": (changed(part("right_hand", 0.0)), "parts are at exactly 0", "9001.hdf5"),
-    "partly": (changed(one_point_less), "single points of a part are missing", "9001.hdf5"),
-    "still": (changed(lambda f: np.repeat(f[:, :1], 5, axis=1)), "all frames are the same", "9001.hdf5"),
-    "one frame": (changed(lambda f: f[:, :1]), "clips of a single frame", "9001.hdf5"),
-    "long": (changed(lambda f: np.resize(f, (3, 500, 543))), "clips of more than 450 frames", "9001.hdf5"),
-    "no hand": (changed(without("left_hand"), count=99), "the left hand of 1 signer is never detected", "9001 (12 clips)"),
+    "zeros": (changed(part("right_hand", 0.0)), "parts are at exactly 0", "9001"),
+    "partly": (changed(one_point_less), "single points of a part are missing", "9001"),
+    "still": (changed(lambda f: np.repeat(f[:, :1], 5, axis=1)), "all frames are the same", "9001"),
+    "one frame": (changed(lambda f: f[:, :1]), "clips of a single frame", "9001"),
+    "long": (changed(lambda f: np.resize(f, (3, 500, 543))), "clips of more than 450 frames", "9001"),
+    "no hand": (
+        changed(without("left_hand"), count=99),
+        "only one hand of 1 signer is ever detected",
+        "no left hand: 9001 (12 clips)",
+    ),
     "no face": (changed(without("face"), count=99), "the face of 1 signer is never detected", "9001 (12 clips)"),
     "unread": (renamed("9002.hdf5", "9002.hdf5.bak"), "1 file in the data folder is not read", ""),
     "deeper": (renamed("9002.hdf5", "more/9002.hdf5"), "1 file in the data folder is not read", ""),
@@ -211,8 +215,21 @@ def test_many_clips_give_one_warning(data: Path, capsys: pytest.CaptureFixture[s
     """The warning counts the clips and names the first few."""
     changed(one_point_less, count=99)(data)
     (one,) = warnings_of(data, capsys)
-    assert one["got"].startswith("12 of 48 clips: 9001.hdf5: /")
+    assert one["got"].startswith("12 of 12 clips: 9001.hdf5: /")
     assert one["got"].endswith(" and 9 more")
+    assert one["clips"] == [f"9001.hdf5: /{clip.name}" for clip in clips_of(data, "9001")]
+
+
+def test_hands_never_seen_are_noted_last(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Signers who show one hand give one note for both hands, after all else."""
+    for signer, hand in (("9001", "left_hand"), ("9002", "right_hand")):
+        lost = [replace(clip, feature_CTJ=without(hand)(clip.feature_CTJ.copy())) for clip in clips_of(data, signer)]
+        write_signer(data / f"{signer}.hdf5", lost)
+    only_word(1, 99)(data)
+    *others, note = warnings_of(data, capsys)
+    assert others
+    assert note["what"] == "only one hand of 2 signers is ever detected"
+    assert note["where"] == "no left hand: 9001 (12 clips); no right hand: 9002 (8 clips)"
 
 
 def test_many_copies_give_one_warning_per_kind(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,13 +343,12 @@ def test_overview(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("asl3", ["the left hand of 1 signer is never detected", "signers lack words"]),
+        ("asl3", ["signers lack words", "only one hand of 1 signer is ever detected"]),
         (
             "fingerspell9",
             [
                 "single points of a part are missing",
-                "the left hand of 12 signers is never detected",
-                "the right hand of 1 signer is never detected",
+                "only one hand of 13 signers is ever detected",
             ],
         ),
         (

@@ -309,7 +309,7 @@ def test_a_valid_set_has_no_problems(folder: Path, capsys: pytest.CaptureFixture
     assert find_problems(folder) == []
     code, message = checked(folder, capsys)
     assert code == 0
-    assert re.fullmatch(r"no problems, \d+ warnings: 4 clips of 2 words by 2 signers", message.splitlines()[-1])
+    assert re.fullmatch(r"no errors, \d+ warnings: 4 clips of 2 words by 2 signers", message.splitlines()[-1])
 
 
 def test_a_missing_or_empty_folder_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from data_utils.checking.data_warning import MAX_SIGNERS, DataWarning
 from data_utils.checking.facts import ClipFacts
@@ -45,9 +46,17 @@ _SIDES: dict[frozenset[str], tuple[str, str, tuple[str, ...]]] = {  # failed che
 _POSE_ALONE = "left and right of the pose alone seem to be swapped, or its x to be mirrored"
 
 _NAMED = 0.2
-"""Share of a file's clips that must fit in the same order: missing parts hide the order of many, and no sound clip has one."""
+"""Share of a file's clips that must fit in the same order: missing parts hide the order of many."""
 
-_LOOK = "`islr-data info DIR --overview FILE.html` draws some clips"
+AGAIN = "correct it where the clips are made, and import again"
+"""What to do where no option corrects the clips."""
+
+_LISTED = "`islr-data check --json DIR` lists all of them"
+
+_PARTIAL = 0.9
+"""A signer of whose clips fewer fail is not wrong as a whole: what corrects all of them would spoil the others."""
+
+_LOOK = f"`islr-data info DIR --overview FILE.html` draws some clips; {AGAIN}"
 _OTHERS = {  # check: what, and a hint
     "hand_place": ("hands are at nobody's wrist", f"is a part in other units, or cropped, or of other frames? {_LOOK}"),
     "face_place": ("the face is far from the head", f"is a part in other units, or cropped, or of other frames? {_LOOK}"),
@@ -69,7 +78,7 @@ def order_warnings(clips: Sequence[ClipFacts], mend: Mend) -> tuple[list[DataWar
     if misread:  # other files that are mostly wrong, for the same reason
         most = max(misread.values(), key=len)
         known = {name for names in misread.values() for name in names}
-        most += [name for name, mine in clips_of.items() if name not in known and 2 * sum(map(_strange, mine)) > len(mine)]
+        most += [name for name, mine in clips_of.items() if name not in known and 2 * sum(map(_misplaced, mine)) > len(mine)]
     warnings = []
     for order, names in misread.items():
         wrong = [clip for name in names for clip in clips_of[name] if _strange(clip)]
@@ -80,11 +89,11 @@ def order_warnings(clips: Sequence[ClipFacts], mend: Mend) -> tuple[list[DataWar
             if order.landmarks:
                 again = f"{mend('')} reads every signer in the order that fits"
         warnings.append(
-            DataWarning(
+            warning_of(
                 "hands and face do not fit the body: the parts are in another order",
-                where=_signers(wrong),
-                got=_count(wrong, sum(len(clips_of[name]) for name in names)),
-                hint=f"they fit in the order {order.parts}: {again}",
+                wrong,
+                sum(len(clips_of[name]) for name in names),
+                f"they fit in the order {order.parts}: {again}",
             )
         )
     named = {name for names in misread.values() for name in names}
@@ -103,7 +112,7 @@ def _misread(clips_of: Mapping[str, Sequence[ClipFacts]]) -> dict[PartOrder, lis
         if not orders or not (beyond_luck(misfits, len(mine)) or misfits == len(mine)):
             continue
         order, count = orders.most_common(1)[0]
-        if count >= _NAMED * sought:
+        if 2 * count > sought and count * misfits >= _NAMED * sought * len(mine):
             misread[order].append(name)
     for order in sorted(misread, key=lambda order: len(misread[order])):  # hands that are rarely seen do not tell their side
         other_side = order.parts.replace("left_hand", "*").replace("right_hand", "left_hand").replace("*", "right_hand")
@@ -114,19 +123,23 @@ def _misread(clips_of: Mapping[str, Sequence[ClipFacts]]) -> dict[PartOrder, lis
 
 def _strange(clip: ClipFacts) -> bool:
     """Whether anything about the body of a clip is wrong."""
-    misplaced = clip.failed & {"shoulders", "eyes", "hand_place", "face_place"}
-    return clip.misfit or bool(misplaced) or bool({"head", "hips"} & {*clip.warnings})
+    return _misplaced(clip) or bool(clip.failed & {"shoulders", "eyes"})
+
+
+def _misplaced(clip: ClipFacts) -> bool:
+    """Whether more is wrong than a mirrored picture explains."""
+    return clip.misfit or bool(clip.failed & {"hand_place", "face_place"}) or bool({"head", "hips"} & {*clip.warnings})
 
 
 def body_warnings(clips: Sequence[ClipFacts], mend: Mend) -> Iterator[DataWarning]:
     """Warnings about sides, places and the order of time."""
     clips_of = by_file(clips)
-    yield from _sides(clips_of, mend)
+    found, explained = _sides(clips_of, mend)
+    yield from found
+    others = {name: mine for name, mine in clips_of.items() if name not in explained}
     for check, (what, hint) in _OTHERS.items():
-        for found in failing(clips_of, check):
-            wrong = [clip for clip in found.failed if check != "face_place" or "eyes" not in clip.failed]
-            if wrong:
-                yield DataWarning(what, where=_signers(wrong), got=_count(wrong, found.judged), hint=hint)
+        for one in failing(others if check in ("hand_place", "face_place") else clips_of, check):
+            yield warning_of(what, one.failed, one.judged, hint)
 
 
 def by_file(clips: Sequence[ClipFacts]) -> dict[str, list[ClipFacts]]:
@@ -137,8 +150,18 @@ def by_file(clips: Sequence[ClipFacts]) -> dict[str, list[ClipFacts]]:
     return clips_of
 
 
-def _sides(clips_of: Mapping[str, Sequence[ClipFacts]], mend: Mend) -> Iterator[DataWarning]:
-    """Warnings about left and right; one for all files in which the same checks fail."""
+class _Kind(NamedTuple):
+    """What is wrong with left and right of some files."""
+
+    checks: frozenset[str]
+    pose_alone: bool
+    partial: bool
+    """Whether only some of a signer's clips are."""
+
+
+def _sides(clips_of: Mapping[str, Sequence[ClipFacts]], mend: Mend) -> tuple[list[DataWarning], set[str]]:
+    """Warnings about left and right, one per kind, and the files in which one part alone is mirrored, away from the others."""
+    warnings = []
     checks_of: dict[str, set[str]] = defaultdict(set)
     for check in ("hands", "shoulders", "eyes"):
         for found in failing(clips_of, check):
@@ -147,25 +170,35 @@ def _sides(clips_of: Mapping[str, Sequence[ClipFacts]], mend: Mend) -> Iterator[
             if not found.files:
                 what, cause, _ = _SIDES[frozenset({check})]
                 hint = f"{cause} in single clips: were they recorded or detected in another way? Remove them"
-                yield DataWarning(what, where=_signers(found.failed), got=_count(found.failed, found.judged), hint=hint)
-    groups: dict[tuple[frozenset[str], bool], list[str]] = defaultdict(list)
+                warnings.append(warning_of(what, found.failed, found.judged, hint))
+    files_of: dict[_Kind, list[str]] = defaultdict(list)
     for name, checks in checks_of.items():
-        pose_alone = "shoulders" in checks and "eyes" not in checks and any("eyes" in clip.judged for clip in clips_of[name])
-        # A mirrored face is certain of a mirrored pose only; without a face, the pose tells enough.
-        groups[frozenset(checks - {"eyes"} if "shoulders" in checks else checks), pose_alone].append(name)
-    for (kind, pose_alone), names in groups.items():
-        clips = [clip for name in names for clip in clips_of[name]]
-        failed = [clip for clip in clips if kind & clip.failed]
-        judged = sum(bool(kind & clip.judged) for clip in clips)
-        what, cause, options = _SIDES[kind]
-        if pose_alone:
+        files_of[_kind(checks, clips_of[name])].append(name)
+    for kind, names in files_of.items():
+        union = kind.checks.union(*(checks_of[name] for name in names)) if kind.pose_alone else kind.checks
+        clips = [clip for name in sorted(names) for clip in clips_of[name]]
+        what, cause, options = _SIDES[union]
+        if kind.pose_alone:
             cause, options = _POSE_ALONE, ()
-        yield DataWarning(
-            what,
-            where=_signers(failed),
-            got=_count(failed, judged),
-            hint=f"{cause}: {_mended(names, clips_of, kind, options, mend)}",
-        )
+        hint = f"{cause}: {_mended(names, clips_of, kind.checks, options, mend)}"
+        if kind.partial:
+            hint = f"{cause}, but in some of their clips only, so do not correct whole signers: {_LISTED}; {AGAIN}"
+        failed = [clip for clip in clips if union & clip.failed]
+        warnings.append(warning_of(what, failed, sum(bool(union & clip.judged) for clip in clips), hint))
+    alone = {name for kind, names in files_of.items() if kind.pose_alone or "eyes" in kind.checks for name in names}
+    return warnings, alone
+
+
+def _kind(checks: set[str], clips: Sequence[ClipFacts]) -> _Kind:
+    if "shoulders" in checks and "eyes" not in checks and any("eyes" in clip.judged for clip in clips):
+        return _Kind(frozenset({"shoulders"}), True, False)
+    # A mirrored face is certain of a mirrored pose only; without a face, the pose tells enough.
+    kind = frozenset(checks - {"eyes"} if "shoulders" in checks else checks)
+    partial = False
+    for check in kind:
+        failed, judged = sum(check in clip.failed for clip in clips), sum(check in clip.judged for clip in clips)
+        partial = partial or (failed < _PARTIAL * judged and failed < judged - 1)
+    return _Kind(kind, False, partial)
 
 
 def _mended(
@@ -181,15 +214,16 @@ def _mended(
     if not signers:
         return "remove these files, `augment.flip` mirrors clips in training"
     if not options:
-        return "correct it where the clips are made, and import again"
+        return AGAIN
     others = {first[name].signer for name in clips_of if any(checks & clip.judged for clip in clips_of[name])} - set(signers)
     return mend(" ".join(f"{option} {shlex.quote(join_names(signers)) if others else 'all'}" for option in options))
 
 
-def _signers(clips: Sequence[ClipFacts]) -> str:
-    """The signers of some clips; those of mirrored copies under the name of their file."""
-    return some(list(dict.fromkeys(clip.file if clip.mirrored else clip.signer for clip in clips)), MAX_SIGNERS)
-
-
-def _count(wrong: Sequence[ClipFacts], judged: int) -> str:
-    return f"{len(wrong):,} of {judged:,} clips: {some([clip.place for clip in wrong])}"
+def warning_of(what: str, wrong: Sequence[ClipFacts], judged: int, hint: str) -> DataWarning:
+    """A warning about some clips. `judged`: clips of the same signers for which it can be told."""
+    signers = list(
+        dict.fromkeys(clip.file if clip.mirrored else clip.signer for clip in wrong)
+    )  # copies are in files of their own
+    places = [clip.place for clip in wrong]
+    got = f"{len(wrong):,} of {judged:,} clips: {some(places)}"
+    return DataWarning(what, where=some(signers, MAX_SIGNERS), got=got, hint=hint, clips=places)

@@ -119,6 +119,8 @@ def inspect_clip(file: SignerFile, clip: Clip, *, seek_order: bool = True) -> Cl
         if checks.get("head"):
             checks.pop("hips", None)  # the same, once more
         found += [kind for kind in _CERTAIN if checks.pop(kind, None)]
+        checks["outside"] = "outside" in found
+        found = [kind for kind in found if kind != "outside"]
     return ClipFacts(
         signer=file.signer,
         mirrored=file.mirrored,

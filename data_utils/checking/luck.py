@@ -22,7 +22,7 @@ class Failing(NamedTuple):
 
     failed: list[ClipFacts]
     judged: int
-    """Clips of the same files, or of all others, for which it can be told."""
+    """Clips of the same files for which it can be told."""
 
 
 def failing(clips_of: Mapping[str, Sequence[ClipFacts]], check: str) -> list[Failing]:
@@ -41,7 +41,8 @@ def failing(clips_of: Mapping[str, Sequence[ClipFacts]], check: str) -> list[Fai
         if 2 * number > total:
             files += [name for name in others if 2 * len(failed[name]) > len(judged[name])]
         else:
-            found.append(Failing([], [clip for name in others for clip in failed[name]], total))
+            named = sum(len(judged[name]) for name in others if failed[name])
+            found.append(Failing([], [clip for name in others for clip in failed[name]], named))
     if files:
         found.insert(0, Failing(files, [c for name in files for c in failed[name]], sum(len(judged[name]) for name in files)))
     return found

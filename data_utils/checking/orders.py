@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_utils.body import body_misfit
-from data_utils.landmarks import FILE_PARTS, NUM_LANDMARKS
+from data_utils.landmarks import FILE_PARTS, LEFT_HAND_START, NUM_LANDMARKS, POSE_START, RIGHT_HAND_START
 
 _NUMPY_ORDER = ("pose", "face", "left_hand", "right_hand")  # of the common tutorial, in which files of frames are read
 _HANDS = {"left_hand": "right_hand", "right_hand": "left_hand"}
@@ -36,7 +36,15 @@ NO_ORDER = PartOrder("", False)
 
 
 def fitting_order(feature_CTJ: np.ndarray) -> PartOrder:
-    """The order of parts that makes a body of a clip, far better than its own order; `NO_ORDER` if none does."""
+    """The order of parts that makes a body of a clip, far better than its own order; `NO_ORDER` if none does.
+
+    None is sought where the face fits the pose: these two are in their places then, so that only the hands can be wrong.
+    """
+    head_CTJ = feature_CTJ.copy()
+    head_CTJ[:, :, [*range(LEFT_HAND_START, POSE_START), *range(RIGHT_HAND_START, NUM_LANDMARKS)]] = np.nan
+    head = body_misfit(head_CTJ)
+    if head is not None and head < FITS:
+        return NO_ORDER
     frames = np.unique(np.linspace(0, feature_CTJ.shape[1] - 1, _MAX_FRAMES).astype(int))
     found = [(body_misfit(clip), order) for order, clip in _reordered(feature_CTJ[:, frames])]
     own = body_misfit(feature_CTJ)

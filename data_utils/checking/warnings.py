@@ -5,9 +5,10 @@ Each clip is read once and reduced to its facts. Each kind of warning appears on
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_utils.checking.body_warnings import Mend
@@ -19,6 +20,7 @@ from data_utils.checking.size import size_warnings
 from data_utils.wording import counted, some
 
 _MIN_CLIPS = 5  # of a signer, before a part that is never detected is worth a warning
+_HANDS = {"left_hand", "right_hand"}
 
 
 def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) -> list[DataWarning]:
@@ -28,23 +30,23 @@ def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) 
         if not clip.mirrored:
             labels_of[clip.signer].append(clip.label)
     found = [*repeated_clips(clips, words), *clip_warnings(clips, mend), *_of_signers(clips, words)]
-    return [*found, *size_warnings(labels_of, words)]
+    return [*found, *size_warnings(labels_of, words), *_one_handed(_lost_parts(clips))]
 
 
 def corrected_copy(folder: Path) -> Mend:
-    """The command that copies a data set and corrects it."""
-    return lambda options: f"`islr-data import-hdf5 {shlex.quote(str(folder))} NEW {options}".rstrip() + "`"
+    """The command that copies a data set into a folder that does not exist and corrects it."""
+    new = next(
+        name for name in itertools.chain(["NEW"], (f"NEW{number}" for number in itertools.count(2))) if not Path(name).exists()
+    )
+    return lambda options: f"`islr-data import-hdf5 {shlex.quote(str(folder))} {new} {options}".rstrip() + "`"
 
 
 def _of_signers(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[DataWarning]:
     """Body parts that are never detected for a signer, and words that a signer lacks."""
-    own: dict[str, list[ClipFacts]] = defaultdict(list)
-    for clip in clips:
-        if not clip.mirrored:
-            own[clip.signer].append(clip)
-    yield from _never_detected(own)
+    own = _by_signer(clips)
+    yield from _never_detected(_lost_parts(clips))
     lacking: dict[str, list[str]] = {}
-    for signer, mine in sorted(own.items()):
+    for signer, mine in own.items():
         present = {clip.label for clip in mine}
         if names := [word for number, word in enumerate(words) if number not in present]:
             lacking[signer] = names
@@ -57,30 +59,46 @@ def _of_signers(clips: Sequence[ClipFacts], words: Sequence[str]) -> Iterator[Da
         )
 
 
-def _never_detected(own: dict[str, list[ClipFacts]]) -> Iterator[DataWarning]:
-    lost = {
-        signer: {part for part in mine[0].missing if all(clip.missing[part] == clip.frames for clip in mine)}
-        for signer, mine in sorted(own.items())
+def _by_signer(clips: Sequence[ClipFacts]) -> dict[str, list[ClipFacts]]:
+    """The clips of each signer, without mirrored copies."""
+    own: dict[str, list[ClipFacts]] = defaultdict(list)
+    for clip in clips:
+        if not clip.mirrored:
+            own[clip.signer].append(clip)
+    return dict(sorted(own.items()))
+
+
+def _lost_parts(clips: Sequence[ClipFacts]) -> dict[str, set[str]]:
+    """The parts that are never detected, by signer with enough clips, as `9001 (12 clips)`."""
+    return {
+        f"{signer} ({counted(len(mine), 'clip')})": {
+            part for part in mine[0].missing if all(clip.missing[part] == clip.frames for clip in mine)
+        }
+        for signer, mine in _by_signer(clips).items()
         if len(mine) >= _MIN_CLIPS
     }
-    hands = {"left_hand", "right_hand"}
-    for what, hint, never in (
-        (
-            "neither hand of {} is ever detected",
-            "are the hands cut off, or were they removed when the landmarks were exported?",
-            [signer for signer, parts in lost.items() if hands <= parts],
-        ),
-        *(
-            (
-                f"the {part.replace('_', ' ')} of {{}} is never detected",
-                "do they sign with the other hand? `augment.flip` mirrors clips in training"
-                if part in hands
-                else "was it removed when the landmarks were exported?",
-                [signer for signer, parts in lost.items() if part in parts and not (part in hands and hands <= parts)],
-            )
-            for part in ("face", "left_hand", "pose", "right_hand")
-        ),
+
+
+def _never_detected(lost: Mapping[str, set[str]]) -> Iterator[DataWarning]:
+    for what, parts, hint in (
+        ("neither hand", _HANDS, "are the hands cut off, or were they removed when the landmarks were exported?"),
+        ("the face", {"face"}, "was it removed when the landmarks were exported?"),
+        ("the pose", {"pose"}, "was it removed when the landmarks were exported?"),
     ):
-        if never:
-            where = some([f"{signer} ({counted(len(own[signer]), 'clip')})" for signer in never])
-            yield DataWarning(what.format(counted(len(never), "signer")), where=where, hint=hint)
+        if never := [signer for signer, mine in lost.items() if parts <= mine]:
+            yield DataWarning(
+                f"{what} of {counted(len(never), 'signer')} is {'ever' if parts == _HANDS else 'never'} detected",
+                where=some(never),
+                hint=hint,
+            )
+
+
+def _one_handed(lost: Mapping[str, set[str]]) -> Iterator[DataWarning]:
+    """A note that signers use one hand only, which is last: most data sets have some."""
+    without = {hand: [signer for signer, parts in lost.items() if parts & _HANDS == {hand}] for hand in sorted(_HANDS)}
+    if never := sum(map(len, without.values())):
+        yield DataWarning(
+            f"only one hand of {counted(never, 'signer')} is ever detected",
+            where="; ".join(f"no {hand.replace('_', ' ')}: {some(signers)}" for hand, signers in without.items() if signers),
+            hint="a note: it is as it should be if they sign with the other alone; `augment.flip` mirrors clips in training",
+        )

@@ -44,8 +44,8 @@ def check(folder: Folder, workers: Workers = CORES, as_json: Json = False) -> in
         print(f"{counted(len(faults), 'problem')} in {counted(len({str(fault.file) for fault in faults}), 'place')}")
         return FOUND_PROBLEMS
     own = [clip for clip in clips if not clip.mirrored]
-    also = f", {counted(len(warnings), 'warning')}" if warnings else ""
-    print(f"no problems{also}: {extent(len(own), len(words), len({clip.signer for clip in own}))}")
+    found_none = f"no errors, {counted(len(warnings), 'warning')}" if warnings else "no problems"
+    print(f"{found_none}: {extent(len(own), len(words), len({clip.signer for clip in own}))}")
     return DONE
 
 
