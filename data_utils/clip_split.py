@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from data_utils.catalog import CatalogEntry
 from data_utils.errors import DataError
-from data_utils.splits import ClipSplit, Split, unknown_signer
+from data_utils.splits import BY_CLIPS, ClipSplit, Split, unknown_signer
 from data_utils.wording import counted, some
 
 SEALED, UNUSED, TRAINS = -1, -2, 0
@@ -25,6 +25,14 @@ SEALED, UNUSED, TRAINS = -1, -2, 0
 
 ClipKey = tuple[str, str]
 """Signer and name of a clip."""
+
+_RECORD = {
+    "clip": "record three clips or more of each word, one for training, one for validation and one for the test part",
+    "recording session": "record the words again in another session, such as on another day. Clips of one session are alike, "
+    "so that a search which divides them looks better than it is. If you accept that, remove the sessions (the attribute "
+    "`session` of the clips; `{session}` in --layout)",
+}
+"""What to do where nothing can be held out."""
 
 _AUTO_SHARE = 5  # validation and test part each hold out one clip in five
 _NUM_DRAWS = 50
@@ -96,6 +104,31 @@ def split_clips(
         folds=tuple(signers_of(number) for number in groups),
         clips=recipe,
     )
+
+
+def why_indivisible(clips: Iterable[tuple[str, int, str]]) -> str:
+    """What to do before a split by clip can hold anything out; empty if it can.
+
+    Args:
+        clips: signer, class number and session (or empty text) of each clip.
+    """
+    words_of: dict[object, set[int]] = defaultdict(set)
+    for number, (signer, label, session) in enumerate(clips):
+        words_of[(signer, session) if session else number].add(label)
+    units = Counter(label for words in words_of.values() for label in words)
+    if any(all(units[label] > 1 for label in words) for words in words_of.values()):
+        return ""
+    return _RECORD["recording session" if any(isinstance(unit, tuple) for unit in words_of) else "clip"]
+
+
+def possible(error: DataError, indivisible: str) -> DataError:
+    """The error of a split by signer, without the hint of a split by clip if that is impossible too.
+
+    `indivisible` is what `why_indivisible` says.
+    """
+    if indivisible and BY_CLIPS in (error.hint or ""):
+        error.hint = f"record another signer; or {indivisible}"
+    return error
 
 
 def divide(entries: Sequence[CatalogEntry], recipe: ClipSplit) -> dict[ClipKey, int]:
@@ -246,8 +279,7 @@ def _check(units: Sequence[_Unit], part_of: Mapping[ClipKey, int], words: Sequen
             "no clip can be held out for validation",
             got=f"every {what} has a word that no other {what} has" if len(units) > 1 else f"one {what}",
             expected=f"words with two {what}s or more",
-            hint=f"record the words again, in {'another session' if what != 'clip' else 'more clips'}: "
-            "three or more of each, so that training, validation and test part hold it",
+            hint=_RECORD[what],
         )
 
 
@@ -264,7 +296,7 @@ def _how(own: Mapping[str, CatalogEntry], signers: Sequence[str], num_sessions: 
     total = sum(len(own[signer].names) for signer in signers)
     clips = f"the split divides {counted(total, 'clip')} of {counted(len(signers), 'signer')}"
     if not num_sessions:
-        return f"{clips} one by one: the data tell no recording sessions, and clips of one session are alike"
+        return f"{clips} one by one: no recording sessions are recorded in the data, and clips of one session are alike"
     unknown = sum(not session for signer in signers for session in own[signer].sessions)
     alone = f", {unknown:,} clips without a session one by one" if unknown else ""
     return f"{clips} by {counted(num_sessions, 'recording session')}{alone}"

@@ -32,7 +32,8 @@ MIN_SIGNERS = 3
 
 _AUTO_SHARE = 5  # `auto` takes one signer in five
 _NUM_DRAWS = 200
-_BY_CLIPS = f"`--set data.split=clips` holds out clips instead of signers ({SAME_PEOPLE})"
+BY_CLIPS = f"`--set data.split=clips` holds out clips instead of signers ({SAME_PEOPLE})"
+"""A hint. Who can type it must also know `clip_split.why_indivisible`."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def split_signers(
             "one signer is not enough: a search trains on some signers and validates on others",
             got=f"1 signer: {', '.join(words_of)}",
             expected="2 signers or more, 3 with a test part",
-            hint=f"record another signer; or {_BY_CLIPS}",
+            hint=f"record another signer; or {BY_CLIPS}",
         )
     note = ""
     if test == "auto" and len(words_of) < MIN_SIGNERS:
@@ -230,7 +231,7 @@ def _draw_parts(words_of: WordsOf, auto: Sequence[str], assigned: Mapping[str, G
         raise DataError(
             f"no draw of {' and '.join(auto)} signers leaves every word in training",
             got="some words have clips of few signers",
-            hint="`--set data.test=none` leaves more signers for training" if "test" in auto else _BY_CLIPS,
+            hint="`--set data.test=none` leaves more signers for training" if "test" in auto else BY_CLIPS,
         )
     return dict(zip(auto, drawn, strict=True))
 
@@ -240,7 +241,7 @@ def _more_free(auto: Sequence[str], assigned: Mapping[str, Group]) -> str:
     if "test" in auto or assigned.get("test"):
         return "`--set data.test=none`"
     named = next((part for part in ("train", "validation") if assigned.get(part)), None)
-    return _BY_CLIPS if named is None else f"`--set data.{named}={'rest' if named == 'train' else 'auto'}`"
+    return BY_CLIPS if named is None else f"`--set data.{named}={'rest' if named == 'train' else 'auto'}`"
 
 
 def _with_folds(split: Split, count: int, words_of: WordsOf, seed: int) -> Split:

@@ -25,9 +25,11 @@ from data_utils.synthetic.synthetic import synthesize
 from data_utils.wording import SAME_PEOPLE
 from data_utils.words import DICTIONARY_NAME
 from search.api import load
+from search.errors import DefinitionError
 from search.evaluation.confirm.trial_source import fresh_split
 from search.reporting.dashboard.notes import study_note
 from search.reporting.facts import Facts
+from search.study.identity import IDENTITY, require_same
 from search.study.opening_record import openings_of_signers
 from search.study.study import study_data
 from search.trial.clips import TrialClips
@@ -100,6 +102,10 @@ def test_sealed_clips_are_read_by_test_alone(once: Path, alone: Path, read: set[
     assert cli("run", "tiny.yaml", "--data", alone, "--as", "other", "--trials", 1, *BY_CLIPS, "--seed", 4).code == 0
     known = cli("run", "tiny.yaml", "--data", alone, "--as", "other", "--trials", 1, *BY_CLIPS, "--seed", 4).err
     assert "were opened once (also for `tiny`)" in known, "another seed seals clips of the same signer"
+    again = cli("run", "tiny.yaml", "--data", alone, "--as", "third", "--from", "tiny", "--trials", 1, *BY_CLIPS)
+    assert (again.code, "the study `tiny` has opened what is sealed here" in again.err) == (2, True)
+    assert f"{len(sealed.names)} clips of 9001, opened by `islr-search test`" in again.err
+    assert "seal the same" not in again.err
     assert len(openings_of_signers(load("other").optuna, load("other").opened()[1], Path("runs"))) == 1
 
 
@@ -119,6 +125,7 @@ def test_everything_says_so(once: Path, alone: Path, cli: Cli, copy: Path) -> No
             "predict": cli("predict", "model", alone / "9001.hdf5"),
             "retrain": cli("retrain", "best.yaml"),
             "final": cli("retrain", "best.yaml", "--all-signers", "--output", "final"),
+            "trials": cli("trials", "tiny"),
             "confirm": cli("confirm", "tiny", "--top", 1, "--seeds", 2),
             "report": cli("report", "tiny", "--output", "report.html"),
         }.items()
@@ -127,6 +134,9 @@ def test_everything_says_so(once: Path, alone: Path, cli: Cli, copy: Path) -> No
     files = ("best.yaml", "report.html", "model/README.md", "model/metrics.json", "model/config.yaml", "final/README.md")
     written |= {name: " ".join(Path(name).read_text(encoding="utf-8").split()) for name in files}
     assert [name for name, text in written.items() if SAME_PEOPLE.lower() not in text.lower()] == []
+    assert f"people {SAME_PEOPLE}" in written["confirm"]
+    table = cli("trials", "tiny", "--format", "csv")
+    assert SAME_PEOPLE not in table.out + table.err
     assert "reproduced bit for bit" in written["retrain"]
     for page in ("report.html", "model/README.md", "final/README.md"):
         for lie in ("same validation signers", "signers that they were not", "signers that were not", "had not seen"):
@@ -144,6 +154,13 @@ def test_the_division_belongs_to_the_study(once: Path, alone: Path, cli: Cli, co
     assert "data: folds: none -> 2" in cli(*run, *BY_CLIPS, "--set", "data.folds=2").err
     assert "data: clips: digest" in cli(*run, *BY_CLIPS, "--seed", 2).err
     assert cli(*run, *BY_CLIPS).code == 0
+    by_signer = {"data: split": "signers", "data: test signers": "9001", "data: fingerprint": "another"}
+    optuna_study = load("tiny").optuna
+    with pytest.raises(DefinitionError) as refused:
+        require_same(optuna_study, json.loads(optuna_study.user_attrs[IDENTITY]) | by_signer)
+    fingerprint_line, split_line = (refused.value.got or "").splitlines()
+    assert fingerprint_line.startswith("data: fingerprint: ")
+    assert split_line.strip() == "the split was by clip and is now by signer", "one line for all of the split"
     stored = yaml.safe_load(cli("export", "tiny").out)["data"]["clips"]
     assert stored["num_train"] + stored["num_validation"] + stored["num_test"] == 36
     assert len(stored["digest"]) == len(stored["sealed"]) == 32

@@ -233,7 +233,7 @@ def test_every_hint_leads_to_a_search(words_of: Mapping[str, tuple[int, ...]], m
 def test_the_way_out_for_one_signer_says_what_it_means() -> None:
     """The hint names the split by clip, and its price."""
     data = SimpleNamespace(
-        entries=(entry("a", [0, 1]),), words=WORDS[:2], words_of={"a": frozenset({0, 1})}, folder=Path("signs")
+        entries=(entry("a", [0, 0, 1, 1]),), words=WORDS[:2], words_of={"a": frozenset({0, 1})}, folder=Path("signs")
     )
     error = tried({}, data)
     assert error is not None
@@ -253,9 +253,28 @@ def test_the_way_out_for_one_signer_says_what_it_means() -> None:
 )
 def test_check_says_what_a_set_is_too_small_for(words_of: Mapping[str, list[int]], said: list[str]) -> None:
     """One signer, two, words that only one signs or of which there are few clips; nothing of a sound set."""
-    found = list(size_warnings(words_of, WORDS))
+    found = list(size_warnings([(signer, label, "") for signer, labels in words_of.items() for label in labels], WORDS))
     assert [text for text, warning in zip(said, found, strict=True) if not warning.what.startswith(text)] == []
     if len(words_of) == 1:
         assert "`islr-search run --set data.split=clips`" in found[0].render()
     if "fewer" in "".join(said):
         assert "a split by clip takes 3 of each" in found[1].render()
+
+
+@pytest.mark.parametrize(
+    ("labels", "sessions", "said"),
+    [
+        ([0, 1, 2], None, "record three clips or more of each word"),
+        ([0, 1, 2] * 3, ["monday"] * 9, "record the words again in another session, such as on another day"),
+    ],
+)
+def test_no_hint_leads_to_an_impossible_split(labels: list[int], sessions: list[str] | None, said: str) -> None:
+    """If clips cannot be divided either, neither `check` nor `run` sends anyone to a split by clip; it tells what to record."""
+    one = entry("a", labels, sessions=sessions)
+    data = SimpleNamespace(entries=(one,), words=WORDS, words_of={"a": frozenset(labels)}, folder=Path("signs"))
+    warning = next(size_warnings([("a", label, session) for label, session in zip(labels, one.sessions, strict=True)], WORDS))
+    error = tried({}, data)
+    refused = tried({"data": {"split": "clips"}}, data)
+    for hint in (warning.hint, error and error.hint, refused and refused.hint):
+        assert said in (hint or "")
+        assert "data.split" not in (hint or "")

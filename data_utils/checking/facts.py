@@ -65,6 +65,7 @@ class ClipFacts(ClipTrace):
     """What is kept of one clip."""
 
     label: int
+    session: str
     frames: int
     missing: dict[str, int]
     """Frames in which each part was not detected."""
@@ -127,6 +128,7 @@ def inspect_clip(file: SignerFile, clip: Clip, *, seek_order: bool = True) -> Cl
         file=file.path.name,
         name=clip.name,
         label=clip.label,
+        session=clip.session,
         frames=feature_CTJ.shape[1],
         missing=dict(zip(FILE_PARTS, map(int, (lost_TP == _SIZES_P).sum(axis=0)), strict=True)),
         digest=digest,

@@ -25,12 +25,9 @@ _HANDS = {"left_hand", "right_hand"}
 
 def find_warnings(clips: Sequence[ClipFacts], words: Sequence[str], mend: Mend) -> list[DataWarning]:
     """Every warning about the clips of a data set, those that can invalidate a comparison first."""
-    labels_of: dict[str, list[int]] = defaultdict(list)
-    for clip in clips:
-        if not clip.mirrored:
-            labels_of[clip.signer].append(clip.label)
+    own = [(clip.signer, clip.label, clip.session) for clip in clips if not clip.mirrored]
     found = [*repeated_clips(clips, words), *clip_warnings(clips, mend), *_of_signers(clips, words)]
-    return [*found, *size_warnings(labels_of, words), *_one_handed(_lost_parts(clips))]
+    return [*found, *size_warnings(own, words), *_one_handed(_lost_parts(clips))]
 
 
 def corrected_copy(folder: Path) -> Mend:

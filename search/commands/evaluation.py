@@ -70,10 +70,10 @@ def open_test(
     data: opt.Data = None,
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
-    again: Annotated[bool, typer.Option("--again", help="Evaluate once more on test signers that were opened before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Evaluate once more on what was opened before.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Evaluate on the sealed test signers, and record it.
+    """Evaluate on the sealed test signers (or clips), and record it.
 
     Compares the confirmed configuration with the baseline.
     """

@@ -197,9 +197,10 @@ def trials(
     output: opt.OutputFile = None,
 ) -> None:
     """List all trials: a table for people, CSV or JSON lines for programs."""
-    from search.commands.console import line_width, print_result
+    from search.commands.console import line_width, print_note, print_result
     from search.commands.trials_text import trial_lines
     from search.reporting.table import listed_trials, trial_rows, trials_csv, trials_jsonl
+    from search.study.study import study_caution
 
     endings = {".csv": "csv", ".jsonl": "jsonl"}
     format = format or endings.get("" if output is None else output.suffix.lower(), "table")
@@ -215,6 +216,8 @@ def trials(
         print_result(*lines)
     else:
         write_output("".join(f"{line}\n" for line in lines), output)
+    if caution := study_caution(opened):
+        print_note(f"people: {caution}")
 
 
 def show(

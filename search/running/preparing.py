@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import optuna
 
-from data_utils.clip_split import split_clips
+from data_utils.clip_split import possible, split_clips, why_indivisible
 from data_utils.errors import DataError
 from data_utils.folder import unread_files
 from data_utils.prepared import DataSet, fingerprint
@@ -105,14 +105,19 @@ def split_of(definition: StudyDefinition, data: DataSet) -> Split:
         signers = "rest" if isinstance(requested.train, str) else requested.train
         folds, seed = requested.folds or 0, definition.seed
         return split_clips(data.entries, data.words, train=signers, test=requested.test != "none", folds=folds, seed=seed)
-    return split_signers(
-        data.words_of,
-        train=requested.train,
-        validation=requested.validation,
-        test=requested.test,
-        folds=requested.folds,
-        seed=definition.seed,
-    )
+    try:
+        return split_signers(
+            data.words_of,
+            train=requested.train,
+            validation=requested.validation,
+            test=requested.test,
+            folds=requested.folds,
+            seed=definition.seed,
+        )
+    except DataError as error:
+        own = [entry for entry in data.entries if not entry.file.mirrored]
+        clips = [(e.file.signer, *clip) for e in own for clip in zip(e.labels, e.sessions, strict=True)]
+        raise possible(error, why_indivisible(clips)) from None
 
 
 def demo_data(runs: Path, emit: Listener) -> Path:

@@ -6,6 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from data_utils.splits import Split
+from data_utils.wording import counted
 from search.definition.definition import StudyDefinition
 from search.definition.objectives import primary_index
 from search.definition.space import is_active
@@ -28,6 +29,12 @@ def require_source(source: optuna.Study, split: Split) -> None:
     """
     require_usable(source)
     seen = sorted(_seen_by(source, split) & set(split.test))
+    if seen and (opened := _opened_again(source, split)):
+        raise DefinitionError(
+            f"the study `{source.study_name}` has opened what is sealed here",
+            got=f"{opened}, opened by `islr-search test`: its trials may have been chosen with the result",
+            hint="start without --from; or `--set data.test=none` seals nothing",
+        )
     if seen:
         what = "signers that are sealed here"
         same = "give this study the same test signers, with `--set data.test=[...]`"
@@ -79,6 +86,17 @@ def _seen_by(study: optuna.Study, split: Split) -> set[str]:
     if own.clips is not None and split.clips is not None and own.clips.sealed == split.clips.sealed and not openings(study):
         return set(earlier)
     return {*own.train, *own.validation, *(own.test if openings(study) else ()), *earlier}
+
+
+def _opened_again(source: optuna.Study, split: Split) -> str:
+    """The test part of the source if it was opened, and a study with `split` seals the same; else empty."""
+    own = study_data(source).split
+    if not openings(source):
+        return ""
+    if own.clips is not None and split.clips is not None:
+        same = own.clips.sealed == split.clips.sealed
+        return f"{counted(own.clips.num_test, 'clip')} of {', '.join(own.test)}" if same else ""
+    return ", ".join(own.test) if own.kind == split.kind and set(own.test) == set(split.test) else ""
 
 
 def translated_params(trial: FrozenTrial, definition: StudyDefinition) -> dict[str, object]:

@@ -32,6 +32,7 @@ IDENTITY = "identity"
 _WIDENED = "widened"
 _SPACE = "space: "
 _ABSENT = "not there"
+_FINGERPRINT = "data: fingerprint"
 _SPLIT = "data: split"
 """Only in the identity of a split by clip: that of a split by signer is as in earlier versions."""
 
@@ -57,7 +58,7 @@ def identity(definition: StudyDefinition, split: Split, fingerprint: str) -> dic
         lines |= {f"data: fold {number}": " ".join(fold) for number, fold in enumerate(split.folds, 1)}
     else:
         lines |= _lines_of_clips(split.clips)
-    lines["data: fingerprint"] = fingerprint
+    lines[_FINGERPRINT] = fingerprint
     return lines
 
 
@@ -161,6 +162,8 @@ def _changes(study: optuna.Study, lines: Mapping[str, str]) -> dict[str, tuple[s
         key: (stored.get(key, _old_text(key)), lines.get(key, missing.get(key, _ABSENT)))
         for key in sorted(stored.keys() | lines.keys())
     }
+    if len(set(both.get(_SPLIT, ()))) > 1:  # all other lines of the split differ too, and mean nothing beside each other
+        both = {key: texts for key, texts in both.items() if key in (_SPLIT, _FINGERPRINT) or not key.startswith("data: ")}
     return {key: (old, new) for key, (old, new) in both.items() if old != new and not is_rounding(key, old, new)}
 
 
@@ -186,6 +189,9 @@ def _is_wider(domain: Range | Choices | None, old: str) -> bool:
 
 
 def _change_text(key: str, texts: tuple[str, str]) -> str:
+    if key == _SPLIT:
+        old, new = (text.removesuffix("s") for text in texts)
+        return f"the split was by {old} and is now by {new}"
     return f"{key}: {texts[0]} -> {texts[1]}"
 
 

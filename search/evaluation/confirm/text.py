@@ -47,7 +47,7 @@ def confirmed_answer(confirmed: Confirmed, room: int = 80) -> list[str]:
     for text in _optimism(found):
         lines += labeled("luck", text, room)
     lines += labeled("noise", f"{or_dash(found.noise)} between seeds on the same validation {confirmed.split}", room)
-    return lines + labeled("signers", signers_text(confirmed), room)
+    return lines + labeled("people" if confirmed.caution else "signers", signers_text(confirmed), room)
 
 
 def confirmed_table(confirmed: Confirmed, room: int = 80) -> list[str]:
