@@ -19,6 +19,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,7 @@ import numpy as np
 
 from data_utils.catalog import CatalogEntry
 from data_utils.errors import ResourceError
-from data_utils.files import PART_SUFFIX
+from data_utils.files import PART_SUFFIX, write_atomically
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.normalize import PreprocessConfig
 from data_utils.prepared import ClipSet, count_rows, fill_frames, join_entries, row_ranges
@@ -71,7 +72,8 @@ def load_prepared(
 ) -> ClipSet:
     """The preprocessed clips of some files from `store`; computed first if they are missing or damaged there.
 
-    `inspection` looks at the clips if they are computed; `stored_warnings` tells what it found.
+    `inspection` looks at the clips if they are computed, or if a version prepared them that did not look; `stored_warnings`
+    tells what it found.
 
     Raises:
         DataError: a clip is invalid.
@@ -86,8 +88,11 @@ def load_prepared(
             if fault:
                 report(f"the prepared data in {folder} {fault}: computing it again")
                 shutil.rmtree(folder)
+            show = progress or (lambda done, total: None)
             if not folder.exists():
-                _compute(entries, config, folder, progress or (lambda done, total: None), inspection)
+                _compute(entries, config, folder, show, inspection)
+            elif inspection is not None:
+                _inspect_once(entries, folder, show, inspection)
             return _load(entries, folder)
     except OSError as error:
         raise ResourceError(
@@ -164,7 +169,8 @@ def _compute(
             progress(done, total)
         np.save(temporary / "real.npy", real_N)
         about = {"layout": _LAYOUT, "preprocess": dataclasses.asdict(config), "clips": total, "rows": num_rows}
-        about["warnings"] = inspection.conclude(facts) if inspection is not None else []
+        if inspection is not None:
+            about["warnings"] = inspection.conclude(facts)
         about["signers"] = [entry.file.path.name for entry in entries]
         about["files"] = {name: _stamp(temporary / name) for name in ("frames.npy", "real.npy")}
         (temporary / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -188,6 +194,36 @@ def _fill(
     return map_in_processes(_fill_one, tasks, workers)
 
 
+def _inspect_once(entries: Sequence[CatalogEntry], folder: Path, progress: Progress, inspection: Inspection) -> None:
+    """Inspects clips that were prepared without. The frames, which other processes may have mapped, stay as they are."""
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    if "warnings" in about:
+        return
+    facts: list[Any] = []
+    done, total = 0, sum(len(entry.names) for entry in entries)
+    inspect = partial(_inspect_one, inspection.inspect)
+    workers = min(os.cpu_count() or 1, count_rows(entries) // _FRAMES_PER_PROCESS)
+    for entry, found in zip(entries, map_in_processes(inspect, entries, workers), strict=True):
+        facts += found
+        done += len(entry.names)
+        progress(done, total)
+    about["warnings"] = inspection.conclude(facts)
+    write_atomically(folder / "about.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _inspect_one(inspect: Callable[[SignerFile, Clip, bool], Any], entry: CatalogEntry) -> list[Any]:
+    from data_utils.hdf5 import read_clips  # here: workers, which find prepared clips, need no HDF5
+
+    names, sample = frozenset(entry.names) if entry.selected else None, _sample(entry)
+    clips = read_clips(entry.file, max(entry.labels) + 1, names)
+    return [inspect(entry.file, clip, clip.name in sample) for clip in clips]
+
+
+def _sample(entry: CatalogEntry) -> set[str]:
+    """The names of some clips of a file, spread over it."""
+    return {entry.names[number] for number in np.linspace(0, len(entry.names) - 1, _INSPECTED).astype(int)}
+
+
 class _Task(NamedTuple):
     entry: CatalogEntry
     rows: slice
@@ -198,8 +234,7 @@ class _Task(NamedTuple):
 
 def _fill_one(task: _Task) -> tuple[np.ndarray, list[Any]]:
     facts: list[Any] = []
-    names = task.entry.names
-    sample = {names[number] for number in np.linspace(0, len(names) - 1, _INSPECTED).astype(int)}
+    sample = _sample(task.entry)
 
     def on_clip(clip: Clip) -> None:
         if task.inspect is not None:

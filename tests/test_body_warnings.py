@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from collections.abc import Callable
@@ -337,7 +338,10 @@ def test_in_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_warns(folder: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run names signers whose clips look wrong, each time, and what tells more. The test signers are not read."""
+    """A run names signers whose clips look wrong, each time, and what tells more. The test signers are not read.
+
+    It inspects clips that an earlier version prepared, and leaves their frames as they are.
+    """
     data = tmp_path / "the data"
     data.mkdir()
     shutil.copy(folder / DICTIONARY_NAME, data)
@@ -345,13 +349,20 @@ def test_a_run_warns(folder: Path, clips: Clips, tmp_path: Path, monkeypatch: py
         write_signer(data / file.path.name, [replace(clip, feature_CTJ=swapped(clip.feature_CTJ)) for clip in mine])
     definition = load_definition("label_smoothing", [])
     events: list[object] = []
-    for _ in range(2):
+    for number in range(3):
         ready = ready_clips(definition, data, tmp_path / "runs", events.append)
-        monkeypatch.setattr("search.trial.clips._inspect", None)  # the second time nothing is read
+        (path,) = (tmp_path / "runs" / "prepared").glob("*/about.json")
+        if number == 0:
+            about, frames = json.loads(path.read_text(encoding="utf-8")), (path.parent / "frames.npy").stat().st_ino
+            path.write_text(json.dumps({name: value for name, value in about.items() if name != "warnings"}), encoding="utf-8")
+        else:
+            monkeypatch.setattr("search.trial.clips._inspect", None)  # the third time nothing is read
+        assert (path.parent / "frames.npy").stat().st_ino == frames
+    assert json.loads(path.read_text(encoding="utf-8")) == about
     texts = [event.text for event in events if isinstance(event, Notice)]
     seen = sorted({"9001", "9002", "9003", "9004"} - {*ready.trial_clips.split.test})
     assert len(seen) == 3
-    assert len(texts) == 2
+    assert len(texts) == 3
     for text in texts:
         assert text.startswith(f"the clips look wrong: {WRIST}: {', '.join(seen)} (")
         assert text.endswith(f"; `islr-data check '{data}'` tells what to do")

@@ -517,7 +517,7 @@ def test_broken_files_are_listed_at_the_end(release: Path, tmp_path: Path, capsy
     found = [json.loads(line) for line in out.splitlines()]
     lines = [line for line in found if line["kind"] != "warning"]
     assert [line["kind"] for line in lines] == ["skipped", "skipped", "summary"]
-    assert {"schema", "kind", "what", "where", "got", "hint"} == set(found[0])
+    assert {"schema", "kind", "what", "where", "got", "hint", "clips"} == set(found[0])
     assert lines[0]["file"] == "train_landmark_files/4/400001.parquet"
     assert (lines[0]["signer"], lines[0]["clip"], lines[0]["why"]) == ("4", "400001", "the file is empty")
     assert lines[2] == {
