@@ -271,11 +271,10 @@ def test_half_of_a_signer(change: Change, what: str, clips: Clips) -> None:
 def test_an_order_found_by_chance(clips: Clips) -> None:
     """Clips that are mirrored, of which a few happen to fit in another order, are named as mirrored."""
     facts = facts_of(clips, x_mirrored)
+    many = [one for one in facts if one.signer == "9002"] * 3
     chance = PartOrder("left_hand,face,pose,right_hand", True)
-    facts = [
-        replace(one, misfit=True, order=None if number % 4 else chance) if one.signer == "9002" and number % 7 == 4 else one
-        for number, one in enumerate(facts)
-    ]
+    many[:6] = [replace(one, misfit=True, order=chance) for one in many[:6]]
+    facts = [one for one in facts if one.signer != "9002"] + many
     assert [one.what for one in clip_warnings(facts, str)] == [SHOULDER]
 
 
