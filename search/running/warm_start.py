@@ -25,7 +25,7 @@ def require_source(source: optuna.Study, split: Split) -> None:
     """Checks that a study can be the source of a warm start.
 
     Raises:
-        DefinitionError: `source` has no complete trial, or has used signers that are sealed here.
+        DefinitionError: `source` has no complete trial, or has used or opened signers or clips that are sealed here.
     """
     require_usable(source)
     seen = sorted(_seen_by(source, split) & set(split.test))
