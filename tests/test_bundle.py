@@ -97,7 +97,7 @@ def test_invalid_clips_are_refused(bundle: Path, tmp_path: Path, clips: list[np.
     loaded = load_bundle(bundle)
     for wrong in (
         clips[0][:2],
-        clips[0].transpose(1, 2, 0),
+        clips[0].transpose(2, 0, 1),
         clips[0][:, :0],
         np.full_like(clips[0], np.nan),
         clips[0] * 1e6,

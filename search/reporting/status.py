@@ -30,7 +30,7 @@ from search.study.identity import IDENTITY, is_complete
 from search.study.openings import is_record, openings
 from search.study.presence import study_names
 from search.study.recommendation import believed_trial
-from search.study.study import checked_study, study_caution, study_data, study_objectives, study_plan
+from search.study.study import checked_study, split_kind, study_caution, study_objectives, study_plan
 from search.study.trials import FINISHED_STATES, best_trial, count_states, num_finished, owner, pareto_front, trial_curve
 from search.wording import labeled, study_args
 
@@ -50,7 +50,7 @@ def status_json(study: optuna.Study, storage: str) -> dict[str, Any]:
     return {
         "study": study.study_name,
         "about": study.user_attrs.get("about", ""),
-        "split": study_data(study).split.kind,
+        "split": split_kind(study),
         "caution": study_caution(study),
         "finished": num_finished(trials),
         "target": study.user_attrs.get("target"),
@@ -191,7 +191,7 @@ def _row(storage: optuna.storages.BaseStorage, name: str) -> dict[str, Any] | No
             if CONFIRMS in attributes or is_record(name):
                 return None
             target, about = attributes.get("target"), attributes.get("about", "")
-            split = study_data(study).split.kind if IDENTITY in attributes else split
+            split = split_kind(study) if IDENTITY in attributes else split
             progress = INCOMPLETE_COPY if not is_whole else f"{finished:,} of {target:,}" if target else progress
         return {"study": name, "finished": finished, "target": target, "progress": progress, "about": about, "split": split}
     return None

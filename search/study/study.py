@@ -19,7 +19,7 @@ from search.definition.definition import Plan
 from search.definition.objectives import StudyObjective
 from search.errors import DefinitionError
 from search.study.checked import CheckedStudy, Notify
-from search.study.companion import TRAINING_DISTRIBUTIONS, is_companion
+from search.study.companion import CONFIRMED_STUDY, TRAINING_DISTRIBUTIONS, is_companion
 from search.study.confirmed import from_plain
 from search.study.openings import is_record
 from search.study.presence import study_names
@@ -91,9 +91,17 @@ def study_data(study: optuna.Study) -> StudyData:
     return from_plain(StudyData, {**stored, "split": stored})
 
 
+def split_kind(study: optuna.Study) -> str:
+    """Whether a study, or the study that a confirmation belongs to, holds out signers or clips."""
+    if "data" in study.user_attrs:
+        return study_data(study).split.kind
+    confirmed = study.user_attrs.get(CONFIRMED_STUDY) or {}  # confirmations of earlier versions lack it: they are by signer
+    return "clips" if "data: split" in confirmed.get("identity", {}) else "signers"
+
+
 def study_caution(study: optuna.Study) -> str:
-    """What limits every result of a study; empty for a split by signer."""
-    return caution_of(study_data(study).split.kind)
+    """What limits every result of a study or of a confirmation; empty for a split by signer."""
+    return caution_of(split_kind(study))
 
 
 def study_objectives(study: optuna.Study) -> tuple[StudyObjective, ...]:
