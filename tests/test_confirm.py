@@ -130,12 +130,15 @@ def test_killed_anywhere(
     command = ("confirm", "tiny", "--top", "2", "--seeds", "6", "--workers", str(workers))
     uninterrupted = tmp_path / "uninterrupted"
     shutil.copytree(searched_copy, uninterrupted)
+    in_time = 0  # on a busy machine a confirmation may end before it is killed
     for number, how in kills:
         process = start_cli(*command, cwd=searched_copy)
         wait_until(is_in_companion(searched_copy, number), process)
         process.send_signal(how)
         _, err = process.communicate(timeout=60)
-        assert process.returncode == (143 if how == signal.SIGTERM else -9), err
+        assert process.returncode in (0, 143 if how == signal.SIGTERM else -9), err
+        in_time += process.returncode != 0
+    assert in_time
     assert cli(*command).code == 0
     monkeypatch.chdir(uninterrupted)
     assert cli(*command).code == 0
