@@ -234,12 +234,12 @@ def test_slow_commands_show_progress_on_a_pipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is no terminal, commands that take longer than a moment print how far they are."""
-    monkeypatch.setattr("data_utils.commands._LOG_AFTER_S", 0.0)
+    monkeypatch.setattr("data_utils.commands.progress._LOG_AFTER_S", 0.0)
     folder = str(tmp_path / "data")
     for words, line in (
         (["synth", folder, "--clips", "12", "--signs", "2", "--signers", "2"], "5 of 12 clips"),
-        (["info", folder], "5 of 12 clips read"),
-        (["check", folder], "5 clips read"),
+        (["info", folder], "6 of 12 clips read"),
+        (["check", folder], "6 of 12 clips read"),
     ):
         assert execute(words) == 0
         assert line in capsys.readouterr().err.splitlines()

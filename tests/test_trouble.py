@@ -392,7 +392,8 @@ def test_data_changed_between_two_runs(change: str, place: Path, tiny: Path, tmp
         path.write_text(path.read_text(encoding="utf-8").replace('": 0', '変": 0'), encoding="utf-8")
     done = cli("run", "tiny.yaml", "--data", data, "--trials", 2)
     assert done.code == 2
-    assert done.err.startswith("error: the study `tiny` already exists with different settings\ngot: ")
+    assert "error: the study `tiny` already exists with different settings\ngot: " in done.err
+    assert ("the same recordings under 2 signers: 9001, 9999" in done.err) == (change == "new signer")
     assert "data: fingerprint: " in done.err
     assert "--as NAME" in done.err.splitlines()[-1]
     assert outcomes(place) == before
