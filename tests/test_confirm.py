@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,8 @@ def test_killed_anywhere(
     in_time = 0  # on a busy machine a confirmation may end before it is killed
     for number, how in kills:
         process = start_cli(*command, cwd=searched_copy)
-        wait_until(is_in_companion(searched_copy, number), process)
+        has_begun = is_in_companion(searched_copy, number)
+        wait_until(lambda: has_begun() or process.poll() is not None, process)  # noqa: B023  # called at once
         process.send_signal(how)
         _, err = process.communicate(timeout=60)
         assert process.returncode in (0, 143 if how == signal.SIGTERM else -9), err
@@ -151,7 +153,7 @@ def outcome(trial: FrozenTrial) -> tuple[object, ...]:
     return (trial.params["candidate"], trial.params["seed"], trial.state.name, trial.values, trial.intermediate_values)
 
 
-def is_in_companion(folder: Path, number: int) -> object:
+def is_in_companion(folder: Path, number: int) -> Callable[[], bool]:
     """Whether that training of the confirmation has begun."""
 
     def answer() -> bool:
