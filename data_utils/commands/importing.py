@@ -21,6 +21,7 @@ from data_utils.commands.options import (
     Mirrored,
     NewFolder,
     PartOrder,
+    Signer,
     SkipBroken,
     SwapHands,
     Workers,
@@ -78,9 +79,7 @@ def import_pose(
             help="CSV file with the columns path, signer and word; paths within SRC. [default: index.csv in SRC, if there]",
         ),
     ] = None,
-    signer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who signs in all clips: the folders in SRC are words.")
-    ] = None,
+    signer: Signer = None,
     layout: Annotated[
         str | None,
         typer.Option(
@@ -114,9 +113,7 @@ def import_pose(
 def import_npy(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that contains one folder per signer.")],
     folder: NewFolder,
-    signer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who signs in all clips: the folders in SRC are words.")
-    ] = None,
+    signer: Signer = None,
     layout: Annotated[
         str | None,
         typer.Option(
@@ -173,9 +170,7 @@ def import_hdf5(
 def import_video(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with videos.")],
     folder: NewFolder,
-    signer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who signs in all videos: the folders in SRC are words.")
-    ] = None,
+    signer: Signer = None,
     layout: Annotated[
         str | None,
         typer.Option(

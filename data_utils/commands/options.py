@@ -19,6 +19,7 @@ NewFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the da
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, and nothing else there.")]
 Workers = Annotated[int, typer.Option(metavar="N", help="Number of processes.", show_default="as many as cores")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Skip missing and broken clips, and list them.")]
+Signer = Annotated[str | None, typer.Option(metavar="NAME", help="Who signs in all clips: the folders in SRC are words.")]
 SwapHands = Annotated[
     str | None,
     typer.Option(metavar="SIGNERS", help="Signers whose left and right hand are swapped: all, or names with commas."),
