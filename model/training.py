@@ -11,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,22 @@ class Diverged(ArithmeticError):
     """A loss became infinite or NaN."""
 
 
+@dataclass(frozen=True)
+class SharedOrder:
+    """An order of the clips, and an augmentation, that trainings share although they did not begin together.
+
+    Those of a training's epoch e, from 0, are drawn from `seed` and `first + e`.
+    """
+
+    seed: int
+    first: int = 0
+
+    def generator_states(self, epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The states of the generators for order and augmentation at the start of a training's epoch, from 0."""
+        order, augment = (np.random.default_rng((self.seed, self.first + epoch, number)) for number in range(2))
+        return dict(order.bit_generator.state), dict(augment.bit_generator.state)
+
+
 class Training:
     """One model in training: its weights, optimizer, random generators and history."""
 
@@ -51,18 +68,19 @@ class Training:
         device: torch.device | str = "cpu",
         objective: Objective = Objective(),
         share_with: DeviceClips | None = None,
+        order: SharedOrder | None = None,
     ) -> None:
         """Draws the starting weights. The same seed, configuration, data and machine give the same numbers (CPU: bit for bit).
 
         `objective` decides which epoch's weights are kept. Without validation clips the validation metrics are NaN, patience
         has no effect, and the weights of the last epoch are kept. `share_with`: see `DeviceClips`; several trainings on a GPU
-        then hold their common frames once.
+        then hold their common frames once. `order`: instead of an order and an augmentation of this training's own.
 
         Raises:
             ResourceError: this machine does not have the precision.
             ValueError: label smoothing is higher than the number of words allows.
         """
-        self.config, self.augment, self.objective = config, augment, objective
+        self.config, self.augment, self.objective, self.order = config, augment, objective, order
         self.device = torch.device(device)
         self.loss = SmoothedLoss(config.label_smoothing, num_words, config.label_smoothing_over)
         seeds = np.random.SeedSequence(seed).generate_state(4, np.uint64) >> 1
@@ -98,6 +116,11 @@ class Training:
         return (out_of_patience and self.validation is not None) or len(self.history) >= self.config.epochs
 
     @property
+    def clock(self) -> int | None:
+        """Which of the shared epochs comes next; None if the training does not share them."""
+        return None if self.order is None else self.order.first + len(self.history)
+
+    @property
     def kept_epoch(self) -> EpochRecord:
         """The epoch whose weights are kept so far; see `Objective.kept_epoch`."""
         return self.history[-1] if self.validation is None else self.objective.kept_epoch(self.history)
@@ -130,15 +153,19 @@ class Training:
             "order_rng": self.generators.order.bit_generator.state,
             "augment_rng": self.generators.augment.bit_generator.state,
             "history": [dataclasses.asdict(record) for record in self.history],
+            **({} if self.order is None else {"order": dataclasses.asdict(self.order)}),
         }
         return tensors, plain
 
     def set_state(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Restores what `state` returned.
+        """Restores what `state` returned. Where the shared order began is restored as well.
 
         Raises:
             KeyError, RuntimeError, TypeError, ValueError: the state is of another model or another version.
         """
+        order = SharedOrder(**plain["order"]) if "order" in plain else None
+        if (order is None) != (self.order is None) or (order and self.order and order.seed != self.order.seed):
+            raise ValueError("it trained on the clips in another order")
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
         if self.averaged is not self.model:
             groups["averaged"] = {}
@@ -159,6 +186,7 @@ class Training:
         self.generators.order.bit_generator.state = plain["order_rng"]
         self.generators.augment.bit_generator.state = plain["augment_rng"]
         self.history = [EpochRecord(**record) for record in plain["history"]]
+        self.order = order
 
     def run_epoch(self) -> EpochRecord:
         """Trains on every clip once, validates, and adds the epoch to the history.
@@ -167,15 +195,38 @@ class Training:
             Diverged: a loss is not finite.
         """
         start = time.perf_counter()
-        epoch = len(self.history) + 1
-        train_loss = self._train_epoch()
-        if not math.isfinite(train_loss):
-            raise Diverged(f"the training loss became {train_loss} in epoch {epoch}")
+        self.begin_epoch()
+        train_loss = self.checked_train_loss(self._train_epoch())
         metrics = self._validate()
+        return self.record_epoch(train_loss, metrics, time.perf_counter() - start)
+
+    def begin_epoch(self) -> None:
+        """Sets the generators of a shared order for the next epoch."""
+        if self.order is not None:
+            order, augment = self.order.generator_states(len(self.history))
+            self.generators.order.bit_generator.state = order
+            self.generators.augment.bit_generator.state = augment
+
+    def checked_train_loss(self, train_loss: float) -> float:
+        """The training loss of the next epoch.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        if not math.isfinite(train_loss):
+            raise Diverged(f"the training loss became {train_loss} in epoch {len(self.history) + 1}")
+        return train_loss
+
+    def record_epoch(self, train_loss: float, metrics: Metrics, seconds: float) -> EpochRecord:
+        """Adds an epoch, for which the weights were trained, to the history.
+
+        Raises:
+            Diverged: the validation loss is not finite.
+        """
+        epoch = len(self.history) + 1
         if self.validation is not None and not math.isfinite(metrics.loss):
             raise Diverged(f"the validation loss became {metrics.loss} in epoch {epoch}")
         values = {f"val_{name}": value for name, value in dataclasses.asdict(metrics).items() if name != "temperature"}
-        seconds = time.perf_counter() - start
         record = EpochRecord(epoch=epoch, train_loss=train_loss, temperature=metrics.temperature, seconds=seconds, **values)
         self.history.append(record)
         if self.kept_epoch is record:

@@ -35,6 +35,9 @@ class JobStarted:
     path_note: str = ""
     """Why PyTorch trains it although the settings allow the compiled kernel; empty otherwise."""
 
+    first_order: int | None = None
+    """Which of the study's shared epochs is its first; None if the study does not share them."""
+
     worker: int = 0
     """Slot of the worker that trains it."""
 

@@ -89,8 +89,9 @@ def open_trial_clips(setup: Setup, emit: Listener) -> TrialClips:
 class JobRun:
     """One job in a worker. Its events come from iterators: a step is trained when its event is requested."""
 
-    def __init__(self, job: Job, trial_clips: TrialClips) -> None:
-        self._job, self._trial_clips = job, trial_clips
+    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0) -> None:
+        """`first_order`: which of the study's shared epochs is its first, if the study shares them."""
+        self._job, self._trial_clips, self._first_order = job, trial_clips, first_order
         self._run: TrialRun | None = None
         self.has_ended = False
         """Whether it is done, failed, interrupted or canceled."""
@@ -130,9 +131,11 @@ class JobRun:
         return self._guarded(self._next_step(run))
 
     def _started(self) -> Iterator[EngineEvent]:
-        self._run = run = TrialRun(self._job, self._trial_clips)
+        self._run = run = TrialRun(self._job, self._trial_clips, self._first_order)
         done, most, notes = run.steps_done, run.max_steps, (run.resume_note, run.path_note)
-        yield JobStarted(self._job.trial, run.made_with, done, most, run.seconds, run.label_smoothing, *notes)
+        yield JobStarted(
+            self._job.trial, run.made_with, done, most, run.seconds, run.label_smoothing, *notes, first_order=run.first_order
+        )
         yield from self._next_step(run)
 
     def _next_step(self, run: TrialRun) -> Iterator[EngineEvent]:

@@ -36,6 +36,9 @@ class Job:
     keeps_models: bool = False
     """Whether to save the weights of the kept epochs in the folder."""
 
+    order_seed: int | None = None
+    """Determines, instead of `seed`, an order of the clips and an augmentation that all trials of the study share."""
+
     unit: str = "trial"
     """What it is called: `trial`, or in a confirmation `training`."""
 

@@ -13,7 +13,7 @@ from model.checkpoint import BadCheckpoint
 from model.latency import latency_ms
 from model.metrics import best_temperature, confusion, measure, reliability
 from model.objective import Objective
-from model.training import Diverged, Training
+from model.training import Diverged, SharedOrder, Training
 from model.transformer import DeviceClips
 from search.definition.definition import Plan
 from search.definition.settings import Configs
@@ -29,7 +29,13 @@ from search.trial.weights import save_models
 
 
 def start_trainings(
-    configs: Configs, seed: int, device: str, plan: Plan, folds: Sequence[Fold], num_words: int
+    configs: Configs,
+    seed: int,
+    device: str,
+    plan: Plan,
+    folds: Sequence[Fold],
+    num_words: int,
+    order: SharedOrder | None = None,
 ) -> list[Training]:
     """The trainings of a trial before their first epoch: all repeats of the first fold, then of the next.
 
@@ -49,6 +55,7 @@ def start_trainings(
                     device=device,
                     objective=plan.objective,
                     share_with=trainings[0].train if trainings else None,
+                    order=order,
                 )
             )
     return trainings
@@ -64,6 +71,7 @@ def new_training(
     device: str,
     objective: Objective,
     share_with: DeviceClips | None = None,
+    order: SharedOrder | None = None,
 ) -> Training:
     """A training before its first epoch, with `THREADS` threads. All commands train with trainings that are made here.
 
@@ -81,6 +89,7 @@ def new_training(
         device=device,
         objective=objective,
         share_with=share_with,
+        order=order,
     )
 
 
@@ -97,8 +106,10 @@ def _by_torch(configs: Configs) -> Configs:
 class TrialRun:
     """A trial in training. Interrupted at any moment, it resumes from its last checkpoint with the same numbers."""
 
-    def __init__(self, job: Job, trial_clips: TrialClips) -> None:
+    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0) -> None:
         """Fresh trainings, or those of the checkpoint if the job is resumed.
+
+        `first_order`: which of the study's shared epochs is the first of fresh trainings, if the study shares them.
 
         Raises:
             DataError: the data set is damaged.
@@ -110,6 +121,7 @@ class TrialRun:
         self._folds = trial_clips.folds(job.configs.preprocess)
         self._words = trial_clips.data.words
         self._configs = job.configs
+        self._order = None if job.order_seed is None else SharedOrder(job.order_seed, first_order)
         self._num_reported = 0
         """Steps that `next_step` has returned."""
 
@@ -123,6 +135,12 @@ class TrialRun:
     def path_note(self) -> str:
         """Why PyTorch trains although the settings allow the kernel; empty otherwise."""
         return self.trainings[0].choice.reason
+
+    @property
+    def first_order(self) -> int | None:
+        """Which of the study's shared epochs was the trial's first; None if the study does not share them."""
+        order = self.trainings[0].order
+        return None if order is None else order.first
 
     @property
     def steps_done(self) -> int:
@@ -156,18 +174,24 @@ class TrialRun:
     def _is_trained(self) -> bool:
         return all(training.finished for training in self.trainings)
 
+    @property
+    def due(self) -> list[Training]:
+        """The trainings whose next epoch belongs to the next step; none if that step has been trained, or is the end."""
+        if self._num_reported < self.steps_done:
+            return []
+        unfinished = [training for training in self.trainings if not training.finished]
+        return unfinished[:1] if self._job.plan.one_by_one else unfinished
+
     def next_step(self) -> Step | None:
         """The next step: a restored one that has not been reported yet, else a new one; None after the last.
 
         Raises:
             Diverged: a loss is not finite.
         """
+        for training in self.due:
+            training.run_epoch()
         if self._num_reported == self.steps_done:
-            unfinished = [training for training in self.trainings if not training.finished]
-            if not unfinished:
-                return None
-            for training in unfinished[:1] if self._job.plan.one_by_one else unfinished:
-                training.run_epoch()
+            return None
         step = self._step(self._num_reported)
         self._num_reported += 1
         return step
@@ -247,7 +271,9 @@ class TrialRun:
     def _begin(self) -> None:
         """Fresh trainings, and the checkpoint that fits them."""
         job = self._job
-        self.trainings = start_trainings(self._configs, job.seed, job.device, job.plan, self._folds, len(self._words))
+        self.trainings = start_trainings(
+            self._configs, job.seed, job.device, job.plan, self._folds, len(self._words), self._order
+        )
         self.made_with = made_with(job.device, self.trainings[0].choice.kernel)
         self._checkpoint = Checkpoint(job, self._trial_clips, self.made_with)
 
