@@ -93,6 +93,10 @@ class EngineOptions:
             return self.device
         return "cuda" if cluster.has_gpus else "cpu"
 
+    def shares_order(self, device: str) -> bool:
+        """Whether the trials of a study that is made with these options share an order of the clips. `device`: resolved."""
+        return self.engine_name() == "lockstep"
+
     def require_precision(self, precision: str, device: str) -> None:
         """Refuses a precision that trials on this machine cannot have. With the engine `ray`, workers refuse it themselves.
 
