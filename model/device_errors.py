@@ -42,8 +42,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_device_failure(error: BaseException) -> bool:
     """Whether the machine caused an error: memory ran out, or a GPU, its driver or its libraries failed.
 
-    Unless `is_out_of_memory`, this process cannot use the device any more. Memory may also run out because of the settings: of a
-    network that is far too large.
+    Unless `is_out_of_memory`, this process cannot use the device any more. Memory may also run out because of the settings.
     """
     if isinstance(error, torch.AcceleratorError) or is_out_of_memory(error):
         return True

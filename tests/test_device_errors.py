@@ -14,7 +14,7 @@ from model.training import Diverged
 LONG = (
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 23.64 GiB of which 4.00 MiB is free. "
     "Including non-PyTorch memory, this process has 23.63 GiB memory in use. Of the allocated memory 22.96 GiB is "
-    "allocated by PyTorch, and 12.59 MiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
+    "allocated by PyTorch, and 12.59 MiB is reserved by PyTorch but unallocated. If reserved ... try setting "
     "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
 )
 GPU_MEMORY = [
