@@ -38,7 +38,7 @@ from search.engines import processes, worker
 from search.engines.engine import JobDone
 from search.engines.engine_options import EngineOptions
 from search.engines.job_run import STOP_SIGNALS, Setup
-from search.engines.processes import ProcessEngine, visible_gpus
+from search.engines.processes import ProcessEngine
 from search.errors import ResourceError
 from search.events import EpochFinished, Event, TrialFinished, TrialStarted, WorkerDied
 from search.running.run import RunOptions, run
@@ -339,28 +339,6 @@ def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
     assert (first.returncode, second.returncode) == (0, 0)
     assert f"waiting for trials of another run: trial 0 (process {first.pid})" in err
     assert states(place) == ["COMPLETE"] * 2
-
-
-@pytest.mark.parametrize(
-    ("device", "count", "variable", "expected"),
-    [
-        ("cpu", 2, None, ()),
-        ("cuda", 2, None, ("0", "1")),
-        ("cuda:1", 2, None, ("1",)),
-        ("cuda", 2, "4,GPU-ab12", ("4", "GPU-ab12")),
-        ("cuda:1", 2, "4,GPU-ab12", ("GPU-ab12",)),
-        ("cuda", 1, "4,-1", ("4",)),
-        ("cuda", 3, "", ("0", "1", "2")),
-    ],
-)
-def test_gpus(
-    device: str, count: int, variable: str | None, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers' GPUs are named as in the user's CUDA_VISIBLE_DEVICES."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-    assert visible_gpus(device, count) == expected
 
 
 def test_workers_share_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,10 @@ from search.definition.definition import Resources
 from search.engines.engine import Engine
 from search.engines.inline import InlineEngine
 from search.engines.job_run import Setup
-from search.engines.processes import ProcessEngine, visible_gpus
+from search.engines.processes import ProcessEngine
 from search.errors import DefinitionError, require_in_range
 from search.trial.clips import TrialClips
+from search.trial.gpus import visible_gpus
 from search.trial.machine import checked_device
 
 ENGINES = ("inline", "processes", "ray")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -108,19 +107,6 @@ class ProcessEngine(WorkerPool[_Worker]):
         worker.process.kill()
         worker.process.join()
         worker.process.close()
-
-
-def visible_gpus(device: str, count: int) -> tuple[str, ...]:
-    """Values of CUDA_VISIBLE_DEVICES, one per GPU to use for `device`; none for the CPU.
-
-    `count` is the number of GPUs that this process sees. `cuda` means all of them, `cuda:N` only that one.
-    """
-    if not device.startswith("cuda"):
-        return ()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    visible = [name.strip() for name in named if name.strip()][:count] or [str(number) for number in range(count)]
-    _, _, number = device.partition(":")
-    return (visible[int(number)],) if number else tuple(visible)
 
 
 def _how_it_ended(process: SpawnProcess) -> str:
