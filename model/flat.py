@@ -5,7 +5,7 @@ optimizer = Adam(model, config, flat)
 clip_gradients(list(flat.parts), 1.0)
 """
 
-# W floats of a buffer: the weights and the gaps between them
+# W floats of a buffer: the weights and the gaps between them; S slots
 
 from __future__ import annotations
 
@@ -19,6 +19,48 @@ from torch import Tensor, nn
 
 ALIGNMENT = 16
 """Floats at a multiple of which each weight begins: 64 bytes, a cache line and the widest vector register."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the weights of a model lie in a buffer. Matrices come first, because only they have weight decay."""
+
+    offsets: Mapping[str, int]
+    """Where each weight begins, by its name in the model."""
+
+    shapes: Mapping[str, torch.Size]
+    matrices: int
+    """Where the matrices end."""
+
+    size: int
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Places:
+        """The places of a model's weights; each begins at a multiple of `ALIGNMENT`."""
+        shapes = {name: weight.shape for name, weight in model.named_parameters()}
+        offsets, end, matrices = {}, 0, 0
+        for name in sorted(shapes, key=lambda name: len(shapes[name]) < 2):  # stable: within each part in the model's order
+            offsets[name] = end
+            end += -(-shapes[name].numel() // ALIGNMENT) * ALIGNMENT
+            matrices = end if len(shapes[name]) >= 2 else matrices
+        return cls(offsets, shapes, matrices, end)
+
+    def split(self, weights_SW: Float[Tensor, "S W"]) -> dict[str, Tensor]:
+        """Views of the weights of several slots, by name: `[S, ...]`. One split: one operation in the backward pass."""
+        ends = [*list(self.offsets.values())[1:], self.size]
+        sizes = []
+        for (name, start), end in zip(self.offsets.items(), ends, strict=True):
+            size = self.shapes[name].numel()
+            sizes += [size, end - start - size]  # a weight, and the gap behind it
+        pieces = torch.split(weights_SW, sizes, dim=1)[::2]
+        return {name: piece.view(-1, *self.shapes[name]) for name, piece in zip(self.offsets, pieces, strict=True)}
+
+    def views(self, weights_W: Float[Tensor, " W"]) -> dict[str, Tensor]:
+        """Views of one slot's weights, by name."""
+        return {
+            name: weights_W[start : start + self.shapes[name].numel()].view(self.shapes[name])
+            for name, start in self.offsets.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -40,21 +82,15 @@ def flatten_weights(model: nn.Module) -> FlatWeights:
     The model keeps its parameters, and their gradients exist from now on: clear them with `Adam.zero_grad`. Moving the model to
     another device separates its parameters from the buffer. A deep copy of the model has weights of its own, not in a buffer.
     """
-    weights = dict(model.named_parameters())
-    names = sorted(weights, key=lambda name: weights[name].ndim < 2)  # stable: within each part in the model's order
-    offsets, end, matrices = {}, 0, 0
-    for name in names:
-        offsets[name] = end
-        end += -(-weights[name].numel() // ALIGNMENT) * ALIGNMENT
-        matrices = end if weights[name].ndim >= 2 else matrices
+    places, weights = Places.of(model), dict(model.named_parameters())
     like = next(iter(weights.values()))
-    values_W, gradients_W = (torch.zeros(end, dtype=torch.float32, device=like.device) for _ in range(2))
+    values_W, gradients_W = (torch.zeros(places.size, dtype=torch.float32, device=like.device) for _ in range(2))
     for name, weight in weights.items():
-        place = slice(offsets[name], offsets[name] + weight.numel())
+        place = slice(places.offsets[name], places.offsets[name] + weight.numel())
         values_W[place] = weight.detach().flatten()
         weight.data = values_W[place].view(weight.shape)
         weight.grad = gradients_W[place].view(weight.shape)
-    parts = cast(tuple[Tensor, Tensor], values_W.tensor_split([matrices]))
-    for part, gradient in zip(parts, gradients_W.tensor_split([matrices]), strict=True):
+    parts = cast(tuple[Tensor, Tensor], values_W.tensor_split([places.matrices]))
+    for part, gradient in zip(parts, gradients_W.tensor_split([places.matrices]), strict=True):
         part.grad = gradient
-    return FlatWeights(values_W, gradients_W, offsets, parts)
+    return FlatWeights(values_W, gradients_W, places.offsets, parts)

@@ -49,15 +49,20 @@ class Dropout:
     are drawn in large chunks, which takes few calls. Without a generator nothing is dropped.
     """
 
-    _LEVELS = 1 << 16
-    _CHUNK = 1 << 18  # elements drawn at once; a chunk stays in a core's cache
+    LEVELS = 1 << 16
+    CHUNK = 1 << 18  # elements drawn at once; a chunk stays in a core's cache
 
     def __init__(self, p: float, rng: torch.Generator | None) -> None:
         self.active = rng is not None and p > 0
         self._rng = rng
-        self._threshold = min(round(p * self._LEVELS), self._LEVELS - 1)
+        self._threshold = self.level(p)
         self._chunk = torch.empty(0)
         self._used = 0
+
+    @classmethod
+    def level(cls, p: float) -> int:
+        """How many of the `LEVELS` values of a random number drop an element."""
+        return min(round(p * cls.LEVELS), cls.LEVELS - 1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x with some of its elements dropped."""
@@ -71,7 +76,7 @@ class Dropout:
         """0 or 1 / (1 - p) for each element of x. Requires that dropout is active."""
         count = x.numel()
         if count > len(self._chunk) - self._used:
-            self._chunk, self._used = self._draw(max(count, self._CHUNK), x), 0
+            self._chunk, self._used = self._draw(max(count, self.CHUNK), x), 0
         mask = self._chunk[self._used : self._used + count]
         self._used += count
         return mask.view(x.shape)
@@ -80,8 +85,8 @@ class Dropout:
         words = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device)
         words.random_(-(1 << 63), None, generator=self._rng)
         mask = torch.empty(4 * len(words), dtype=like.dtype, device=like.device)
-        torch.ge(words.view(torch.int16), self._threshold - self._LEVELS // 2, out=mask)  # 4 times faster than via bool
-        return mask.mul_(self._LEVELS / (self._LEVELS - self._threshold))
+        torch.ge(words.view(torch.int16), self._threshold - self.LEVELS // 2, out=mask)  # 4 times faster than via bool
+        return mask.mul_(self.LEVELS / (self.LEVELS - self._threshold))
 
 
 class Attention(nn.Module):
@@ -213,7 +218,7 @@ def sinusoids(frames: int, width: int) -> Float[Tensor, "frames width"]:
     return torch.stack([angle.sin(), angle.cos()], dim=2).reshape(frames, width)
 
 
-def pool_time(x_MD: Float[Tensor, "M D"], layout: Layout, how: str) -> tuple[Float[Tensor, "half D"], Layout]:
+def pool_time(x_MD: Float[Tensor, "*slots M D"], layout: Layout, how: str) -> tuple[Float[Tensor, "*slots half D"], Layout]:
     """Halves the number of frames of every clip. Blocks must have an even number of frames.
 
     `average` keeps a pair of frames if both are real, `max` if at least one is.
@@ -221,9 +226,9 @@ def pool_time(x_MD: Float[Tensor, "M D"], layout: Layout, how: str) -> tuple[Flo
     Raises:
         ValueError: a clip has no frame left.
     """
-    x = x_MD.view(-1, 2, x_MD.shape[1])
+    x = x_MD.view(*x_MD.shape[:-2], -1, 2, x_MD.shape[-1])
     pair = layout.real_M.view(-1, 2)
-    pooled, real = (x.mean(dim=1), pair.all(dim=1)) if how == "average" else (x.amax(dim=1), pair.any(dim=1))
+    pooled, real = (x.mean(dim=-2), pair.all(dim=1)) if how == "average" else (x.amax(dim=-2), pair.any(dim=1))
     blocks = tuple(Block(b.start // 2, b.clips, b.frames // 2) for b in layout.blocks)
     for block in blocks:
         if not real[block.rows].view(block.clips, block.frames).any(dim=1).all():

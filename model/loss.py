@@ -1,11 +1,11 @@
 """Loss functions: label smoothing, its lower bound and its measurement; and the plain loss by which models are compared."""
 
-# B clips of a batch, K words
+# B clips of a batch, K words, S slots of a stack
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,12 +37,35 @@ class SmoothedLoss:
                 f"{self.num_words} words: above, the true word would get less than each of the others"
             )
 
+    @property
+    def over_all(self) -> float:
+        """The eps over all words that smooths the same."""
+        if self.over == "wrong" and self.label_smoothing > 0:  # in this order of operations never above 1
+            return self.label_smoothing / ((self.num_words - 1) / self.num_words)
+        return self.label_smoothing
+
     def __call__(self, logits_BK: Float[Tensor, "B K"], labels_B: Int[Tensor, " B"]) -> Float[Tensor, ""]:
         """Mean over the clips, nats."""
-        eps = self.label_smoothing
-        if self.over == "wrong" and eps > 0:  # the same smoothing over all words; in this order of operations never above 1
-            eps /= (self.num_words - 1) / self.num_words
-        return smoothed_cross_entropy(logits_BK, labels_B, eps)
+        return smoothed_cross_entropy(logits_BK, labels_B, self.over_all)
+
+
+class StackedLoss:
+    """The training losses of several slots, on the same clips."""
+
+    def __init__(self, losses: Sequence[SmoothedLoss], device: torch.device) -> None:
+        self._eps_S = torch.tensor([loss.over_all for loss in losses], dtype=torch.float64).to(device)
+
+    def __call__(self, logits_SBK: Float[Tensor, "S B K"], labels_B: Int[Tensor, " B"]) -> Float[Tensor, " S"]:
+        """Each slot's mean over the clips, nats."""
+        log_SBK = logits_SBK.log_softmax(dim=2)
+        true_S = log_SBK.gather(2, labels_B.expand(len(log_SBK), -1)[:, :, None]).mean(dim=(1, 2))
+        return torch.lerp(true_S, log_SBK.mean(dim=(1, 2)), self._eps_S.to(true_S.dtype)).neg()
+
+    def of_slot(self, slot: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of one slot as a function of logits `[B, K]` and labels `[B]` on the CPU, for probing it."""
+        alone = StackedLoss([], torch.device("cpu"))
+        alone._eps_S = self._eps_S[slot : slot + 1].cpu()
+        return lambda logits_BK, labels_B: alone(logits_BK[None], labels_B)[0]
 
 
 def smoothed_cross_entropy(

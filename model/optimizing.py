@@ -54,7 +54,7 @@ class Adam:
     for each worker. Weights in a buffer are updated by one operation for all matrices and one for all vectors.
     """
 
-    _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
+    BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
     """The defaults of PyTorch and of Kingma and Ba 2015."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, flat: FlatWeights | None = None) -> None:
@@ -76,6 +76,7 @@ class Adam:
                 else _Weight(self._updated[1], flat.offsets[name] - len(matrices), weight.shape)
                 for name, weight in named
             ]
+        self._names = [name for name, _ in named]
         self._weights = places
         """By their numbers in `state`: in the model's order, with weight decay first all matrices."""
 
@@ -109,13 +110,20 @@ class Adam:
             [],
             steps,
             lr=lr,
-            beta1=self._BETA1,
-            beta2=self._BETA2,
+            beta1=self.BETA1,
+            beta2=self.BETA2,
             weight_decay=decay,
-            eps=self._EPS,
+            eps=self.EPS,
             amsgrad=False,
             maximize=False,
         )
+
+    def begin(self) -> dict[str, dict[str, Tensor]]:
+        """Makes the state of weights that were never updated. Returns that of all: views, by the weight's name."""
+        for updated in self._updated:
+            if not updated.state:
+                updated.begin()
+        return {name: weight.state() for name, weight in zip(self._names, self._weights, strict=True)}
 
     def state(self) -> dict[int, dict[str, Tensor]]:
         """`step`, `exp_avg` and `exp_avg_sq` of each weight that was updated, by the weight's number: views, not copies."""

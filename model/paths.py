@@ -26,6 +26,7 @@ from model.kernel.binding import Kernel, not_covered
 from model.kernel.compiling import VERSION
 from model.kernel.frames import RealFrames
 from model.kernel.library import COST, Library, NoKernel, load_library
+from model.layers import Layout
 from model.loss import soft_targets
 from model.transformer import DeviceClips, TransformerEnISLR, logits_of
 
@@ -120,7 +121,8 @@ class TorchPath:
         self.weights: list[Tensor] = list(model.parameters())
         self.flat: FlatWeights | None = None
 
-    def epoch(self, loss: Loss) -> Iterator[tuple[int, Tensor | float]]:
+    def batches(self) -> Iterator[tuple[Tensor, Layout, Tensor]]:
+        """Every clip once, in random order and augmented: frames, layout and labels of each batch, on the device."""
         batches = augmented_batches(
             self._train.clips,
             self._config.batch_size,
@@ -130,13 +132,16 @@ class TorchPath:
             frames_multiple=self._model.frames_multiple,
         )
         for batch in batches:
-            logits_BK = self._model(*self._train.take(batch), self._generators.dropout)
-            labels_B = self._train.labels_C[torch.from_numpy(batch.clips_B).to(self._train.device)]
-            value = loss(logits_BK, labels_B)
+            frames_MF, layout = self._train.take(batch)
+            yield frames_MF, layout, self._train.labels_C[torch.from_numpy(batch.clips_B).to(self._train.device)]
+
+    def epoch(self, loss: Loss) -> Iterator[tuple[int, Tensor | float]]:
+        for frames_MF, layout, labels_B in self.batches():
+            value = loss(self._model(frames_MF, layout, self._generators.dropout), labels_B)
             for weight in self.weights:
                 weight.grad = None
             value.backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
-            yield len(batch.clips_B), value.detach()  # stays on the device: no synchronization per step
+            yield len(labels_B), value.detach()  # stays on the device: no synchronization per step
 
     def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
         return logits_of(model, clips)

@@ -233,9 +233,14 @@ class Training:
             self.kept_state = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
         return record
 
+    @staticmethod
+    def no_metrics() -> Metrics:
+        """The validation metrics without validation clips."""
+        return Metrics(**{field.name: math.nan for field in dataclasses.fields(Metrics)})
+
     def _validate(self) -> Metrics:
         if self.validation is None:
-            return Metrics(**{field.name: math.nan for field in dataclasses.fields(Metrics)})
+            return self.no_metrics()
         return measure(self.path.logits(self.averaged, self.validation), torch.from_numpy(self.validation.clips.labels_C))
 
     def _train_epoch(self) -> float:

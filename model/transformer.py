@@ -55,7 +55,7 @@ class TransformerEnISLR(nn.Module):
         if self.config.pooling != "none":
             x_MD, layout = pool_time(x_MD, layout, self.config.pooling)
         drop = Dropout(self.config.dropout, rng)
-        x_MD = drop(x_MD + self._positions(layout))
+        x_MD = drop(x_MD + self.positions(layout))
         for layer in self.layers:
             x_MD = layer(x_MD, layout, drop, weights)
         logits: Tensor = self.head(mean_over_clips(self.norm_tail(x_MD), layout))
@@ -66,7 +66,8 @@ class TransformerEnISLR(nn.Module):
         """The number of frames of a block must be a multiple of this: 2 with pooling, otherwise 1."""
         return 1 if self.config.pooling == "none" else 2
 
-    def _positions(self, layout: Layout) -> Float[Tensor, "M D"]:
+    def positions(self, layout: Layout) -> Float[Tensor, "M D"]:
+        """What is added to each row for its place in its clip."""
         longest = max(block.frames for block in layout.blocks)
         if longest > len(self.position_table):
             self.position_table = sinusoids(2 * longest, self.config.width).to(self.position_table.device)
