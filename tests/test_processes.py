@@ -34,7 +34,7 @@ from launch import (
 from data_utils.splits import Split
 from search.definition.study_file import load_definition
 from search.definition.trial_attributes import attribute
-from search.engines import processes, worker
+from search.engines import child, processes, worker
 from search.engines.engine import JobDone
 from search.engines.engine_options import EngineOptions
 from search.engines.job_run import STOP_SIGNALS, Setup
@@ -208,7 +208,7 @@ def test_too_many_open_files(place: Path, tiny: Path, monkeypatch: pytest.Monkey
     def exhausted(*_: object) -> NoReturn:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(processes._SPAWN, "Pipe", exhausted)
+    monkeypatch.setattr(child._SPAWN, "Pipe", exhausted)
     with pytest.raises(ResourceError, match="a worker cannot be started"):
         search_here(tiny, ignore)
 
@@ -356,7 +356,7 @@ def test_workers_share_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
         kill = join = close = start
 
-    monkeypatch.setattr(processes._SPAWN, "Process", Process)
+    monkeypatch.setattr(child._SPAWN, "Process", Process)
     engine = processes.ProcessEngine(
         Setup(tmp_path, tmp_path, Split((), (), ()), "", gpu=None),
         slots=4,

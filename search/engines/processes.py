@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import wait
 
-from data_utils.errors import ResourceError
-from data_utils.processes import without_main_module
+from search.engines.child import Child
 from search.engines.engine import WorkerLost
-from search.engines.job_run import Decision, JobAccepted, Setup, stop_signals_blocked
+from search.engines.job_run import Decision, JobAccepted, Setup
 from search.engines.limits import Clock, StartupFailures
 from search.engines.pool import PoolWorker, WorkerPool
 from search.engines.worker import Ready, work
@@ -23,13 +18,10 @@ from search.trial.job import Job
 _STARTUP_S = 60.0
 """Time allowed for a worker to start up before the time of its first trial counts."""
 
-_SPAWN = multiprocessing.get_context("spawn")
-
 
 @dataclass(kw_only=True)
 class _Worker(PoolWorker):
-    process: SpawnProcess
-    pipe: Connection
+    child: Child
 
 
 class ProcessEngine(WorkerPool[_Worker]):
@@ -50,33 +42,25 @@ class ProcessEngine(WorkerPool[_Worker]):
         worker = next((worker for worker in self._workers if worker.job is None), None) or self._start_worker()
         worker.job = job
         worker.clock.start(0.0 if worker.is_ready else -_STARTUP_S)
-        with contextlib.suppress(OSError):  # it has died; its pipe will report that
-            worker.pipe.send(job)
+        worker.child.send(job)
 
     def _start_worker(self) -> _Worker:
         slot = self._free_slot()
         gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
-        try:
-            here, there = _SPAWN.Pipe()
-            process = _SPAWN.Process(target=work, args=(there, replace(self._setup, gpu=gpu)), name=f"worker {slot}")
-            with stop_signals_blocked(), without_main_module():
-                process.start()
-        except OSError as error:
-            raise ResourceError("a worker cannot be started", got=error.strerror, hint="try fewer --workers") from error
-        there.close()
-        worker = _Worker(process=process, pipe=here, slot=slot, clock=Clock(self._trial_timeout_s))
+        child = Child(work, replace(self._setup, gpu=gpu), name=f"worker {slot}")
+        worker = _Worker(child=child, slot=slot, clock=Clock(self._trial_timeout_s))
         self._workers.append(worker)
         return worker
 
     def _wait(self, timeout_s: float) -> Sequence[_Worker]:
-        ready = wait([worker.pipe for worker in self._workers], timeout_s)
-        return [worker for worker in self._workers if worker.pipe in ready]
+        ready = wait([worker.child.pipe for worker in self._workers], timeout_s)
+        return [worker for worker in self._workers if worker.child.pipe in ready]
 
     def _listen(self, worker: _Worker) -> None:
         try:
-            message = worker.pipe.recv()
+            message = worker.child.pipe.recv()
         except (EOFError, OSError):
-            self._lose(worker, _how_it_ended(worker.process))
+            self._lose(worker, worker.child.how_it_ended())
             return
         if isinstance(message, Ready):
             worker.is_ready = True
@@ -87,8 +71,7 @@ class ProcessEngine(WorkerPool[_Worker]):
                 self._startup_failures.reset()
 
     def _send(self, worker: _Worker, decision: Decision) -> None:
-        with contextlib.suppress(OSError):  # it has died; its pipe will report that
-            worker.pipe.send(decision)
+        worker.child.send(decision)
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         self._dismiss(worker)
@@ -103,19 +86,4 @@ class ProcessEngine(WorkerPool[_Worker]):
 
     def _dismiss(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        worker.pipe.close()
-        worker.process.kill()
-        worker.process.join()
-        worker.process.close()
-
-
-def _how_it_ended(process: SpawnProcess) -> str:
-    process.join(5)  # the pipe closes shortly before the process ends
-    code = process.exitcode
-    if code is None:
-        return "its pipe broke"
-    if code < 0:
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        has_name = -code in set(signal.Signals)  # real-time signals have none
-        return f"it was killed by {signal.Signals(-code).name if has_name else f'signal {-code}'}{hint}"
-    return f"it exited with code {code}"
+        worker.child.end()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
@@ -27,6 +28,11 @@ _PIPE_CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
 
 def work(pipe: Connection, setup: Setup) -> None:
     """Runs jobs until the pipe closes."""
+    serve(pipe, setup, _train_jobs)
+
+
+def serve(pipe: Connection, setup: Setup, train: Callable[[Connection, TrialClips], None]) -> None:
+    """Starts up, opens the clips and trains with `train` until the pipe closes. Sends what goes wrong."""
     for number in STOP_SIGNALS:  # they are sent to the whole process group; the coordinator decides how to stop
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -36,15 +42,23 @@ def work(pipe: Connection, setup: Setup) -> None:
     with contextlib.suppress(*_PIPE_CLOSED):
         try:
             pipe.send(Ready())
-            trial_clips = open_trial_clips(setup, pipe.send)
-            while True:
-                job = pipe.recv()
-                pipe.send(JobAccepted())
-                _train(replace(job, device="cuda") if setup.gpu is not None else job, trial_clips, pipe)
+            train(pipe, open_trial_clips(setup, pipe.send))
         except _PIPE_CLOSED:
             raise
         except Exception as error:
             pipe.send(error_message(error))
+
+
+def on_own_gpu(job: Job) -> Job:
+    """The job, on the only GPU that this process sees if its parent has chosen one."""
+    return replace(job, device="cuda") if job.device.startswith("cuda") else job
+
+
+def _train_jobs(pipe: Connection, trial_clips: TrialClips) -> None:
+    while True:
+        job = pipe.recv()
+        pipe.send(JobAccepted())
+        _train(on_own_gpu(job), trial_clips, pipe)
 
 
 def _train(job: Job, trial_clips: TrialClips, pipe: Connection) -> None:
