@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import pretended_tensor
 import torch
-from pretended_tensor import PretendedGenerator, modes
+from pretended_modes import PretendedGenerator, modes
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = "PRETENDED_GPU"
