@@ -17,7 +17,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, Unit
 from jaxtyping import Float
 
-from data_utils.batches import Batch, Views, batch_of, index_batches, shuffled_batches
+from data_utils.batches import NARROW, Batch, BlockRule, Views, batch_of, index_batches, shuffled_batches
 from data_utils.landmarks import MIRROR_PAIRS, NUM_POINTS, PARTS
 from data_utils.prepared import ClipSet
 
@@ -99,19 +99,20 @@ def augmented_batches(
     order_rng: np.random.Generator,
     augment_rng: np.random.Generator,
     frames_multiple: int = 1,
+    rule: BlockRule = NARROW,
 ) -> Iterator[Batch]:
     """One epoch: every clip once, in random order, augmented; the last batch may be smaller.
 
     The order depends on `order_rng` alone. If all augmentations are off, `augment_rng` is not used.
     """
     if config.is_off:
-        yield from shuffled_batches(clips, batch_size, order_rng, frames_multiple)
+        yield from shuffled_batches(clips, batch_size, order_rng, frames_multiple, rule)
         return
     for selected in index_batches(len(clips), batch_size, order_rng):
         views = _draw_views(clips.lengths_C[selected], config, augment_rng)
-        batch = batch_of(clips, selected, frames_multiple, views)
+        batch = batch_of(clips, selected, frames_multiple, views, rule)
         if config.crop or config.warp:
-            batch = _restore_blind_clips(clips, selected, frames_multiple, views, batch)
+            batch = _restore_blind_clips(clips, selected, frames_multiple, views, batch, rule)
         yield replace(batch, frames_MF=_augmented_frames(clips, batch, config, augment_rng))
 
 
@@ -133,7 +134,9 @@ def _draw_views(lengths_B: np.ndarray, config: AugmentConfig, rng: np.random.Gen
     return Views(start_B, kept_B, shown_B)
 
 
-def _restore_blind_clips(clips: ClipSet, selected: np.ndarray, frames_multiple: int, views: Views, batch: Batch) -> Batch:
+def _restore_blind_clips(
+    clips: ClipSet, selected: np.ndarray, frames_multiple: int, views: Views, batch: Batch, rule: BlockRule
+) -> Batch:
     """The batch, with whole clips where the model would otherwise attend to no frame (to no pair, if it pools over time)."""
     real_M = clips.real_N[batch.source_M]
     visible = [real_M[block.rows].reshape(block.clips, -1, frames_multiple).all(axis=2).any(axis=1) for block in batch.blocks]
@@ -144,7 +147,7 @@ def _restore_blind_clips(clips: ClipSet, selected: np.ndarray, frames_multiple: 
     views = Views(
         np.where(blind, 0, views.start_B), np.where(blind, whole, views.kept_B), np.where(blind, whole, views.shown_B)
     )
-    return batch_of(clips, selected, frames_multiple, views)
+    return batch_of(clips, selected, frames_multiple, views, rule)
 
 
 def _augmented_frames(

@@ -15,8 +15,23 @@ import numpy as np
 
 from data_utils.prepared import ClipSet
 
-_MAX_RATIO = 1.25  # within a block, the longest clip is at most this many times as long as the shortest ...
-_MAX_EXTRA = 2  # ... or has at most this many frames more
+
+@dataclass(frozen=True)
+class BlockRule:
+    """Which clips are similar enough in length to share a block: those that satisfy one of the two."""
+
+    ratio: float
+    """The longest clip of a block is at most this many times as long as its shortest ..."""
+
+    extra: int
+    """... or has at most this many frames more."""
+
+
+NARROW = BlockRule(1.25, 2)
+"""Less than a tenth of the rows are padding. For the CPU, where a frame costs more than a block."""
+
+WIDE = BlockRule(3.0, 16)
+"""Fewer and larger blocks. For a GPU, where a block costs more than its padding: each takes about 20 launches per layer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,9 @@ class Views:
     """int64 `[B]`: frames after resampling; each is the nearest frame of the span."""
 
 
-def batch_of(clips: ClipSet, selected: np.ndarray, frames_multiple: int = 1, views: Views | None = None) -> Batch:
+def batch_of(
+    clips: ClipSet, selected: np.ndarray, frames_multiple: int = 1, views: Views | None = None, rule: BlockRule = NARROW
+) -> Batch:
     """A batch of the selected clips, whole or as in `views`. Each block has a multiple of `frames_multiple` frames."""
     shown = clips.lengths_C[selected] if views is None else views.shown_B
     by_length = np.argsort(shown, kind="stable")
@@ -74,7 +91,7 @@ def batch_of(clips: ClipSet, selected: np.ndarray, frames_multiple: int = 1, vie
     sources, positions, blocks = [], [], []
     first = start = 0
     while first < len(order):
-        limit = max(lengths[first] * _MAX_RATIO, lengths[first] + _MAX_EXTRA)
+        limit = max(lengths[first] * rule.ratio, lengths[first] + rule.extra)
         last = int(np.searchsorted(lengths, limit, side="right"))
         frames = -(-int(lengths[last - 1]) // frames_multiple) * frames_multiple
         frame = np.arange(frames)
@@ -102,15 +119,19 @@ def index_batches(count: int, batch_size: int, rng: np.random.Generator) -> Iter
         yield order[first : first + batch_size]
 
 
-def shuffled_batches(clips: ClipSet, batch_size: int, rng: np.random.Generator, frames_multiple: int = 1) -> Iterator[Batch]:
+def shuffled_batches(
+    clips: ClipSet, batch_size: int, rng: np.random.Generator, frames_multiple: int = 1, rule: BlockRule = NARROW
+) -> Iterator[Batch]:
     """One epoch: every clip once, in random order; the last batch may be smaller."""
     for selected in index_batches(len(clips), batch_size, rng):
-        yield batch_of(clips, selected, frames_multiple)
+        yield batch_of(clips, selected, frames_multiple, rule=rule)
 
 
-def ordered_batches(clips: ClipSet, max_rows: int = 16384, frames_multiple: int = 1) -> Iterator[Batch]:
+def ordered_batches(
+    clips: ClipSet, max_rows: int = 16384, frames_multiple: int = 1, rule: BlockRule = NARROW
+) -> Iterator[Batch]:
     """Every clip once, shortest first, which needs the least padding. About `max_rows` frames per batch."""
     order = np.argsort(clips.lengths_C, kind="stable")
     bounds = np.cumsum(clips.lengths_C[order]) // max_rows
     for part in np.split(order, np.flatnonzero(np.diff(bounds)) + 1):
-        yield batch_of(clips, part, frames_multiple)
+        yield batch_of(clips, part, frames_multiple, rule=rule)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from data_utils.batches import batch_of
-from model.transformer import DeviceClips, TransformerEnISLR
+from model.device_clips import DeviceClips
+from model.transformer import TransformerEnISLR
 
 _WARM_UP, _TIMED = 5, 30  # forward passes before and during the measurement
 
@@ -17,7 +18,8 @@ _WARM_UP, _TIMED = 5, 30  # forward passes before and during the measurement
 def latency_ms(model: TransformerEnISLR, clips: DeviceClips) -> float:
     """Milliseconds for the clip of median length, from prepared frames to logits: the median of 30 passes after 5 warm-ups."""
     order = np.argsort(clips.clips.lengths_C, kind="stable")
-    frames_MF, layout = clips.take(batch_of(clips.clips, order[[len(order) // 2]], model.frames_multiple))
+    median = batch_of(clips.clips, order[[len(order) // 2]], model.frames_multiple, rule=clips.rule)
+    frames_MF, layout = clips.take(median, model.config.pooling)
     times = []
     for _ in range(_WARM_UP + _TIMED):
         start = time.perf_counter()

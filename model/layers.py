@@ -37,9 +37,15 @@ class Layout:
     """For each block, what is added to its attention scores: 0 for real keys, the lowest float for others; None if all are
     real. The lowest float instead of -inf: a clip without real frames gets uniform attention instead of NaN."""
 
+    count_B1: Float[Tensor, "B 1"]
+    """The number of real frames of each clip; 1 for a clip without any."""
+
+    pooled: Layout | None = None
+    """The layout after pooling over time, for models that pool."""
+
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The rows of each block. One split, because separate slices would each cost a full pass in the backward pass."""
-        return torch.split(x, [block.clips * block.frames for block in self.blocks])
+        """The rows of each block, of `[..., M, D]`. One split: separate slices would cost a pass each in the backward pass."""
+        return torch.split(x, [block.clips * block.frames for block in self.blocks], dim=-2)
 
 
 class Dropout:
@@ -50,11 +56,15 @@ class Dropout:
     """
 
     LEVELS = 1 << 16
-    CHUNK = 1 << 18  # elements drawn at once; a chunk stays in a core's cache
+    CHUNK = 1 << 18  # elements drawn at once, see `drawn_at_once`; a chunk stays in a core's cache
 
-    def __init__(self, p: float, rng: torch.Generator | None) -> None:
+    _LEVELS = 1 << 16
+
+    def __init__(self, p: float, rng: torch.Generator | None, chunk: int = CHUNK) -> None:
+        """`chunk`: the number of elements drawn at once, at least; the masks depend on it."""
         self.active = rng is not None and p > 0
         self._rng = rng
+        self._least = chunk
         self._threshold = self.level(p)
         self._chunk = torch.empty(0)
         self._used = 0
@@ -76,7 +86,7 @@ class Dropout:
         """0 or 1 / (1 - p) for each element of x. Requires that dropout is active."""
         count = x.numel()
         if count > len(self._chunk) - self._used:
-            self._chunk, self._used = self._draw(max(count, self.CHUNK), x), 0
+            self._chunk, self._used = self._draw(max(count, self._least), x), 0
         mask = self._chunk[self._used : self._used + count]
         self._used += count
         return mask.view(x.shape)
@@ -103,12 +113,13 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "M D"]:
         """Appends the attention weights (after dropout) to `weights` if given: `[G, H, L, L]` per block."""
         qkv_M3D = self.qkv(x_MD)
-        if weights is None and not drop.active:
+        if weights is None and not drop.active and not qkv_M3D.requires_grad:
             return self.out(self._fused(qkv_M3D, layout))
         mixed_MD: Tensor = _BlockAttention.apply(qkv_M3D, layout, self.heads, drop, weights)  # type: ignore[no-untyped-call]
         return self.out(mixed_MD)
 
     def _fused(self, qkv_M3D: Tensor, layout: Layout) -> Tensor:
+        """By PyTorch's own kernel. Only without gradients: on CUDA its backward pass adds in an order that varies."""
         mixed = []
         for block, bias, qkv in zip(layout.blocks, layout.key_bias, layout.split(qkv_M3D), strict=True):
             q, k, v = qkv.view(block.clips, block.frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -121,7 +132,8 @@ class _BlockAttention(torch.autograd.Function):
     """Attention with dropout on its weights, block by block, with its own backward pass.
 
     Computes softmax(q k / sqrt(E)) -> dropout -> times v, up to rounding. Written by hand because blocks are many and small:
-    what autograd stores and copies for each of them would cost as much as the matrix products.
+    what autograd stores and copies for each of them would cost as much as the matrix products. The same numbers on every run,
+    on CUDA too. What is saved for the backward pass is freed as soon as the layer's is done.
     """
 
     # N = G x H; the last axis of qkv is (3, H, E)
@@ -130,7 +142,7 @@ class _BlockAttention(torch.autograd.Function):
     def forward(ctx: Any, qkv_M3D: Tensor, layout: Layout, heads: int, drop: Dropout, weights: list[Tensor] | None) -> Tensor:
         scale = 1 / math.sqrt(qkv_M3D.shape[1] // (3 * heads))
         mixed_MD = qkv_M3D.new_empty(len(qkv_M3D), qkv_M3D.shape[1] // 3)
-        saved = []
+        saved: list[Tensor | None] = []
         for block, bias in zip(layout.blocks, layout.key_bias, strict=True):
             shape = (block.clips, block.frames, 3, heads, -1)
             qkv_3NLE = qkv_M3D[block.rows].view(shape).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
@@ -142,16 +154,19 @@ class _BlockAttention(torch.autograd.Function):
             mask_NLL = drop.mask(prob_NLL) if drop.active else None
             used_NLL = prob_NLL if mask_NLL is None else prob_NLL * mask_NLL
             _clips_first(mixed_MD, block, heads).copy_((used_NLL @ v_NLE).view(block.clips, heads, block.frames, -1))
-            saved.append((qkv_3NLE, prob_NLL, mask_NLL, used_NLL))
+            saved += (qkv_3NLE, prob_NLL, mask_NLL, used_NLL)
             if weights is not None:
                 weights.append(used_NLL.detach().view(block.clips, heads, block.frames, block.frames))
-        ctx.saved, ctx.blocks, ctx.heads, ctx.scale = saved, layout.blocks, heads, scale
+        ctx.save_for_backward(*saved)
+        ctx.blocks, ctx.heads, ctx.scale = layout.blocks, heads, scale
         return mixed_MD
 
     @staticmethod
     def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor, None, None, None, None]:
         grad_qkv_M3D = grad_MD.new_empty(len(grad_MD), 3 * grad_MD.shape[1])
-        for block, (qkv_3NLE, prob_NLL, mask_NLL, used_NLL) in zip(ctx.blocks, ctx.saved, strict=True):
+        saved = ctx.saved_tensors
+        for number, block in enumerate(ctx.blocks):
+            qkv_3NLE, prob_NLL, mask_NLL, used_NLL = saved[4 * number : 4 * number + 4]
             q_NLE, k_NLE, v_NLE = qkv_3NLE
             grad_NLE = _clips_first(grad_MD, block, ctx.heads).flatten(0, 1)
             grad_prob_NLL = grad_NLE @ v_NLE.transpose(1, 2)
@@ -218,46 +233,31 @@ def sinusoids(frames: int, width: int) -> Float[Tensor, "frames width"]:
     return torch.stack([angle.sin(), angle.cos()], dim=2).reshape(frames, width)
 
 
-def pool_time(x_MD: Float[Tensor, "*slots M D"], layout: Layout, how: str) -> tuple[Float[Tensor, "*slots half D"], Layout]:
-    """Halves the number of frames of every clip. Blocks must have an even number of frames.
-
-    `average` keeps a pair of frames if both are real, `max` if at least one is.
-
-    Raises:
-        ValueError: a clip has no frame left.
-    """
+def pool_time(x_MD: Float[Tensor, "*slots M D"], how: str) -> Float[Tensor, "*slots half D"]:
+    """Combines each pair of frames into one: their `average` or their `max`. Blocks must have an even number of frames."""
     x = x_MD.view(*x_MD.shape[:-2], -1, 2, x_MD.shape[-1])
-    pair = layout.real_M.view(-1, 2)
-    pooled, real = (x.mean(dim=-2), pair.all(dim=1)) if how == "average" else (x.amax(dim=-2), pair.any(dim=1))
-    blocks = tuple(Block(b.start // 2, b.clips, b.frames // 2) for b in layout.blocks)
-    for block in blocks:
-        if not real[block.rows].view(block.clips, block.frames).any(dim=1).all():
-            raise ValueError(f"a clip has no frame left after pooling by {how}: it needs two consecutive real frames")
-    position = layout.position_M.view(-1, 2)[:, 0] // 2
-    return pooled, Layout(blocks, position, real, key_biases(blocks, real))
+    return x.mean(dim=-2) if how == "average" else x.amax(dim=-2)
 
 
-def key_biases(blocks: tuple[Block, ...], real_M: Bool[Tensor, " M"]) -> tuple[Tensor | None, ...]:
-    """`Layout.key_bias` for the given rows. Reads `real_M`: pass it on the CPU to avoid waiting for a GPU."""
-    biases: list[Tensor | None] = []
-    for block in blocks:
-        real = real_M[block.rows]
-        if bool(real.all()):
-            biases.append(None)
-        else:
-            bias = torch.zeros(real.shape, device=real.device).masked_fill_(~real, torch.finfo(torch.float32).min)
-            biases.append(bias.view(block.clips, 1, 1, block.frames))
-    return tuple(biases)
-
-
-def mean_over_clips(x_MD: Float[Tensor, "M D"], layout: Layout) -> Float[Tensor, "B D"]:
+def mean_over_clips(x_MD: Float[Tensor, "*slots M D"], layout: Layout) -> Float[Tensor, "*slots B D"]:
     """The mean over the real frames of each clip; 0 for a clip without any."""
-    means = []
-    for block, x, real in zip(layout.blocks, layout.split(x_MD), layout.split(layout.real_M), strict=True):
-        weight_GL1 = real.view(block.clips, block.frames, 1).to(x_MD.dtype)
-        x_GLD = x.view(block.clips, block.frames, -1)
-        means.append((x_GLD * weight_GL1).sum(dim=1) / weight_GL1.sum(dim=1).clamp(min=1))
-    return torch.cat(means)
+    real_MD = x_MD * layout.real_M.unsqueeze(1)
+    parts = zip(layout.blocks, layout.split(real_MD), strict=True)
+    sums = [x.view(*x.shape[:-2], block.clips, block.frames, x.shape[-1]).sum(dim=-2) for block, x in parts]
+    return torch.cat(sums, dim=-2) / layout.count_B1
+
+
+def drawn_at_once(config: ModelConfig, layout: Layout, device: torch.device) -> int:
+    """The number of elements that a forward pass draws masks for at once; `layout`: after pooling.
+
+    On CUDA as many as it drops elements from: of each layer the attention weights, two residual branches and the inner rows of
+    the feed-forward block. On the CPU one chunk.
+    """
+    if device.type != "cuda":
+        return Dropout.CHUNK
+    rows = sum(block.clips * block.frames for block in layout.blocks)
+    scores = config.heads * sum(block.clips * block.frames**2 for block in layout.blocks)
+    return rows * config.width + config.layers * (scores + rows * (2 * config.width + config.ffn_width))
 
 
 def _tanhexp(x: Tensor) -> Tensor:

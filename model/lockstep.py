@@ -21,7 +21,6 @@ from torch import Tensor
 
 from data_utils.batches import ordered_batches
 from model.flat import Places
-from model.layers import Dropout
 from model.loss import StackedLoss, measure_smoothing
 from model.metrics import measure
 from model.paths import TorchPath
@@ -151,7 +150,6 @@ class _Stack:
         total_S = torch.zeros(len(self._slots), dtype=torch.float64, device=lead.device)
         assert isinstance(lead.path, TorchPath), "the kernel trains alone"
         for number, (frames_MF, layout, labels_B) in enumerate(lead.path.batches()):
-            self._dropout.begin(Dropout.CHUNK)
             loss_S = self._loss(self._model.logits(frames_MF, layout, self._dropout), labels_B)
             self._weights_SW.grad = None
             loss_S.sum().backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
@@ -172,8 +170,8 @@ class _Stack:
         none = StackedDropout([0.0] * len(self._slots), [None] * len(self._slots), lead.device)
         result_SCK = torch.empty(len(self._slots), len(clips), lead.model.num_words)
         rows = max(_VALIDATION_ROWS // len(self._slots), _LEAST_ROWS)
-        for batch in ordered_batches(clips, rows, lead.model.frames_multiple):
-            logits_SBK = model.logits(*lead.validation.take(batch), none)
+        for batch in ordered_batches(clips, rows, lead.model.frames_multiple, lead.validation.rule):
+            logits_SBK = model.logits(*lead.validation.take(batch, lead.model.config.pooling), none)
             result_SCK[:, torch.from_numpy(batch.clips_B)] = logits_SBK.float().cpu()
         return result_SCK
 

@@ -162,11 +162,12 @@ class _Graph(nn.Module):
         frames = x_TD.shape[0]
         x_TD = x_TD + sinusoids(frames, network.config.width)
         bias = torch.zeros_like(x_TD[:, 0]).masked_fill(~real_T, torch.finfo(torch.float32).min).reshape(1, 1, 1, -1)
-        layout = Layout((Block(0, 1, frames),), torch.arange(frames), real_T, (bias,))
+        weight_T1 = real_T.unsqueeze(1).to(x_TD.dtype)
+        count = weight_T1.sum().clamp(min=1)
+        layout = Layout((Block(0, 1, frames),), torch.arange(frames), real_T, (bias,), count.view(1, 1))
         for layer in network.layers:
             x_TD = layer(x_TD, layout, Dropout(0.0, None))
-        weight_T1 = real_T.unsqueeze(1).to(x_TD.dtype)
-        mean_D = (network.norm_tail(x_TD) * weight_T1).sum(dim=0) / weight_T1.sum().clamp(min=1)
+        mean_D = (network.norm_tail(x_TD) * weight_T1).sum(dim=0) / count
         return network.head(mean_D)
 
 

@@ -18,9 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from data_utils.ahead import made_ahead
 from data_utils.augment import AugmentConfig, augmented_batches
 from data_utils.errors import ResourceError
 from model.config import ModelConfig, TrainConfig
+from model.device_clips import DeviceClips
 from model.flat import FlatWeights, flatten_weights
 from model.kernel.binding import Kernel, not_covered
 from model.kernel.compiling import VERSION
@@ -28,7 +30,7 @@ from model.kernel.frames import RealFrames
 from model.kernel.library import COST, Library, NoKernel, load_library
 from model.layers import Layout
 from model.loss import soft_targets
-from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+from model.transformer import TransformerEnISLR, logits_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of logits `[B, K]` and labels `[B]`."""
@@ -130,10 +132,12 @@ class TorchPath:
             order_rng=self._generators.order,
             augment_rng=self._generators.augment,
             frames_multiple=self._model.frames_multiple,
+            rule=self._train.rule,
         )
+        if self._train.device.type == "cuda" and not self._augment.is_off:
+            batches = made_ahead(batches)
         for batch in batches:
-            frames_MF, layout = self._train.take(batch)
-            yield frames_MF, layout, self._train.labels_C[torch.from_numpy(batch.clips_B).to(self._train.device)]
+            yield self._train.take_labeled(batch, self._model.config.pooling)
 
     def epoch(self, loss: Loss) -> Iterator[tuple[int, Tensor | float]]:
         for frames_MF, layout, labels_B in self.batches():

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model.flat import Places
-from model.layers import ACTIVATIONS, Dropout, Layout, pool_time
+from model.layers import ACTIVATIONS, Dropout, Layout, drawn_at_once, mean_over_clips, pool_time
 from model.transformer import TransformerEnISLR
 
 
@@ -147,13 +147,15 @@ class StackedModel:
         self._weight: Mapping[str, Tensor] = self._places.split(self._weights_SW)
         x_SMD = self._activation(self._linear(frames_MF.expand(slots, -1, -1), "embed"))
         if config.pooling != "none":
-            x_SMD, layout = pool_time(x_SMD, layout, config.pooling)
+            assert layout.pooled is not None, "DeviceClips.take arranges a batch for a model that pools"
+            x_SMD, layout = pool_time(x_SMD, config.pooling), layout.pooled
+        drop.begin(drawn_at_once(config, layout, x_SMD.device))
         x_SMD = drop(x_SMD + self._like.positions(layout))
         for number in range(config.layers):
             x_SMD = self._layer(x_SMD, f"layers.{number}", layout, drop)
         if "norm_tail.weight" in self._weight:
             x_SMD = self._norm(x_SMD, "norm_tail")
-        return self._linear(_mean_over_clips(x_SMD, layout), "head")
+        return self._linear(mean_over_clips(x_SMD, layout), "head")
 
     def _layer(self, x_SMD: Tensor, name: str, layout: Layout, drop: StackedDropout) -> Tensor:
         if self._config.norm_first:
@@ -179,14 +181,3 @@ class StackedModel:
         weight, bias = self._weight[f"{name}.weight"][:, None], self._weight.get(f"{name}.bias")
         normed_SMD = F.layer_norm(x_SMD, x_SMD.shape[-1:])
         return normed_SMD * weight if bias is None else torch.addcmul(bias[:, None], normed_SMD, weight)
-
-
-def _mean_over_clips(x_SMD: Tensor, layout: Layout) -> Float[Tensor, "S B D"]:
-    """The mean over the real frames of each clip; 0 for a clip without any."""
-    rows = [block.clips * block.frames for block in layout.blocks]
-    means = []
-    for block, x, real in zip(layout.blocks, torch.split(x_SMD, rows, dim=1), torch.split(layout.real_M, rows), strict=True):
-        weight_GL1 = real.view(block.clips, block.frames, 1).to(x.dtype)
-        x_SGLD = x.view(len(x), block.clips, block.frames, -1)
-        means.append((x_SGLD * weight_GL1).sum(dim=2) / weight_GL1.sum(dim=1).clamp(min=1))
-    return torch.cat(means, dim=1)

@@ -22,6 +22,7 @@ from torch import Tensor
 from data_utils.augment import AugmentConfig
 from data_utils.prepared import ClipSet
 from model.config import ModelConfig, TrainConfig
+from model.device_clips import DeviceClips
 from model.flat import flatten_weights
 from model.loss import SmoothedLoss, measure_smoothing
 from model.metrics import Metrics, measure
@@ -29,7 +30,7 @@ from model.objective import Objective, epochs_without_improvement
 from model.optimizing import Adam, clip_gradients, ema_decay, learning_rate, update_average
 from model.paths import Generators, KernelPath, Path, TorchPath, choose_path
 from model.record import EpochRecord
-from model.transformer import DeviceClips, TransformerEnISLR
+from model.transformer import TransformerEnISLR
 
 
 class Diverged(ArithmeticError):
@@ -67,14 +68,13 @@ class Training:
         seed: int,
         device: torch.device | str = "cpu",
         objective: Objective = Objective(),
-        share_with: DeviceClips | None = None,
         order: SharedOrder | None = None,
     ) -> None:
         """Draws the starting weights. The same seed, configuration, data and machine give the same numbers (CPU: bit for bit).
 
         `objective` decides which epoch's weights are kept. Without validation clips the validation metrics are NaN, patience
-        has no effect, and the weights of the last epoch are kept. `share_with`: see `DeviceClips`; several trainings on a GPU
-        then hold their common frames once. `order`: instead of an order and an augmentation of this training's own.
+        has no effect, and the weights of the last epoch are kept. `order`: instead of an order and an augmentation of this
+        training's own.
 
         Raises:
             ResourceError: this machine does not have the precision.
@@ -94,7 +94,7 @@ class Training:
             np.random.default_rng(augment_seed),
             torch.Generator(self.device).manual_seed(dropout_seed),
         )
-        self.train = DeviceClips(train, self.device, share_with=share_with)
+        self.train = DeviceClips(train, self.device)
         self.choice = choose_path(model_config, config, self.device)
         self.path: Path = (
             TorchPath(self.model, self.train, config, augment, self.generators)
@@ -104,7 +104,7 @@ class Training:
         self.optimizer = Adam(self.model, config, self.path.flat)
         flat = self.path.flat is not None and self.averaged is not self.model
         self._averaged_weights = list(flatten_weights(self.averaged).parts if flat else self.averaged.parameters())
-        self.validation = None if validation is None else DeviceClips(validation, self.device, share_with=self.train)
+        self.validation = None if validation is None else DeviceClips(validation, self.device)
         self.history: list[EpochRecord] = []
         self.kept_state: dict[str, Tensor] = {}
         """Weights after `kept_epoch`."""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 
@@ -13,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from data_utils.batches import Batch, ordered_batches
+from data_utils.batches import ordered_batches
 from data_utils.landmarks import NUM_FEATURES
-from data_utils.prepared import ClipSet, clip_set
+from data_utils.prepared import clip_set
 from model.config import ModelConfig
-from model.layers import ACTIVATIONS, Dropout, EncoderLayer, Layout, key_biases, mean_over_clips, pool_time, sinusoids
+from model.device_clips import DeviceClips
+from model.layers import ACTIVATIONS, Dropout, EncoderLayer, Layout, drawn_at_once, mean_over_clips, pool_time, sinusoids
 
 
 class TransformerEnISLR(nn.Module):
@@ -50,11 +50,15 @@ class TransformerEnISLR(nn.Module):
         rng: torch.Generator | None = None,
         weights: list[Tensor] | None = None,
     ) -> Float[Tensor, "B K"]:
-        """Logits of the clips in the order of the batch. Appends each layer's attention weights to `weights` if given."""
+        """Logits of the clips in the order of the batch. Appends each layer's attention weights to `weights` if given.
+
+        Waits for nothing on the device. On CUDA all dropout masks of a pass are drawn at once.
+        """
         x_MD = self.activation(self.embed(frames_MF))
         if self.config.pooling != "none":
-            x_MD, layout = pool_time(x_MD, layout, self.config.pooling)
-        drop = Dropout(self.config.dropout, rng)
+            assert layout.pooled is not None, "DeviceClips.take arranges a batch for a model that pools"
+            x_MD, layout = pool_time(x_MD, self.config.pooling), layout.pooled
+        drop = Dropout(self.config.dropout, rng, drawn_at_once(self.config, layout, x_MD.device))
         x_MD = drop(x_MD + self.positions(layout))
         for layer in self.layers:
             x_MD = layer(x_MD, layout, drop, weights)
@@ -102,40 +106,14 @@ class TransformerEnISLR(nn.Module):
         self.head.bias.zero_()
 
 
-class DeviceClips:
-    """A clip set whose frames are on the device if they fit there."""
-
-    def __init__(self, clips: ClipSet, device: torch.device, share_with: DeviceClips | None = None) -> None:
-        """Uses the frames of `share_with`, without a copy, if both sets were selected from the same one."""
-        self.clips = clips
-        self.device = device
-        self.labels_C = torch.from_numpy(clips.labels_C).to(device)
-        self.frames_NF: Tensor = torch.from_numpy(clips.frames_NF)
-        if share_with is not None and share_with.clips.frames_NF is clips.frames_NF:
-            self.frames_NF = share_with.frames_NF
-            return
-        with contextlib.suppress(torch.OutOfMemoryError):  # too large for the GPU: batches are copied one by one
-            self.frames_NF = self.frames_NF.to(device)
-
-    def take(self, batch: Batch) -> tuple[Float[Tensor, "M F"], Layout]:
-        """The frames of a batch and their layout, on the device."""
-        real_M = torch.from_numpy(self.clips.real_N[batch.source_M])
-        bias = tuple(None if b is None else b.to(self.device) for b in key_biases(batch.blocks, real_M))
-        position_M = torch.from_numpy(batch.position_M).to(self.device)
-        if batch.frames_MF is None:
-            frames_MF = self.frames_NF[torch.from_numpy(batch.source_M).to(self.frames_NF.device)].to(self.device)
-        else:
-            frames_MF = torch.from_numpy(batch.frames_MF).to(self.device)
-        return frames_MF, Layout(batch.blocks, position_M, real_M.to(self.device), bias)
-
-
 @torch.inference_mode()
 def logits_of(model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
-    """Logits of every clip of a set, in the order of the set, on the CPU."""
-    result = torch.empty(len(clips.clips), model.num_words)
-    for batch in ordered_batches(clips.clips, frames_multiple=model.frames_multiple):
-        result[torch.from_numpy(batch.clips_B)] = model(*clips.take(batch)).float().cpu()
-    return result
+    """Logits of every clip of a set, in the order of the set, on the CPU. Only the copy of the result waits for the device."""
+    batches = list(ordered_batches(clips.clips, frames_multiple=model.frames_multiple, rule=clips.rule))
+    made_CK = torch.cat([model(*clips.take(batch, model.config.pooling)).float() for batch in batches]).cpu()
+    result_CK = torch.empty_like(made_CK)
+    result_CK[torch.from_numpy(np.concatenate([batch.clips_B for batch in batches]))] = made_CK
+    return result_CK
 
 
 def logits(model: TransformerEnISLR, clips: Sequence[np.ndarray], *, mask: str = "lengths") -> Float[np.ndarray, "N K"]:

@@ -21,8 +21,9 @@ from data_utils.landmarks import FILE_PARTS, NUM_LANDMARKS, POINTS
 from data_utils.normalize import PreprocessConfig, preprocess
 from data_utils.prepared import clip_set
 from model.config import ModelConfig
+from model.device_clips import DeviceClips
 from model.loss import smoothed_cross_entropy
-from model.transformer import DeviceClips, TransformerEnISLR, logits
+from model.transformer import TransformerEnISLR, logits
 
 FILE = Path(__file__).with_name("golden.npz")
 

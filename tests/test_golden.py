@@ -13,10 +13,11 @@ from make_golden import FILE, STRUCTURES, arrays
 from data_utils.batches import Batch, batch_of
 from data_utils.prepared import ClipSet, clip_set
 from model.config import ModelConfig
+from model.device_clips import DeviceClips
 from model.layers import sinusoids
 from model.loss import plain_cross_entropy, smoothed_cross_entropy, smoothing_floor
 from model.reference import load_reference
-from model.transformer import DeviceClips, TransformerEnISLR, logits
+from model.transformer import TransformerEnISLR, logits
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "golden.npz"
 LENGTHS = [7, 5, 9, 6, 1, 1, 4, 3, 3]

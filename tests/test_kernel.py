@@ -15,6 +15,7 @@ from data_utils.batches import batch_of
 from data_utils.errors import ResourceError
 from data_utils.prepared import ClipSet, clip_set
 from model.config import ModelConfig, TrainConfig
+from model.device_clips import DeviceClips
 from model.flat import FlatWeights, flatten_weights
 from model.kernel.binding import Kernel, KernelBatch, not_covered
 from model.kernel.compiling import VERSION, find_compilers
@@ -22,7 +23,7 @@ from model.kernel.frames import RealFrames
 from model.kernel.library import Library, NoKernel, build, instructions_of_cpu, load_library
 from model.loss import SmoothedLoss, soft_targets
 from model.training import Training, fit
-from model.transformer import DeviceClips, TransformerEnISLR
+from model.transformer import TransformerEnISLR
 
 WORDS = 5
 SMALL = ModelConfig(width=32, layers=2, heads=2, ffn_width=64)

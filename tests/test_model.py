@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from data_utils.batches import batch_of
 from data_utils.prepared import clip_set
 from model.config import ModelConfig
+from model.device_clips import DeviceClips
 from model.layers import ACTIVATIONS, Dropout, sinusoids
-from model.transformer import DeviceClips, TransformerEnISLR, logits
+from model.transformer import TransformerEnISLR, logits
 
 WORDS = 5
 

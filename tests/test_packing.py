@@ -14,8 +14,9 @@ from torch import Tensor
 from data_utils.batches import batch_of, shuffled_batches
 from data_utils.prepared import ClipSet, clip_set
 from model.config import ModelConfig
+from model.device_clips import DeviceClips
 from model.layers import Attention, Dropout, EncoderLayer, sinusoids
-from model.transformer import DeviceClips, TransformerEnISLR
+from model.transformer import TransformerEnISLR
 
 WORDS = 4
 

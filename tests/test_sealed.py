@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save
 from data_utils import hdf5
 from data_utils.folder import SignerFile
 from data_utils.prepared import open_data, prepare
-from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+from model.device_clips import DeviceClips
+from model.transformer import TransformerEnISLR, logits_of
 from search.evaluation.test_part.evaluate import Evaluator
 from search.evaluation.test_part.scores import gain_interval
 from search.exporting.export import read_export

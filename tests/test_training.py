@@ -20,7 +20,6 @@ from model.loss import SmoothedLoss, smoothing_floor
 from model.metrics import calibration_error, measure
 from model.objective import Metric, Objective, Reduce
 from model.training import Diverged, Training, fit
-from model.transformer import DeviceClips
 
 WORDS = 4
 MODEL = ModelConfig(width=16, ffn_width=32, layers=1)
@@ -46,7 +45,6 @@ def make_training(
     model: ModelConfig = MODEL,
     augment: AugmentConfig = AugmentConfig(),
     objective: Objective = Objective(),
-    share_with: DeviceClips | None = None,
     **settings: object,
 ) -> Training:
     """A short training."""
@@ -60,7 +58,6 @@ def make_training(
         num_words=WORDS,
         seed=seed,
         objective=objective,
-        share_with=share_with,
     )
 
 
@@ -201,7 +198,7 @@ def test_smoothing_over_the_wrong_words_in_training() -> None:
 def test_trainings_share_their_frames() -> None:
     """Several trainings on clips of one set hold its frames once."""
     first = make_training()
-    second = make_training(1, share_with=first.train)
+    second = make_training(1)
     assert second.train.frames_NF is first.train.frames_NF
     assert losses(second) == losses(make_training(1))
 

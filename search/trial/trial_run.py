@@ -14,7 +14,6 @@ from model.latency import latency_ms
 from model.metrics import best_temperature, confusion, measure, reliability
 from model.objective import Objective
 from model.training import Diverged, SharedOrder, Training
-from model.transformer import DeviceClips
 from search.definition.definition import Plan
 from search.definition.settings import Configs
 from search.errors import os_errors
@@ -54,7 +53,6 @@ def start_trainings(
                     seed=training_seed(seed, len(trainings)),
                     device=device,
                     objective=plan.objective,
-                    share_with=trainings[0].train if trainings else None,
                     order=order,
                 )
             )
@@ -70,7 +68,6 @@ def new_training(
     seed: int,
     device: str,
     objective: Objective,
-    share_with: DeviceClips | None = None,
     order: SharedOrder | None = None,
 ) -> Training:
     """A training before its first epoch, with `THREADS` threads. All commands train with trainings that are made here.
@@ -88,7 +85,6 @@ def new_training(
         seed=seed,
         device=device,
         objective=objective,
-        share_with=share_with,
         order=order,
     )
 

@@ -18,9 +18,10 @@ from safetensors.torch import load
 
 from data_utils.parts import sealed_entries
 from data_utils.prepared import ClipSet, DataSet, prepare_entries
+from model.device_clips import DeviceClips
 from model.objective import all_values
 from model.training import fit
-from model.transformer import DeviceClips, TransformerEnISLR, logits_of
+from model.transformer import TransformerEnISLR, logits_of
 from search import BASELINE_TRIAL
 from search.definition.settings import Configs
 from search.definition.trial_attributes import attribute
