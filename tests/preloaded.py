@@ -142,6 +142,8 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PRETENDED_GPU" in os.environ:  # read at the start of other processes, by `pretended_machine/sitecustomize.py`
+        importlib.import_module("pretended_gpu").install_from_environment()
     sys.path[0] = request["cwd"]
     sys.argv = ["search", *request["words"]]
     waiting = importlib.import_module("search.commands.waiting")
