@@ -48,12 +48,14 @@ class Places:
     def split(self, weights_SW: Float[Tensor, "S W"]) -> dict[str, Tensor]:
         """Views of the weights of several slots, by name: `[S, ...]`. One split: one operation in the backward pass."""
         ends = [*list(self.offsets.values())[1:], self.size]
-        sizes = []
+        sizes, names = [], []
         for (name, start), end in zip(self.offsets.items(), ends, strict=True):
             size = self.shapes[name].numel()
-            sizes += [size, end - start - size]  # a weight, and the gap behind it
-        pieces = torch.split(weights_SW, sizes, dim=1)[::2]
-        return {name: piece.view(-1, *self.shapes[name]) for name, piece in zip(self.offsets, pieces, strict=True)}
+            gap = end - start - size
+            sizes += [size, gap] if gap else [size]
+            names += [name, ""] if gap else [name]
+        pieces = zip(names, torch.split(weights_SW, sizes, dim=1), strict=True)
+        return {name: piece.view(-1, *self.shapes[name]) for name, piece in pieces if name}
 
     def views(self, weights_W: Float[Tensor, " W"]) -> dict[str, Tensor]:
         """Views of one slot's weights, by name."""
