@@ -22,7 +22,7 @@ from data_utils.help import CONTEXT, HelpCommand, HelpGroup, version_option
 from data_utils.streams import install_safe_streams, lost_output, safe_streams
 from search import HIDDEN, __version__
 from search.commands import evaluation, exporting, managing, reporting, searching, waiting
-from search.errors import DefinitionError, ExitCode, exit_code_of
+from search.errors import DefinitionError, ExitCode, ResourceError, exit_code_of
 
 _PROGRAM = "islr-search"
 
@@ -145,7 +145,7 @@ def _execute(arguments: Sequence[str] | None) -> int:
     except (Exception, SystemExit) as error:  # typer exits on a broken pipe of any kind
         if isinstance(error, SystemExit) and not error.code:  # shell completion was printed or installed
             return ExitCode.DONE
-        if (lost := _lost_database(error)) is not None:
+        if (lost := _lost_database(error) or _failed_device(error)) is not None:
             return _print_error(lost)
         path = _write_crash_log(traceback.format_exc())
         print(f"error: internal error, a bug in this program\n  --> {path}\nhint: report it with this file", file=sys.stderr)
@@ -187,6 +187,18 @@ def _lost_database(error: BaseException) -> ExplainedError | None:
         if storage_errors is not None and storage_errors.is_unreachable(error)
         else None
     )
+
+
+def _failed_device(error: BaseException) -> ExplainedError | None:
+    """An explained error if memory ran out or the GPU failed, whatever was computed; None for any other error."""
+    if "torch" not in sys.modules:  # nothing was computed
+        return None
+    from model.device_errors import failure_text, is_device_failure
+
+    if not is_device_failure(error):
+        return None
+    what, _, got = failure_text(error).partition(": ")
+    return ResourceError(what, got=got, hint="does another program use it? `islr-search doctor` shows the machine")
 
 
 def _write_crash_log(text: str) -> Path:

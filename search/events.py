@@ -112,14 +112,16 @@ class TrialStarted:
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """The worker that trained a trial died; another continues it."""
+    """The worker that trained a trial died, or its device failed; the trial continues in another."""
 
     trial: int
     reason: str
     deaths: int
-    """Number of workers of this trial that have died so far."""
+    """Number of workers of this trial that have died so far, or of failures of the device."""
 
     allowed: int
+    device_failed: bool = False
+    """Whether memory ran out or the GPU failed."""
 
 
 @dataclass(frozen=True)

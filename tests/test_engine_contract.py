@@ -206,8 +206,9 @@ class TestEngine:
             ]
 
             failed = events_of(engine, job_of(2, runs, model__ffn_width=10**12))
-            assert [type(event) for event in failed] == [JobFailed]
+            assert [type(event) for event in failed] == [WorkerLost]
             assert failed[0].reason.startswith("out of memory: ")
+            assert failed[0].device_failed, "the memory is given back, and the job can be tried once more"
 
             job = job_of(0, runs, keeps_models=True)
             events = events_of(engine, job)

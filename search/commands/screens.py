@@ -92,10 +92,11 @@ class PlainScreen:
                     self.announce(f"{self._unit} {event.trial} was interrupted: {event.remark}")
                 self._show_step("training", 0, 0)
             case WorkerDied():
-                deaths = f"{event.deaths} of {event.allowed}"
-                self.announce(
-                    f"the worker of {self._unit} {event.trial} died: {event.reason}; another worker continues ({deaths})"
-                )
+                deaths = f"another worker continues ({event.deaths} of {event.allowed})"
+                if event.device_failed:
+                    self.announce(f"{self._unit} {event.trial} is tried once more: {event.reason}")
+                else:
+                    self.announce(f"the worker of {self._unit} {event.trial} died: {event.reason}; {deaths}")
             case Working():
                 self._show_step(event.what, event.done, event.total)
             case DataPrepared():

@@ -75,12 +75,18 @@ class JobInterrupted:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker that trained a job died. The job can be started again."""
+    """A job lost its worker, which died or whose device failed. The job can be started again.
+
+    What the job held of the device is given back before.
+    """
 
     trial: int
     reason: str
     machine_lost: bool = False
     """Whether the whole machine was lost: then the job is not to blame."""
+
+    device_failed: bool = False
+    """Whether memory ran out or the GPU failed. The job is tried once more, however often workers may die."""
 
 
 EngineEvent = JobStarted | StepDone | JobDone | JobFailed | JobInterrupted | WorkerLost

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import torch
-
 from data_utils.errors import ResourceError
-from search.engines.engine import EngineEvent, JobInterrupted
+from model.device_errors import failure_text, is_device_failure, is_out_of_memory
+from search.engines.devices import free_memory
+from search.engines.engine import EngineEvent, JobInterrupted, WorkerLost
 from search.engines.job_run import Decision, JobRun
 from search.trial.clips import TrialClips
 from search.trial.job import Job
@@ -32,18 +32,22 @@ class InlineEngine:
         self._job, self._run = job, None
 
     def next_event(self, timeout_s: float) -> EngineEvent | None:
-        """Trains one epoch."""
+        """Trains one epoch.
+
+        Raises:
+            ResourceError: the GPU failed, and this process cannot use it any more.
+        """
         if self._job is None:
             time.sleep(timeout_s)
             return None
         try:
             return self._step(self._job)
-        except torch.AcceleratorError as error:  # after this, CUDA is unusable in this process
-            raise ResourceError(
-                f"the GPU failed in {self._job.name}",
-                got=str(error).splitlines()[0],
-                hint="the same command resumes it; with `--engine processes` a new worker does so automatically",
-            ) from error
+        except Exception as error:
+            if not is_device_failure(error):
+                raise
+            event = self._lost(self._job, error)
+        free_memory()
+        return event
 
     def _step(self, job: Job) -> EngineEvent:
         if self._run is None:
@@ -58,6 +62,21 @@ class InlineEngine:
         if self._run.has_ended:
             self.close()
         return event
+
+    def _lost(self, job: Job, error: Exception) -> EngineEvent:
+        """Drops the job, which can start again in this process if only memory ran out."""
+        self.close()
+        if is_out_of_memory(error):
+            return (
+                JobInterrupted(job.trial)
+                if self._is_interrupting
+                else WorkerLost(job.trial, failure_text(error), device_failed=True)
+            )
+        raise ResourceError(
+            f"the GPU failed in {job.name}",
+            got=str(error).splitlines()[0],
+            hint="the same command resumes it; with `--engine processes` a new worker does so automatically",
+        ) from error
 
     def advance(self, trial: int) -> None:
         """Writes a checkpoint if one is due. The next `next_event` trains the job."""

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-import torch
-
 from data_utils.errors import DataError, ExplainedError
 from data_utils.prepared import fingerprint
 from data_utils.splits import Split
+from model.device_errors import failure_text, is_device_failure
 from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone
 from search.events import Listener
 from search.trial.clips import TrialClips, data_store, open_indexed
@@ -50,10 +49,13 @@ class Setup:
     gpu: str | None
     """The only GPU that this worker may see, as in CUDA_VISIBLE_DEVICES; None leaves the variable as it is."""
 
+    workers_per_gpu: int = 1
+    """How many workers, this one included, share its GPU."""
+
 
 @dataclass(frozen=True)
 class WorkerBroken:
-    """The worker cannot continue; another one can resume the job."""
+    """Memory ran out or the device failed. The worker ends; another one can resume the job."""
 
     reason: str
 
@@ -69,8 +71,8 @@ class WorkerError(Exception):
 
 def error_message(error: Exception) -> WorkerBroken | WorkerError | ExplainedError:
     """The message that reports an error other than the trial's own. Call it while the error is being handled."""
-    if isinstance(error, torch.AcceleratorError):  # after this, CUDA is unusable in this process
-        return WorkerBroken(f"the GPU failed: {error}".splitlines()[0])
+    if is_device_failure(error):
+        return WorkerBroken(failure_text(error))
     return error if isinstance(error, ExplainedError) else WorkerError(traceback.format_exc())
 
 
@@ -100,14 +102,15 @@ class JobRun:
         """Sets the job up and trains its first step.
 
         Raises:
-            ExplainedError, torch.AcceleratorError: the worker cannot continue.
+            ExplainedError: the worker cannot continue.
+            Exception: its device failed (`model.device_errors`), or a bug.
         """
         return self._guarded(self._started())
 
     def apply(self, decision: Decision) -> Iterator[EngineEvent]:
         """Carries out the decision on a step. A checkpoint is written before this returns.
 
-        Raises: same as `start`.
+        Raises: same as `start`, when its events are asked for.
         """
         run = self._run
         assert run is not None, "a decision follows a step"
@@ -127,7 +130,7 @@ class JobRun:
                 case _:
                     assert_never(decision)
         except Exception as error:
-            return iter([self._failed(error)])
+            return self._guarded(_raising(error))
         return self._guarded(self._next_step(run))
 
     def _started(self) -> Iterator[EngineEvent]:
@@ -157,6 +160,11 @@ class JobRun:
             raise error
         self.has_ended = True
         return JobFailed(self._job.trial, reason)
+
+
+def _raising(error: Exception) -> Iterator[EngineEvent]:
+    raise error
+    yield  # makes it an iterator
 
 
 @contextlib.contextmanager

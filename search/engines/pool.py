@@ -82,8 +82,8 @@ class WorkerPool(abc.ABC, Generic[W]):
         """Ends a worker at once."""
 
     @abc.abstractmethod
-    def _lose(self, worker: W, reason: str) -> None:
-        """Handles the death of a worker."""
+    def _lose(self, worker: W, reason: str, *, device_failed: bool = False) -> None:
+        """Handles the end of a worker: its death, or that its device failed."""
 
     def _maintain(self) -> None:
         """Called after each wait."""
@@ -111,7 +111,8 @@ class WorkerPool(abc.ABC, Generic[W]):
             ready = self._wait(left)
             self._discount_suspension(time.monotonic() - began - left)
             for worker in ready:
-                self._listen(worker)
+                if worker in self._workers:  # another one's end may have ended it too
+                    self._listen(worker)
             self._maintain()
             self._end_overdue(ready)
             if not ready and time.monotonic() >= until:
@@ -159,7 +160,7 @@ class WorkerPool(abc.ABC, Generic[W]):
                 assert worker.job is not None, "only a job can be accepted"
                 worker.has_accepted = True
             case WorkerBroken(reason=reason):
-                self._lose(worker, reason)
+                self._lose(worker, reason, device_failed=True)
             case WorkerError() | ExplainedError():
                 raise message
             case Notice() | DataPrepared():

@@ -46,8 +46,11 @@ class ProcessEngine(WorkerPool[_Worker]):
 
     def _start_worker(self) -> _Worker:
         slot = self._free_slot()
-        gpu = self._gpus[slot % len(self._gpus)] if self._gpus else None
-        child = Child(work, replace(self._setup, gpu=gpu), name=f"worker {slot}")
+        setup = self._setup
+        if count := len(self._gpus):
+            number = slot % count
+            setup = replace(setup, gpu=self._gpus[number], workers_per_gpu=len(range(number, self.slots, count)))
+        child = Child(work, setup, name=f"worker {slot}")
         worker = _Worker(child=child, slot=slot, clock=Clock(self._trial_timeout_s))
         self._workers.append(worker)
         return worker
@@ -73,14 +76,17 @@ class ProcessEngine(WorkerPool[_Worker]):
     def _send(self, worker: _Worker, decision: Decision) -> None:
         worker.child.send(decision)
 
-    def _lose(self, worker: _Worker, reason: str) -> None:
+    def _lose(self, worker: _Worker, reason: str, *, device_failed: bool = False) -> None:
         self._dismiss(worker)
+        if device_failed:  # idle workers hold memory of the device, or their part of a broken one
+            for idle in [other for other in self._workers if other.job is None]:
+                self._dismiss(idle)
         if worker.job is None:
             return
         if not worker.has_accepted:
             self._startup_failures.add(reason)
         if worker.has_accepted and not self._is_interrupting:
-            self._events.append(WorkerLost(worker.job.trial, reason))
+            self._events.append(WorkerLost(worker.job.trial, reason, device_failed=device_failed))
         else:
             self.start(worker.job)  # the worker never had the job, or the job is to be interrupted anyway
 

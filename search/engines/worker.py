@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from data_utils.processes import end_with_parent
+from search.engines.devices import warm_up
 from search.engines.job_run import STOP_SIGNALS, JobAccepted, JobRun, Setup, error_message, open_trial_clips
 from search.trial.clips import TrialClips
 from search.trial.job import Job
@@ -20,7 +21,7 @@ from search.trial.job import Job
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has started up."""
+    """The worker has started up, and its device computes."""
 
 
 _PIPE_CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
@@ -41,6 +42,7 @@ def serve(pipe: Connection, setup: Setup, train: Callable[[Connection, TrialClip
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu  # CUDA has not been initialized yet
     with contextlib.suppress(*_PIPE_CLOSED):
         try:
+            warm_up("cpu" if setup.gpu is None else "cuda")
             pipe.send(Ready())
             train(pipe, open_trial_clips(setup, pipe.send))
         except _PIPE_CLOSED:

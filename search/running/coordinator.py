@@ -21,6 +21,7 @@ from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobIn
 from search.errors import ResourceError
 from search.events import Listener, Notice
 from search.running.ledger import Ledger
+from search.running.machine_failures import MachineFailures
 from search.running.outage import GATHER_S, Outage, StudyAccess
 from search.running.recording import Recorder
 from search.running.running_trial import RunningTrial
@@ -66,6 +67,10 @@ class Coordinator:
         self.emit = emit
         self.stop = stop
         self.max_restarts = max_restarts
+        self.machine_failures = MachineFailures(trial_source.unit)
+        self.verdict: ResourceError | None = None
+        """Why the run ends, although trials are left; None if it goes on."""
+
         self.running: dict[int, RunningTrial] = {}
         self.ahead: list[RunningTrial] = []
         """Trials taken while all workers were busy, ready for the next free slots."""
@@ -84,7 +89,7 @@ class Coordinator:
 
         Raises:
             NegativeAnswer: too many trials failed.
-            ResourceError: disk, database or data are gone.
+            ResourceError: disk, database or data are gone, or the machine fails one trial after the other, or the baseline.
         """
         with self._flushed_and_closed():
             self.recorder.remove_stale_checkpoints()
@@ -105,8 +110,8 @@ class Coordinator:
                 self._follow_up()
             self.access.write_rest(self.emit)
             self._follow_up()
-            if self.outage.verdict is not None:
-                raise self.outage.verdict
+            if verdict := self.outage.verdict or self.verdict:
+                raise verdict
 
     def _hand_out(self) -> None:
         """Starts a trial on every free slot, as far as the target allows."""
@@ -143,10 +148,9 @@ class Coordinator:
                     self._record(running, TrialState.COMPLETE, outcome=outcome)
                 case JobFailed(reason=reason):
                     self._record(running, TrialState.FAIL, reason)
-                case WorkerLost(reason=reason, machine_lost=machine_lost):
-                    allowed = self.max_restarts
-                    if failed := running.lose_worker(reason, self.emit, counts=not machine_lost, allowed=allowed):
-                        self._record(running, TrialState.FAIL, failed)
+                case WorkerLost():
+                    if reason := running.lose_worker(event, self.emit, allowed=self.max_restarts):
+                        self._give_up(running, reason)
                     else:
                         self.engine.start(running.job)
                 case JobInterrupted():
@@ -155,9 +159,27 @@ class Coordinator:
         except UpdateFinishedTrialError:
             self.ledger.ended_elsewhere.append(event.trial)
 
-    def _record(self, running: RunningTrial, state: TrialState, reason: str = "", outcome: Outcome | None = None) -> None:
+    def _give_up(self, running: RunningTrial, reason: str) -> None:
+        """Records a trial that the machine failed, unless the run stops for that: then it stays to be resumed."""
+        name, is_baseline = running.job.name, running.is_baseline
+        self.verdict = self.verdict or self.machine_failures.verdict(name, reason, is_baseline=is_baseline)
+        if self.verdict is None:
+            self._record(running, TrialState.FAIL, reason, by_machine=True)
+        else:
+            del self.running[running.job.trial]
+
+    def _record(
+        self,
+        running: RunningTrial,
+        state: TrialState,
+        reason: str = "",
+        outcome: Outcome | None = None,
+        *,
+        by_machine: bool = False,
+    ) -> None:
         del self.running[running.job.trial]
         self.take_from = 0.0
+        self.machine_failures.count(by_machine=by_machine)
         self.recorder.record(running, state, reason=reason, outcome=outcome)
 
     def _follow_up(self) -> None:
@@ -194,7 +216,7 @@ class Coordinator:
     def _must_stop(self) -> bool:
         if self.ledger.is_asked_to_stop and not self.stop.reason:
             self.stop.request("islr-search stop")
-        return bool(self.stop.reason) or self.outage.verdict is not None
+        return bool(self.stop.reason or self.outage.verdict or self.verdict)
 
     def _give_up_trials(self) -> None:
         """Lets go of all trials of this run: others took it for dead, and resume them from their checkpoints."""

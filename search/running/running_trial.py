@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 
 import optuna
 
-from search import BASELINE_TRIAL
 from search.definition.trial_attributes import set_attribute
-from search.engines.engine import JobStarted
+from search.engines.engine import JobStarted, WorkerLost
 from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerDied
 from search.running.ledger import Ledger
+from search.running.machine_failures import with_advice
 from search.study.attempts import ATTEMPTS, Attempt, end_attempt, start_attempt, stored_attempts
 from search.trial.curves import Curves, Step
 from search.trial.job import Job
 
 PRUNED_AT = "pruned_at"
 """Attribute that keeps a pruner's decision until the trial is recorded: some pruners decide otherwise when called again."""
+
+_DEVICE_FAILURES = 1
+"""How many failures of the device do not fail a trial."""
 
 
 @dataclass
@@ -48,12 +51,22 @@ class RunningTrial:
     pruned_at: int | None = None
     """The step at which an earlier run had decided to prune it."""
 
+    is_baseline: bool = False
+    """Whether it trains the baseline, which always trains to its end and is never lost to the machine."""
+
     curves: Curves = field(init=False)
     _has_started: bool = field(init=False, default=False)
     _last_report: int = field(init=False)
     """The last step that it reported since it was given to its worker; -1 if there is none."""
 
+    _num_deaths: int = field(init=False)
+    """Deaths that count: for the baseline those of this run."""
+
+    _num_device_failures: int = field(init=False, default=0)
+    """In this run."""
+
     def __post_init__(self) -> None:
+        self._num_deaths = 0 if self.is_baseline else len(self.deaths)
         self._reset_curves()
 
     def start(self, event: JobStarted, emit: Listener) -> None:
@@ -98,27 +111,37 @@ class RunningTrial:
         set_attribute(self.trial, PRUNED_AT, number)
         return False
 
-    def lose_worker(self, reason: str, emit: Listener, *, counts: bool, allowed: int) -> str:
-        """Notes that its worker died. Returns why the trial fails for that; empty if another worker can retry it.
+    def lose_worker(self, lost: WorkerLost, emit: Listener, *, allowed: int) -> str:
+        """Notes that it lost its worker. Returns why the machine fails the trial; empty if it is tried again.
 
         Args:
-            counts: whether this death counts towards the limit.
-            allowed: deaths that do not fail the trial.
+            allowed: deaths of workers that do not fail the trial.
         """
         self.end_attempt()
-        if counts:
-            self.deaths = [*self.deaths, reason]
-            set_attribute(self.trial, "deaths", self.deaths)
-            deaths = len(self.deaths)
-            if deaths > allowed:
-                times = "its worker died" if deaths == 1 else f"its worker died {deaths} times; the last time"
-                return f"{times}: {reason}"
-            emit(WorkerDied(self.job.trial, reason, deaths, allowed))
-        else:
-            emit(Notice(f"{self.job.name} lost its machine ({reason}): it resumes from its checkpoint"))
+        if lost.machine_lost:
+            emit(Notice(f"{self.job.name} lost its machine ({lost.reason}): it resumes from its checkpoint"))
+        elif failed := self._count_death(lost, emit, allowed):
+            return failed
         self._reset_curves()
         self.job = self.job.resumed()
         return ""
+
+    def _count_death(self, lost: WorkerLost, emit: Listener, allowed: int) -> str:
+        self.deaths = [*self.deaths, lost.reason]
+        set_attribute(self.trial, "deaths", self.deaths)
+        if lost.device_failed:
+            self._num_device_failures += 1
+            count, allowed = self._num_device_failures, _DEVICE_FAILURES
+        else:
+            self._num_deaths += 1
+            count = self._num_deaths
+        if count <= allowed:
+            emit(WorkerDied(self.job.trial, lost.reason, count, allowed, lost.device_failed))
+            return ""
+        if lost.device_failed:
+            return with_advice(lost.reason)
+        times = "its worker died" if count == 1 else f"its worker died {count} times; the last time"
+        return f"{times}: {lost.reason}"
 
     def drop_stale_reports(self) -> None:
         """At its end: deletes reports of an earlier, longer training, which this one repeated from the start."""
@@ -148,4 +171,4 @@ class RunningTrial:
     def _should_prune(self, number: int) -> bool:
         """The pruner's decision. The baseline is compared like any other trial, but always trains to its end."""
         prune = self.pruned_at == number or self.trial.should_prune()
-        return prune and self.job.trial != BASELINE_TRIAL
+        return prune and not self.is_baseline

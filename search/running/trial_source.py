@@ -166,6 +166,7 @@ class SearchTrials:
             self.ledger.lease.owner.run,
             read_attempts(attribute(frozen, ATTEMPTS)),
             pruned_at=attribute(frozen, PRUNED_AT),
+            is_baseline=frozen.number == BASELINE_TRIAL,
         )
 
     def _job(self, frozen: FrozenTrial, params: dict[str, Any]) -> Job:

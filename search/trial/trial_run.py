@@ -294,6 +294,4 @@ class TrialRun:
 
 def failure_reason(error: Exception) -> str:
     """Why the trial failed, if the error is caused by its settings; empty for other errors."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return f"out of memory: {error}".splitlines()[0]
     return str(error) if isinstance(error, Diverged | ValueError) else ""

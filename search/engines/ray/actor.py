@@ -17,16 +17,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 import torch
 
 from data_utils.errors import ResourceError
 from data_utils.files import write_atomically
-from data_utils.landmarks import NUM_FEATURES
-from data_utils.prepared import ClipSet, DataSet, clip_set
-from model.config import ModelConfig, TrainConfig
-from model.training import Training
+from data_utils.prepared import ClipSet, DataSet
+from search.engines.devices import warm_up
 from search.engines.engine import EngineEvent
 from search.engines.job_run import STOP_SIGNALS, Decision, JobAccepted, JobRun, Setup, error_message, open_trial_clips
 from search.engines.pool import WorkerMessage
@@ -34,7 +31,6 @@ from search.errors import os_errors
 from search.events import DataPrepared, Event, Notice
 from search.trial.clips import TrialClips, data_store
 from search.trial.job import Job
-from search.trial.machine import THREADS
 
 _STALE_S = 7 * 86400.0
 """A folder of another container's worker that has not changed for this long was left by a worker that was killed."""
@@ -109,12 +105,11 @@ class Actor:
 
     def _start_up(self) -> Iterator[Message]:
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # transferred clips are only read
-        torch.set_num_threads(THREADS)
         name = f"process {os.getpid()} on {socket.gethostname()}"
         if self._device.startswith("cuda") and not torch.cuda.is_available():
             hint = "install PyTorch with CUDA on all machines, or search with `--device cpu`"
             raise ResourceError("a worker's PyTorch finds no GPU", where=name, hint=hint)
-        _warm_up(self._device)
+        warm_up(self._device)
         sees_files = self._sees_files()
         if not sees_files:  # folders of the same name on this machine do not belong to the search
             self._scratch = _create_scratch_folder()
@@ -235,10 +230,3 @@ def _is_orphaned(folder: Path) -> bool:
         return time.time() - max(path.stat().st_mtime for path in [folder, *folder.rglob("*")]) > _STALE_S
     except OSError:  # files are being changed
         return False
-
-
-def _warm_up(device: str) -> None:
-    """Pays the one-time costs of a process's first training: the compiled kernel, the CUDA context."""
-    clips = clip_set([np.ones((4, NUM_FEATURES), np.float32)] * 2, [0, 1])
-    small = ModelConfig(width=16, heads=1, layers=1, ffn_width=16)
-    Training(small, TrainConfig(epochs=1), train=clips, validation=clips, num_words=2, seed=0, device=device).run_epoch()

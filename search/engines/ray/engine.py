@@ -210,7 +210,7 @@ class RayEngine(WorkerPool[_Worker]):
         if not self._is_interrupting and (text := self._worker_count.notice(self.slots)):
             self._emit(Notice(text))
 
-    def _lose(self, worker: _Worker, reason: str, machine_lost: bool = False) -> None:
+    def _lose(self, worker: _Worker, reason: str, machine_lost: bool = False, *, device_failed: bool = False) -> None:
         self._dismiss(worker)
         self._cluster.check(at_once=True)
         job, is_rejection = worker.job, not worker.has_accepted and not machine_lost
@@ -223,7 +223,7 @@ class RayEngine(WorkerPool[_Worker]):
         is_to_blame = worker.has_accepted or self._rejections[job.trial] >= MAX_STARTUP_FAILURES
         if is_to_blame and not self._is_interrupting:
             del self._rejections[job.trial]
-            self._events.append(WorkerLost(job.trial, reason, machine_lost))
+            self._events.append(WorkerLost(job.trial, reason, machine_lost, device_failed))
         else:
             self.start(job)  # the worker never had the job, or the job is to be interrupted anyway
 

@@ -18,6 +18,7 @@ from data_utils.clip_split import split_clips
 from data_utils.errors import DataError
 from data_utils.prepared import DataSet
 from data_utils.splits import Split, split_signers
+from search import BASELINE_TRIAL
 from search.definition.definition import Plan
 from search.definition.settings import Configs
 from search.definition.trial_attributes import attribute, new_attributes, set_attribute
@@ -157,7 +158,8 @@ class ConfirmTrials:
         )
         reported, deaths = dict(frozen.intermediate_values), attribute(frozen, "deaths", [])
         attempts = read_attempts(attribute(frozen, ATTEMPTS))
-        return RunningTrial(trial, job, reported, deaths, self.ledger.lease.owner.run, attempts)
+        run, is_baseline = self.ledger.lease.owner.run, candidate == BASELINE_TRIAL
+        return RunningTrial(trial, job, reported, deaths, run, attempts, is_baseline=is_baseline)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
