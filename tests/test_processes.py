@@ -372,7 +372,9 @@ def test_workers_share_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_worker_sees_only_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA_VISIBLE_DEVICES is set before CUDA is initialized."""
+    """CUDA_VISIBLE_DEVICES is set before CUDA is initialized, which happens before the worker is ready."""
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(worker, "warm_up", lambda device: seen.append((device, os.environ["CUDA_VISIBLE_DEVICES"])))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(worker, "end_with_parent", lambda: None)
     here, there = Pipe()
@@ -382,7 +384,7 @@ def test_a_worker_sees_only_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert seen == [("cuda", "1")]
     assert isinstance(here.recv(), worker.Ready)
     assert "there is no such data folder" in str(here.recv())
 

@@ -244,7 +244,7 @@ working: what done total
 data_prepared: done total
 trial_started: trial params epochs done remark
 epoch_finished: trial record step
-worker_died: trial reason deaths allowed
+worker_died: trial reason deaths allowed device_failed
 trial_finished: trial state params value values val_top1 epochs seconds is_best finished target reason
 run_finished: study finished target counts best baseline front edges noise seconds stopped_by ended_by continue_with believed caution
 run_failed: error exit_code
