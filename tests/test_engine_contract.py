@@ -25,6 +25,7 @@ from search.definition.settings import build_configs
 from search.engines.engine import Engine, EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
 from search.engines.inline import InlineEngine
 from search.engines.job_run import Setup
+from search.engines.lockstep.engine import LockstepEngine
 from search.engines.processes import ProcessEngine
 from search.engines.ray.actor import scratch_name, scratch_root
 from search.events import Event, Listener, Notice
@@ -36,7 +37,7 @@ from search.trial.weights import model_path
 
 pytestmark = pytest.mark.slow
 
-KINDS = ("inline", "processes", "ray", "ray, nothing shared")
+KINDS = ("inline", "processes", "lockstep", "ray", "ray, nothing shared")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_kind_with_workers = pytest.mark.parametrize("kind", KINDS[1:])
 SMALL = {"train.batch_size": 8, "model.width": 16, "model.ffn_width": 16, "model.layers": 1, "train.patience": 0}
@@ -125,6 +126,9 @@ def engine_of(
         engine = InlineEngine(trial_clips)
     elif kind == "processes":
         engine = ProcessEngine(setup, slots=workers, gpus=(), trial_timeout_s=timeout_s, emit=trial_clips.emit)
+    elif kind == "lockstep":
+        emit = trial_clips.emit
+        engine = LockstepEngine(setup, slots=workers, gpus=(), width=workers, trial_timeout_s=timeout_s, emit=emit)
     else:
         from search.engines.ray.cluster import Cluster
         from search.engines.ray.engine import RayEngine
@@ -287,7 +291,7 @@ class TestEngine:
         shutil.copytree(tiny, tmp_path / "data")
         with make_engine(tmp_path / "data") as engine:
             wait_for_slot(engine)
-            if kind != "processes":  # its worker reads the data when it starts
+            if kind not in ("processes", "lockstep"):  # its worker reads the data when it starts
                 assert numbers(events_of(engine, job_of(1, runs, epochs=1)))
             (tmp_path / "data").rename(tmp_path / "elsewhere")
             with pytest.raises(DataError):
@@ -308,6 +312,8 @@ class TestEngine:
                 if dies:
                     process.kill()
                 else:
+                    while kind == "lockstep" and not engine._workers[0].in_round:
+                        assert engine.next_event(0.0) is None
                     [worker] = engine._workers
                     worker.clock.start(worker.clock.limit_s)  # its time has run out
                 events = followed(engine)

@@ -38,6 +38,9 @@ class JobStarted:
     first_order: int | None = None
     """Which of the study's shared epochs is its first; None if the study does not share them."""
 
+    stack: int | None = None
+    """The most trainings in the stacks that its trainings share with others'; None if each trains alone."""
+
     worker: int = 0
     """Slot of the worker that trains it."""
 
@@ -98,6 +101,10 @@ class Engine(Protocol):
     @property
     def slots(self) -> int:
         """How many jobs can run at once."""
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it takes jobs for free slots now. An engine that trains in rounds takes them between two rounds only."""
 
     def start(self, job: Job) -> None:
         """Starts a job. At most `slots` run at a time."""

@@ -18,6 +18,7 @@ class InlineEngine:
     """An engine with one slot and no other process."""
 
     slots = 1
+    takes_jobs = True
 
     def __init__(self, trial_clips: TrialClips) -> None:
         self._trial_clips = trial_clips

@@ -15,8 +15,10 @@ from data_utils.errors import DataError, ExplainedError
 from data_utils.prepared import fingerprint
 from data_utils.splits import Split
 from model.device_errors import failure_text, is_device_failure
+from model.training import Training
 from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone
 from search.events import Listener
+from search.trial.checkpoint import Pace
 from search.trial.clips import TrialClips, data_store, open_indexed
 from search.trial.job import Job
 from search.trial.trial_run import TrialRun, failure_reason
@@ -91,12 +93,22 @@ def open_trial_clips(setup: Setup, emit: Listener) -> TrialClips:
 class JobRun:
     """One job in a worker. Its events come from iterators: a step is trained when its event is requested."""
 
-    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0) -> None:
-        """`first_order`: which of the study's shared epochs is its first, if the study shares them."""
-        self._job, self._trial_clips, self._first_order = job, trial_clips, first_order
+    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0, pace: Pace | None = None) -> None:
+        """`first_order`, `pace`: see `TrialRun`."""
+        self._job, self._trial_clips, self._first_order, self._pace = job, trial_clips, first_order, pace
         self._run: TrialRun | None = None
         self.has_ended = False
         """Whether it is done, failed, interrupted or canceled."""
+
+    @property
+    def due(self) -> list[Training]:
+        """See `TrialRun.due`. Once they have trained an epoch, the job's next event comes without training."""
+        return [] if self._run is None or self.has_ended else self._run.due
+
+    @property
+    def next_to_train(self) -> list[Training]:
+        """See `TrialRun.next_to_train`."""
+        return [] if self._run is None or self.has_ended else self._run.next_to_train
 
     def start(self) -> Iterator[EngineEvent]:
         """Sets the job up and trains its first step.
@@ -134,7 +146,7 @@ class JobRun:
         return self._guarded(self._next_step(run))
 
     def _started(self) -> Iterator[EngineEvent]:
-        self._run = run = TrialRun(self._job, self._trial_clips, self._first_order)
+        self._run = run = TrialRun(self._job, self._trial_clips, self._first_order, self._pace)
         done, most, notes = run.steps_done, run.max_steps, (run.resume_note, run.path_note)
         yield JobStarted(
             self._job.trial, run.made_with, done, most, run.seconds, run.label_smoothing, *notes, first_order=run.first_order
@@ -152,9 +164,14 @@ class JobRun:
                 self.has_ended = isinstance(event, JobDone)
                 yield event
         except Exception as error:
-            yield self._failed(error)
+            yield self.failed(error)
 
-    def _failed(self, error: Exception) -> JobFailed:
+    def failed(self, error: Exception) -> JobFailed:
+        """Ends the job with an error of its own.
+
+        Raises:
+            Exception: the error, if it is another one.
+        """
         reason = failure_reason(error)
         if not reason:
             raise error

@@ -29,9 +29,18 @@ class Clock:
         """Monotonic time at which the trial's time runs out; infinite while the clock is stopped."""
         return math.inf if self._since is None else self._since + self._left_s
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the trial has no time left."""
+        return (self._left_s if self._since is None else self.deadline - time.monotonic()) <= 0
+
     def start(self, spent_s: float = 0.0) -> None:
         """Starts for a trial that has already used `spent_s`."""
         self._since, self._left_s = time.monotonic(), self.limit_s - spent_s
+
+    def spend(self, seconds: float) -> None:
+        """Counts time that the trial has used elsewhere."""
+        self._left_s -= seconds
 
     def pause(self) -> None:
         """Stops while the trial waits for a decision, or when it has ended."""

@@ -10,13 +10,10 @@ from search.engines.child import Child
 from search.engines.engine import WorkerLost
 from search.engines.job_run import Decision, JobAccepted, Setup
 from search.engines.limits import Clock, StartupFailures
-from search.engines.pool import PoolWorker, WorkerPool
+from search.engines.pool import STARTUP_S, PoolWorker, WorkerPool
 from search.engines.worker import Ready, work
 from search.events import Listener
 from search.trial.job import Job
-
-_STARTUP_S = 60.0
-"""Time allowed for a worker to start up before the time of its first trial counts."""
 
 
 @dataclass(kw_only=True)
@@ -41,7 +38,7 @@ class ProcessEngine(WorkerPool[_Worker]):
     def _accept(self, job: Job) -> None:
         worker = next((worker for worker in self._workers if worker.job is None), None) or self._start_worker()
         worker.job = job
-        worker.clock.start(0.0 if worker.is_ready else -_STARTUP_S)
+        worker.clock.start(0.0 if worker.is_ready else -STARTUP_S)
         worker.child.send(job)
 
     def _start_worker(self) -> _Worker:

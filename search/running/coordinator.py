@@ -115,6 +115,8 @@ class Coordinator:
 
     def _hand_out(self) -> None:
         """Starts a trial on every free slot, as far as the target allows."""
+        if not self.engine.takes_jobs:
+            return
         self.handed_out_at = perf_counter()
         num_free = max(self.engine.slots - len(self.running), 0)
         if num_free and not self.ahead:
@@ -199,7 +201,9 @@ class Coordinator:
         return -(-self.engine.slots // _SLOTS_PER_TRIAL_AHEAD) if self.engine.slots > 1 else 0
 
     def _wants_trials_ahead(self) -> bool:
-        return self._num_ahead > 0 and not self.ahead and not self._must_stop() and perf_counter() >= self.take_from
+        if not self._num_ahead or self.ahead or self._must_stop() or not self.engine.takes_jobs:
+            return False
+        return perf_counter() >= self.take_from
 
     def _take(self, count: int) -> list[RunningTrial]:
         if perf_counter() < self.take_from:

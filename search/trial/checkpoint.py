@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,63 @@ _SECOND_SAVE_S = 1.0
 """Pause after the first checkpoint, whose duration is not yet typical."""
 
 
+class Pace:
+    """When the checkpoints of a trial are due."""
+
+    def __init__(self) -> None:
+        self._next_save = 0.0  # the first epoch is saved at once
+        self._duration_s = math.inf
+        """Shortest time that a checkpoint has taken; known after the second save."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough time has passed since the last save."""
+        return time.perf_counter() >= self._next_save
+
+    def took(self, seconds: float, count: int = 1) -> None:
+        """Notes that checkpoints were written, each of them in `seconds`, and decides when the next are due."""
+        if self._next_save == 0.0:
+            self._next_save = time.perf_counter() + _SECOND_SAVE_S
+            return
+        self._duration_s = min(seconds, self._duration_s)
+        self._next_save = time.perf_counter() + count * self._duration_s / _TIME_SHARE
+
+
+class SharedPace(Pace):
+    """The pace of trials that train in turns in one process: all of them are saved, or none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_due = False
+        self._durations_s: list[float] = []
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Within it, checkpoints are due for all trials or for none."""
+        self._is_due, self._durations_s = super().is_due, []
+        yield
+        if self._durations_s:
+            super().took(min(self._durations_s), len(self._durations_s))
+        self._is_due = False
+
+    @property
+    def is_due(self) -> bool:
+        return self._is_due
+
+    def took(self, seconds: float, count: int = 1) -> None:
+        self._durations_s += [seconds] * count
+
+
 class Checkpoint:
     """The checkpoint of a trial in training."""
 
-    def __init__(self, job: Job, trial_clips: TrialClips, machine: dict[str, Any]) -> None:
+    def __init__(self, job: Job, trial_clips: TrialClips, machine: dict[str, Any], pace: Pace) -> None:
         """`machine`: versions, machine and path of the trainings; see `made_with`."""
         self._path = job.folder / CHECKPOINT
         self._trial = job.trial
         self._key = _matching_key(job, trial_clips, machine)
         self._earlier_key = _matching_key(job, trial_clips, as_in_version_0_1(machine))
-        self._next_save = 0.0  # the first epoch is saved at once
-        self._duration_s = math.inf
-        """Shortest time that a save has taken; known after the second one."""
+        self._pace = pace
 
     @property
     def exists(self) -> bool:
@@ -62,11 +107,11 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Whether enough time has passed since the last save."""
-        return time.perf_counter() >= self._next_save
+        """Whether it is time for the next save."""
+        return self._pace.is_due
 
     def save(self, trainings: Sequence[Training]) -> None:
-        """Writes the trainings, and decides when the next save is due.
+        """Writes the trainings.
 
         Raises:
             ResourceError: it cannot be written.
@@ -74,12 +119,7 @@ class Checkpoint:
         began = time.perf_counter()
         with os_errors(f"the checkpoint of trial {self._trial} cannot be written", where=self._path, hint=DISK_HINT):
             save_checkpoint(trainings, self._path, self._key)
-        ended = time.perf_counter()
-        if self._next_save == 0.0:
-            self._next_save = ended + _SECOND_SAVE_S
-            return
-        self._duration_s = min(ended - began, self._duration_s)
-        self._next_save = ended + self._duration_s / _TIME_SHARE
+        self._pace.took(time.perf_counter() - began)
 
     def restore(self, trainings: Sequence[Training]) -> None:
         """Brings fresh trainings to the state that was saved.

@@ -17,7 +17,7 @@ from model.training import Diverged, SharedOrder, Training
 from search.definition.definition import Plan
 from search.definition.settings import Configs
 from search.errors import os_errors
-from search.trial.checkpoint import Checkpoint
+from search.trial.checkpoint import Checkpoint, Pace
 from search.trial.clips import Fold, TrialClips
 from search.trial.curves import Step
 from search.trial.files import DISK_HINT
@@ -102,10 +102,11 @@ def _by_torch(configs: Configs) -> Configs:
 class TrialRun:
     """A trial in training. Interrupted at any moment, it resumes from its last checkpoint with the same numbers."""
 
-    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0) -> None:
+    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0, pace: Pace | None = None) -> None:
         """Fresh trainings, or those of the checkpoint if the job is resumed.
 
-        `first_order`: which of the study's shared epochs is the first of fresh trainings, if the study shares them.
+        `first_order`: which of the study's shared epochs is the first of fresh trainings, if the study shares them. `pace`: of
+        the checkpoints; None: a pace of its own.
 
         Raises:
             DataError: the data set is damaged.
@@ -118,6 +119,7 @@ class TrialRun:
         self._words = trial_clips.data.words
         self._configs = job.configs
         self._order = None if job.order_seed is None else SharedOrder(job.order_seed, first_order)
+        self._pace = pace or Pace()
         self._num_reported = 0
         """Steps that `next_step` has returned."""
 
@@ -173,8 +175,11 @@ class TrialRun:
     @property
     def due(self) -> list[Training]:
         """The trainings whose next epoch belongs to the next step; none if that step has been trained, or is the end."""
-        if self._num_reported < self.steps_done:
-            return []
+        return [] if self._num_reported < self.steps_done else self.next_to_train
+
+    @property
+    def next_to_train(self) -> list[Training]:
+        """The trainings whose next epoch belongs to the first step that has not been trained."""
         unfinished = [training for training in self.trainings if not training.finished]
         return unfinished[:1] if self._job.plan.one_by_one else unfinished
 
@@ -271,7 +276,7 @@ class TrialRun:
             self._configs, job.seed, job.device, job.plan, self._folds, len(self._words), self._order
         )
         self.made_with = made_with(job.device, self.trainings[0].choice.kernel)
-        self._checkpoint = Checkpoint(job, self._trial_clips, self.made_with)
+        self._checkpoint = Checkpoint(job, self._trial_clips, self.made_with, self._pace)
 
     def _resume(self) -> str:
         """Restores the checkpoint if possible; the note on it."""

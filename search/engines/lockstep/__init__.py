@@ -1,0 +1,1 @@
+"""Several trials at once in one process: their epochs are trained in one stack."""
