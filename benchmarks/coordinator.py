@@ -82,6 +82,7 @@ class SimulatedEngine:
     """The time of each start of a next trial, and the seconds since the end of the previous one."""
 
     stopping: bool = False
+    takes_jobs: bool = True
 
     def start(self, job: Job) -> None:
         """Starts the job immediately."""
