@@ -344,10 +344,12 @@ WRONG: list[Any] = [None, 5, -1, "x", "{", "{}", "[]", "5", "null", '{"a": 1}', 
 MISSING = object()
 
 OF_STUDY = [
-    *("about", "seed", "goals", "plan", "space", "data", "identity", "target", "exhausted", "resources"),
+    *("about", "seed", "goals", "plan", "space", "data", "identity", "target", "exhausted", "resources", "order_seed"),
     *("confirmed", "openings", "warm_start", "widened", "shares_seeds", "copied", "confirms", "id", "confirmed_study"),
 ]
-OF_TRIAL = ["owner", "seed", "settings", "result", "reason", "deaths", "stints", "made_with", "pruned_at", "from"]
+OF_TRIAL = [
+    *("owner", "seed", "settings", "result", "reason", "deaths", "stints", "made_with", "pruned_at", "from", "first_order"),
+]
 
 
 @pytest.mark.parametrize("key", OF_STUDY)

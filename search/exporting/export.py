@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import optuna
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.splits import Split
@@ -25,6 +25,7 @@ from search.running.summary import baseline_summary
 from search.study.checked import CheckedStudy
 from search.study.confirmed import from_plain, load_confirmed, num_values
 from search.study.openings import openings
+from search.study.order import FIRST_ORDER, ORDER_SEED, shared_order
 from search.study.recommendation import MIN_TRIALS, Choice, Recommendation, require_choice
 from search.study.study import get_trial, study_data, study_objectives, study_plan
 from search.study.study_id import study_id
@@ -82,6 +83,12 @@ class Exported:
     trial: int
     exported: str
     seed: int
+    order_seed: Annotated[int, Ge(0)] | None = None
+    """Seed of the order of the clips, and of the augmentation, that the study's trials share; None: those of `seed`."""
+
+    first_order: Annotated[int, Ge(0)] | None = None
+    """Which epoch of the shared order its first epoch is."""
+
     recorded: dict[str, int | float]
     baseline: dict[str, int | float] = field(default_factory=dict)
     front: list[dict[str, int | float]] = field(default_factory=list)
@@ -197,7 +204,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
         )
     trials, data, plan = study.get_trials(deepcopy=False), study_data(study), study_plan(study)
     result, baseline, objectives = trial_result(trial), baseline_summary(trials), study_objectives(study)
-    front = pareto_front(trials, primary_index(objectives)) if len(objectives) > 1 else []
+    front, order = pareto_front(trials, primary_index(objectives)) if len(objectives) > 1 else [], shared_order(study, trial)
     value = result.get("all_values", {}).get(f"{plan.objective.metric}_{plan.objective.reduce}", result["val_loss"])
     return Exported(
         schema=EXPORT_SCHEMA,
@@ -207,6 +214,8 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
         trial=trial.number,
         exported=utc_now(),
         seed=attribute(trial, "seed"),
+        order_seed=order.get(ORDER_SEED),
+        first_order=order.get(FIRST_ORDER),
         recorded={**{name: result[name] for name in MEASURED if name in result}, objective_name(plan.objective): value},
         baseline={} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
         front=[{"trial": t.number, **trial_result(t).get("values", {})} for t in front],
@@ -229,7 +238,9 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
 
 def export_text(exported: Exported, why: str = "") -> str:
     """An exported configuration as YAML for `read_export`. `why` is the reason for this trial, from `choose_trial`."""
-    content = {name: value for name, value in dataclasses.asdict(exported).items() if name != "front" or value}
+    written = dataclasses.asdict(exported)
+    optional = ("front", ORDER_SEED, FIRST_ORDER)
+    content = {name: value for name, value in written.items() if name not in optional or value not in ([], None)}
     return (
         f"# The configuration of trial {exported.trial} of the study {exported.study}. "
         f"Train it again: islr-search retrain FILE\n{_comment(why)}{_comment(exported.caution)}{dump_yaml(content)}"

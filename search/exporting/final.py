@@ -111,6 +111,7 @@ def train_final(plan: FinalPlan, output: Path, *, emit: Listener, on_epoch: Call
             seed=setup.seed,
             device=setup.device,
             objective=Objective(reduce="last"),
+            order=setup.order,
         )
         fit(training, lambda record: on_epoch(record) and record.epoch < plan.epochs)
     if len(training.history) < plan.epochs:
@@ -120,6 +121,7 @@ def train_final(plan: FinalPlan, output: Path, *, emit: Listener, on_epoch: Call
         kind="final",
         text=f"the configuration of {trial_name(setup.exported.trial)} trained on {who} for the epochs of the search",
         seed=setup.seed,
+        order=setup.order,
         epochs=plan.epochs,
         temperature=plan.temperature,
         made_with=setup.made_with,

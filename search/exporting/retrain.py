@@ -82,7 +82,7 @@ def retrain(
     with training_errors():
         folds = TrialClips(setup.data, setup.split, setup.store, emit).folds(configs.preprocess)
         plan = Plan(objective=objective, repeats=exported.repeats)
-        trainings = start_trainings(configs, setup.seed, setup.device, plan, folds, num_words)
+        trainings = start_trainings(configs, setup.seed, setup.device, plan, folds, num_words, setup.order)
         for number, training in enumerate(trainings):
             curves.histories[number] = fit(training, functools.partial(on_epoch, number))
             if stop.reason:
@@ -128,6 +128,7 @@ def _write_models(setup: Setup, result: Retrained, trainings: Sequence[Training]
             kind="retrained",
             text=text,
             seed=training_seed(setup.seed, number),
+            order=setup.order,
             epochs=record.epoch,
             temperature=record.temperature,
             made_with=setup.made_with,
@@ -150,6 +151,8 @@ def _retrained_configuration(setup: Setup, result: Retrained) -> Exported:
     return replace(
         exported,
         seed=setup.seed,
+        order_seed=None if setup.order is None else setup.order.seed,
+        first_order=None if setup.order is None else setup.order.first,
         recorded={**result.measured, result.name: result.value},
         data={**exported.data, "folder": str(setup.data.folder), "fingerprint": setup.fingerprint},
         made_with=setup.made_with,

@@ -17,7 +17,7 @@ from data_utils.splits import Split
 from model.bundle import require_new
 from model.onnx import require_onnx
 from model.paths import choose_path
-from model.training import Diverged
+from model.training import Diverged, SharedOrder
 from search.definition.settings import Configs
 from search.errors import NegativeAnswer
 from search.exporting.export import Exported, ExportedData
@@ -37,6 +37,9 @@ class Setup:
     """Fingerprint of the data set as it is now."""
 
     seed: int
+    order: SharedOrder | None
+    """The recorded order of the clips, shared by the trials of the study; None: an order of its own, drawn from the seed."""
+
     device: str
     made_with: dict[str, Any]
     """Versions and machine, as they are now."""
@@ -92,6 +95,7 @@ def set_up(
         data=data_set,
         fingerprint=found,
         seed=seed,
+        order=_recorded_order(exported) if seed == exported.seed else None,  # another seed stands for all that is random
         device=device,
         made_with=here,
         differences=_differences(exported, found, split, seed, here),
@@ -127,6 +131,10 @@ def _open_recorded(stored: ExportedData, folder: Path | None, runs: Path) -> Dat
     return data_set
 
 
+def _recorded_order(exported: Exported) -> SharedOrder | None:
+    return None if exported.order_seed is None else SharedOrder(exported.order_seed, exported.first_order or 0)
+
+
 def _made_again(stored: ExportedData, data_set: DataSet) -> Split:
     """The recorded split. One by clip is a function of the data, so that other data are divided too.
 
@@ -156,6 +164,8 @@ def _differences(exported: Exported, data_fingerprint: str, split: Split, seed: 
         lines.append(f"data: fingerprint {exported.data['fingerprint'][:12]}... -> {data_fingerprint[:12]}...")
     if seed != exported.seed:
         lines.append(f"seed: {exported.seed} -> {seed}")
+        if exported.order_seed is not None:
+            lines.append("order of the clips: shared by the trials of the study -> its own")
     recorded = comparable(exported.made_with)
     for name in sorted(here.keys() | recorded.keys()):
         was, now = recorded.get(name, "not recorded"), here.get(name, "missing")

@@ -21,6 +21,7 @@ from safetensors.torch import load
 from model.bundle import require_new, write_bundle
 from model.objective import Objective
 from model.onnx import require_onnx
+from model.training import SharedOrder
 from model.transformer import TransformerEnISLR
 from search.definition.settings import Configs
 from search.definition.trial_attributes import attribute
@@ -53,7 +54,10 @@ class Provenance:
     """Which model it is, as text."""
 
     seed: int
-    """Decides initial weights, order of the clips, augmentation and dropout."""
+    """Decides initial weights and dropout, and without `order` the order of the clips and augmentation."""
+
+    order: SharedOrder | None = None
+    """The order of the clips, and the augmentation, that the trials of the study share."""
 
     epochs: int
     """The epoch after which the weights were kept."""
@@ -95,6 +99,7 @@ def metrics_of(exported: Exported, origin: Provenance) -> dict[str, Any]:
         "this_model": {
             "about": origin.text,
             "seed": origin.seed,
+            **({} if origin.order is None else {"order": dataclasses.asdict(origin.order)}),
             "epochs": origin.epochs,
             "temperature": origin.temperature,
             "made_with": origin.made_with,

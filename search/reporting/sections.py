@@ -25,6 +25,7 @@ from search.reporting.grid import grid_tables, grid_texts
 from search.reporting.numbers import accuracy_cell, interval_note, other_objectives, sealed_share, value_cell
 from search.study.opening_record import other_studies
 from search.study.openings import Opening
+from search.study.order import ORDER_SEED
 from search.study.trials import trial_result, trial_settings
 from search.wording import format_number, format_params, format_value, trial_name
 
@@ -301,6 +302,8 @@ def _reproduce(facts: Facts) -> Iterator[str]:
         yield f"Folds, each used once for validation: {'; '.join(', '.join(fold) for fold in folds)}."
     yield f"Signers: {'; '.join(f'{part} {names}' for part, names in parts.items())}."
     yield f"The study's seed is {facts.seed}; the seed of every trial is derived from it."
+    if (seed := facts.study.user_attrs.get(ORDER_SEED)) is not None:
+        yield f"Its trials share an order of the clips and an augmentation, drawn from {seed}: they can train in lockstep."
     if facts.chosen is not None and trial_settings(facts.chosen):
         yield (
             "`export` writes the configuration below; `retrain` trains it again and compares the result with the recorded "

@@ -16,6 +16,7 @@ from model.objective import Metric, Reduce
 from search import BASELINE_TRIAL
 from search.definition.trial_attributes import attribute
 from search.study.folder import find_folder
+from search.study.order import FIRST_ORDER, ORDER_SEED, shared_order
 from search.study.study import study_caution, study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
 from search.trial.files import read_curves, read_rows
@@ -36,6 +37,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "params": trial.params,
         "result": trial_result(trial) or None,
         "seed": attribute(trial, "seed"),
+        **shared_order(study, trial),
         "settings": trial_settings(trial),
         "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
         "reported": {step: value if math.isfinite(value) else None for step, value in trial_curve(trial).items()},
@@ -65,6 +67,8 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
         lines.append(f"         top5 {result['val_top5']:.4f}, ece {result['val_ece']:.4f}; chance is {chance:.4f}")
         lines += _metric_lines(result.get("all_values", {}))
         lines.append(f"cost     {result['epochs']} epochs in {format_duration(result['seconds'])}, seed {shown['seed']}")
+        if ORDER_SEED in shown:
+            lines.append(f"order    of the clips: that of the study, from its epoch {shown[FIRST_ORDER] + 1} on")
     lines += [f"file     {path}" for path in shown["files"]]
     if signers := shown["signers"]:
         lines += ["", *_table_lines(signers, list(signers[0]))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,10 @@ from search.study.claiming import claim
 from search.study.folder import require_free_folder
 from search.study.making import open_study
 from search.study.opening_record import describe_openings
-from search.study.study import STRATEGY, load_study
+from search.study.order import ORDER_SEED
+from search.study.study import SHARES_SEEDS, STRATEGY, load_study
 from search.study.trials import best_trial, num_finished
+from search.trial.job import order_seed
 
 if TYPE_CHECKING:
     import optuna
@@ -88,10 +90,14 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 if options.allow_wider:
                     _require_only_run(lease)
                 data, split = clips.trial_clips.data, clips.trial_clips.split
-                study, wider = open_study(storage, definition, data, split, fingerprint(data), wider=options.allow_wider)
+                study, wider = open_study(
+                    *(storage, definition, data, split, fingerprint(data)),
+                    wider=options.allow_wider,
+                    order_seed=order_seed(definition.seed) if options.engine.shares_order(device) else None,
+                )
                 claimed = claim(study, storage, options.runs, options.storage)
         with open_session(options, storage, study.study_name, claimed.folder, lease, emit) as session:
-            for text in claimed.notices:
+            for text in (*claimed.notices, *_order_notes(study, shares=options.engine.shares_order(device))):
                 session.emit(Notice(text))
             if source is not None:
                 with lease.wait_for_turn():
@@ -100,6 +106,15 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
             if opened := describe_openings(study, storage, options.runs):
                 session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
             return _search(session, definition, options, clips, device, wider, stop)
+
+
+def _order_notes(study: optuna.Study, *, shares: bool) -> Iterator[str]:
+    """What is surprising when a study continues that was made with another engine."""
+    if shares and ORDER_SEED not in study.user_attrs and not study.user_attrs.get(SHARES_SEEDS):
+        yield (
+            "this study was made with another engine, so each of its trials has an order of the clips of its own and trains by "
+            "itself, not in lockstep. `--engine processes` trains them as fast; a new study (`--as NAME`) shares an order"
+        )
 
 
 def _opened(

@@ -16,6 +16,7 @@ from search.definition.objectives import StudyObjective
 from search.definition.samplers import ignore_experimental
 from search.storage.tables import uncached
 from search.study.identity import accept_wider_ranges, identity, is_ours, require_same, store_identity
+from search.study.order import ORDER_SEED
 from search.study.presence import study_names
 from search.study.study import EXHAUSTED, SHARES_SEEDS, checked_study
 from search.study.study_id import assign_id
@@ -32,11 +33,13 @@ def open_study(
     fingerprint: str,
     *,
     wider: bool = False,
+    order_seed: int | None = None,
 ) -> tuple[optuna.Study, list[str]]:
     """Creates the study with its baseline waiting as trial 0, or opens it.
 
     Args:
         wider: accept ranges wider than those of the existing study.
+        order_seed: of an order of the clips that the trials of a new study share. An existing study keeps what it has.
 
     Returns:
         The study, and the ranges that became wider, in words.
@@ -50,12 +53,12 @@ def open_study(
     directions = [objective.direction for objective in definition.objectives]
     if definition.name not in study_names(storage):
         study = optuna.create_study(storage=storage, study_name=definition.name, directions=directions)
-        _describe(study, definition, data, split, fingerprint, lines)
+        _describe(study, definition, data, split, fingerprint, lines, order_seed)
     else:
         study = checked_study(storage, definition.name, notify=lambda text: None)  # the run's own view of the study notifies
         is_empty = not is_ours(study) and not uncached(storage).get_n_trials(study._study_id)
         if is_empty and study.directions == [StudyDirection.MINIMIZE] * len(directions):
-            _describe(study, definition, data, split, fingerprint, lines)  # a run died after creating it
+            _describe(study, definition, data, split, fingerprint, lines, order_seed)  # a run died after creating it
         elif wider:
             changes = accept_wider_ranges(study, lines, definition)
             study.set_user_attr(EXHAUSTED, False)
@@ -79,6 +82,7 @@ def _describe(
     split: Split,
     fingerprint: str,
     lines: Mapping[str, str],
+    order_seed: int | None,
 ) -> None:
     name_objectives(study, definition.objectives)
     study.set_user_attr("about", definition.about)
@@ -86,6 +90,8 @@ def _describe(
     study.set_user_attr("goals", [dataclasses.asdict(objective) for objective in definition.objectives])
     study.set_user_attr("plan", dataclasses.asdict(definition.plan))
     study.set_user_attr(SHARES_SEEDS, definition.shares_seeds)
+    if order_seed is not None:
+        study.set_user_attr(ORDER_SEED, order_seed)
     roles = {dim.name: {"key": dim.setting.key, "range": dim.text(), "role": dim.role} for dim in definition.space}
     study.set_user_attr("space", json.dumps(roles, ensure_ascii=False))
     about_data = {

@@ -20,6 +20,7 @@ from search.storage.leases.lease import Owner
 from search.study.attempts import ATTEMPTS
 from search.study.confirmed import Confirmed
 from search.study.openings import Opening
+from search.study.order import FIRST_ORDER, ORDER_SEED
 
 Check = Callable[[Any], object]
 """Raises `ValueError`, `TypeError` or `LookupError` if a value does not have the shape."""
@@ -173,6 +174,7 @@ OF_STUDY: Mapping[str, Check] = {
     "warm_start": plain(_WarmStart),
     "confirms": plain(str),
     "copied": plain(dict[str, Any]),
+    ORDER_SEED: plain(NonNegative),
 }
 """What a study cannot be used without if another program has spoiled it: an error."""
 
@@ -197,6 +199,7 @@ OF_TRIAL: Mapping[str, Check] = {
     ATTEMPTS: plain(list[tuple[str, int, Time, Time | None]]),
     "made_with": json_text(_MadeWith),
     "pruned_at": plain(int),
+    FIRST_ORDER: plain(NonNegative),
     "from": plain(str),
 }
 """What a trial can be shown without: it is left out, with a notice."""

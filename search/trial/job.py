@@ -19,7 +19,7 @@ class Job:
     trial: int
     configs: Configs
     seed: int
-    """Determines initial weights, order of the clips, augmentation and dropout."""
+    """Determines initial weights and dropout, and without `order_seed` the order of the clips and augmentation."""
 
     plan: Plan
 
@@ -37,7 +37,7 @@ class Job:
     """Whether to save the weights of the kept epochs in the folder."""
 
     order_seed: int | None = None
-    """Determines, instead of `seed`, an order of the clips and an augmentation that all trials of the study share."""
+    """Determines an order of the clips and an augmentation that all trials of the study share. None: each has its own."""
 
     unit: str = "trial"
     """What it is called: `trial`, or in a confirmation `training`."""
@@ -65,6 +65,11 @@ def training_seed(seed: int, training: int) -> int:
 def fresh_seed(study_seed: int, number: int) -> int:
     """The seed of a confirmation's training, by its number from 1: the same for all candidates, different from all trials'."""
     return _derived_seed(study_seed, 2, number)
+
+
+def order_seed(study_seed: int) -> int:
+    """The seed of the order of the clips, and of the augmentation, that the trials of a study share."""
+    return _derived_seed(study_seed, 3, 0)
 
 
 def sampler_seed(study_seed: int, trial: int) -> int:
