@@ -18,6 +18,7 @@ from search.definition.trial_attributes import attribute
 from search.evaluation.confirm.text import confirmed_answer, confirmed_table
 from search.events import TrialSummary
 from search.reporting.summaries import answer_lines
+from search.running.machine_failures import lost_baseline
 from search.running.summary import baseline_summary, trial_summary
 from search.storage.leases.choice import observe
 from search.storage.leases.lease import Observer
@@ -106,6 +107,7 @@ def status_lines(study: optuna.Study, storage: str, room: int | None = None) -> 
         lines += [*searched, ""]
     done = f"{num_finished(trials):,} of {study.user_attrs.get('target', 0):,} finished ({counts or 'none yet'})"
     lines += [*labeled("trials", done, room), f"now      {working}"]
+    lines += labeled("baseline", lost_baseline(study.study_name, trials), room)
     if opened := openings(study):
         times = "once" if len(opened) == 1 else f"{len(opened)} times"
         lines.append(f"sealed   opened {times}, last on {opened[-1].time[:10]}; `test` shows the results")

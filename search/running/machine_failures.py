@@ -51,13 +51,16 @@ class MachineFailures:
         )
 
 
-def lost_baseline(trials: Sequence[FrozenTrial]) -> str:
-    """A sentence on a baseline that the machine failed, as versions before 0.3 recorded it; empty if there is none."""
+def lost_baseline(study: str, trials: Sequence[FrozenTrial]) -> str:
+    """A sentence on a baseline that an earlier version recorded as failed by the machine; empty if there is none."""
     baseline = next((trial for trial in trials if trial.number == BASELINE_TRIAL and trial.state == TrialState.FAIL), None)
     reason = "" if baseline is None else str(attribute(baseline, "reason", ""))
     if not reason.startswith((_MEMORY, _GPU, _DEATHS)):
         return ""
-    return f"the machine failed trial {BASELINE_TRIAL}, the baseline ({reason}): `islr-search confirm` trains it again"
+    return (
+        f"the machine failed the baseline, trial {BASELINE_TRIAL} ({reason}), so trials are not compared with it; "
+        f"`islr-search confirm {study}` trains it again, and `--as NAME` starts a new study with a baseline"
+    )
 
 
 def _what_to_check(reason: str) -> str:

@@ -14,6 +14,7 @@ from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
 from search.errors import DefinitionError, ResourceError, require_in_range
 from search.events import Listener, Notice, RunFinished, RunStarted, Working
+from search.running.machine_failures import lost_baseline
 from search.running.preparing import ReadyClips, ready_clips
 from search.running.refused import nothing_left_if_refused
 from search.running.session import Session, SessionOptions, open_session
@@ -103,6 +104,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 with lease.wait_for_turn():
                     session.ledger.refresh()
                     warm_start(session.study, source, definition, best=options.source_best, emit=session.emit)
+            if lost := lost_baseline(study.study_name, study.get_trials(deepcopy=False)):
+                session.emit(Notice(lost))
             if opened := describe_openings(study, storage, options.runs):
                 session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
             return _search(session, definition, options, clips, device, wider, stop)
