@@ -10,6 +10,7 @@ with a row for each slot, and written back at its end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -149,13 +150,14 @@ class _Stack:
         )
         total_S = torch.zeros(len(self._slots), dtype=torch.float64, device=lead.device)
         assert isinstance(lead.path, TorchPath), "the kernel trains alone"
-        for number, (frames_MF, layout, labels_B) in enumerate(lead.path.batches()):
-            loss_S = self._loss(self._model.logits(frames_MF, layout, self._dropout), labels_B)
-            self._weights_SW.grad = None
-            loss_S.sum().backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
-            assert self._weights_SW.grad is not None
-            optimizer.step(number, self._weights_SW.grad)
-            total_S += loss_S.detach() * len(labels_B)
+        with contextlib.closing(lead.path.batches()) as batches:  # after an error nothing draws from the generators
+            for number, (frames_MF, layout, labels_B) in enumerate(batches):
+                loss_S = self._loss(self._model.logits(frames_MF, layout, self._dropout), labels_B)
+                self._weights_SW.grad = None
+                loss_S.sum().backward()  # type: ignore[no-untyped-call]  # torch's stubs leave it untyped
+                assert self._weights_SW.grad is not None
+                optimizer.step(number, self._weights_SW.grad)
+                total_S += loss_S.detach() * len(labels_B)
         return [total / len(lead.train.clips) for total in total_S.tolist()]
 
     @torch.inference_mode()

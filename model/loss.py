@@ -53,6 +53,7 @@ class StackedLoss:
     """The training losses of several slots, on the same clips."""
 
     def __init__(self, losses: Sequence[SmoothedLoss], device: torch.device) -> None:
+        self._losses = losses
         self._eps_S = torch.tensor([loss.over_all for loss in losses], dtype=torch.float64).to(device)
 
     def __call__(self, logits_SBK: Float[Tensor, "S B K"], labels_B: Int[Tensor, " B"]) -> Float[Tensor, " S"]:
@@ -63,8 +64,7 @@ class StackedLoss:
 
     def of_slot(self, slot: int) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of one slot as a function of logits `[B, K]` and labels `[B]` on the CPU, for probing it."""
-        alone = StackedLoss([], torch.device("cpu"))
-        alone._eps_S = self._eps_S[slot : slot + 1].cpu()
+        alone = StackedLoss(self._losses[slot : slot + 1], torch.device("cpu"))
         return lambda logits_BK, labels_B: alone(logits_BK[None], labels_B)[0]
 
 

@@ -9,7 +9,7 @@ rounding, they compute the same numbers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,7 +123,7 @@ class TorchPath:
         self.weights: list[Tensor] = list(model.parameters())
         self.flat: FlatWeights | None = None
 
-    def batches(self) -> Iterator[tuple[Tensor, Layout, Tensor]]:
+    def batches(self) -> Generator[tuple[Tensor, Layout, Tensor], None, None]:
         """Every clip once, in random order and augmented: frames, layout and labels of each batch, on the device."""
         batches = augmented_batches(
             self._train.clips,
