@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import typer.main
 
 SHAPES_CHECKED = ["model", "data_utils"]
 jaxtyping.install_import_hook(SHAPES_CHECKED, "beartype.beartype")  # before these packages are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+typer.main.get_command = functools.cache(typer.main.get_command)  # a process has one command line; the tests call it often
 
 from launch import CONFIRM, STORAGE, TINY_STUDY, Answer  # noqa: E402 (after the hook)
 from postgres import own_postgres, pgbouncer, postgres, postgres_url  # noqa: E402, F401 (fixtures)
