@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -262,6 +263,19 @@ def _checksum(path: Path) -> int:
 
 
 def _load(entries: Sequence[CatalogEntry], folder: Path) -> ClipSet:
-    # Copy-on-write: PyTorch accepts writable memory only, and a write affects the writing process alone.
-    frames_NF = np.load(folder / "frames.npy", mmap_mode="c")
-    return join_entries(entries, frames_NF, np.load(folder / "real.npy"))
+    return join_entries(entries, _mapped(folder / "frames.npy"), np.load(folder / "real.npy"))
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A file's array; one for all that use it in this process, so that a GPU holds it once."""
+    status = path.stat()
+    key = path.resolve(), status.st_ino, status.st_mtime_ns, status.st_size
+    array = _MAPPED.get(key)
+    if array is None:
+        # Copy-on-write: PyTorch accepts writable memory only, and a write affects the writing process alone.
+        array = _MAPPED[key] = np.load(path, mmap_mode="c")
+    return array
+
+
+_MAPPED: weakref.WeakValueDictionary[tuple[Path, int, int, int], np.ndarray] = weakref.WeakValueDictionary()
+"""Arrays in use, by path, inode, time of change and size of their files."""

@@ -117,12 +117,12 @@ class TrainConfig:
     """What computes the gradients. `auto`: on the CPU the compiled kernel, which is about four times as fast, for every model
     that it covers, otherwise PyTorch. `torch`: always PyTorch. They differ in rounding and in the dropout masks."""
 
-    precision: Literal["float32", "bf16"] = "float32"
-    """Number format of the factors in the kernel's matrix products. `bf16` needs a CPU with AMX: faster, and rounded to 8
-    significant bits (sums stay float32). float32 as in the article."""
+    precision: Literal["float32", "bf16", "tf32"] = "float32"
+    """Number format of the factors in matrix products. `bf16` needs the kernel and a CPU with AMX, `tf32` an NVIDIA GPU (Ampere
+    or later): faster, and rounded to 8 and 11 significant bits (sums stay float32). float32 as in the article."""
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")
-        if self.kernel == "torch" and self.precision != "float32":
+        if self.kernel == "torch" and self.precision == "bf16":
             raise ValueError(f"precision {self.precision} needs the kernel, and kernel is torch")

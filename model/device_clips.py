@@ -18,12 +18,19 @@ from torch import Tensor
 
 from data_utils.batches import NARROW, WIDE, Batch, Block, BlockRule
 from data_utils.prepared import ClipSet
+from model.device_errors import is_out_of_memory
+from model.gpu_memory import available_memory
 from model.layers import Layout
 
 _ALIGNMENT = 16
 """Bytes at a multiple of which each array begins within a copy: the largest element and a load of four floats."""
 
 _MASKED = np.finfo(np.float32).min
+
+_MOST = 0.5
+"""Share of the available memory that frames may take. The other half is for training: weights, optimizer states and what a
+step keeps for its gradients, which grows with the width of the model, the batch and the number of trainings. Frames on the host
+cost a step one copy of a few MB; too little memory costs a trial."""
 
 
 class DeviceClips:
@@ -134,12 +141,14 @@ class _Held:
     def __init__(self, frames_NF: np.ndarray, device: torch.device) -> None:
         self.array = frames_NF  # kept, so that its id stays its own
         self.frames_NF = torch.from_numpy(frames_NF)
-        self.stays_on_host = False
-        if device.type == "cpu":
+        self.stays_on_host = device.type != "cpu" and frames_NF.nbytes > _MOST * available_memory(device)
+        if device.type == "cpu" or self.stays_on_host:
             return
         try:
             self.frames_NF = self.frames_NF.to(device)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # another process was faster, or the memory is in pieces
+            if not is_out_of_memory(error):
+                raise
             self.stays_on_host = True
 
 

@@ -30,6 +30,7 @@ from model.kernel.frames import RealFrames
 from model.kernel.library import COST, Library, NoKernel, load_library
 from model.layers import Layout
 from model.loss import soft_targets
+from model.precision import lacks_tf32, use_precision
 from model.transformer import TransformerEnISLR, logits_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -69,6 +70,11 @@ def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.de
         ResourceError: the settings ask for a precision that this machine does not have.
         ValueError: they ask for one that this model cannot have.
     """
+    if config.precision == "tf32":
+        if lacks := lacks_tf32(device):
+            what, expected = "the precision tf32 cannot be used here", "an NVIDIA GPU of Ampere or later"
+            raise ResourceError(what, got=lacks, expected=expected)
+        return Choice(None)
     if config.kernel == "torch" or device.type != "cpu":
         choice = Choice(None)
     elif lacks := not_covered(model_config):
@@ -122,9 +128,14 @@ class TorchPath:
         self._model, self._train, self._config, self._augment, self._generators = model, train, config, augment, generators
         self.weights: list[Tensor] = list(model.parameters())
         self.flat: FlatWeights | None = None
+        use_precision(config.precision, train.device)
 
     def batches(self) -> Generator[tuple[Tensor, Layout, Tensor], None, None]:
-        """Every clip once, in random order and augmented: frames, layout and labels of each batch, on the device."""
+        """Every clip once, in random order and augmented: frames, layout and labels of each batch, on the device.
+
+        Where augmentation costs time that a GPU would wait for, batches are made ahead in a thread. It ends when this does.
+        """
+        use_precision(self._config.precision, self._train.device)
         batches = augmented_batches(
             self._train.clips,
             self._config.batch_size,
@@ -148,6 +159,7 @@ class TorchPath:
             yield len(labels_B), value.detach()  # stays on the device: no synchronization per step
 
     def logits(self, model: TransformerEnISLR, clips: DeviceClips) -> Float[Tensor, "C K"]:
+        use_precision(self._config.precision, clips.device)
         return logits_of(model, clips)
 
     def used_loss(self, loss: Loss) -> Loss:

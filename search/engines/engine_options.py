@@ -107,9 +107,10 @@ class EngineOptions:
         if precision == "float32" or self.engine_name() == "ray":
             return
         try:
-            if device != "cpu":
-                raise NoKernel(f"it is for the CPU, and the device is {device}")
-            load_library("bf16")
+            if (device == "cpu") == (precision == "tf32"):
+                raise NoKernel(f"it is for {'a GPU' if device == 'cpu' else 'the CPU'}, and the device is {device}")
+            if precision == "bf16":
+                load_library("bf16")
         except NoKernel as error:
             what = f"the precision {precision} cannot be used here"
             raise DefinitionError(what, got=str(error), expected="float32", hint="--set train.precision=float32") from error

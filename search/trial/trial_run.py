@@ -95,7 +95,8 @@ def with_path(configs: Configs, recorded: Mapping[str, Any]) -> Configs:
 
 
 def _by_torch(configs: Configs) -> Configs:
-    train = dataclasses.replace(configs.train, kernel="torch", precision="float32")
+    precision = "float32" if configs.train.precision == "bf16" else configs.train.precision
+    train = dataclasses.replace(configs.train, kernel="torch", precision=precision)
     return dataclasses.replace(configs, train=train)
 
 
