@@ -48,6 +48,11 @@ class DeviceClips:
         return self._held.frames_NF
 
     @property
+    def stays_on_host(self) -> bool:
+        """Whether the frames are too large for the GPU, so that each batch is copied there."""
+        return self._held.stays_on_host
+
+    @property
     def rule(self) -> BlockRule:
         """Which clips batches for this device should put into one block."""
         return WIDE if self.device.type == "cuda" else NARROW
@@ -65,7 +70,7 @@ class DeviceClips:
         """Same as `take`, and the class numbers of the clips in the order of the batch."""
         plan = _Plan.of(batch.blocks, batch.position_M, self.clips.real_N[batch.source_M], pooling)
         frames = batch.frames_MF
-        if frames is None and self._held.stays_on_host:
+        if frames is None and self.stays_on_host:
             frames = np.take(self.clips.frames_NF, batch.source_M, axis=0)
         first = batch.source_M if frames is None else frames
         sent = iter(_send([first, self.clips.labels_C[batch.clips_B], *plan.arrays], self.device))
