@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_utils.batches import Batch, batch_of, ordered_batches, shuffled_batches
+from data_utils.batches import NARROW, WIDE, Batch, BlockRule, batch_of, ordered_batches, shuffled_batches
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.prepared import ClipSet, clip_set
 
@@ -54,11 +54,17 @@ lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths=lengths, size=st.integers(1, 12), seed=st.integers(0, 99), multiple=st.sampled_from([1, 2, 4]))
-def test_an_epoch_holds_every_clip_once(lengths: list[int], size: int, seed: int, multiple: int) -> None:
+@given(
+    lengths=lengths,
+    size=st.integers(1, 12),
+    seed=st.integers(0, 99),
+    multiple=st.sampled_from([1, 2, 4]),
+    rule=st.sampled_from([NARROW, WIDE]),
+)
+def test_an_epoch_holds_every_clip_once(lengths: list[int], size: int, seed: int, multiple: int, rule: BlockRule) -> None:
     """For any lengths, an epoch has each clip once and every row is the right frame."""
     clips = clips_of(lengths)
-    batches = list(shuffled_batches(clips, size, np.random.default_rng(seed), multiple))
+    batches = list(shuffled_batches(clips, size, np.random.default_rng(seed), multiple, rule))
     assert sorted(np.concatenate([batch.clips_B for batch in batches]).tolist()) == list(range(len(lengths)))
     assert [len(batch.clips_B) for batch in batches[:-1]] == [size] * (len(batches) - 1)
     for batch in batches:
@@ -97,6 +103,14 @@ def test_batches_mix_lengths() -> None:
     clips = clips_of(realistic_lengths(960, 1))
     means = [clips.lengths_C[batch.clips_B].mean() for batch in shuffled_batches(clips, 32, np.random.default_rng(0))]
     assert np.std(means) < 2 * clips.lengths_C.std() / np.sqrt(32)
+
+
+def test_wide_blocks_are_few() -> None:
+    """With realistic lengths, a batch of 32 has about 4 blocks for a GPU, and at most as many rows of padding as real ones."""
+    clips = clips_of(realistic_lengths(640, 0))
+    batches = list(shuffled_batches(clips, 32, np.random.default_rng(0), rule=WIDE))
+    assert 3 <= np.mean([len(batch.blocks) for batch in batches]) < 4.5
+    assert (np.concatenate([batch.source_M for batch in batches]) == 0).mean() < 0.5
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -110,6 +110,9 @@ def test_bf16_is_refused_before_anything_starts(cli, place: Path, tiny: Path, mo
     ran = cli("run", "tiny.yaml", "--data", tiny, "--set", "train.precision=bf16")
     assert ran.code == 2
     assert "the precision bf16 cannot be used here" in ran.err
+    ran = cli("run", "tiny.yaml", "--data", tiny, "--set", "train.precision=tf32")
+    assert (ran.code, "the precision tf32 cannot be used here" in ran.err) == (2, True), ran.err
+    assert "it is for a GPU, and the device is cpu" in ran.err
     assert "--set train.precision=float32" in ran.err
     assert not (place / "runs").exists()
     assert json.dumps(sorted(path.name for path in place.iterdir())) == '["tiny.yaml"]'

@@ -96,10 +96,25 @@ def test_gradients_of_attention_in_float64(p: float, mask: str) -> None:
     x_MD = torch.randn(len(layout.real_M), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def mixed(x: Tensor) -> Tensor:
-        weights: list[Tensor] = []  # requesting the weights selects the hand-written pass even without dropout
-        return attention(x, layout, Dropout(p, torch.Generator().manual_seed(9)), weights)
+        return attention(x, layout, Dropout(p, torch.Generator().manual_seed(9)))
 
     assert torch.autograd.gradcheck(mixed, (x_MD.requires_grad_(True),))
+
+
+def test_gradients_do_not_come_from_pytorchs_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its backward pass adds in random order on CUDA: it is used without gradients only, also for models without dropout."""
+
+    def unwanted(*_: object, **__: object) -> Tensor:
+        raise AssertionError("PyTorch's attention")
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", unwanted)
+    clips = make_set([2, 3, 5])
+    model = TransformerEnISLR(ModelConfig(width=16, ffn_width=32, dropout=0.0), WORDS, torch.Generator())
+    frames_MF, layout = DeviceClips(clips, torch.device("cpu")).take(batch_of(clips, np.arange(3)))
+    model(frames_MF, layout, torch.Generator()).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    with torch.no_grad(), pytest.raises(AssertionError, match="PyTorch's attention"):
+        model(frames_MF, layout)
 
 
 def test_mean_of_attention_with_dropout() -> None:

@@ -65,6 +65,7 @@ def test_files_equal_preparation_in_memory(data: DataSet, tmp_path: Path, mask: 
         assert same(clips, in_memory)
         assert reported == []
     assert isinstance(clips.frames_NF, np.memmap)
+    assert make(data, tmp_path, config)[0].frames_NF is clips.frames_NF  # mapped once for all trials of a process
 
 
 def test_processes_give_the_same(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +172,7 @@ def test_a_write_stays_in_its_process(data: DataSet, tmp_path: Path) -> None:
     clips, _ = make(data, tmp_path)
     before = clips.frames_NF[1, 0]
     clips.frames_NF[1, 0] = 99.0
+    del clips  # within a process all clips of a file share one mapping
     assert make(data, tmp_path)[0].frames_NF[1, 0] == before
     assert make(data, tmp_path)[1] == []
 
