@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from pretended_gpu import Failure, pretended_gpu
 
-from search.errors import ResourceError
+from search.errors import DefinitionError, ResourceError
+from search.reporting import doctor
 from search.trial import gpus
 from search.trial.gpus import Gpu, find_gpus, require_working, visible_gpus
+from search.trial.machine import checked_device, deciding, machine_differences, made_with
 
 CARD: Mapping[str, Any] = {
     **{"name": "NVIDIA H200", "memory": 140 << 30, "free": 139 << 30},
@@ -80,7 +84,7 @@ def test_two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     require_working(())
     require_working((first, second))
     (gone,) = find_gpus("cuda:7")
-    assert (gone.visible, gone.problem) == ("", "CUDA finds no such GPU (CUDA_VISIBLE_DEVICES is `3,MIG-ab12`)")
+    assert (gone.visible, gone.problem) == ("", "CUDA finds none (CUDA_VISIBLE_DEVICES is `3,MIG-ab12`)")
 
 
 def test_a_gpu_that_ends_or_hangs_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_problems(error: str, problem: str, remedy: str, monkeypatch: pytest.Mon
     [
         ("Torch not compiled with CUDA enabled", "this PyTorch (2.13.0) is a CPU build: it has no CUDA"),
         ("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU", "no NVIDIA driver was found"),
-        ("No CUDA GPUs are available", "CUDA finds no such GPU"),
+        ("No CUDA GPUs are available", "CUDA finds none"),
     ],
 )
 def test_no_gpu(error: str, problem: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -157,3 +161,64 @@ def test_no_gpu(error: str, problem: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert (gpu.visible, gpu.problem) == ("", problem)
     with pytest.raises(ResourceError, match="there is no GPU that can be used"):
         require_working((gpu,))
+
+
+def test_the_probe_on_a_machine_with_a_broken_gpu() -> None:
+    """The true probe: one GPU computes, the other fails in its first operator."""
+    text = "CUDA error: no kernel image is available for execution on the device"
+    broken = Failure(text, "AcceleratorError", gpu="1", always=True)
+    with pretended_gpu(gpus=2, memory=16 << 30, free=4 << 30, failures=[broken]):
+        works, fails = find_gpus("cuda")
+    facts = {"name": "Pretended GPU", "memory": 16 << 30, "free": 4 << 30, "architecture": "sm_90", "driver": "570.86.15"}
+    assert works == Gpu(visible="0", **facts)
+    assert fails == Gpu(visible="1", **facts, problem=fails.problem, remedy=fails.remedy)
+    assert fails.problem == "this PyTorch has no code for its architecture sm_90, only for sm_90"
+
+
+def test_doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It shows what PyTorch was built for and each GPU; one that does not work is wrong, and that there is none is a note."""
+    monkeypatch.setattr("torch.cuda.get_arch_list", lambda: ["sm_75", "sm_90"])
+    pretend(monkeypatch, tmp_path, CARD, {**CARD, "problem": "CUDA-capable device(s) is/are busy or unavailable"})
+    facts = "(NVIDIA H200), 139.0 of 140.0 GiB free, sm_90, driver 570.86.15"
+    busy = "it is busy, or in exclusive mode: another process has it for itself"
+    assert [(check.name, check.verdict, check.text.partition("\nhint")[0]) for check in doctor._devices()] == [
+        ("cuda", "ok", "PyTorch was built for CUDA 13.0, with code for sm_75, sm_90"),
+        ("device", "ok", f"GPU 0 {facts}: works"),
+        ("device", "wrong", f"GPU 1 {facts}\nit does not work: {busy}"),
+    ]
+    monkeypatch.setattr("torch.version.cuda", None)
+    (none,) = doctor._devices()
+    cpu_build = (
+        f"no GPU: this PyTorch ({torch.__version__}) is a CPU build: it has no CUDA. Trials train on the CPU, which is fine"
+    )
+    assert (none.verdict, none.text.splitlines()[0]) == ("note", cpu_build)
+    assert none.text.splitlines()[1].startswith("hint: there is an NVIDIA driver 570.86.15 here; install a PyTorch with CUDA")
+    with pytest.raises(DefinitionError, match="the device `cuda` cannot be used") as refused:
+        checked_device("cuda")
+    assert "is a CPU build" in str(refused.value.got)
+
+
+def test_records_of_gpus() -> None:
+    """The GPUs of a machine are one device; what may change numbers is told apart, and what earlier versions lack is not."""
+    with pretended_gpu(gpus=2):
+        made = made_with("cuda:1")
+        assert made == made_with("cuda")
+        assert {
+            "device": "cuda",
+            "architecture": "sm_90",
+            "cuda": "13.0",
+            "driver": "570.86.15",
+            "tf32": False,
+        }.items() <= made.items()
+        earlier = {name: value for name, value in made.items() if name not in ("architecture", "cuda", "driver", "tf32")}
+        assert not machine_differences({**earlier, "device": "cuda:0"}, made)
+        assert machine_differences(earlier, made_with("cuda", precision="tf32")) == ["tf32: False -> True"]
+        updated = {**made, "driver": "580.95.05"}
+        assert (deciding(updated), machine_differences(updated, made)) == (deciding(made), [])
+        assert machine_differences({**made, "cuda": "12.8"}, made) == ["cuda: 12.8 -> 13.0"]
+        on_cpu = machine_differences(made, made_with("cpu", "kernel"))
+        assert [line.partition(":")[0] for line in on_cpu] == ["device", "processor"]
+        torch.cuda.get_arch_list = lambda: ["sm_75", "sm_80", "sm_120"]  # put back by `pretended_gpu`
+        assert made_with("cuda")["architecture"] == "sm_90 (its code was compiled by driver 570.86.15)"
+        torch.cuda.get_device_capability = lambda device=None: (8, 6)
+        assert made_with("cuda")["architecture"] == "sm_86"

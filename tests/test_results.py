@@ -273,7 +273,7 @@ def test_value_that_is_not_reproduced(exported: Path, cli: Cli) -> None:
         (lambda c: c["data"].update(words=["a", "b", "c"]), 2, "the words of the data set differ from the recorded ones"),
         (lambda c: c["data"].update(train=["9009"]), 2, "there is no signer `9009` for the train part"),
         (lambda c: c["data"].update(folder="/nowhere/at/all"), 2, "there is no such data folder"),
-        (lambda c: c["made_with"].update(device="cuda:77"), 2, "the device `cuda:77` cannot be used"),
+        (lambda c: c["made_with"].update(device="cuda:77"), 2, "the device `cuda` cannot be used"),
         (lambda c: c["train"].update(lr=1e30), 1, "the training failed"),
     ],
 )

@@ -131,13 +131,13 @@ def retrain(
     from search.exporting.setup import set_up
     from search.running.refused import nothing_left_if_refused
     from search.running.signals import StopSignals
-    from search.trial.machine import checked_device
+    from search.trial.machine import checked_device, device_kind
 
     if (all_signers or onnx) and output is None:
         option = "--all-signers" if all_signers else "--onnx"
         raise DefinitionError(f"{option} needs --output", hint="name the model's folder with --output DIR")
     exported, configs = read_export(file)
-    used = checked_device(device or str(exported.made_with.get("device", "auto")))
+    used = checked_device(device or device_kind(str(exported.made_with.get("device", "auto"))))
     doing("reading the data set")
     with nothing_left_if_refused(runs), StopSignals() as stop:
         setup = set_up(exported, configs, data=data, seed=seed, device=used, runs=runs, output=output, onnx=onnx)

@@ -22,7 +22,7 @@ from search.definition.settings import Configs
 from search.errors import NegativeAnswer
 from search.exporting.export import Exported, ExportedData
 from search.trial.clips import data_store, open_indexed
-from search.trial.machine import comparable, made_with
+from search.trial.machine import machine_differences, made_with
 from search.trial.trial_run import with_path
 
 
@@ -88,7 +88,7 @@ def set_up(
     seed = exported.seed if seed is None else seed
     configs = with_path(configs, exported.made_with)
     path = choose_path(configs.model, configs.train, torch.device(device))
-    found, here = fingerprint(data_set), made_with(device, path.kernel)
+    found, here = fingerprint(data_set), made_with(device, path.kernel, configs.train.precision)
     return Setup(
         exported=exported,
         configs=configs,
@@ -166,9 +166,4 @@ def _differences(exported: Exported, data_fingerprint: str, split: Split, seed: 
         lines.append(f"seed: {exported.seed} -> {seed}")
         if exported.order_seed is not None:
             lines.append("order of the clips: shared by the trials of the study -> its own")
-    recorded = comparable(exported.made_with)
-    for name in sorted(here.keys() | recorded.keys()):
-        was, now = recorded.get(name, "not recorded"), here.get(name, "missing")
-        if was != now and name != "optuna":  # Optuna takes no part in training
-            lines.append(f"{name}: {was} -> {now}")
-    return lines
+    return [*lines, *machine_differences(exported.made_with, here)]

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from data_utils.errors import ExplainedError
 from data_utils.wording import counted
+
+if TYPE_CHECKING:
+    from search.trial.gpus import Gpu
 
 _PACKAGES = ("torch", "numpy", "h5py", "optuna", "optuna-dashboard", "pydantic", "typer", "rich", "safetensors", "psutil")
 _LOW_DISK = 1 << 30  # 1 GiB: a study of thousands of trials and a demo set
@@ -35,7 +38,7 @@ def checks(*, storage: str, runs: Path, data: Path | None) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} on {machine}")
     for name in _PACKAGES:
         yield _package(name)
-    yield _device()
+    yield from _devices()
     yield _kernel()
     yield _disk(runs)
     yield _result("storage", partial(_storage, storage))
@@ -60,14 +63,33 @@ def _package(name: str) -> Check:
         return Check(name, "wrong", "not installed")
 
 
-def _device() -> Check:
+def _devices() -> Iterator[Check]:
+    """Each GPU, or a line that says why there is none."""
     if importlib.util.find_spec("torch") is None:
-        return Check("device", "wrong", "torch is not installed")
+        yield Check("device", "wrong", "torch is not installed")
+        return
     import torch
 
-    if torch.cuda.is_available():
-        return Check("device", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
-    return Check("device", "note", "no CUDA: trials train on the CPU")
+    from search.trial.gpus import find_gpus
+
+    if torch.version.cuda:
+        architectures = ", ".join(torch.cuda.get_arch_list())
+        yield Check("cuda", "ok", f"PyTorch was built for CUDA {torch.version.cuda}, with code for {architectures}")
+    for gpu in find_gpus("cuda"):
+        if gpu.visible and gpu.problem:
+            yield Check("device", "wrong", f"{_facts(gpu)}\nit does not work: {gpu.problem}\nhint: {gpu.remedy}")
+        elif gpu.visible:
+            yield Check("device", "ok", f"{_facts(gpu)}: works")
+        else:
+            hint = f"\nhint: there is an NVIDIA driver {gpu.driver} here; {gpu.remedy}" if gpu.driver else ""
+            yield Check("device", "note", f"no GPU: {gpu.problem}. Trials train on the CPU, which is fine{hint}")
+
+
+def _facts(gpu: Gpu) -> str:
+    """Name, memory, architecture and driver of a GPU, as far as they are known."""
+    memory = f"{gpu.free / (1 << 30):,.1f} of {gpu.memory / (1 << 30):,.1f} GiB free" if gpu.memory else ""
+    driver = f"driver {gpu.driver}" if gpu.driver else "driver unknown"
+    return ", ".join(filter(None, (gpu.title, memory, gpu.architecture, driver)))
 
 
 def _kernel() -> Check:

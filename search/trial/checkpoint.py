@@ -19,7 +19,7 @@ from search.errors import os_errors
 from search.trial.clips import TrialClips
 from search.trial.files import CHECKPOINT, DISK_HINT
 from search.trial.job import Job
-from search.trial.machine import KERNEL, as_in_version_0_1
+from search.trial.machine import KERNEL, as_in_version_0_1, deciding
 
 _TIME_SHARE = 0.01
 """Share of the time that writing checkpoints may take. Long epochs are saved one by one, short ones several at a time."""
@@ -159,6 +159,6 @@ def _matching_key(job: Job, trial_clips: TrialClips, machine: dict[str, Any]) ->
         "folds": trial_clips.split.folds,
         **({} if trial_clips.split.clips is None else {"clips": dataclasses.asdict(trial_clips.split.clips)}),
         "plan": dataclasses.asdict(job.plan),
-        "made_with": {name: value for name, value in machine.items() if name != "optuna"},  # Optuna does not train
+        "made_with": deciding(machine),
     }
     return json.dumps(about, sort_keys=True)

@@ -67,7 +67,7 @@ _EXPLANATIONS = (
     ),
     (
         "No CUDA GPUs are available|no CUDA-capable device|invalid device",
-        "CUDA finds no such GPU{hidden}",
+        "CUDA finds none{hidden}",
         "`nvidia-smi -L` lists the GPUs; CUDA_VISIBLE_DEVICES hides all that it does not name",
     ),
     (

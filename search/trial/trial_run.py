@@ -276,7 +276,7 @@ class TrialRun:
         self.trainings = start_trainings(
             self._configs, job.seed, job.device, job.plan, self._folds, len(self._words), self._order
         )
-        self.made_with = made_with(job.device, self.trainings[0].choice.kernel)
+        self.made_with = made_with(job.device, self.trainings[0].choice.kernel, self._configs.train.precision)
         self._checkpoint = Checkpoint(job, self._trial_clips, self.made_with, self._pace)
 
     def _resume(self) -> str:

@@ -43,6 +43,7 @@ from search.study.openings import Opening, openings, store_opening, tool_version
 from search.study.study import load_study, study_data, study_plan
 from search.study.trials import num_finished, require_trial, trial_configs, trial_result
 from search.trial.clips import TrialClips, data_store
+from search.trial.machine import device_kind
 from search.trial.trial_run import start_trainings, with_path
 from search.trial.weights import read_models, save_models
 from search.wording import trial_name, utc_now
@@ -228,7 +229,7 @@ class Evaluator:
         configs = with_path(self._configs(number), made)
         split = fresh_split(self._split, self._data, seed)
         folds = TrialClips(self._data, split, data_store(self._runs), self._emit).folds(configs.preprocess)
-        device = made.get("device", "cpu") if torch.cuda.is_available() else "cpu"
+        device = device_kind(made.get("device", "cpu")) if torch.cuda.is_available() else "cpu"
         trainings = start_trainings(configs, seed, device, self._plan, folds, len(self._data.words))
         for one in trainings:
             fit(one)
