@@ -5,7 +5,9 @@ More cases by hand: build kernel_fuzz.c with the command that `built` runs, and 
 
 from __future__ import annotations
 
+import functools
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,16 @@ def variants() -> dict[str, list[str]]:
     return found
 
 
-def built(folder: Path, flags: list[str]) -> Path:
+Build = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds the fuzzer with flags, each once."""
+    return functools.cache(lambda *flags: built(tmp_path_factory.mktemp("fuzzer"), flags))
+
+
+def built(folder: Path, flags: tuple[str, ...]) -> Path:
     """The fuzzer, by gcc or clang with sanitizers, without a warning."""
     program = folder / "kernel_fuzz"
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
@@ -62,13 +73,9 @@ def numbers(line: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_random_sizes_touch_no_foreign_memory(tmp_path: Path) -> None:
+def test_random_sizes_touch_no_foreign_memory(build: Build) -> None:
     """Batches of 1 to 256 clips of 0 to 300 frames and models of all shapes; every instruction set gives the same numbers."""
-    lines = {}
-    for name, flags in variants().items():
-        folder = tmp_path / name
-        folder.mkdir()
-        lines[name] = run(built(folder, flags), 4, 300)
+    lines = {name: run(build(*flags), 4, 300) for name, flags in variants().items()}
     first = lines.pop("four lanes")
     assert len(first) == 4
     for others in lines.values():
@@ -77,17 +84,17 @@ def test_random_sizes_touch_no_foreign_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clip_of_the_greatest_length(tmp_path: Path) -> None:
+def test_a_clip_of_the_greatest_length(build: Build) -> None:
     """2,000 frames in the suite; by hand up to the 10,000 that data sets may have."""
     fastest = list(variants().values())[1 if len(variants()) > 1 else 0]
-    assert len(run(built(tmp_path, fastest), 1, 2000)) == 1
+    assert len(run(build(*fastest), 1, 2000)) == 1
 
 
 @pytest.mark.slow
-def test_tiles_touch_no_foreign_memory(tmp_path: Path) -> None:
+def test_tiles_touch_no_foreign_memory(build: Build) -> None:
     """The products in bf16, whose tiles are larger than many matrices."""
     try:
         instructions_of_cpu("bf16")
     except NoKernel as error:
         pytest.skip(str(error))
-    assert len(run(built(tmp_path, _AMX), 4, 300)) == 4
+    assert len(run(build(*_AMX), 4, 300)) == 4

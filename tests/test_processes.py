@@ -156,12 +156,12 @@ def test_suspended_search(place: Path, tiny: Path) -> None:
     """Time in which the whole search is suspended (Ctrl-Z) does not count toward a trial's limit."""
     command = [sys.executable, "-m", "search", "run", "tiny.yaml", "--data", str(tiny), "--trials", "1"]
     process = subprocess.Popen(
-        [*command, "--set", "epochs=100", "--trial-timeout", "12s", "--max-failures", "0"],
+        [*command, "--set", "epochs=50", "--trial-timeout", "7s", "--max-failures", "0"],
         cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     wait_until(is_in_trial(place, 0, epochs=3), process)
     os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(14)
+    time.sleep(8)
     os.killpg(process.pid, signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
