@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Cli
 from pretended_gpu import Failure, pretended_gpu
 
 from search.errors import DefinitionError, ResourceError
@@ -196,6 +197,16 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match="the device `cuda` cannot be used") as refused:
         checked_device("cuda")
     assert "is a CPU build" in str(refused.value.got)
+
+
+def test_a_gpu_that_is_not_used(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a driver but a PyTorch without CUDA, a search that takes what is available says why that is the CPU."""
+    monkeypatch.setattr("torch.version.cuda", None)
+    said = f"there is an NVIDIA driver here, but trials train on the CPU: this PyTorch ({torch.__version__}) is a CPU build"
+    assert said in cli("run", "tiny.yaml", "--data", "nowhere").err
+    assert said not in cli("run", "tiny.yaml", "--data", "nowhere", "--device", "cpu").err
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert said not in cli("run", "tiny.yaml", "--data", "nowhere").err
 
 
 def test_records_of_gpus() -> None:

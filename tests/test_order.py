@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,5 +74,8 @@ def test_whoever_continues_a_study_follows_its_order(
     done = cli("run", "tiny.yaml", "--data", tiny, "--trials", 2, "--as", "without")
     assert (done.code, said in done.err) == (0, True)
     assert {attribute(trial, "first_order") for trial in stored_trials(shared, "without")} == {None}
+    assert cli("report", "tiny", "without").code == 0
+    page = (shared / "runs/tiny-vs-without.html").read_text(encoding="utf-8")
+    assert re.search(r"order of the clips\W.*shared by its trials.*each trial(&#39;|')s own", page, re.DOTALL)
     assert "order_seed" not in optuna.load_study(study_name="without", storage=storage_of(shared)).user_attrs
     assert said not in cli("run", "tiny.yaml", "--data", tiny, "--trials", 4).err

@@ -18,6 +18,7 @@ from search.reporting.numbers import accuracy_cell, value_cell
 from search.reporting.sections import Section
 from search.study.confirmed import CandidateResult, num_values
 from search.study.identity import IDENTITY
+from search.study.order import ORDER_SEED
 from search.study.study import STRATEGY
 from search.study.trials import count_states
 from search.wording import format_params, format_value, trial_name
@@ -175,6 +176,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "objective", stored["objective"]
     yield "strategy", str(facts.study.user_attrs.get(STRATEGY, _MISSING))
     yield "target", counted(facts.target, "trial")
+    yield "order of the clips", "shared by its trials" if ORDER_SEED in facts.study.user_attrs else "each trial's own"
     for dim in facts.space:
         yield dim.setting.key, f"searched: {dim.text()}"
     for key, text in stored.items():

@@ -34,6 +34,7 @@ from search.study.opening_record import describe_openings
 from search.study.order import ORDER_SEED
 from search.study.study import SHARES_SEEDS, STRATEGY, load_study
 from search.study.trials import best_trial, num_finished
+from search.trial.gpus import why_not_used
 from search.trial.job import order_seed
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     if options.engine.engine_name() == "ray":
         emit(Working("connecting to Ray"))
     device = options.engine.resolve_device()
+    if options.engine.device == "auto" and options.engine.engine_name() != "ray" and (reason := why_not_used()):
+        emit(Notice(f"there is an NVIDIA driver here, but trials train on the CPU: {reason}"))
     for precision in definition.texts_of("train.precision"):
         options.engine.require_precision(precision, device)
     lease = lease_of(options.storage, definition.name, lease_s=options.lease_s)

@@ -154,6 +154,14 @@ def _what(gpu: Gpu) -> str:
     return f"{gpu.title} does not work" if gpu.visible else "there is no GPU that can be used"
 
 
+def why_not_used() -> str:
+    """Why no GPU is used on this machine, which has an NVIDIA driver. Empty without one, and if a person hides the GPUs."""
+    if torch.cuda.is_available() or "CUDA_VISIBLE_DEVICES" in os.environ or not driver_version():
+        return ""
+    gpu = find_gpus("cuda")[0]
+    return f"{gpu.problem}. For a GPU, {gpu.remedy}" if gpu.problem else ""
+
+
 def visible_gpus(device: str, count: int) -> tuple[str, ...]:
     """Values of CUDA_VISIBLE_DEVICES, one per GPU to use for `device`; none for the CPU.
 
