@@ -126,7 +126,7 @@ def test_workers_and_nodes_come_and_go(
 ) -> None:
     """A worker is killed, a node is lost and another joins: every number stays the same."""
     monkeypatch.setattr("search.engines.ray.worker_count._DELAY_S", 0.05)
-    sets = ("epochs=25", "trials=8", "train.kernel=torch")
+    sets = ("epochs=25", "trials=6", "train.kernel=torch")
     happened: list[str] = []
     steps: dict[int, int] = {}
 
@@ -154,14 +154,14 @@ def test_workers_and_nodes_come_and_go(
     events = search_here(tiny, engine, watch, *sets)
     assert happened == ["a worker", "its death", "a node", "another"]
     assert capsys.readouterr() == ("", ""), "Ray prints nothing"
-    assert states(place) == ["COMPLETE"] * 8
+    assert states(place) == ["COMPLETE"] * 6
     deaths = [event.reason for event in events if isinstance(event, WorkerDied)]
     assert [reason.split(" (process ")[0] for reason in deaths] == ["its process died; out of memory?"]
     lost = [event.text for event in events if isinstance(event, Notice) and "lost its machine" in event.text]
     assert len(lost) == 1, "a lost machine does not count as a death"
     assert lost[0].endswith("it resumes from its checkpoint")
     told = sorted((event.trial, event.record.epoch) for event in events if isinstance(event, EpochFinished))
-    assert told == [(trial, epoch) for trial in range(8) for epoch in range(1, 26)], "each epoch is emitted once"
+    assert told == [(trial, epoch) for trial in range(6) for epoch in range(1, 26)], "each epoch is emitted once"
     starts = [event for event in events if isinstance(event, TrialStarted)]
     assert sum(event.done > 0 for event in starts) == 2, "both trials resumed from their checkpoints"
     notices = [event.text for event in events if isinstance(event, Notice) and "workers are ready" in event.text]
