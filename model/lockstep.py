@@ -2,11 +2,14 @@
 
     results = run_epochs(trainings, width=16)
 
+A slot's numbers depend on nothing in the other slots. On a GPU they depend on the number of slots, because that decides how a
+sum is divided: so a stack always has the same number there, and copies of the first slot fill it up.
+
 Between two epochs every training is an ordinary one. For an epoch, weights and optimizer states are gathered into matrices
 with a row for each slot, and written back at its end.
 """
 
-# S slots, W floats of a slot's weights, B clips of a batch, C clips of a set, K words
+# S slots with the copies, W floats of a slot's weights, B clips of a batch, C clips of a set, K words
 
 from __future__ import annotations
 
@@ -57,8 +60,9 @@ def stack_key(training: Training) -> Hashable:
 def run_epochs(trainings: Sequence[Training], width: int) -> list[EpochRecord | Diverged]:
     """Trains the next epoch of each training; those with equal keys together, at most `width` of them.
 
-    The record of a training, or why it diverged, in the order of the trainings. An error such as too little memory leaves the
-    trainings of its stack as they were; those of earlier stacks have advanced.
+    The record of a training, or why it diverged, in the order of the trainings. The same width gives the same numbers on the
+    same device, whatever else is trained. An error such as too little memory leaves the trainings of its stack as they were;
+    those of earlier stacks have advanced.
     """
     groups: dict[Hashable, list[Training]] = {}
     for training in trainings:
@@ -67,7 +71,8 @@ def run_epochs(trainings: Sequence[Training], width: int) -> list[EpochRecord | 
     for group in groups.values():
         for first in range(0, len(group), width):
             slots = group[first : first + width]
-            results |= zip(map(id, slots), [_alone(slots[0])] if len(slots) == 1 else _together(slots), strict=True)
+            by_kernel = slots[0].choice.library is not None
+            results |= zip(map(id, slots), [_alone(slots[0])] if by_kernel else _together(slots, width), strict=True)
     return [results[id(training)] for training in trainings]
 
 
@@ -78,7 +83,7 @@ def _alone(training: Training) -> EpochRecord | Diverged:
         return error
 
 
-def _together(slots: Sequence[Training]) -> list[EpochRecord | Diverged]:
+def _together(slots: Sequence[Training], width: int) -> list[EpochRecord | Diverged]:
     began = time.perf_counter()
     lead = slots[0]
     dropout_states = [slot.generators.dropout.get_state() for slot in slots]
@@ -86,7 +91,7 @@ def _together(slots: Sequence[Training]) -> list[EpochRecord | Diverged]:
     shared_states = [generator.state for generator in shared]
     try:
         lead.begin_epoch()
-        stack = _Stack(slots)
+        stack = _Stack(slots, width if lead.device.type == "cuda" else len(slots))
         train_losses = stack.train()
         logits_SCK = stack.validation_logits()
     except BaseException:
@@ -114,24 +119,29 @@ def _together(slots: Sequence[Training]) -> list[EpochRecord | Diverged]:
 class _Stack:
     """Trainings with equal keys, for one epoch."""
 
-    def __init__(self, slots: Sequence[Training]) -> None:
+    def __init__(self, slots: Sequence[Training], size: int) -> None:
+        """`size`: the number of slots; copies of the first training fill them up."""
         self._slots, self._lead = slots, slots[0]
+        self._filled = [*slots, *[slots[0]] * (size - len(slots))]
         lead, device = slots[0], slots[0].device
         self._places = places = Places.of(lead.model)
         self._steps = -(-len(lead.train.clips) // lead.config.batch_size)
         has_moving = any(slot.averaged is not slot.model for slot in slots)
         count = 4 if has_moving else 3
-        matrices = torch.zeros(count, len(slots), places.size, device=device)
+        matrices = torch.zeros(count, size, places.size, device=device)
         self._weights_SW, self._averages_SW, self._squares_SW = matrices[:3]
         self._moving_SW = matrices[3] if has_moving else None
         self._dropout = StackedDropout(
-            [slot.model.config.dropout for slot in slots], [slot.generators.dropout for slot in slots], device
+            [slot.model.config.dropout for slot in self._filled],
+            [slot.generators.dropout if number < len(slots) else None for number, slot in enumerate(self._filled)],
+            device,
         )
-        self._loss = StackedLoss([slot.loss for slot in slots], device)
+        self._loss = StackedLoss([slot.loss for slot in self._filled], device)
         for number, slot in enumerate(slots):
             used = measure_smoothing(self._loss.of_slot(number), slot.model.num_words, slot.config.label_smoothing_over)
             assert used == slot.label_smoothing_used, "a slot's loss is that of its training"
         self._copy(to_stack=True)
+        matrices[:, len(slots) :] = matrices[:, :1]
         self._weights_SW.requires_grad_()
         self._model = StackedModel(lead.model, places, self._weights_SW)
 
@@ -139,8 +149,8 @@ class _Stack:
         """Trains on every clip once; each slot's mean loss."""
         lead = self._lead
         optimizer = StackedAdam(
-            [slot.config for slot in self._slots],
-            [len(slot.history) * self._steps for slot in self._slots],
+            [slot.config for slot in self._filled],
+            [len(slot.history) * self._steps for slot in self._filled],
             self._steps,
             self._places,
             weights_SW=self._weights_SW,
@@ -148,7 +158,7 @@ class _Stack:
             squares_SW=self._squares_SW,
             moving_SW=self._moving_SW,
         )
-        total_S = torch.zeros(len(self._slots), dtype=torch.float64, device=lead.device)
+        total_S = torch.zeros(len(self._filled), dtype=torch.float64, device=lead.device)
         assert isinstance(lead.path, TorchPath), "the kernel trains alone"
         with contextlib.closing(lead.path.batches()) as batches:  # after an error nothing draws from the generators
             for number, (frames_MF, layout, labels_B) in enumerate(batches):
@@ -158,7 +168,7 @@ class _Stack:
                 assert self._weights_SW.grad is not None
                 optimizer.step(number, self._weights_SW.grad)
                 total_S += loss_S.detach() * len(labels_B)
-        return [total / len(lead.train.clips) for total in total_S.tolist()]
+        return [total / len(lead.train.clips) for total in total_S.tolist()[: len(self._slots)]]
 
     @torch.inference_mode()
     def validation_logits(self) -> Float[Tensor, "S C K"] | None:
@@ -169,12 +179,12 @@ class _Stack:
         clips = lead.validation.clips
         weights_SW = self._weights_SW if self._moving_SW is None else self._moving_SW
         model = StackedModel(lead.model, self._places, weights_SW)
-        none = StackedDropout([0.0] * len(self._slots), [None] * len(self._slots), lead.device)
+        none = StackedDropout([0.0] * len(weights_SW), [None] * len(weights_SW), lead.device)
         result_SCK = torch.empty(len(self._slots), len(clips), lead.model.num_words)
-        rows = max(_VALIDATION_ROWS // len(self._slots), _LEAST_ROWS)
+        rows = max(_VALIDATION_ROWS // len(weights_SW), _LEAST_ROWS)
         for batch in ordered_batches(clips, rows, lead.model.frames_multiple, lead.validation.rule):
             logits_SBK = model.logits(*lead.validation.take(batch, lead.model.config.pooling), none)
-            result_SCK[:, torch.from_numpy(batch.clips_B)] = logits_SBK.float().cpu()
+            result_SCK[:, torch.from_numpy(batch.clips_B)] = logits_SBK[: len(self._slots)].float().cpu()
         return result_SCK
 
     def write_back(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import pretended_gpu
 
 from data_utils.augment import AugmentConfig
 from data_utils.prepared import ClipSet, clip_set
@@ -17,6 +18,7 @@ from model import lockstep
 from model.config import ModelConfig, TrainConfig
 from model.lockstep import run_epochs, stack_key
 from model.record import EpochRecord
+from model.stack import StackedModel
 from model.training import Diverged, SharedOrder, Training
 
 WORDS = 4
@@ -44,6 +46,7 @@ def make(
     augment: AugmentConfig = AugmentConfig(),
     validation: ClipSet | None = VALIDATION,
     first: int | None = 0,
+    device: str = "cpu",
     **config: Any,
 ) -> Training:
     """A training by PyTorch, with a shared order unless `first` is None."""
@@ -55,6 +58,7 @@ def make(
         validation=validation,
         num_words=WORDS,
         seed=seed,
+        device=device,
         order=None if first is None else SharedOrder(5, first),
     )
 
@@ -149,10 +153,25 @@ def test_trainings_of_one_seed_share_a_stack_without_a_shared_order() -> None:
 
 
 def test_the_same_width_gives_the_same_numbers_bit_for_bit() -> None:
-    """Twice the same stack: the same records; in halves: the same within rounding."""
-    results = [records(run_epochs(slots(), width)) for width in (4, 4, 2)]
-    assert results[0] == results[1]
-    assert max(abs(a.val_loss - b.val_loss) for a, b in zip(results[0], results[2], strict=True)) < 1e-5
+    """Twice the same stack: the same records. On the CPU also in stacks of two, and each in a stack of its own."""
+    results = [records(run_epochs(slots(), width)) for width in (4, 4, 2, 1)]
+    assert all(result == results[0] for result in results)
+
+
+def test_on_a_gpu_a_stack_always_has_its_full_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the number of slots decides how sums are divided: copies fill it up, and change no number."""
+    sizes = []
+    real = StackedModel.__init__
+
+    def spy(self: StackedModel, like: Any, places: Any, weights_SW: torch.Tensor) -> None:
+        sizes.append(len(weights_SW))
+        real(self, like, places, weights_SW)
+
+    monkeypatch.setattr(StackedModel, "__init__", spy)
+    with pretended_gpu():
+        full, part = (records(run_epochs(slots(count, device="cuda", ema=0.9), 3)) for count in (3, 2))
+    assert set(sizes) == {3}
+    assert part == full[:2]
 
 
 def test_a_training_that_diverges_changes_no_other() -> None:
@@ -216,7 +235,7 @@ def test_different_trainings_do_not_share_a_stack(change: dict[str, Any]) -> Non
     trainings = [make(0), make(0, **change)]
     assert stack_key(trainings[0]) != stack_key(trainings[1])
     results = records(run_epochs(trainings, 4))
-    assert [results[0]] == records([make(0).run_epoch()])
+    assert results[:1] == records(run_epochs([make(0)], 1))
 
 
 def test_without_validation_the_last_weights_are_kept() -> None:
