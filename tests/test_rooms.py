@@ -153,14 +153,14 @@ def test_study_files_are_read_in_one_place() -> None:
 
 
 def test_trainings_are_made_in_one_place() -> None:
-    """One function of `search` makes trainings, with their number of threads. A worker of Ray, which has set it, warms up."""
+    """One function of `search` makes trainings, with their number of threads. So does the warm-up of a worker."""
     makers = {
         module
         for module, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Training"
     }
-    assert makers == {"search.trial.trial_run", "search.engines.ray.actor"}
+    assert makers == {"search.trial.trial_run", "search.engines.devices"}
 
 
 def test_files_fit_in_the_head() -> None:
