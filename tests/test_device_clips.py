@@ -20,6 +20,7 @@ from data_utils.prepared import ClipSet, clip_set
 from model.config import ModelConfig, TrainConfig
 from model.device_clips import DeviceClips
 from model.gpu_memory import available_memory, share_memory
+from model.layers import Dropout
 from model.precision import tf32_is_on
 from model.training import Training
 from model.transformer import TransformerEnISLR, logits_of
@@ -98,6 +99,24 @@ def test_the_device_gets_what_the_host_has() -> None:
                 assert all(a is b is None or torch.equal(a, b.cpu()) for a, b in biases)  # type: ignore[arg-type, union-attr]
                 one, other = one.pooled, other.pooled
             assert one is other is None
+
+
+@pytest.mark.parametrize("pooling", ["none", "max"])
+def test_dropout_masks_of_a_pass(pooling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU one draw has as many elements as the pass needs; on the CPU a chunk, on which recorded numbers depend."""
+    drawn, used = [], []
+    draw, mask = Dropout._draw, Dropout.mask
+    monkeypatch.setattr(Dropout, "_draw", lambda self, count, like: (drawn.append(count), draw(self, count, like))[1])
+    monkeypatch.setattr(Dropout, "mask", lambda self, x: (used.append(x.numel()), mask(self, x))[1])
+    model = TransformerEnISLR(ModelConfig(width=8, ffn_width=12, pooling=pooling), WORDS, torch.Generator())  # type: ignore[arg-type]
+    batch = batch_of(TRAIN, np.arange(6), model.frames_multiple)
+    model(*DeviceClips(TRAIN, CPU).take(batch, pooling), torch.Generator())
+    assert drawn == [1 << 18]
+    drawn.clear()
+    used.clear()
+    with pretended_gpu():
+        model.to(CUDA)(*DeviceClips(TRAIN, CUDA).take(batch, pooling), torch.Generator("cuda"))
+    assert drawn == [sum(used)]
 
 
 def test_attention_is_freed_during_the_backward_pass() -> None:
