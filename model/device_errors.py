@@ -53,7 +53,7 @@ def failure_text(error: BaseException) -> str:
     """A failure of the device in one line: what failed, and the first line of the error."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     first = first.partition(" Of the allocated memory")[0]
-    first = first if len(first) <= _MAX_TEXT else f"{first[:_MAX_TEXT]}..."
+    first = first.rstrip(".") if len(first) <= _MAX_TEXT else f"{first[:_MAX_TEXT]}..."
     if _is_out_of_device_memory(error):
         return f"out of memory on the GPU: {first}"
     return f"out of memory: {first}" if is_out_of_memory(error) else f"the GPU failed: {first}"

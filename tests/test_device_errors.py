@@ -91,7 +91,7 @@ def test_kinds_of_errors(error: Exception) -> None:
     [
         (
             torch.OutOfMemoryError(LONG),
-            f"out of memory on the GPU: {LONG.partition(' Of the allocated')[0]}",
+            f"out of memory on the GPU: {LONG.partition('. Of the allocated')[0]}",
         ),
         (MemoryError(), "out of memory: MemoryError"),
         (RuntimeError("std::bad_alloc"), "out of memory: std::bad_alloc"),

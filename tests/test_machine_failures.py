@@ -30,7 +30,7 @@ from search.study.companion import CANDIDATE
 from search.trial.trial_run import TrialRun
 
 CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
-ADVICE = "fewer --workers or a smaller batch_size need less"
+ADVICE = "try fewer --workers or a smaller batch_size"
 KILLED = "it was killed by SIGKILL (out of memory?)"
 QUICK = ("--set", "epochs=1")
 
@@ -114,7 +114,7 @@ def test_the_baseline_is_never_lost(
         stopped = cli(*words)
         assert stopped.code == 3
         assert f"error: the machine failed trial 0, the baseline\ngot: {got}\nhint: " in stopped.err
-        assert "it is not recorded as failed: the same command tries it again" in stopped.err
+        assert "It is not recorded as failed: the same command tries it again" in stopped.err
         assert found(place) == [("RUNNING", "")]
         seeds.add(attribute(stored_trials(place)[0], "seed"))
     assert cli(*words).code == 0
@@ -132,10 +132,7 @@ def test_three_in_a_row_stop_the_run(place: Path, tiny: Path, cli: Cli, break_tr
     assert stopped.code == 3
     last = f"got: the last: trial 6: out of memory on the GPU: {CUBLAS}; {ADVICE}\n"
     assert f"error: the machine failed in 3 trials in a row\n{last}" in stopped.err
-    assert (
-        "hint: does another program use the memory? Try fewer --workers; the same command goes on, with this trial first"
-        in stopped.err
-    )
+    assert "hint: does another program use the memory? The same command goes on, with this trial first" in stopped.err
     states = ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "FAIL", "FAIL", "RUNNING"]
     assert [state for state, _ in found(place)] == states
     break_trials({})

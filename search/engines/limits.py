@@ -63,7 +63,7 @@ class StartupFailures:
     """Counts workers that die before doing anything. A few are an accident; more in a row point to the machine."""
 
     what: str = "workers end before they start training"
-    hint: str = "is there enough memory? Try fewer --workers"
+    hint: str = "is there enough memory? Try fewer --workers; `islr-search doctor` checks the machine"
     in_a_row: int = 0
 
     def reset(self) -> None:

@@ -19,7 +19,7 @@ _MEMORY, _GPU, _DEATHS = "out of memory", "the GPU failed", "its worker died"
 
 def with_advice(reason: str) -> str:
     """The reason of a trial that the machine failed, with what helps if that is known."""
-    return f"{reason}; fewer --workers or a smaller batch_size need less" if reason.startswith(_MEMORY) else reason
+    return f"{reason}; try fewer --workers or a smaller batch_size" if reason.startswith(_MEMORY) else reason
 
 
 class MachineFailures:
@@ -40,14 +40,14 @@ class MachineFailures:
             return ResourceError(
                 f"the machine failed {name}, the baseline",
                 got=reason,
-                hint=f"{_what_to_check(reason)}; it is not recorded as failed: the same command tries it again",
+                hint=f"{_what_to_check(reason)} It is not recorded as failed: the same command tries it again",
             )
         if self._in_a_row + 1 < MAX_IN_A_ROW:
             return None
         return ResourceError(
             f"the machine failed in {MAX_IN_A_ROW} {self._unit}s in a row",
             got=f"the last: {name}: {reason}",
-            hint=f"{_what_to_check(reason)}; the same command goes on, with this {self._unit} first",
+            hint=f"{_what_to_check(reason)} The same command goes on, with this {self._unit} first",
         )
 
 
@@ -65,5 +65,7 @@ def lost_baseline(study: str, trials: Sequence[FrozenTrial]) -> str:
 
 def _what_to_check(reason: str) -> str:
     if reason.startswith(_GPU):
-        return "check the GPU with `nvidia-smi` and `islr-search doctor`"
-    return "does another program use the memory? Try fewer --workers"
+        return "check the GPU with `nvidia-smi` and `islr-search doctor`."
+    if reason.startswith(_MEMORY):
+        return "does another program use the memory?"
+    return "is the machine out of memory? Try fewer --workers."
