@@ -201,6 +201,8 @@ class TestWarmUp:
             devices.warm_up("cuda")
             gc.collect()
             assert gpu.left == gpu.memory, "it keeps nothing there"
+            devices.warm_up("cuda", workers=4)
+            assert gpu.left < gpu.memory / 4, "each of four workers has its share"
         failure = Failure("CUDA error: unspecified launch failure", of="product")
         with pretended_gpu(failures=(failure,)), pytest.raises(RuntimeError, match="unspecified launch failure"):
             devices.warm_up("cuda")
@@ -212,14 +214,14 @@ class TestWarmUp:
     def test_a_worker_whose_gpu_fails(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Before it is ready it gets no job; afterwards its job is tried again in a fresh worker."""
         at_start = Failure("CUDA error: unspecified launch failure", of="product", once=str(tmp_path / "start"))
-        in_job = Failure(CUBLAS, of="allocation", at=1 << 16, once=str(tmp_path / "job"))
-        job = replace(job_of(0, tmp_path, epochs=1), device="cuda")
+        in_job = Failure(CUBLAS, at=600, once=str(tmp_path / "job"))  # after the warm-up, which needs a third of these
+        job = replace(job_of(0, tmp_path), device="cuda")
         with self.engine(tiny, tmp_path, monkeypatch, at_start, in_job) as engine:
-            [lost] = events_of(engine, job)
+            *_, lost = events_of(engine, job)
             assert lost == WorkerLost(0, f"out of memory on the GPU: {CUBLAS}", device_failed=True)
             assert (tmp_path / "start").exists(), "the first worker was lost without its job"
             assert not workers()
-            assert [type(event) for event in events_of(engine, job.resumed())] == [JobStarted, StepDone, JobDone]
+            assert [type(event) for event in events_of(engine, job.resumed())] == [JobStarted, *[StepDone] * 4, JobDone]
 
     @pytest.mark.slow
     def test_a_gpu_that_always_fails(self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

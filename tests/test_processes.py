@@ -342,14 +342,14 @@ def test_a_run_waits_for_a_slow_one(place: Path, tiny: Path) -> None:
 
 
 def test_workers_share_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four workers on two GPUs get two each. A replacement gets its predecessor's GPU."""
-    given: list[str | None] = []
+    """Five workers on two GPUs: three share one, two the other. A replacement gets its predecessor's GPU."""
+    given: list[tuple[str | None, int]] = []
 
     class Process:
         exitcode = 0
 
         def __init__(self, target: object, args: tuple[object, Setup], name: str) -> None:
-            given.append(args[1].gpu)
+            given.append((args[1].gpu, args[1].workers_per_gpu))
 
         def start(self) -> None:
             pass
@@ -359,22 +359,22 @@ def test_workers_share_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(child._SPAWN, "Process", Process)
     engine = processes.ProcessEngine(
         Setup(tmp_path, tmp_path, Split((), (), ()), "", gpu=None),
-        slots=4,
+        slots=5,
         gpus=("4", "7"),
         trial_timeout_s=math.inf,
         emit=ignore,
     )
-    hired = [engine._start_worker() for _ in range(4)]
+    hired = [engine._start_worker() for _ in range(5)]
     engine._dismiss(hired[1])
     engine._start_worker()
     engine.close()
-    assert given == ["4", "7", "4", "7", "7"]
+    assert given == [("4", 3), ("7", 2), ("4", 3), ("7", 2), ("4", 3), ("7", 2)]
 
 
 def test_a_worker_sees_only_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA_VISIBLE_DEVICES is set before CUDA is initialized, which happens before the worker is ready."""
-    seen: list[tuple[str, str]] = []
-    monkeypatch.setattr(worker, "warm_up", lambda device: seen.append((device, os.environ["CUDA_VISIBLE_DEVICES"])))
+    seen: list[tuple[object, ...]] = []
+    monkeypatch.setattr(worker, "warm_up", lambda *given: seen.append((*given, os.environ["CUDA_VISIBLE_DEVICES"])))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(worker, "end_with_parent", lambda: None)
     here, there = Pipe()
@@ -384,7 +384,7 @@ def test_a_worker_sees_only_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert seen == [("cuda", "1")]
+    assert seen == [("cuda", 1, "1")]
     assert isinstance(here.recv(), worker.Ready)
     assert "there is no such data folder" in str(here.recv())
 

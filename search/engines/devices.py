@@ -12,6 +12,7 @@ from data_utils.errors import ResourceError
 from data_utils.landmarks import NUM_FEATURES
 from data_utils.prepared import clip_set
 from model.config import ModelConfig, TrainConfig
+from model.gpu_memory import share_memory
 from model.training import Training
 from search.trial.machine import THREADS
 
@@ -19,14 +20,18 @@ _SIZE = 64
 """Rows and columns of the product. Its numbers are whole and small: exact in every precision."""
 
 
-def warm_up(device: str) -> None:
+def warm_up(device: str, workers: int = 1) -> None:
     """Computes one small product on the device. A GPU also trains for an epoch, which loads its libraries.
+
+    Args:
+        workers: how many processes share the GPU; from now on this one may use its share of the memory.
 
     Raises:
         ResourceError: the device computes wrong numbers.
         Exception: it cannot compute; `model.device_errors` tells these errors apart from others.
     """
     torch.set_num_threads(THREADS)
+    share_memory(device, workers)
     if not torch.equal(_product(device).cpu(), _product("cpu")):
         hint = "restart the machine, or search on another GPU or with `--device cpu`"
         raise ResourceError("a GPU computes wrong numbers", where=device, hint=hint)

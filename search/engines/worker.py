@@ -42,7 +42,7 @@ def serve(pipe: Connection, setup: Setup, train: Callable[[Connection, TrialClip
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu  # CUDA has not been initialized yet
     with contextlib.suppress(*_PIPE_CLOSED):
         try:
-            warm_up("cpu" if setup.gpu is None else "cuda")
+            warm_up("cpu" if setup.gpu is None else "cuda", setup.workers_per_gpu)
             pipe.send(Ready())
             train(pipe, open_trial_clips(setup, pipe.send))
         except _PIPE_CLOSED:
