@@ -39,6 +39,7 @@ from search.definition.definition import Resources, StudyDefinition
 from search.definition.study_file import load_definition
 from search.engines.engine import EngineEvent, JobDone, JobInterrupted, JobStarted, StepDone
 from search.engines.engine_options import EngineOptions
+from search.engines.placement import Placement
 from search.running.run import RunOptions, run
 from search.running.signals import StopSignals
 from search.storage.bulk import add_trials
@@ -166,7 +167,9 @@ class SimulatedOptions(EngineOptions):
 
     made: SimulatedEngine
 
-    def create_engine(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> SimulatedEngine:
+    def create_engine(
+        self, placement: Placement, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()
+    ) -> SimulatedEngine:
         """The given engine."""
         return self.made
 

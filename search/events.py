@@ -66,6 +66,9 @@ class RunStarted:
     caution: str = ""
     """What limits its results: in a split by clip the same people are in all parts. Else empty."""
 
+    place: str = ""
+    """Where its trials train, and how many at once, in words."""
+
 
 @dataclass(frozen=True)
 class Notice:

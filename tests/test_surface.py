@@ -33,7 +33,7 @@ COMMANDS = {
         "--as=None",
         "--seed=0",
         "--device=auto",
-        "--workers=1",
+        "--workers=None",
         "--engine=None",
         "--address=None",
         "--trial-timeout=None",
@@ -60,7 +60,7 @@ COMMANDS = {
         STORAGE,
         "--runs=runs",
         "--device=auto",
-        "--workers=1",
+        "--workers=None",
         "--engine=None",
         "--address=None",
         "--max-restarts=3",
@@ -238,7 +238,7 @@ def test_settings_and_their_defaults() -> None:
 
 
 EVENTS = """
-run_started: study about data words parts clips device workers storage runs finished target epochs space objectives folds trainings run best unit caution
+run_started: study about data words parts clips device workers storage runs finished target epochs space objectives folds trainings run best unit caution place
 notice: text
 working: what done total
 data_prepared: done total

@@ -21,7 +21,7 @@ def confirm(
     storage: opt.Storage = opt.STORAGE,
     runs: opt.Runs = opt.RUNS,
     device: opt.Device = "auto",
-    workers: opt.WorkerCount = 1,
+    workers: opt.WorkerCount = None,
     engine: opt.EngineChoice = None,
     address: opt.Address = None,
     max_restarts: opt.MaxRestarts = 3,

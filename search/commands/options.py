@@ -96,15 +96,21 @@ Device = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", rich_help_panel=_OUTPUT, help="Print JSON to stdout, one object per line.")]
 WorkerCount = Annotated[
-    int, typer.Option("--workers", min=1, rich_help_panel=_MACHINES, help="Trials to train at once, each in its own process.")
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        rich_help_panel=_MACHINES,
+        help="Trials to train at once. [default: on a GPU as many as fit, else 1]",
+    ),
 ]
 EngineChoice = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        metavar="inline|processes|ray",
+        metavar="inline|processes|lockstep|ray",
         rich_help_panel=_MACHINES,
-        help="Where trials train. [default: inline for one worker, else processes]",
+        help="Where trials train. [default: on a GPU lockstep, else inline for one worker, else processes]",
     ),
 ]
 Address = Annotated[

@@ -87,7 +87,6 @@ def _right(text: str, columns: int) -> str:
 def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[str]:
     """What a run is about to do, in at most `max_width` columns."""
     train, validation, test = (len(event.parts[part]) for part in ("train", "validation", "test"))
-    workers = f", {event.workers} workers" if event.workers > 1 else ""
     sealed = f"{event.clips.get('test', test):,} sealed for the test" if test else "no test part"
     signers = (
         f"{train} train ({event.clips['train']:,} clips), {validation} validate ({event.clips['validation']:,} clips), {sealed}"
@@ -108,7 +107,7 @@ def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[s
         (label, signers),
         ("people", event.caution),
         *(("models", text) for text in each),
-        ("device", f"{event.device}{workers}, storage {event.storage}"),
+        ("device", f"{event.place}, storage {event.storage}"),
         ("target", f"{event.target:,} finished {event.unit}s, {event.finished:,} so far"),
     ]
     return [line for label, text in rows for line in labeled(label, text, max_width)]

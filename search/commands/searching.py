@@ -33,7 +33,7 @@ def run(
     name: opt.NewName = None,
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
-    workers: opt.WorkerCount = 1,
+    workers: opt.WorkerCount = None,
     engine: opt.EngineChoice = None,
     address: opt.Address = None,
     trial_timeout: opt.TrialTimeout = None,

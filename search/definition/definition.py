@@ -130,11 +130,15 @@ class StudyDefinition:
     @property
     def max_epochs(self) -> int:
         """The most epochs that a training can have."""
-        setting = settings()["train.epochs"]
+        return int(self.highest("train.epochs"))
+
+    def highest(self, key: str) -> float:
+        """The highest value that a setting of numbers may have in this study."""
+        setting = settings()[key]
         for dim in self.space:
-            if dim.setting.key == setting.key:
-                return max(int(dim.highest), setting.default if dim.when else 0)
-        return int(self.fixed.get(setting.key, setting.default))
+            if dim.setting.key == key:
+                return max(dim.highest, setting.default) if dim.when else dim.highest
+        return float(self.fixed.get(key, setting.default))
 
     def texts_of(self, key: str) -> tuple[str, ...]:
         """Every value that a text setting may have in this study."""

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 PREFIX = "islr:"
 """How the keys of our system attributes begin."""
 
-HIDDEN = ("owner", "settings", "result", "made_with", "stints", "deaths", "pruned_at", "first_order")
+HIDDEN = ("owner", "settings", "result", "made_with", "stints", "deaths", "pruned_at", "first_order", "stack")
 """What is stored as a system attribute: JSON, lists, and notes of a run to itself."""
 
 

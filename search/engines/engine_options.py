@@ -9,21 +9,21 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from data_utils.prepared import fingerprint
 from model.kernel.library import NoKernel, load_library
 from search.definition.definition import Resources
 from search.engines.engine import Engine
 from search.engines.inline import InlineEngine
 from search.engines.job_run import Setup
+from search.engines.lockstep.engine import LockstepEngine
+from search.engines.placement import Placement, Work, lockstep_trials
 from search.engines.processes import ProcessEngine
 from search.errors import DefinitionError, require_in_range
 from search.trial.clips import TrialClips
-from search.trial.gpus import visible_gpus
+from search.trial.gpus import Gpu, find_gpus, require_working
 from search.trial.machine import checked_device
 
-ENGINES = ("inline", "processes", "ray")
+ENGINES = ("inline", "processes", "lockstep", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,12 @@ class EngineOptions:
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
-    workers: int = 1
+    workers: int | None = None
+    """Trials at once; None: with `lockstep` as many as fit, with `processes` one on each GPU, otherwise one."""
+
     engine: str | None = None
-    """`inline`, `processes` or `ray`; None: `inline` for one worker without a time limit per trial, otherwise `processes`."""
+    """`inline`, `processes`, `lockstep` or `ray`; None: on a GPU `lockstep`, on the CPU `inline` for one worker without a time
+    limit per trial, otherwise `processes`."""
 
     trial_timeout_s: float | None = None
     """Time allowed for a trial, all its epochs together."""
@@ -44,20 +47,41 @@ class EngineOptions:
     """Of the Ray cluster; None: the value of RAY_ADDRESS, else a local Ray instance that is started for this run."""
 
     def __post_init__(self) -> None:
-        require_in_range("workers", self.workers, 1)
+        if self.workers is not None:
+            require_in_range("workers", self.workers, 1)
 
-    def engine_name(self) -> str:
-        """The engine to use.
+    def engine_name(self, device: str) -> str:
+        """The engine to use on a device, which is resolved.
+
+        Raises: same as `require_possible`.
+        """
+        self.require_possible()
+        if self.engine is not None:
+            return self.engine
+        needs_processes = self._many or self.trial_timeout_s is not None
+        if device.startswith("cuda") and (needs_processes or not _is_daemon()):
+            name = "lockstep"
+        else:
+            name = "processes" if needs_processes else "inline"
+        _require_no_daemon(name)
+        return name
+
+    @property
+    def _many(self) -> bool:
+        return self.workers is not None and self.workers > 1
+
+    def require_possible(self) -> None:
+        """Refuses an engine that there is not, or that does not support the other options.
 
         Raises:
-            DefinitionError: there is no such engine, or it does not support the other options.
+            DefinitionError: see above.
         """
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             what = "this script starts its search again in each process that it starts"
             raise DefinitionError(what, hint='put the call under `if __name__ == "__main__":`')
         if self.engine not in (None, *ENGINES):
             raise DefinitionError("there is no such engine", got=self.engine, expected=" or ".join(ENGINES))
-        needs = "--workers" if self.workers > 1 else "--trial-timeout" if self.trial_timeout_s is not None else ""
+        needs = "--workers" if self._many else "--trial-timeout" if self.trial_timeout_s is not None else ""
         if self.engine == "inline" and needs:
             raise DefinitionError(
                 f"the engine `inline` does not support {needs}",
@@ -67,11 +91,7 @@ class EngineOptions:
             raise DefinitionError("--address is the address of a Ray cluster", hint="add `--engine ray`")
         if self.engine == "ray" and importlib.util.find_spec("ray") is None:
             raise DefinitionError("the engine `ray` needs the package Ray", hint="pip install 'islr-search[ray]'")
-        name = self.engine or ("processes" if needs else "inline")
-        if name == "processes" and multiprocessing.current_process().daemon:  # such as a worker of multiprocessing.Pool
-            got = "this process is a daemon, and daemons cannot have child processes"
-            raise DefinitionError("workers cannot be started here", got=got, hint="use --engine inline with one worker")
-        return name
+        _require_no_daemon(self.engine or ("processes" if needs else ""))
 
     def resolve_device(self) -> str:
         """The device to use. `auto` is resolved for this machine, or for the machines of the cluster.
@@ -80,7 +100,8 @@ class EngineOptions:
             DefinitionError: there is no such device, or the options do not fit together.
             ResourceError: the connection to the cluster failed.
         """
-        if self.engine_name() != "ray":
+        self.require_possible()
+        if self.engine != "ray":
             return checked_device(self.device)
         if self.device not in ("auto", "cpu", "cuda"):
             what, got = f"the device `{self.device}` cannot be used", "a Ray cluster assigns GPUs itself"
@@ -94,9 +115,19 @@ class EngineOptions:
             return self.device
         return "cuda" if cluster.has_gpus else "cpu"
 
+    def working_gpus(self, device: str) -> tuple[Gpu, ...]:
+        """The GPUs of this machine that a resolved device names, each of which computes; none on the CPU or on a cluster.
+
+        Raises:
+            ResourceError: one does not compute.
+        """
+        gpus = () if self.engine == "ray" else find_gpus(device)
+        require_working(gpus)
+        return gpus
+
     def shares_order(self, device: str) -> bool:
         """Whether the trials of a study that is made with these options share an order of the clips. `device`: resolved."""
-        return self.engine_name() == "lockstep"
+        return self.engine_name(device) == "lockstep"
 
     def require_precision(self, precision: str, device: str) -> None:
         """Refuses a precision that trials on this machine cannot have. With the engine `ray`, workers refuse it themselves.
@@ -104,7 +135,7 @@ class EngineOptions:
         Raises:
             DefinitionError: see above.
         """
-        if precision == "float32" or self.engine_name() == "ray":
+        if precision == "float32" or self.engine == "ray":
             return
         try:
             if (device == "cpu") == (precision == "tf32"):
@@ -115,12 +146,36 @@ class EngineOptions:
             what = f"the precision {precision} cannot be used here"
             raise DefinitionError(what, got=str(error), expected="float32", hint="--set train.precision=float32") from error
 
-    def create_engine(self, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()) -> Engine:
+    def place(self, device: str, gpus: tuple[Gpu, ...], work: Work) -> Placement:
+        """Where the trials of a run train. `device`, `gpus`: see `resolve_device` and `working_gpus`."""
+        name = self.engine_name(device)
+        if name == "lockstep" and self.engine is None and not work.shares_order:
+            name = "processes"
+        if self.workers is not None:
+            workers = self.workers
+        elif name == "lockstep":
+            workers = lockstep_trials(gpus, work)
+        else:
+            workers = max(len(gpus), 1) if name == "processes" else 1
+        return Placement(
+            engine=name,
+            device=device,
+            gpus=gpus,
+            workers=workers,
+            width=-(-workers // max(len(gpus[:workers]), 1)) * work.trainings,
+            is_default=self.engine is None,
+            has_chosen_workers=self.workers is not None,
+            shares_order=work.shares_order,
+        )
+
+    def create_engine(
+        self, placement: Placement, trial_clips: TrialClips, runs: Path, resources: Resources = Resources()
+    ) -> Engine:
         """The engine, for trials on these clips. `resources`: what each worker requests from a cluster.
 
         Raises: same as `resolve_device`.
         """
-        device, name = self.resolve_device(), self.engine_name()
+        name, device, workers = placement.engine, placement.device, placement.workers
         if name == "inline":
             return InlineEngine(trial_clips)
         setup = Setup(trial_clips.data.folder, runs, trial_clips.split, fingerprint(trial_clips.data), gpu=None)
@@ -129,9 +184,22 @@ class EngineOptions:
             from search.engines.ray.cluster import Cluster
             from search.engines.ray.engine import RayEngine
 
-            cluster, workers = Cluster(self.address), self.workers
+            cluster = Cluster(self.address)
             return RayEngine(
                 cluster, trial_clips, setup, workers=workers, device=device, resources=resources, trial_timeout_s=timeout_s
             )
-        gpus = visible_gpus(device, torch.cuda.device_count())
-        return ProcessEngine(setup, slots=self.workers, gpus=gpus, trial_timeout_s=timeout_s, emit=trial_clips.emit)
+        gpus, emit = tuple(gpu.visible for gpu in placement.used), trial_clips.emit
+        if name == "processes":
+            return ProcessEngine(setup, slots=workers, gpus=gpus, trial_timeout_s=timeout_s, emit=emit)
+        width = placement.width
+        return LockstepEngine(setup, slots=workers, gpus=gpus, width=width, trial_timeout_s=timeout_s, emit=emit)
+
+
+def _is_daemon() -> bool:
+    return multiprocessing.current_process().daemon  # such as a worker of multiprocessing.Pool
+
+
+def _require_no_daemon(engine: str) -> None:
+    if engine in ("processes", "lockstep") and _is_daemon():
+        got = "this process is a daemon, and daemons cannot have child processes"
+        raise DefinitionError("workers cannot be started here", got=got, hint="use --engine inline with one worker")

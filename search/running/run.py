@@ -12,6 +12,8 @@ from data_utils.wording import caution_of
 from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
+from search.engines.lockstep.sizing import largest_network
+from search.engines.placement import Placement, Work
 from search.errors import DefinitionError, ResourceError, require_in_range
 from search.events import Listener, Notice, RunFinished, RunStarted, Working
 from search.running.machine_failures import lost_baseline
@@ -34,7 +36,7 @@ from search.study.opening_record import describe_openings
 from search.study.order import ORDER_SEED
 from search.study.study import SHARES_SEEDS, STRATEGY, load_study
 from search.study.trials import best_trial, num_finished
-from search.trial.gpus import why_not_used
+from search.trial.gpus import Gpu, why_not_used
 from search.trial.job import order_seed
 
 if TYPE_CHECKING:
@@ -78,11 +80,12 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     if options.source == definition.name:
         hint = "give the new study another name: --as NAME"
         raise DefinitionError("a study cannot start from itself", got=options.source, hint=hint)
-    if options.engine.engine_name() == "ray":
+    if options.engine.engine == "ray":
         emit(Working("connecting to Ray"))
     device = options.engine.resolve_device()
-    if options.engine.device == "auto" and options.engine.engine_name() != "ray" and (reason := why_not_used()):
+    if options.engine.device == "auto" and options.engine.engine != "ray" and (reason := why_not_used()):
         emit(Notice(f"there is an NVIDIA driver here, but trials train on the CPU: {reason}"))
+    gpus = options.engine.working_gpus(device)
     for precision in definition.texts_of("train.precision"):
         options.engine.require_precision(precision, device)
     lease = lease_of(options.storage, definition.name, lease_s=options.lease_s)
@@ -101,7 +104,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 )
                 claimed = claim(study, storage, options.runs, options.storage)
         with open_session(options, storage, study.study_name, claimed.folder, lease, emit) as session:
-            for text in (*claimed.notices, *_order_notes(study, shares=options.engine.shares_order(device))):
+            for text in (*claimed.notices, *_order_notes(study, shares=options.engine.engine == "lockstep")):
                 session.emit(Notice(text))
             if source is not None:
                 with lease.wait_for_turn():
@@ -111,12 +114,16 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 session.emit(Notice(lost))
             if opened := describe_openings(study, storage, options.runs):
                 session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
-            return _search(session, definition, options, clips, device, wider, stop)
+            return _search(session, definition, options, clips, (device, gpus), wider, stop)
+
+
+def _shares_order(study: optuna.Study) -> bool:
+    return ORDER_SEED in study.user_attrs or bool(study.user_attrs.get(SHARES_SEEDS))
 
 
 def _order_notes(study: optuna.Study, *, shares: bool) -> Iterator[str]:
     """What is surprising when a study continues that was made with another engine."""
-    if shares and ORDER_SEED not in study.user_attrs and not study.user_attrs.get(SHARES_SEEDS):
+    if shares and not _shares_order(study):
         yield (
             "this study was made with another engine, so each of its trials has an order of the clips of its own and trains by "
             "itself, not in lockstep. `--engine processes` trains them as fast; a new study (`--as NAME`) shares an order"
@@ -152,10 +159,11 @@ def _search(
     definition: StudyDefinition,
     options: RunOptions,
     clips: ReadyClips,
-    device: str,
+    devices: tuple[str, tuple[Gpu, ...]],
     wider: Sequence[str],
     stop: StopSignals,
 ) -> RunFinished:
+    """`devices`: see `EngineOptions.place`."""
     study, emit = session.study, session.emit
     session.ledger.refresh()
     for change in wider:
@@ -166,14 +174,23 @@ def _search(
     study.set_user_attr(RESOURCES, definition.resources.stored())
     _note_strategy(study, definition, finished, emit)
     study.pruner = definition.pruner.make(definition.max_epochs)
-    emit(_run_started(session, definition, options, clips, device, finished, target))
+    work = Work.of(
+        clips.trial_clips,
+        definition.plan,
+        largest_network(definition.highest),
+        left=max(target - finished, 0),
+        planned=target,
+        shares_order=_shares_order(study),
+    )
+    placement = options.engine.place(*devices, work)
+    emit(_run_started(session, definition, options, clips, placement, finished, target))
     trial_source = SearchTrials(
         study,
         session.ledger,
         definition,
         target=target,
         more=options.more is not None,
-        device=device,
+        device=placement.device,
         folder=session.folder,
         emit=emit,
     )
@@ -181,6 +198,7 @@ def _search(
         trial_source,
         definition.objectives,
         clips.trial_clips,
+        placement,
         resources=definition.resources,
         max_failures=options.max_failures,
         marks_best=True,
@@ -207,7 +225,7 @@ def _run_started(
     definition: StudyDefinition,
     options: RunOptions,
     clips: ReadyClips,
-    device: str,
+    placement: Placement,
     finished: int,
     target: int,
 ) -> RunStarted:
@@ -219,8 +237,9 @@ def _run_started(
         words=len(data.words),
         parts=split.parts(),
         clips=clips.counts,
-        device=device,
-        workers=options.engine.workers,
+        device=placement.device,
+        workers=placement.workers,
+        place=placement.text(),
         storage=parse_url(options.storage).redacted,
         runs=str(options.runs),
         finished=finished,

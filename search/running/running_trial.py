@@ -14,7 +14,7 @@ from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerD
 from search.running.ledger import Ledger
 from search.running.machine_failures import with_advice
 from search.study.attempts import ATTEMPTS, Attempt, end_attempt, start_attempt, stored_attempts
-from search.study.order import FIRST_ORDER
+from search.study.order import FIRST_ORDER, STACK
 from search.trial.curves import Curves, Step
 from search.trial.job import Job
 
@@ -76,6 +76,8 @@ class RunningTrial:
         set_attribute(self.trial, "made_with", json.dumps(dict(event.made_with)))
         if event.first_order is not None:
             set_attribute(self.trial, FIRST_ORDER, event.first_order)
+        if event.stack is not None:
+            set_attribute(self.trial, STACK, event.stack)
         self._has_started = True
         self._store_attempts(start_attempt(self.attempts, self.run, event.worker))
         emit(TrialStarted(event.trial, self.trial.params, event.max_steps, event.steps_done, event.resume_note))

@@ -16,6 +16,7 @@ from data_utils.wording import counted
 from search.definition.definition import Resources
 from search.definition.objectives import StudyObjective
 from search.engines.engine_options import EngineOptions
+from search.engines.placement import Placement
 from search.errors import require_in_range
 from search.events import Listener, Notice, Working
 from search.running.coordinator import Coordinator
@@ -61,14 +62,14 @@ class SessionOptions:
 class SessionKeywords(TypedDict, total=False):
     """What may be said of how a run works, by keywords. Times are such as `90m`, or seconds."""
 
-    workers: int
-    """Trials to train at once, each in its own process."""
+    workers: int | None
+    """Trials to train at once; None: see `EngineOptions`."""
 
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
     engine: str | None
-    """`inline`, `processes` or `ray`."""
+    """`inline`, `processes`, `lockstep` or `ray`."""
 
     address: str | None
     """Of the Ray cluster."""
@@ -87,7 +88,7 @@ def session_options(
     storage: str,
     runs: Path,
     *,
-    workers: int = 1,
+    workers: int | None = None,
     device: str = "auto",
     engine: str | None = None,
     address: str | None = None,
@@ -136,6 +137,7 @@ class Session:
         trial_source: TrialSource,
         objectives: Sequence[StudyObjective],
         trial_clips: TrialClips,
+        placement: Placement,
         *,
         resources: Resources,
         max_failures: int,
@@ -151,9 +153,12 @@ class Session:
         Raises: same as `Coordinator.run`.
         """
         began = perf_counter()
-        if self.options.engine.engine_name() != "inline":
-            self.emit(Working(f"starting {counted(self.options.engine.workers, 'worker')}"))
-        engine = self.options.engine.create_engine(replace(trial_clips, emit=self.emit), self.options.runs, resources)
+        for text in placement.notices():
+            self.emit(Notice(text))
+        if placement.engine != "inline":
+            self.emit(Working(f"starting {counted(placement.processes, 'worker')}"))
+        clips = replace(trial_clips, emit=self.emit)
+        engine = self.options.engine.create_engine(placement, clips, self.options.runs, resources)
         recorder = Recorder(
             self.study,
             objectives,

@@ -16,6 +16,10 @@ ORDER_SEED = "order_seed"
 FIRST_ORDER = "first_order"
 """The trial attribute that says which epoch of the shared order its first one was."""
 
+STACK = "stack"
+"""The trial attribute that says how many trainings at most were in a stack with its own. With as many in each stack, the same
+trials have the same numbers bit for bit. Absent: it trained by itself."""
+
 
 def shared_order(study: optuna.Study, trial: FrozenTrial) -> dict[str, int]:
     """`order_seed` and `first_order` of a trial; empty if it was trained with an order of its own."""

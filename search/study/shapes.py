@@ -20,7 +20,7 @@ from search.storage.leases.lease import Owner
 from search.study.attempts import ATTEMPTS
 from search.study.confirmed import Confirmed
 from search.study.openings import Opening
-from search.study.order import FIRST_ORDER, ORDER_SEED
+from search.study.order import FIRST_ORDER, ORDER_SEED, STACK
 
 Check = Callable[[Any], object]
 """Raises `ValueError`, `TypeError` or `LookupError` if a value does not have the shape."""
@@ -200,6 +200,7 @@ OF_TRIAL: Mapping[str, Check] = {
     "made_with": json_text(_MadeWith),
     "pruned_at": plain(int),
     FIRST_ORDER: plain(NonNegative),
+    STACK: plain(NonNegative),
     "from": plain(str),
 }
 """What a trial can be shown without: it is left out, with a notice."""

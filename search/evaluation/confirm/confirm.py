@@ -14,6 +14,8 @@ from search import BASELINE_TRIAL
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
 from search.definition.trial_attributes import attribute
+from search.engines.lockstep.sizing import largest_network
+from search.engines.placement import Placement, Work
 from search.errors import require_in_range
 from search.evaluation.confirm.allocation import Allocation, most_competing
 from search.evaluation.confirm.candidates import trials_to_confirm
@@ -72,6 +74,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
     device = options.engine.resolve_device()
+    gpus = options.engine.working_gpus(device)
     with database_errors(options.storage), opened_storage(options.storage, create=False) as storage:
         study = load_study(storage, options.study, lambda text: emit(Notice(text)))
         require_usable(study)
@@ -95,11 +98,13 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 if opened := describe_openings(study, storage, options.runs):
                     session.emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
                 trial_source = _trial_source(session, options, study, chosen, trial_clips, device)
-                session.emit(_started(options, study, trial_source, trial_clips, device, lease))
+                placement = options.engine.place(device, gpus, _work(trial_source, trial_clips))
+                session.emit(_started(options, study, trial_source, trial_clips, placement, lease))
                 seconds = session.work(
                     trial_source,
                     study_objectives(study),
                     trial_clips,
+                    placement,
                     resources=stored_resources(study.user_attrs),
                     max_failures=len(chosen) * options.seeds,  # a failed candidate only leaves the race
                     marks_best=False,  # what counts is the mean over the seeds
@@ -170,12 +175,23 @@ def _companion(storage: optuna.storages.BaseStorage, study: optuna.Study, name: 
     return companion
 
 
+def _work(trial_source: ConfirmTrials, trial_clips: TrialClips) -> Work:
+    settings = [configs.as_dict() for configs in trial_source.configs.values()]
+
+    def highest(key: str) -> float:
+        group, _, name = key.partition(".")
+        return max(float(values[group][name]) for values in settings)
+
+    network = largest_network(highest)
+    return Work.of(trial_clips, trial_source.plan, network, left=trial_source.left, planned=None, shares_order=True)
+
+
 def _started(
     options: ConfirmOptions,
     study: optuna.Study,
     trial_source: ConfirmTrials,
     trial_clips: TrialClips,
-    device: str,
+    placement: Placement,
     lease: Lease,
 ) -> RunStarted:
     configs, plan = list(trial_source.configs.values()), study_plan(study)
@@ -188,8 +204,9 @@ def _started(
         words=len(trial_clips.data.words),
         parts=trial_clips.split.parts(),
         clips=count_clips(folds, trial_clips.split),
-        device=device,
-        workers=options.engine.workers,
+        device=placement.device,
+        workers=placement.workers,
+        place=placement.text(),
         storage=redact_url(options.storage),
         runs=str(options.runs),
         finished=target - left,

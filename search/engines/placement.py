@@ -1,0 +1,130 @@
+"""Where the trials of one run train: the engine, its GPUs, and how many trials at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+from data_utils.wording import counted
+from search.definition.definition import Plan
+from search.engines.lockstep.sizing import LEARNING_SHARE, MOST_AT_ONCE, LargestNetwork, trials_that_fit
+from search.trial.clips import TrialClips
+from search.trial.gpus import Gpu
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run has to train, as far as it decides how many trials fit at once."""
+
+    network: LargestNetwork
+    lengths_C: np.ndarray
+    """int64 `[C]`: frames of each clip that a trial trains or validates on, before they are preprocessed."""
+
+    words: int
+    trainings: int
+    """How many models a trial trains side by side."""
+
+    left: int
+    """Trials that are left."""
+
+    planned: int | None = None
+    """The study's target, if a sampler learns from the trials; None: it is known what will be trained."""
+
+    shares_order: bool = True
+    """Whether trials that do not begin together can share a stack."""
+
+    @staticmethod
+    def of(
+        trial_clips: TrialClips, plan: Plan, network: LargestNetwork, *, left: int, planned: int | None, shares_order: bool
+    ) -> Work:
+        """Trials with these clips."""
+        return Work(
+            network=network,
+            lengths_C=np.concatenate([np.asarray(entry.lengths, np.int64) for entry in trial_clips.entries]),
+            words=len(trial_clips.data.words),
+            trainings=1 if plan.one_by_one else len(trial_clips.split.train_validation_pairs()) * plan.repeats,
+            left=left,
+            planned=planned,
+            shares_order=shares_order,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """See the head of this file."""
+
+    engine: str
+    device: str
+    gpus: tuple[Gpu, ...]
+    """All that may be used; none on the CPU, and on a cluster."""
+
+    workers: int
+    """Trials at once."""
+
+    width: int = 1
+    """With the engine `lockstep`: the most trainings in one stack."""
+
+    is_default: bool = False
+    """Whether the engine was not chosen by the user."""
+
+    has_chosen_workers: bool = False
+    """Whether their number was."""
+
+    shares_order: bool = True
+
+    @property
+    def used(self) -> tuple[Gpu, ...]:
+        """The GPUs that train."""
+        return self.gpus[: self.workers]
+
+    @property
+    def processes(self) -> int:
+        """How many processes train."""
+        return max(len(self.used), 1) if self.engine == "lockstep" else self.workers
+
+    def text(self) -> str:
+        """For the first lines of a run, such as `2 GPUs (NVIDIA H200), 16 trials in lockstep on each`."""
+        count, workers = len(self.used), self.workers
+        names = ", ".join(dict.fromkeys(gpu.name for gpu in self.used))
+        device = f"{counted(count, 'GPU')} ({names})" if count > 1 else f"{self.device} ({names})" if count else self.device
+        if self.engine == "lockstep":
+            share, rest = divmod(workers, max(count, 1))
+            each = " on each" if count > 1 and not rest else ""
+            return f"{device}, {counted(workers if rest else share, 'trial')} in lockstep{each}"
+        if count > 1 and workers == count:
+            return f"{device}, one worker on each"
+        return device + (f", {workers} workers" if workers > 1 else "")
+
+    def notices(self) -> Iterator[str]:
+        """What the user may not expect."""
+        idle = len(self.gpus) - len(self.used)
+        if idle and (self.engine == "inline" or self.has_chosen_workers):
+            by = "the engine `inline`" if self.engine == "inline" else f"--workers {self.workers}"
+            trials = counted(self.workers, "trial")
+            yield f"{idle} of {counted(len(self.gpus), 'GPU')} stay idle: {by} trains {trials} at a time"
+        if self.is_default and self.gpus and not self.shares_order:
+            yield (
+                "this study was not made for lockstep: each trial has an order of the clips of its own, so a worker trains one "
+                "at a time; a new study (`--as NAME`) trains many at once"
+            )
+        if self.engine == "lockstep" and not self.gpus:
+            yield (
+                "on the CPU `--engine lockstep` trains all trials on one core, and the compiled kernel trains each of them by "
+                "itself: `--engine processes` is faster"
+            )
+
+
+def lockstep_trials(gpus: Sequence[Gpu], work: Work) -> int:
+    """How many trials train at once in lockstep on these GPUs, or on the CPU: at least one on each.
+
+    As many as fit on the GPU with the least free memory, at most `MOST_AT_ONCE` on each, and in a search at most one in
+    `LEARNING_SHARE` of all trials.
+    """
+    hosts = max(len(gpus), 1)
+    free = min((gpu.free for gpu in gpus), default=psutil.virtual_memory().available)
+    fit = trials_that_fit(free, work.network, work.lengths_C, words=work.words, trainings=work.trainings)
+    most = work.left if work.planned is None else min(work.planned // LEARNING_SHARE, work.left)
+    return max(min(hosts * min(fit, MOST_AT_ONCE), most), min(hosts, work.left), 1)
