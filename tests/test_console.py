@@ -153,7 +153,10 @@ def test_start_of_a_run() -> None:
         "device   cpu, storage sqlite:///runs/studies.db",
         "target   1,000 finished trials, 0 so far",
     ]
-    assert run_started_lines(replace(STARTED, workers=4))[3] == "device   cpu, 4 workers, storage sqlite:///runs/studies.db"
+    assert (
+        run_started_lines(replace(STARTED, place="cpu, 4 workers"))[3]
+        == "device   cpu, 4 workers, storage sqlite:///runs/studies.db"
+    )
 
 
 def test_table() -> None:

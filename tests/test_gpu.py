@@ -176,12 +176,10 @@ def test_no_step_in_lockstep_waits_for_the_gpu() -> None:
 
 
 def test_a_search_on_a_machine_with_two_gpus(tiny: Path, place: Path) -> None:
-    """Two workers train a trial each, on a GPU each."""
-    answer = run_cli(
-        "run", "tiny.yaml", "--data", str(tiny), "--trials", "2", "--workers", "2", cwd=place, env=pretended_environment(gpus=2)
-    )
+    """Both GPUs train without being asked to."""
+    answer = run_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", cwd=place, env=pretended_environment(gpus=2))
     assert answer.code == 0, answer.err
-    assert "device   cuda" in answer.err
+    assert "device   2 GPUs (Pretended GPU), one trial on each, storage" in answer.err
     for trial in stored_trials(place):
         made = json.loads(attribute(trial, "made_with"))
         assert (trial.state.name, made["device"], made["processor"]) == ("COMPLETE", "cuda", "Pretended GPU")

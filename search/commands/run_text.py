@@ -107,7 +107,7 @@ def run_started_lines(event: RunStarted, max_width: int | None = None) -> list[s
         (label, signers),
         ("people", event.caution),
         *(("models", text) for text in each),
-        ("device", f"{event.place}, storage {event.storage}"),
+        ("device", f"{event.place or event.device}, storage {event.storage}"),
         ("target", f"{event.target:,} finished {event.unit}s, {event.finished:,} so far"),
     ]
     return [line for label, text in rows for line in labeled(label, text, max_width)]

@@ -93,7 +93,9 @@ class Placement:
         if self.engine == "lockstep":
             share, rest = divmod(workers, max(count, 1))
             each = " on each" if count > 1 and not rest else ""
-            return f"{device}, {counted(workers if rest else share, 'trial')} in lockstep{each}"
+            if share == 1 and not rest:
+                return f"{device}, one trial {each.strip() or 'at a time'}"
+            return f"{device}, {workers if rest else share} trials in lockstep{each}"
         if count > 1 and workers == count:
             return f"{device}, one worker on each"
         return device + (f", {workers} workers" if workers > 1 else "")

@@ -182,7 +182,7 @@ def _search(
         planned=target,
         shares_order=_shares_order(study),
     )
-    placement = options.engine.place(*devices, work)
+    placement = session.place(*devices, work)
     emit(_run_started(session, definition, options, clips, placement, finished, target))
     trial_source = SearchTrials(
         study,

@@ -16,7 +16,7 @@ from data_utils.wording import counted
 from search.definition.definition import Resources
 from search.definition.objectives import StudyObjective
 from search.engines.engine_options import EngineOptions
-from search.engines.placement import Placement
+from search.engines.placement import Placement, Work
 from search.errors import require_in_range
 from search.events import Listener, Notice, Working
 from search.running.coordinator import Coordinator
@@ -31,6 +31,7 @@ from search.storage.leases.choice import LEASE_S
 from search.storage.leases.lease import Lease
 from search.study.folder import StudyFolder
 from search.trial.clips import TrialClips
+from search.trial.gpus import Gpu
 from search.wording import parse_duration
 
 
@@ -132,6 +133,13 @@ class Session:
     emit: Listener
     """Writes every event to the run's log and passes it on."""
 
+    def place(self, device: str, gpus: tuple[Gpu, ...], work: Work) -> Placement:
+        """Where the trials train; see `EngineOptions.place`. Says what the user may not expect of it."""
+        placement = self.options.engine.place(device, gpus, work)
+        for text in placement.notices():
+            self.emit(Notice(text))
+        return placement
+
     def work(
         self,
         trial_source: TrialSource,
@@ -153,8 +161,6 @@ class Session:
         Raises: same as `Coordinator.run`.
         """
         began = perf_counter()
-        for text in placement.notices():
-            self.emit(Notice(text))
         if placement.engine != "inline":
             self.emit(Working(f"starting {counted(placement.processes, 'worker')}"))
         clips = replace(trial_clips, emit=self.emit)

@@ -98,7 +98,7 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
                 if opened := describe_openings(study, storage, options.runs):
                     session.emit(Notice(f"{opened}: what is recommended from now on can no longer be tested on them fairly"))
                 trial_source = _trial_source(session, options, study, chosen, trial_clips, device)
-                placement = options.engine.place(device, gpus, _work(trial_source, trial_clips))
+                placement = session.place(device, gpus, _work(trial_source, trial_clips))
                 session.emit(_started(options, study, trial_source, trial_clips, placement, lease))
                 seconds = session.work(
                     trial_source,
