@@ -609,7 +609,7 @@ def test_impossible_options(place: Path, tiny: Path, cli: Cli, monkeypatch: pyte
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else find(name, *rest))
     with pytest.raises(DefinitionError) as caught:
-        EngineOptions(device="cpu", engine="ray").engine_name()
+        EngineOptions(device="cpu", engine="ray").require_possible()
     assert caught.value.hint == "pip install 'islr-search[ray]'"
     assert not (place / "runs" / "studies.db").exists()
 
