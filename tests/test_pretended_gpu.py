@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -150,22 +147,19 @@ def test_threads_have_the_gpu_and_learn_on_it() -> None:
     assert torch.equal(found[0][1], found[1][1])
 
 
-def test_a_child_process_has_the_gpus() -> None:
-    """Those that CUDA_VISIBLE_DEVICES names, and the failures of each."""
-    program = (
-        "import json, os, torch\n"
-        "seen = [torch.cuda.device_count(), torch.cuda.get_device_name(0), torch.version.cuda]\n"
-        "try: torch.ones(1, device='cuda')\n"
-        "except RuntimeError as error: seen.append(str(error))\n"
-        "os.environ['CUDA_VISIBLE_DEVICES'] = '0'\n"
-        "print(json.dumps([*seen, str(torch.ones(1, device='cuda').device), torch.cuda.device_count()]))"
-    )
-    machine = pretended_environment(gpus=3, failures=[Failure("broken", always=True, gpu="2")])
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, **machine, "CUDA_VISIBLE_DEVICES": "2,1,7"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(run.stdout) == [2, "Pretended GPU", "13.0", "broken", "cuda:0", 1]
+def test_a_process_sees_the_gpus_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the first that does not exist. A failure may be of one GPU alone. Child processes have the machine too."""
+    with pretended_gpu(gpus=3, failures=[Failure("broken", always=True, gpu="2")]):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1,7")
+        assert torch.cuda.device_count() == 2
+        with pytest.raises(RuntimeError, match="broken"):
+            torch.ones(1, device="cuda")
+        assert str(torch.ones(1, device="cuda:1").to("cpu").device) == "cpu"
+        with pytest.raises(RuntimeError, match="cuda:1 and cuda:0"):
+            torch.empty(1, device="cuda") + torch.ones(1, device="cuda:1")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert not torch.cuda.is_available()
+        with pytest.raises(RuntimeError, match="No CUDA GPUs are available"):
+            torch.ones(1, device="cuda")
+        assert {name: os.environ[name] for name in pretended_environment()}.keys() == {"PRETENDED_GPU", "PYTHONPATH"}
+    assert "PRETENDED_GPU" not in os.environ
