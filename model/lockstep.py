@@ -76,6 +76,18 @@ def run_epochs(trainings: Sequence[Training], width: int) -> list[EpochRecord | 
     return [results[id(training)] for training in trainings]
 
 
+def run_epoch(training: Training, width: int) -> EpochRecord:
+    """Trains the next epoch of one training with the numbers that it has in stacks of this width.
+
+    Raises:
+        Diverged: a loss is not finite.
+    """
+    [result] = run_epochs([training], width)
+    if isinstance(result, Diverged):
+        raise result
+    return result
+
+
 def _alone(training: Training) -> EpochRecord | Diverged:
     try:
         return training.run_epoch()

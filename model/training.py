@@ -261,14 +261,18 @@ class Training:
             update_average(self._averaged_weights, self.path.weights, ema_decay(self.config.ema, step))
 
 
-def fit(training: Training, on_epoch: Callable[[EpochRecord], bool] | None = None) -> list[EpochRecord]:
-    """Trains until the training is finished or `on_epoch` returns False. Returns the history.
+def fit(
+    training: Training,
+    on_epoch: Callable[[EpochRecord], bool] | None = None,
+    run_epoch: Callable[[Training], EpochRecord] = Training.run_epoch,
+) -> list[EpochRecord]:
+    """Trains by `run_epoch` until the training is finished or `on_epoch` returns False. Returns the history.
 
     Raises:
         Diverged: a loss is not finite.
     """
     while not training.finished:
-        record = training.run_epoch()
+        record = run_epoch(training)
         if on_epoch is not None and not on_epoch(record):
             break
     return training.history

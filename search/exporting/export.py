@@ -25,7 +25,7 @@ from search.running.summary import baseline_summary
 from search.study.checked import CheckedStudy
 from search.study.confirmed import from_plain, load_confirmed, num_values
 from search.study.openings import openings
-from search.study.order import FIRST_ORDER, ORDER_SEED, shared_order
+from search.study.order import FIRST_ORDER, ORDER_SEED, STACK, shared_order
 from search.study.recommendation import MIN_TRIALS, Choice, Recommendation, require_choice
 from search.study.study import get_trial, study_data, study_objectives, study_plan
 from search.study.study_id import study_id
@@ -88,6 +88,9 @@ class Exported:
 
     first_order: Annotated[int, Ge(0)] | None = None
     """Which epoch of the shared order its first epoch is."""
+
+    stack: Annotated[int, Ge(0)] | None = None
+    """The width of the stack that it was trained in; 0: several widths. None: it trained alone."""
 
     recorded: dict[str, int | float]
     baseline: dict[str, int | float] = field(default_factory=dict)
@@ -216,6 +219,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
         seed=attribute(trial, "seed"),
         order_seed=order.get(ORDER_SEED),
         first_order=order.get(FIRST_ORDER),
+        stack=attribute(trial, STACK),
         recorded={**{name: result[name] for name in MEASURED if name in result}, objective_name(plan.objective): value},
         baseline={} if baseline is None else {**baseline.values, "val_top1": baseline.val_top1},
         front=[{"trial": t.number, **trial_result(t).get("values", {})} for t in front],

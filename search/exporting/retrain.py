@@ -9,6 +9,7 @@ from typing import Any
 
 from data_utils.files import write_atomically
 from data_utils.splits import split_signers
+from model import lockstep
 from model.objective import Objective
 from model.record import EpochRecord
 from model.training import Training, fit
@@ -81,10 +82,11 @@ def retrain(
     curves = Curves(objective, one_by_one=True)
     with training_errors():
         folds = TrialClips(setup.data, setup.split, setup.store, emit).folds(configs.preprocess)
+        run_epoch = Training.run_epoch if setup.stack is None else functools.partial(lockstep.run_epoch, width=setup.stack)
         plan = Plan(objective=objective, repeats=exported.repeats)
         trainings = start_trainings(configs, setup.seed, setup.device, plan, folds, num_words, setup.order)
         for number, training in enumerate(trainings):
-            curves.histories[number] = fit(training, functools.partial(on_epoch, number))
+            curves.histories[number] = fit(training, functools.partial(on_epoch, number), run_epoch)
             if stop.reason:
                 return None
     name = objective_name(objective)

@@ -40,6 +40,9 @@ class Setup:
     order: SharedOrder | None
     """The recorded order of the clips, shared by the trials of the study; None: an order of its own, drawn from the seed."""
 
+    stack: int | None
+    """The recorded width of the stack that it was trained in; None: it trains alone."""
+
     device: str
     made_with: dict[str, Any]
     """Versions and machine, as they are now."""
@@ -96,6 +99,7 @@ def set_up(
         fingerprint=found,
         seed=seed,
         order=_recorded_order(exported) if seed == exported.seed else None,  # another seed stands for all that is random
+        stack=exported.stack or None,
         device=device,
         made_with=here,
         differences=_differences(exported, found, split, seed, here),
@@ -166,4 +170,6 @@ def _differences(exported: Exported, data_fingerprint: str, split: Split, seed: 
         lines.append(f"seed: {exported.seed} -> {seed}")
         if exported.order_seed is not None:
             lines.append("order of the clips: shared by the trials of the study -> its own")
+    if exported.stack == 0:
+        lines.append("stack: several widths, or partly alone -> alone")
     return [*lines, *machine_differences(exported.made_with, here)]

@@ -17,8 +17,8 @@ FIRST_ORDER = "first_order"
 """The trial attribute that says which epoch of the shared order its first one was."""
 
 STACK = "stack"
-"""The trial attribute that says how many trainings at most were in a stack with its own. With as many in each stack, the same
-trials have the same numbers bit for bit. Absent: it trained by itself."""
+"""The trial attribute that says how many trainings at most were in a stack with its own: with the same width it has the same
+numbers, bit for bit. 0: the width changed, or some of its epochs were trained alone. Absent: it trained alone."""
 
 
 def shared_order(study: optuna.Study, trial: FrozenTrial) -> dict[str, int]:
