@@ -251,8 +251,8 @@ run_failed: error exit_code
 confirm_finished: study confirmed seconds
 """  # noqa: E501
 EXPORTED = (
-    "schema study study_id about trial exported seed order_seed first_order stack recorded baseline front confirmed sealed objective "
-    "repeats model train preprocess augment data made_with"
+    "schema study study_id about trial exported seed order_seed first_order stack recorded baseline front confirmed sealed "
+    "objective repeats model train preprocess augment data made_with"
 )
 
 
