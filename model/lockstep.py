@@ -76,12 +76,14 @@ def run_epochs(trainings: Sequence[Training], width: int) -> list[EpochRecord | 
     return [results[id(training)] for training in trainings]
 
 
-def run_epoch(training: Training, width: int) -> EpochRecord:
-    """Trains the next epoch of one training with the numbers that it has in stacks of this width.
+def run_epoch(training: Training, width: int | None) -> EpochRecord:
+    """Trains the next epoch of one training with the numbers that it has in stacks of this width; None or 0: alone.
 
     Raises:
         Diverged: a loss is not finite.
     """
+    if not width:
+        return training.run_epoch()
     [result] = run_epochs([training], width)
     if isinstance(result, Diverged):
         raise result

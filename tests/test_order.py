@@ -76,5 +76,6 @@ def test_whoever_continues_a_study_follows_its_order(
     assert cli("report", "tiny", "without").code == 0
     page = (shared / "runs/tiny-vs-without.html").read_text(encoding="utf-8")
     assert re.search(r"order of the clips\W.*shared by its trials.*each trial(&#39;|')s own", page, re.DOTALL)
+    assert "stack" not in yaml.safe_load(cli("export", "tiny").out)
     assert "order_seed" not in optuna.load_study(study_name="without", storage=storage_of(shared)).user_attrs
     assert said not in cli("run", "tiny.yaml", "--data", tiny, "--trials", 4).err

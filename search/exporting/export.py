@@ -243,7 +243,7 @@ def exported_of(study: optuna.Study, trial: FrozenTrial) -> Exported:
 def export_text(exported: Exported, why: str = "") -> str:
     """An exported configuration as YAML for `read_export`. `why` is the reason for this trial, from `choose_trial`."""
     written = dataclasses.asdict(exported)
-    optional = ("front", ORDER_SEED, FIRST_ORDER)
+    optional = ("front", ORDER_SEED, FIRST_ORDER, STACK)
     content = {name: value for name, value in written.items() if name not in optional or value not in ([], None)}
     return (
         f"# The configuration of trial {exported.trial} of the study {exported.study}. "

@@ -82,7 +82,7 @@ def retrain(
     curves = Curves(objective, one_by_one=True)
     with training_errors():
         folds = TrialClips(setup.data, setup.split, setup.store, emit).folds(configs.preprocess)
-        run_epoch = Training.run_epoch if setup.stack is None else functools.partial(lockstep.run_epoch, width=setup.stack)
+        run_epoch = functools.partial(lockstep.run_epoch, width=setup.stack)
         plan = Plan(objective=objective, repeats=exported.repeats)
         trainings = start_trainings(configs, setup.seed, setup.device, plan, folds, num_words, setup.order)
         for number, training in enumerate(trainings):

@@ -16,7 +16,7 @@ from model.objective import Metric, Reduce
 from search import BASELINE_TRIAL
 from search.definition.trial_attributes import attribute
 from search.study.folder import find_folder
-from search.study.order import FIRST_ORDER, ORDER_SEED, shared_order
+from search.study.order import FIRST_ORDER, ORDER_SEED, STACK, shared_order
 from search.study.study import study_caution, study_data, study_objectives, study_plan
 from search.study.trials import STATE_NAMES, trial_curve, trial_result, trial_settings
 from search.trial.files import read_curves, read_rows
@@ -38,6 +38,7 @@ def show_json(study: optuna.Study, trial: FrozenTrial, runs: Path) -> dict[str, 
         "result": trial_result(trial) or None,
         "seed": attribute(trial, "seed"),
         **shared_order(study, trial),
+        **({} if (stack := attribute(trial, STACK)) is None else {STACK: stack}),
         "settings": trial_settings(trial),
         "curve": [{"training": n, **dataclasses.asdict(record)} for n, curve in curves.items() for record in curve],
         "reported": {step: value if math.isfinite(value) else None for step, value in trial_curve(trial).items()},
@@ -69,6 +70,8 @@ def show_lines(study: optuna.Study, trial: FrozenTrial, runs: Path) -> list[str]
         lines.append(f"cost     {result['epochs']} epochs in {format_duration(result['seconds'])}, seed {shown['seed']}")
         if ORDER_SEED in shown:
             lines.append(f"order    of the clips: that of the study, from its epoch {shown[FIRST_ORDER] + 1} on")
+        if STACK in shown:
+            lines.append(f"stack    {f'at most {shown[STACK]} trainings in lockstep' if shown[STACK] else 'of several widths'}")
     lines += [f"file     {path}" for path in shown["files"]]
     if signers := shown["signers"]:
         lines += ["", *_table_lines(signers, list(signers[0]))]

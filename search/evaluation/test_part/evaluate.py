@@ -5,6 +5,7 @@ This is the only place that reads clips of the test part. They are prepared in m
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from safetensors.torch import load
 
 from data_utils.parts import sealed_entries
 from data_utils.prepared import ClipSet, DataSet, prepare_entries
+from model import lockstep
 from model.device_clips import DeviceClips
 from model.objective import all_values
 from model.training import fit
@@ -40,6 +42,7 @@ from search.study.folder import claim_folder, trial_folder
 from search.study.identity import require_usable
 from search.study.opening_record import describe_openings, openings_of_signers, record_openings, recorded
 from search.study.openings import Opening, openings, store_opening, tool_version
+from search.study.order import STACK
 from search.study.study import load_study, study_data, study_plan
 from search.study.trials import num_finished, require_trial, trial_configs, trial_result
 from search.trial.clips import TrialClips, data_store
@@ -232,7 +235,7 @@ class Evaluator:
         device = device_kind(made.get("device", "cpu")) if torch.cuda.is_available() else "cpu"
         trainings = start_trainings(configs, seed, device, self._plan, folds, len(self._data.words))
         for one in trainings:
-            fit(one)
+            fit(one, run_epoch=functools.partial(lockstep.run_epoch, width=attribute(training, STACK)))
         name = f"{self._plan.objective.metric}_{self._plan.objective.reduce}"
         recorded = trial_result(training)["all_values"][name]
         now = sum(all_values(one.history)[name] for one in trainings) / len(trainings)  # summed as when it was recorded
