@@ -124,7 +124,7 @@ def _together(slots: Sequence[Training], width: int) -> list[EpochRecord | Diver
     seconds = (time.perf_counter() - began) / len(slots)
     for slot, train_loss, metrics in zip(slots, train_losses, measured, strict=True):
         try:
-            results.append(slot.record_epoch(slot.checked_train_loss(train_loss), metrics, seconds))
+            results.append(slot.record_epoch(slot.checked_train_loss(train_loss), metrics, seconds, width))
         except Diverged as error:
             results.append(error)
     return results

@@ -106,6 +106,9 @@ class Training:
         self._averaged_weights = list(flatten_weights(self.averaged).parts if flat else self.averaged.parameters())
         self.validation = None if validation is None else DeviceClips(validation, self.device)
         self.history: list[EpochRecord] = []
+        self.stack: int | None = None
+        """The width of the stack that trained all epochs so far; 0 if it changed; None if each was trained alone."""
+
         self.kept_state: dict[str, Tensor] = {}
         """Weights after `kept_epoch`."""
 
@@ -154,6 +157,7 @@ class Training:
             "augment_rng": self.generators.augment.bit_generator.state,
             "history": [dataclasses.asdict(record) for record in self.history],
             **({} if self.order is None else {"order": dataclasses.asdict(self.order)}),
+            **({} if self.stack is None else {"stack": self.stack}),
         }
         return tensors, plain
 
@@ -186,7 +190,7 @@ class Training:
         self.generators.order.bit_generator.state = plain["order_rng"]
         self.generators.augment.bit_generator.state = plain["augment_rng"]
         self.history = [EpochRecord(**record) for record in plain["history"]]
-        self.order = order
+        self.order, self.stack = order, plain.get("stack")
 
     def run_epoch(self) -> EpochRecord:
         """Trains on every clip once, validates, and adds the epoch to the history.
@@ -198,7 +202,7 @@ class Training:
         self.begin_epoch()
         train_loss = self.checked_train_loss(self._train_epoch())
         metrics = self._validate()
-        return self.record_epoch(train_loss, metrics, time.perf_counter() - start)
+        return self.record_epoch(train_loss, metrics, time.perf_counter() - start, stack=None)
 
     def begin_epoch(self) -> None:
         """Sets the generators of a shared order for the next epoch."""
@@ -217,8 +221,8 @@ class Training:
             raise Diverged(f"the training loss became {train_loss} in epoch {len(self.history) + 1}")
         return train_loss
 
-    def record_epoch(self, train_loss: float, metrics: Metrics, seconds: float) -> EpochRecord:
-        """Adds an epoch, for which the weights were trained, to the history.
+    def record_epoch(self, train_loss: float, metrics: Metrics, seconds: float, stack: int | None) -> EpochRecord:
+        """Adds an epoch, for which the weights were trained, to the history. `stack`: the width of its stack, if in one.
 
         Raises:
             Diverged: the validation loss is not finite.
@@ -228,6 +232,7 @@ class Training:
             raise Diverged(f"the validation loss became {metrics.loss} in epoch {epoch}")
         values = {f"val_{name}": value for name, value in dataclasses.asdict(metrics).items() if name != "temperature"}
         record = EpochRecord(epoch=epoch, train_loss=train_loss, temperature=metrics.temperature, seconds=seconds, **values)
+        self.stack = stack if not self.history or stack == self.stack else 0
         self.history.append(record)
         if self.kept_epoch is record:
             self.kept_state = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}

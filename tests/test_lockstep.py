@@ -244,3 +244,18 @@ def test_without_validation_the_last_weights_are_kept() -> None:
     run_epochs(trainings, 2)
     assert all(math.isnan(training.history[0].val_loss) for training in trainings)
     assert all(training.kept_state for training in trainings)
+
+
+def test_a_training_knows_the_width_of_its_stacks() -> None:
+    """The width with which its numbers come back: lost when it changes, or when it also trains alone. Checkpoints keep it."""
+    together = slots(2)
+    run_epochs(together, 8)
+    assert [training.stack for training in together] == [8, 8]
+    resumed = make(1, model={"dropout": 0.15}, lr=2e-3, label_smoothing=0.1)
+    resumed.set_state(*together[1].state())
+    assert resumed.stack == 8
+    run_epochs(together[:1], 4)
+    resumed.run_epoch()
+    alone = make(3)
+    alone.run_epoch()
+    assert (together[0].stack, resumed.stack, alone.stack) == (0, 0, None)

@@ -11,7 +11,7 @@ import optuna
 import pytest
 import yaml
 from conftest import Cli
-from launch import storage_of, stored_trials
+from launch import TINY_STUDY, storage_of, stored_trials
 
 from search.definition.trial_attributes import attribute
 from search.engines.engine_options import EngineOptions
@@ -79,3 +79,23 @@ def test_whoever_continues_a_study_follows_its_order(
     assert "stack" not in yaml.safe_load(cli("export", "tiny").out)
     assert "order_seed" not in optuna.load_study(study_name="without", storage=storage_of(shared)).user_attrs
     assert said not in cli("run", "tiny.yaml", "--data", tiny, "--trials", 4).err
+
+
+def test_a_trial_from_a_stack_trains_again_to_its_number(place: Path, tiny: Path, cli: Cli) -> None:
+    """Also one that joined the running stack of others, on the CPU: alone, in the stack's arithmetic, bit for bit."""
+    study = yaml.safe_load(TINY_STUDY)
+    del study["fixed"]["epochs"]
+    study["fixed"]["kernel"] = "torch"
+    study["space"]["epochs"] = {"choices": [2, 6]}  # so that they do not end together
+    study["baseline"]["epochs"] = 6
+    (place / "tiny.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 5, "--engine", "lockstep", "--workers", 2).code == 0
+    trials = stored_trials(place)
+    assert {attribute(trial, "stack") for trial in trials} == {2}
+    late = max(trials, key=lambda trial: int(attribute(trial, "first_order")))
+    assert attribute(late, "first_order") > 0
+    assert cli("export", "tiny", "--trial", late.number, "--output", "best.yaml").code == 0
+    assert yaml.safe_load((place / "best.yaml").read_text(encoding="utf-8"))["stack"] == 2
+    assert "reproduced bit for bit" in cli("retrain", "best.yaml").out
+    several = cli("retrain", edited(place, "several.yaml", stack=0)).out
+    assert "stack: several widths, or partly alone -> alone" in several

@@ -38,9 +38,6 @@ class JobStarted:
     first_order: int | None = None
     """Which of the study's shared epochs is its first; None if the study does not share them."""
 
-    stack: int | None = None
-    """The most trainings in the stacks that its trainings share with others'; None if each trains alone."""
-
     worker: int = 0
     """Slot of the worker that trains it."""
 
@@ -51,6 +48,8 @@ class StepDone:
 
     trial: int
     step: Step
+    stack: int | None = None
+    """The width of the stacks that trained the job so far; 0 for several widths; None if it was trained alone."""
 
 
 @dataclass(frozen=True)

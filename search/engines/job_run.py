@@ -155,7 +155,7 @@ class JobRun:
 
     def _next_step(self, run: TrialRun) -> Iterator[EngineEvent]:
         step = run.next_step()
-        yield JobDone(self._job.trial, run.outcome()) if step is None else StepDone(self._job.trial, step)
+        yield JobDone(self._job.trial, run.outcome()) if step is None else StepDone(self._job.trial, step, run.stack)
 
     def _guarded(self, events: Iterator[EngineEvent]) -> Iterator[EngineEvent]:
         """The events; an error of the trial's own becomes `JobFailed`."""

@@ -140,8 +140,8 @@ class Coordinator:
                     if note and note not in self.path_notes_shown:
                         self.path_notes_shown.add(note)
                         self.emit(Notice(note))
-                case StepDone(step=step):
-                    if running.report(step, self.emit, prunes=self.prunes):
+                case StepDone():
+                    if running.report(event, self.emit, prunes=self.prunes):
                         self.engine.advance(event.trial)
                     else:
                         self._record(running, TrialState.PRUNED)

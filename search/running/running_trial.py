@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import optuna
 
 from search.definition.trial_attributes import set_attribute
-from search.engines.engine import JobStarted, WorkerLost
+from search.engines.engine import JobStarted, StepDone, WorkerLost
 from search.events import EpochFinished, Listener, Notice, TrialStarted, WorkerDied
 from search.running.ledger import Ledger
 from search.running.machine_failures import with_advice
@@ -52,6 +52,9 @@ class RunningTrial:
     pruned_at: int | None = None
     """The step at which an earlier run had decided to prune it."""
 
+    stack: int | None = None
+    """The width of the stacks that trained it so far; see `STACK`."""
+
     is_baseline: bool = False
     """Whether it trains the baseline, which always trains to its end and is never lost to the machine."""
 
@@ -76,8 +79,6 @@ class RunningTrial:
         set_attribute(self.trial, "made_with", json.dumps(dict(event.made_with)))
         if event.first_order is not None:
             set_attribute(self.trial, FIRST_ORDER, event.first_order)
-        if event.stack is not None:
-            set_attribute(self.trial, STACK, event.stack)
         self._has_started = True
         self._store_attempts(start_attempt(self.attempts, self.run, event.worker))
         emit(TrialStarted(event.trial, self.trial.params, event.max_steps, event.steps_done, event.resume_note))
@@ -88,12 +89,16 @@ class RunningTrial:
             self._has_started = False
             self._store_attempts(end_attempt(self.attempts))
 
-    def report(self, step: Step, emit: Listener, *, prunes: bool) -> bool:
+    def report(self, event: StepDone, emit: Listener, *, prunes: bool) -> bool:
         """Adds a step to its curves and reports it to the study. Returns whether the trial continues.
 
         Args:
             prunes: whether the pruner decides.
         """
+        step = event.step
+        if event.stack != self.stack:
+            self.stack = event.stack
+            set_attribute(self.trial, STACK, event.stack)
         self.curves.add(step)
         report = self.curves.report(step) if prunes else None
         if report is None:  # several objectives, or one of several trainings is not over: nothing to decide

@@ -27,7 +27,7 @@ from search.running.running_trial import PRUNED_AT, RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.folder import trial_folder
-from search.study.order import ORDER_SEED
+from search.study.order import ORDER_SEED, STACK
 from search.study.study import EXHAUSTED, SHARES_SEEDS
 from search.study.trials import STATE_NAMES, num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT
@@ -167,6 +167,7 @@ class SearchTrials:
             self.ledger.lease.owner.run,
             read_attempts(attribute(frozen, ATTEMPTS)),
             pruned_at=attribute(frozen, PRUNED_AT),
+            stack=attribute(frozen, STACK),
             is_baseline=frozen.number == BASELINE_TRIAL,
         )
 

@@ -200,7 +200,7 @@ OF_TRIAL: Mapping[str, Check] = {
     "made_with": json_text(_MadeWith),
     "pruned_at": plain(int),
     FIRST_ORDER: plain(NonNegative),
-    STACK: plain(NonNegative),
+    STACK: plain(NonNegative | None),
     "from": plain(str),
 }
 """What a trial can be shown without: it is left out, with a notice."""

@@ -142,6 +142,12 @@ class TrialRun:
         return None if order is None else order.first
 
     @property
+    def stack(self) -> int | None:
+        """The width of the stacks that trained its epochs so far; 0 for several widths; None if each was trained alone."""
+        widths = {training.stack for training in self.trainings if training.history}
+        return widths.pop() if len(widths) == 1 else 0 if widths else None
+
+    @property
     def steps_done(self) -> int:
         """Steps trained so far, including those of the checkpoint."""
         lengths = [len(training.history) for training in self.trainings]

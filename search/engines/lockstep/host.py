@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -102,7 +102,7 @@ class Host:
                 found += self._next(trial, self._streams.pop(trial))
         for trial in [trial for trial, run in self._jobs.items() if run.has_ended]:
             self._forget(trial)
-        return [self._with_width(event) for found in events.values() for event in found]
+        return [event for found in events.values() for event in found]
 
     def _start(self, job: Job) -> list[EngineEvent]:
         self._jobs[job.trial] = run = JobRun(job, self._trial_clips, self._common_clock(), self._pace)
@@ -173,6 +173,3 @@ class Host:
         self._forget(trial)
         free_memory()
         return [WorkerLost(trial, reason, device_failed=True)]
-
-    def _with_width(self, event: EngineEvent) -> EngineEvent:
-        return replace(event, stack=self._width) if isinstance(event, JobStarted) else event

@@ -30,6 +30,7 @@ from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.companion import CANDIDATE, SEED, TRAINING_DISTRIBUTIONS, training_values
 from search.study.folder import trial_folder
+from search.study.order import STACK
 from search.study.presence import require_present
 from search.study.trials import num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT
@@ -159,7 +160,8 @@ class ConfirmTrials:
         reported, deaths = dict(frozen.intermediate_values), attribute(frozen, "deaths", [])
         attempts = read_attempts(attribute(frozen, ATTEMPTS))
         run, is_baseline = self.ledger.lease.owner.run, candidate == BASELINE_TRIAL
-        return RunningTrial(trial, job, reported, deaths, run, attempts, is_baseline=is_baseline)
+        stack = attribute(frozen, STACK)
+        return RunningTrial(trial, job, reported, deaths, run, attempts, stack=stack, is_baseline=is_baseline)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
