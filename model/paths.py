@@ -72,8 +72,7 @@ def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.de
     """
     if config.precision == "tf32":
         if lacks := lacks_tf32(device):
-            what, expected = "the precision tf32 cannot be used here", "an NVIDIA GPU of Ampere or later"
-            raise ResourceError(what, got=lacks, expected=expected)
+            raise _refused(config.precision, lacks, "an NVIDIA GPU of Ampere or later")
         return Choice(None)
     if config.kernel == "torch" or device.type != "cpu":
         choice = Choice(None)
@@ -87,12 +86,14 @@ def choose_path(model_config: ModelConfig, config: TrainConfig, device: torch.de
     if config.precision != "float32" and choice.library is None:
         if not_covered(model_config):
             raise ValueError(f"precision {config.precision} cannot be used: {choice.reason}")
-        raise ResourceError(
-            f"the precision {config.precision} cannot be used here",
-            got=choice.reason or f"the device is {device.type}: only the kernel on the CPU has it",
-            expected="a CPU with AMX",
-        )
+        got = choice.reason or f"the device is {device.type}: only the kernel on the CPU has it"
+        raise _refused(config.precision, got, "a CPU with AMX")
     return choice
+
+
+def _refused(precision: str, got: str, expected: str) -> ResourceError:
+    what, hint = f"the precision {precision} cannot be used here", "`precision: float32` trains on every machine"
+    return ResourceError(what, got=got, expected=expected, hint=hint)
 
 
 class Path(Protocol):

@@ -246,12 +246,12 @@ def test_precision_is_that_of_each_training() -> None:
         plain, rounded = make_training(), make_training(precision="tf32")
         assert tf32_is_on()
         for training, expected in ((plain, False), (rounded, True), (plain, False)):
-            training.run_epoch()
+            next(training.path.epoch(training.loss))
             assert tf32_is_on() == torch.backends.cudnn.allow_tf32 == expected
-        rounded.kept_logits()
-        assert tf32_is_on()
-        plain.kept_logits()
-    assert not tf32_is_on()
+        for training, expected in ((rounded, True), (plain, False)):
+            assert training.validation is not None
+            training.path.logits(training.model, training.validation)
+            assert tf32_is_on() == expected
 
 
 def test_tf32_needs_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
