@@ -122,7 +122,7 @@ def test_a_probe_that_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         (
             "CUDA error: no kernel image is available for execution on the device",
             "this PyTorch has no code for its architecture sm_90, only for sm_75, sm_90",
-            "install a PyTorch that has",
+            "install a PyTorch with code for it",
         ),
         ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "it is busy, or in exclusive mode", "nvidia-smi"),
         ("CUDA out of memory. Tried to allocate 2.00 MiB", "its memory is full: 139.0 of 140.0 GiB are free", "nvidia-smi"),

@@ -85,6 +85,8 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
     device = options.engine.resolve_device()
     if options.engine.device == "auto" and options.engine.engine != "ray" and (reason := why_not_used()):
         emit(Notice(f"there is an NVIDIA driver here, but trials train on the CPU: {reason}"))
+    if device != "cpu" and options.engine.engine != "ray":
+        emit(Working("trying the GPU"))
     gpus = options.engine.working_gpus(device)
     for precision in definition.texts_of("train.precision"):
         options.engine.require_precision(precision, device)

@@ -36,7 +36,8 @@ def _checked(number: int) -> dict[str, Any]:
     facts = {"name": "", "memory": 0, "free": 0, "architecture": "", "problem": ""}
     try:
         about = torch.cuda.get_device_properties(number)
-        facts |= {"name": about.name, "memory": about.total_memory, "architecture": f"sm_{about.major}{about.minor}"}
+        architecture = about.gcnArchName if torch.version.hip else f"sm_{about.major}{about.minor}"
+        facts |= {"name": about.name, "memory": about.total_memory, "architecture": architecture}
         facts["free"] = torch.cuda.mem_get_info(number)[0]
         facts["problem"] = "" if _product(f"cuda:{number}") == _product("cpu") else "wrong numbers"
     except Exception as error:

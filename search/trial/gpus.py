@@ -48,7 +48,7 @@ _EXPLANATIONS = (
     (
         "no kernel image|not compatible with the current PyTorch",
         "this PyTorch has no code for its architecture {architecture}, only for {architectures}",
-        f"install a PyTorch that has: an older one for an old GPU, the newest for a new one ({_CHOOSE})",
+        f"install a PyTorch with code for it: an older one for an old GPU, the newest for a new one ({_CHOOSE})",
     ),
     (
         "busy or unavailable|devices are busy",

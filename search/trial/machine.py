@@ -79,7 +79,11 @@ def made_with(device: str, kernel: str = "", precision: str = "float32") -> dict
     processor: dict[str, Any]
     if device_kind(device) == "cuda":
         processor = {"processor": torch.cuda.get_device_name(device), "architecture": _architecture(device)}
-        processor |= {"cuda": torch.version.cuda, "driver": driver_version() or "unknown", _TF32: precision == _TF32}
+        processor |= {
+            "cuda": torch.version.cuda or torch.version.hip,
+            "driver": driver_version() or "unknown",
+            _TF32: precision == _TF32,
+        }
     else:
         processor = {"processor": _cpu_model(), _INSTRUCTIONS: torch.backends.cpu.get_cpu_capability()}
     packages = {package: version(package) for package in ("torch", "numpy", "optuna", "h5py")}
@@ -131,6 +135,8 @@ def _architecture(device: str) -> str:
     Code for an architecture runs on those of the same major version that are not older. Source: NVIDIA, CUDA C++ Programming
     Guide, binary compatibility.
     """
+    if torch.version.hip:  # AMD's builds of PyTorch bring code for each architecture
+        return torch.cuda.get_device_properties(device).gcnArchName
     major, minor = torch.cuda.get_device_capability(device)
     compiled = (re.fullmatch(r"sm_(\d+)(\d)", name) for name in torch.cuda.get_arch_list())
     runs = any(int(one[1]) == major and int(one[2]) <= minor for one in compiled if one is not None)
