@@ -152,7 +152,9 @@ def test_a_broken_gpu_ends_a_run_without_workers(
     assert f"error: the GPU failed in trial 1\ngot: {broken}\nhint: the same command resumes it; with `--engine" in stopped.err
     with monkeypatch.context() as patch:
         patch.setattr(TrialRun, "save", lambda *args, **options: (_ for _ in ()).throw(broken))
-        assert cli(*words).code == 3
+        stopped = cli(*words)
+    assert (stopped.code, found(place)) == (3, [("COMPLETE", ""), ("RUNNING", "")])
+    assert f"error: the GPU failed in trial 1\ngot: {broken}\n" in stopped.err
     assert cli(*words).code == 0
     assert found(place) == [("COMPLETE", "")] * 2
 
