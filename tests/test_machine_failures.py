@@ -18,11 +18,12 @@ from pretended_gpu import Failure, pretended_environment, pretended_gpu
 from test_engine_contract import events_of, job_of, trial_clips_of
 
 from data_utils.prepared import fingerprint
+from data_utils.splits import Split
 from search.definition.trial_attributes import attribute
 from search.engines import devices, limits
 from search.engines.engine import Engine, EngineEvent, JobDone, JobStarted, StepDone, WorkerLost
 from search.engines.inline import InlineEngine
-from search.engines.job_run import Setup
+from search.engines.job_run import JobAccepted, Setup
 from search.engines.processes import ProcessEngine
 from search.errors import ResourceError
 from search.running.machine_failures import MachineFailures
@@ -233,7 +234,34 @@ class TestWarmUp:
         with self.engine(tiny, tmp_path, monkeypatch, broken) as engine, pytest.raises(ResourceError) as caught:
             events_of(engine, replace(job_of(0, tmp_path, epochs=1), device="cuda"))
         assert caught.value.what == "workers end before they start training"
+        assert caught.value.where == "GPU 0"
         assert caught.value.got == "1 in a row; the last: the GPU failed: No CUDA GPUs are available"
+
+    def test_one_of_two_gpus_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """That the other one trains does not hide it."""
+
+        class Child:
+            def __init__(self, work: object, setup: Setup, name: str) -> None:
+                self.gpu, self.pipe = setup.gpu, self
+
+            def recv(self) -> JobAccepted:
+                if self.gpu == "7":
+                    raise EOFError
+                return JobAccepted()
+
+            how_it_ended = send = end = lambda self, *given: "it exited with code 1"
+
+        monkeypatch.setattr("search.engines.processes.Child", Child)
+        setup = Setup(tmp_path, tmp_path, Split((), (), ()), "", gpu=None)
+        engine = ProcessEngine(setup, slots=2, gpus=("4", "7"), trial_timeout_s=math.inf, emit=lambda event: None)
+        for trial in range(2):
+            engine.start(job_of(trial, tmp_path))
+        for _ in range(limits.MAX_STARTUP_FAILURES - 1):
+            for one in list(engine._workers):
+                engine._listen(one)
+        with pytest.raises(ResourceError) as caught:
+            engine._listen(next(one for one in engine._workers if one.gpu == "7"))
+        assert (caught.value.where, caught.value.got) == ("GPU 7", "4 in a row; the last: it exited with code 1")
 
     @contextlib.contextmanager
     def engine(self, data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, *failures: Failure) -> Iterator[Engine]:

@@ -64,6 +64,7 @@ class StartupFailures:
 
     what: str = "workers end before they start training"
     hint: str = "is there enough memory? Try fewer --workers; `islr-search doctor` checks the machine"
+    where: str | None = None
     in_a_row: int = 0
 
     def reset(self) -> None:
@@ -78,4 +79,5 @@ class StartupFailures:
         """
         self.in_a_row += 1
         if self.in_a_row >= MAX_STARTUP_FAILURES:
-            raise ResourceError(self.what, got=f"{self.in_a_row} in a row; the last: {reason}", hint=self.hint)
+            got = f"{self.in_a_row} in a row; the last: {reason}"
+            raise ResourceError(self.what, where=self.where, got=got, hint=self.hint)

@@ -19,6 +19,7 @@ from search.trial.job import Job
 @dataclass(kw_only=True)
 class _Worker(PoolWorker):
     child: Child
+    gpu: str | None
 
 
 class ProcessEngine(WorkerPool[_Worker]):
@@ -33,7 +34,9 @@ class ProcessEngine(WorkerPool[_Worker]):
         self.slots = slots
         self._setup = setup
         self._gpus = gpus
-        self._startup_failures = StartupFailures()
+        self._startup_failures: dict[str | None, StartupFailures] = {None: StartupFailures()}
+        self._startup_failures |= {gpu: StartupFailures(where=f"GPU {gpu}") for gpu in gpus}
+        """By GPU: one that fails is found although workers start on the others."""
 
     def _accept(self, job: Job) -> None:
         worker = next((worker for worker in self._workers if worker.job is None), None) or self._start_worker()
@@ -48,7 +51,7 @@ class ProcessEngine(WorkerPool[_Worker]):
             number = slot % count
             setup = replace(setup, gpu=self._gpus[number], workers_per_gpu=len(range(number, self.slots, count)))
         child = Child(work, setup, name=f"worker {slot}")
-        worker = _Worker(child=child, slot=slot, clock=Clock(self._trial_timeout_s))
+        worker = _Worker(child=child, gpu=setup.gpu, slot=slot, clock=Clock(self._trial_timeout_s))
         self._workers.append(worker)
         return worker
 
@@ -68,7 +71,7 @@ class ProcessEngine(WorkerPool[_Worker]):
         else:
             self._handle(worker, message)
             if isinstance(message, JobAccepted):
-                self._startup_failures.reset()
+                self._startup_failures[worker.gpu].reset()
 
     def _send(self, worker: _Worker, decision: Decision) -> None:
         worker.child.send(decision)
@@ -81,7 +84,7 @@ class ProcessEngine(WorkerPool[_Worker]):
         if worker.job is None:
             return
         if not worker.has_accepted:
-            self._startup_failures.add(reason)
+            self._startup_failures[worker.gpu].add(reason)
         if worker.has_accepted and not self._is_interrupting:
             self._events.append(WorkerLost(worker.job.trial, reason, device_failed=device_failed))
         else:
