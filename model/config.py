@@ -126,3 +126,13 @@ class TrainConfig:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")
         if self.kernel == "torch" and self.precision == "bf16":
             raise ValueError(f"precision {self.precision} needs the kernel, and kernel is torch")
+
+
+MAY_DIFFER_IN_A_STACK = frozenset(
+    {
+        *(f"model.{name}" for name in ("dropout", "init")),
+        *(f"train.{name}" for name in ("lr", "label_smoothing", "label_smoothing_over", "weight_decay", "clip_norm", "ema")),
+        *(f"train.{name}" for name in ("epochs", "warmup_epochs", "schedule", "patience", "kernel")),
+    }
+)
+"""The settings in which trainings of one stack may differ; see `model.lockstep`."""

@@ -15,7 +15,7 @@ from pretended_gpu import pretended_gpu
 from data_utils.augment import AugmentConfig
 from data_utils.prepared import ClipSet, clip_set
 from model import lockstep
-from model.config import ModelConfig, TrainConfig
+from model.config import MAY_DIFFER_IN_A_STACK, ModelConfig, TrainConfig
 from model.lockstep import run_epochs, stack_key
 from model.record import EpochRecord
 from model.stack import StackedModel
@@ -259,3 +259,26 @@ def test_a_training_knows_the_width_of_its_stacks() -> None:
     alone = make(3)
     alone.run_epoch()
     assert (together[0].stack, resumed.stack, alone.stack) == (0, 0, None)
+
+
+OTHER_VALUES = {
+    "norm_first": False, "tail_norm": False, "bias": False, "activation": "gelu", "pooling": "max", "init": "reference",
+    "label_smoothing_over": "wrong", "optimizer": "adamw", "schedule": "cosine", "precision": "tf32", "kernel": "auto",
+    "dropout": 0.4, "label_smoothing": 0.3, "ema": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "config"), [("model", ModelConfig), ("train", TrainConfig)])
+def test_the_settings_that_may_differ_in_a_stack_are_those_that_the_key_ignores(group: str, config: Any) -> None:
+    """Each setting in turn has another value: with an equal key if it is named, with another one if it is not."""
+    usual = make(0, kernel="torch", warmup_epochs=1)
+    for field in dataclasses.fields(config):
+        settings = usual.model.config if group == "model" else usual.config
+        now = getattr(settings, field.name)
+        value = OTHER_VALUES.get(field.name, type(now)(2 * now or 2))
+        changed = make(0, warmup_epochs=1)
+        if group == "model":
+            changed.model.config = dataclasses.replace(settings, **{field.name: value})
+        else:
+            changed.config = dataclasses.replace(settings, **{field.name: value})
+        assert (stack_key(changed) == stack_key(usual)) == (f"{group}.{field.name}" in MAY_DIFFER_IN_A_STACK), field.name

@@ -22,7 +22,7 @@ from search.trial.job import order_seed
 def shared(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a finished study whose trials share an order. It is made as with the engine `lockstep`."""
     with monkeypatch.context() as patch:
-        patch.setattr(EngineOptions, "shares_order", lambda options, device: True)
+        patch.setattr(EngineOptions, "shares_order", lambda options, device, apart: True)
         assert cli("run", "tiny.yaml", "--data", tiny, "--trials", 2).code == 0
     return place
 

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import multiprocessing
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,9 +126,12 @@ class EngineOptions:
         require_working(gpus)
         return gpus
 
-    def shares_order(self, device: str) -> bool:
-        """Whether the trials of a study that is made with these options share an order of the clips. `device`: resolved."""
-        return self.engine_name(device) == "lockstep"
+    def shares_order(self, device: str, apart: Sequence[str]) -> bool:
+        """Whether the trials of a study that is made with these options share an order of the clips.
+
+        `device`: resolved; `apart`: see `Work`.
+        """
+        return self.engine_name(device) == "lockstep" and not (self.engine is None and apart)
 
     def require_precision(self, precision: str, device: str) -> None:
         """Refuses a precision that trials on this machine cannot have. With the engine `ray`, workers refuse it themselves.
@@ -149,7 +153,7 @@ class EngineOptions:
     def place(self, device: str, gpus: tuple[Gpu, ...], work: Work) -> Placement:
         """Where the trials of a run train. `device`, `gpus`: see `resolve_device` and `working_gpus`."""
         name = self.engine_name(device)
-        if name == "lockstep" and self.engine is None and not work.shares_order:
+        if name == "lockstep" and self.engine is None and (work.apart or not work.shares_order):
             name = "processes"
         if self.workers is not None:
             workers = self.workers
@@ -166,6 +170,7 @@ class EngineOptions:
             is_default=self.engine is None,
             has_chosen_workers=self.workers is not None,
             shares_order=work.shares_order,
+            apart=work.apart,
         )
 
     def create_engine(

@@ -36,9 +36,19 @@ class Work:
     shares_order: bool = True
     """Whether trials that do not begin together can share a stack."""
 
+    apart: tuple[str, ...] = ()
+    """Settings that differ between the trials, and keep those that differ in them out of one stack."""
+
     @staticmethod
     def of(
-        trial_clips: TrialClips, plan: Plan, network: LargestNetwork, *, left: int, planned: int | None, shares_order: bool
+        trial_clips: TrialClips,
+        plan: Plan,
+        network: LargestNetwork,
+        *,
+        left: int,
+        planned: int | None,
+        shares_order: bool,
+        apart: tuple[str, ...],
     ) -> Work:
         """Trials with these clips."""
         return Work(
@@ -49,6 +59,7 @@ class Work:
             left=left,
             planned=planned,
             shares_order=shares_order,
+            apart=apart,
         )
 
 
@@ -74,6 +85,8 @@ class Placement:
     """Whether their number was."""
 
     shares_order: bool = True
+    apart: tuple[str, ...] = ()
+    """See `Work`."""
 
     @property
     def used(self) -> tuple[Gpu, ...]:
@@ -107,7 +120,12 @@ class Placement:
             by = "the engine `inline`" if self.engine == "inline" else f"--workers {self.workers}"
             trials = counted(self.workers, "trial")
             yield f"{idle} of {counted(len(self.gpus), 'GPU')} stay idle: {by} trains {trials} at a time"
-        if self.is_default and self.gpus and not self.shares_order:
+        names = ", ".join(f"`{name}`" for name in self.apart)
+        if self.is_default and self.gpus and self.apart:
+            yield f"trials that differ in {names} cannot train in one stack: a worker trains one at a time"
+        elif self.engine == "lockstep" and self.gpus and self.apart:
+            yield f"trials that differ in {names} cannot train in one stack: each such stack costs as much as a full one"
+        elif self.is_default and self.gpus and not self.shares_order:
             yield (
                 "this study was not made for lockstep: each trial has an order of the clips of its own, so a worker trains one "
                 "at a time; a new study (`--as NAME`) trains many at once"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from data_utils.prepared import fingerprint
 from data_utils.wording import caution_of
+from model.config import MAY_DIFFER_IN_A_STACK
 from search.definition.definition import RESOURCES, StudyDefinition
 from search.definition.objectives import primary_index
 from search.definition.strategy import strategy_name
@@ -102,7 +103,7 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
                 study, wider = open_study(
                     *(storage, definition, data, split, fingerprint(data)),
                     wider=options.allow_wider,
-                    order_seed=order_seed(definition.seed) if options.engine.shares_order(device) else None,
+                    order_seed=order_seed(definition.seed) if options.engine.shares_order(device, _apart(definition)) else None,
                 )
                 claimed = claim(study, storage, options.runs, options.storage)
         with open_session(options, storage, study.study_name, claimed.folder, lease, emit) as session:
@@ -117,6 +118,11 @@ def run(definition: StudyDefinition, options: RunOptions, emit: Listener, stop: 
             if opened := describe_openings(study, storage, options.runs):
                 session.emit(Notice(f"{opened}: what is found from now on can no longer be tested on them fairly"))
             return _search(session, definition, options, clips, (device, gpus), wider, stop)
+
+
+def _apart(definition: StudyDefinition) -> tuple[str, ...]:
+    """The searched settings that keep trials out of one stack."""
+    return tuple(dim.name for dim in definition.space if dim.setting.key not in MAY_DIFFER_IN_A_STACK)
 
 
 def _shares_order(study: optuna.Study) -> bool:
@@ -183,6 +189,7 @@ def _search(
         left=max(target - finished, 0),
         planned=target,
         shares_order=_shares_order(study),
+        apart=_apart(definition),
     )
     placement = session.place(*devices, work)
     emit(_run_started(session, definition, options, clips, placement, finished, target))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from data_utils.wording import caution_of
+from model.config import MAY_DIFFER_IN_A_STACK
 from search import BASELINE_TRIAL
 from search.definition.definition import stored_resources
 from search.definition.objectives import primary_index
@@ -183,7 +185,15 @@ def _work(trial_source: ConfirmTrials, trial_clips: TrialClips) -> Work:
         return max(float(values[group][name]) for values in settings)
 
     network = largest_network(highest)
-    return Work.of(trial_clips, trial_source.plan, network, left=trial_source.left, planned=None, shares_order=True)
+    plan, left = trial_source.plan, trial_source.left
+    return Work.of(trial_clips, plan, network, left=left, planned=None, shares_order=True, apart=_apart(settings))
+
+
+def _apart(settings: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[str, ...]:
+    """The settings in which candidates differ, and which keep their trainings out of one stack."""
+    keys = [(group, name) for group, values in settings[0].items() for name in values]
+    differing = [f"{group}.{name}" for group, name in keys if len({one[group][name] for one in settings}) > 1]
+    return tuple(key for key in differing if key not in MAY_DIFFER_IN_A_STACK)
 
 
 def _started(
