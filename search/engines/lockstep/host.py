@@ -156,13 +156,11 @@ class Host:
             diverged = [(trial, one) for (trial, _), one in zip(stack, results, strict=True) if isinstance(one, Diverged)]
             return [self._jobs[trial].failed(error) for trial, error in dict(diverged).items() if self._is_alive(trial)]
         free_memory()
-        if len(stack) == 1:
+        if self._width == 1:
             trial = stack[0][0]
             return self._out_of_memory(trial, reason) if self._is_alive(trial) else []
-        self._width = -(-len(stack) // 2)
-        self._emit(
-            Notice(f"memory ran out with {len(stack)} trainings in one stack; from now on at most {self._width}: {reason}")
-        )
+        before, self._width = self._width, -(-self._width // 2)
+        self._emit(Notice(f"stacks of {before} trainings do not fit into memory; from now on {self._width} ({reason})"))
         return None
 
     def _is_alive(self, trial: int) -> bool:
