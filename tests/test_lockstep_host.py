@@ -54,8 +54,9 @@ class Driver:
         events = self.host.run(work)
         for event in events:
             if isinstance(event, JobStarted):
-                self.first_orders[event.trial], self.stacks[event.trial] = event.first_order, event.stack
+                self.first_orders[event.trial] = event.first_order
             elif isinstance(event, StepDone):
+                self.stacks[event.trial] = event.stack
                 self.records.setdefault(event.trial, []).append(replace(event.step.records[0], seconds=0.0))
         ended = {event.trial for event in events if not isinstance(event, JobStarted | StepDone)}
         self.advanced = tuple(trial for trial in (*advanced, *(job.trial for job in started)) if trial not in ended)
