@@ -349,6 +349,7 @@ OF_STUDY = [
 ]
 OF_TRIAL = [
     *("owner", "seed", "settings", "result", "reason", "deaths", "stints", "made_with", "pruned_at", "from", "first_order"),
+    "stack",
 ]
 
 

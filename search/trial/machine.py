@@ -79,11 +79,8 @@ def made_with(device: str, kernel: str = "", precision: str = "float32") -> dict
     processor: dict[str, Any]
     if device_kind(device) == "cuda":
         processor = {"processor": torch.cuda.get_device_name(device), "architecture": _architecture(device)}
-        processor |= {
-            "cuda": torch.version.cuda or torch.version.hip,
-            "driver": driver_version() or "unknown",
-            _TF32: precision == _TF32,
-        }
+        processor |= {"cuda": torch.version.cuda or torch.version.hip, "driver": driver_version() or "unknown"}
+        processor[_TF32] = precision == _TF32
     else:
         processor = {"processor": _cpu_model(), _INSTRUCTIONS: torch.backends.cpu.get_cpu_capability()}
     packages = {package: version(package) for package in ("torch", "numpy", "optuna", "h5py")}
