@@ -16,7 +16,7 @@ from search.engines.lockstep import engine as module
 from search.engines.lockstep.host import Host, Round, RoundAccepted, RoundDone
 from search.engines.worker import Ready
 
-BY_TORCH = ("--set", "train.kernel=torch", "--set", "trials=6")
+BY_TORCH = ("--set", "train.kernel=torch", "--set", "trials=8")
 LOCKSTEP = ("--engine", "lockstep", "--workers", "3")
 
 
