@@ -166,7 +166,7 @@ class EngineOptions:
             device=device,
             gpus=gpus,
             workers=workers,
-            width=-(-workers // max(len(gpus[:workers]), 1)) * work.trainings,
+            width=work.width(-(-workers // max(len(gpus[:workers]), 1))),
             is_default=self.engine is None,
             has_chosen_workers=self.workers is not None,
             shares_order=work.shares_order,

@@ -39,6 +39,12 @@ class Work:
     apart: tuple[str, ...] = ()
     """Settings that differ between the trials, and keep those that differ in them out of one stack."""
 
+    alike: int | None = None
+    """The most trials that can share a stack; None: all."""
+
+    share_of_each: int = 1
+    """How many trainings of one trial can share a stack: its repeats, if they have the same order of the clips."""
+
     @staticmethod
     def of(
         trial_clips: TrialClips,
@@ -49,6 +55,8 @@ class Work:
         planned: int | None,
         shares_order: bool,
         apart: tuple[str, ...],
+        alike: int | None = None,
+        repeats_share: bool = False,
     ) -> Work:
         """Trials with these clips."""
         return Work(
@@ -60,7 +68,13 @@ class Work:
             planned=planned,
             shares_order=shares_order,
             apart=apart,
+            alike=alike,
+            share_of_each=plan.repeats if repeats_share and not plan.one_by_one else 1,
         )
+
+    def width(self, trials: int) -> int:
+        """The most trainings in one stack, with so many trials at once in a process."""
+        return min(trials, trials if self.alike is None else self.alike) * self.share_of_each
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,6 +190,7 @@ def _search(
         planned=target,
         shares_order=_shares_order(study),
         apart=_apart(definition),
+        repeats_share=ORDER_SEED in study.user_attrs,
     )
     placement = session.place(*devices, work)
     emit(_run_started(session, definition, options, clips, placement, finished, target))

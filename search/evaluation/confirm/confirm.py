@@ -186,7 +186,8 @@ def _work(trial_source: ConfirmTrials, trial_clips: TrialClips) -> Work:
 
     network = largest_network(highest)
     plan, left = trial_source.plan, trial_source.left
-    return Work.of(trial_clips, plan, network, left=left, planned=None, shares_order=True, apart=_apart(settings))
+    apart, alike = _apart(settings), len(settings)  # the candidates, with one seed
+    return Work.of(trial_clips, plan, network, left=left, planned=None, shares_order=True, apart=apart, alike=alike)
 
 
 def _apart(settings: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[str, ...]:
