@@ -1,7 +1,7 @@
 """Measures how many trials an hour are trained: by one worker, by several, and in lockstep, with K trials in one stack.
 
     python benchmarks/lockstep.py [--device cuda] [--clips 3881] [--rounds 3] [--slots 1 4 8 32 64] [--workers 2 4 8] [--json]
-    python benchmarks/lockstep.py --count [--slots 1 8 64] [--json]
+    python benchmarks/lockstep.py --count [--slots 1 8 64] [--narrow] [--json]
 
 Trials have the article's network and 50 epochs on a set of the article's size (see `training.py`). They differ in learning
 rate, dropout and label smoothing, and share the order of the clips. Each side is a process of its own with one thread. In each
@@ -38,6 +38,8 @@ from model.config import ModelConfig, TrainConfig
 from model.training import Training
 
 with contextlib.suppress(ImportError):  # an earlier version can be counted
+    from data_utils.batches import NARROW
+    from model.device_clips import DeviceClips
     from model.lockstep import run_epochs
     from model.training import SharedOrder
 
@@ -196,8 +198,9 @@ def count(slots: int, steps: int) -> dict[str, float]:
 
 def estimate(row: dict[str, float], card: Card) -> dict[str, float]:
     """Milliseconds of a step on a GPU, and trials an hour by one process and by eight that share the GPU."""
-    host = (row["operators"] * HOST_US + row["waits"] * WAIT_US) / 1e6
-    device = row["operators"] * DEVICE_US / 1e6 + row["bytes"] / (SHARE * card.bytes_s) + row["flop"] / (SHARE * card.flop_s)
+    operators, waits = (row[name] + row[f"epoch_{name}"] / STEPS for name in ("operators", "waits"))
+    host = (operators * HOST_US + waits * WAIT_US) / 1e6
+    device = operators * DEVICE_US / 1e6 + row["bytes"] / (SHARE * card.bytes_s) + row["flop"] / (SHARE * card.flop_s)
     hour = 3600 * row["slots"] / (EPOCHS * STEPS)
     step = max(host, device)
     return {"host_ms": 1e3 * host, "device_ms": 1e3 * device, "one": hour / step, "eight": hour / max(host / 8, device)}
@@ -237,12 +240,15 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=3881, help="training clips")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10, help="steps to count")
+    parser.add_argument("--narrow", action="store_true", help="narrow blocks on a GPU too, as on the CPU")
     parser.add_argument("--slots", type=int, nargs="+", help="trials in one stack")
     parser.add_argument("--workers", type=int, nargs="*", help="processes at once")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
     options = parser.parse_args()
     on_gpu = options.device.startswith("cuda")
     torch.set_num_threads(1)
+    if options.narrow:
+        DeviceClips.rule = NARROW
     if options.count:
         rows: list[dict[str, Any]] = [count(slots, options.steps) for slots in options.slots or [1, 8, 64]]
         for row in rows:
