@@ -105,24 +105,29 @@ class Trials:
     slots: int
     device: str
     kernel: str = "torch"
+    narrow: bool = False
     threads: int | None = 1
 
     def start(self, variant: Variant) -> Callable[[], object]:
         """Makes the trials. Returns what trains one epoch of them."""
         torch.set_num_threads(1)
+        if self.narrow:
+            DeviceClips.rule = NARROW
         train, held = variant.sets()
         return epoch_of(make(self.slots, train, held, self.device, self.kernel, variant.model_config), self.device)
 
 
-def measure(device: str, clips: int, rounds: int, slots: Sequence[int], workers: Sequence[int]) -> dict[str, Any]:
+def measure(
+    device: str, clips: int, rounds: int, slots: Sequence[int], workers: Sequence[int], narrow: bool = False
+) -> dict[str, Any]:
     """Seconds of an epoch of each side, and the trials an hour that follow."""
     variant = Variant(clips)
-    by_torch = Trials(1, device)
+    by_torch = Trials(1, device, narrow=narrow)
     loops = {"one worker, PyTorch": [by_torch]} | {f"{count} workers, PyTorch": [by_torch] * count for count in workers}
     if device == "cpu":
         by_kernel = Trials(1, device, "auto")
         loops |= {"one worker, kernel": [by_kernel]} | {f"{count} workers, kernel": [by_kernel] * count for count in workers}
-    loops |= {f"lockstep, K = {count}": [Trials(count, device)] for count in slots if count > 1}
+    loops |= {f"lockstep, K = {count}": [Trials(count, device, narrow=narrow)] for count in slots if count > 1}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in loops}
     load = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
@@ -247,9 +252,9 @@ def main() -> None:
     options = parser.parse_args()
     on_gpu = options.device.startswith("cuda")
     torch.set_num_threads(1)
-    if options.narrow:
-        DeviceClips.rule = NARROW
     if options.count:
+        if options.narrow:
+            DeviceClips.rule = NARROW
         rows: list[dict[str, Any]] = [count(slots, options.steps) for slots in options.slots or [1, 8, 64]]
         for row in rows:
             row["estimates"] = {card.name: estimate(row, card) for card in CARDS}
@@ -257,7 +262,7 @@ def main() -> None:
         return
     slots = options.slots or ([1, 4, 8, 32, 64] if on_gpu else [1, 4, 8])
     workers = ([2, 4, 8] if on_gpu else [2]) if options.workers is None else options.workers
-    result = measure(options.device, options.clips, options.rounds, slots, workers)
+    result = measure(options.device, options.clips, options.rounds, slots, workers, options.narrow)
     print(json.dumps(result)) if options.json else print_measured(result)
 
 
