@@ -39,7 +39,7 @@ class JobStarted:
     """Which of the study's shared epochs is its first; None if the study does not share them."""
 
     worker: int = 0
-    """Slot of the worker that trains it."""
+    """Its slot: the number of the worker that trains it, or with several jobs in one process its place among them."""
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,9 @@ class Placement:
         idle = len(self.gpus) - len(self.used)
         if idle and (self.engine == "inline" or self.has_chosen_workers):
             by = "the engine `inline`" if self.engine == "inline" else f"--workers {self.workers}"
-            trials = counted(self.workers, "trial")
-            yield f"{idle} of {counted(len(self.gpus), 'GPU')} stay idle: {by} trains {trials} at a time"
+            trials = "one trial" if self.workers == 1 else f"{self.workers} trials"
+            stay = "stays" if idle == 1 else "stay"
+            yield f"{idle} of {counted(len(self.gpus), 'GPU')} {stay} idle: {by} trains {trials} at a time"
         names = ", ".join(f"`{name}`" for name in self.apart)
         if self.is_default and self.gpus and self.apart:
             yield f"trials that differ in {names} cannot train in one stack: a worker trains one at a time"

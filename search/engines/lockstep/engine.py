@@ -29,6 +29,9 @@ class _Running:
     clock: Clock
     """The time of the rounds that it took part in."""
 
+    slot: int
+    """Its place among the jobs of all hosts."""
+
     is_sent: bool = False
     """Whether the host was told of it."""
 
@@ -142,13 +145,19 @@ class LockstepEngine(Workers[_Host]):
                 self._dismiss(host)
 
     def _accept(self, job: Job) -> None:
-        host = self._host_with_room()
-        host.jobs[job.trial] = _Running(job=job, clock=Clock(self._trial_timeout_s))
+        host = self._host_for(job)
+        taken = {running.slot for other in self._workers for running in other.jobs.values()}
+        slot = min(set(range(len(taken) + 1)) - taken)
+        host.jobs[job.trial] = _Running(job=job, clock=Clock(self._trial_timeout_s), slot=slot)
         self._asks = True
 
-    def _host_with_room(self) -> _Host:
-        """The host with the fewest jobs, one between two rounds before others; a new one before all that have any."""
+    def _host_for(self, job: Job) -> _Host:
+        """A host with room: one that trains with the same seed, if that decides the order of the clips, else the emptiest."""
         hosts = [host for host in self._workers if len(host.jobs) < host.room]
+        if job.order_seed is None:
+            for host in hosts:
+                if any(running.job.seed == job.seed for running in host.jobs.values()):
+                    return host
         best = min(hosts, key=lambda host: (len(host.jobs), bool(host.in_round), host.slot), default=None)
         return self._start_host() if best is None or (best.jobs and len(self._workers) < self._num_hosts) else best
 
@@ -231,7 +240,7 @@ class LockstepEngine(Workers[_Host]):
                 case JobStarted(seconds=seconds, steps_done=steps):
                     running.num_restored = steps
                     running.clock.spend(seconds)
-                    event = replace(event, worker=host.slot)
+                    event = replace(event, worker=running.slot)
                 case StepDone() if running.clock.is_used_up:
                     self._drop(host, event.trial)
                     event = self._overdue(event.trial)
