@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_utils.errors import ResourceError
@@ -81,3 +82,9 @@ class StartupFailures:
         if self.in_a_row >= MAX_STARTUP_FAILURES:
             got = f"{self.in_a_row} in a row; the last: {reason}"
             raise ResourceError(self.what, where=self.where, got=got, hint=self.hint)
+
+
+def startup_failures(gpus: Sequence[str]) -> dict[str | None, StartupFailures]:
+    """A count for each GPU, and one for workers without: a GPU that fails is found although workers start on the others."""
+    counts: dict[str | None, StartupFailures] = {None: StartupFailures()}
+    return counts | {gpu: StartupFailures(where=f"GPU {gpu}") for gpu in gpus}

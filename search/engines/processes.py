@@ -9,7 +9,7 @@ from multiprocessing.connection import wait
 from search.engines.child import Child
 from search.engines.engine import WorkerLost
 from search.engines.job_run import Decision, JobAccepted, Setup
-from search.engines.limits import Clock, StartupFailures
+from search.engines.limits import Clock, startup_failures
 from search.engines.pool import STARTUP_S, PoolWorker, WorkerPool
 from search.engines.worker import Ready, work
 from search.events import Listener
@@ -34,9 +34,7 @@ class ProcessEngine(WorkerPool[_Worker]):
         self.slots = slots
         self._setup = setup
         self._gpus = gpus
-        self._startup_failures: dict[str | None, StartupFailures] = {None: StartupFailures()}
-        self._startup_failures |= {gpu: StartupFailures(where=f"GPU {gpu}") for gpu in gpus}
-        """By GPU: one that fails is found although workers start on the others."""
+        self._startup_failures = startup_failures(gpus)
 
     def _accept(self, job: Job) -> None:
         worker = next((worker for worker in self._workers if worker.job is None), None) or self._start_worker()

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from search.engines.child import Child
 from search.engines.engine import EngineEvent, JobInterrupted, JobStarted, StepDone, WorkerLost
 from search.engines.job_run import Decision, Setup
-from search.engines.limits import Clock, StartupFailures
+from search.engines.limits import Clock, startup_failures
 from search.engines.lockstep.host import Round, RoundAccepted, RoundDone, work
 from search.engines.pool import STARTUP_S, Worker, Workers
 from search.engines.worker import Ready
@@ -46,6 +46,7 @@ class _Running:
 @dataclass(kw_only=True, eq=False)
 class _Host(Worker):
     child: Child
+    gpu: str | None
     room: int
     """How many jobs it trains at once."""
 
@@ -97,7 +98,7 @@ class LockstepEngine(Workers[_Host]):
         self.slots = slots
         self._setup, self._gpus, self._width = setup, gpus, width
         self._num_hosts = min(max(len(gpus), 1), slots)
-        self._startup_failures = StartupFailures()
+        self._startup_failures = startup_failures(gpus)
         self._asks = True
         """Whether to ask for more jobs before the next round, by returning from `next_event`."""
 
@@ -166,7 +167,7 @@ class LockstepEngine(Workers[_Host]):
         setup = replace(self._setup, gpu=self._gpus[slot]) if self._gpus else self._setup
         child = Child(partial(work, width=self._width), setup, name=f"host {slot}")
         room = len(range(slot, self.slots, self._num_hosts))
-        host = _Host(child=child, room=room, slot=slot, clock=Clock(self._trial_timeout_s))
+        host = _Host(child=child, gpu=setup.gpu, room=room, slot=slot, clock=Clock(self._trial_timeout_s))
         self._workers.append(host)
         return host
 
@@ -215,7 +216,7 @@ class LockstepEngine(Workers[_Host]):
                 if host.in_round:
                     host.clock.start()
             case RoundAccepted():
-                self._startup_failures.reset()
+                self._startup_failures[host.gpu].reset()
                 host.has_accepted = True
                 host.clock.pause()
                 for running in host.in_round:
@@ -261,7 +262,7 @@ class LockstepEngine(Workers[_Host]):
     def _lose(self, host: _Host, reason: str, *, device_failed: bool = False) -> None:
         self._dismiss(host)
         if host.in_round and not host.has_accepted:
-            self._startup_failures.add(reason)
+            self._startup_failures[host.gpu].add(reason)
         for running in host.jobs.values():
             if running.has_accepted and not self._is_interrupting:
                 self._events.append(WorkerLost(running.job.trial, reason, device_failed=device_failed))
