@@ -42,7 +42,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 every_kind_but_shared_ray = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "ray"])
 """For tests in which files that come between a worker's other messages are the harder case."""
 
-every_kind_with_workers = pytest.mark.parametrize("kind", ["processes", "ray"])
+every_kind_with_workers = pytest.mark.parametrize("kind", ["processes", "lockstep", "ray"])
 """For the deaths of workers. That transferred files outlive one: `test_transferred_files_survive_a_lost_node`."""
 
 SMALL = {"train.batch_size": 8, "model.width": 16, "model.ffn_width": 16, "model.layers": 1, "train.patience": 0}

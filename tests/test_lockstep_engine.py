@@ -7,9 +7,7 @@ from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from test_engine_contract import LIMIT_S, engine_of, trial_clips_of, workers_of
 from test_lockstep_host import Driver, job_of
@@ -17,16 +15,12 @@ from test_lockstep_host import Driver, job_of
 from data_utils.splits import Split
 from model.record import EpochRecord
 from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
-from search.engines.engine_options import EngineOptions
 from search.engines.job_run import Decision, Setup
 from search.engines.lockstep import engine as module
 from search.engines.lockstep.engine import LockstepEngine
 from search.engines.lockstep.host import Round, RoundAccepted, RoundDone
-from search.engines.lockstep.sizing import LargestNetwork, bytes_per_training
-from search.engines.placement import Work, lockstep_trials
 from search.engines.worker import Ready
 from search.trial.curves import Step
-from search.trial.gpus import Gpu
 from search.trial.job import Job
 
 NO_STEP = Step({}, frozenset(), is_last=False)
@@ -200,56 +194,6 @@ def test_a_trial_that_takes_too_long(hosts: Hosts) -> None:
     assert drained(engine) == [JobFailed(0, "it took longer than the 50 s allowed for a trial")]
     assert not engine._workers
     engine.close()
-
-
-def test_how_many_at_once() -> None:
-    """As many as fit, at most a quarter of the trials of a search, and one on each GPU if there are as many."""
-    article = LargestNetwork(width=64, layers=2, heads=2, ffn_width=256, batch_size=32)
-    lengths_C = np.full(1000, 40)
-    work = Work(network=article, lengths_C=lengths_C, words=10, trainings=1, left=200, planned=200)
-    gpu = Gpu(visible="0", name="Some GPU", memory=80 << 30, free=79 << 30)
-    assert 70e6 < bytes_per_training(article, lengths_C, 10) < 80e6
-    assert lockstep_trials([gpu], work) == 32
-    assert lockstep_trials([gpu] * 2, work) == 50
-    assert lockstep_trials([gpu] * 2, replace(work, left=7)) == 7
-    assert lockstep_trials([gpu] * 2, replace(work, planned=3, left=3)) == 2
-    assert lockstep_trials([gpu], replace(work, planned=None, left=20)) == 20
-    assert lockstep_trials([replace(gpu, free=2 << 30)], work) == 13
-    assert lockstep_trials([gpu, replace(gpu, free=2 << 30)], replace(work, trainings=3)) == 8
-    assert lockstep_trials([gpu], replace(work, network=replace(article, ffn_width=10**9))) == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "count", "text", "notice"),
-    [
-        ({}, 2, "2 GPUs (Some GPU), 4 trials in lockstep on each", ""),
-        ({"workers": 5}, 2, "2 GPUs (Some GPU), 5 trials in lockstep", ""),
-        (
-            {"workers": 1},
-            2,
-            "cuda (Some GPU), one trial at a time",
-            "1 of 2 GPUs stays idle: --workers 1 trains one trial at a time",
-        ),
-        ({}, 1, "cuda (Some GPU), 8 trials in lockstep", ""),
-        ({"engine": "processes"}, 2, "2 GPUs (Some GPU), one worker on each", ""),
-        (
-            {"engine": "processes", "workers": 2},
-            3,
-            "2 GPUs (Some GPU), one worker on each",
-            "1 of 3 GPUs stays idle: --workers 2 t",
-        ),
-        ({"engine": "inline"}, 3, "cuda (Some GPU)", "2 of 3 GPUs stay idle: the engine `inline` trains one trial at a time"),
-    ],
-)
-def test_where_trials_train(options: dict[str, Any], count: int, text: str, notice: str) -> None:
-    """All GPUs are used unless told otherwise; both is said."""
-    article = LargestNetwork(width=64, layers=2, heads=2, ffn_width=256, batch_size=32)
-    work = Work(network=article, lengths_C=np.full(100, 40), words=10, trainings=1, left=32, planned=32)
-    gpus = tuple(Gpu(visible=str(n), name="Some GPU", memory=80 << 30, free=79 << 30) for n in range(count))
-    placement = EngineOptions(device="cuda", **options).place("cuda", gpus, work)
-    assert placement.text() == text
-    assert "".join(placement.notices()).startswith(notice)
-    assert bool(notice) == any(placement.notices())
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from search.engines.engine_options import EngineOptions
-from search.engines.lockstep.sizing import LargestNetwork
-from search.engines.placement import Work
+from search.engines.lockstep.sizing import LargestNetwork, bytes_per_training
+from search.engines.placement import Work, lockstep_trials
 from search.trial.gpus import Gpu
 
 GPU = Gpu(visible="0", name="A GPU", memory=16 << 30, free=16 << 30, architecture="sm_90", driver="1", problem="")
@@ -60,5 +60,40 @@ def test_what_a_user_may_not_expect_is_said() -> None:
     shapes = replace(WORK, apart=("width", "heads"))
     assert "differ in `width`, `heads` cannot train in one stack: a worker trains one at a time" in said(work=shapes)
     assert "each such stack costs as much as a full one" in said(work=shapes, engine="lockstep")
-    assert "1 of 2 GPUs stay idle" in said(gpus=2, engine="inline")
+    assert "1 of 2 GPUs stays idle: the engine `inline` trains one trial at a time" in said(gpus=2, engine="inline")
+    assert "1 of 2 GPUs stays idle: --workers 1 trains one trial at a time" in said(gpus=2, workers=1)
+    assert "2 of 4 GPUs stay idle: --workers 2 trains 2 trials" in said(gpus=4, workers=2, engine="processes")
     assert not said(gpus=2)
+
+
+def test_how_many_at_once() -> None:
+    """As many as fit, at most a quarter of the trials of a search, and one on each GPU if there are as many."""
+    work, gpu, small = replace(WORK, left=200, planned=200), replace(GPU, free=79 << 30), replace(GPU, free=2 << 30)
+    assert 70e6 < bytes_per_training(work.network, work.lengths_C, work.words) < 80e6
+    assert lockstep_trials([gpu], work) == 32
+    assert lockstep_trials([gpu] * 2, work) == 50
+    assert lockstep_trials([gpu] * 2, replace(work, left=7)) == 7
+    assert lockstep_trials([gpu] * 2, replace(work, planned=3, left=3)) == 2
+    assert lockstep_trials([small], work) == 14
+    assert lockstep_trials([gpu, small], replace(work, trainings=3)) == 8
+    assert lockstep_trials([gpu], replace(work, network=replace(work.network, ffn_width=10**9))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "text"),
+    [
+        ({}, 2, "2 GPUs (A GPU), 5 trials in lockstep on each"),
+        ({"workers": 5}, 2, "2 GPUs (A GPU), 5 trials in lockstep"),
+        ({"workers": 2}, 2, "2 GPUs (A GPU), one trial on each"),
+        ({"workers": 1}, 2, "cuda (A GPU), one trial at a time"),
+        ({}, 1, "cuda (A GPU), 10 trials in lockstep"),
+        ({"engine": "processes"}, 2, "2 GPUs (A GPU), one worker on each"),
+        ({"engine": "processes", "workers": 6}, 2, "2 GPUs (A GPU), 6 workers"),
+        ({"engine": "inline"}, 3, "cuda (A GPU)"),
+        ({"workers": 4}, 0, "cpu, 4 workers"),
+    ],
+)
+def test_where_trials_train_in_words(options: dict[str, Any], count: int, text: str) -> None:
+    """The first lines of a run say it."""
+    device = "cuda" if count else "cpu"
+    assert EngineOptions(device=device, **options).place(device, (GPU,) * count, WORK).text() == text
