@@ -56,7 +56,12 @@ _EXPLANATIONS = (
         f"end that process ({_LIST}), or wait for it",
     ),
     (
-        "out of memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED",
+        "CUBLAS_STATUS_NOT_INITIALIZED",
+        "cuBLAS does not start, most often because memory is full: {free} of {memory} GiB are free",
+        f"end what uses it ({_LIST})",
+    ),
+    (
+        "out of memory|ALLOC_FAILED",
         "its memory is full: {free} of {memory} GiB are free",
         f"end what uses it ({_LIST})",
     ),
