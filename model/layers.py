@@ -58,8 +58,6 @@ class Dropout:
     LEVELS = 1 << 16
     CHUNK = 1 << 18  # elements drawn at once, see `drawn_at_once`; a chunk stays in a core's cache
 
-    _LEVELS = 1 << 16
-
     def __init__(self, p: float, rng: torch.Generator | None, chunk: int = CHUNK) -> None:
         """`chunk`: the number of elements drawn at once, at least; the masks depend on it."""
         self.active = rng is not None and p > 0

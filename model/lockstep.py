@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -24,14 +25,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data_utils.batches import ordered_batches
+from model.device_clips import DeviceClips
 from model.flat import Places
 from model.loss import StackedLoss, measure_smoothing
-from model.metrics import measure
+from model.metrics import Metrics, measure
 from model.paths import TorchPath
 from model.record import EpochRecord
 from model.stack import StackedDropout, StackedModel
 from model.stacked_optimizer import StackedAdam
-from model.training import Diverged, Training
+from model.training import Diverged, Training, copied
 
 _VALIDATION_ROWS = 16384
 """Frames of all slots together that are validated at once."""
@@ -103,39 +105,48 @@ def _together(slots: Sequence[Training], width: int) -> list[EpochRecord | Diver
     dropout_states = [slot.generators.dropout.get_state() for slot in slots]
     shared = lead.generators.order.bit_generator, lead.generators.augment.bit_generator
     shared_states = [generator.state for generator in shared]
+    results: list[EpochRecord | Diverged] = []
+    kept: list[dict[str, Tensor] | None] = []
     try:
         lead.begin_epoch()
-        stack = _Stack(slots, width if lead.device.type == "cuda" else len(slots))
-        train_losses = stack.train()
-        logits_SCK = stack.validation_logits()
+        stack = _Stack(slots, width)
+        train_losses, metrics = stack.train(), stack.validate()
+        seconds = (time.perf_counter() - began) / len(slots)
+        for number, slot in enumerate(slots):
+            results.append(_record(slot, train_losses[number], metrics[number], seconds))
+            kept.append(copied(stack.averaged(number)) if _is_kept(slot, results[number]) else None)
     except BaseException:
         for slot, state in zip(slots, dropout_states, strict=True):
             slot.generators.dropout.set_state(state)
         for generator, before in zip(shared, shared_states, strict=True):
             generator.state = before
         raise
-    stack.write_back()
-    labels_C = None if lead.validation is None else torch.from_numpy(lead.validation.clips.labels_C)
-    results: list[EpochRecord | Diverged] = []
-    measured = [
-        slot.no_metrics() if logits_SCK is None or labels_C is None else measure(logits_SCK[number], labels_C)
-        for number, slot in enumerate(slots)
-    ]
-    seconds = (time.perf_counter() - began) / len(slots)
-    for slot, train_loss, metrics in zip(slots, train_losses, measured, strict=True):
-        try:
-            results.append(slot.record_epoch(slot.checked_train_loss(train_loss), metrics, seconds, width))
-        except Diverged as error:
-            results.append(error)
+    stack.write_back()  # from here on nothing needs memory
+    for slot, result, weights in zip(slots, results, kept, strict=True):
+        if isinstance(result, EpochRecord):
+            slot.add_epoch(result, width, weights)
     return results
+
+
+def _record(slot: Training, train_loss: float, metrics: Metrics, seconds: float) -> EpochRecord | Diverged:
+    try:
+        return slot.next_record(slot.checked_train_loss(train_loss), metrics, seconds)
+    except Diverged as error:
+        return error
+
+
+def _is_kept(slot: Training, result: EpochRecord | Diverged) -> bool:
+    return isinstance(result, EpochRecord) and slot.would_keep(result)
 
 
 class _Stack:
     """Trainings with equal keys, for one epoch."""
 
-    def __init__(self, slots: Sequence[Training], size: int) -> None:
-        """`size`: the number of slots; copies of the first training fill them up."""
+    def __init__(self, slots: Sequence[Training], width: int) -> None:
+        """`width`: the most slots of a stack. On a GPU there are always as many: copies of the first training fill them up."""
         self._slots, self._lead = slots, slots[0]
+        self._validation_rows = max(_VALIDATION_ROWS // width, _LEAST_ROWS)
+        size = width if slots[0].device.type == "cuda" else len(slots)
         self._filled = [*slots, *[slots[0]] * (size - len(slots))]
         lead, device = slots[0], slots[0].device
         self._places = places = Places.of(lead.model)
@@ -153,7 +164,7 @@ class _Stack:
         self._loss = StackedLoss([slot.loss for slot in self._filled], device)
         for number, slot in enumerate(slots):
             used = measure_smoothing(self._loss.of_slot(number), slot.model.num_words, slot.config.label_smoothing_over)
-            assert used == slot.label_smoothing_used, "a slot's loss is that of its training"
+            assert math.isclose(used, slot.label_smoothing_used, abs_tol=1e-9), "a slot's loss is that of its training"
         self._copy(to_stack=True)
         matrices[:, len(slots) :] = matrices[:, :1]
         self._weights_SW.requires_grad_()
@@ -184,20 +195,27 @@ class _Stack:
                 total_S += loss_S.detach() * len(labels_B)
         return [total / len(lead.train.clips) for total in total_S.tolist()[: len(self._slots)]]
 
+    def validate(self) -> list[Metrics]:
+        """The validation metrics of each slot."""
+        if self._lead.validation is None:
+            return [slot.no_metrics() for slot in self._slots]
+        labels_C = torch.from_numpy(self._lead.validation.clips.labels_C)
+        return [measure(logits_CK, labels_C) for logits_CK in self._logits(self._lead.validation)]
+
+    def averaged(self, number: int) -> dict[str, Tensor]:
+        """Views of the weights of a slot that are validated, by name."""
+        return self._places.views((self._weights_SW if self._moving_SW is None else self._moving_SW).detach()[number])
+
     @torch.inference_mode()
-    def validation_logits(self) -> Float[Tensor, "S C K"] | None:
-        """Logits of the validation clips by each slot's averaged weights, on the CPU; None if there are no such clips."""
-        lead = self._lead
-        if lead.validation is None:
-            return None
-        clips = lead.validation.clips
+    def _logits(self, validation: DeviceClips) -> Float[Tensor, "S C K"]:
+        """Logits of the validation clips by each slot's averaged weights, on the CPU."""
+        lead, clips = self._lead, validation.clips
         weights_SW = self._weights_SW if self._moving_SW is None else self._moving_SW
         model = StackedModel(lead.model, self._places, weights_SW)
         none = StackedDropout([0.0] * len(weights_SW), [None] * len(weights_SW), lead.device)
         result_SCK = torch.empty(len(self._slots), len(clips), lead.model.num_words)
-        rows = max(_VALIDATION_ROWS // len(weights_SW), _LEAST_ROWS)
-        for batch in ordered_batches(clips, rows, lead.model.frames_multiple, lead.validation.rule):
-            logits_SBK = model.logits(*lead.validation.take(batch, lead.model.config.pooling), none)
+        for batch in ordered_batches(clips, self._validation_rows, lead.model.frames_multiple, validation.rule):
+            logits_SBK = model.logits(*validation.take(batch, lead.model.config.pooling), none)
             result_SCK[:, torch.from_numpy(batch.clips_B)] = logits_SBK[: len(self._slots)].float().cpu()
         return result_SCK
 

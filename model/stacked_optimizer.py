@@ -57,7 +57,8 @@ class StackedAdam:
         size, correction, decay, limit, moving = self._table_N5S[number, :, :, None].unbind(0)
         if self._clips:
             norm_S1 = torch.linalg.vector_norm(gradients_SW, dim=1, keepdim=True)
-            gradients_SW.mul_((limit / (norm_S1 + 1e-6)).clamp_(max=1.0))
+            factor_S1 = (limit / (norm_S1 + 1e-6)).clamp_(max=1.0)
+            gradients_SW.mul_(factor_S1.masked_fill_(limit.isinf(), 1.0))  # not clipped, also where the norm is infinite
         if self._decays:
             matrices = self._weights_SW[:, : self._matrices]
             if self._is_decoupled:

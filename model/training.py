@@ -202,7 +202,9 @@ class Training:
         self.begin_epoch()
         train_loss = self.checked_train_loss(self._train_epoch())
         metrics = self._validate()
-        return self.record_epoch(train_loss, metrics, time.perf_counter() - start, stack=None)
+        record = self.next_record(train_loss, metrics, time.perf_counter() - start)
+        self.add_epoch(record, stack=None, kept=copied(self.averaged.state_dict()) if self.would_keep(record) else None)
+        return record
 
     def begin_epoch(self) -> None:
         """Sets the generators of a shared order for the next epoch."""
@@ -221,8 +223,8 @@ class Training:
             raise Diverged(f"the training loss became {train_loss} in epoch {len(self.history) + 1}")
         return train_loss
 
-    def record_epoch(self, train_loss: float, metrics: Metrics, seconds: float, stack: int | None) -> EpochRecord:
-        """Adds an epoch, for which the weights were trained, to the history. `stack`: the width of its stack, if in one.
+    def next_record(self, train_loss: float, metrics: Metrics, seconds: float) -> EpochRecord:
+        """The record of an epoch that follows the history.
 
         Raises:
             Diverged: the validation loss is not finite.
@@ -231,12 +233,18 @@ class Training:
         if self.validation is not None and not math.isfinite(metrics.loss):
             raise Diverged(f"the validation loss became {metrics.loss} in epoch {epoch}")
         values = {f"val_{name}": value for name, value in dataclasses.asdict(metrics).items() if name != "temperature"}
-        record = EpochRecord(epoch=epoch, train_loss=train_loss, temperature=metrics.temperature, seconds=seconds, **values)
+        return EpochRecord(epoch=epoch, train_loss=train_loss, temperature=metrics.temperature, seconds=seconds, **values)
+
+    def would_keep(self, record: EpochRecord) -> bool:
+        """Whether the weights of a next epoch with this record are kept."""
+        return self.validation is None or self.objective.kept_epoch([*self.history, record]) is record
+
+    def add_epoch(self, record: EpochRecord, stack: int | None, kept: dict[str, Tensor] | None) -> None:
+        """Adds an epoch that the weights were trained for. `stack`: the width of its stack; `kept`: its weights, if kept."""
         self.stack = stack if not self.history or stack == self.stack else 0
         self.history.append(record)
-        if self.kept_epoch is record:
-            self.kept_state = {name: value.detach().clone() for name, value in self.averaged.state_dict().items()}
-        return record
+        if kept is not None:
+            self.kept_state = kept
 
     @staticmethod
     def no_metrics() -> Metrics:
@@ -264,6 +272,11 @@ class Training:
         self.optimizer.step(learning_rate(self.config, step, steps_per_epoch))
         if self.averaged is not self.model:
             update_average(self._averaged_weights, self.path.weights, ema_decay(self.config.ema, step))
+
+
+def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of weights, by name."""
+    return {name: value.detach().clone() for name, value in state.items()}
 
 
 def fit(

@@ -16,7 +16,9 @@ from data_utils.augment import AugmentConfig
 from data_utils.prepared import ClipSet, clip_set
 from model import lockstep
 from model.config import MAY_DIFFER_IN_A_STACK, ModelConfig, TrainConfig
+from model.flat import Places
 from model.lockstep import run_epochs, stack_key
+from model.loss import SmoothedLoss, StackedLoss, measure_smoothing
 from model.record import EpochRecord
 from model.stack import StackedModel
 from model.training import Diverged, SharedOrder, Training
@@ -37,6 +39,7 @@ def make_set(count: int, seed: int) -> ClipSet:
 
 
 TRAIN, VALIDATION = make_set(40, 1), make_set(15, 2)
+TRAIN_OF_3 = dataclasses.replace(TRAIN, labels_C=TRAIN.labels_C % 3)
 
 
 def make(
@@ -47,6 +50,7 @@ def make(
     validation: ClipSet | None = VALIDATION,
     first: int | None = 0,
     device: str = "cpu",
+    words: int = WORDS,
     **config: Any,
 ) -> Training:
     """A training by PyTorch, with a shared order unless `first` is None."""
@@ -54,9 +58,9 @@ def make(
         ModelConfig(**{"width": 16, "ffn_width": 32, "layers": 2, "dropout": 0.2, **(model or {})}),
         TrainConfig(**{"epochs": 20, "batch_size": 8, "lr": 2e-3, "patience": 0, "kernel": "torch", **config}),
         augment,
-        train=TRAIN,
+        train=TRAIN if words == WORDS else TRAIN_OF_3,
         validation=validation,
-        num_words=WORDS,
+        num_words=words,
         seed=seed,
         device=device,
         order=None if first is None else SharedOrder(5, first),
@@ -158,6 +162,23 @@ def test_the_same_width_gives_the_same_numbers_bit_for_bit() -> None:
     assert all(result == results[0] for result in results)
 
 
+def test_a_slot_is_validated_with_the_same_batches_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The width decides how many frames are validated at once, not how many trainings there are."""
+    monkeypatch.setattr(lockstep, "_VALIDATION_ROWS", 256)
+    monkeypatch.setattr(lockstep, "_LEAST_ROWS", 8)
+    sizes = []
+    real = lockstep.ordered_batches
+
+    def spy(clips: ClipSet, rows: int, *rest: Any) -> Any:
+        sizes.append(rows)
+        return real(clips, rows, *rest)
+
+    monkeypatch.setattr(lockstep, "ordered_batches", spy)
+    together = records(run_epochs(slots(), 4))
+    assert records(run_epochs(slots()[:1], 4)) == together[:1]
+    assert sizes == [64, 64]
+
+
 def test_on_a_gpu_a_stack_always_has_its_full_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """There the number of slots decides how sums are divided: copies fill it up, and change no number."""
     sizes = []
@@ -194,8 +215,8 @@ def test_an_epoch_that_fails_leaves_the_trainings_as_they_were(first: int | None
     trainings, others = ([make(3, first=first, lr=lr) for lr in (1e-3, 2e-3)] for _ in range(2))
     for group in (trainings, others):
         run_epochs(group, 2)
-    steps = 0
-    real = lockstep.StackedAdam.step
+    steps = copies = 0
+    real, real_copy = lockstep.StackedAdam.step, lockstep.copied
 
     def failing(self: Any, number: int, gradients: torch.Tensor) -> None:
         nonlocal steps
@@ -204,11 +225,19 @@ def test_an_epoch_that_fails_leaves_the_trainings_as_they_were(first: int | None
             raise torch.OutOfMemoryError("CUDA out of memory")
         real(self, number, gradients)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(lockstep.StackedAdam, "step", failing)
-        with pytest.raises(torch.OutOfMemoryError):
-            run_epochs(trainings, 2)
-    assert steps == 3
+    def failing_copy(state: Any) -> Any:
+        nonlocal copies
+        copies += 1
+        if copies == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real_copy(state)
+
+    for name, value in (("StackedAdam.step", failing), ("copied", failing_copy)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"model.lockstep.{name}", value)
+            with pytest.raises(torch.OutOfMemoryError):
+                run_epochs(trainings, 2)
+    assert (steps, copies) == (3, 2)
     assert records(run_epochs(trainings, 1)) == records(run_epochs(others, 1))
 
 
@@ -236,6 +265,32 @@ def test_different_trainings_do_not_share_a_stack(change: dict[str, Any]) -> Non
     assert stack_key(trainings[0]) != stack_key(trainings[1])
     results = records(run_epochs(trainings, 4))
     assert results[:1] == records(run_epochs([make(0)], 1))
+
+
+def test_a_slot_that_is_not_clipped_is_not_touched_by_one_that_is() -> None:
+    """Not even where its gradient is so large that its norm is infinite."""
+    gradients = torch.full((2, 32), 1e20)
+
+    def weights(clip_norm: float) -> torch.Tensor:
+        matrices = [torch.zeros(2, 32) for _ in range(3)]
+        configs = [TrainConfig(clip_norm=0.0), TrainConfig(clip_norm=clip_norm)]
+        names = ("weights_SW", "averages_SW", "squares_SW")
+        places = Places({"w": 0}, {"w": torch.Size([4, 8])}, 32, 32)
+        adam = lockstep.StackedAdam(configs, [0, 0], 1, places, moving_SW=None, **dict(zip(names, matrices, strict=True)))
+        adam.step(0, gradients.clone())
+        return matrices[0][0]
+
+    assert torch.equal(weights(1.0), weights(0.0))
+
+
+def test_any_label_smoothing_can_be_searched() -> None:
+    """Measured in a stack and alone, this eps lies on both sides of a rounding boundary of 12 decimal places."""
+    eps = 0.5599043011314999
+    loss = SmoothedLoss(eps, 3)
+    assert measure_smoothing(loss, 3) != measure_smoothing(StackedLoss([loss], torch.device("cpu")).of_slot(0), 3)
+    trainings = [make(seed, words=3, validation=None, label_smoothing=eps) for seed in range(2)]
+    run_epochs(trainings, 2)
+    assert [len(training.history) for training in trainings] == [1, 1]
 
 
 def test_without_validation_the_last_weights_are_kept() -> None:

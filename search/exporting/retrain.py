@@ -155,6 +155,7 @@ def _retrained_configuration(setup: Setup, result: Retrained) -> Exported:
         seed=setup.seed,
         order_seed=None if setup.order is None else setup.order.seed,
         first_order=None if setup.order is None else setup.order.first,
+        stack=setup.stack,
         recorded={**result.measured, result.name: result.value},
         data={**exported.data, "folder": str(setup.data.folder), "fingerprint": setup.fingerprint},
         made_with=setup.made_with,
