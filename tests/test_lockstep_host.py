@@ -191,3 +191,17 @@ def test_resumed_in_one_stack_again(drive: Callable[[int], Driver], tmp_path: Pa
         again.round()
     assert again.records == expected.records
     assert again.first_orders == {0: 0, 1: 0, 2: 1}
+
+
+def test_one_that_starts_over_has_its_own_order_again(drive: Callable[[int], Driver], tmp_path: Path) -> None:
+    """A job that was begun in a round of its own keeps the epoch of the study that was its first, whatever others train."""
+    jobs = [job_of(trial, tmp_path, epochs=3) for trial in range(2)]
+    before = drive(2)
+    before.round(jobs[0])
+    before.round(jobs[1])
+    while before.advanced:
+        before.round()
+    (jobs[1].folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    after = drive(2)
+    after.train(replace(jobs[1].resumed(), first_order=before.first_orders[1]))
+    assert (after.first_orders[1], after.records[1]) == (1, before.records[1])

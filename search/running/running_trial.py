@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import optuna
 
@@ -77,7 +77,8 @@ class RunningTrial:
         """Notes that its worker is ready for the next step."""
         self.label_smoothing_used, self.done = event.label_smoothing, event.steps_done
         set_attribute(self.trial, "made_with", json.dumps(dict(event.made_with)))
-        if event.first_order is not None:
+        if event.first_order is not None and event.first_order != self.job.first_order:
+            self.job = replace(self.job, first_order=event.first_order)
             set_attribute(self.trial, FIRST_ORDER, event.first_order)
         self._has_started = True
         self._store_attempts(start_attempt(self.attempts, self.run, event.worker))

@@ -27,7 +27,7 @@ from search.running.running_trial import PRUNED_AT, RunningTrial
 from search.running.turns import WaitNotices, situation, take_in_turn
 from search.study.attempts import ATTEMPTS, read_attempts
 from search.study.folder import trial_folder
-from search.study.order import ORDER_SEED, STACK
+from search.study.order import FIRST_ORDER, ORDER_SEED, STACK
 from search.study.study import EXHAUSTED, SHARES_SEEDS
 from search.study.trials import STATE_NAMES, num_finished, owner, require_trial
 from search.trial.files import CHECKPOINT
@@ -181,6 +181,7 @@ class SearchTrials:
             device=self.device,
             folder=folder,
             order_seed=self.study.user_attrs.get(ORDER_SEED),
+            first_order=attribute(frozen, FIRST_ORDER),
             is_resumed=bool(frozen.intermediate_values) or (folder / CHECKPOINT).exists(),
         )
 

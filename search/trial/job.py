@@ -39,6 +39,9 @@ class Job:
     order_seed: int | None = None
     """Determines an order of the clips and an augmentation that all trials of the study share. None: each has its own."""
 
+    first_order: int | None = None
+    """Which of the study's shared epochs is its first, if it was begun before: also when it starts over."""
+
     unit: str = "trial"
     """What it is called: `trial`, or in a confirmation `training`."""
 

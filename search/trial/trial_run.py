@@ -119,7 +119,8 @@ class TrialRun:
         self._folds = trial_clips.folds(job.configs.preprocess)
         self._words = trial_clips.data.words
         self._configs = job.configs
-        self._order = None if job.order_seed is None else SharedOrder(job.order_seed, first_order)
+        first = first_order if job.first_order is None else job.first_order
+        self._order = None if job.order_seed is None else SharedOrder(job.order_seed, first)
         self._pace = pace or Pace()
         self._num_reported = 0
         """Steps that `next_step` has returned."""
