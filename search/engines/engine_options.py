@@ -156,17 +156,18 @@ class EngineOptions:
         if name == "lockstep" and self.engine is None and (work.apart or not work.shares_order):
             name = "processes"
         if self.workers is not None:
-            workers = self.workers
+            workers = at_once = self.workers
         elif name == "lockstep":
-            workers = lockstep_trials(gpus, work)
+            at_once = lockstep_trials(gpus, work)
+            workers = max(min(at_once, work.left), 1)
         else:
-            workers = max(len(gpus), 1) if name == "processes" else 1
+            workers = at_once = max(len(gpus), 1) if name == "processes" else 1
         return Placement(
             engine=name,
             device=device,
             gpus=gpus,
             workers=workers,
-            width=work.width(-(-workers // max(len(gpus[:workers]), 1))),
+            width=work.width(-(-at_once // max(len(gpus[:at_once]), 1))),
             is_default=self.engine is None,
             has_chosen_workers=self.workers is not None,
             shares_order=work.shares_order,

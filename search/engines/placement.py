@@ -156,10 +156,10 @@ def lockstep_trials(gpus: Sequence[Gpu], work: Work) -> int:
     """How many trials train at once in lockstep on these GPUs, or on the CPU: at least one on each.
 
     As many as fit on the GPU with the least free memory, at most `MOST_AT_ONCE` on each, and in a search at most one in
-    `LEARNING_SHARE` of all trials.
+    `LEARNING_SHARE` of all trials, however many are left: a run that goes on has stacks of the same width.
     """
     hosts = max(len(gpus), 1)
     free = min((gpu.free for gpu in gpus), default=psutil.virtual_memory().available)
     fit = trials_that_fit(free, work.network, work.lengths_C, words=work.words, trainings=work.trainings)
-    most = work.left if work.planned is None else min(work.planned // LEARNING_SHARE, work.left)
-    return max(min(hosts * min(fit, MOST_AT_ONCE), most), min(hosts, work.left), 1)
+    most = hosts * min(fit, MOST_AT_ONCE)
+    return max(most if work.planned is None else min(most, work.planned // LEARNING_SHARE), hosts)
