@@ -241,7 +241,9 @@ class Evaluator:
         now = sum(all_values(one.history)[name] for one in trainings) / len(trainings)  # summed as when it was recorded
         if now != recorded:
             text = f"its value is now {now:.4f} instead of {recorded:.4f}"
-            self._emit(Notice(f"{text}: the machine or a version differs from that of the confirmation"))
+            was_mixed, other = attribute(training, STACK) == 0, "the machine or a version differs from that of the confirmation"
+            why = "it was trained in stacks of several widths" if was_mixed else other
+            self._emit(Notice(f"{text}: {why}"))
         with os_errors("the models of a trial cannot be written", where=folder, hint="is the disk full or read-only?"):
             save_models(trainings, folder)
         return [one.kept_model().cpu() for one in trainings]
