@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import Cli
 from launch import CONFIRM, stored_trials, workers
+from optuna.trial import TrialState
 from pretended_gpu import Failure, pretended_environment, pretended_gpu
 from test_engine_contract import events_of, job_of, trial_clips_of
 
@@ -141,6 +142,51 @@ def test_three_in_a_row_stop_the_run(place: Path, tiny: Path, cli: Cli, break_tr
     assert [state for state, _ in found(place)] == [*states[:6], *["COMPLETE"] * 3]
 
 
+def test_one_gpu_of_several_stops_the_run(place: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that end well on another GPU do not hide it. It is named, and the third trial that it fails is not lost."""
+    real = InlineEngine.next_event
+
+    def next_event(engine: InlineEngine, timeout_s: float) -> EngineEvent | None:
+        trial = -1 if engine._job is None else engine._job.trial
+        if trial % 2 == 1:
+            engine.close()
+            return WorkerLost(trial, "the GPU failed: CUDA error", device_failed=True, gpu="7")
+        event = real(engine, timeout_s)
+        return replace(event, gpu="4") if isinstance(event, JobStarted) else event
+
+    monkeypatch.setattr(InlineEngine, "next_event", next_event)
+    stopped = cli("run", "tiny.yaml", "--data", tiny, *QUICK, "--trials", 9)
+    assert stopped.code == 3
+    assert "trial 1 is tried once more: the GPU failed: CUDA error, on GPU 7" in " ".join(stopped.err.split())
+    last = "got: the last: trial 5: the GPU failed: CUDA error, on GPU 7\n"
+    assert f"error: GPU 7 failed in 3 trials in a row\n{last}" in stopped.err
+    hint = "The same command goes on, with this trial first; with `CUDA_VISIBLE_DEVICES=4` before it, without this GPU"
+    assert hint in " ".join(stopped.err.split())
+    assert [state for state, _ in found(place)] == [*["COMPLETE", "FAIL"] * 2, "COMPLETE", "RUNNING"]
+
+
+def test_what_counts_against_a_gpu() -> None:
+    """Failures at the same time count once, memory that ran out only if the trial is lost; a trial that ended well ends it."""
+    failures = MachineFailures("trial")
+
+    def verdict(trial: int, reason: str = "the GPU failed: why", *, is_final: bool = False) -> bool:
+        lost = WorkerLost(trial, reason, device_failed=True, gpu="1")
+        return failures.verdict(f"trial {trial}", lost, reason if is_final else "", is_baseline=False) is not None
+
+    for trial in range(4):
+        failures.start(trial, "1")
+    assert not any(verdict(trial) for trial in range(4)), "one incident"
+    for trial in range(2):
+        failures.start(trial, "1")
+        assert not verdict(trial, "out of memory on the GPU: why")
+    assert not verdict(1, "out of memory on the GPU: why", is_final=True)
+    failures.start(2, "1")
+    assert verdict(2)
+    failures.end("1", TrialState.PRUNED, by_machine=False)
+    failures.start(3, "1")
+    assert not verdict(3)
+
+
 def test_a_broken_gpu_ends_a_run_without_workers(
     place: Path, tiny: Path, cli: Cli, break_trials: Break, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +266,7 @@ class TestWarmUp:
         job = replace(job_of(0, tmp_path), device="cuda")
         with self.engine(tiny, tmp_path, monkeypatch, in_job) as engine:
             *_, lost = events_of(engine, job)
-            assert lost == WorkerLost(0, f"out of memory on the GPU: {CUBLAS}", device_failed=True)
+            assert lost == WorkerLost(0, f"out of memory on the GPU: {CUBLAS}", device_failed=True, gpu="0")
             assert not workers()
             assert [type(event) for event in events_of(engine, job.resumed())] == [JobStarted, *[StepDone] * 4, JobDone]
 

@@ -41,6 +41,9 @@ class JobStarted:
     worker: int = 0
     """Its slot: the number of the worker that trains it, or with several jobs in one process its place among them."""
 
+    gpu: str | None = None
+    """The GPU that its worker has, as in CUDA_VISIBLE_DEVICES; None if the engine did not choose one."""
+
 
 @dataclass(frozen=True)
 class StepDone:
@@ -89,6 +92,14 @@ class WorkerLost:
 
     device_failed: bool = False
     """Whether memory ran out or the GPU failed. The job is tried once more, however often workers may die."""
+
+    gpu: str | None = None
+    """See `JobStarted.gpu`."""
+
+    @property
+    def text(self) -> str:
+        """The reason, and on which GPU it happened."""
+        return self.reason if self.gpu is None else f"{self.reason}, on GPU {self.gpu}"
 
 
 EngineEvent = JobStarted | StepDone | JobDone | JobFailed | JobInterrupted | WorkerLost

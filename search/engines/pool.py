@@ -33,6 +33,9 @@ class Worker:
     clock: Clock
     """Training time of its job, or the time that it has to receive one."""
 
+    gpu: str | None = None
+    """The only GPU that it sees, as in CUDA_VISIBLE_DEVICES; None if its engine did not choose one."""
+
     is_ready: bool = False
     """Whether it has started up."""
 
@@ -226,7 +229,7 @@ class WorkerPool(Workers[W]):
                 worker.has_accepted = True
             case JobStarted(seconds=seconds):
                 worker.clock.start(seconds)
-                self._events.append(replace(message, worker=worker.slot))
+                self._events.append(replace(message, worker=worker.slot, gpu=worker.gpu))
             case StepDone():
                 worker.awaits_decision = True
                 worker.clock.pause()

@@ -19,7 +19,6 @@ from search.trial.job import Job
 @dataclass(kw_only=True)
 class _Worker(PoolWorker):
     child: Child
-    gpu: str | None
 
 
 class ProcessEngine(WorkerPool[_Worker]):
@@ -84,7 +83,7 @@ class ProcessEngine(WorkerPool[_Worker]):
         if not worker.has_accepted:
             self._startup_failures[worker.gpu].add(reason)
         if worker.has_accepted and not self._is_interrupting:
-            self._events.append(WorkerLost(worker.job.trial, reason, device_failed=device_failed))
+            self._events.append(WorkerLost(worker.job.trial, reason, device_failed=device_failed, gpu=worker.gpu))
         else:
             self.start(worker.job)  # the worker never had the job, or the job is to be interrupted anyway
 

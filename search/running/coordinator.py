@@ -136,6 +136,7 @@ class Coordinator:
         try:
             match event:
                 case JobStarted(path_note=note):
+                    self.machine_failures.start(event.trial, event.gpu)
                     running.start(event, self.emit)
                     if note and note not in self.path_notes_shown:
                         self.path_notes_shown.add(note)
@@ -151,24 +152,24 @@ class Coordinator:
                 case JobFailed(reason=reason):
                     self._record(running, TrialState.FAIL, reason)
                 case WorkerLost():
-                    if reason := running.lose_worker(event, self.emit, allowed=self.max_restarts):
-                        self._give_up(running, reason)
-                    else:
-                        self.engine.start(running.job)
+                    self._lose_worker(running, event)
                 case JobInterrupted():
                     running.end_attempt()
                     del self.running[event.trial]
         except UpdateFinishedTrialError:
             self.ledger.ended_elsewhere.append(event.trial)
 
-    def _give_up(self, running: RunningTrial, reason: str) -> None:
-        """Records a trial that the machine failed, unless the run stops for that: then it stays to be resumed."""
-        name, is_baseline = running.job.name, running.is_baseline
-        self.verdict = self.verdict or self.machine_failures.verdict(name, reason, is_baseline=is_baseline)
-        if self.verdict is None:
+    def _lose_worker(self, running: RunningTrial, lost: WorkerLost) -> None:
+        """Tries a trial once more, or records that the machine failed it. If the run stops for that, it stays to be resumed."""
+        reason = running.lose_worker(lost, self.emit, allowed=self.max_restarts)
+        verdict = self.machine_failures.verdict(running.job.name, lost, reason, is_baseline=running.is_baseline)
+        self.verdict = self.verdict or verdict
+        if self.verdict is not None:
+            del self.running[lost.trial]
+        elif reason:
             self._record(running, TrialState.FAIL, reason, by_machine=True)
         else:
-            del self.running[running.job.trial]
+            self.engine.start(running.job)
 
     def _record(
         self,
@@ -181,7 +182,7 @@ class Coordinator:
     ) -> None:
         del self.running[running.job.trial]
         self.take_from = 0.0
-        self.machine_failures.count(by_machine=by_machine)
+        self.machine_failures.end(running.gpu, state, by_machine=by_machine)
         self.recorder.record(running, state, reason=reason, outcome=outcome)
 
     def _follow_up(self) -> None:

@@ -55,6 +55,9 @@ class RunningTrial:
     stack: int | None = None
     """The width of the stacks that trained it so far; see `STACK`."""
 
+    gpu: str | None = None
+    """The GPU of its last worker; see `JobStarted.gpu`."""
+
     is_baseline: bool = False
     """Whether it trains the baseline, which always trains to its end and is never lost to the machine."""
 
@@ -76,6 +79,7 @@ class RunningTrial:
     def start(self, event: JobStarted, emit: Listener) -> None:
         """Notes that its worker is ready for the next step."""
         self.label_smoothing_used, self.done = event.label_smoothing, event.steps_done
+        self.gpu = event.gpu
         set_attribute(self.trial, "made_with", json.dumps(dict(event.made_with)))
         if event.first_order is not None and event.first_order != self.job.first_order:
             self.job = replace(self.job, first_order=event.first_order)
@@ -130,7 +134,7 @@ class RunningTrial:
         """
         self.end_attempt()
         if lost.machine_lost:
-            emit(Notice(f"{self.job.name} lost its machine ({lost.reason}): it resumes from its checkpoint"))
+            emit(Notice(f"{self.job.name} lost its machine ({lost.text}): it resumes from its checkpoint"))
         elif failed := self._count_death(lost, emit, allowed):
             return failed
         self._reset_curves()
@@ -138,7 +142,7 @@ class RunningTrial:
         return ""
 
     def _count_death(self, lost: WorkerLost, emit: Listener, allowed: int) -> str:
-        self.deaths = [*self.deaths, lost.reason]
+        self.deaths = [*self.deaths, lost.text]
         set_attribute(self.trial, "deaths", self.deaths)
         if lost.device_failed:
             self._num_device_failures += 1
@@ -147,12 +151,12 @@ class RunningTrial:
             self._num_deaths += 1
             count = self._num_deaths
         if count <= allowed:
-            emit(WorkerDied(self.job.trial, lost.reason, count, allowed, lost.device_failed))
+            emit(WorkerDied(self.job.trial, lost.text, count, allowed, lost.device_failed))
             return ""
         if lost.device_failed:
-            return with_advice(lost.reason)
+            return with_advice(lost.text)
         times = "its worker died" if count == 1 else f"its worker died {count} times; the last time"
-        return f"{times}: {lost.reason}"
+        return f"{times}: {lost.text}"
 
     def drop_stale_reports(self) -> None:
         """At its end: deletes reports of an earlier, longer training, which this one repeated from the start."""

@@ -46,7 +46,6 @@ class _Running:
 @dataclass(kw_only=True, eq=False)
 class _Host(Worker):
     child: Child
-    gpu: str | None
     room: int
     """How many jobs it trains at once."""
 
@@ -241,7 +240,7 @@ class LockstepEngine(Workers[_Host]):
                 case JobStarted(seconds=seconds, steps_done=steps):
                     running.num_restored = steps
                     running.clock.spend(seconds)
-                    event = replace(event, worker=running.slot)
+                    event = replace(event, worker=running.slot, gpu=host.gpu)
                 case StepDone() if running.clock.is_used_up:
                     self._drop(host, event.trial)
                     event = self._overdue(event.trial)
@@ -250,6 +249,7 @@ class LockstepEngine(Workers[_Host]):
                     running.num_restored = max(running.num_restored - 1, 0)
                 case _:
                     del host.jobs[event.trial]
+                    event = replace(event, gpu=host.gpu) if isinstance(event, WorkerLost) else event
             self._events.append(event)
 
     def _time_out(self, host: _Host) -> None:
@@ -265,7 +265,7 @@ class LockstepEngine(Workers[_Host]):
             self._startup_failures[host.gpu].add(reason)
         for running in host.jobs.values():
             if running.has_accepted and not self._is_interrupting:
-                self._events.append(WorkerLost(running.job.trial, reason, device_failed=device_failed))
+                self._events.append(WorkerLost(running.job.trial, reason, device_failed=device_failed, gpu=host.gpu))
             else:
                 self.start(running.job)  # no host ever had the job, or the job is to be interrupted anyway
 
