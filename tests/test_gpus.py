@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Cli
+from launch import CONFIRM
 from pretended_gpu import Failure, pretended_gpu
 
 from search.errors import DefinitionError, ResourceError
@@ -176,6 +177,24 @@ def test_the_probe_on_a_machine_with_a_broken_gpu() -> None:
     assert fails.problem == "this PyTorch has no code for its architecture sm_90, only for sm_90"
 
 
+def test_a_broken_gpu_is_refused(
+    searched_copy: Path, tiny: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By `run` and `confirm`, which say that they try the GPUs, before anything is made."""
+    pretend(monkeypatch, tmp_path, CARD, {**CARD, "problem": "CUDA error: unspecified launch failure"})
+    what = "error: GPU 1 (NVIDIA H200) does not work\ngot: CUDA error: unspecified launch failure\nhint: "
+    before = set(searched_copy.rglob("*"))
+    with pretended_gpu(gpus=2):
+        for words in (("run", "tiny.yaml", "--data", tiny, "--runs", "new", "--storage", "sqlite:///new/studies.db"), CONFIRM):
+            steps: list[str] = []
+            monkeypatch.setattr("search.commands.screens.doing", steps.append)
+            refused = cli(*words)
+            assert (refused.code, steps) == (3, ["trying the GPU"])
+            assert what in refused.err
+            assert "`CUDA_VISIBLE_DEVICES=0` searches without it" in refused.err
+    assert set(searched_copy.rglob("*")) == before
+
+
 def test_doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It shows what PyTorch was built for and each GPU; one that does not work is wrong, and that there is none is a note."""
     monkeypatch.setattr("torch.cuda.get_arch_list", lambda: ["sm_75", "sm_90"])
@@ -205,8 +224,23 @@ def test_a_gpu_that_is_not_used(place: Path, cli: Cli, monkeypatch: pytest.Monke
     said = f"there is an NVIDIA driver here, but trials train on the CPU: this PyTorch ({torch.__version__}) is a CPU build"
     assert said in cli("run", "tiny.yaml", "--data", "nowhere").err
     assert said not in cli("run", "tiny.yaml", "--data", "nowhere", "--device", "cpu").err
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert said not in cli("run", "tiny.yaml", "--data", "nowhere").err
+    for hidden in ("", "-1", "NoDevFiles"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert said not in cli("run", "tiny.yaml", "--data", "nowhere").err
+
+
+def test_a_gpu_of_a_wrong_number(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who names a GPU that is not there wanted one."""
+    pretend(monkeypatch, tmp_path, problem="No CUDA GPUs are available")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    finds = "CUDA finds none (CUDA_VISIBLE_DEVICES is `7`)"
+    said = " ".join(cli("run", "tiny.yaml", "--data", "nowhere").err.split())
+    assert f"trials train on the CPU: {finds}. For a GPU, `nvidia-smi -L` lists the GPUs" in said
+    *_, check = doctor._devices()
+    assert (check.verdict, check.text.splitlines()[0]) == ("note", f"no GPU: {finds}. Trials train on the CPU")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    *_, check = doctor._devices()
+    assert check.text.splitlines()[0].endswith(". Trials train on the CPU, which is fine")
 
 
 def test_records_of_gpus() -> None:

@@ -70,7 +70,7 @@ def _devices() -> Iterator[Check]:
         return
     import torch
 
-    from search.trial.gpus import find_gpus
+    from search.trial.gpus import find_gpus, names_gpus
 
     if torch.version.cuda:
         architectures = ", ".join(torch.cuda.get_arch_list())
@@ -82,7 +82,8 @@ def _devices() -> Iterator[Check]:
             yield Check("device", "ok", f"{_facts(gpu)}: works")
         else:
             hint = f"\nhint: there is an NVIDIA driver {gpu.driver} here; {gpu.remedy}" if gpu.driver else ""
-            yield Check("device", "note", f"no GPU: {gpu.problem}. Trials train on the CPU, which is fine{hint}")
+            fine = "" if names_gpus() else ", which is fine"
+            yield Check("device", "note", f"no GPU: {gpu.problem}. Trials train on the CPU{fine}{hint}")
 
 
 def _facts(gpu: Gpu) -> str:

@@ -31,6 +31,9 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 _OLDEST_DRIVER = {"11": "450", "12": "525", "13": "580"}
 """By CUDA's major version, the oldest driver that runs it. Source: NVIDIA, CUDA Compatibility, minor version compatibility."""
 
+_NO_GPU = ("", "-1", "NoDevFiles")
+"""What CUDA_VISIBLE_DEVICES begins with where it hides all GPUs. The last is Slurm's, for a job without one."""
+
 _LIST = "`nvidia-smi` lists its processes"
 _CHOOSE = "pytorch.org/get-started/locally shows the command"
 
@@ -161,10 +164,16 @@ def _what(gpu: Gpu) -> str:
 
 def why_not_used() -> str:
     """Why no GPU is used on this machine, which has an NVIDIA driver. Empty without one, and if a person hides the GPUs."""
-    if torch.cuda.is_available() or "CUDA_VISIBLE_DEVICES" in os.environ or not driver_version():
+    if torch.cuda.is_available() or names_gpus() is False or not driver_version():
         return ""
     gpu = find_gpus("cuda")[0]
     return f"{gpu.problem}. For a GPU, {gpu.remedy}" if gpu.problem else ""
+
+
+def names_gpus() -> bool | None:
+    """Whether CUDA_VISIBLE_DEVICES names GPUs or hides them all; None: it is not set."""
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if value is None else value.partition(",")[0].strip() not in _NO_GPU
 
 
 def visible_gpus(device: str, count: int) -> tuple[str, ...]:
