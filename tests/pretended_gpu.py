@@ -104,6 +104,8 @@ class PretendedGpu:
 
     gpus: int = 1
     name: str = "Pretended GPU"
+    """Of each; `{}` in it is the GPU's number."""
+
     memory: int = 16 << 30
     """Bytes of one GPU."""
 
@@ -219,8 +221,9 @@ def _replacements(gpu: PretendedGpu) -> dict[tuple[Any, str], Any]:
     """What this process calls instead of PyTorch's own."""
 
     def properties(device: Any = 0) -> SimpleNamespace:
-        gpu.checked("cuda" if device is None else device)
-        return SimpleNamespace(name=gpu.name, total_memory=gpu.memory, major=9, minor=0, multi_processor_count=132)
+        index = gpu.checked("cuda" if device is None else device) or 0
+        name = gpu.name.format(gpu.visible[index])
+        return SimpleNamespace(name=name, total_memory=gpu.memory, major=9, minor=0, multi_processor_count=132)
 
     cuda: dict[str, Callable[..., Any]] = {
         "_lazy_init": lambda: gpu.checked("cuda"),

@@ -176,9 +176,11 @@ def test_no_step_in_lockstep_waits_for_the_gpu() -> None:
 
 def test_a_search_on_a_machine_with_two_gpus(tiny: Path, place: Path) -> None:
     """Both GPUs train without being asked to."""
-    answer = run_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", cwd=place, env=pretended_environment(gpus=2))
+    machine = pretended_environment(gpus=2, name="GPU {}")
+    answer = run_cli("run", "tiny.yaml", "--data", str(tiny), "--trials", "2", cwd=place, env=machine)
     assert answer.code == 0, answer.err
-    assert "device   2 GPUs (Pretended GPU), one trial on each, storage" in answer.err
-    for trial in stored_trials(place):
-        made = json.loads(attribute(trial, "made_with"))
-        assert (trial.state.name, made["device"], made["processor"]) == ("COMPLETE", "cuda", "Pretended GPU")
+    assert "device   2 GPUs (GPU 0, GPU 1), one trial on each, storage" in answer.err
+    trials = stored_trials(place)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
+    made = [json.loads(attribute(trial, "made_with")) for trial in trials]
+    assert {(one["device"], one["processor"]) for one in made} == {("cuda", "GPU 0"), ("cuda", "GPU 1")}

@@ -62,9 +62,11 @@ def test_what_a_user_may_not_expect_is_said() -> None:
     shapes = replace(WORK, apart=("width", "heads"))
     assert "differ in `width`, `heads` cannot train in one stack: a worker trains one at a time" in said(work=shapes)
     assert "each such stack costs as much as a full one" in said(work=shapes, engine="lockstep")
+    assert not said(gpus=2, work=replace(shapes, planned=4, share_of_each=3), engine="lockstep"), "each stack has one trial"
     assert "1 of 2 GPUs stays idle: the engine `inline` trains one trial at a time" in said(gpus=2, engine="inline")
     assert "1 of 2 GPUs stays idle: --workers 1 trains one trial at a time" in said(gpus=2, workers=1)
     assert "2 of 4 GPUs stay idle: --workers 2 trains 2 trials" in said(gpus=4, workers=2, engine="processes")
+    assert "--workers 1 trains one training at a time" in said(gpus=2, workers=1, work=replace(WORK, unit="training"))
     assert not said(gpus=2)
 
 
@@ -97,4 +99,7 @@ def test_how_many_at_once() -> None:
 def test_where_trials_train_in_words(options: dict[str, Any], count: int, text: str) -> None:
     """The first lines of a run say it."""
     device = "cuda" if count else "cpu"
-    assert EngineOptions(device=device, **options).place(device, (GPU,) * count, WORK).text() == text
+    chosen = EngineOptions(device=device, **options)
+    assert chosen.place(device, (GPU,) * count, WORK).text() == text
+    trainings = chosen.place(device, (GPU,) * count, replace(WORK, unit="training"))
+    assert trainings.text() == text.replace("trial", "training")

@@ -101,7 +101,8 @@ WorkerCount = Annotated[
         "--workers",
         min=1,
         rich_help_panel=_MACHINES,
-        help="Trials to train at once. [default: on a GPU as many as fit, else 1]",
+        help="Trials to train at once. [default: one, or one on each GPU; in lockstep on GPUs as many as fit, but at most a "
+        "quarter of a search's trials]",
     ),
 ]
 EngineChoice = Annotated[
@@ -110,7 +111,8 @@ EngineChoice = Annotated[
         "--engine",
         metavar="inline|processes|lockstep|ray",
         rich_help_panel=_MACHINES,
-        help="Where trials train. [default: on a GPU lockstep, else inline for one worker, else processes]",
+        help="Where trials train. [default: on a GPU lockstep, or processes if trials cannot train in one stack; on the CPU "
+        "inline for one worker, else processes]",
     ),
 ]
 Address = Annotated[

@@ -172,6 +172,7 @@ class EngineOptions:
             has_chosen_workers=self.workers is not None,
             shares_order=work.shares_order,
             apart=work.apart,
+            unit=work.unit,
         )
 
     def create_engine(

@@ -42,6 +42,9 @@ class Work:
     alike: int | None = None
     """The most trials that can share a stack; None: all."""
 
+    unit: str = "trial"
+    """What one of them is called: a confirmation has trainings."""
+
     share_of_each: int = 1
     """How many trainings of one trial can share a stack: its repeats, if they have the same order of the clips."""
 
@@ -56,6 +59,7 @@ class Work:
         shares_order: bool,
         apart: tuple[str, ...],
         alike: int | None = None,
+        unit: str = "trial",
         repeats_share: bool = False,
     ) -> Work:
         """Trials with these clips."""
@@ -69,6 +73,7 @@ class Work:
             shares_order=shares_order,
             apart=apart,
             alike=alike,
+            unit=unit,
             share_of_each=plan.repeats if repeats_share and not plan.one_by_one else 1,
         )
 
@@ -100,6 +105,7 @@ class Placement:
 
     shares_order: bool = True
     apart: tuple[str, ...] = ()
+    unit: str = "trial"
     """See `Work`."""
 
     @property
@@ -121,8 +127,8 @@ class Placement:
             share, rest = divmod(workers, max(count, 1))
             each = " on each" if count > 1 and not rest else ""
             if share == 1 and not rest:
-                return f"{device}, one trial {each.strip() or 'at a time'}"
-            return f"{device}, {workers if rest else share} trials in lockstep{each}"
+                return f"{device}, one {self.unit} {each.strip() or 'at a time'}"
+            return f"{device}, {workers if rest else share} {self.unit}s in lockstep{each}"
         if count > 1 and workers == count:
             return f"{device}, one worker on each"
         return device + (f", {workers} workers" if workers > 1 else "")
@@ -132,14 +138,14 @@ class Placement:
         idle = len(self.gpus) - len(self.used)
         if idle and (self.engine == "inline" or self.has_chosen_workers):
             by = "the engine `inline`" if self.engine == "inline" else f"--workers {self.workers}"
-            trials = "one trial" if self.workers == 1 else f"{self.workers} trials"
+            trials = f"one {self.unit}" if self.workers == 1 else f"{self.workers} {self.unit}s"
             stay = "stays" if idle == 1 else "stay"
             yield f"{idle} of {counted(len(self.gpus), 'GPU')} {stay} idle: {by} trains {trials} at a time"
         names = ", ".join(f"`{name}`" for name in self.apart)
         if self.is_default and self.gpus and self.apart:
-            yield f"trials that differ in {names} cannot train in one stack: a worker trains one at a time"
-        elif self.engine == "lockstep" and self.gpus and self.apart:
-            yield f"trials that differ in {names} cannot train in one stack: each such stack costs as much as a full one"
+            yield f"{self.unit}s that differ in {names} cannot train in one stack: a worker trains one at a time"
+        elif self.engine == "lockstep" and self.apart and self.workers > len(self.used) > 0:
+            yield f"{self.unit}s that differ in {names} cannot train in one stack: each such stack costs as much as a full one"
         elif self.is_default and self.gpus and not self.shares_order:
             yield (
                 "this study was not made for lockstep: each trial has an order of the clips of its own, so a worker trains one "
@@ -147,8 +153,8 @@ class Placement:
             )
         if self.engine == "lockstep" and not self.gpus:
             yield (
-                "on the CPU `--engine lockstep` trains all trials on one core, and the compiled kernel trains each of them by "
-                "itself: `--engine processes` is faster"
+                f"on the CPU `--engine lockstep` trains all {self.unit}s on one core, and the compiled kernel trains each of "
+                "them by itself: `--engine processes` is faster"
             )
 
 

@@ -76,6 +76,8 @@ def confirm(options: ConfirmOptions, emit: Listener, stop: StopSignals) -> Confi
         ExplainedError: anything that a person should put right; see `search.errors`.
     """
     device = options.engine.resolve_device()
+    if device != "cpu" and options.engine.engine != "ray":
+        emit(Working("trying the GPU"))
     gpus = options.engine.working_gpus(device)
     with database_errors(options.storage), opened_storage(options.storage, create=False) as storage:
         study = load_study(storage, options.study, lambda text: emit(Notice(text)))
@@ -187,7 +189,17 @@ def _work(trial_source: ConfirmTrials, trial_clips: TrialClips) -> Work:
     network = largest_network(highest)
     plan, left = trial_source.plan, trial_source.left
     apart, alike = _apart(settings), len(settings)  # the candidates, with one seed
-    return Work.of(trial_clips, plan, network, left=left, planned=None, shares_order=True, apart=apart, alike=alike)
+    return Work.of(
+        trial_clips,
+        plan,
+        network,
+        left=left,
+        planned=None,
+        shares_order=True,
+        apart=apart,
+        alike=alike,
+        unit=trial_source.unit,
+    )
 
 
 def _apart(settings: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[str, ...]:
