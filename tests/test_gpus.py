@@ -238,6 +238,10 @@ def test_a_gpu_of_a_wrong_number(place: Path, cli: Cli, monkeypatch: pytest.Monk
     assert f"trials train on the CPU: {finds}. For a GPU, `nvidia-smi -L` lists the GPUs" in said
     *_, check = doctor._devices()
     assert (check.verdict, check.text.splitlines()[0]) == ("note", f"no GPU: {finds}. Trials train on the CPU")
+    with monkeypatch.context() as patch:
+        patch.setattr(gpus, "driver_version", lambda: "")
+        *_, check = doctor._devices()
+        assert "\nhint: `nvidia-smi -L` lists the GPUs; CUDA_VISIBLE_DEVICES hides all that it does not name" in check.text
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     *_, check = doctor._devices()
     assert check.text.splitlines()[0].endswith(". Trials train on the CPU, which is fine")

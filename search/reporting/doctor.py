@@ -81,7 +81,8 @@ def _devices() -> Iterator[Check]:
         elif gpu.visible:
             yield Check("device", "ok", f"{_facts(gpu)}: works")
         else:
-            hint = f"\nhint: there is an NVIDIA driver {gpu.driver} here; {gpu.remedy}" if gpu.driver else ""
+            driver = f"there is an NVIDIA driver {gpu.driver} here; " if gpu.driver else ""
+            hint = f"\nhint: {driver}{gpu.remedy}" if driver or names_gpus() else ""
             fine = "" if names_gpus() else ", which is fine"
             yield Check("device", "note", f"no GPU: {gpu.problem}. Trials train on the CPU{fine}{hint}")
 
