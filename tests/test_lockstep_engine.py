@@ -15,11 +15,12 @@ from test_lockstep_host import Driver, job_of
 from data_utils.splits import Split
 from model.record import EpochRecord
 from search.engines.engine import EngineEvent, JobDone, JobFailed, JobInterrupted, JobStarted, StepDone, WorkerLost
-from search.engines.job_run import Decision, Setup
+from search.engines.job_run import Decision, Setup, WorkerBroken
 from search.engines.lockstep import engine as module
 from search.engines.lockstep.engine import LockstepEngine
 from search.engines.lockstep.host import Round, RoundAccepted, RoundDone
 from search.engines.worker import Ready
+from search.events import Event, Notice
 from search.trial.curves import Step
 from search.trial.job import Job
 
@@ -32,6 +33,7 @@ class Hosts:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.pipes: dict[str, Connection] = {}
         self.gpus: dict[str, str | None] = {}
+        self.said: list[Event] = []
         outer = self
 
         class Child:
@@ -50,7 +52,7 @@ class Hosts:
 
     def engine(self, slots: int, gpus: tuple[str, ...] = (), timeout_s: float = math.inf) -> LockstepEngine:
         return LockstepEngine(
-            self.setup, slots=slots, gpus=gpus, width=slots, trial_timeout_s=timeout_s, emit=lambda event: None
+            self.setup, slots=slots, gpus=gpus, width=slots, trial_timeout_s=timeout_s, emit=self.said.append
         )  # fmt: skip
 
     def job(self, trial: int) -> Job:
@@ -193,6 +195,40 @@ def test_a_trial_that_takes_too_long(hosts: Hosts) -> None:
     host.jobs[0].clock.spend(50.0)
     assert drained(engine) == [JobFailed(0, "it took longer than the 50 s allowed for a trial")]
     assert not engine._workers
+    engine.close()
+
+
+def test_the_one_to_blame_shows(hosts: Hosts) -> None:
+    """A host that trains several is lost because of job 1. Only that one is blamed, and the others train together again."""
+    engine = hosts.engine(slots=3, gpus=("4",))
+    for trial in range(3):
+        engine.start(hosts.job(trial))
+    trained, blamed = [], []
+    while trained[-3:] != [[0, 2]] * 3 and len(trained) < 20:
+        for event in drained(engine):
+            if isinstance(event, WorkerLost):
+                blamed += [] if event.with_others else [event.trial]
+                if blamed.count(1) < 2 or event.trial != 1:
+                    engine.start(hosts.job(event.trial).resumed())
+            elif isinstance(event, StepDone):
+                engine.advance(event.trial)
+        assert drained(engine) == []
+        work = hosts.next_round()
+        trials = sorted([*work.advanced, *(job.trial for job in work.started)])
+        if work.trains:
+            trained.append(trials)
+        if work.trains and 1 in trials:
+            hosts.pipes["host 0"].send(WorkerBroken("why"))
+        else:
+            begun = [started(job.trial) for job in work.started]
+            hosts.end_round(*begun, *(StepDone(trial, NO_STEP) for trial in trials if work.trains))
+    assert blamed == [1, 1]
+    assert trained == [[0, 1, 2], [0, 1, 2], [0], [1], [0, 2], [1], *[[0, 2]] * 3]
+    texts = [event.text for event in hosts.said if isinstance(event, Notice)]
+    both = "trials 0, 2 lost their worker (why, on GPU 4) and resume from their checkpoints"
+    all_three = both.replace("0,", "0, 1,")
+    apart = "; from now on each trains in rounds of its own, which shows the one to blame"
+    assert texts == [all_three, all_three + apart, both, both]
     engine.close()
 
 

@@ -34,6 +34,7 @@ from search.trial.trial_run import TrialRun
 CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
 ADVICE = "try fewer --workers or a smaller batch_size"
 KILLED = "it was killed by SIGKILL (out of memory?)"
+OTHERS = "it trained several at once"
 QUICK = ("--set", "epochs=1")
 
 Break = Callable[..., None]
@@ -60,7 +61,7 @@ def break_trials(monkeypatch: pytest.MonkeyPatch) -> Break:
         trial = None if engine._job is None else engine._job.trial
         if trial is not None and (errors := ahead.get(trial)) and isinstance(errors[0], str):
             engine.close()
-            return WorkerLost(trial, str(errors.pop(0)))
+            return WorkerLost(trial, errors[0], with_others=errors.pop(0) == OTHERS)
         return real_event(engine, timeout_s)
 
     monkeypatch.setattr(TrialRun, "next_step", next_step)
@@ -85,6 +86,7 @@ def test_a_trial_is_tried_once_more(place: Path, tiny: Path, cli: Cli, break_tri
             1: [RuntimeError(CUBLAS)],
             2: [MemoryError("Unable to allocate 7 TiB")] * 2,
             3: [torch.OutOfMemoryError("CUDA out of memory.")],
+            4: [OTHERS] * 9,
         }
     )
     done = cli("run", "tiny.yaml", "--data", tiny, *QUICK)
@@ -95,6 +97,7 @@ def test_a_trial_is_tried_once_more(place: Path, tiny: Path, cli: Cli, break_tri
     trials = stored_trials(place)
     assert attribute(trials[1], "deaths") == [f"out of memory on the GPU: {CUBLAS}"], "readable for earlier versions"
     assert len(attribute(trials[2], "deaths")) == 2
+    assert attribute(trials[4], "deaths", []) == [], "others were there too"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,9 @@ class WorkerLost:
     gpu: str | None = None
     """See `JobStarted.gpu`."""
 
+    with_others: bool = False
+    """Whether others trained in the same process, so that this job need not be to blame. The engine tells of it."""
+
     @property
     def text(self) -> str:
         """The reason, and on which GPU it happened."""

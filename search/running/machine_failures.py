@@ -78,7 +78,7 @@ class MachineFailures:
 
         Trials that were there when another failed are no further sign: what broke one may have broken all.
         """
-        if lost.gpu is None:
+        if lost.gpu is None or lost.with_others:
             return False
         failed = self._failed_on.setdefault(lost.gpu, set())
         is_news = self._failed_before.get(lost.trial, len(failed)) == len(failed)

@@ -135,7 +135,7 @@ class RunningTrial:
         self.end_attempt()
         if lost.machine_lost:
             emit(Notice(f"{self.job.name} lost its machine ({lost.text}): it resumes from its checkpoint"))
-        elif failed := self._count_death(lost, emit, allowed):
+        elif not lost.with_others and (failed := self._count_death(lost, emit, allowed)):
             return failed
         self._reset_curves()
         self.job = self.job.resumed()

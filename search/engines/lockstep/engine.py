@@ -1,10 +1,14 @@
 """Trains several jobs at once in one process for each GPU, in rounds: one epoch of all of its jobs, then their decisions.
 
+If a host is lost, one of the jobs in its round may be to blame. If that happens to jobs twice, each trains in rounds of its
+own from then on: so the one to blame shows, and no other is counted as failed.
+
 All that happens between two rounds happens in a fixed order. So with one host, the same search gives the same numbers again.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,8 +21,11 @@ from search.engines.limits import Clock, startup_failures
 from search.engines.lockstep.host import Round, RoundAccepted, RoundDone, work
 from search.engines.pool import STARTUP_S, Worker, Workers
 from search.engines.worker import Ready
-from search.events import Listener
+from search.events import Listener, Notice
 from search.trial.job import Job
+
+_MAX_TOGETHER = 2
+"""So many hosts may be lost with a job and others in one round. Then it trains in rounds of its own."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,6 +49,9 @@ class _Running:
     num_restored: int = 0
     """Steps of its checkpoint that it has not reported again yet."""
 
+    last_round: int = 0
+    """The number of the last round that it took part in; 0 for none."""
+
 
 @dataclass(kw_only=True, eq=False)
 class _Host(Worker):
@@ -55,6 +65,9 @@ class _Host(Worker):
 
     in_round: list[_Running] = field(default_factory=list)
     """The jobs of the round that it trains; none between two rounds."""
+
+    suspects: list[_Running] = field(default_factory=list)
+    """The jobs of its current round, or else of its last."""
 
     has_accepted: bool = False
     """Whether it has received the round."""
@@ -98,6 +111,10 @@ class LockstepEngine(Workers[_Host]):
         self._setup, self._gpus, self._width = setup, gpus, width
         self._num_hosts = min(max(len(gpus), 1), slots)
         self._startup_failures = startup_failures(gpus)
+        self._losses: Counter[int] = Counter()
+        """By trial, how many hosts were lost with it in a round; at least one more than `_MAX_TOGETHER` if it was alone."""
+
+        self._num_rounds = 0
         self._asks = True
         """Whether to ask for more jobs before the next round, by returning from `next_event`."""
 
@@ -179,7 +196,8 @@ class LockstepEngine(Workers[_Host]):
 
     def _send_round(self, host: _Host) -> None:
         repeating = [] if self._is_interrupting else host.repeating
-        host.in_round, host.has_accepted = repeating or list(host.jobs.values()), False
+        host.in_round = host.suspects = self._next_group(repeating or list(host.jobs.values()))
+        host.has_accepted = False
         host.child.send(
             Round(
                 dropped=tuple(host.dropped),
@@ -191,10 +209,19 @@ class LockstepEngine(Workers[_Host]):
         )
         host.dropped.clear()
         host.clock.start(0.0 if host.is_ready else -STARTUP_S)
+        self._num_rounds += 1
         for running in host.in_round:
-            running.is_sent = True
+            running.is_sent, running.last_round = True, self._num_rounds
             if running.has_accepted:
                 running.clock.resume()
+
+    def _next_group(self, jobs: list[_Running]) -> list[_Running]:
+        """Those of a host's jobs that train next: those whose turn is the longest ago, and of new ones the least suspect."""
+        if self._is_interrupting:
+            return jobs
+        together = [one for one in jobs if self._losses[one.job.trial] < _MAX_TOGETHER]
+        groups = [together] * bool(together) + [[one] for one in jobs if one not in together]
+        return min(groups, key=lambda group: min((one.last_round, self._losses[one.job.trial]) for one in group))
 
     def _maintain(self) -> None:
         self._send_rounds()
@@ -263,11 +290,36 @@ class LockstepEngine(Workers[_Host]):
         self._dismiss(host)
         if host.in_round and not host.has_accepted:
             self._startup_failures[host.gpu].add(reason)
-        for running in host.jobs.values():
+        lost = []
+        for running in sorted(host.jobs.values(), key=lambda one: host.suspects == [one]):  # the one to blame is tried last
             if running.has_accepted and not self._is_interrupting:
-                self._events.append(WorkerLost(running.job.trial, reason, device_failed=device_failed, gpu=host.gpu))
+                event = WorkerLost(running.job.trial, reason, device_failed=device_failed, gpu=host.gpu)
+                lost.append(replace(event, with_others=host.suspects != [running]))
             else:
                 self.start(running.job)  # no host ever had the job, or the job is to be interrupted anyway
+        if lost:
+            self._events += lost
+            self._count_loss([running.job.trial for running in host.suspects])
+            self._say_lost([host.jobs[event.trial].job for event in lost if event.with_others], lost[0].text)
+
+    def _count_loss(self, trials: Sequence[int]) -> None:
+        """A host was lost while it trained these, or after it."""
+        if len(trials) == 1:
+            forgotten = [trial for trial, count in self._losses.items() if count <= _MAX_TOGETHER]
+            for trial in forgotten:  # that one was to blame
+                del self._losses[trial]
+            self._losses[trials[0]] = max(self._losses[trials[0]], _MAX_TOGETHER)
+        self._losses.update(trials)
+
+    def _say_lost(self, jobs: Sequence[Job], reason: str) -> None:
+        if not jobs:
+            return
+        one = f"{jobs[0].name} lost its worker ({reason}) and resumes from its checkpoint"
+        numbers = ", ".join(str(job.trial) for job in jobs)
+        several = f"{jobs[0].unit}s {numbers} lost their worker ({reason}) and resume from their checkpoints"
+        are_apart = any(self._losses[job.trial] == _MAX_TOGETHER for job in jobs)
+        then = "; from now on each trains in rounds of its own, which shows the one to blame" if are_apart else ""
+        self._emit(Notice((several if len(jobs) > 1 else one) + then))
 
     def _dismiss(self, host: _Host) -> None:
         self._workers.remove(host)
