@@ -193,12 +193,18 @@ def _failed_device(error: BaseException) -> ExplainedError | None:
     """An explained error if memory ran out or the GPU failed, whatever was computed; None for any other error."""
     if "torch" not in sys.modules:  # nothing was computed
         return None
-    from model.device_errors import failure_text, is_device_failure
+    from model.device_errors import failure_text, is_device_failure, is_out_of_memory
 
     if not is_device_failure(error):
         return None
     what, _, got = failure_text(error).partition(": ")
-    return ResourceError(what, got=got, hint="does another program use it? `islr-search doctor` shows the machine")
+    if is_out_of_memory(error):
+        return ResourceError(what, got=got, hint="does another program use it? `islr-search doctor` shows the machine")
+    from search.trial.gpus import find_gpus
+
+    broken = next((gpu for gpu in find_gpus("cuda") if gpu.problem), None)
+    remedy = "it computes again now: perhaps the same command does too" if broken is None else broken.remedy
+    return ResourceError(what, got=got, hint=f"{remedy}; `--device cpu` does without it")
 
 
 def _write_crash_log(text: str) -> Path:

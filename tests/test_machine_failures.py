@@ -243,6 +243,14 @@ def test_other_commands(searched_copy: Path, cli: Cli, monkeypatch: pytest.Monke
     assert failed.code == 3
     assert f"error: out of memory on the GPU\ngot: {CUBLAS}\nhint: does another program use it? `islr-search doc" in failed.err
 
+    old = "The NVIDIA driver on your system is too old (found version 12040)"
+    monkeypatch.setattr("model.training.Training.run_epoch", lambda self: (_ for _ in ()).throw(RuntimeError(old)))
+    with pretended_gpu(failures=[Failure(old, of="product", always=True)]):
+        failed = cli("retrain", "best.yaml", "--device", "cpu")
+    assert failed.code == 3
+    remedy = "update the driver, or install a PyTorch for an older CUDA (pytorch.org/get-started/locally shows the command)"
+    assert f"error: the GPU failed\ngot: {old}\nhint: {remedy}; `--device cpu` does without it" in failed.err
+
 
 class TestWarmUp:
     """A worker tries its device before it says that it is ready."""
