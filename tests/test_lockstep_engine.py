@@ -207,6 +207,7 @@ def test_the_one_to_blame_shows(hosts: Hosts) -> None:
     while trained[-3:] != [[0, 2]] * 3 and len(trained) < 20:
         for event in drained(engine):
             if isinstance(event, WorkerLost):
+                assert event.shares_device
                 blamed += [] if event.with_others else [event.trial]
                 if blamed.count(1) < 2 or event.trial != 1:
                     engine.start(hosts.job(event.trial).resumed())

@@ -27,12 +27,12 @@ from search.engines.inline import InlineEngine
 from search.engines.job_run import JobAccepted, Setup
 from search.engines.processes import ProcessEngine
 from search.errors import ResourceError
-from search.running.machine_failures import MachineFailures
+from search.running.machine_failures import MachineFailures, with_advice
 from search.study.companion import CANDIDATE
 from search.trial.trial_run import TrialRun
 
 CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
-ADVICE = "try fewer --workers or a smaller batch_size"
+ADVICE = "try a smaller batch_size in a new study (`--as NAME`)"
 KILLED = "it was killed by SIGKILL (out of memory?)"
 OTHERS = "it trained several at once"
 QUICK = ("--set", "epochs=1")
@@ -166,6 +166,15 @@ def test_one_gpu_of_several_stops_the_run(place: Path, tiny: Path, cli: Cli, mon
     hint = "The same command goes on, with this trial first; with `CUDA_VISIBLE_DEVICES=4` before it, without this GPU"
     assert hint in " ".join(stopped.err.split())
     assert [state for state, _ in found(place)] == [*["COMPLETE", "FAIL"] * 2, "COMPLETE", "RUNNING"]
+
+
+def test_fewer_workers_are_advised_where_they_help() -> None:
+    """Only to trials that share the device."""
+    lost = WorkerLost(0, "out of memory: why", device_failed=True)
+    assert with_advice(lost) == f"out of memory: why; {ADVICE}"
+    fewer = ADVICE.replace("try", "try fewer --workers, or")
+    assert with_advice(replace(lost, shares_device=True)) == f"out of memory: why; {fewer}"
+    assert with_advice(WorkerLost(0, "the GPU failed: why", device_failed=True)) == "the GPU failed: why"
 
 
 def test_what_counts_against_a_gpu() -> None:
@@ -311,6 +320,7 @@ class TestWarmUp:
         engine = ProcessEngine(setup, slots=2, gpus=("4", "7"), trial_timeout_s=math.inf, emit=lambda event: None)
         for trial in range(2):
             engine.start(job_of(trial, tmp_path))
+        assert not any(worker.shares_device for worker in engine._workers), "each GPU trains one"
         for _ in range(limits.MAX_STARTUP_FAILURES - 1):
             for one in list(engine._workers):
                 engine._listen(one)

@@ -96,6 +96,9 @@ class WorkerLost:
     gpu: str | None = None
     """See `JobStarted.gpu`."""
 
+    shares_device: bool = False
+    """Whether other jobs of the run may train on the same device."""
+
     with_others: bool = False
     """Whether others trained in the same process, so that this job need not be to blame. The engine tells of it."""
 

@@ -36,6 +36,9 @@ class Worker:
     gpu: str | None = None
     """The only GPU that it sees, as in CUDA_VISIBLE_DEVICES; None if its engine did not choose one."""
 
+    shares_device: bool = False
+    """Whether other jobs may train on its device."""
+
     is_ready: bool = False
     """Whether it has started up."""
 

@@ -43,12 +43,14 @@ class ProcessEngine(WorkerPool[_Worker]):
 
     def _start_worker(self) -> _Worker:
         slot = self._free_slot()
-        setup = self._setup
+        setup, shares_device = self._setup, self.slots > 1
         if count := len(self._gpus):
             number = slot % count
             setup = replace(setup, gpu=self._gpus[number], workers_per_gpu=len(range(number, self.slots, count)))
+            shares_device = setup.workers_per_gpu > 1
         child = Child(work, setup, name=f"worker {slot}")
-        worker = _Worker(child=child, gpu=setup.gpu, slot=slot, clock=Clock(self._trial_timeout_s))
+        clock = Clock(self._trial_timeout_s)
+        worker = _Worker(child=child, gpu=setup.gpu, shares_device=shares_device, slot=slot, clock=clock)
         self._workers.append(worker)
         return worker
 
@@ -83,7 +85,8 @@ class ProcessEngine(WorkerPool[_Worker]):
         if not worker.has_accepted:
             self._startup_failures[worker.gpu].add(reason)
         if worker.has_accepted and not self._is_interrupting:
-            self._events.append(WorkerLost(worker.job.trial, reason, device_failed=device_failed, gpu=worker.gpu))
+            lost = WorkerLost(worker.job.trial, reason, device_failed=device_failed, gpu=worker.gpu)
+            self._events.append(replace(lost, shares_device=worker.shares_device))
         else:
             self.start(worker.job)  # the worker never had the job, or the job is to be interrupted anyway
 

@@ -18,9 +18,12 @@ _MEMORY, _GPU, _DEATHS = "out of memory", "the GPU failed", "its worker died"
 """How the reason of a trial begins that the machine failed."""
 
 
-def with_advice(reason: str) -> str:
-    """The reason of a trial that the machine failed, with what helps if that is known."""
-    return f"{reason}; try fewer --workers or a smaller batch_size" if reason.startswith(_MEMORY) else reason
+def with_advice(lost: WorkerLost) -> str:
+    """Why the device failed a trial, with what helps if that is known."""
+    if not lost.reason.startswith(_MEMORY):
+        return lost.text
+    fewer = "fewer --workers, or " if lost.shares_device else ""
+    return f"{lost.text}; try {fewer}a smaller batch_size in a new study (`--as NAME`)"
 
 
 class MachineFailures:

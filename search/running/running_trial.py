@@ -154,7 +154,7 @@ class RunningTrial:
             emit(WorkerDied(self.job.trial, lost.text, count, allowed, lost.device_failed))
             return ""
         if lost.device_failed:
-            return with_advice(lost.text)
+            return with_advice(lost)
         times = "its worker died" if count == 1 else f"its worker died {count} times; the last time"
         return f"{times}: {lost.text}"
 

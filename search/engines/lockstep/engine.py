@@ -183,7 +183,8 @@ class LockstepEngine(Workers[_Host]):
         setup = replace(self._setup, gpu=self._gpus[slot]) if self._gpus else self._setup
         child = Child(partial(work, width=self._width), setup, name=f"host {slot}")
         room = len(range(slot, self.slots, self._num_hosts))
-        host = _Host(child=child, gpu=setup.gpu, room=room, slot=slot, clock=Clock(self._trial_timeout_s))
+        clock = Clock(self._trial_timeout_s)
+        host = _Host(child=child, gpu=setup.gpu, shares_device=room > 1, room=room, slot=slot, clock=clock)
         self._workers.append(host)
         return host
 
@@ -276,7 +277,8 @@ class LockstepEngine(Workers[_Host]):
                     running.num_restored = max(running.num_restored - 1, 0)
                 case _:
                     del host.jobs[event.trial]
-                    event = replace(event, gpu=host.gpu) if isinstance(event, WorkerLost) else event
+                    if isinstance(event, WorkerLost):
+                        event = replace(event, gpu=host.gpu, shares_device=host.shares_device)
             self._events.append(event)
 
     def _time_out(self, host: _Host) -> None:
@@ -294,7 +296,7 @@ class LockstepEngine(Workers[_Host]):
         for running in sorted(host.jobs.values(), key=lambda one: host.suspects == [one]):  # the one to blame is tried last
             if running.has_accepted and not self._is_interrupting:
                 event = WorkerLost(running.job.trial, reason, device_failed=device_failed, gpu=host.gpu)
-                lost.append(replace(event, with_others=host.suspects != [running]))
+                lost.append(replace(event, shares_device=host.shares_device, with_others=host.suspects != [running]))
             else:
                 self.start(running.job)  # no host ever had the job, or the job is to be interrupted anyway
         if lost:

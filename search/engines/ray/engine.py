@@ -223,7 +223,9 @@ class RayEngine(WorkerPool[_Worker]):
         is_to_blame = worker.has_accepted or self._rejections[job.trial] >= MAX_STARTUP_FAILURES
         if is_to_blame and not self._is_interrupting:
             del self._rejections[job.trial]
-            self._events.append(WorkerLost(job.trial, reason, machine_lost, device_failed))
+            gpus = self._amount[1]
+            shares = self.slots > 1 and (gpus == 0 or gpus % 1 > 0)
+            self._events.append(WorkerLost(job.trial, reason, machine_lost, device_failed, shares_device=shares))
         else:
             self.start(job)  # the worker never had the job, or the job is to be interrupted anyway
 
