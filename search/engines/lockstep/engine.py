@@ -317,7 +317,7 @@ class LockstepEngine(Workers[_Host]):
         if not jobs:
             return
         one = f"{jobs[0].name} lost its worker ({reason}) and resumes from its checkpoint"
-        numbers = ", ".join(str(job.trial) for job in jobs)
+        numbers = ", ".join(map(str, sorted(job.trial for job in jobs)))
         several = f"{jobs[0].unit}s {numbers} lost their worker ({reason}) and resume from their checkpoints"
         are_apart = any(self._losses[job.trial] == _MAX_TOGETHER for job in jobs)
         then = "; from now on each trains in rounds of its own, which shows the one to blame" if are_apart else ""
