@@ -75,6 +75,7 @@ STARTED = RunStarted(
     parts={"train": tuple("abcdefghijklm"), "validation": ("n", "o", "p", "q"), "test": ("r", "s", "t", "u")},
     clips={"train": 61234, "validation": 12345},
     device="cuda:0",
+    place="cuda:0, 2 workers",
     workers=2,
     storage="sqlite:////home/someone/experiments/2026/studies.db",
     runs="runs",
