@@ -38,8 +38,8 @@ from model.training import Diverged, Training, copied
 _VALIDATION_ROWS = 16384
 """Frames of all slots together that are validated at once."""
 
-_LEAST_ROWS = 1024
-"""Frames of a slot that are validated at once."""
+LEAST_ROWS = 1024
+"""Frames of a slot that are validated at once, at least."""
 
 
 def stack_key(training: Training) -> Hashable:
@@ -145,7 +145,7 @@ class _Stack:
     def __init__(self, slots: Sequence[Training], width: int) -> None:
         """`width`: the most slots of a stack. On a GPU there are always as many: copies of the first training fill them up."""
         self._slots, self._lead = slots, slots[0]
-        self._validation_rows = max(_VALIDATION_ROWS // width, _LEAST_ROWS)
+        self._validation_rows = max(_VALIDATION_ROWS // width, LEAST_ROWS)
         size = width if slots[0].device.type == "cuda" else len(slots)
         self._filled = [*slots, *[slots[0]] * (size - len(slots))]
         lead, device = slots[0], slots[0].device

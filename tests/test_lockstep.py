@@ -165,7 +165,7 @@ def test_the_same_width_gives_the_same_numbers_bit_for_bit() -> None:
 def test_a_slot_is_validated_with_the_same_batches_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The width decides how many frames are validated at once, not how many trainings there are."""
     monkeypatch.setattr(lockstep, "_VALIDATION_ROWS", 256)
-    monkeypatch.setattr(lockstep, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(lockstep, "LEAST_ROWS", 8)
     sizes = []
     real = lockstep.ordered_batches
 

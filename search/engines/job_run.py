@@ -93,9 +93,9 @@ def open_trial_clips(setup: Setup, emit: Listener) -> TrialClips:
 class JobRun:
     """One job in a worker. Its events come from iterators: a step is trained when its event is requested."""
 
-    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0, pace: Pace | None = None) -> None:
-        """`first_order`, `pace`: see `TrialRun`."""
-        self._job, self._trial_clips, self._first_order, self._pace = job, trial_clips, first_order, pace
+    def __init__(self, job: Job, trial_clips: TrialClips, pace: Pace | None = None) -> None:
+        """`pace`: see `TrialRun`."""
+        self._job, self._trial_clips, self._pace = job, trial_clips, pace
         self._run: TrialRun | None = None
         self.has_ended = False
         """Whether it is done, failed, interrupted or canceled."""
@@ -146,7 +146,7 @@ class JobRun:
         return self._guarded(self._next_step(run))
 
     def _started(self) -> Iterator[EngineEvent]:
-        self._run = run = TrialRun(self._job, self._trial_clips, self._first_order, self._pace)
+        self._run = run = TrialRun(self._job, self._trial_clips, self._pace)
         done, most, notes = run.steps_done, run.max_steps, (run.resume_note, run.path_note)
         yield JobStarted(
             self._job.trial, run.made_with, done, most, run.seconds, run.label_smoothing, *notes, first_order=run.first_order

@@ -40,7 +40,7 @@ class Job:
     """Determines an order of the clips and an augmentation that all trials of the study share. None: each has its own."""
 
     first_order: int | None = None
-    """Which of the study's shared epochs is its first, if it was begun before: also when it starts over."""
+    """Which of the study's shared epochs is its first, also when it starts over; None: not decided, and 0 if nobody does."""
 
     unit: str = "trial"
     """What it is called: `trial`, or in a confirmation `training`."""

@@ -103,11 +103,10 @@ def _by_torch(configs: Configs) -> Configs:
 class TrialRun:
     """A trial in training. Interrupted at any moment, it resumes from its last checkpoint with the same numbers."""
 
-    def __init__(self, job: Job, trial_clips: TrialClips, first_order: int = 0, pace: Pace | None = None) -> None:
+    def __init__(self, job: Job, trial_clips: TrialClips, pace: Pace | None = None) -> None:
         """Fresh trainings, or those of the checkpoint if the job is resumed.
 
-        `first_order`: which of the study's shared epochs is the first of fresh trainings, if the study shares them. `pace`: of
-        the checkpoints; None: a pace of its own.
+        `pace`: of the checkpoints; None: a pace of its own.
 
         Raises:
             DataError: the data set is damaged.
@@ -119,8 +118,7 @@ class TrialRun:
         self._folds = trial_clips.folds(job.configs.preprocess)
         self._words = trial_clips.data.words
         self._configs = job.configs
-        first = first_order if job.first_order is None else job.first_order
-        self._order = None if job.order_seed is None else SharedOrder(job.order_seed, first)
+        self._order = None if job.order_seed is None else SharedOrder(job.order_seed, job.first_order or 0)
         self._pace = pace or Pace()
         self._num_reported = 0
         """Steps that `next_step` has returned."""

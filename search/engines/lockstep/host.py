@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -105,7 +105,9 @@ class Host:
         return [event for found in events.values() for event in found]
 
     def _start(self, job: Job) -> list[EngineEvent]:
-        self._jobs[job.trial] = run = JobRun(job, self._trial_clips, self._common_clock(), self._pace)
+        if job.first_order is None:
+            job = replace(job, first_order=self._common_clock())
+        self._jobs[job.trial] = run = JobRun(job, self._trial_clips, self._pace)
         self._streams[job.trial] = stream = run.start()
         return self._next(job.trial, stream)
 

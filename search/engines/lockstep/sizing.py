@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from data_utils.landmarks import NUM_FEATURES
+from model.lockstep import LEAST_ROWS
 
 MOST_AT_ONCE = 32
 """Trials on one device. More hardly share more of a step's fixed costs, and their sampler learns too late."""
@@ -23,9 +24,6 @@ _CONTEXT = 1 << 30
 
 _PADDING = 1.25
 """How many rows a batch has for each frame; see `data_utils.batches`."""
-
-_VALIDATED = 1024
-"""Rows of a slot that are validated at once, at least; see `model.lockstep`."""
 
 _SLACK = 1.5
 """Factor for what the formulas leave out: temporaries of the backward run, batches of long clips, fragmentation."""
@@ -72,5 +70,5 @@ def bytes_per_training(network: LargestNetwork, lengths_C: np.ndarray, words: in
     weights = NUM_FEATURES * d + network.layers * (4 * d * d + 2 * d * f + 13 * d + f) + words * d
     keys = float((lengths_C.astype(np.float64) ** 2).mean()) / mean  # frames that a frame of the average batch attends to
     per_row = (network.layers + 1) * (15 * d + 4 * f + 3 * network.heads * keys * _PADDING) + 4 * d
-    rows = max(_PADDING * network.batch_size * mean, _VALIDATED)
+    rows = max(_PADDING * network.batch_size * mean, LEAST_ROWS)
     return int(_SLACK * _FLOAT * (10 * weights + rows * per_row))
